@@ -1,0 +1,320 @@
+//! MIL blob storage, version 2: the file that holds a package's weights.
+//!
+//! ```text
+//! 0    u32 number of blobs, u32 version = 2, 7 x u64 zero                      64-byte header
+//!      for every blob, at the next multiple of 64:
+//! +0   u32 0xDEADBEEF, u32 element type, u64 bytes, u64 absolute offset of the data,
+//!      u64 padding bits (sub-byte types only), 4 x u64 zero                    64-byte record
+//! +64  the data; the gap up to the next multiple of 64 is zero, and nothing follows the last blob
+//! ```
+//!
+//! Everything is little endian. A program refers to a blob by the offset of its *record*.
+
+use std::fs::File;
+use std::io::{BufWriter, Seek, SeekFrom, Write};
+use std::path::{Path, PathBuf};
+
+use memmap2::Mmap;
+
+use crate::dtype::DType;
+use crate::error::{Error, Result};
+
+const ALIGNMENT: u64 = 64;
+const SENTINEL: u32 = 0xDEAD_BEEF;
+const VERSION: u32 = 2;
+
+/// Writes a weight file, one blob at a time: memory follows the largest tensor, not the model.
+#[derive(Debug)]
+pub struct BlobWriter {
+    path: PathBuf,
+    file: BufWriter<File>,
+    position: u64,
+    count: u32,
+}
+
+impl BlobWriter {
+    /// Creates the file, with a header that counts no blobs yet.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Io`] if it cannot be created.
+    pub fn create(path: &Path) -> Result<Self> {
+        let file = File::create(path).map_err(|e| Error::io("create", path, e))?;
+        let mut writer = Self {
+            path: path.to_owned(),
+            file: BufWriter::with_capacity(1 << 20, file),
+            position: 0,
+            count: 0,
+        };
+        writer.put(&header(0))?;
+        Ok(writer)
+    }
+
+    /// Appends `elements` packed elements of `dtype` and returns the offset of their record.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Blob`] if `dtype` cannot be stored or `data` has not the bytes that `elements` need; [`Error::Io`].
+    pub fn write(&mut self, dtype: DType, elements: usize, data: &[u8]) -> Result<u64> {
+        let offset = self.position.next_multiple_of(ALIGNMENT);
+        let bad = |reason| Error::Blob { path: self.path.clone(), offset, reason };
+        let number =
+            dtype.blob_number().ok_or_else(|| bad(format!("{dtype} cannot be stored in a weight file")))?;
+        if dtype.packed_bytes(elements) != Some(data.len()) {
+            return Err(bad(format!("{} bytes given for {elements} elements of {dtype}", data.len())));
+        }
+        let padding_bits = if dtype.bits() < 8 { data.len() * 8 - elements * dtype.bits() } else { 0 };
+        let mut record = [0u8; 64];
+        record[..4].copy_from_slice(&SENTINEL.to_le_bytes());
+        record[4..8].copy_from_slice(&number.to_le_bytes());
+        record[8..16].copy_from_slice(&(data.len() as u64).to_le_bytes());
+        record[16..24].copy_from_slice(&(offset + ALIGNMENT).to_le_bytes());
+        record[24..32].copy_from_slice(&(padding_bits as u64).to_le_bytes());
+        let gap = (offset - self.position) as usize;
+        self.put(&[0u8; ALIGNMENT as usize][..gap])?;
+        self.put(&record)?;
+        self.put(data)?;
+        self.count += 1;
+        Ok(offset)
+    }
+
+    /// Writes the number of blobs into the header and closes the file.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Io`], a full disk for one.
+    pub fn finish(mut self) -> Result<()> {
+        let io = |e| Error::io("write", &self.path, e);
+        self.file.seek(SeekFrom::Start(0)).map_err(io)?;
+        self.file.write_all(&header(self.count)).map_err(io)?;
+        self.file.flush().map_err(io)
+    }
+
+    fn put(&mut self, bytes: &[u8]) -> Result<()> {
+        self.file.write_all(bytes).map_err(|e| Error::io("write", &self.path, e))?;
+        self.position += bytes.len() as u64;
+        Ok(())
+    }
+}
+
+fn header(count: u32) -> [u8; 64] {
+    let mut header = [0u8; 64];
+    header[..4].copy_from_slice(&count.to_le_bytes());
+    header[4..8].copy_from_slice(&VERSION.to_le_bytes());
+    header
+}
+
+/// A weight file, mapped into memory. Nothing in it is believed before it has been checked.
+#[derive(Debug)]
+pub struct BlobFile {
+    path: PathBuf,
+    map: Mmap,
+}
+
+/// One blob of a [`BlobFile`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Blob<'a> {
+    /// Element type.
+    pub dtype: DType,
+    /// Number of elements.
+    pub elements: usize,
+    /// The packed elements.
+    pub data: &'a [u8],
+}
+
+impl BlobFile {
+    /// Maps a weight file and checks its header.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Io`]; [`Error::Blob`] if the file is too short or of another version.
+    pub fn open(path: &Path) -> Result<Self> {
+        let file = File::open(path).map_err(|e| Error::io("open", path, e))?;
+        // SAFETY: the map is private to this value and only read. As with every mapped file, a process that truncates
+        // it meanwhile can end this one; packages are replaced by rename, never truncated in place.
+        let map = unsafe { Mmap::map(&file) }.map_err(|e| Error::io("map", path, e))?;
+        let this = Self { path: path.to_owned(), map };
+        let bad = |reason| Error::Blob { path: path.to_owned(), offset: 0, reason };
+        let header = this
+            .map
+            .get(..64)
+            .ok_or_else(|| bad(format!("{} bytes, shorter than its header of 64", this.map.len())))?;
+        let version = u32_at(header, 4);
+        if version != VERSION {
+            return Err(bad(format!("version {version}, expected {VERSION}")));
+        }
+        Ok(this)
+    }
+
+    /// The file's path.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// Number of blobs that the header counts.
+    pub fn count(&self) -> u32 {
+        u32_at(&self.map, 0)
+    }
+
+    /// Size of the file in bytes.
+    pub fn bytes(&self) -> u64 {
+        self.map.len() as u64
+    }
+
+    /// The blob whose record is at `offset`.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Blob`] if there is no record, or it points outside the file, or its numbers do not agree.
+    pub fn blob(&self, offset: u64) -> Result<Blob<'_>> {
+        let bad = |reason: String| Error::Blob { path: self.path.clone(), offset, reason };
+        let len = self.map.len() as u64;
+        if offset % ALIGNMENT != 0 || offset < ALIGNMENT {
+            return Err(bad(format!("records stand at multiples of {ALIGNMENT}, from {ALIGNMENT} on")));
+        }
+        if offset.checked_add(ALIGNMENT).is_none_or(|end| end > len) {
+            return Err(bad(format!("outside the file of {len} bytes")));
+        }
+        let record = &self.map[offset as usize..(offset + ALIGNMENT) as usize];
+        let sentinel = u32_at(record, 0);
+        if sentinel != SENTINEL {
+            return Err(bad(format!("no record here: found {sentinel:#010x}, expected {SENTINEL:#010x}")));
+        }
+        let number = u32_at(record, 4);
+        let dtype =
+            DType::from_blob_number(number).ok_or_else(|| bad(format!("unknown element type {number}")))?;
+        let (size, start, padding) = (u64_at(record, 8), u64_at(record, 16), u64_at(record, 24));
+        if start % ALIGNMENT != 0 {
+            return Err(bad(format!("data at {start}, not a multiple of {ALIGNMENT}")));
+        }
+        if start.checked_add(size).is_none_or(|end| end > len) {
+            return Err(bad(format!("data of {size} bytes at {start} reach past the file of {len} bytes")));
+        }
+        let bits = size
+            .checked_mul(8)
+            .and_then(|bits| bits.checked_sub(padding))
+            .filter(|bits| padding < 8 && bits % dtype.bits() as u64 == 0)
+            .ok_or_else(|| {
+                bad(format!("{size} bytes with {padding} padding bits hold no whole number of {dtype}"))
+            })?;
+        let data = &self.map[start as usize..(start + size) as usize];
+        Ok(Blob { dtype, elements: (bits / dtype.bits() as u64) as usize, data })
+    }
+}
+
+fn u32_at(bytes: &[u8], at: usize) -> u32 {
+    u32::from_le_bytes(bytes[at..at + 4].try_into().expect("a slice of four bytes"))
+}
+
+fn u64_at(bytes: &[u8], at: usize) -> u64 {
+    u64::from_le_bytes(bytes[at..at + 8].try_into().expect("a slice of eight bytes"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn written() -> (tempfile::TempDir, PathBuf, Vec<u64>) {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("weight.bin");
+        let mut w = BlobWriter::create(&path).unwrap();
+        let offsets = vec![
+            w.write(DType::Fp16, 3, &[0, 0x3c, 0, 0xc0, 1, 0]).unwrap(),
+            // int4 [-8, -1, 7, 1, 2], the bytes that coremltools 9.0 writes for it
+            w.write(DType::Int4, 5, &[0xf8, 0x17, 0x02]).unwrap(),
+        ];
+        w.finish().unwrap();
+        (dir, path, offsets)
+    }
+
+    #[test]
+    fn bytes_are_as_coremltools_lays_them_out() {
+        let (_dir, path, offsets) = written();
+        assert_eq!(offsets, [64, 192]);
+        let bytes = std::fs::read(path).unwrap();
+        assert_eq!(bytes.len(), 192 + 64 + 3, "nothing follows the last blob");
+        assert_eq!(&bytes[..8], &[2, 0, 0, 0, 2, 0, 0, 0]);
+        assert_eq!(&bytes[64..72], &[0xef, 0xbe, 0xad, 0xde, 1, 0, 0, 0]);
+        assert_eq!(&bytes[72..80], &6u64.to_le_bytes());
+        assert_eq!(&bytes[80..88], &128u64.to_le_bytes());
+        assert_eq!(&bytes[216..224], &4u64.to_le_bytes(), "padding bits of five int4");
+        assert!(bytes[134..192].iter().all(|&b| b == 0));
+    }
+
+    #[test]
+    fn reads_back_what_was_written() {
+        let (_dir, path, offsets) = written();
+        let file = BlobFile::open(&path).unwrap();
+        assert_eq!(file.count(), 2);
+        let blob = file.blob(offsets[1]).unwrap();
+        assert_eq!((blob.dtype, blob.elements, blob.data), (DType::Int4, 5, &[0xf8, 0x17, 0x02][..]));
+    }
+
+    /// A file like [`written`]'s with one 8-byte field replaced.
+    fn damaged(at: usize, value: u64) -> String {
+        let (_dir, path, offsets) = written();
+        let mut bytes = std::fs::read(&path).unwrap();
+        bytes[at..at + 8].copy_from_slice(&value.to_le_bytes());
+        std::fs::write(&path, bytes).unwrap();
+        BlobFile::open(&path).and_then(|f| f.blob(offsets[1]).map(|_| ())).unwrap_err().to_string()
+    }
+
+    #[test]
+    fn size_past_the_end() {
+        assert!(damaged(200, 4).contains("reach past the file"));
+    }
+
+    #[test]
+    fn size_overflow() {
+        assert!(damaged(200, u64::MAX).contains("reach past the file"));
+    }
+
+    #[test]
+    fn data_offset_unaligned() {
+        assert!(damaged(208, 257).contains("not a multiple of 64"));
+    }
+
+    #[test]
+    fn sentinel_missing() {
+        assert!(damaged(192, 8 << 32).contains("no record here"));
+    }
+
+    #[test]
+    fn element_type_unknown() {
+        assert!(damaged(192, 99 << 32 | 0xDEAD_BEEF).contains("unknown element type 99"));
+    }
+
+    #[test]
+    fn padding_too_large() {
+        assert!(damaged(216, 9).contains("no whole number of int4"));
+    }
+
+    #[test]
+    fn version_of_the_future() {
+        assert!(damaged(0, 3 << 32).contains("version 3"));
+    }
+
+    #[test]
+    fn shorter_than_its_header() {
+        let (_dir, path, _) = written();
+        std::fs::write(&path, [0u8; 10]).unwrap();
+        assert!(BlobFile::open(&path).unwrap_err().to_string().contains("10 bytes"));
+    }
+
+    #[test]
+    fn record_outside_the_file() {
+        let (_dir, path, _) = written();
+        let file = BlobFile::open(&path).unwrap();
+        for offset in [0, 63, 256, 1 << 40, u64::MAX - 63] {
+            assert!(file.blob(offset).is_err(), "{offset}");
+        }
+    }
+
+    #[test]
+    fn element_count_must_fit_the_bytes() {
+        let dir = tempfile::tempdir().unwrap();
+        let mut w = BlobWriter::create(&dir.path().join("w")).unwrap();
+        assert!(w.write(DType::Fp16, 3, &[0; 5]).is_err());
+        assert!(w.write(DType::Bool, 1, &[0]).is_err());
+    }
+}

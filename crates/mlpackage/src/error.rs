@@ -1,0 +1,91 @@
+//! What can be wrong with a package, a bundle or a program that is being built.
+
+use std::io;
+use std::path::{Path, PathBuf};
+
+/// The result of this crate's functions.
+pub type Result<T, E = Error> = std::result::Result<T, E>;
+
+/// Every error names the file and the thing in it, what was found and what was expected.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum Error {
+    /// The operating system refused.
+    #[error("{action} {}: {source}", path.display())]
+    Io {
+        /// What was tried, such as "read".
+        action: &'static str,
+        /// On which file or folder.
+        path: PathBuf,
+        /// The system's reason.
+        source: io::Error,
+    },
+    /// A folder stands where the output should go, and it is not one that may be replaced.
+    #[error("{} exists and has no {marker}, so it is not replaced: give another --out, or remove it first", path.display())]
+    Occupied {
+        /// The folder.
+        path: PathBuf,
+        /// The file by which a replaceable folder is known.
+        marker: &'static str,
+    },
+    /// `Manifest.json` of a package is not as Core ML wants it.
+    #[error("{}: {reason}", path.display())]
+    Manifest {
+        /// The manifest.
+        path: PathBuf,
+        /// What was found and expected.
+        reason: String,
+    },
+    /// `model.mlmodel` cannot be understood.
+    #[error("{}: {reason}", path.display())]
+    Model {
+        /// The file.
+        path: PathBuf,
+        /// What was found and expected.
+        reason: String,
+    },
+    /// A weight file, or a record in it, is damaged.
+    #[error("{}: blob at offset {offset}: {reason}", path.display())]
+    Blob {
+        /// The weight file.
+        path: PathBuf,
+        /// Byte offset of the record.
+        offset: u64,
+        /// What was found and expected.
+        reason: String,
+    },
+    /// An operation of a program breaks a rule of MIL.
+    #[error("function {function}, operation {operation}: {reason}")]
+    Operation {
+        /// The function.
+        function: String,
+        /// Type and output, such as `conv -> %logits`.
+        operation: String,
+        /// What was found and expected.
+        reason: String,
+    },
+    /// A function as a whole breaks a rule of MIL.
+    #[error("function {function}: {reason}")]
+    Function {
+        /// The function.
+        function: String,
+        /// What was found and expected.
+        reason: String,
+    },
+    /// A bundle is not whole, or not one that this version reads.
+    #[error("bundle {}: {field}: {reason}", path.display())]
+    Bundle {
+        /// The bundle's folder.
+        path: PathBuf,
+        /// The field of `bundle.json`, or the file, that is wrong.
+        field: String,
+        /// What was found and expected.
+        reason: String,
+    },
+}
+
+impl Error {
+    pub(crate) fn io(action: &'static str, path: impl AsRef<Path>, source: io::Error) -> Self {
+        Self::Io { action, path: path.as_ref().to_owned(), source }
+    }
+}

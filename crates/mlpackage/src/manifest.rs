@@ -1,0 +1,128 @@
+//! `Manifest.json`, the table of contents of a package.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+
+use serde::{Deserialize, Serialize};
+use uuid::Uuid;
+
+use crate::error::{Error, Result};
+use crate::paths;
+
+/// The file's name in a package.
+pub(crate) const MANIFEST: &str = "Manifest.json";
+
+const VERSION: &str = "1.0.0";
+const AUTHOR: &str = "com.apple.CoreML";
+const LIMIT: u64 = 1 << 20;
+
+#[derive(Debug, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub(crate) struct Manifest {
+    file_format_version: String,
+    item_info_entries: BTreeMap<String, Item>,
+    root_model_identifier: String,
+}
+
+#[derive(Debug, Serialize, Deserialize)]
+struct Item {
+    author: String,
+    description: String,
+    name: String,
+    path: String,
+}
+
+impl Manifest {
+    /// The manifest of a package whose model file holds `model`: its identifiers follow from the content, so that the
+    /// same model gives the same package.
+    pub(crate) fn for_model(model: &[u8]) -> Self {
+        let model_id = Uuid::new_v5(&Uuid::NAMESPACE_OID, model);
+        let weights_id = Uuid::new_v5(&model_id, b"weights");
+        let item = |description: &str, name: &str| Item {
+            author: AUTHOR.into(),
+            description: description.into(),
+            name: name.into(),
+            path: format!("{AUTHOR}/{name}"),
+        };
+        Self {
+            file_format_version: VERSION.into(),
+            item_info_entries: BTreeMap::from([
+                (model_id.to_string(), item("CoreML Model Specification", "model.mlmodel")),
+                (weights_id.to_string(), item("CoreML Model Weights", "weights")),
+            ]),
+            root_model_identifier: model_id.to_string(),
+        }
+    }
+
+    /// As coremltools lays it out: keys sorted, four spaces of indentation.
+    pub(crate) fn to_json(&self) -> Vec<u8> {
+        let mut bytes = Vec::new();
+        let formatter = serde_json::ser::PrettyFormatter::with_indent(b"    ");
+        let mut serializer = serde_json::Serializer::with_formatter(&mut bytes, formatter);
+        self.serialize(&mut serializer).expect("strings serialize into memory");
+        bytes.push(b'\n');
+        bytes
+    }
+
+    /// Reads the manifest of a package.
+    pub(crate) fn read(package: &Path) -> Result<Self> {
+        let path = package.join(MANIFEST);
+        let bytes = paths::read_small(&path, LIMIT)?;
+        let bad = |reason: String| Error::Manifest { path: path.clone(), reason };
+        let manifest: Self = serde_json::from_slice(&bytes).map_err(|e| bad(e.to_string()))?;
+        let version = manifest.file_format_version.as_str();
+        let parts: Option<Vec<u32>> = version.split('.').map(|p| p.parse().ok()).collect();
+        match parts.as_deref() {
+            Some([1, 0, 0]) => Ok(manifest),
+            Some([_, _, _]) => Err(bad(format!("fileFormatVersion {version}, only {VERSION} is known"))),
+            _ => Err(bad(format!("fileFormatVersion {version:?} is no version"))),
+        }
+    }
+
+    /// Path of the model file, relative to the package.
+    pub(crate) fn model_path(&self, package: &Path) -> Result<String> {
+        let bad = |reason| Error::Manifest { path: package.join(MANIFEST), reason };
+        let root = &self.root_model_identifier;
+        let item = self
+            .item_info_entries
+            .get(root)
+            .ok_or_else(|| bad(format!("rootModelIdentifier {root:?} is not among itemInfoEntries")))?;
+        Ok(format!("Data/{}", item.path))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn refused(manifest: &str) -> String {
+        let dir = tempfile::tempdir().unwrap();
+        std::fs::write(dir.path().join(MANIFEST), manifest).unwrap();
+        let result = Manifest::read(dir.path()).and_then(|m| m.model_path(dir.path()));
+        result.unwrap_err().to_string()
+    }
+
+    #[test]
+    fn identifiers_follow_from_the_content() {
+        let json = |m: &[u8]| Manifest::for_model(m).to_json();
+        assert_eq!(json(b"a"), json(b"a"));
+        assert_ne!(json(b"a"), json(b"b"));
+    }
+
+    #[test]
+    fn not_json() {
+        assert!(refused("{").contains("Manifest.json"));
+    }
+
+    #[test]
+    fn version_of_the_future() {
+        let m = r#"{"fileFormatVersion":"2.0.0","itemInfoEntries":{},"rootModelIdentifier":"x"}"#;
+        assert!(refused(m).contains("fileFormatVersion 2.0.0"));
+    }
+
+    #[test]
+    fn root_not_listed() {
+        let m = r#"{"fileFormatVersion":"1.0.0","itemInfoEntries":{},"rootModelIdentifier":"x"}"#;
+        assert!(refused(m).contains("rootModelIdentifier \"x\""));
+    }
+}

@@ -1,0 +1,436 @@
+//! Builds functions: every operation is checked and its type inferred as it is added.
+//!
+//! ```
+//! use mlpackage::{BlobWriter, DType, mil::{Opset, Value, builder::FunctionBuilder}};
+//!
+//! # fn main() -> Result<(), Box<dyn std::error::Error>> {
+//! # let dir = tempfile::tempdir()?;
+//! let mut weights = BlobWriter::create(&dir.path().join("weight.bin"))?;
+//! let mut f = FunctionBuilder::new("main", Opset::CoreML8, &mut weights);
+//! let x = f.input("x", DType::Fp16, [1, 8, 1, 1])?;
+//! let half = f.value("half", Value::fp16(0.5))?;
+//! let y = f.op("mul", "y").arg("x", &x).arg("y", &half).one()?;
+//! f.output(&y);
+//! let function = f.finish();
+//! assert_eq!(function.block.operations.len(), 2); // the constant and the product
+//! # Ok(())
+//! # }
+//! ```
+
+use std::collections::{BTreeMap, HashMap, HashSet};
+
+use super::check::is_identifier;
+use super::opset::Opset;
+use super::program::{Binding, Block, Function, Operation};
+use super::types::{NamedType, TensorType, ValueType};
+use super::value::{BlobRef, Literal, Value, ValueData};
+use crate::blob::BlobWriter;
+use crate::dtype::DType;
+use crate::error::{Error, Result};
+use crate::ops::{self, Arg, Args};
+use crate::package::WEIGHT_BLOB_NAME;
+use crate::shape::Shape;
+
+/// A tensor of the function that is being built.
+#[derive(Clone, Debug)]
+pub struct Var {
+    name: String,
+    ty: TensorType,
+    constant: bool,
+    value: Option<Value>,
+}
+
+impl Var {
+    /// Its name.
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// Its type.
+    pub fn ty(&self) -> &TensorType {
+        &self.ty
+    }
+
+    /// Its extents.
+    pub fn dims(&self) -> &[usize] {
+        self.ty.shape.dims()
+    }
+}
+
+/// A state of the function that is being built.
+#[derive(Clone, Debug)]
+pub struct StateVar {
+    name: String,
+    ty: TensorType,
+}
+
+impl StateVar {
+    /// Its name.
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// The type of its content.
+    pub fn ty(&self) -> &TensorType {
+        &self.ty
+    }
+}
+
+/// Builds one function. Weights go straight to the package's weight file.
+#[derive(Debug)]
+pub struct FunctionBuilder<'w> {
+    name: String,
+    opset: Opset,
+    inputs: Vec<NamedType>,
+    block: Block,
+    names: HashSet<String>,
+    shared: HashMap<String, Var>,
+    weights: &'w mut BlobWriter,
+}
+
+impl<'w> FunctionBuilder<'w> {
+    /// An empty function.
+    pub fn new(name: &str, opset: Opset, weights: &'w mut BlobWriter) -> Self {
+        Self {
+            name: name.to_owned(),
+            opset,
+            inputs: Vec::new(),
+            block: Block::default(),
+            names: HashSet::new(),
+            shared: HashMap::new(),
+            weights,
+        }
+    }
+
+    /// Adds a tensor input. Inputs come before states.
+    ///
+    /// # Errors
+    ///
+    /// If the name is taken or no identifier.
+    pub fn input(&mut self, name: &str, dtype: DType, shape: impl Into<Shape>) -> Result<Var> {
+        let ty = TensorType::new(dtype, shape);
+        self.claim(name)?;
+        self.inputs.push(NamedType { name: name.to_owned(), ty: ValueType::Tensor(ty.clone()) });
+        Ok(Var { name: name.to_owned(), ty, constant: false, value: None })
+    }
+
+    /// Adds a state.
+    ///
+    /// # Errors
+    ///
+    /// If the name is taken or no identifier, or the type is not fp16, the only one that Core ML has for states.
+    pub fn state(&mut self, name: &str, dtype: DType, shape: impl Into<Shape>) -> Result<StateVar> {
+        if dtype != DType::Fp16 || self.opset < Opset::CoreML8 {
+            return Err(self.function_error(format!("state {name}: states are fp16, from opset CoreML8 on")));
+        }
+        let ty = TensorType::new(dtype, shape);
+        self.claim(name)?;
+        self.inputs.push(NamedType { name: name.to_owned(), ty: ValueType::State(ty.clone()) });
+        Ok(StateVar { name: name.to_owned(), ty })
+    }
+
+    /// A constant that stands in the program. Equal ones are made once and shared; `hint` begins the name.
+    ///
+    /// # Errors
+    ///
+    /// If the value does not hold what its type says.
+    pub fn value(&mut self, hint: &str, value: Value) -> Result<Var> {
+        if let ValueData::Immediate(literal) = &value.data {
+            literal.fits(&value.ty).map_err(|e| self.function_error(format!("constant {hint}: {e}")))?;
+        }
+        let key = format!("{value:?}");
+        if let Some(var) = self.shared.get(&key) {
+            return Ok(var.clone());
+        }
+        let var = self.constant(self.free_name(hint), value)?;
+        self.shared.insert(key, var.clone());
+        Ok(var)
+    }
+
+    /// A constant in the weight file: `data` holds the packed elements.
+    ///
+    /// # Errors
+    ///
+    /// If the bytes are not as many as the type needs, or cannot be written.
+    pub fn weight(&mut self, name: &str, ty: TensorType, data: &[u8]) -> Result<Var> {
+        let value = self.blob(ty, data)?;
+        self.constant(name.to_owned(), value)
+    }
+
+    /// Writes `data` to the weight file and returns the value that refers to it, to be bound to a `constexpr`
+    /// operation.
+    ///
+    /// # Errors
+    ///
+    /// As [`weight`](Self::weight).
+    pub fn blob(&mut self, ty: TensorType, data: &[u8]) -> Result<Value> {
+        let elements = ty.shape.checked_elements();
+        let elements = elements.ok_or_else(|| self.function_error(format!("{ty} has too many elements")))?;
+        let offset = self.weights.write(ty.dtype, elements, data)?;
+        Ok(Value::blob(ty, BlobRef { file: WEIGHT_BLOB_NAME.to_owned(), offset }))
+    }
+
+    /// fp16 elements, in the program if there are fewer than ten and in the weight file otherwise: coremltools' rule.
+    ///
+    /// # Errors
+    ///
+    /// As [`blob`](Self::blob).
+    pub fn fp16_array(&mut self, shape: impl Into<Shape>, values: &[half::f16]) -> Result<Value> {
+        let ty = TensorType::new(DType::Fp16, shape);
+        let bytes: Vec<u8> = values.iter().flat_map(|v| v.to_le_bytes()).collect();
+        if values.len() >= IMMEDIATE_LIMIT {
+            return self.blob(ty, &bytes);
+        }
+        Ok(Value { ty, data: ValueData::Immediate(Literal::Bytes(bytes)) })
+    }
+
+    /// Begins an operation of type `op` whose first result is called `name`.
+    pub fn op<'b>(&'b mut self, op: &str, name: &str) -> OpBuilder<'b, 'w> {
+        OpBuilder {
+            builder: self,
+            op: op.to_owned(),
+            name: name.to_owned(),
+            args: BTreeMap::new(),
+            state: None,
+            error: None,
+        }
+    }
+
+    /// Reads a state.
+    ///
+    /// # Errors
+    ///
+    /// If the name is taken.
+    pub fn read_state(&mut self, name: &str, state: &StateVar) -> Result<Var> {
+        let mut op = self.op("read_state", name);
+        op.state = Some(state.clone());
+        op.one()
+    }
+
+    /// Writes a state.
+    ///
+    /// # Errors
+    ///
+    /// If `data` is not of the state's type.
+    pub fn write_state(&mut self, state: &StateVar, data: &Var) -> Result<()> {
+        let name = self.free_name(&format!("{}_write", state.name));
+        let mut op = self.op("write_state", &name).arg("data", data);
+        op.state = Some(state.clone());
+        op.many(&[]).map(|_| ())
+    }
+
+    /// Makes `var` the function's next output.
+    pub fn output(&mut self, var: &Var) {
+        self.block.outputs.push(var.name.clone());
+    }
+
+    /// The function.
+    pub fn finish(self) -> Function {
+        Function { inputs: self.inputs, opset: self.opset, block: self.block }
+    }
+
+    fn constant(&mut self, name: String, value: Value) -> Result<Var> {
+        self.claim(&name)?;
+        let ty = value.ty.clone();
+        self.block.operations.push(Operation {
+            op: "const".into(),
+            inputs: BTreeMap::new(),
+            outputs: vec![NamedType { name: name.clone(), ty: ValueType::Tensor(ty.clone()) }],
+            attributes: BTreeMap::from([
+                ("name".to_owned(), Value::string(name.clone())),
+                ("val".to_owned(), value.clone()),
+            ]),
+        });
+        Ok(Var { name, ty, constant: true, value: Some(value) })
+    }
+
+    fn free_name(&self, hint: &str) -> String {
+        if !self.names.contains(hint) {
+            return hint.to_owned();
+        }
+        let mut n = 1usize;
+        loop {
+            let name = format!("{hint}_{n}");
+            if !self.names.contains(&name) {
+                return name;
+            }
+            n += 1;
+        }
+    }
+
+    fn claim(&mut self, name: &str) -> Result<()> {
+        if !is_identifier(name) {
+            return Err(self.function_error(format!("%{name} is no identifier")));
+        }
+        if !self.names.insert(name.to_owned()) {
+            return Err(self.function_error(format!("%{name} is defined twice")));
+        }
+        Ok(())
+    }
+
+    fn function_error(&self, reason: String) -> Error {
+        Error::Function { function: self.name.clone(), reason }
+    }
+}
+
+/// coremltools writes arrays of at least this many elements to the weight file (`MIL blob storage`, "what goes to the
+/// file").
+const IMMEDIATE_LIMIT: usize = 10;
+
+/// Collects the arguments of one operation.
+#[derive(Debug)]
+pub struct OpBuilder<'b, 'w> {
+    builder: &'b mut FunctionBuilder<'w>,
+    op: String,
+    name: String,
+    args: BTreeMap<String, Vec<BoundVar>>,
+    state: Option<StateVar>,
+    error: Option<Error>,
+}
+
+/// A binding with what is needed to infer from it.
+#[derive(Debug)]
+struct BoundVar {
+    /// `None`: the value is bound directly.
+    name: Option<String>,
+    ty: TensorType,
+    constant: bool,
+    value: Option<Value>,
+}
+
+impl From<&Var> for BoundVar {
+    fn from(var: &Var) -> Self {
+        Self {
+            name: Some(var.name.clone()),
+            ty: var.ty.clone(),
+            constant: var.constant,
+            value: var.value.clone(),
+        }
+    }
+}
+
+impl OpBuilder<'_, '_> {
+    /// Binds a parameter to an earlier result.
+    pub fn arg(mut self, param: &str, var: &Var) -> Self {
+        self.args.insert(param.to_owned(), vec![var.into()]);
+        self
+    }
+
+    /// Binds a variadic parameter.
+    pub fn args(mut self, param: &str, vars: &[&Var]) -> Self {
+        self.args.insert(param.to_owned(), vars.iter().map(|v| BoundVar::from(*v)).collect());
+        self
+    }
+
+    /// Binds a parameter to a shared constant.
+    pub fn value(mut self, param: &str, value: Value) -> Self {
+        match self.builder.value(param, value) {
+            Ok(var) => self.arg(param, &var),
+            Err(e) => {
+                self.error.get_or_insert(e);
+                self
+            }
+        }
+    }
+
+    /// Binds a parameter to a constant directly, as `constexpr` operations want it.
+    pub fn inline(mut self, param: &str, value: Value) -> Self {
+        let bound = BoundVar { name: None, ty: value.ty.clone(), constant: true, value: Some(value) };
+        self.args.insert(param.to_owned(), vec![bound]);
+        self
+    }
+
+    /// Adds the operation, which has one result.
+    ///
+    /// # Errors
+    ///
+    /// If the arguments break a rule of the operation.
+    pub fn one(self) -> Result<Var> {
+        let name = self.name.clone();
+        let mut vars = self.many(&[&name])?;
+        Ok(vars.remove(0))
+    }
+
+    /// Adds the operation, whose results are called `names`.
+    ///
+    /// # Errors
+    ///
+    /// If the arguments break a rule of the operation, or it has not as many results.
+    pub fn many(mut self, names: &[&str]) -> Result<Vec<Var>> {
+        if let Some(error) = self.error.take() {
+            return Err(error);
+        }
+        let label = || format!("{} -> %{}", self.op, self.name);
+        let function = self.builder.name.clone();
+        let bad = |reason| Error::Operation { function: function.clone(), operation: label(), reason };
+        let spec = ops::lookup(&self.op).ok_or_else(|| bad("operation is not in the table".into()))?;
+        if spec.since > self.builder.opset {
+            return Err(bad(format!(
+                "it exists since opset {}, the function has {}",
+                spec.since, self.builder.opset
+            )));
+        }
+        for param in spec.params {
+            if let (Some(default), false) = (param.default, self.args.contains_key(param.name)) {
+                let var = self.builder.value(param.name, default.value())?;
+                self.args.insert(param.name.to_owned(), vec![(&var).into()]);
+            }
+        }
+        let types = self.infer(spec).map_err(&bad)?;
+        if types.len() != names.len() {
+            return Err(bad(format!("it has {} results, {} are named", types.len(), names.len())));
+        }
+        for name in names {
+            self.builder.claim(name)?;
+        }
+        let constant = self.op.starts_with("constexpr_");
+        let vars: Vec<Var> = names
+            .iter()
+            .zip(types)
+            .map(|(name, ty)| Var { name: (*name).to_owned(), ty, constant, value: None })
+            .collect();
+        let mut inputs: BTreeMap<String, Vec<Binding>> = BTreeMap::new();
+        for (param, bound) in self.args {
+            let bindings = bound.into_iter().map(|b| match (b.name, b.value) {
+                (None, Some(value)) => Binding::Value(value),
+                (name, _) => Binding::Name(name.unwrap_or_default()),
+            });
+            inputs.insert(param, bindings.collect());
+        }
+        if let Some(state) = self.state {
+            inputs.insert("input".into(), vec![Binding::Name(state.name)]);
+        }
+        self.builder.block.operations.push(Operation {
+            op: self.op,
+            inputs,
+            outputs: vars
+                .iter()
+                .map(|v| NamedType { name: v.name.clone(), ty: ValueType::Tensor(v.ty.clone()) })
+                .collect(),
+            attributes: BTreeMap::from([("name".to_owned(), Value::string(self.name))]),
+        });
+        Ok(vars)
+    }
+
+    fn infer(&self, spec: &ops::OpSpec) -> ops::Inferred {
+        let mut bound: BTreeMap<&str, Vec<Arg<'_>>> = BTreeMap::new();
+        for (param, vars) in &self.args {
+            let args = vars.iter().map(|v| Arg {
+                name: v.name.as_deref(),
+                ty: &v.ty,
+                is_state: false,
+                constant: v.constant,
+                value: v.value.as_ref(),
+            });
+            bound.insert(param, args.collect());
+        }
+        if let Some(state) = &self.state {
+            let arg =
+                Arg { name: Some(&state.name), ty: &state.ty, is_state: true, constant: false, value: None };
+            bound.insert("input", vec![arg]);
+        }
+        let args = Args::new(bound);
+        args.check_against(spec)?;
+        (spec.infer)(&args)
+    }
+}

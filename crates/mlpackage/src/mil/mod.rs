@@ -1,0 +1,24 @@
+//! MIL, the language of ML Programs, as typed data.
+//!
+//! A [`Program`] has functions; a [`Function`] takes tensors and states and has one [`Block`]; a block is a list of
+//! [`Operation`]s in order, each of which binds its arguments to earlier results or to constants, and names its
+//! outputs once. [`builder::FunctionBuilder`] makes such functions and infers every type; [`check`] infers them again
+//! for programs that were read.
+
+pub mod builder;
+mod check;
+mod decode;
+mod encode;
+mod opset;
+mod program;
+mod text;
+mod types;
+mod value;
+
+pub use check::{Resolved, check, resolve};
+pub(crate) use decode::{program_from_proto, tensor_type_from_proto_array};
+pub(crate) use encode::{array_data_type, program_to_proto};
+pub use opset::Opset;
+pub use program::{Argument, Binding, Block, Function, Operation, Program};
+pub use types::{NamedType, TensorType, ValueType};
+pub use value::{BlobRef, Literal, Value, ValueData};

@@ -1,0 +1,191 @@
+//! Constants, immediate or in a weight file.
+
+use half::f16;
+
+use super::types::TensorType;
+use crate::dtype::DType;
+use crate::shape::Shape;
+
+/// A constant of a program.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Value {
+    /// Element type and shape.
+    pub ty: TensorType,
+    /// Where the elements are.
+    pub data: ValueData,
+}
+
+/// Where a constant's elements are.
+#[derive(Clone, Debug, PartialEq)]
+pub enum ValueData {
+    /// In the program itself.
+    Immediate(Literal),
+    /// In a weight file.
+    Blob(BlobRef),
+}
+
+/// A place in a weight file.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct BlobRef {
+    /// `@model_path/` and the file's path relative to the folder of `model.mlmodel`.
+    pub file: String,
+    /// Byte offset of the blob's record.
+    pub offset: u64,
+}
+
+/// Elements kept in the program, in the field of `TensorValue` that their type demands.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Literal {
+    /// fp32.
+    Floats(Vec<f32>),
+    /// fp64.
+    Doubles(Vec<f64>),
+    /// int32, int16 and uint16.
+    Ints(Vec<i32>),
+    /// int64 and uint64.
+    LongInts(Vec<i64>),
+    /// bool.
+    Bools(Vec<bool>),
+    /// string.
+    Strings(Vec<String>),
+    /// Everything else, packed little endian: fp16, int8, uint8, uint32 and the sub-byte types.
+    Bytes(Vec<u8>),
+}
+
+impl Literal {
+    /// Name of the `TensorValue` field that holds this literal.
+    pub(crate) fn field(&self) -> &'static str {
+        match self {
+            Self::Floats(_) => "floats",
+            Self::Doubles(_) => "doubles",
+            Self::Ints(_) => "ints",
+            Self::LongInts(_) => "longInts",
+            Self::Bools(_) => "bools",
+            Self::Strings(_) => "strings",
+            Self::Bytes(_) => "bytes",
+        }
+    }
+
+    /// Name of the `TensorValue` field that elements of `dtype` belong in.
+    pub(crate) fn field_of(dtype: DType) -> &'static str {
+        match dtype {
+            DType::Fp32 => "floats",
+            DType::Fp64 => "doubles",
+            DType::Int32 | DType::Int16 | DType::Uint16 => "ints",
+            DType::Int64 | DType::Uint64 => "longInts",
+            DType::Bool => "bools",
+            DType::String => "strings",
+            _ => "bytes",
+        }
+    }
+
+    /// Whether the literal holds exactly the elements of `ty`, in the right field.
+    pub(crate) fn fits(&self, ty: &TensorType) -> Result<(), String> {
+        let want = Self::field_of(ty.dtype);
+        if self.field() != want {
+            return Err(format!(
+                "immediate {} must be stored in TensorValue.{want}, found {}",
+                ty,
+                self.field()
+            ));
+        }
+        let elements = ty.shape.checked_elements().ok_or_else(|| format!("{ty} has too many elements"))?;
+        let (found, expected) = match self {
+            Self::Floats(v) => (v.len(), Some(elements)),
+            Self::Doubles(v) => (v.len(), Some(elements)),
+            Self::Ints(v) => (v.len(), Some(elements)),
+            Self::LongInts(v) => (v.len(), Some(elements)),
+            Self::Bools(v) => (v.len(), Some(elements)),
+            Self::Strings(v) => (v.len(), Some(elements)),
+            Self::Bytes(v) => (v.len(), ty.dtype.packed_bytes(elements)),
+        };
+        if Some(found) == expected {
+            Ok(())
+        } else {
+            let unit = if matches!(self, Self::Bytes(_)) { "bytes" } else { "values" };
+            Err(format!("immediate {ty} holds {found} {unit}, expected {}", expected.unwrap_or(usize::MAX)))
+        }
+    }
+}
+
+impl Value {
+    /// int32 elements.
+    pub fn ints(shape: impl Into<Shape>, values: impl Into<Vec<i32>>) -> Self {
+        Self::immediate(DType::Int32, shape, Literal::Ints(values.into()))
+    }
+
+    /// An int32 scalar.
+    pub fn int(value: i32) -> Self {
+        Self::ints([], [value])
+    }
+
+    /// A bool scalar.
+    pub fn bool(value: bool) -> Self {
+        Self::immediate(DType::Bool, [], Literal::Bools(vec![value]))
+    }
+
+    /// bool elements of rank 1.
+    pub fn bools(values: impl Into<Vec<bool>>) -> Self {
+        let values = values.into();
+        Self::immediate(DType::Bool, [values.len()], Literal::Bools(values))
+    }
+
+    /// A string.
+    pub fn string(value: impl Into<String>) -> Self {
+        Self::immediate(DType::String, [], Literal::Strings(vec![value.into()]))
+    }
+
+    /// An fp32 scalar.
+    pub fn fp32(value: f32) -> Self {
+        Self::immediate(DType::Fp32, [], Literal::Floats(vec![value]))
+    }
+
+    /// An fp16 scalar, rounded to nearest, ties to even.
+    pub fn fp16(value: f32) -> Self {
+        Self::immediate(DType::Fp16, [], Literal::Bytes(f16::from_f32(value).to_le_bytes().to_vec()))
+    }
+
+    /// Elements in a weight file.
+    pub fn blob(ty: TensorType, blob: BlobRef) -> Self {
+        Self { ty, data: ValueData::Blob(blob) }
+    }
+
+    fn immediate(dtype: DType, shape: impl Into<Shape>, literal: Literal) -> Self {
+        Self { ty: TensorType::new(dtype, shape), data: ValueData::Immediate(literal) }
+    }
+
+    /// The elements as `i32`, if they are immediate 32 or 16-bit integers.
+    pub fn as_ints(&self) -> Option<&[i32]> {
+        match &self.data {
+            ValueData::Immediate(Literal::Ints(v)) => Some(v),
+            _ => None,
+        }
+    }
+
+    /// The elements, if they are immediate bools.
+    pub fn as_bools(&self) -> Option<&[bool]> {
+        match &self.data {
+            ValueData::Immediate(Literal::Bools(v)) => Some(v),
+            _ => None,
+        }
+    }
+
+    /// The string, if it is an immediate one.
+    pub fn as_str(&self) -> Option<&str> {
+        match &self.data {
+            ValueData::Immediate(Literal::Strings(v)) => v.first().map(String::as_str),
+            _ => None,
+        }
+    }
+
+    /// The first element as `f32`, if it is immediate and of fp16 or fp32.
+    pub fn as_float(&self) -> Option<f32> {
+        match &self.data {
+            ValueData::Immediate(Literal::Floats(v)) => v.first().copied(),
+            ValueData::Immediate(Literal::Bytes(b)) if self.ty.dtype == DType::Fp16 => {
+                b.get(..2).map(|b| f16::from_le_bytes([b[0], b[1]]).to_f32())
+            }
+            _ => None,
+        }
+    }
+}

@@ -1,0 +1,228 @@
+//! The arguments of one operation, looked up by name.
+
+use std::collections::BTreeMap;
+
+use super::spec::{Kind, OpSpec};
+use crate::dtype::DType;
+use crate::mil::{TensorType, Value};
+use crate::shape::Shape;
+
+/// What one binding is bound to.
+#[derive(Clone, Debug)]
+pub struct Arg<'a> {
+    /// The name of the value; `None` if a constant is bound directly.
+    pub name: Option<&'a str>,
+    /// Its type; of the content, if it is a state.
+    pub ty: &'a TensorType,
+    /// Whether it is a state.
+    pub is_state: bool,
+    /// Whether it is known before the program runs.
+    pub constant: bool,
+    /// The constant itself, where it is one that the program states (not the result of a `constexpr` operation).
+    pub value: Option<&'a Value>,
+}
+
+/// The arguments of one operation.
+#[derive(Clone, Debug, Default)]
+pub struct Args<'a> {
+    bound: BTreeMap<&'a str, Vec<Arg<'a>>>,
+}
+
+impl<'a> Args<'a> {
+    pub(crate) fn new(bound: BTreeMap<&'a str, Vec<Arg<'a>>>) -> Self {
+        Self { bound }
+    }
+
+    /// Whether the arguments are those that `spec` asks for: names, counts, element types, constants.
+    ///
+    /// # Errors
+    ///
+    /// The first rule that is broken.
+    pub fn check_against(&self, spec: &OpSpec) -> Result<(), String> {
+        for (name, bindings) in &self.bound {
+            let Some(param) = spec.param(name) else {
+                let known: Vec<_> = spec.params.iter().map(|p| p.name).collect();
+                return Err(format!("unknown argument {name}; it takes {}", known.join(", ")));
+            };
+            if bindings.is_empty() || (bindings.len() > 1 && !param.variadic) {
+                return Err(format!("argument {name} has {} bindings", bindings.len()));
+            }
+            for arg in bindings {
+                if arg.is_state != (param.kind == Kind::State) {
+                    let found = if arg.is_state { "a state" } else { "a tensor" };
+                    return Err(format!("argument {name} is {found}, expected {}", param.kind.describe()));
+                }
+                if !arg.is_state && !param.kind.admits(arg.ty.dtype) {
+                    return Err(format!("argument {name} is {}, expected {}", arg.ty, param.kind.describe()));
+                }
+                if param.constant && !arg.constant {
+                    return Err(format!("argument {name} must be a constant"));
+                }
+            }
+        }
+        match spec.params.iter().find(|p| p.required && !self.bound.contains_key(p.name)) {
+            Some(missing) => Err(format!("argument {} is missing", missing.name)),
+            None => Ok(()),
+        }
+    }
+
+    /// All bindings, by parameter name.
+    pub fn iter(&self) -> impl Iterator<Item = (&'a str, &[Arg<'a>])> {
+        self.bound.iter().map(|(name, args)| (*name, args.as_slice()))
+    }
+
+    /// The binding of an argument that may be missing.
+    pub fn get(&self, name: &str) -> Option<&Arg<'a>> {
+        self.bound.get(name).and_then(|args| args.first())
+    }
+
+    /// All bindings of a variadic argument.
+    pub fn many(&self, name: &str) -> &[Arg<'a>] {
+        self.bound.get(name).map_or(&[], Vec::as_slice)
+    }
+
+    /// The type of an argument.
+    ///
+    /// # Errors
+    ///
+    /// If it is missing.
+    pub fn ty(&self, name: &str) -> Result<&'a TensorType, String> {
+        self.get(name).map(|a| a.ty).ok_or_else(|| format!("argument {name} is missing"))
+    }
+
+    /// The shape of an argument.
+    ///
+    /// # Errors
+    ///
+    /// If it is missing.
+    pub fn shape(&self, name: &str) -> Result<&'a Shape, String> {
+        self.ty(name).map(|t| &t.shape)
+    }
+
+    /// Integers of a constant argument that may be missing.
+    ///
+    /// # Errors
+    ///
+    /// If it is bound, but not to 32 or 16-bit integers that the program states.
+    pub fn ints(&self, name: &str) -> Result<Option<&'a [i32]>, String> {
+        self.stated(name, "integers", Value::as_ints)
+    }
+
+    /// The integer of a constant scalar argument.
+    ///
+    /// # Errors
+    ///
+    /// As [`ints`](Self::ints), and if there is not exactly one.
+    pub fn int(&self, name: &str) -> Result<Option<i32>, String> {
+        match self.ints(name)? {
+            None => Ok(None),
+            Some(&[one]) => Ok(Some(one)),
+            Some(many) => Err(format!("argument {name} has {} integers, expected one", many.len())),
+        }
+    }
+
+    /// The bool of a constant argument, `default` if it is missing.
+    ///
+    /// # Errors
+    ///
+    /// If it is bound, but not to a bool that the program states.
+    pub fn bool_or(&self, name: &str, default: bool) -> Result<bool, String> {
+        let stated = self.stated(name, "a bool", |v| v.as_bools().and_then(|b| b.first()).copied())?;
+        Ok(stated.unwrap_or(default))
+    }
+
+    /// The bools of a constant argument that may be missing.
+    ///
+    /// # Errors
+    ///
+    /// If it is bound, but not to bools that the program states.
+    pub fn bools(&self, name: &str) -> Result<Option<&'a [bool]>, String> {
+        self.stated(name, "bools", Value::as_bools)
+    }
+
+    /// The string of a constant argument that may be missing.
+    ///
+    /// # Errors
+    ///
+    /// If it is bound, but not to a string that the program states.
+    pub fn string(&self, name: &str) -> Result<Option<&'a str>, String> {
+        self.stated(name, "a string", Value::as_str)
+    }
+
+    /// The number of a constant scalar argument, `default` if it is missing.
+    ///
+    /// # Errors
+    ///
+    /// If it is bound, but not to an fp16 or fp32 value that the program states.
+    pub fn float_or(&self, name: &str, default: f32) -> Result<f32, String> {
+        Ok(self.stated(name, "a number", Value::as_float)?.unwrap_or(default))
+    }
+
+    /// The axes that a constant argument names, each in range and none twice; all of `shape`'s if it is missing.
+    ///
+    /// # Errors
+    ///
+    /// If an axis is out of range or named twice.
+    pub fn axes(&self, name: &str, shape: &Shape) -> Result<Vec<usize>, String> {
+        let Some(axes) = self.ints(name)? else { return Ok((0..shape.rank()).collect()) };
+        let mut resolved = Vec::with_capacity(axes.len());
+        for &axis in axes {
+            let axis = shape
+                .axis(axis)
+                .ok_or_else(|| format!("argument {name}: axis {axis} is outside of {shape}"))?;
+            if resolved.contains(&axis) {
+                return Err(format!("argument {name} names axis {axis} twice"));
+            }
+            resolved.push(axis);
+        }
+        resolved.sort_unstable();
+        Ok(resolved)
+    }
+
+    /// The one axis that a constant argument names.
+    ///
+    /// # Errors
+    ///
+    /// If it is missing or out of range.
+    pub fn axis(&self, name: &str, shape: &Shape) -> Result<usize, String> {
+        let axis = self.int(name)?.ok_or_else(|| format!("argument {name} is missing"))?;
+        shape.axis(axis).ok_or_else(|| format!("argument {name}: axis {axis} is outside of {shape}"))
+    }
+
+    /// The element type that all of the named arguments that are bound share.
+    ///
+    /// # Errors
+    ///
+    /// If two differ, or none is bound.
+    pub fn same_dtype(&self, names: &[&str]) -> Result<DType, String> {
+        let mut found: Option<(&str, DType)> = None;
+        for (name, arg) in names.iter().flat_map(|n| self.many(n).iter().map(move |a| (*n, a))) {
+            match found {
+                None => found = Some((name, arg.ty.dtype)),
+                Some((_, dtype)) if dtype == arg.ty.dtype => {}
+                Some((first, dtype)) => {
+                    return Err(format!(
+                        "{first} is {dtype} and {name} is {}, expected one type",
+                        arg.ty.dtype
+                    ));
+                }
+            }
+        }
+        found.map(|(_, dtype)| dtype).ok_or_else(|| format!("argument {} is missing", names.join(", ")))
+    }
+
+    fn stated<T>(
+        &self,
+        name: &str,
+        what: &str,
+        read: impl Fn(&'a Value) -> Option<T>,
+    ) -> Result<Option<T>, String> {
+        match self.get(name) {
+            None => Ok(None),
+            Some(arg) => match arg.value.and_then(read) {
+                Some(v) => Ok(Some(v)),
+                None => Err(format!("argument {name} must be {what}, stated in the program")),
+            },
+        }
+    }
+}

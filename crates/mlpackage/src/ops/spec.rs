@@ -1,0 +1,175 @@
+//! What a row of the table says.
+
+use super::args::Args;
+use crate::dtype::DType;
+use crate::mil::{Opset, TensorType, Value};
+
+/// Types of an operation's results, or the rule that its arguments break.
+pub type Inferred = Result<Vec<TensorType>, String>;
+
+/// An operation of MIL.
+#[derive(Debug)]
+pub struct OpSpec {
+    /// Its type string.
+    pub name: &'static str,
+    /// What it takes.
+    pub params: &'static [Param],
+    /// The first opset that has it in this form.
+    pub since: Opset,
+    /// The types of its results.
+    pub infer: fn(&Args<'_>) -> Inferred,
+}
+
+impl OpSpec {
+    /// An operation of every opset.
+    pub(crate) const fn new(
+        name: &'static str,
+        params: &'static [Param],
+        infer: fn(&Args<'_>) -> Inferred,
+    ) -> Self {
+        Self { name, params, since: Opset::CoreML5, infer }
+    }
+
+    pub(crate) const fn since(mut self, since: Opset) -> Self {
+        self.since = since;
+        self
+    }
+
+    /// The parameter called `name`.
+    pub fn param(&self, name: &str) -> Option<&Param> {
+        self.params.iter().find(|p| p.name == name)
+    }
+}
+
+/// A parameter of an operation.
+#[derive(Clone, Copy, Debug)]
+pub struct Param {
+    /// Its name.
+    pub name: &'static str,
+    /// Element types that it takes.
+    pub kind: Kind,
+    /// Whether it must be bound to a constant.
+    pub constant: bool,
+    /// Whether it takes several bindings.
+    pub variadic: bool,
+    /// Whether it must be bound at all.
+    pub required: bool,
+    /// What it is when it is not bound; the builder writes it out, as coremltools does.
+    pub default: Option<Default>,
+}
+
+/// Element types that a parameter takes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Kind {
+    /// fp16 or fp32.
+    Float,
+    /// Any integer type.
+    Int,
+    /// bool.
+    Bool,
+    /// string.
+    String,
+    /// A floating point or integer type.
+    Number,
+    /// Anything but a state.
+    Any,
+    /// A state.
+    State,
+}
+
+impl Kind {
+    /// Whether a tensor of `dtype` may be bound to a parameter of this kind.
+    pub fn admits(self, dtype: DType) -> bool {
+        match self {
+            Self::Float => matches!(dtype, DType::Fp16 | DType::Fp32),
+            Self::Int => dtype.is_int(),
+            Self::Bool => dtype == DType::Bool,
+            Self::String => dtype == DType::String,
+            Self::Number => dtype.is_float() || dtype.is_int(),
+            Self::Any => true,
+            Self::State => false,
+        }
+    }
+
+    /// In words.
+    pub fn describe(self) -> &'static str {
+        match self {
+            Self::Float => "fp16 or fp32",
+            Self::Int => "an integer type",
+            Self::Bool => "bool",
+            Self::String => "string",
+            Self::Number => "a number",
+            Self::Any => "a tensor",
+            Self::State => "a state",
+        }
+    }
+}
+
+/// A default, as a scalar.
+#[derive(Clone, Copy, Debug)]
+pub enum Default {
+    /// int32.
+    Int(i32),
+    /// bool.
+    Bool(bool),
+    /// fp32, whatever the type of the other arguments (allowed since CoreML7).
+    Fp32(f32),
+    /// string.
+    String(&'static str),
+}
+
+impl Default {
+    /// As a constant.
+    pub fn value(self) -> Value {
+        match self {
+            Self::Int(v) => Value::int(v),
+            Self::Bool(v) => Value::bool(v),
+            Self::Fp32(v) => Value::fp32(v),
+            Self::String(v) => Value::string(v),
+        }
+    }
+}
+
+impl Param {
+    /// A required parameter that need not be a constant.
+    pub(crate) const fn new(name: &'static str, kind: Kind) -> Self {
+        Self { name, kind, constant: false, variadic: false, required: true, default: None }
+    }
+
+    /// A required constant.
+    pub(crate) const fn constant(name: &'static str, kind: Kind) -> Self {
+        let mut param = Self::new(name, kind);
+        param.constant = true;
+        param
+    }
+
+    pub(crate) const fn optional(mut self) -> Self {
+        self.required = false;
+        self
+    }
+
+    pub(crate) const fn variadic(mut self) -> Self {
+        self.variadic = true;
+        self
+    }
+
+    pub(crate) const fn or_int(mut self, value: i32) -> Self {
+        self.default = Some(Default::Int(value));
+        self.optional()
+    }
+
+    pub(crate) const fn or_bool(mut self, value: bool) -> Self {
+        self.default = Some(Default::Bool(value));
+        self.optional()
+    }
+
+    pub(crate) const fn or_fp32(mut self, value: f32) -> Self {
+        self.default = Some(Default::Fp32(value));
+        self.optional()
+    }
+
+    pub(crate) const fn or_string(mut self, value: &'static str) -> Self {
+        self.default = Some(Default::String(value));
+        self.optional()
+    }
+}

@@ -1,0 +1,23 @@
+//! Operations on memory that outlives a call.
+
+use super::args::Args;
+use super::spec::{Inferred, Kind, OpSpec, Param};
+use crate::mil::Opset;
+
+pub(super) const OPS: &[OpSpec] = &[
+    OpSpec::new("read_state", &[Param::new("input", Kind::State)], |args| {
+        Ok(vec![args.ty("input")?.clone()])
+    })
+    .since(Opset::CoreML8),
+    OpSpec::new(
+        "write_state",
+        &[Param::new("input", Kind::State), Param::new("data", Kind::Any)],
+        write_state,
+    )
+    .since(Opset::CoreML8),
+];
+
+fn write_state(args: &Args<'_>) -> Inferred {
+    let (state, data) = (args.ty("input")?, args.ty("data")?);
+    if state == data { Ok(Vec::new()) } else { Err(format!("data is {data}, the state holds {state}")) }
+}

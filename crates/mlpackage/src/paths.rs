@@ -1,0 +1,67 @@
+//! Paths that a file names, kept inside the folder that they belong to.
+
+use std::fs::File;
+use std::io::Read as _;
+use std::path::{Component, Path, PathBuf};
+
+use crate::error::{Error, Result};
+
+/// `relative` below `base`, if it stays there: no absolute path, no `..`, no link that leads out.
+pub(crate) fn inside(base: &Path, relative: &str) -> std::result::Result<PathBuf, String> {
+    let path = Path::new(relative);
+    let plain = !relative.is_empty() && path.components().all(|c| matches!(c, Component::Normal(_)));
+    if !plain {
+        return Err(format!("path {relative:?} must stay inside the folder"));
+    }
+    let joined = base.join(path);
+    let real = |p: &Path| p.canonicalize().map_err(|e| format!("{}: {e}", p.display()));
+    if !real(&joined)?.starts_with(real(base)?) {
+        return Err(format!("path {relative:?} is a link that leads outside the folder"));
+    }
+    Ok(joined)
+}
+
+/// The whole of a file that should be small; one that is larger than `limit` bytes is refused unread.
+pub(crate) fn read_small(path: &Path, limit: u64) -> Result<Vec<u8>> {
+    let file = File::open(path).map_err(|e| Error::io("open", path, e))?;
+    let mut bytes = Vec::new();
+    file.take(limit + 1).read_to_end(&mut bytes).map_err(|e| Error::io("read", path, e))?;
+    if bytes.len() as u64 > limit {
+        let reason =
+            std::io::Error::other(format!("more than {limit} bytes, which no sound file of its kind has"));
+        return Err(Error::io("read", path, reason));
+    }
+    Ok(bytes)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn refuses_what_leads_outside() {
+        let dir = tempfile::tempdir().unwrap();
+        std::fs::create_dir(dir.path().join("in")).unwrap();
+        std::fs::write(dir.path().join("secret"), "").unwrap();
+        let base = dir.path().join("in");
+        std::fs::write(base.join("ok"), "").unwrap();
+        assert!(inside(&base, "ok").is_ok());
+        for path in ["../secret", "/etc/passwd", "", ".", "a/../../secret", "missing"] {
+            assert!(inside(&base, path).is_err(), "{path}");
+        }
+        #[cfg(unix)]
+        {
+            std::os::unix::fs::symlink("../secret", base.join("link")).unwrap();
+            assert!(inside(&base, "link").unwrap_err().contains("leads outside"));
+        }
+    }
+
+    #[test]
+    fn large_files_are_refused_unread() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("f");
+        std::fs::write(&path, [0; 9]).unwrap();
+        assert!(read_small(&path, 8).is_err());
+        assert_eq!(read_small(&path, 9).unwrap().len(), 9);
+    }
+}
