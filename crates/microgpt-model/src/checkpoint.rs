@@ -1,0 +1,363 @@
+//! A trained model on disk: a folder in the manner of Hugging Face.
+//!
+//! ```text
+//! config.json         the dimensions
+//! model.safetensors   the weights, names and layout as PyTorch has them
+//! tokenizer.json      as the `tokenizers` library reads it
+//! metrics.jsonl       one line a training step (if it was trained here)
+//! training/           how it was trained (if it was trained here)
+//! ```
+
+use std::collections::BTreeMap;
+use std::fs::{self, File};
+use std::path::{Path, PathBuf};
+
+use memmap2::Mmap;
+use safetensors::tensor::TensorView;
+use safetensors::{Dtype, SafeTensors};
+
+use crate::config::GptConfig;
+use crate::error::{Error, Result};
+use crate::publish;
+use crate::report::TrainingReport;
+use crate::tokenizer::CharTokenizer;
+use crate::weights::Weights;
+
+/// Names of a checkpoint's files.
+mod file {
+    pub(super) const CONFIG: &str = "config.json";
+    pub(super) const WEIGHTS: &str = "model.safetensors";
+    pub(super) const TOKENIZER: &str = "tokenizer.json";
+    pub(super) const METRICS: &str = "metrics.jsonl";
+    pub(super) const REPORT: &str = "training/report.json";
+}
+
+const CONFIG_LIMIT: u64 = 1 << 20;
+
+/// A checkpoint that was opened: config and tokenizer are read and agree, every tensor is there and has its shape. The
+/// weights stay on disk, mapped.
+#[derive(Debug)]
+pub struct Checkpoint {
+    path: PathBuf,
+    config: GptConfig,
+    tokenizer: CharTokenizer,
+    weights: Mmap,
+    report: Option<TrainingReport>,
+}
+
+impl Checkpoint {
+    /// Opens a checkpoint.
+    ///
+    /// # Errors
+    ///
+    /// Names the file, and the field or tensor in it, that is missing or wrong.
+    pub fn open(path: &Path) -> Result<Self> {
+        if !path.is_dir() {
+            let missing = std::io::Error::new(std::io::ErrorKind::NotFound, "no such folder");
+            return Err(Error::io("open checkpoint", path, missing));
+        }
+        let config_path = path.join(file::CONFIG);
+        let config: GptConfig = serde_json::from_slice(&read_small(&config_path)?)
+            .map_err(|e| Error::file(&config_path, e.to_string()))?;
+        config.validate().map_err(|e| Error::file(&config_path, e.to_string()))?;
+        let tokenizer_path = path.join(file::TOKENIZER);
+        let tokenizer = CharTokenizer::from_file(&tokenizer_path)?;
+        if tokenizer.vocab_size() != config.vocab_size {
+            return Err(Error::file(
+                &tokenizer_path,
+                format!(
+                    "{} tokens, {} says vocab_size {}",
+                    tokenizer.vocab_size(),
+                    file::CONFIG,
+                    config.vocab_size
+                ),
+            ));
+        }
+        let report_path = path.join(file::REPORT);
+        let report = match report_path.is_file() {
+            true => Some(
+                serde_json::from_slice(&read_small(&report_path)?)
+                    .map_err(|e| Error::file(&report_path, e.to_string()))?,
+            ),
+            false => None,
+        };
+        let weights_path = path.join(file::WEIGHTS);
+        let weights = File::open(&weights_path).map_err(|e| Error::io("open", &weights_path, e))?;
+        // SAFETY: the map is private to this value and only read. As with every mapped file, a process that truncates
+        // it meanwhile can end this one; checkpoints are replaced by rename, never truncated in place.
+        let weights = unsafe { Mmap::map(&weights) }.map_err(|e| Error::io("map", &weights_path, e))?;
+        let checkpoint = Self { path: path.to_owned(), config, tokenizer, weights, report };
+        checkpoint.check_tensors()?;
+        Ok(checkpoint)
+    }
+
+    /// Writes a checkpoint folder, whole or not at all.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Occupied`] if something other than a checkpoint stands there; [`Error::Io`].
+    pub fn write(
+        path: &Path,
+        config: &GptConfig,
+        tokenizer: &CharTokenizer,
+        weights: &Weights,
+        report: Option<&TrainingReport>,
+    ) -> Result<()> {
+        config.validate()?;
+        publish::folder(path, file::CONFIG, |dir| {
+            let write = |name: &str, bytes: &[u8]| {
+                let path = dir.join(name);
+                fs::write(&path, bytes).map_err(|e| Error::io("write", &path, e))
+            };
+            let mut json = serde_json::to_vec_pretty(config).expect("a config serializes into memory");
+            json.push(b'\n');
+            write(file::CONFIG, &json)?;
+            write(file::TOKENIZER, tokenizer.to_json().as_bytes())?;
+            write_safetensors(&dir.join(file::WEIGHTS), config, weights)?;
+            if let Some(report) = report {
+                let folder = dir.join("training");
+                fs::create_dir(&folder).map_err(|e| Error::io("create folder", &folder, e))?;
+                write(file::METRICS, report.metrics_jsonl().as_bytes())?;
+                write(file::REPORT, report.to_json().as_bytes())?;
+            }
+            Ok(())
+        })
+    }
+
+    /// Whether a checkpoint may be written to `path`, for finding out before hours of training.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Occupied`] if something other than a checkpoint stands there; [`Error::Io`] if nothing can be written
+    /// beside it.
+    pub fn check_destination(path: &Path) -> Result<()> {
+        publish::check(path, file::CONFIG)
+    }
+
+    /// Where it stands.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// The dimensions.
+    pub fn config(&self) -> &GptConfig {
+        &self.config
+    }
+
+    /// The tokenizer.
+    pub fn tokenizer(&self) -> &CharTokenizer {
+        &self.tokenizer
+    }
+
+    /// Path of `tokenizer.json`.
+    pub fn tokenizer_path(&self) -> PathBuf {
+        self.path.join(file::TOKENIZER)
+    }
+
+    /// How it was trained, if it was trained here.
+    pub fn report(&self) -> Option<&TrainingReport> {
+        self.report.as_ref()
+    }
+
+    /// The elements of a tensor as f32, row-major; F32, F16 and BF16 are read.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Tensor`] if the model has no such tensor or the file was changed since it was opened.
+    pub fn tensor(&self, name: &str) -> Result<Vec<f32>> {
+        let file = self.safetensors()?;
+        let view = file.tensor(name).map_err(|e| self.bad_tensor(name, e.to_string()))?;
+        to_f32(&view).map_err(|reason| self.bad_tensor(name, reason))
+    }
+
+    /// All tensors, in memory.
+    ///
+    /// # Errors
+    ///
+    /// As [`tensor`](Self::tensor).
+    pub fn weights(&self) -> Result<Weights> {
+        let mut tensors = BTreeMap::new();
+        for spec in self.config.tensors() {
+            tensors.insert(spec.name.clone(), self.tensor(&spec.name)?);
+        }
+        Ok(Weights::from_fn(&self.config, |name, _| tensors.remove(name).unwrap_or_default()))
+    }
+
+    fn safetensors(&self) -> Result<SafeTensors<'_>> {
+        let path = self.path.join(file::WEIGHTS);
+        SafeTensors::deserialize(&self.weights).map_err(|e| Error::file(path, format!("no safetensors: {e}")))
+    }
+
+    fn bad_tensor(&self, tensor: &str, reason: impl Into<String>) -> Error {
+        Error::Tensor {
+            path: self.path.join(file::WEIGHTS),
+            tensor: tensor.to_owned(),
+            reason: reason.into(),
+        }
+    }
+
+    fn check_tensors(&self) -> Result<()> {
+        let file = self.safetensors()?;
+        for spec in self.config.tensors() {
+            let view = file
+                .tensor(&spec.name)
+                .map_err(|_| self.bad_tensor(&spec.name, format!("missing, expected {:?}", spec.shape)))?;
+            if view.shape() != spec.shape {
+                return Err(self
+                    .bad_tensor(&spec.name, format!("shape {:?}, expected {:?}", view.shape(), spec.shape)));
+            }
+            if !matches!(view.dtype(), Dtype::F32 | Dtype::F16 | Dtype::BF16) {
+                return Err(
+                    self.bad_tensor(&spec.name, format!("{:?}, expected F32, F16 or BF16", view.dtype()))
+                );
+            }
+        }
+        Ok(())
+    }
+}
+
+fn read_small(path: &Path) -> Result<Vec<u8>> {
+    let size = fs::metadata(path).map_err(|e| Error::io("open", path, e))?.len();
+    if size > CONFIG_LIMIT {
+        return Err(Error::file(path, format!("{size} bytes, expected less than {CONFIG_LIMIT}")));
+    }
+    fs::read(path).map_err(|e| Error::io("read", path, e))
+}
+
+fn to_f32(view: &TensorView<'_>) -> Result<Vec<f32>, String> {
+    let data = view.data();
+    let values: Vec<f32> = match view.dtype() {
+        Dtype::F32 => data.chunks_exact(4).map(|b| f32::from_le_bytes([b[0], b[1], b[2], b[3]])).collect(),
+        Dtype::F16 => data.chunks_exact(2).map(|b| half::f16::from_le_bytes([b[0], b[1]]).to_f32()).collect(),
+        Dtype::BF16 => {
+            data.chunks_exact(2).map(|b| half::bf16::from_le_bytes([b[0], b[1]]).to_f32()).collect()
+        }
+        other => return Err(format!("{other:?}, expected F32, F16 or BF16")),
+    };
+    match values.iter().position(|v| !v.is_finite()) {
+        None => Ok(values),
+        Some(at) => {
+            Err(format!("element {at} is {}: the training diverged or the file is damaged", values[at]))
+        }
+    }
+}
+
+fn write_safetensors(path: &Path, config: &GptConfig, weights: &Weights) -> Result<()> {
+    let specs = config.tensors();
+    let views: Result<Vec<_>> = specs
+        .iter()
+        .map(|spec| {
+            let bytes: &[u8] = bytemuck::cast_slice(weights.get(&spec.name));
+            let view = TensorView::new(Dtype::F32, spec.shape.to_vec(), bytes);
+            view.map(|v| (spec.name.clone(), v))
+                .map_err(|e| Error::file(path, format!("tensor {}: {e}", spec.name)))
+        })
+        .collect();
+    // "format": "pt" is what PyTorch's loaders look for.
+    let metadata = Some(std::collections::HashMap::from([("format".to_owned(), "pt".to_owned())]));
+    safetensors::serialize_to_file(views?, metadata, path).map_err(|e| match e {
+        safetensors::SafeTensorError::IoError(e) => Error::io("write", path, e),
+        e => Error::file(path, e.to_string()),
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::Preset;
+
+    fn written() -> (tempfile::TempDir, PathBuf) {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("checkpoint");
+        let tokenizer = CharTokenizer::from_documents(&["abc"]);
+        let config = GptConfig::preset(Preset::Original, tokenizer.vocab_size());
+        Checkpoint::write(&path, &config, &tokenizer, &Weights::random(&config, 3), None).unwrap();
+        (dir, path)
+    }
+
+    fn refused(path: &Path) -> String {
+        Checkpoint::open(path).unwrap_err().to_string()
+    }
+
+    #[test]
+    fn reads_back_what_was_written() {
+        let (_dir, path) = written();
+        let checkpoint = Checkpoint::open(&path).unwrap();
+        assert_eq!(checkpoint.weights().unwrap(), Weights::random(checkpoint.config(), 3));
+        assert_eq!(checkpoint.tokenizer().vocabulary(), "abc");
+    }
+
+    #[test]
+    fn the_same_model_gives_the_same_bytes() {
+        let (_a, one) = written();
+        let (_b, two) = written();
+        for name in [file::CONFIG, file::WEIGHTS, file::TOKENIZER] {
+            assert_eq!(fs::read(one.join(name)).unwrap(), fs::read(two.join(name)).unwrap(), "{name}");
+        }
+    }
+
+    #[test]
+    fn missing_weights() {
+        let (_dir, path) = written();
+        fs::remove_file(path.join(file::WEIGHTS)).unwrap();
+        assert!(refused(&path).contains("model.safetensors"));
+    }
+
+    #[test]
+    fn truncated_weights() {
+        let (_dir, path) = written();
+        let bytes = fs::read(path.join(file::WEIGHTS)).unwrap();
+        for keep in [0, 4, 100, bytes.len() - 1] {
+            fs::write(path.join(file::WEIGHTS), &bytes[..keep]).unwrap();
+            assert!(refused(&path).contains("model.safetensors"), "{keep} bytes");
+        }
+    }
+
+    #[test]
+    fn tensor_of_the_wrong_shape() {
+        let (_dir, path) = written();
+        let config = fs::read_to_string(path.join(file::CONFIG)).unwrap();
+        fs::write(path.join(file::CONFIG), config.replace("\"block_size\": 16", "\"block_size\": 17"))
+            .unwrap();
+        assert!(
+            refused(&path).ends_with("tensor wpe.weight: shape [16, 16], expected [17, 16]"),
+            "{}",
+            refused(&path)
+        );
+    }
+
+    #[test]
+    fn tensor_missing() {
+        let (_dir, path) = written();
+        let config = fs::read_to_string(path.join(file::CONFIG)).unwrap();
+        fs::write(path.join(file::CONFIG), config.replace("\"n_layer\": 1", "\"n_layer\": 2")).unwrap();
+        assert!(refused(&path).contains("tensor layers.1.attn_q.weight: missing"), "{}", refused(&path));
+    }
+
+    #[test]
+    fn weight_that_is_not_finite() {
+        let (_dir, path) = written();
+        let mut bytes = fs::read(path.join(file::WEIGHTS)).unwrap();
+        let at = bytes.len() - 4;
+        bytes[at..].copy_from_slice(&f32::NAN.to_le_bytes());
+        fs::write(path.join(file::WEIGHTS), bytes).unwrap();
+        let error = Checkpoint::open(&path).unwrap().weights().unwrap_err().to_string();
+        assert!(error.contains("is NaN"), "{error}");
+    }
+
+    #[test]
+    fn config_that_makes_no_model() {
+        let (_dir, path) = written();
+        let config = fs::read_to_string(path.join(file::CONFIG)).unwrap();
+        fs::write(path.join(file::CONFIG), config.replace("\"n_head\": 4", "\"n_head\": 3")).unwrap();
+        assert!(refused(&path).contains("config.json: config: n_head: 3 does not divide n_embd 16"));
+    }
+
+    #[test]
+    fn tokenizer_of_another_model() {
+        let (_dir, path) = written();
+        let other = CharTokenizer::from_documents(&["abcd"]);
+        fs::write(path.join(file::TOKENIZER), other.to_json()).unwrap();
+        assert!(refused(&path).contains("5 tokens, config.json says vocab_size 4"));
+    }
+}

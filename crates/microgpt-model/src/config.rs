@@ -1,0 +1,170 @@
+//! The dimensions of a microGPT.
+
+use serde::{Deserialize, Serialize};
+
+use crate::error::{Error, Result};
+
+/// `model_type` of `config.json`.
+pub const MODEL_TYPE: &str = "microgpt";
+
+/// Dimensions of a microGPT, as `config.json` keeps them.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct GptConfig {
+    /// Always [`MODEL_TYPE`].
+    pub model_type: String,
+    /// Number of tokens, BOS included (V).
+    pub vocab_size: usize,
+    /// Width of the residual stream (C).
+    pub n_embd: usize,
+    /// Attention heads (H); they divide `n_embd`.
+    pub n_head: usize,
+    /// Layers.
+    pub n_layer: usize,
+    /// Positions that the model can see (S).
+    pub block_size: usize,
+    /// Added to the mean square in the norm; microGPT has 1e-5.
+    pub rms_norm_eps: f64,
+}
+
+/// The two sizes that this project is about.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Preset {
+    /// Karpathy's microGPT: 16 dimensions, 1 layer, context 16; 4,192 parameters with 27 tokens.
+    Original,
+    /// Experiment 27's: 512 dimensions, 6 layers, context 64; 18,934,784 parameters with 27 tokens.
+    Scaled,
+}
+
+/// A tensor of a checkpoint: its name and shape, `[out, in]` as PyTorch stores a Linear.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct TensorSpec {
+    /// Such as `layers.0.attn_q.weight`.
+    pub name: String,
+    /// Rows and columns.
+    pub shape: [usize; 2],
+}
+
+/// The largest value that any dimension may have: far beyond what this architecture is good for, and small enough that
+/// no product of two overflows.
+const LIMIT: usize = 1 << 20;
+
+impl GptConfig {
+    /// The dimensions of a preset, for a vocabulary of `vocab_size` tokens.
+    pub fn preset(preset: Preset, vocab_size: usize) -> Self {
+        let (n_embd, n_head, n_layer, block_size) = match preset {
+            Preset::Original => (16, 4, 1, 16),
+            Preset::Scaled => (512, 8, 6, 64),
+        };
+        Self {
+            model_type: MODEL_TYPE.to_owned(),
+            vocab_size,
+            n_embd,
+            n_head,
+            n_layer,
+            block_size,
+            rms_norm_eps: 1e-5,
+        }
+    }
+
+    /// Width of a head (D).
+    pub fn head_dim(&self) -> usize {
+        self.n_embd / self.n_head
+    }
+
+    /// Every tensor of the model: embeddings, then the layers in order, then the LM head.
+    pub fn tensors(&self) -> Vec<TensorSpec> {
+        let c = self.n_embd;
+        let mut tensors = vec![
+            TensorSpec { name: "wte.weight".into(), shape: [self.vocab_size, c] },
+            TensorSpec { name: "wpe.weight".into(), shape: [self.block_size, c] },
+        ];
+        for i in 0..self.n_layer {
+            let parts = [
+                ("attn_q", [c, c]),
+                ("attn_k", [c, c]),
+                ("attn_v", [c, c]),
+                ("attn_o", [c, c]),
+                ("mlp_fc1", [4 * c, c]),
+                ("mlp_fc2", [c, 4 * c]),
+            ];
+            tensors.extend(
+                parts.map(|(part, shape)| TensorSpec { name: format!("layers.{i}.{part}.weight"), shape }),
+            );
+        }
+        tensors.push(TensorSpec { name: "lm_head.weight".into(), shape: [self.vocab_size, c] });
+        tensors
+    }
+
+    /// Number of parameters.
+    pub fn parameters(&self) -> u64 {
+        let (v, c, s, l) =
+            (self.vocab_size as u64, self.n_embd as u64, self.block_size as u64, self.n_layer as u64);
+        2 * v * c + s * c + l * 12 * c * c
+    }
+
+    /// Whether the dimensions make a model.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Config`] with the first field that does not.
+    pub fn validate(&self) -> Result<()> {
+        let bad = |field, reason: String| Err(Error::Config { field, reason });
+        if self.model_type != MODEL_TYPE {
+            return bad("model_type", format!("{:?}, expected {MODEL_TYPE:?}", self.model_type));
+        }
+        let sizes = [
+            ("vocab_size", self.vocab_size),
+            ("n_embd", self.n_embd),
+            ("n_head", self.n_head),
+            ("n_layer", self.n_layer),
+            ("block_size", self.block_size),
+        ];
+        for (field, size) in sizes {
+            if size == 0 || size > LIMIT {
+                return bad(field, format!("{size} is not between 1 and {LIMIT}"));
+            }
+        }
+        if self.n_embd % self.n_head != 0 {
+            return bad("n_head", format!("{} does not divide n_embd {}", self.n_head, self.n_embd));
+        }
+        if !(self.rms_norm_eps > 0.0 && self.rms_norm_eps < 1.0) {
+            return bad("rms_norm_eps", format!("{} is not between 0 and 1", self.rms_norm_eps));
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// The counts of the architecture as published; burn counts the same.
+    #[test]
+    fn presets_have_the_published_numbers_of_parameters() {
+        for (preset, parameters) in [(Preset::Original, 4_192), (Preset::Scaled, 18_934_784)] {
+            let config = GptConfig::preset(preset, 27);
+            config.validate().unwrap();
+            assert_eq!(config.parameters(), parameters);
+            let counted: usize = config.tensors().iter().map(|t| t.shape[0] * t.shape[1]).sum();
+            assert_eq!(counted as u64, parameters);
+        }
+    }
+
+    #[test]
+    fn heads_must_divide_the_width() {
+        let config = GptConfig { n_head: 3, ..GptConfig::preset(Preset::Original, 27) };
+        assert_eq!(config.validate().unwrap_err().to_string(), "config: n_head: 3 does not divide n_embd 16");
+    }
+
+    #[test]
+    fn absurd_dimensions_are_refused() {
+        for n_embd in [0, usize::MAX] {
+            assert!(GptConfig { n_embd, ..GptConfig::preset(Preset::Original, 27) }.validate().is_err());
+        }
+        assert!(
+            GptConfig { rms_norm_eps: f64::NAN, ..GptConfig::preset(Preset::Original, 27) }
+                .validate()
+                .is_err()
+        );
+    }
+}

@@ -1,0 +1,39 @@
+#![doc = include_str!("../README.md")]
+#![cfg_attr(test, allow(clippy::unwrap_used))]
+
+mod checkpoint;
+mod config;
+mod corpus;
+mod error;
+mod publish;
+mod report;
+mod tokenizer;
+mod weights;
+
+#[cfg(feature = "train")]
+mod batch;
+#[cfg(feature = "train")]
+mod device;
+#[cfg(feature = "train")]
+mod generate;
+#[cfg(feature = "train")]
+mod model;
+#[cfg(feature = "train")]
+mod training;
+
+pub use checkpoint::Checkpoint;
+pub use config::{GptConfig, MODEL_TYPE, Preset, TensorSpec};
+pub use corpus::{Corpus, Split};
+pub use error::{Error, Result};
+pub use report::{StepMetrics, TrainingReport};
+pub use tokenizer::{BOS_TOKEN, CharTokenizer};
+pub use weights::{INIT_STD, Weights};
+
+#[cfg(feature = "train")]
+pub use device::Backend;
+#[cfg(feature = "train")]
+pub use generate::generate;
+#[cfg(feature = "train")]
+pub use model::Gpt;
+#[cfg(feature = "train")]
+pub use training::{Progress, Trained, TrainingConfig, train};

@@ -1,0 +1,111 @@
+//! Puts a finished folder in its place in one step.
+
+use std::fs::{self, File};
+use std::path::{Path, PathBuf};
+
+use tempfile::TempDir;
+
+use crate::error::{Error, Result};
+
+/// Lets `fill` write into a hidden folder beside `destination`, flushes it and renames it into place. An existing folder
+/// is replaced if it is empty or holds a file called `marker`.
+pub(crate) fn folder(destination: &Path, marker: &str, fill: impl FnOnce(&Path) -> Result<()>) -> Result<()> {
+    let (parent, staging) = stage(destination, marker)?;
+    // The temporary folder is private; what is filled and moved is a plain one inside it.
+    let new = staging.path().join("new");
+    fs::create_dir(&new).map_err(|e| Error::io("create folder", &new, e))?;
+    fill(&new)?;
+    flush(&new)?;
+    let placed = if destination.exists() { swap(&new, destination) } else { fs::rename(&new, destination) };
+    placed.map_err(|e| Error::io("move the finished folder to", destination, e))?;
+    flush_one(&parent)
+}
+
+/// Whether `destination` is free or holds what may be replaced, and its parent can be written to.
+///
+/// # Errors
+///
+/// [`Error::Occupied`] if not; [`Error::Io`].
+pub(crate) fn check(destination: &Path, marker: &str) -> Result<()> {
+    stage(destination, marker).map(|_| ())
+}
+
+/// The parent of `destination`, made if need be, and a hidden folder in it.
+fn stage(destination: &Path, marker: &str) -> Result<(PathBuf, TempDir)> {
+    replaceable(destination, marker)?;
+    let parent = match destination.parent() {
+        Some(parent) if !parent.as_os_str().is_empty() => parent.to_owned(),
+        _ => PathBuf::from("."),
+    };
+    fs::create_dir_all(&parent).map_err(|e| Error::io("create folder", &parent, e))?;
+    let staging = tempfile::Builder::new().prefix(".checkpoint.").suffix(".partial").tempdir_in(&parent);
+    let staging = staging.map_err(|e| Error::io("create a folder in", &parent, e))?;
+    Ok((parent, staging))
+}
+
+fn replaceable(destination: &Path, marker: &str) -> Result<()> {
+    let Ok(found) = fs::symlink_metadata(destination) else { return Ok(()) };
+    let empty = || fs::read_dir(destination).is_ok_and(|mut entries| entries.next().is_none());
+    if found.is_dir() && (destination.join(marker).is_file() || empty()) {
+        return Ok(());
+    }
+    Err(Error::Occupied { path: destination.to_owned() })
+}
+
+#[cfg(any(target_os = "linux", target_vendor = "apple"))]
+fn swap(new: &Path, destination: &Path) -> std::io::Result<()> {
+    use rustix::fs::{CWD, RenameFlags, renameat_with};
+    Ok(renameat_with(CWD, new, CWD, destination, RenameFlags::EXCHANGE)?)
+}
+
+#[cfg(not(any(target_os = "linux", target_vendor = "apple")))]
+fn swap(new: &Path, destination: &Path) -> std::io::Result<()> {
+    fs::rename(destination, new.with_extension("replaced"))?;
+    fs::rename(new, destination)
+}
+
+fn flush(dir: &Path) -> Result<()> {
+    for entry in fs::read_dir(dir).map_err(|e| Error::io("list", dir, e))? {
+        let path = entry.map_err(|e| Error::io("list", dir, e))?.path();
+        if path.is_dir() { flush(&path)? } else { flush_one(&path)? }
+    }
+    flush_one(dir)
+}
+
+fn flush_one(path: &Path) -> Result<()> {
+    if cfg!(not(unix)) && path.is_dir() {
+        return Ok(());
+    }
+    // Windows flushes only through a handle that may write.
+    let opened = if cfg!(unix) { File::open(path) } else { File::options().write(true).open(path) };
+    opened.and_then(|f| f.sync_all()).map_err(|e| Error::io("flush", path, e))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_failed_write_leaves_what_was_there() {
+        let base = tempfile::tempdir().unwrap();
+        let out = base.path().join("out");
+        folder(&out, "m", |d| fs::write(d.join("m"), "1").map_err(|e| Error::io("write", d, e))).unwrap();
+        let failed = folder(&out, "m", |d| {
+            fs::write(d.join("m"), "2").map_err(|e| Error::io("write", d, e))?;
+            Err(Error::file(d, "planted"))
+        });
+        assert!(failed.is_err());
+        assert_eq!(fs::read_to_string(out.join("m")).unwrap(), "1");
+        assert_eq!(fs::read_dir(base.path()).unwrap().count(), 1);
+        folder(&out, "m", |d| fs::write(d.join("m"), "3").map_err(|e| Error::io("write", d, e))).unwrap();
+        assert_eq!(fs::read_to_string(out.join("m")).unwrap(), "3");
+        assert_eq!(fs::read_dir(base.path()).unwrap().count(), 1);
+    }
+
+    #[test]
+    fn a_folder_of_another_kind_is_never_replaced() {
+        let base = tempfile::tempdir().unwrap();
+        fs::write(base.path().join("thesis.tex"), "").unwrap();
+        assert!(matches!(folder(base.path(), "m", |_| Ok(())), Err(Error::Occupied { .. })));
+    }
+}

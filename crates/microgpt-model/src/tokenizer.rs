@@ -1,0 +1,185 @@
+//! microGPT's tokenizer: a character is a token, and one more token begins and ends a document.
+
+use std::collections::BTreeSet;
+use std::fs;
+use std::path::Path;
+
+use serde_json::json;
+use tokenizers::Tokenizer;
+
+use crate::error::{Error, Result};
+
+/// The token that begins and ends a document; its id is the last one.
+pub const BOS_TOKEN: &str = "<bos>";
+
+const LIMIT: u64 = 64 << 20;
+
+/// A character tokenizer, kept as a `tokenizer.json` of the `tokenizers` library: a word-level model over single
+/// characters with no unknown token.
+#[derive(Clone, Debug)]
+pub struct CharTokenizer {
+    inner: Tokenizer,
+    bos: u32,
+}
+
+impl CharTokenizer {
+    /// The tokenizer of a corpus: its characters in order of code points get ids from 0 on, BOS the next one.
+    pub fn from_documents<S: AsRef<str>>(documents: &[S]) -> Self {
+        let characters: BTreeSet<char> = documents.iter().flat_map(|d| d.as_ref().chars()).collect();
+        let bos = characters.len() as u32;
+        let mut vocab: serde_json::Map<String, serde_json::Value> =
+            characters.iter().enumerate().map(|(id, c)| (c.to_string(), json!(id))).collect();
+        vocab.insert(BOS_TOKEN.into(), json!(bos));
+        let tokenizer = json!({
+            "version": "1.0",
+            "truncation": null,
+            "padding": null,
+            "added_tokens": [{
+                "id": bos, "content": BOS_TOKEN, "single_word": false, "lstrip": false, "rstrip": false,
+                "normalized": false, "special": true,
+            }],
+            "normalizer": null,
+            "pre_tokenizer": {
+                "type": "Split", "pattern": {"Regex": "(?s)."}, "behavior": "Isolated", "invert": false,
+            },
+            "post_processor": {
+                "type": "TemplateProcessing",
+                "single": [{"SpecialToken": {"id": BOS_TOKEN, "type_id": 0}}, {"Sequence": {"id": "A", "type_id": 0}}],
+                "pair": [
+                    {"SpecialToken": {"id": BOS_TOKEN, "type_id": 0}}, {"Sequence": {"id": "A", "type_id": 0}},
+                    {"SpecialToken": {"id": BOS_TOKEN, "type_id": 0}}, {"Sequence": {"id": "B", "type_id": 0}},
+                ],
+                "special_tokens": {BOS_TOKEN: {"id": BOS_TOKEN, "ids": [bos], "tokens": [BOS_TOKEN]}},
+            },
+            "decoder": {"type": "Fuse"},
+            // The library wants a name here; it is in no vocabulary, so that an unknown character is an error.
+            "model": {"type": "WordLevel", "vocab": vocab, "unk_token": "<unk>"},
+        });
+        let inner = serde_json::from_value(tokenizer).expect("the library reads what it is given above");
+        Self { inner, bos }
+    }
+
+    /// Reads a `tokenizer.json`.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Io`]; [`Error::File`] if the library cannot read it or it has no [`BOS_TOKEN`].
+    pub fn from_file(path: &Path) -> Result<Self> {
+        let size = fs::metadata(path).map_err(|e| Error::io("open", path, e))?.len();
+        if size > LIMIT {
+            return Err(Error::file(
+                path,
+                format!("{size} bytes, expected a tokenizer of less than {LIMIT}"),
+            ));
+        }
+        let bytes = fs::read(path).map_err(|e| Error::io("read", path, e))?;
+        let inner =
+            Tokenizer::from_bytes(&bytes).map_err(|e| Error::file(path, format!("no tokenizer: {e}")))?;
+        let bos = inner
+            .token_to_id(BOS_TOKEN)
+            .ok_or_else(|| Error::file(path, format!("it has no token {BOS_TOKEN}")))?;
+        Ok(Self { inner, bos })
+    }
+
+    /// The tokenizer as JSON, for `tokenizer.json`. The same tokenizer always gives the same text.
+    pub fn to_json(&self) -> String {
+        // The library writes its vocabulary in order of ids.
+        self.inner.to_string(true).expect("a tokenizer serializes into memory")
+    }
+
+    /// Number of tokens, BOS included.
+    pub fn vocab_size(&self) -> usize {
+        self.inner.get_vocab_size(true)
+    }
+
+    /// Id of the token that begins and ends a document.
+    pub fn bos(&self) -> u32 {
+        self.bos
+    }
+
+    /// The ids of a text's characters, without BOS.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::UnknownCharacter`].
+    pub fn encode(&self, text: &str) -> Result<Vec<u32>> {
+        let mut buffer = [0; 4];
+        let unknown = text
+            .chars()
+            .enumerate()
+            .find(|(_, c)| self.inner.token_to_id(c.encode_utf8(&mut buffer)).is_none());
+        if let Some((position, character)) = unknown {
+            return Err(Error::UnknownCharacter {
+                character,
+                position,
+                text: text.to_owned(),
+                vocabulary: self.vocabulary(),
+            });
+        }
+        let encoding = self.inner.encode_fast(text, false).expect("every character is a token");
+        Ok(encoding.get_ids().to_vec())
+    }
+
+    /// The text of a sequence of ids; BOS has none.
+    pub fn decode(&self, ids: &[u32]) -> String {
+        self.inner.decode(ids, true).unwrap_or_default()
+    }
+
+    /// Every character that is a token, in order of ids.
+    pub fn vocabulary(&self) -> String {
+        (0..self.vocab_size() as u32)
+            .filter(|&id| id != self.bos)
+            .filter_map(|id| self.inner.id_to_token(id))
+            .collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn tokenizer() -> CharTokenizer {
+        CharTokenizer::from_documents(&["bca", "zé d"])
+    }
+
+    #[test]
+    fn ids_follow_the_order_of_characters_and_bos_is_last() {
+        let t = tokenizer();
+        assert_eq!(t.vocabulary(), " abcdzé");
+        assert_eq!(t.encode("a zé").unwrap(), [1, 0, 5, 6]);
+        assert_eq!((t.bos(), t.vocab_size()), (7, 8));
+        assert_eq!(t.decode(&[7, 1, 0, 6, 7]), "a é");
+    }
+
+    #[test]
+    fn names_have_27_tokens() {
+        let t = CharTokenizer::from_documents(&["abcdefghijklmnopqrstuvwxyz"]);
+        assert_eq!((t.vocab_size(), t.bos()), (27, 26));
+    }
+
+    #[test]
+    fn an_unknown_character_is_named() {
+        let e = tokenizer().encode("abX").unwrap_err().to_string();
+        assert_eq!(e, "character 'X' at position 2 of \"abX\" is not in the vocabulary of \" abcdzé\"");
+    }
+
+    #[test]
+    fn survives_the_file_and_is_the_same_text_every_time() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("tokenizer.json");
+        fs::write(&path, tokenizer().to_json()).unwrap();
+        let read = CharTokenizer::from_file(&path).unwrap();
+        assert_eq!(read.encode("dab").unwrap(), tokenizer().encode("dab").unwrap());
+        for _ in 0..8 {
+            assert_eq!(tokenizer().to_json(), read.to_json());
+        }
+    }
+
+    /// What another program sees that uses the library by itself.
+    #[test]
+    fn the_library_alone_encodes_the_same_and_puts_bos_in_front() {
+        let inner = Tokenizer::from_bytes(tokenizer().to_json()).unwrap();
+        assert_eq!(inner.encode("zéd", true).unwrap().get_ids(), [7, 5, 6, 4]);
+        assert!(inner.encode("x", false).is_err(), "no silent unknown token");
+    }
+}

@@ -1,0 +1,71 @@
+//! The parameters of a model, in memory.
+
+use std::collections::BTreeMap;
+
+use rand::SeedableRng as _;
+use rand_chacha::ChaCha8Rng;
+use rand_distr::{Distribution as _, Normal};
+
+use crate::config::GptConfig;
+
+/// Standard deviation of the initial weights, all of them, in microGPT's final revision.
+pub const INIT_STD: f32 = 0.08;
+
+/// Every parameter of a model, by the names of [`GptConfig::tensors`], `[out, in]` row-major.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Weights {
+    tensors: BTreeMap<String, Vec<f32>>,
+}
+
+impl Weights {
+    /// Draws every weight from N(0, [`INIT_STD`]). The numbers depend on the seed alone, not on the backend or the
+    /// machine.
+    pub fn random(config: &GptConfig, seed: u64) -> Self {
+        let normal = Normal::new(0.0f32, INIT_STD).expect("a positive standard deviation");
+        let mut rng = ChaCha8Rng::seed_from_u64(seed);
+        Self::from_fn(config, |_, elements| normal.sample_iter(&mut rng).take(elements).collect())
+    }
+
+    /// Makes every tensor of `config` from its name and number of elements, in the order of [`GptConfig::tensors`].
+    pub fn from_fn(config: &GptConfig, mut make: impl FnMut(&str, usize) -> Vec<f32>) -> Self {
+        let tensors = config.tensors().into_iter().map(|t| {
+            let values = make(&t.name, t.shape[0] * t.shape[1]);
+            (t.name, values)
+        });
+        Self { tensors: tensors.collect() }
+    }
+
+    /// The elements of a tensor.
+    ///
+    /// # Panics
+    ///
+    /// If the model has no such tensor; the names are those of [`GptConfig::tensors`].
+    pub fn get(&self, name: &str) -> &[f32] {
+        self.tensors.get(name).unwrap_or_else(|| panic!("no tensor {name} in a microGPT"))
+    }
+
+    /// All tensors, by name.
+    pub fn iter(&self) -> impl Iterator<Item = (&str, &[f32])> {
+        self.tensors.iter().map(|(name, values)| (name.as_str(), values.as_slice()))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::Preset;
+
+    #[test]
+    fn initial_weights_have_the_stated_deviation_and_repeat() {
+        let config = GptConfig::preset(Preset::Original, 27);
+        let weights = Weights::random(&config, 1);
+        assert_eq!(weights, Weights::random(&config, 1));
+        assert_ne!(weights, Weights::random(&config, 2));
+        let all: Vec<f32> = weights.iter().flat_map(|(_, v)| v.iter().copied()).collect();
+        assert_eq!(all.len(), 4_192);
+        let mean = all.iter().sum::<f32>() / all.len() as f32;
+        let std = (all.iter().map(|v| (v - mean).powi(2)).sum::<f32>() / all.len() as f32).sqrt();
+        // Four standard errors of each: 0.08 / sqrt(4192) = 0.00124 and 0.08 / sqrt(2 * 4192) = 0.00087.
+        assert!(mean.abs() < 0.005 && (std - INIT_STD).abs() < 0.0035, "mean {mean}, std {std}");
+    }
+}
