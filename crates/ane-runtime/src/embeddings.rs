@@ -1,0 +1,77 @@
+//! The tables that the host looks up: token and position embeddings.
+
+use half::f16;
+use mlpackage::Bundle;
+use safetensors::{Dtype, SafeTensors};
+
+use crate::error::{Error, Result};
+use crate::tensor::Tensor;
+
+/// Embedding tables in fp16, as the decode graph takes their sum.
+#[derive(Clone, Debug)]
+pub struct Embeddings {
+    token: Vec<f16>,    // [V, C]
+    position: Vec<f16>, // [S, C]
+    n_embd: usize,
+    vocab_size: usize,
+    context_length: usize,
+}
+
+impl Embeddings {
+    /// Reads the tables of a bundle.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Bundle`] with the tensor that is missing, or not fp16, or of the wrong shape.
+    pub fn from_bundle(bundle: &Bundle) -> Result<Self> {
+        let manifest = bundle.manifest();
+        let tables = &manifest.embeddings;
+        let a = &manifest.architecture;
+        let path = bundle.file(&tables.file)?;
+        let bad = |what: &str, reason: String| Error::Bundle {
+            path: bundle.path().to_owned(),
+            what: what.to_owned(),
+            reason,
+        };
+        let bytes = std::fs::read(&path).map_err(|e| bad(&tables.file, e.to_string()))?;
+        let file = SafeTensors::deserialize(&bytes)
+            .map_err(|e| bad(&tables.file, format!("no safetensors: {e}")))?;
+        let table = |name: &str, rows: usize| -> Result<Vec<f16>> {
+            let what = format!("{}: tensor {name}", tables.file);
+            let view = file.tensor(name).map_err(|e| bad(&what, e.to_string()))?;
+            if view.dtype() != Dtype::F16 || view.shape() != [rows, a.n_embd] {
+                let found =
+                    format!("{:?} {:?}, expected F16 {:?}", view.dtype(), view.shape(), [rows, a.n_embd]);
+                return Err(bad(&what, found));
+            }
+            Ok(view.data().chunks_exact(2).map(|b| f16::from_le_bytes([b[0], b[1]])).collect())
+        };
+        Ok(Self {
+            token: table(&tables.token, a.vocab_size)?,
+            position: table(&tables.position, a.context_length)?,
+            n_embd: a.n_embd,
+            vocab_size: a.vocab_size,
+            context_length: a.context_length,
+        })
+    }
+
+    /// `wte[token] + wpe[position]`, rounded to fp16: the graph's input, `[1, C, 1, 1]`.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::UnknownToken`] and [`Error::ContextFull`] for what is outside of the tables.
+    pub fn sum(&self, token: u32, position: usize) -> Result<Tensor> {
+        let row = token as usize;
+        if row >= self.vocab_size {
+            return Err(Error::UnknownToken { token, vocab_size: self.vocab_size });
+        }
+        if position >= self.context_length {
+            return Err(Error::ContextFull { tokens: position + 1, context_length: self.context_length });
+        }
+        let c = self.n_embd;
+        let token = &self.token[row * c..(row + 1) * c];
+        let position = &self.position[position * c..(position + 1) * c];
+        let sum = |(t, p): (&f16, &f16)| f16::from_f32(t.to_f32() + p.to_f32()).to_f32();
+        Tensor::new([1, c, 1, 1], token.iter().zip(position).map(sum).collect())
+    }
+}

@@ -1,0 +1,108 @@
+//! What can go wrong between a bundle and its tokens.
+
+use std::path::PathBuf;
+
+use mlpackage::Shape;
+
+/// The result of this crate's functions.
+pub type Result<T, E = Error> = std::result::Result<T, E>;
+
+/// Every error names the thing, what was found and what was expected.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum Error {
+    /// The package or bundle is not sound.
+    #[error(transparent)]
+    Package(#[from] mlpackage::Error),
+    /// The engine has no implementation of some operations. All of them are listed.
+    #[error("{engine} cannot run {}: it has no {}", package.display(), operations.join(", "))]
+    Unsupported {
+        /// The engine.
+        engine: String,
+        /// The package.
+        package: PathBuf,
+        /// Types of the operations, or what about them is missing.
+        operations: Vec<String>,
+    },
+    /// A call lacks an input, or has one that the function does not take.
+    #[error("input {name}: {reason}")]
+    Input {
+        /// The input.
+        name: String,
+        /// What was found and expected.
+        reason: String,
+    },
+    /// A state was made by another model.
+    #[error("the state belongs to another model: make one with this model's new_state")]
+    ForeignState,
+    /// Elements and shape of a tensor disagree.
+    #[error("a tensor of shape {shape} holds {} elements, {elements} were given", shape.elements())]
+    TensorSize {
+        /// The shape.
+        shape: Shape,
+        /// Elements given.
+        elements: usize,
+    },
+    /// Something in a bundle does not fit the rest of it.
+    #[error("bundle {}: {what}: {reason}", path.display())]
+    Bundle {
+        /// The bundle.
+        path: PathBuf,
+        /// The file, tensor, input or field.
+        what: String,
+        /// What was found and expected.
+        reason: String,
+    },
+    /// The tokenizer does not know a character.
+    #[error(
+        "character {character:?} at position {position} of {text:?} is not in the vocabulary of {vocabulary:?}"
+    )]
+    UnknownCharacter {
+        /// The character.
+        character: char,
+        /// Its index, in characters.
+        position: usize,
+        /// The text.
+        text: String,
+        /// Every character that the tokenizer knows.
+        vocabulary: String,
+    },
+    /// A token id that the model has no embedding for.
+    #[error("token {token} is outside the vocabulary of {vocab_size}")]
+    UnknownToken {
+        /// The id.
+        token: u32,
+        /// Number of tokens that the model has.
+        vocab_size: usize,
+    },
+    /// More tokens than the context holds.
+    #[error("{tokens} tokens do not fit into the context of {context_length}: shorten the prompt")]
+    ContextFull {
+        /// Tokens, BOS included.
+        tokens: usize,
+        /// Positions of the KV cache.
+        context_length: usize,
+    },
+    /// A sampling option makes no sense.
+    #[error("{option}: {reason}")]
+    Sampling {
+        /// The option.
+        option: &'static str,
+        /// What was found and expected.
+        reason: String,
+    },
+    /// Two sources of logits cannot be compared.
+    #[error("{0}")]
+    Parity(String),
+    /// A source of logits that is not part of this crate failed.
+    #[error("{source_name}: {reason}")]
+    Source {
+        /// Its name.
+        source_name: String,
+        /// Its own words.
+        reason: String,
+    },
+    /// Reading a line or writing an answer failed.
+    #[error("chat: {0}")]
+    Chat(#[from] std::io::Error),
+}

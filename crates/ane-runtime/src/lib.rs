@@ -1,0 +1,27 @@
+#![doc = include_str!("../README.md")]
+#![cfg_attr(test, allow(clippy::unwrap_used))]
+
+pub mod chat;
+mod decoder;
+mod embeddings;
+mod engine;
+mod error;
+mod generate;
+mod logits;
+mod mil_cpu;
+pub mod parity;
+mod sampling;
+mod tensor;
+mod tokenizer;
+
+pub use decoder::Decoder;
+pub use embeddings::Embeddings;
+pub use engine::{Engine, LoadOptions, Model, State};
+pub use error::{Error, Result};
+pub use generate::{FinishReason, Generation};
+pub use logits::LogitsSource;
+pub use mil_cpu::{MilCpu, Numerics};
+pub use parity::{Parity, Tolerance};
+pub use sampling::{Sampler, Sampling, argmax};
+pub use tensor::{Data, Tensor, Tensors};
+pub use tokenizer::TextTokenizer;

@@ -1,0 +1,53 @@
+//! How results are rounded.
+
+use half::f16;
+use half::slice::HalfFloatSliceExt as _;
+
+use crate::tensor::{Data, Tensor};
+
+/// Arithmetic of the engine `mil-cpu`.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Numerics {
+    /// Every operation in f32, nothing rounded to half: the semantic reference.
+    #[default]
+    F32,
+    /// Every operation computes in f32 inside and rounds each fp16-typed result to half, ties to even: overflow, underflow
+    /// and an epsilon that vanishes show up as they would on hardware that stores fp16.
+    F16,
+}
+
+/// Rounds floats to the nearest fp16 value.
+pub(crate) fn round_to_half(tensor: &mut Tensor) {
+    if let Data::F32(values) = tensor.data_mut() {
+        let mut buffer = [f16::ZERO; 256];
+        for chunk in values.chunks_mut(buffer.len()) {
+            let buffer = &mut buffer[..chunk.len()];
+            buffer.convert_from_f32_slice(chunk);
+            buffer.convert_to_f32_slice(chunk);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn rounds_ties_to_even_overflows_and_underflows_like_half() {
+        let cases = [
+            (1.0 + 1.0 / 2048.0, 1.0),                // tie, to even
+            (1.0 + 3.0 / 2048.0, 1.0 + 2.0 / 1024.0), // tie, to even
+            (65_519.0, 65_504.0),                     // rounds down to the largest half
+            (65_520.0, f32::INFINITY),                // tie to the next power: infinity
+            (2f32.powi(-25), 0.0),                    // half of the smallest subnormal: tie to zero
+            (2f32.powi(-24), 2f32.powi(-24)),         // the smallest subnormal
+            (2e-8, 0.0),                              // eps / 512, what `safe` adds
+            (-1e4, -1e4),
+        ];
+        let mut tensor = Tensor::new([cases.len()], cases.iter().map(|c| c.0).collect()).unwrap();
+        round_to_half(&mut tensor);
+        for ((input, expected), got) in cases.iter().zip(tensor.floats()) {
+            assert_eq!(got, expected, "{input}");
+        }
+    }
+}

@@ -1,0 +1,193 @@
+//! The parity gate: how far two sources of logits are from each other.
+
+use serde::Serialize;
+
+use crate::error::{Error, Result};
+use crate::logits::LogitsSource;
+use crate::sampling::{Sampler, Sampling, argmax};
+
+/// How the logits of a candidate compare with those of a reference, over the positions of a sequence.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize)]
+pub struct Parity {
+    /// Positions compared.
+    pub positions: usize,
+    /// Largest difference of any logit, as a share of the reference's largest logit by magnitude, over all positions.
+    pub largest_error: f64,
+    /// Smallest cosine similarity of any position's logits.
+    pub cosine: f64,
+    /// Positions at which both have the same most likely token.
+    pub argmax_agreement: usize,
+    /// Of the positions at which they do not, the largest lead that the reference's choice has over the candidate's, as a
+    /// share of the largest logit; 0 if there are none. A lead of no more than twice the largest error is a tie that
+    /// rounding may break either way.
+    pub largest_lead_lost: f64,
+}
+
+/// What a candidate must keep to.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize)]
+pub struct Tolerance {
+    /// Upper bound of [`Parity::largest_error`].
+    pub largest_error: f64,
+    /// Lower bound of [`Parity::cosine`].
+    pub cosine: f64,
+}
+
+impl Tolerance {
+    /// Two f32 implementations that add in different orders: a few units of 2^-24 over some dozens of operations.
+    pub const F32: Self = Self { largest_error: 5e-6, cosine: 0.999_999 };
+    /// Every result rounded to fp16 (2^-11 each) against f32.
+    pub const F16: Self = Self { largest_error: 2e-3, cosine: 0.999_99 };
+}
+
+impl Parity {
+    /// Compares logits of `positions` rows each.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Parity`] if the sizes do not match.
+    pub fn of(reference: &[f32], candidate: &[f32], vocab_size: usize) -> Result<Self> {
+        if reference.len() != candidate.len()
+            || vocab_size == 0
+            || !reference.len().is_multiple_of(vocab_size)
+        {
+            return Err(Error::Parity(format!(
+                "{} and {} logits are not the same number of rows of {vocab_size}",
+                reference.len(),
+                candidate.len()
+            )));
+        }
+        let largest = reference.iter().fold(f64::MIN_POSITIVE, |m, &v| m.max(f64::from(v).abs()));
+        let mut parity = Self {
+            positions: 0,
+            largest_error: 0.0,
+            cosine: 1.0,
+            argmax_agreement: 0,
+            largest_lead_lost: 0.0,
+        };
+        for (r, c) in reference.chunks_exact(vocab_size).zip(candidate.chunks_exact(vocab_size)) {
+            parity.positions += 1;
+            let error = r.iter().zip(c).map(|(&r, &c)| (f64::from(r) - f64::from(c)).abs() / largest);
+            // A NaN compares with nothing; it counts as infinitely wrong.
+            parity.largest_error =
+                error.fold(parity.largest_error, |m, e| if e.is_nan() { f64::INFINITY } else { m.max(e) });
+            let cosine = cosine(r, c);
+            parity.cosine = if cosine.is_nan() { -1.0 } else { parity.cosine.min(cosine) };
+            let (best, chosen) = (argmax(r) as usize, argmax(c) as usize);
+            if best == chosen {
+                parity.argmax_agreement += 1;
+            } else {
+                let lead = f64::from(r[best] - r[chosen]) / largest;
+                parity.largest_lead_lost = parity.largest_lead_lost.max(lead);
+            }
+        }
+        Ok(parity)
+    }
+
+    /// Runs both sources over `tokens` and compares what they say at every position.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Parity`] if the sources have different vocabularies; whatever a source reports.
+    pub fn measure(
+        reference: &mut dyn LogitsSource,
+        candidate: &mut dyn LogitsSource,
+        tokens: &[u32],
+    ) -> Result<Self> {
+        let vocab_size = reference.vocab_size();
+        Self::of(&collect(reference, tokens)?, &collect(candidate, tokens)?, vocab_size)
+    }
+
+    /// Share of positions at which both have the same most likely token.
+    pub fn argmax_share(&self) -> f64 {
+        self.argmax_agreement as f64 / self.positions.max(1) as f64
+    }
+
+    /// Whether every disagreement on the most likely token is a tie within what the tolerance lets both logits move.
+    pub fn disagreements_are_ties(&self, tolerance: &Tolerance) -> bool {
+        self.largest_lead_lost <= 2.0 * tolerance.largest_error
+    }
+
+    /// Whether the candidate keeps to the tolerance.
+    pub fn passes(&self, tolerance: &Tolerance) -> bool {
+        self.largest_error <= tolerance.largest_error
+            && self.cosine >= tolerance.cosine
+            && self.disagreements_are_ties(tolerance)
+    }
+}
+
+/// The logits of every position of a sequence, row-major `[T, V]`.
+///
+/// # Errors
+///
+/// Whatever the source reports.
+pub fn collect(source: &mut dyn LogitsSource, tokens: &[u32]) -> Result<Vec<f32>> {
+    source.reset();
+    let mut logits = Vec::with_capacity(tokens.len() * source.vocab_size());
+    for &token in tokens {
+        logits.extend(source.step(token)?);
+    }
+    Ok(logits)
+}
+
+/// A sequence that fills the context: `bos`, then what the source itself says at temperature 1. It is text as the model
+/// would write it, documents one after the other.
+///
+/// # Errors
+///
+/// Whatever the source reports.
+pub fn probe(source: &mut dyn LogitsSource, bos: u32, seed: u64) -> Result<Vec<u32>> {
+    let mut sampler = Sampler::new(Sampling::Temperature { temperature: 1.0 }, seed);
+    source.reset();
+    let mut tokens = vec![bos];
+    while tokens.len() < source.context_length() {
+        let logits = source.step(tokens[tokens.len() - 1])?;
+        tokens.push(sampler.sample(&logits));
+    }
+    Ok(tokens)
+}
+
+fn cosine(a: &[f32], b: &[f32]) -> f64 {
+    let dot = |a: &[f32], b: &[f32]| a.iter().zip(b).map(|(&x, &y)| f64::from(x) * f64::from(y)).sum::<f64>();
+    dot(a, b) / (dot(a, a) * dot(b, b)).sqrt()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn figures_are_what_they_say() {
+        let reference = [3.0, 4.0, 0.0, 10.0];
+        let candidate = [4.0, 3.0, 0.0, 10.0];
+        let parity = Parity::of(&reference, &candidate, 2).unwrap();
+        assert_eq!(parity.positions, 2);
+        assert!((parity.largest_error - 0.1).abs() < 1e-12, "one of ten");
+        assert!((parity.cosine - 24.0 / 25.0).abs() < 1e-12);
+        assert_eq!(parity.argmax_agreement, 1);
+        assert!((parity.largest_lead_lost - 0.1).abs() < 1e-12);
+    }
+
+    #[test]
+    fn nan_and_infinity_never_pass() {
+        for bad in [f32::NAN, f32::INFINITY] {
+            let parity = Parity::of(&[1.0, 2.0], &[1.0, bad], 2).unwrap();
+            assert!(!parity.passes(&Tolerance { largest_error: 1.0, cosine: -1.0 }), "{bad}");
+        }
+    }
+
+    #[test]
+    fn a_tie_may_break_either_way_and_a_lead_may_not() {
+        let tolerance = Tolerance { largest_error: 1e-3, cosine: 0.999 };
+        let tie = Parity::of(&[10.0, 9.99], &[9.995, 9.996], 2).unwrap();
+        assert_eq!(tie.argmax_agreement, 0);
+        assert!(tie.passes(&tolerance));
+        let lead = Parity { largest_lead_lost: 3e-3, ..tie };
+        assert!(!lead.passes(&tolerance));
+    }
+
+    #[test]
+    fn sizes_must_match() {
+        assert!(Parity::of(&[1.0, 2.0], &[1.0], 1).is_err());
+        assert!(Parity::of(&[1.0, 2.0, 3.0], &[1.0, 2.0, 3.0], 2).is_err());
+    }
+}

@@ -1,0 +1,94 @@
+//! Text to tokens and back, with a bundle's `tokenizer.json`.
+
+use std::path::Path;
+
+use mlpackage::Bundle;
+use tokenizers::Tokenizer;
+
+use crate::error::{Error, Result};
+
+const LIMIT: u64 = 64 << 20;
+
+/// A tokenizer with the token that begins and ends a document.
+#[derive(Clone, Debug)]
+pub struct TextTokenizer {
+    inner: Tokenizer,
+    bos: u32,
+}
+
+impl TextTokenizer {
+    /// The tokenizer of a bundle.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Bundle`] if the library cannot read it, or it has more tokens than the model.
+    pub fn from_bundle(bundle: &Bundle) -> Result<Self> {
+        let manifest = bundle.manifest();
+        let file = &manifest.tokenizer.file;
+        let path = bundle.file(file)?;
+        let bad =
+            |reason: String| Error::Bundle { path: bundle.path().to_owned(), what: file.clone(), reason };
+        let inner = read(&path).map_err(&bad)?;
+        let size = inner.get_vocab_size(true);
+        if size > manifest.architecture.vocab_size {
+            return Err(bad(format!("{size} tokens, the model has {}", manifest.architecture.vocab_size)));
+        }
+        Ok(Self { inner, bos: manifest.tokenizer.bos_token_id })
+    }
+
+    /// A tokenizer from the text of a `tokenizer.json`, with the id of the token that begins and ends a document.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Source`] if the library cannot read it.
+    pub fn from_json(json: &str, bos: u32) -> Result<Self> {
+        let inner = Tokenizer::from_bytes(json);
+        let bad =
+            |e: tokenizers::Error| Error::Source { source_name: "tokenizer".into(), reason: e.to_string() };
+        Ok(Self { inner: inner.map_err(bad)?, bos })
+    }
+
+    /// Id of the token that begins and ends a document.
+    pub fn bos(&self) -> u32 {
+        self.bos
+    }
+
+    /// The ids of a text, without BOS.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::UnknownCharacter`] with the first character that the vocabulary lacks.
+    pub fn encode(&self, text: &str) -> Result<Vec<u32>> {
+        match self.inner.encode_fast(text, false) {
+            Ok(encoding) => Ok(encoding.get_ids().to_vec()),
+            Err(_) => Err(self.unknown_character(text)),
+        }
+    }
+
+    /// The text of ids; special tokens have none.
+    pub fn decode(&self, ids: &[u32]) -> String {
+        self.inner.decode(ids, true).unwrap_or_default()
+    }
+
+    fn unknown_character(&self, text: &str) -> Error {
+        let mut buffer = [0; 4];
+        let known = |c: char, buffer: &mut [u8; 4]| self.inner.token_to_id(c.encode_utf8(buffer)).is_some();
+        let (position, character) = text
+            .chars()
+            .enumerate()
+            .find(|&(_, c)| !known(c, &mut buffer))
+            .unwrap_or((0, char::REPLACEMENT_CHARACTER));
+        let size = self.inner.get_vocab_size(true) as u32;
+        let tokens = (0..size).filter(|&id| id != self.bos).filter_map(|id| self.inner.id_to_token(id));
+        Error::UnknownCharacter { character, position, text: text.to_owned(), vocabulary: tokens.collect() }
+    }
+}
+
+fn read(path: &Path) -> Result<Tokenizer, String> {
+    let size = std::fs::metadata(path).map_err(|e| e.to_string())?.len();
+    if size > LIMIT {
+        return Err(format!("{size} bytes, expected a tokenizer of less than {LIMIT}"));
+    }
+    let bytes = std::fs::read(path).map_err(|e| e.to_string())?;
+    Tokenizer::from_bytes(bytes).map_err(|e| format!("no tokenizer: {e}"))
+}
