@@ -1,0 +1,68 @@
+//! Causal attention of one new token over the cache.
+
+use mlpackage::Result;
+use mlpackage::mil::Value;
+use mlpackage::mil::builder::{FunctionBuilder, Var};
+
+use super::cache::{Cache, CacheInputs};
+
+/// How channels split into heads.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Heads {
+    /// H
+    pub(crate) count: usize,
+    /// D
+    pub(crate) width: usize,
+}
+
+/// One layer's attention, without its projections.
+#[derive(Debug)]
+pub(crate) struct Attention<'a> {
+    pub(crate) heads: Heads,
+    pub(crate) keys: &'a Cache,
+    pub(crate) values: &'a Cache,
+    pub(crate) inputs: &'a CacheInputs,
+    /// 0 or -1e4, `[1, 1, 1, S]`.
+    pub(crate) mask: &'a Var,
+}
+
+impl Attention<'_> {
+    /// `softmax(q k^T / sqrt(D) + mask) v` from `q`, `k` and `v`, each `[1, C, 1, 1]`; the result is `[1, C, 1, 1]`.
+    ///
+    /// # Errors
+    ///
+    /// If a name is taken.
+    pub(crate) fn attend(
+        &self,
+        f: &mut FunctionBuilder<'_>,
+        name: &str,
+        [q, k, v]: [&Var; 3],
+    ) -> Result<Var> {
+        let Heads { count: h, width: d } = self.heads;
+        let part = |part: &str| format!("{name}_{part}");
+        let mut heads = |x: &Var, part: String| reshape(f, part, x, [1, h, 1, d]);
+        let q = heads(q, part("q_heads"))?;
+        let k = heads(k, part("k_heads"))?;
+        let v = heads(v, part("v_heads"))?;
+        // Scaled before the product rather than after it: the sum keeps sqrt(D) more headroom in fp16.
+        let scale = Value::fp16(1.0 / (d as f32).sqrt());
+        let q = f.op("mul", &part("q_scaled")).arg("x", &q).value("y", scale).one()?;
+        let keys = self.keys.update(f, self.inputs, &k)?;
+        let values = self.values.update(f, self.inputs, &v)?;
+        let scores = f
+            .op("matmul", &part("scores"))
+            .arg("x", &q)
+            .arg("y", &keys)
+            .value("transpose_y", Value::bool(true))
+            .one()?; // [1, H, 1, S]
+        let scores = f.op("add", &part("masked")).arg("x", &scores).arg("y", self.mask).one()?;
+        let weights = f.op("softmax", &part("weights")).arg("x", &scores).one()?;
+        let mixed = f.op("matmul", &part("mixed")).arg("x", &weights).arg("y", &values).one()?; // [1, H, 1, D]
+        reshape(f, part("merged"), &mixed, [1, h * d, 1, 1])
+    }
+}
+
+fn reshape(f: &mut FunctionBuilder<'_>, name: String, x: &Var, shape: [usize; 4]) -> Result<Var> {
+    let shape: Vec<i32> = shape.iter().map(|&d| d as i32).collect();
+    f.op("reshape", &name).arg("x", x).value("shape", Value::ints([4], shape)).one()
+}

@@ -1,0 +1,21 @@
+//! The feed-forward block.
+
+use mlpackage::mil::builder::{FunctionBuilder, Var};
+
+use crate::error::Result;
+
+/// `down(relu(up(x)))`, where `linear` adds the projection of a name.
+///
+/// # Errors
+///
+/// What `linear` reports.
+pub(crate) fn relu_mlp(
+    f: &mut FunctionBuilder<'_>,
+    [up, down]: [&str; 2],
+    x: &Var,
+    mut linear: impl FnMut(&mut FunctionBuilder<'_>, &str, &Var) -> Result<Var>,
+) -> Result<Var> {
+    let h = linear(f, up, x)?;
+    let h = f.op("relu", &format!("{up}_relu")).arg("x", &h).one()?;
+    linear(f, down, &h)
+}

@@ -1,0 +1,13 @@
+//! What decoders are made of. A block takes values and matrices and adds operations; it knows no architecture.
+
+mod attention;
+mod cache;
+mod mlp;
+mod norm;
+mod projection;
+
+pub(crate) use attention::{Attention, Heads};
+pub(crate) use cache::{Cache, CacheInputs};
+pub(crate) use mlp::relu_mlp;
+pub use norm::rms_norm;
+pub(crate) use projection::project;

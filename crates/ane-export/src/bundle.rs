@@ -1,0 +1,180 @@
+//! From a checkpoint to a bundle.
+
+use std::collections::{BTreeMap, HashMap};
+use std::fs;
+use std::path::Path;
+
+use half::f16;
+use microgpt_model::Checkpoint;
+use mlpackage::bundle::{
+    Architecture, BUNDLE_FORMAT_VERSION, BUNDLE_MANIFEST, BundleManifest, DecodeInterface, EmbeddingTables,
+    Exporter, FileDigest, Shard, TokenizerFile,
+};
+use mlpackage::mil::Program;
+use mlpackage::{AtomicDir, Bundle, Metadata, PackageWriter};
+use safetensors::Dtype;
+use safetensors::tensor::TensorView;
+
+use crate::error::{Error, Result};
+use crate::microgpt;
+use crate::model_card;
+use crate::options::ExportOptions;
+use crate::quantize::to_half;
+
+const PACKAGE: &str = "decoder-00.mlpackage";
+const EMBEDDINGS: &str = "embeddings.safetensors";
+const TOKENIZER: &str = "tokenizer.json";
+const MODEL_CARD: &str = "README.md";
+
+/// A bundle that is complete but not yet in its place: it can be opened, run and judged before it is let out.
+#[derive(Debug)]
+pub struct StagedBundle {
+    dir: AtomicDir,
+    manifest: BundleManifest,
+    card: String,
+}
+
+/// Exports a checkpoint. `progress` is told, for each matrix, how many are begun and how many there are.
+///
+/// Nothing is at `destination` before [`StagedBundle::publish`].
+///
+/// # Errors
+///
+/// [`Error::Checkpoint`] with the tensor that is wrong, [`Error::Overflow`], [`Error::Package`] if `destination` cannot be
+/// written or holds something other than a bundle.
+pub fn export(
+    checkpoint: &Checkpoint,
+    destination: &Path,
+    options: &ExportOptions,
+    progress: impl FnMut(usize, usize),
+) -> Result<StagedBundle> {
+    let config = checkpoint.config();
+    let dir = AtomicDir::create(destination, BUNDLE_MANIFEST)?;
+    let folder = dir.path();
+
+    let mut writer = PackageWriter::create(&folder.join(PACKAGE))?;
+    let function = microgpt::decode_function(checkpoint, options, writer.weights(), progress)?;
+    let states = function.states().count();
+    let program = Program { functions: BTreeMap::from([(microgpt::FUNCTION.to_owned(), function)]) };
+    writer.finish(&program, &metadata(checkpoint, options))?;
+
+    write_embeddings(checkpoint, &folder.join(EMBEDDINGS))?;
+    let tokenizer = folder.join(TOKENIZER);
+    fs::write(&tokenizer, checkpoint.tokenizer().to_json()).map_err(|e| tables(&tokenizer, e))?;
+
+    let mut manifest = BundleManifest {
+        format_version: BUNDLE_FORMAT_VERSION,
+        architecture: Architecture {
+            model_type: config.model_type.clone(),
+            vocab_size: config.vocab_size,
+            n_embd: config.n_embd,
+            n_head: config.n_head,
+            n_layer: config.n_layer,
+            context_length: config.block_size,
+            parameters: config.parameters(),
+        },
+        shards: vec![Shard {
+            package: PACKAGE.into(),
+            function: microgpt::FUNCTION.into(),
+            first_layer: 0,
+            layers: config.n_layer,
+            states,
+            lm_head_slices: 1,
+        }],
+        interface: DecodeInterface {
+            embedding: microgpt::EMBEDDING.into(),
+            attn_mask: microgpt::ATTN_MASK.into(),
+            kv_write: microgpt::KV_WRITE.into(),
+            logits: microgpt::LOGITS.into(),
+        },
+        embeddings: EmbeddingTables {
+            file: EMBEDDINGS.into(),
+            token: "wte.weight".into(),
+            position: "wpe.weight".into(),
+        },
+        tokenizer: TokenizerFile { file: TOKENIZER.into(), bos_token_id: checkpoint.tokenizer().bos() },
+        exporter: Exporter {
+            name: env!("CARGO_PKG_NAME").into(),
+            version: env!("CARGO_PKG_VERSION").into(),
+            quantization: options.quantization.name().into(),
+            options: BTreeMap::from([
+                ("cache-update".to_owned(), options.cache_update.name().to_owned()),
+                ("norm".to_owned(), options.norm.name().to_owned()),
+                ("projections".to_owned(), options.projections.name().to_owned()),
+            ]),
+        },
+        files: BTreeMap::new(),
+    };
+    manifest.files = BundleManifest::digest_folder(folder)?;
+    let card = model_card::render(checkpoint, options, &manifest);
+    let mut staged = StagedBundle { dir, manifest, card: String::new() };
+    staged.add_to_card(&card)?;
+    Ok(staged)
+}
+
+impl StagedBundle {
+    /// Opens the bundle where it is being made.
+    ///
+    /// # Errors
+    ///
+    /// As [`Bundle::open`].
+    pub fn open(&self) -> Result<Bundle> {
+        Ok(Bundle::open(self.dir.path())?)
+    }
+
+    /// Appends Markdown to the model card.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Tables`] or [`Error::Package`] if it cannot be written.
+    pub fn add_to_card(&mut self, markdown: &str) -> Result<()> {
+        self.card.push_str(markdown);
+        let path = self.dir.path().join(MODEL_CARD);
+        fs::write(&path, &self.card).map_err(|e| tables(&path, e))?;
+        self.manifest.files.insert(MODEL_CARD.into(), FileDigest::of(&path)?);
+        self.manifest.write(self.dir.path())?;
+        Ok(())
+    }
+
+    /// Flushes the bundle to disk and puts it in its place, in one step.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Package`]; the destination is then as it was.
+    pub fn publish(self) -> Result<()> {
+        Ok(self.dir.commit()?)
+    }
+}
+
+fn metadata(checkpoint: &Checkpoint, options: &ExportOptions) -> Metadata {
+    let config = checkpoint.config();
+    Metadata {
+        short_description: format!(
+            "{} decode step: {} dimensions, {} layers, context {}, {}",
+            config.model_type, config.n_embd, config.n_layer, config.block_size, options.quantization
+        ),
+        version: env!("CARGO_PKG_VERSION").into(),
+        ..Metadata::default()
+    }
+}
+
+/// Both tables in fp16, as the decode graph takes their sum.
+fn write_embeddings(checkpoint: &Checkpoint, path: &Path) -> Result<()> {
+    let mut data: Vec<(&str, Vec<usize>, Vec<f16>)> = Vec::new();
+    for spec in checkpoint.config().tensors().into_iter().take(2) {
+        let name = if spec.name == "wte.weight" { "wte.weight" } else { "wpe.weight" };
+        data.push((name, spec.shape.to_vec(), to_half(name, &checkpoint.tensor(name)?)?));
+    }
+    let views: std::result::Result<Vec<_>, _> = data
+        .iter()
+        .map(|(name, shape, halves)| {
+            TensorView::new(Dtype::F16, shape.clone(), bytemuck::cast_slice(halves)).map(|v| (*name, v))
+        })
+        .collect();
+    let metadata = Some(HashMap::from([("format".to_owned(), "pt".to_owned())]));
+    views.and_then(|views| safetensors::serialize_to_file(views, metadata, path)).map_err(|e| tables(path, e))
+}
+
+fn tables(path: &Path, reason: impl ToString) -> Error {
+    Error::Tables { path: path.display().to_string(), reason: reason.to_string() }
+}

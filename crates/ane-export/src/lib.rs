@@ -1,0 +1,16 @@
+#![doc = include_str!("../README.md")]
+#![cfg_attr(test, allow(clippy::unwrap_used))]
+
+mod blocks;
+mod bundle;
+mod error;
+mod microgpt;
+mod model_card;
+mod options;
+mod quantize;
+
+pub use blocks::rms_norm;
+pub use bundle::{StagedBundle, export};
+pub use error::{Error, Result};
+pub use microgpt::stored_weights;
+pub use options::{CacheUpdate, ExportOptions, NormForm, Projections, Quantization};

@@ -1,0 +1,166 @@
+//! microGPT as a decode graph: which blocks, in which order, from which tensors.
+
+use microgpt_model::{Checkpoint, GptConfig, Weights};
+use mlpackage::mil::builder::{FunctionBuilder, Var};
+use mlpackage::mil::{Function, Opset, Value};
+use mlpackage::{BlobWriter, DType};
+
+use crate::blocks::{Attention, Cache, CacheInputs, Heads, project, relu_mlp, rms_norm};
+use crate::error::Result;
+use crate::options::{ExportOptions, Projections};
+use crate::quantize::{Matrix, Stored, to_half};
+
+/// Name of the decode function.
+pub(crate) const FUNCTION: &str = "main";
+/// Sum of token and position embedding, fp16 `[1, C, 1, 1]`.
+pub(crate) const EMBEDDING: &str = "x";
+/// 0 where a position may be attended to, -1e4 where not, fp16 `[1, 1, 1, S]`.
+pub(crate) const ATTN_MASK: &str = "attn_mask";
+/// One-hot over positions, fp16 `[1, 1, S, 1]`.
+pub(crate) const KV_WRITE: &str = "kv_write";
+/// Unnormalised log probabilities, fp16 `[1, V, 1, 1]`.
+pub(crate) const LOGITS: &str = "logits";
+
+/// A matrix of the graph, and the tensors of the checkpoint that it is made of, one below the other.
+struct Plan {
+    matrix: String,
+    tensors: Vec<String>,
+}
+
+/// Every matrix of the graph, in the order in which the graph uses them.
+fn matrices(config: &GptConfig, projections: Projections) -> Vec<Plan> {
+    let mut plans = Vec::new();
+    for i in 0..config.n_layer {
+        let tensor = |part: &str| format!("layers.{i}.{part}.weight");
+        let single = |part: &str| Plan { matrix: format!("layers_{i}_{part}"), tensors: vec![tensor(part)] };
+        match projections {
+            Projections::Separate => plans.extend(["attn_q", "attn_k", "attn_v"].map(single)),
+            Projections::FusedQkv => plans.push(Plan {
+                matrix: format!("layers_{i}_attn_qkv"),
+                tensors: ["attn_q", "attn_k", "attn_v"].map(tensor).to_vec(),
+            }),
+        }
+        plans.extend(["attn_o", "mlp_fc1", "mlp_fc2"].map(single));
+    }
+    plans.push(Plan { matrix: LOGITS.into(), tensors: vec!["lm_head.weight".into()] });
+    plans
+}
+
+/// Reads the tensors of one matrix.
+fn read(checkpoint: &Checkpoint, plan: &Plan) -> Result<Matrix> {
+    let specs = checkpoint.config().tensors();
+    let mut matrix = Matrix { name: plan.tensors.join(" + "), rows: 0, columns: 0, values: Vec::new() };
+    for tensor in &plan.tensors {
+        let [rows, columns] =
+            specs.iter().find(|s| &s.name == tensor).expect("the plan names the config's tensors").shape;
+        matrix.rows += rows;
+        matrix.columns = columns;
+        matrix.values.append(&mut checkpoint.tensor(tensor)?);
+    }
+    Ok(matrix)
+}
+
+/// Builds the decode function; weights are read and written one matrix at a time.
+pub(crate) fn decode_function(
+    checkpoint: &Checkpoint,
+    options: &ExportOptions,
+    weights: &mut BlobWriter,
+    mut progress: impl FnMut(usize, usize),
+) -> Result<Function> {
+    let config = checkpoint.config();
+    let (c, s) = (config.n_embd, config.block_size);
+    let heads = Heads { count: config.n_head, width: config.head_dim() };
+    let eps = config.rms_norm_eps as f32;
+    let plans = matrices(config, options.projections);
+    let mut begun = 0;
+    let mut load = |matrix: &str| -> Result<Matrix> {
+        let plan =
+            plans.iter().find(|p| p.matrix == matrix).expect("the plan has every matrix that is used below");
+        begun += 1;
+        progress(begun, plans.len());
+        read(checkpoint, plan)
+    };
+    let mut linear = |f: &mut FunctionBuilder<'_>, name: &str, x: &Var| {
+        project(f, name, x, &load(name)?, options.quantization)
+    };
+
+    let mut builder = FunctionBuilder::new(FUNCTION, Opset::CoreML8, weights);
+    let f = &mut builder;
+    let x = f.input(EMBEDDING, DType::Fp16, [1, c, 1, 1])?;
+    let mask = f.input(ATTN_MASK, DType::Fp16, [1, 1, 1, s])?;
+    let write = f.input(KV_WRITE, DType::Fp16, [1, 1, s, 1])?;
+    let mut caches = Vec::with_capacity(config.n_layer);
+    for i in 0..config.n_layer {
+        let shape = [1, heads.count, s, heads.width];
+        caches.push((
+            Cache::new(f, &format!("k_cache_{i}"), shape)?,
+            Cache::new(f, &format!("v_cache_{i}"), shape)?,
+        ));
+    }
+    let inputs = CacheInputs::new(f, options.cache_update, &write)?;
+
+    let mut x = rms_norm(f, "embedding_norm", &x, eps, options.norm)?;
+    for (i, (keys, values)) in caches.iter().enumerate() {
+        let name = |part: &str| format!("layers_{i}_{part}");
+        let h = rms_norm(f, &name("attn_norm"), &x, eps, options.norm)?;
+        let [q, k, v] = match options.projections {
+            Projections::Separate => [
+                linear(f, &name("attn_q"), &h)?,
+                linear(f, &name("attn_k"), &h)?,
+                linear(f, &name("attn_v"), &h)?,
+            ],
+            Projections::FusedQkv => {
+                let qkv = linear(f, &name("attn_qkv"), &h)?;
+                split_qkv(f, &qkv, [&name("attn_q"), &name("attn_k"), &name("attn_v")])?
+            }
+        };
+        let attention = Attention { heads, keys, values, inputs: &inputs, mask: &mask };
+        let attended = attention.attend(f, &name("attn"), [&q, &k, &v])?;
+        let attended = linear(f, &name("attn_o"), &attended)?;
+        x = f.op("add", &name("attn_residual")).arg("x", &x).arg("y", &attended).one()?;
+
+        let h = rms_norm(f, &name("mlp_norm"), &x, eps, options.norm)?;
+        let h = relu_mlp(f, [&name("mlp_fc1"), &name("mlp_fc2")], &h, &mut linear)?;
+        x = f.op("add", &name("mlp_residual")).arg("x", &x).arg("y", &h).one()?;
+    }
+    let logits = linear(f, LOGITS, &x)?;
+    f.output(&logits);
+    Ok(builder.finish())
+}
+
+/// Three equal parts of the channel axis.
+fn split_qkv(f: &mut FunctionBuilder<'_>, qkv: &Var, names: [&str; 3]) -> Result<[Var; 3]> {
+    let parts = f
+        .op("split", names[0])
+        .arg("x", qkv)
+        .value("num_splits", Value::int(3))
+        .value("axis", Value::int(1))
+        .many(&names)?;
+    Ok(<[Var; 3]>::try_from(parts).expect("split has as many results as it has names"))
+}
+
+/// The weights that an export with these options stores, as the program sees them: rounded to fp16, or quantised and
+/// unfolded again. A model that holds them must give the exported program's logits.
+///
+/// # Errors
+///
+/// [`Error::Overflow`](crate::Error::Overflow) for a weight beyond fp16; whatever the checkpoint reports.
+pub fn stored_weights(checkpoint: &Checkpoint, options: &ExportOptions) -> Result<Weights> {
+    let config = checkpoint.config();
+    let mut stored = std::collections::BTreeMap::new();
+    for plan in matrices(config, options.projections) {
+        let mut values = Stored::new(&read(checkpoint, &plan)?, options.quantization)?.values();
+        let part = values.len() / plan.tensors.len();
+        for tensor in plan.tensors {
+            let rest = values.split_off(part);
+            stored.insert(tensor, std::mem::replace(&mut values, rest));
+        }
+    }
+    for table in ["wte.weight", "wpe.weight"] {
+        let halves = to_half(table, &checkpoint.tensor(table)?)?;
+        stored.insert(table.to_owned(), halves.iter().map(|h| h.to_f32()).collect());
+    }
+    Ok(Weights::from_fn(config, |name, _| {
+        stored.remove(name).expect("every tensor is a table or in a matrix")
+    }))
+}

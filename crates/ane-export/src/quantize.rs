@@ -1,0 +1,169 @@
+//! Weights in the form in which a package stores them.
+//!
+//! INT8 is coremltools' symmetric linear quantisation, in fp16 arithmetic like its own, so that the same weights give the
+//! same bytes: `scale = fp16((max - min) / 254)` over the tensor or the row with `max = -min = max|w|`, and
+//! `q = clip(round_half_even(fp16(w / scale)), -127, 127)`.
+
+use half::f16;
+
+use crate::error::{Error, Result};
+use crate::options::Quantization;
+
+/// A matrix of a checkpoint, `[rows, columns]` row-major.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) struct Matrix {
+    pub(crate) name: String,
+    pub(crate) rows: usize,
+    pub(crate) columns: usize,
+    pub(crate) values: Vec<f32>,
+}
+
+/// A matrix as it is stored.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) enum Stored {
+    Fp16(Vec<f16>),
+    /// `value = scale * data`; one scale for all rows, or one a row.
+    Int8 {
+        data: Vec<i8>,
+        scales: Vec<f16>,
+    },
+}
+
+impl Stored {
+    /// Stores a matrix.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Overflow`] for a weight beyond fp16.
+    pub(crate) fn new(matrix: &Matrix, quantization: Quantization) -> Result<Self> {
+        let halves = to_half(&matrix.name, &matrix.values)?;
+        let group = match quantization {
+            Quantization::None => return Ok(Self::Fp16(halves)),
+            Quantization::Int8PerTensor => halves.len(),
+            Quantization::Int8PerChannel => matrix.columns,
+        };
+        let mut data = Vec::with_capacity(halves.len());
+        let mut scales = Vec::with_capacity(halves.len() / group);
+        for group in halves.chunks(group) {
+            let scale = scale(group);
+            scales.push(scale);
+            data.extend(group.iter().map(|w| {
+                let ratio = f16::from_f32(w.to_f32() / scale.to_f32());
+                ratio.to_f32().round_ties_even().clamp(-127.0, 127.0) as i8
+            }));
+        }
+        Ok(Self::Int8 { data, scales })
+    }
+
+    /// The values that a program sees: fp16, as `constexpr_blockwise_shift_scale` unfolds them.
+    pub(crate) fn values(&self) -> Vec<f32> {
+        match self {
+            Self::Fp16(halves) => halves.iter().map(|h| h.to_f32()).collect(),
+            Self::Int8 { data, scales } => {
+                let group = data.len() / scales.len();
+                let unfold =
+                    |(i, &q): (usize, &i8)| f16::from_f32(scales[i / group].to_f32() * f32::from(q)).to_f32();
+                data.iter().enumerate().map(unfold).collect()
+            }
+        }
+    }
+}
+
+/// Rounds to fp16.
+///
+/// # Errors
+///
+/// [`Error::Overflow`] for a value beyond fp16.
+pub(crate) fn to_half(tensor: &str, values: &[f32]) -> Result<Vec<f16>> {
+    let halves: Vec<f16> = values.iter().map(|&v| f16::from_f32(v)).collect();
+    match halves.iter().position(|h| !h.is_finite()) {
+        None => Ok(halves),
+        Some(element) => Err(Error::Overflow { tensor: tensor.to_owned(), element, value: values[element] }),
+    }
+}
+
+/// The scale of a group; 1 for a group of zeros, where 0 would make the division undefined. A group so small that its scale
+/// would round to 0 gets the smallest fp16 number.
+fn scale(group: &[f16]) -> f16 {
+    let max = group.iter().fold(f16::ZERO, |m, w| {
+        if w.to_f32().abs() > m.to_f32() { f16::from_f32(w.to_f32().abs()) } else { m }
+    });
+    if max == f16::ZERO {
+        return f16::ONE;
+    }
+    let range = f16::from_f32(2.0 * max.to_f32());
+    // Twice the largest magnitude can pass fp16's range where the magnitude does not; halves are exact otherwise.
+    let scale = if range.is_finite() {
+        f16::from_f32(range.to_f32() / 254.0)
+    } else {
+        f16::from_f32(max.to_f32() / 127.0)
+    };
+    if scale == f16::ZERO { f16::from_bits(1) } else { scale }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn matrix(rows: usize, values: Vec<f32>) -> Matrix {
+        Matrix { name: "w".into(), rows, columns: values.len() / rows, values }
+    }
+
+    #[test]
+    fn per_tensor_by_hand() {
+        // max 1.27: range 2.54 is 2.5390625 in fp16; / 254 = 0.009996.. is 0.0099945 in fp16.
+        let stored =
+            Stored::new(&matrix(1, vec![1.27, -1.27, 0.635, 0.0]), Quantization::Int8PerTensor).unwrap();
+        let Stored::Int8 { data, scales } = &stored else { panic!() };
+        assert_eq!(scales, &[f16::from_bits(0x211e)]);
+        assert_eq!(data, &[127, -127, 64, 0]);
+    }
+
+    #[test]
+    fn per_channel_has_a_scale_a_row() {
+        let stored =
+            Stored::new(&matrix(2, vec![1.0, 0.5, 100.0, -25.0]), Quantization::Int8PerChannel).unwrap();
+        let Stored::Int8 { data, scales } = &stored else { panic!() };
+        assert_eq!(scales.len(), 2);
+        assert_eq!(data, &[127, 64, 127, -32]);
+    }
+
+    #[test]
+    fn a_row_of_zeros_has_scale_one() {
+        let stored = Stored::new(&matrix(2, vec![0.0, 0.0, 1.0, 2.0]), Quantization::Int8PerChannel).unwrap();
+        let Stored::Int8 { scales, .. } = &stored else { panic!() };
+        assert_eq!(scales[0], f16::ONE);
+        assert_eq!(stored.values()[..2], [0.0, 0.0]);
+    }
+
+    #[test]
+    fn weights_beyond_fp16_are_named() {
+        let error = Stored::new(&matrix(1, vec![0.0, 1e5]), Quantization::None).unwrap_err().to_string();
+        assert!(error.starts_with("tensor w: element 1 is 100000"), "{error}");
+    }
+
+    proptest! {
+        /// Half a step of rounding to a level, one fp16 rounding (2^-11) each of ratio (at most 127) and of the product.
+        #[test]
+        fn error_is_at_most_about_half_a_step(values in prop::collection::vec(-60_000f32..60_000.0, 1..64)) {
+            for quantization in [Quantization::Int8PerTensor, Quantization::Int8PerChannel] {
+                let matrix = matrix(1, values.clone());
+                let stored = Stored::new(&matrix, quantization).unwrap();
+                let max = values.iter().fold(0f32, |m, v| m.max(v.abs()));
+                let bound = max / 127.0 * (0.5 + 127.0 / 2048.0 * 2.0) + max / 1024.0 + 1e-7;
+                for (v, s) in values.iter().zip(stored.values()) {
+                    prop_assert!((v - s).abs() <= bound, "{v} became {s}, step {}", max / 127.0);
+                }
+            }
+        }
+
+        #[test]
+        fn small_weights_survive(exponent in -24i32..-10) {
+            let w = 2f32.powi(exponent);
+            let stored = Stored::new(&matrix(1, vec![w, -w]), Quantization::Int8PerTensor).unwrap();
+            prop_assert!(stored.values().iter().all(|v| v.is_finite() && *v != 0.0));
+        }
+    }
+}
