@@ -1,0 +1,114 @@
+//! How much larger a decoder must be to clear the floor.
+
+use mlpackage::bundle::Architecture;
+use serde::Serialize;
+
+use crate::compiled_size::CompiledSize;
+
+/// Widths are tried in steps of this: channels and state dimensions that are no multiple of 32 are known to fail.
+const WIDTH_STEP: usize = 32;
+const MAX_WIDTH: usize = 8_192;
+const MAX_LAYERS: usize = 96;
+
+/// A larger decoder of the same family that clears the floor.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+pub struct Scaling {
+    /// Its width.
+    pub n_embd: usize,
+    /// Its layers.
+    pub n_layer: usize,
+    /// Parameters in its projections.
+    pub weights: u64,
+    /// Its compiled size in INT8: at least this.
+    pub int8_bytes: u64,
+}
+
+/// The smallest scalings of a decoder that clear the floor, by what may grow.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+pub struct Scalings {
+    /// Both: of all, the fewest weights.
+    pub smallest: Option<Scaling>,
+    /// The width alone.
+    pub width: Option<Scaling>,
+    /// The layers alone; `None` if even 96 are not enough.
+    pub depth: Option<Scaling>,
+}
+
+impl Scalings {
+    /// Searches widths in steps of 32 up to 8,192 and up to 96 layers. The program's text is counted as it is now, though a
+    /// deeper one has more: what is found clears the floor with something to spare.
+    pub(crate) fn search(decoder: &Architecture, size: &CompiledSize, floor: u64) -> Self {
+        let rest = size.program + size.descriptions;
+        let scaled = |n_embd: usize, n_layer: usize| {
+            let weights = projection_weights(decoder.vocab_size, n_embd, n_layer);
+            Scaling { n_embd, n_layer, weights, int8_bytes: weights + rest }
+        };
+        let clears = |s: &Scaling| s.int8_bytes >= floor;
+        let first_width = decoder.n_embd.next_multiple_of(WIDTH_STEP);
+        let widths = || (first_width..=MAX_WIDTH).step_by(WIDTH_STEP);
+        let at_depth = |n_layer: usize| widths().map(|w| scaled(w, n_layer)).find(clears);
+        Self {
+            smallest: (decoder.n_layer..=MAX_LAYERS).filter_map(at_depth).min_by_key(|s| s.weights),
+            width: at_depth(decoder.n_layer),
+            depth: (decoder.n_layer..=MAX_LAYERS).map(|l| scaled(decoder.n_embd, l)).find(clears),
+        }
+    }
+}
+
+/// Weights of a microGPT's projections: 12 C^2 a layer and the LM head. The embedding tables stay on the host.
+fn projection_weights(vocab_size: usize, n_embd: usize, n_layer: usize) -> u64 {
+    let (v, c, l) = (vocab_size as u64, n_embd as u64, n_layer as u64);
+    l * 12 * c * c + v * c
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::laws::FLOOR_BYTES;
+
+    fn decoder(n_embd: usize, n_layer: usize) -> Architecture {
+        Architecture {
+            model_type: "microgpt".into(),
+            vocab_size: 27,
+            n_embd,
+            n_head: 4,
+            n_layer,
+            context_length: 16,
+            parameters: 0,
+        }
+    }
+
+    const SMALL: CompiledSize =
+        CompiledSize { weights: 4_016, program: 20_000, descriptions: 4_000, weight_elements: 3_504 };
+
+    #[test]
+    fn scaled_has_the_published_number_of_projection_weights() {
+        assert_eq!(projection_weights(27, 512, 6), 18_888_192);
+        assert_eq!(projection_weights(27, 16, 1), 3_504);
+    }
+
+    #[test]
+    fn each_scaling_clears_the_floor_and_one_step_less_does_not() {
+        let found = Scalings::search(&decoder(16, 1), &SMALL, FLOOR_BYTES);
+        let width = found.width.unwrap();
+        // sqrt(14e6 / 12) = 1080; the next multiple of 32 is 1088.
+        assert_eq!((width.n_embd, width.n_layer), (1_088, 1));
+        assert!(projection_weights(27, width.n_embd - WIDTH_STEP, 1) + 24_000 < FLOOR_BYTES);
+        // 14e6 / (12 * 256) = 4,550 layers: not a model.
+        assert_eq!(found.depth, None);
+        let smallest = found.smallest.unwrap();
+        assert!(smallest.int8_bytes >= FLOOR_BYTES && smallest.weights <= width.weights);
+        for layers in 1..=MAX_LAYERS {
+            for width in (32..=2_048).step_by(WIDTH_STEP) {
+                let weights = projection_weights(27, width, layers);
+                assert!(weights + 24_000 < FLOOR_BYTES || weights >= smallest.weights, "{width} x {layers}");
+            }
+        }
+    }
+
+    #[test]
+    fn depth_alone_where_it_is_enough() {
+        let found = Scalings::search(&decoder(512, 4), &SMALL, FLOOR_BYTES);
+        assert_eq!(found.depth.map(|s| s.n_layer), Some(5), "12 * 512^2 = 3.1 M a layer");
+    }
+}
