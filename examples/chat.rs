@@ -1,0 +1,89 @@
+//! Train a model, export it, ask where it would run, and chat with the exported program. No argument is needed:
+//!
+//! ```text
+//! cargo run --release --example chat
+//! cargo run --release --example chat -- --bundle DIR
+//! ```
+
+use std::io::{self, IsTerminal as _};
+use std::path::{Path, PathBuf};
+
+use anyhow::Result;
+use clap::Parser;
+use indicatif::ProgressBar;
+use microgpt_ane::ane_export::ExportOptions;
+use microgpt_ane::ane_floor::PlacementReport;
+use microgpt_ane::ane_runtime::chat::ChatSession;
+use microgpt_ane::ane_runtime::{Decoder, LogitsSource as _, MilCpu, Numerics, Sampling, TextTokenizer};
+use microgpt_ane::export::export;
+use microgpt_ane::microgpt_model::{
+    Backend, Checkpoint, Corpus, GptConfig, Preset, Progress, TrainingConfig, train,
+};
+use microgpt_ane::mlpackage::Bundle;
+
+/// Chat with a small GPT: type the beginning of a name.
+#[derive(Parser)]
+struct Args {
+    /// Chat with this bundle instead of training one
+    #[arg(long, value_name = "DIR")]
+    bundle: Option<PathBuf>,
+}
+
+fn main() -> Result<()> {
+    let args = Args::parse();
+    let scratch = tempfile::tempdir()?;
+    let path = match args.bundle {
+        Some(path) => path,
+        None => train_and_export(scratch.path())?,
+    };
+
+    let bundle = Bundle::open(&path)?;
+    for shard in &bundle.manifest().shards {
+        let architecture = &bundle.manifest().architecture;
+        print!("{}", PlacementReport::predict(&bundle.package(shard)?, Some(architecture))?);
+    }
+    let tokenizer = TextTokenizer::from_bundle(&bundle)?;
+    let mut decoder = Decoder::load(&bundle, &MilCpu::new(Numerics::F32))?;
+    println!("\nRunning on {}. Type the beginning of a name; /help for help, /quit to end.", decoder.name());
+    let sampling = Sampling::Temperature { temperature: 0.5 };
+    let mut session = ChatSession::new(&mut decoder, &tokenizer, sampling, 3, 42);
+    let prompt = if io::stdin().is_terminal() { "> " } else { "" };
+    let summary = session.run(io::stdin().lock(), io::stdout().lock(), prompt)?;
+    if let Some(speed) = summary.tokens_per_second() {
+        println!("{} completions, {} tokens, {speed:.0} tokens/s", summary.completions, summary.tokens);
+    }
+    Ok(())
+}
+
+/// The original microGPT on the built-in corpus: a second or two.
+fn train_and_export(folder: &Path) -> Result<PathBuf> {
+    let corpus = Corpus::built_in();
+    let training = TrainingConfig::preset(Preset::Original);
+    println!("Training {} steps on {} names ...", training.steps, corpus.documents().len());
+    let bar = ProgressBar::new(training.steps as u64);
+    let trained = train(
+        &corpus,
+        |v| GptConfig::preset(Preset::Original, v),
+        &training,
+        |progress| {
+            if let Progress::Step(metrics) = progress {
+                bar.set_position(metrics.step as u64);
+            }
+        },
+    )?;
+    bar.finish_and_clear();
+    let report = &trained.report;
+    println!(
+        "{} parameters, training loss {:.2}, held-out loss {:.2}, {:.1} s",
+        trained.config.parameters(),
+        report.train_loss,
+        report.held_out_loss.unwrap_or(f32::NAN),
+        report.seconds
+    );
+
+    let (checkpoint, bundle) = (folder.join("checkpoint"), folder.join("bundle"));
+    Checkpoint::write(&checkpoint, &trained.config, &trained.tokenizer, &trained.weights, Some(report))?;
+    let checkpoint = Checkpoint::open(&checkpoint)?;
+    export(&checkpoint, &bundle, &ExportOptions::default(), Some(Backend::default()), |_, _| {})?;
+    Ok(bundle)
+}

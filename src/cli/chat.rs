@@ -1,0 +1,56 @@
+//! `microgpt chat`
+
+use std::io::{self, IsTerminal as _};
+use std::path::PathBuf;
+
+use ane_runtime::chat::ChatSession;
+use ane_runtime::{Decoder, LogitsSource as _, MilCpu, TextTokenizer};
+use anyhow::{Result, bail};
+use clap::Args;
+use mlpackage::Bundle;
+
+use super::generate::{NumericsArg, SamplingArgs};
+use super::{Outcome, output};
+
+/// Chat with a bundle: type the beginning of a name, get completions streamed back.
+#[derive(Debug, Args)]
+pub(crate) struct Chat {
+    /// The bundle's folder [default: ./bundle, if it is there]
+    bundle: Option<PathBuf>,
+    /// Completions a line
+    #[arg(short, default_value_t = 3)]
+    n: usize,
+    /// Arithmetic of the engine mil-cpu
+    #[arg(long, value_enum, default_value = "f32")]
+    numerics: NumericsArg,
+    #[command(flatten)]
+    sampling: SamplingArgs,
+}
+
+impl Chat {
+    pub(crate) fn run(self) -> Result<Outcome> {
+        let path = match self.bundle {
+            Some(path) => path,
+            None if PathBuf::from("bundle").is_dir() => "bundle".into(),
+            None => bail!(
+                "no bundle given and none at ./bundle: make one with `microgpt train --out ckpt` and \
+                 `microgpt export ckpt --out bundle`"
+            ),
+        };
+        let bundle = Bundle::open(&path)?;
+        let tokenizer = TextTokenizer::from_bundle(&bundle)?;
+        let mut decoder = Decoder::load(&bundle, &MilCpu::new(self.numerics.into()))?;
+        let sampling = self.sampling.sampling()?;
+        let interactive = io::stdin().is_terminal();
+        if interactive {
+            output::print(&format!("{} on {}; /help for help\n", path.display(), decoder.name()))?;
+        }
+        let mut session = ChatSession::new(&mut decoder, &tokenizer, sampling, self.n, self.sampling.seed);
+        let prompt = if interactive { "> " } else { "" };
+        let summary = session.run(io::stdin().lock(), io::stdout().lock(), prompt)?;
+        if let Some(speed) = summary.tokens_per_second() {
+            eprintln!("{} completions, {} tokens, {speed:.0} tokens/s", summary.completions, summary.tokens);
+        }
+        Ok(Outcome::Done)
+    }
+}

@@ -1,0 +1,86 @@
+//! `microgpt export`
+
+use std::path::PathBuf;
+
+use ane_export::{CacheUpdate, ExportOptions, NormForm, Projections, Quantization};
+use anyhow::Result;
+use clap::Args;
+use clap::builder::{PossibleValuesParser, TypedValueParser as _};
+use microgpt_ane::export::export;
+use microgpt_model::{Backend, Checkpoint};
+
+use super::{Outcome, output};
+
+/// Defines a parser that lists the values of an option in the help text.
+macro_rules! values {
+    ($option:ty) => {
+        PossibleValuesParser::new(<$option>::ALL.iter().map(|v| v.name())).try_map(|s| s.parse::<$option>())
+    };
+}
+
+/// Export a checkpoint as a bundle: a Core ML package and what a host needs around it.
+#[derive(Debug, Args)]
+pub(crate) struct Export {
+    /// The checkpoint's folder
+    #[arg(value_name = "CKPT")]
+    checkpoint: PathBuf,
+    /// Where to write the bundle
+    #[arg(long, value_name = "BUNDLE")]
+    out: PathBuf,
+    /// How weights are stored
+    #[arg(long, value_parser = values!(Quantization), default_value_t = Quantization::default())]
+    quantize: Quantization,
+    /// Layout of the query, key and value projections
+    #[arg(long, value_parser = values!(Projections), default_value_t = Projections::default())]
+    projections: Projections,
+    /// How the new key and value enter the cache
+    #[arg(long, value_parser = values!(CacheUpdate), default_value_t = CacheUpdate::default())]
+    cache_update: CacheUpdate,
+    /// How RMSNorm is written in fp16
+    #[arg(long, value_parser = values!(NormForm), default_value_t = NormForm::default())]
+    norm: NormForm,
+    /// Do not run the exported program against the checkpoint
+    #[arg(long)]
+    no_verify: bool,
+    /// Print the result as JSON
+    #[arg(long)]
+    json: bool,
+}
+
+impl Export {
+    pub(crate) fn run(self) -> Result<Outcome> {
+        let checkpoint = Checkpoint::open(&self.checkpoint)?;
+        let options = ExportOptions {
+            quantization: self.quantize,
+            projections: self.projections,
+            cache_update: self.cache_update,
+            norm: self.norm,
+        };
+        let bar = output::progress_bar(0, "matrices");
+        let check = (!self.no_verify).then(Backend::default);
+        let exported = export(&checkpoint, &self.out, &options, check, |done, total| {
+            bar.set_length(total as u64);
+            bar.set_position(done as u64);
+            if done == total {
+                bar.set_message("checking the result");
+            }
+        })?;
+        bar.finish_and_clear();
+        if self.json {
+            output::print_json(&exported)?;
+            return Ok(Outcome::Done);
+        }
+        let mut text = format!("bundle: {}\n", self.out.display());
+        for report in &exported.placement {
+            text.push_str(&report.to_string());
+        }
+        if let Some(verification) = &exported.verification {
+            text.push_str(&super::verify::describe(verification));
+            if !verification.pass {
+                eprintln!("warning: the exported program does not keep to its checkpoint; see the table");
+            }
+        }
+        output::print(&text)?;
+        Ok(Outcome::Done)
+    }
+}

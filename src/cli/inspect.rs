@@ -1,0 +1,202 @@
+//! `microgpt inspect`
+
+use std::collections::BTreeMap;
+use std::fmt::Write as _;
+use std::path::PathBuf;
+
+use anyhow::Result;
+use clap::Args;
+use microgpt_model::Checkpoint;
+use mlpackage::bundle::{BUNDLE_MANIFEST, BundleManifest};
+use mlpackage::{Bundle, Interface, Package};
+use serde::Serialize;
+
+use super::{Outcome, output};
+
+/// Show what is in a checkpoint, a bundle or a .mlpackage.
+#[derive(Debug, Args)]
+pub(crate) struct Inspect {
+    /// A checkpoint, a bundle or a .mlpackage
+    path: PathBuf,
+    /// Print the program of each package as MIL text
+    #[arg(long, conflicts_with = "json")]
+    mil: bool,
+    /// Print JSON
+    #[arg(long)]
+    json: bool,
+}
+
+#[derive(Serialize)]
+#[serde(tag = "kind", rename_all = "lowercase")]
+enum Found {
+    Checkpoint {
+        config: microgpt_model::GptConfig,
+        parameters: u64,
+        report: Option<microgpt_model::TrainingReport>,
+    },
+    Bundle {
+        manifest: Box<BundleManifest>,
+        packages: Vec<PackageSummary>,
+    },
+    Package(PackageSummary),
+}
+
+#[derive(Serialize)]
+struct PackageSummary {
+    path: String,
+    specification_version: i32,
+    description: String,
+    model_bytes: u64,
+    weight_bytes: u64,
+    functions: BTreeMap<String, FunctionSummary>,
+}
+
+#[derive(Serialize)]
+struct FunctionSummary {
+    opset: String,
+    inputs: Vec<String>,
+    outputs: Vec<String>,
+    states: Vec<String>,
+    operations: BTreeMap<String, usize>,
+}
+
+impl Inspect {
+    pub(crate) fn run(self) -> Result<Outcome> {
+        let mut packages = Vec::new();
+        let mut found = None;
+        if self.path.join(BUNDLE_MANIFEST).exists() {
+            let bundle = Bundle::open(&self.path)?;
+            for shard in &bundle.manifest().shards {
+                packages.push(bundle.package(shard)?);
+            }
+            let manifest = Box::new(bundle.manifest().clone());
+            found = Some(Found::Bundle { manifest, packages: packages.iter().map(summary).collect() });
+        } else if self.path.join("config.json").exists() {
+            let checkpoint = Checkpoint::open(&self.path)?;
+            let config = checkpoint.config().clone();
+            let (parameters, report) = (config.parameters(), checkpoint.report().cloned());
+            found = Some(Found::Checkpoint { config, parameters, report });
+        } else {
+            packages.push(Package::open(&self.path)?);
+        }
+        if self.mil {
+            let text: Vec<String> = packages.iter().map(|p| p.program().to_string()).collect();
+            output::print(&text.concat())?;
+            return Ok(Outcome::Done);
+        }
+        let found = found.unwrap_or_else(|| Found::Package(summary(&packages[0])));
+        if self.json {
+            output::print_json(&found)?;
+        } else {
+            output::print(&describe(&found))?;
+        }
+        Ok(Outcome::Done)
+    }
+}
+
+fn summary(package: &Package) -> PackageSummary {
+    let functions = package.program().functions.iter().map(|(name, f)| {
+        let interface = Interface::of(f);
+        let list = |named: &[(String, mlpackage::mil::TensorType)]| {
+            named.iter().map(|(n, t)| format!("{n}: {t}")).collect()
+        };
+        let mut operations = BTreeMap::new();
+        for operation in &f.block.operations {
+            *operations.entry(operation.op.clone()).or_default() += 1;
+        }
+        let summary = FunctionSummary {
+            opset: f.opset.to_string(),
+            inputs: list(&interface.inputs),
+            outputs: list(&interface.outputs),
+            states: list(&interface.states),
+            operations,
+        };
+        (name.clone(), summary)
+    });
+    PackageSummary {
+        path: package.path().display().to_string(),
+        specification_version: package.specification_version(),
+        description: package.metadata().short_description.clone(),
+        model_bytes: package.model_bytes(),
+        weight_bytes: package.weight_bytes(),
+        functions: functions.collect(),
+    }
+}
+
+fn describe(found: &Found) -> String {
+    let mut text = String::new();
+    match found {
+        Found::Checkpoint { config, parameters, report } => {
+            let _ = writeln!(
+                text,
+                "checkpoint: {}, {parameters} parameters\n  n_embd {}, n_head {}, n_layer {}, block_size {}, vocab_size {}",
+                config.model_type,
+                config.n_embd,
+                config.n_head,
+                config.n_layer,
+                config.block_size,
+                config.vocab_size
+            );
+            if let Some(r) = report {
+                let held_out = r.held_out_loss.map_or("none".to_owned(), |l| format!("{l:.4}"));
+                let _ = writeln!(
+                    text,
+                    "  trained {} steps of {} on {}: training loss {:.4}, held-out loss {held_out}",
+                    r.steps, r.batch_size, r.corpus, r.train_loss
+                );
+            }
+        }
+        Found::Bundle { manifest, packages } => {
+            let a = &manifest.architecture;
+            let _ = writeln!(
+                text,
+                "bundle: {}, {} parameters, {}\n  n_embd {}, n_head {}, n_layer {}, context {}, vocabulary {}",
+                a.model_type,
+                a.parameters,
+                manifest.exporter.quantization,
+                a.n_embd,
+                a.n_head,
+                a.n_layer,
+                a.context_length,
+                a.vocab_size
+            );
+            for (file, digest) in &manifest.files {
+                let _ = writeln!(
+                    text,
+                    "  {:>10} B  {}  {file}",
+                    digest.bytes,
+                    &digest.sha256[..12.min(digest.sha256.len())]
+                );
+            }
+            for package in packages {
+                describe_package(&mut text, package);
+            }
+        }
+        Found::Package(package) => describe_package(&mut text, package),
+    }
+    text
+}
+
+fn describe_package(text: &mut String, package: &PackageSummary) {
+    let _ = writeln!(
+        text,
+        "package: {}\n  {}\n  specification {}, model {} B, weights {} B",
+        package.path,
+        package.description,
+        package.specification_version,
+        package.model_bytes,
+        package.weight_bytes
+    );
+    for (name, f) in &package.functions {
+        let _ = writeln!(text, "  function {name} ({})", f.opset);
+        for (kind, list) in [("in", &f.inputs), ("out", &f.outputs), ("state", &f.states)] {
+            for item in list {
+                let _ = writeln!(text, "    {kind:<5} {item}");
+            }
+        }
+        let mut operations: Vec<_> = f.operations.iter().collect();
+        operations.sort_by_key(|(op, n)| (std::cmp::Reverse(**n), op.as_str()));
+        let operations: Vec<_> = operations.iter().map(|(op, n)| format!("{op} {n}")).collect();
+        let _ = writeln!(text, "    {}", operations.join(", "));
+    }
+}

@@ -1,0 +1,76 @@
+//! Arguments, exit codes and the commands, each in a file of its own.
+
+mod chat;
+mod export;
+mod floor;
+mod generate;
+mod inspect;
+mod output;
+mod train;
+mod verify;
+
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+use tracing_subscriber::EnvFilter;
+
+/// Train a small GPT, export it for Apple's Neural Engine, know where it will run, and run it anywhere.
+#[derive(Debug, Parser)]
+#[command(name = "microgpt", version, arg_required_else_help = true)]
+#[command(
+    after_help = "Exit codes: 0 done; 1 a gate failed (verify, floor --require); 2 bad usage or input."
+)]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    Train(train::Train),
+    Export(export::Export),
+    Floor(floor::Floor),
+    Verify(verify::Verify),
+    Generate(generate::Generate),
+    Chat(chat::Chat),
+    Inspect(inspect::Inspect),
+}
+
+/// What a command says of a gate.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Outcome {
+    /// Done; if there was a gate, it passed.
+    Done,
+    /// The gate failed.
+    GateFailed,
+}
+
+impl Outcome {
+    fn of(pass: bool) -> Self {
+        if pass { Self::Done } else { Self::GateFailed }
+    }
+}
+
+/// Parses the arguments and runs the command.
+pub(crate) fn run() -> ExitCode {
+    let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new("warn"));
+    tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).without_time().init();
+    let result = match Cli::parse().command {
+        Command::Train(command) => command.run(),
+        Command::Export(command) => command.run(),
+        Command::Floor(command) => command.run(),
+        Command::Verify(command) => command.run(),
+        Command::Generate(command) => command.run(),
+        Command::Chat(command) => command.run(),
+        Command::Inspect(command) => command.run(),
+    };
+    match result {
+        Ok(Outcome::Done) => ExitCode::SUCCESS,
+        Ok(Outcome::GateFailed) => ExitCode::from(1),
+        Err(error) if output::is_broken_pipe(&error) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("error: {error:#}");
+            ExitCode::from(2)
+        }
+    }
+}

@@ -1,0 +1,43 @@
+//! Words and numbers to standard output, progress to standard error.
+
+use std::io::{self, Write as _};
+
+use anyhow::Result;
+use indicatif::{ProgressBar, ProgressStyle};
+use serde::Serialize;
+
+/// Prints text. A reader that has gone away is an error to be told from others by [`is_broken_pipe`].
+pub(super) fn print(text: &str) -> Result<()> {
+    let mut out = io::stdout().lock();
+    out.write_all(text.as_bytes())?;
+    out.flush()?;
+    Ok(())
+}
+
+/// Prints a value as JSON.
+pub(super) fn print_json(value: &impl Serialize) -> Result<()> {
+    let mut json = serde_json::to_string_pretty(value)?;
+    json.push('\n');
+    print(&json)
+}
+
+/// Whether an error means that nobody reads the output any more, as in `microgpt ... | head`.
+pub(super) fn is_broken_pipe(error: &anyhow::Error) -> bool {
+    error
+        .chain()
+        .any(|e| e.downcast_ref::<io::Error>().is_some_and(|e| e.kind() == io::ErrorKind::BrokenPipe))
+}
+
+/// A progress bar on standard error, if that is a terminal. `message` can be changed as it goes.
+pub(super) fn progress_bar(length: usize, unit: &str) -> ProgressBar {
+    let template = format!("{{bar:32}} {{pos}}/{{len}} {unit}, {{elapsed}} (left {{eta}})  {{msg}}");
+    let style = ProgressStyle::with_template(&template).unwrap_or_else(|_| ProgressStyle::default_bar());
+    ProgressBar::new(length as u64).with_style(style)
+}
+
+/// A spinner on standard error, for what takes a while and cannot be counted.
+pub(super) fn spinner(message: &'static str) -> ProgressBar {
+    let spinner = ProgressBar::new_spinner().with_message(message);
+    spinner.enable_steady_tick(std::time::Duration::from_millis(120));
+    spinner
+}

@@ -1,0 +1,73 @@
+//! `microgpt verify`
+
+use std::fmt::Write as _;
+use std::path::PathBuf;
+
+use anyhow::Result;
+use clap::Args;
+use microgpt_ane::verification::{Verification, verify};
+use microgpt_model::{Backend, Checkpoint};
+use mlpackage::Bundle;
+
+use super::{Outcome, output};
+
+/// Run a bundle against the checkpoint that it was exported from. Exits with 1 if they differ by more than rounding.
+#[derive(Debug, Args)]
+pub(crate) struct Verify {
+    /// The bundle's folder
+    bundle: PathBuf,
+    /// The checkpoint; without one, the bundle's f16 results are held against its f32 results
+    #[arg(long, value_name = "CKPT")]
+    checkpoint: Option<PathBuf>,
+    /// Seed of the sequence that is compared
+    #[arg(long, default_value_t = 0)]
+    seed: u64,
+    /// Write every step's inputs and logits as safetensors, for other executors to compare with
+    #[arg(long, value_name = "FILE")]
+    dump: Option<PathBuf>,
+    /// burn's backend: flex, or ndarray in a build with that feature
+    #[arg(long, default_value_t = Backend::default())]
+    backend: Backend,
+    /// Print the result as JSON
+    #[arg(long)]
+    json: bool,
+}
+
+impl Verify {
+    pub(crate) fn run(self) -> Result<Outcome> {
+        let bundle = Bundle::open(&self.bundle)?;
+        let checkpoint = self.checkpoint.as_deref().map(Checkpoint::open).transpose()?;
+        let spinner = output::spinner("running the bundle and its reference");
+        let (verification, transcript) = verify(&bundle, checkpoint.as_ref(), self.seed, self.backend)?;
+        spinner.finish_and_clear();
+        if let Some(path) = &self.dump {
+            transcript.write(path)?;
+        }
+        if self.json {
+            output::print_json(&verification)?;
+        } else {
+            output::print(&describe(&verification))?;
+        }
+        Ok(Outcome::of(verification.pass))
+    }
+}
+
+/// A table of the comparisons.
+pub(super) fn describe(verification: &Verification) -> String {
+    let mut text = format!("parity over {} positions:\n", verification.tokens.len());
+    for check in &verification.checks {
+        let p = &check.parity;
+        let verdict = if check.pass { "ok  " } else { "FAIL" };
+        let bound = match check.tolerance.largest_error {
+            bound if bound.is_finite() => format!(" (at most {bound:.0e})"),
+            _ => String::new(),
+        };
+        // Writing to a string cannot fail.
+        let _ = writeln!(
+            text,
+            "  {verdict} {}: largest error {:.2e}{bound}, cosine {:.7} (at least {}), argmax {}/{}",
+            check.name, p.largest_error, p.cosine, check.tolerance.cosine, p.argmax_agreement, p.positions
+        );
+    }
+    text
+}

@@ -1,0 +1,8 @@
+#![doc = include_str!("../README.md")]
+
+pub mod export;
+pub mod reference;
+pub mod verification;
+
+// The crates that a user of the whole path needs, under one roof.
+pub use {ane_export, ane_floor, ane_runtime, microgpt_model, mlpackage};

@@ -1,0 +1,74 @@
+//! burn's own forward pass as a source of logits: slow, without a cache, and what everything else is held against.
+
+use ane_runtime::{Error, LogitsSource, Result};
+use microgpt_model::{Backend, Checkpoint, Gpt, GptConfig, Weights};
+
+/// A microGPT run by burn.
+pub struct BurnReference {
+    model: Gpt,
+    config: GptConfig,
+    backend: Backend,
+    tokens: Vec<u32>,
+}
+
+impl BurnReference {
+    /// A model of that shape and those weights.
+    pub fn new(config: &GptConfig, weights: &Weights, backend: Backend) -> Self {
+        let model = Gpt::new(config, weights, &backend.device());
+        Self { model, config: config.clone(), backend, tokens: Vec::new() }
+    }
+
+    /// The model of a checkpoint, in f32.
+    ///
+    /// # Errors
+    ///
+    /// If a tensor cannot be read.
+    pub fn from_checkpoint(checkpoint: &Checkpoint, backend: Backend) -> microgpt_model::Result<Self> {
+        Ok(Self::new(checkpoint.config(), &checkpoint.weights()?, backend))
+    }
+
+    /// Logits of every position of a sequence at once, row-major `[T, V]`.
+    pub fn logits(&self, tokens: &[u32]) -> Vec<f32> {
+        self.model.logits(tokens)
+    }
+
+    /// The same from embedding sums `[T, C]`, which is where the exported decode graph begins.
+    pub fn logits_embedded(&self, x: Vec<f32>) -> Vec<f32> {
+        self.model.logits_embedded(x, self.config.n_embd)
+    }
+}
+
+impl LogitsSource for BurnReference {
+    fn name(&self) -> String {
+        format!("burn ({})", self.backend)
+    }
+
+    fn vocab_size(&self) -> usize {
+        self.config.vocab_size
+    }
+
+    fn context_length(&self) -> usize {
+        self.config.block_size
+    }
+
+    fn position(&self) -> usize {
+        self.tokens.len()
+    }
+
+    fn reset(&mut self) {
+        self.tokens.clear();
+    }
+
+    fn step(&mut self, token: u32) -> Result<Vec<f32>> {
+        let (vocab_size, context_length) = (self.config.vocab_size, self.config.block_size);
+        if token as usize >= vocab_size {
+            return Err(Error::UnknownToken { token, vocab_size });
+        }
+        if self.tokens.len() == context_length {
+            return Err(Error::ContextFull { tokens: context_length + 1, context_length });
+        }
+        self.tokens.push(token);
+        let mut logits = self.model.logits(&self.tokens);
+        Ok(logits.split_off(logits.len() - vocab_size))
+    }
+}

@@ -1,0 +1,186 @@
+//! Does a bundle compute what its checkpoint computes? The gate behind `microgpt verify`.
+//!
+//! Three questions, over one sequence that fills the context (text as the model itself would write it):
+//!
+//! 1. Does the exported program, executed in f32, give the logits of burn holding *the same weights* (rounded to fp16, or
+//!    unfolded from INT8)? That is a question about the export: 5e-6 of the largest logit, the noise of adding in another
+//!    order.
+//! 2. Does it still when every fp16 result is rounded to fp16, as the Neural Engine would? That is a question about
+//!    numerics: 2e-3, and a cosine of 0.99999.
+//! 3. How far is it from the fp32 checkpoint? That is a question about quantisation: reported, and held to the cosine of 0.97
+//!    below which the ane-book does not count a shard at all.
+
+use std::path::Path;
+
+use ane_export::{ExportOptions, stored_weights};
+use ane_runtime::{Decoder, Embeddings, MilCpu, Numerics, Parity, Tolerance, parity};
+use anyhow::{Context as _, Result, ensure};
+use microgpt_model::{Backend, Checkpoint};
+use mlpackage::Bundle;
+use mlpackage::bundle::BundleManifest;
+use serde::Serialize;
+
+use crate::reference::BurnReference;
+
+/// The ane-book's golden rule: a shard counts only with this cosine against the reference. It says nothing of errors.
+const GOLDEN: Tolerance = Tolerance { largest_error: f64::INFINITY, cosine: 0.97 };
+
+/// One comparison.
+#[derive(Clone, Debug, Serialize)]
+pub struct Check {
+    /// What is held against what.
+    pub name: String,
+    /// How they compare.
+    pub parity: Parity,
+    /// What is asked.
+    pub tolerance: Tolerance,
+    /// Whether it is kept.
+    pub pass: bool,
+}
+
+/// All comparisons of a bundle.
+#[derive(Clone, Debug, Serialize)]
+pub struct Verification {
+    /// Tokens of the sequence that was compared.
+    pub tokens: Vec<u32>,
+    /// The comparisons.
+    pub checks: Vec<Check>,
+    /// Whether all of them pass.
+    pub pass: bool,
+}
+
+/// What was fed and what came out, for comparing with other executors. One row a step.
+#[derive(Clone, Debug)]
+pub struct Transcript {
+    /// Function inputs by name: dimensions of one step, and the elements of all steps.
+    pub inputs: Vec<(String, Vec<usize>, Vec<f32>)>,
+    /// Logits of mil-cpu in f32, `[T, V]`.
+    pub logits_f32: Vec<f32>,
+    /// Logits of mil-cpu in f16, `[T, V]`.
+    pub logits_f16: Vec<f32>,
+    /// V
+    pub vocab_size: usize,
+}
+
+/// Compares a bundle with its checkpoint, or without one its f16 results with its f32 results.
+///
+/// # Errors
+///
+/// If the bundle does not load, or the checkpoint is not of its shape.
+pub fn verify(
+    bundle: &Bundle,
+    checkpoint: Option<&Checkpoint>,
+    seed: u64,
+    backend: Backend,
+) -> Result<(Verification, Transcript)> {
+    let manifest = bundle.manifest();
+    let vocab_size = manifest.architecture.vocab_size;
+    let mut f32_decoder = Decoder::load(bundle, &MilCpu::new(Numerics::F32))?;
+    let mut f16_decoder = Decoder::load(bundle, &MilCpu::new(Numerics::F16))?;
+    let tokens = parity::probe(&mut f32_decoder, manifest.tokenizer.bos_token_id, seed)?;
+    let transcript = Transcript {
+        inputs: host_inputs(&mut f32_decoder, &tokens)?,
+        logits_f32: parity::collect(&mut f32_decoder, &tokens)?,
+        logits_f16: parity::collect(&mut f16_decoder, &tokens)?,
+        vocab_size,
+    };
+    let mut checks = Vec::new();
+    let mut check = |name: &str, reference: &[f32], candidate: &[f32], tolerance: Tolerance| -> Result<()> {
+        let parity = Parity::of(reference, candidate, vocab_size)?;
+        checks.push(Check { name: name.to_owned(), parity, tolerance, pass: parity.passes(&tolerance) });
+        Ok(())
+    };
+    if let Some(checkpoint) = checkpoint {
+        let options = exported_with(manifest, checkpoint)?;
+        let weights = stored_weights(checkpoint, &options)?;
+        let same = BurnReference::new(checkpoint.config(), &weights, backend);
+        let embeddings = Embeddings::from_bundle(bundle)?;
+        let mut x = Vec::with_capacity(tokens.len() * checkpoint.config().n_embd);
+        for (position, &token) in tokens.iter().enumerate() {
+            x.extend_from_slice(embeddings.sum(token, position)?.as_f32().unwrap_or_default());
+        }
+        let same = same.logits_embedded(x);
+        let full = BurnReference::from_checkpoint(checkpoint, backend)?.logits(&tokens);
+        check("mil-cpu f32 against burn, same weights", &same, &transcript.logits_f32, Tolerance::F32)?;
+        check("mil-cpu f16 against burn, same weights", &same, &transcript.logits_f16, Tolerance::F16)?;
+        check("mil-cpu f16 against the fp32 checkpoint", &full, &transcript.logits_f16, GOLDEN)?;
+    } else {
+        check(
+            "mil-cpu f16 against mil-cpu f32",
+            &transcript.logits_f32,
+            &transcript.logits_f16,
+            Tolerance::F16,
+        )?;
+    }
+    let pass = checks.iter().all(|c| c.pass);
+    Ok((Verification { tokens, checks, pass }, transcript))
+}
+
+/// The options of a bundle's export, once the checkpoint is found to have its shape.
+fn exported_with(manifest: &BundleManifest, checkpoint: &Checkpoint) -> Result<ExportOptions> {
+    let (a, c) = (&manifest.architecture, checkpoint.config());
+    let found = [c.vocab_size, c.n_embd, c.n_head, c.n_layer, c.block_size];
+    let expected = [a.vocab_size, a.n_embd, a.n_head, a.n_layer, a.context_length];
+    ensure!(
+        found == expected,
+        "checkpoint {}: vocab_size, n_embd, n_head, n_layer and block_size are {found:?}, the bundle has {expected:?}",
+        checkpoint.path().display()
+    );
+    let option = |name: &str| -> Result<&str> {
+        let value = manifest.exporter.options.get(name);
+        Ok(value.with_context(|| format!("bundle.json: exporter.options.{name} is missing"))?)
+    };
+    Ok(ExportOptions {
+        quantization: manifest.exporter.quantization.parse()?,
+        projections: option("projections")?.parse()?,
+        cache_update: option("cache-update")?.parse()?,
+        norm: option("norm")?.parse()?,
+    })
+}
+
+/// Every step's inputs, stacked.
+fn host_inputs(decoder: &mut Decoder, tokens: &[u32]) -> Result<Vec<(String, Vec<usize>, Vec<f32>)>> {
+    use ane_runtime::LogitsSource as _;
+    decoder.reset();
+    let mut stacked: Vec<(String, Vec<usize>, Vec<f32>)> = Vec::new();
+    for &token in tokens {
+        for (i, (name, tensor)) in decoder.inputs(token)?.into_iter().enumerate() {
+            if stacked.len() == i {
+                stacked.push((name.to_owned(), tensor.shape().dims().to_vec(), Vec::new()));
+            }
+            stacked[i].2.extend_from_slice(tensor.as_f32().unwrap_or_default());
+        }
+        decoder.step(token)?;
+    }
+    Ok(stacked)
+}
+
+impl Transcript {
+    /// Writes inputs and logits as safetensors (f32): every input by name with a leading axis of steps, `logits_f32` and
+    /// `logits_f16`.
+    ///
+    /// # Errors
+    ///
+    /// If the file cannot be written.
+    pub fn write(&self, path: &Path) -> Result<()> {
+        use safetensors::Dtype;
+        use safetensors::tensor::TensorView;
+        let steps = self.logits_f32.len() / self.vocab_size;
+        let logits = [("logits_f32", &self.logits_f32), ("logits_f16", &self.logits_f16)]
+            .map(|(name, values)| (name, vec![steps, self.vocab_size], values));
+        let inputs = self
+            .inputs
+            .iter()
+            .map(|(name, dims, values)| (name.as_str(), [&[steps], dims.as_slice()].concat(), values));
+        let bytes: Vec<(&str, Vec<usize>, Vec<u8>)> = inputs
+            .chain(logits)
+            .map(|(name, shape, values)| (name, shape, values.iter().flat_map(|v| v.to_le_bytes()).collect()))
+            .collect();
+        let views: Result<Vec<_>, _> = bytes
+            .iter()
+            .map(|(name, shape, bytes)| TensorView::new(Dtype::F32, shape.clone(), bytes).map(|v| (*name, v)))
+            .collect();
+        safetensors::serialize_to_file(views?, None, path)
+            .with_context(|| format!("write {}", path.display()))
+    }
+}
