@@ -13,11 +13,13 @@
 use std::path::Path;
 
 use ane_export::{ExportOptions, stored_weights};
-use ane_runtime::{Decoder, Embeddings, MilCpu, Numerics, Parity, Tolerance, parity};
+use ane_runtime::{Decoder, Embeddings, LogitsSource as _, MilCpu, Numerics, Parity, Tolerance, parity};
 use anyhow::{Context as _, Result, ensure};
 use microgpt_model::{Backend, Checkpoint};
 use mlpackage::Bundle;
 use mlpackage::bundle::BundleManifest;
+use safetensors::Dtype;
+use safetensors::tensor::TensorView;
 use serde::Serialize;
 
 use crate::reference::BurnReference;
@@ -52,14 +54,25 @@ pub struct Verification {
 /// What was fed and what came out, for comparing with other executors. One row a step.
 #[derive(Clone, Debug)]
 pub struct Transcript {
-    /// Function inputs by name: dimensions of one step, and the elements of all steps.
-    pub inputs: Vec<(String, Vec<usize>, Vec<f32>)>,
+    /// What the function was given.
+    pub inputs: Vec<StackedInput>,
     /// Logits of mil-cpu in f32, `[T, V]`.
     pub logits_f32: Vec<f32>,
     /// Logits of mil-cpu in f16, `[T, V]`.
     pub logits_f16: Vec<f32>,
     /// V
     pub vocab_size: usize,
+}
+
+/// One function input over all steps.
+#[derive(Clone, Debug)]
+pub struct StackedInput {
+    /// Its name.
+    pub name: String,
+    /// Dimensions of one step.
+    pub dims: Vec<usize>,
+    /// Elements of all steps, one after another.
+    pub values: Vec<f32>,
 }
 
 /// Compares a bundle with its checkpoint, or without one its f16 results with its f32 results.
@@ -139,16 +152,16 @@ fn exported_with(manifest: &BundleManifest, checkpoint: &Checkpoint) -> Result<E
 }
 
 /// Every step's inputs, stacked.
-fn host_inputs(decoder: &mut Decoder, tokens: &[u32]) -> Result<Vec<(String, Vec<usize>, Vec<f32>)>> {
-    use ane_runtime::LogitsSource as _;
+fn host_inputs(decoder: &mut Decoder, tokens: &[u32]) -> Result<Vec<StackedInput>> {
     decoder.reset();
-    let mut stacked: Vec<(String, Vec<usize>, Vec<f32>)> = Vec::new();
+    let mut stacked: Vec<StackedInput> = Vec::new();
     for &token in tokens {
         for (i, (name, tensor)) in decoder.inputs(token)?.into_iter().enumerate() {
             if stacked.len() == i {
-                stacked.push((name.to_owned(), tensor.shape().dims().to_vec(), Vec::new()));
+                let dims = tensor.shape().dims().to_vec();
+                stacked.push(StackedInput { name: name.to_owned(), dims, values: Vec::new() });
             }
-            stacked[i].2.extend_from_slice(tensor.as_f32().unwrap_or_default());
+            stacked[i].values.extend_from_slice(tensor.as_f32().unwrap_or_default());
         }
         decoder.step(token)?;
     }
@@ -157,21 +170,17 @@ fn host_inputs(decoder: &mut Decoder, tokens: &[u32]) -> Result<Vec<(String, Vec
 
 impl Transcript {
     /// Writes inputs and logits as safetensors (f32): every input by name with a leading axis of steps, `logits_f32` and
-    /// `logits_f16`.
+    /// `logits_f16`. The file appears whole or not at all.
     ///
     /// # Errors
     ///
     /// If the file cannot be written.
     pub fn write(&self, path: &Path) -> Result<()> {
-        use safetensors::Dtype;
-        use safetensors::tensor::TensorView;
         let steps = self.logits_f32.len() / self.vocab_size;
         let logits = [("logits_f32", &self.logits_f32), ("logits_f16", &self.logits_f16)]
             .map(|(name, values)| (name, vec![steps, self.vocab_size], values));
-        let inputs = self
-            .inputs
-            .iter()
-            .map(|(name, dims, values)| (name.as_str(), [&[steps], dims.as_slice()].concat(), values));
+        let inputs =
+            self.inputs.iter().map(|i| (i.name.as_str(), [&[steps], i.dims.as_slice()].concat(), &i.values));
         let bytes: Vec<(&str, Vec<usize>, Vec<u8>)> = inputs
             .chain(logits)
             .map(|(name, shape, values)| (name, shape, values.iter().flat_map(|v| v.to_le_bytes()).collect()))
@@ -180,7 +189,13 @@ impl Transcript {
             .iter()
             .map(|(name, shape, bytes)| TensorView::new(Dtype::F32, shape.clone(), bytes).map(|v| (*name, v)))
             .collect();
-        safetensors::serialize_to_file(views?, None, path)
-            .with_context(|| format!("write {}", path.display()))
+        let parent = path.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or(Path::new("."));
+        let write = || -> Result<()> {
+            let file = tempfile::NamedTempFile::new_in(parent)?;
+            std::fs::write(file.path(), safetensors::serialize(views?, None)?)?;
+            file.persist(path)?;
+            Ok(())
+        };
+        write().with_context(|| format!("write {}", path.display()))
     }
 }

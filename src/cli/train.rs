@@ -26,12 +26,15 @@ pub(crate) struct Train {
     /// Where to write the checkpoint
     #[arg(long, value_name = "CKPT")]
     out: PathBuf,
-    /// Documents a step [default: 1 for original, 16 for scaled]
+    /// Documents a step [default: 1 for original, 32 for scaled]
     #[arg(long)]
     batch_size: Option<usize>,
-    /// Learning rate of the first step; it falls linearly to 0 [default: 0.01 for original, 0.0005 for scaled]
+    /// Learning rate of the first step; it falls linearly to 0 [default: 0.01 for original, 0.001 for scaled]
     #[arg(long)]
     learning_rate: Option<f64>,
+    /// Standard deviation of the initial weights [default: 0.08 for original, 0.02 for scaled]
+    #[arg(long)]
+    init_std: Option<f32>,
     /// Share of the documents that is held out and never trained on
     #[arg(long, default_value_t = 0.1)]
     held_out: f64,
@@ -82,6 +85,7 @@ impl Train {
         training.steps = self.steps.unwrap_or(training.steps);
         training.batch_size = self.batch_size.unwrap_or(training.batch_size);
         training.learning_rate = self.learning_rate.unwrap_or(training.learning_rate);
+        training.init_std = self.init_std.unwrap_or(training.init_std);
         training.held_out = self.held_out;
         training.seed = self.seed;
         training.backend = self.backend;

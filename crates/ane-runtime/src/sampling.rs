@@ -133,10 +133,12 @@ fn weights(logits: &[f32], temperature: f32) -> Vec<(u32, f64)> {
 
 #[cfg(test)]
 mod tests {
+    use std::f32::consts::LN_2;
+
     use super::*;
 
     /// ln of 1, 2, 3, 4: probabilities 0.1, 0.2, 0.3, 0.4.
-    const LOGITS: [f32; 4] = [0.0, 0.693_147_2, 1.098_612_3, 1.386_294_4];
+    const LOGITS: [f32; 4] = [0.0, LN_2, 1.098_612_3, 2.0 * LN_2];
 
     fn counts(sampling: Sampling) -> [usize; 4] {
         let mut sampler = Sampler::new(sampling, 7);

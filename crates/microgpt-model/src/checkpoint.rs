@@ -265,13 +265,14 @@ fn write_safetensors(path: &Path, config: &GptConfig, weights: &Weights) -> Resu
 mod tests {
     use super::*;
     use crate::config::Preset;
+    use crate::weights::INIT_STD;
 
     fn written() -> (tempfile::TempDir, PathBuf) {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("checkpoint");
         let tokenizer = CharTokenizer::from_documents(&["abc"]);
         let config = GptConfig::preset(Preset::Original, tokenizer.vocab_size());
-        Checkpoint::write(&path, &config, &tokenizer, &Weights::random(&config, 3), None).unwrap();
+        Checkpoint::write(&path, &config, &tokenizer, &Weights::random(&config, INIT_STD, 3), None).unwrap();
         (dir, path)
     }
 
@@ -283,7 +284,7 @@ mod tests {
     fn reads_back_what_was_written() {
         let (_dir, path) = written();
         let checkpoint = Checkpoint::open(&path).unwrap();
-        assert_eq!(checkpoint.weights().unwrap(), Weights::random(checkpoint.config(), 3));
+        assert_eq!(checkpoint.weights().unwrap(), Weights::random(checkpoint.config(), INIT_STD, 3));
         assert_eq!(checkpoint.tokenizer().vocabulary(), "abc");
     }
 

@@ -124,7 +124,7 @@ impl GptConfig {
                 return bad(field, format!("{size} is not between 1 and {LIMIT}"));
             }
         }
-        if self.n_embd % self.n_head != 0 {
+        if !self.n_embd.is_multiple_of(self.n_head) {
             return bad("n_head", format!("{} does not divide n_embd {}", self.n_head, self.n_embd));
         }
         if !(self.rms_norm_eps > 0.0 && self.rms_norm_eps < 1.0) {

@@ -73,6 +73,7 @@ mod tests {
     use crate::corpus::Corpus;
     use crate::device::Backend;
     use crate::training::{TrainingConfig, train};
+    use crate::weights::INIT_STD;
 
     #[test]
     fn sampling_follows_the_distribution() {
@@ -106,7 +107,8 @@ mod tests {
     fn a_prompt_longer_than_the_context_is_refused() {
         let config = GptConfig::preset(Preset::Original, 3);
         let tokenizer = CharTokenizer::from_documents(&["ab"]);
-        let model = Gpt::new(&config, &crate::Weights::random(&config, 0), &Backend::default().device());
+        let model =
+            Gpt::new(&config, &crate::Weights::random(&config, INIT_STD, 0), &Backend::default().device());
         let mut rng = ChaCha8Rng::seed_from_u64(1);
         let error = generate(&model, &config, &tokenizer, &"a".repeat(16), 0.5, &mut rng).unwrap_err();
         assert!(error.to_string().contains("the prompt has 17 tokens with BOS, the context 16"), "{error}");

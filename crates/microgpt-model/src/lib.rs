@@ -27,7 +27,7 @@ pub use corpus::{Corpus, Split};
 pub use error::{Error, Result};
 pub use report::{StepMetrics, TrainingReport};
 pub use tokenizer::{BOS_TOKEN, CharTokenizer};
-pub use weights::{INIT_STD, Weights};
+pub use weights::{INIT_STD, WIDE_INIT_STD, Weights};
 
 #[cfg(feature = "train")]
 pub use device::Backend;

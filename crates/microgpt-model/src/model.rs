@@ -208,6 +208,7 @@ mod tests {
     use super::*;
     use crate::config::Preset;
     use crate::device::Backend;
+    use crate::weights::INIT_STD;
 
     /// A scalar reference, written from the formulas above and nothing else.
     fn reference(config: &GptConfig, weights: &Weights, tokens: &[u32]) -> Vec<f64> {
@@ -268,7 +269,7 @@ mod tests {
     #[test]
     fn forward_follows_the_formulas_on_every_backend() {
         let config = GptConfig { n_layer: 2, ..GptConfig::preset(Preset::Original, 27) };
-        let weights = Weights::random(&config, 5);
+        let weights = Weights::random(&config, INIT_STD, 5);
         let tokens: Vec<u32> = (0..16).map(|i| (i * 7 + 3) % 27).collect();
         let expected = reference(&config, &weights, &tokens);
         let largest = expected.iter().fold(0.0f64, |m, v| m.max(v.abs()));
@@ -285,7 +286,7 @@ mod tests {
     #[test]
     fn weights_come_back_as_they_went_in() {
         let config = GptConfig { n_layer: 2, ..GptConfig::preset(Preset::Original, 27) };
-        let weights = Weights::random(&config, 6);
+        let weights = Weights::random(&config, INIT_STD, 6);
         for backend in Backend::ALL {
             assert_eq!(Gpt::new(&config, &weights, &backend.device()).weights(&config), weights);
         }
@@ -294,14 +295,14 @@ mod tests {
     #[test]
     fn burn_counts_the_published_number_of_parameters() {
         let config = GptConfig::preset(Preset::Original, 27);
-        let model = Gpt::new(&config, &Weights::random(&config, 0), &Backend::default().device());
+        let model = Gpt::new(&config, &Weights::random(&config, INIT_STD, 0), &Backend::default().device());
         assert_eq!(model.num_params(), 4_192);
     }
 
     #[test]
     fn a_token_does_not_see_the_future() {
         let config = GptConfig::preset(Preset::Original, 27);
-        let model = Gpt::new(&config, &Weights::random(&config, 0), &Backend::default().device());
+        let model = Gpt::new(&config, &Weights::random(&config, INIT_STD, 0), &Backend::default().device());
         let (a, b) = (model.logits(&[26, 1, 2, 3]), model.logits(&[26, 1, 2, 9]));
         assert_eq!(a[..3 * 27], b[..3 * 27]);
         assert_ne!(a[3 * 27..], b[3 * 27..]);

@@ -28,6 +28,8 @@ pub struct TrainingReport {
     pub held_out_documents: usize,
     /// Seed of the weights and of the order of documents.
     pub seed: u64,
+    /// Standard deviation of the initial weights.
+    pub init_std: f32,
     /// Steps.
     pub steps: usize,
     /// Documents a step.
@@ -64,10 +66,4 @@ impl TrainingReport {
         json.push('\n');
         json
     }
-}
-
-/// Mean loss of the last 50 steps, the figure that a run is judged by: a single document's loss is noise.
-pub(crate) fn closing_loss(history: &[StepMetrics]) -> f32 {
-    let last = &history[history.len().saturating_sub(50)..];
-    last.iter().map(|s| s.loss).sum::<f32>() / last.len().max(1) as f32
 }

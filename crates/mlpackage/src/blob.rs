@@ -169,7 +169,7 @@ impl BlobFile {
     pub fn blob(&self, offset: u64) -> Result<Blob<'_>> {
         let bad = |reason: String| Error::Blob { path: self.path.clone(), offset, reason };
         let len = self.map.len() as u64;
-        if offset % ALIGNMENT != 0 || offset < ALIGNMENT {
+        if !offset.is_multiple_of(ALIGNMENT) || offset < ALIGNMENT {
             return Err(bad(format!("records stand at multiples of {ALIGNMENT}, from {ALIGNMENT} on")));
         }
         if offset.checked_add(ALIGNMENT).is_none_or(|end| end > len) {

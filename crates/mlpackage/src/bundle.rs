@@ -170,24 +170,10 @@ impl BundleManifest {
     ///
     /// # Errors
     ///
-    /// [`Error::Io`].
+    /// [`Error::Io`], also for anything below it that is neither a file nor a folder.
     pub fn digest_folder(folder: &Path) -> Result<BTreeMap<String, FileDigest>> {
-        let mut files = BTreeMap::new();
-        let mut pending = vec![PathBuf::new()];
-        while let Some(relative) = pending.pop() {
-            let dir = folder.join(&relative);
-            for entry in fs::read_dir(&dir).map_err(|e| Error::io("list", &dir, e))? {
-                let entry = entry.map_err(|e| Error::io("list", &dir, e))?;
-                let path = relative.join(entry.file_name());
-                if entry.path().is_dir() {
-                    pending.push(path);
-                } else if path != Path::new(BUNDLE_MANIFEST) {
-                    let name = path.iter().map(|c| c.to_string_lossy()).collect::<Vec<_>>().join("/");
-                    files.insert(name, FileDigest::of(&entry.path())?);
-                }
-            }
-        }
-        Ok(files)
+        let names = paths::files_below(folder)?.into_iter().filter(|name| name != BUNDLE_MANIFEST);
+        names.map(|name| Ok((name.clone(), FileDigest::of(&folder.join(&name))?))).collect()
     }
 
     /// Writes `bundle.json` into `folder`.
@@ -292,7 +278,7 @@ impl Bundle {
                 return Err(self.bad(field, format!("{size} is not between 1 and 2^20")));
             }
         }
-        if a.n_embd % a.n_head != 0 {
+        if !a.n_embd.is_multiple_of(a.n_head) {
             let reason = format!("{} does not divide architecture.n_embd {}", a.n_head, a.n_embd);
             return Err(self.bad("architecture.n_head", reason));
         }
@@ -325,10 +311,12 @@ impl Bundle {
             return Err(self.bad("files", format!("{missing:?} is not listed")));
         }
         for (name, expected) in &self.manifest.files {
-            let found = FileDigest::of(&self.file(name)?)?;
-            if found.bytes != expected.bytes {
-                return Err(self.bad(name, format!("{} bytes, expected {}", found.bytes, expected.bytes)));
+            let path = self.file(name)?;
+            let bytes = paths::regular_file_size(&path)?;
+            if bytes != expected.bytes {
+                return Err(self.bad(name, format!("{bytes} bytes, expected {}", expected.bytes)));
             }
+            let found = FileDigest::of(&path)?;
             if found.sha256 != expected.sha256 {
                 return Err(self.bad(
                     name,
@@ -341,7 +329,7 @@ impl Bundle {
         }
         for shard in &self.manifest.shards {
             let root = self.file(&shard.package)?;
-            for name in Self::names_below(&root)? {
+            for name in paths::files_below(&root)? {
                 let name = format!("{}/{name}", shard.package);
                 if !listed(&name) {
                     return Err(self.bad("files", format!("{name:?} is in the bundle and not listed")));
@@ -349,10 +337,6 @@ impl Bundle {
             }
         }
         Ok(())
-    }
-
-    fn names_below(folder: &Path) -> Result<Vec<String>> {
-        Ok(BundleManifest::digest_folder(folder)?.into_keys().collect())
     }
 }
 

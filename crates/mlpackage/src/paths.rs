@@ -1,7 +1,7 @@
 //! Paths that a file names, kept inside the folder that they belong to.
 
-use std::fs::File;
-use std::io::Read as _;
+use std::fs::{self, File};
+use std::io::{self, Read as _};
 use std::path::{Component, Path, PathBuf};
 
 use crate::error::{Error, Result};
@@ -21,14 +21,47 @@ pub(crate) fn inside(base: &Path, relative: &str) -> std::result::Result<PathBuf
     Ok(joined)
 }
 
+/// The size of `path`, if it is a file: opening a pipe or a device could wait for ever.
+pub(crate) fn regular_file_size(path: &Path) -> Result<u64> {
+    let metadata = fs::metadata(path).map_err(|e| Error::io("open", path, e))?;
+    if !metadata.is_file() {
+        return Err(Error::io("open", path, io::Error::other("not a file")));
+    }
+    Ok(metadata.len())
+}
+
+/// Every file below `folder`, as sorted paths with `/`. Links are refused, so that a ring of them can't lead round.
+pub(crate) fn files_below(folder: &Path) -> Result<Vec<String>> {
+    let mut files = Vec::new();
+    let mut pending = vec![String::new()];
+    while let Some(prefix) = pending.pop() {
+        let dir = folder.join(&prefix);
+        for entry in fs::read_dir(&dir).map_err(|e| Error::io("list", &dir, e))? {
+            let entry = entry.map_err(|e| Error::io("list", &dir, e))?;
+            let kind = entry.file_type().map_err(|e| Error::io("read", entry.path(), e))?;
+            let name = format!("{prefix}{}", entry.file_name().to_string_lossy());
+            if kind.is_dir() {
+                pending.push(format!("{name}/"));
+            } else if kind.is_file() {
+                files.push(name);
+            } else {
+                return Err(Error::io("open", entry.path(), io::Error::other("neither a file nor a folder")));
+            }
+        }
+    }
+    files.sort();
+    Ok(files)
+}
+
 /// The whole of a file that should be small; one that is larger than `limit` bytes is refused unread.
 pub(crate) fn read_small(path: &Path, limit: u64) -> Result<Vec<u8>> {
+    regular_file_size(path)?;
     let file = File::open(path).map_err(|e| Error::io("open", path, e))?;
     let mut bytes = Vec::new();
     file.take(limit + 1).read_to_end(&mut bytes).map_err(|e| Error::io("read", path, e))?;
     if bytes.len() as u64 > limit {
         let reason =
-            std::io::Error::other(format!("more than {limit} bytes, which no sound file of its kind has"));
+            io::Error::other(format!("more than {limit} bytes, which no sound file of its kind has"));
         return Err(Error::io("read", path, reason));
     }
     Ok(bytes)

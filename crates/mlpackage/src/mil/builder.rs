@@ -129,7 +129,7 @@ impl<'w> FunctionBuilder<'w> {
         Ok(StateVar { name: name.to_owned(), ty })
     }
 
-    /// A constant that stands in the program. Equal ones are made once and shared; `hint` begins the name.
+    /// A constant that stands in the program. Equal ones are made once and shared; the name is made from `hint`.
     ///
     /// # Errors
     ///
@@ -142,7 +142,7 @@ impl<'w> FunctionBuilder<'w> {
         if let Some(var) = self.shared.get(&key) {
             return Ok(var.clone());
         }
-        let var = self.constant(self.free_name(hint), value)?;
+        let var = self.constant(self.constant_name(hint), value)?;
         self.shared.insert(key, var.clone());
         Ok(var)
     }
@@ -213,7 +213,7 @@ impl<'w> FunctionBuilder<'w> {
     ///
     /// If `data` is not of the state's type.
     pub fn write_state(&mut self, state: &StateVar, data: &Var) -> Result<()> {
-        let name = self.free_name(&format!("{}_write", state.name));
+        let name = format!("{}_write", state.name);
         let mut op = self.op("write_state", &name).arg("data", data);
         op.state = Some(state.clone());
         op.many(&[]).map(|_| ())
@@ -244,18 +244,13 @@ impl<'w> FunctionBuilder<'w> {
         Ok(Var { name, ty, constant: true, value: Some(value) })
     }
 
-    fn free_name(&self, hint: &str) -> String {
-        if !self.names.contains(hint) {
-            return hint.to_owned();
-        }
-        let mut n = 1usize;
-        loop {
-            let name = format!("{hint}_{n}");
-            if !self.names.contains(&name) {
-                return name;
-            }
-            n += 1;
-        }
+    /// `const_`, the hint and the first number that is free: no name that a caller is likely to give to a result.
+    fn constant_name(&self, hint: &str) -> String {
+        let taken = |name: &String| self.names.contains(name);
+        (0usize..)
+            .map(|n| format!("const_{hint}_{n}"))
+            .find(|name| !taken(name))
+            .expect("there are more numbers than names")
     }
 
     fn claim(&mut self, name: &str) -> Result<()> {

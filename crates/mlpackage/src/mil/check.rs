@@ -45,7 +45,7 @@ pub fn resolve<'a>(name: &'a str, function: &'a Function) -> Result<Vec<Resolved
         scope.define(operation, &mut errors);
     }
     for output in &function.block.outputs {
-        if !scope.values.get(output.as_str()).is_some_and(|v| !v.is_state) {
+        if scope.values.get(output.as_str()).is_none_or(|v| v.is_state) {
             errors.push(Error::Function {
                 function: name.to_owned(),
                 reason: format!("it returns %{output}, which nothing defines as a tensor"),

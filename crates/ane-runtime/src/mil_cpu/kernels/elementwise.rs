@@ -6,20 +6,16 @@ use mlpackage::{DType, Shape};
 use super::{Lowered, broadcast_strides, result_shape};
 use crate::tensor::{Data, Tensor};
 
+type Arithmetic<T> = fn(T, T) -> T;
+type Compare<T> = fn(&T, &T) -> bool;
+
 pub(super) fn lower(op: &Resolved<'_>) -> Result<Option<Lowered>, String> {
     let dtype = op.args.get("x").map(|a| a.ty.dtype);
     let unary: Option<fn(f32) -> f32> = match op.operation.op.as_str() {
         "abs" => Some(f32::abs),
         "exp" => Some(f32::exp),
-        "relu" => Some(|x| {
-            if x > 0.0 {
-                x
-            } else if x.is_nan() {
-                x
-            } else {
-                0.0
-            }
-        }),
+        // Not `max`, which would turn a NaN into 0 and hide it.
+        "relu" => Some(|x| if x > 0.0 || x.is_nan() { x } else { 0.0 }),
         "sigmoid" => Some(sigmoid),
         "silu" => Some(|x| x * sigmoid(x)),
         "sqrt" => Some(f32::sqrt),
@@ -30,7 +26,7 @@ pub(super) fn lower(op: &Resolved<'_>) -> Result<Option<Lowered>, String> {
     if let Some(f) = unary {
         return Ok(Some(map(f)));
     }
-    let arithmetic: Option<(fn(f32, f32) -> f32, fn(i32, i32) -> i32)> = match op.operation.op.as_str() {
+    let arithmetic: Option<(Arithmetic<f32>, Arithmetic<i32>)> = match op.operation.op.as_str() {
         "add" => Some((|x, y| x + y, i32::wrapping_add)),
         "sub" => Some((|x, y| x - y, i32::wrapping_sub)),
         "mul" => Some((|x, y| x * y, i32::wrapping_mul)),
@@ -51,8 +47,7 @@ pub(super) fn lower(op: &Resolved<'_>) -> Result<Option<Lowered>, String> {
             Tensor::from_parts(shape.clone(), data)
         })));
     }
-    let comparison: Option<(fn(&f32, &f32) -> bool, fn(&i32, &i32) -> bool)> = match op.operation.op.as_str()
-    {
+    let comparison: Option<(Compare<f32>, Compare<i32>)> = match op.operation.op.as_str() {
         "equal" => Some((f32::eq, i32::eq)),
         "not_equal" => Some((f32::ne, i32::ne)),
         "less" => Some((f32::lt, i32::lt)),
