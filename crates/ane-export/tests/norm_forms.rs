@@ -130,7 +130,7 @@ fn error(got: &[f32], row: &[f32]) -> f64 {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(48))]
+    #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::with_cases(48) })]
 
     /// Rows of any shape with an rms from 1e-4 to 2e3.
     #[test]

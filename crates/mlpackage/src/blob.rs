@@ -18,6 +18,7 @@ use memmap2::Mmap;
 
 use crate::dtype::DType;
 use crate::error::{Error, Result};
+use crate::paths;
 
 const ALIGNMENT: u64 = 64;
 const SENTINEL: u32 = 0xDEAD_BEEF;
@@ -129,6 +130,7 @@ impl BlobFile {
     ///
     /// [`Error::Io`]; [`Error::Blob`] if the file is too short or of another version.
     pub fn open(path: &Path) -> Result<Self> {
+        paths::regular_file_size(path)?;
         let file = File::open(path).map_err(|e| Error::io("open", path, e))?;
         // SAFETY: the map is private to this value and only read. As with every mapped file, a process that truncates
         // it meanwhile can end this one; packages are replaced by rename, never truncated in place.

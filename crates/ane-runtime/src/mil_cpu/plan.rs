@@ -49,9 +49,13 @@ impl Plan {
         let resolved = resolve(name, function).map_err(|mut errors| errors.swap_remove(0))?;
         let mut missing: Vec<String> = Vec::new();
         let mut lowering = Lowering::new(package, function);
-        let values = resolved.iter().flat_map(|op| &op.operation.outputs).chain(&function.inputs);
-        for value in values.filter(|v| v.ty.tensor().shape.elements() > MAX_ELEMENTS) {
-            missing.push(format!("room for %{}, {}", value.name, value.ty));
+        let computed = resolved.iter().filter(|op| op.operation.op != "const");
+        for value in computed.flat_map(|op| &op.operation.outputs).chain(&function.inputs) {
+            match value.ty.tensor().shape.elements() {
+                0 => missing.push(format!("way to compute with nothing: %{} is {}", value.name, value.ty)),
+                1..=MAX_ELEMENTS => {}
+                _ => missing.push(format!("room for %{}, {}", value.name, value.ty)),
+            }
         }
         let fits = missing.is_empty();
         for op in resolved.iter().filter(|_| fits) {

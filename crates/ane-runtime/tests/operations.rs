@@ -1,0 +1,343 @@
+//! What each operation computes, against literal numbers.
+//!
+//! Numbers without a comment are exact in fp32 and follow from MIL's definition by hand; the others were computed in
+//! double precision and are compared within 2e-6 of the largest, a dozen roundings of fp32.
+#![allow(clippy::unwrap_used)]
+
+mod common;
+
+use ane_runtime::Numerics;
+use common::{load, run, tensor};
+use mlpackage::DType;
+use mlpackage::mil::builder::Var;
+use mlpackage::mil::{TensorType, Value};
+
+/// Within 2e-6 of the largest expected number; NaN only where NaN is expected.
+fn assert_close(name: &str, got: &[f32], expected: &[f32]) {
+    assert_eq!(got.len(), expected.len(), "{name}: {got:?}");
+    let largest = expected.iter().filter(|e| e.is_finite()).fold(0.0f32, |m, e| m.max(e.abs()));
+    for (g, e) in got.iter().zip(expected) {
+        let same = g == e || (g.is_nan() && e.is_nan()) || (g - e).abs() <= 2e-6 * largest;
+        assert!(same, "{name}: {got:?}, expected {expected:?}");
+    }
+}
+
+fn unary(op: &str, x: &[f32], extra: &[(&str, Value)]) -> Vec<f32> {
+    let mut results = run(&[(&[x.len()], x)], |f, vars| {
+        let op = extra.iter().fold(f.op(op, "r").arg("x", &vars[0]), |op, (n, v)| op.value(n, v.clone()));
+        Ok(vec![op.one()?])
+    });
+    results.remove(0)
+}
+
+#[test]
+fn unary_operations() {
+    const X: [f32; 5] = [-2.0, -0.5, 0.0, 1.0, 3.0];
+    let cases: [(&str, [f32; 5]); 6] = [
+        ("abs", [2.0, 0.5, 0.0, 1.0, 3.0]),
+        ("relu", [0.0, 0.0, 0.0, 1.0, 3.0]),
+        ("square", [4.0, 0.25, 0.0, 1.0, 9.0]),
+        // exp(x)
+        ("exp", [0.135_335_28, 0.606_530_66, 1.0, 2.718_281_8, 20.085_537]),
+        // 1 / (1 + exp(-x))
+        ("sigmoid", [0.119_202_92, 0.377_540_67, 0.5, 0.731_058_6, 0.952_574_13]),
+        // x / (1 + exp(-x))
+        ("silu", [-0.238_405_84, -0.188_770_33, 0.0, 0.731_058_6, 2.857_722_4]),
+    ];
+    for (op, expected) in cases {
+        assert_close(op, &unary(op, &X, &[]), &expected);
+    }
+    assert_close(
+        "tanh",
+        &unary("tanh", &X, &[]),
+        &[-0.964_027_6, -0.462_117_16, 0.0, 0.761_594_2, 0.995_054_8],
+    );
+    assert_close("sqrt", &unary("sqrt", &[0.0, 2.25, -1.0], &[]), &[0.0, 1.5, f32::NAN]);
+    assert_close("relu keeps a NaN", &unary("relu", &[f32::NAN, -1.0], &[]), &[f32::NAN, 0.0]);
+}
+
+#[test]
+fn unary_operations_with_parameters() {
+    let epsilon = |v: f32| [("epsilon", Value::fp32(v))];
+    assert_close("rsqrt", &unary("rsqrt", &[3.0, 0.0], &epsilon(1.0)), &[0.5, 1.0]);
+    assert_close("inverse", &unary("inverse", &[3.0, -5.0], &epsilon(1.0)), &[0.25, -0.25]);
+    // MIL's own default for inverse is 1e-4.
+    assert_close("inverse by default", &unary("inverse", &[0.0], &[]), &[1e4]);
+    assert_close("log", &unary("log", &[1.0, 0.0], &epsilon(1.0)), &[std::f32::consts::LN_2, 0.0]);
+    let bounds = [("alpha", Value::fp32(-1.0)), ("beta", Value::fp32(2.0))];
+    assert_close("clip", &unary("clip", &[-3.0, 0.5, 3.0, f32::NAN], &bounds), &[-1.0, 0.5, 2.0, f32::NAN]);
+    const X: [f32; 5] = [-2.0, -0.5, 0.0, 1.0, 3.0];
+    // 0.5 x (1 + tanh(sqrt(2 / pi) (x + 0.044715 x^3)))
+    let tanh = [-0.045_402_306, -0.154_285_99, 0.0, 0.841_192, 2.996_362_7];
+    let mode = |mode: &str| [("mode", Value::string(mode))];
+    assert_close("gelu, tanh", &unary("gelu", &X, &mode("TANH_APPROXIMATION")), &tanh);
+    // x / (1 + exp(-1.702 x))
+    let sigmoid = [-0.064_341_38, -0.149_611_56, 0.0, 0.845_795_77, 2.981_928_7];
+    assert_close("gelu, sigmoid", &unary("gelu", &X, &mode("SIGMOID_APPROXIMATION")), &sigmoid);
+}
+
+#[test]
+fn binary_operations_broadcast_both_ways() {
+    // [2, 1] with [3]: every pair.
+    let inputs: [(&[usize], &[f32]); 2] = [(&[2, 1], &[4.0, -6.0]), (&[3], &[1.0, 2.0, 8.0])];
+    let cases: [(&str, [f32; 6]); 13] = [
+        ("add", [5.0, 6.0, 12.0, -5.0, -4.0, 2.0]),
+        ("sub", [3.0, 2.0, -4.0, -7.0, -8.0, -14.0]),
+        ("mul", [4.0, 8.0, 32.0, -6.0, -12.0, -48.0]),
+        ("real_div", [4.0, 2.0, 0.5, -6.0, -3.0, -0.75]),
+        ("maximum", [4.0, 4.0, 8.0, 1.0, 2.0, 8.0]),
+        ("minimum", [1.0, 2.0, 4.0, -6.0, -6.0, -6.0]),
+        ("pow", [4.0, 16.0, 65_536.0, -6.0, 36.0, 1_679_616.0]),
+        ("equal", [0.0; 6]),
+        ("not_equal", [1.0; 6]),
+        ("less", [0.0, 0.0, 1.0, 1.0, 1.0, 1.0]),
+        ("less_equal", [0.0, 0.0, 1.0, 1.0, 1.0, 1.0]),
+        ("greater", [1.0, 1.0, 0.0, 0.0, 0.0, 0.0]),
+        ("greater_equal", [1.0, 1.0, 0.0, 0.0, 0.0, 0.0]),
+    ];
+    for (op, expected) in cases {
+        let got = run(&inputs, |f, v| Ok(vec![f.op(op, "r").arg("x", &v[0]).arg("y", &v[1]).one()?]));
+        assert_close(op, &got[0], &expected);
+    }
+    let nan: [(&[usize], &[f32]); 2] = [(&[2], &[f32::NAN, 1.0]), (&[2], &[1.0, f32::NAN])];
+    for op in ["maximum", "minimum"] {
+        let got = run(&nan, |f, v| Ok(vec![f.op(op, "r").arg("x", &v[0]).arg("y", &v[1]).one()?]));
+        assert_close(op, &got[0], &[f32::NAN; 2]);
+    }
+}
+
+#[test]
+fn cast_truncates_rounds_and_tests_for_zero() {
+    let cast = |x: &[f32], to: &str| unary("cast", x, &[("dtype", Value::string(to))]);
+    assert_eq!(cast(&[1.9, -1.9, 0.4], "int32"), [1.0, -1.0, 0.0]);
+    assert_eq!(cast(&[0.5, 0.0, -1.0], "bool"), [1.0, 0.0, 1.0]);
+    // 1 + 3 / 2048 is a tie between 1 + 1 / 1024 and 1 + 2 / 1024: to even. A cast rounds even where numerics are f32.
+    assert_eq!(cast(&[1.0 + 3.0 / 2048.0, 65_520.0], "fp16"), [1.0 + 2.0 / 1024.0, f32::INFINITY]);
+}
+
+#[test]
+fn select_takes_a_where_the_condition_holds() {
+    let inputs: [(&[usize], &[f32]); 3] =
+        [(&[3], &[1.0, 0.0, 1.0]), (&[2, 1], &[10.0, 20.0]), (&[1], &[-1.0])];
+    let got = run(&inputs, |f, v| {
+        let cond = f.op("cast", "cond").arg("x", &v[0]).value("dtype", Value::string("bool")).one()?;
+        Ok(vec![f.op("select", "r").arg("cond", &cond).arg("a", &v[1]).arg("b", &v[2]).one()?])
+    });
+    assert_eq!(got[0], [10.0, -1.0, 10.0, 20.0, -1.0, 20.0]);
+}
+
+#[test]
+fn reductions() {
+    let x: (&[usize], &[f32]) = (&[2, 1, 3], &[1.0, -2.0, 4.0, 3.0, 0.0, -6.0]);
+    let reduce = |op: &str, axes: &[i32], keep: bool| {
+        let mut got = run(&[x], |f, v| {
+            let op = f.op(op, "r").arg("x", &v[0]).value("axes", Value::ints([axes.len()], axes));
+            let result = op.value("keep_dims", Value::bool(keep)).one()?;
+            assert_eq!(result.dims().len(), if keep { 3 } else { 3 - axes.len() });
+            Ok(vec![result])
+        });
+        got.remove(0)
+    };
+    assert_eq!(reduce("reduce_sum", &[-1], true), [3.0, -3.0]);
+    assert_eq!(reduce("reduce_mean", &[2], false), [1.0, -1.0]);
+    assert_eq!(reduce("reduce_max", &[2], true), [4.0, 3.0]);
+    assert_eq!(reduce("reduce_min", &[2], true), [-2.0, -6.0]);
+    assert_eq!(reduce("reduce_sum_square", &[0], false), [10.0, 4.0, 52.0]);
+    assert_close("reduce_l2_norm", &reduce("reduce_l2_norm", &[0, 2], false), &[66f32.sqrt()]);
+}
+
+#[test]
+fn softmax_is_safe_from_overflow() {
+    let softmax = |dims: &[usize], x: &[f32], axis: i32| {
+        let mut got = run(&[(dims, x)], |f, v| {
+            Ok(vec![f.op("softmax", "r").arg("x", &v[0]).value("axis", Value::int(axis)).one()?])
+        });
+        got.remove(0)
+    };
+    // exp of 1, 2, 3 over their sum; a common summand of 1e4 changes nothing.
+    let expected = [0.090_030_57, 0.244_728_47, 0.665_240_94];
+    assert_close("last axis", &softmax(&[3], &[1.0, 2.0, 3.0], -1), &expected);
+    assert_close("large", &softmax(&[3], &[10_001.0, 10_002.0, 10_003.0], -1), &expected);
+    // Over the first axis: each column by itself.
+    let columns = softmax(&[3, 2], &[1.0, 3.0, 2.0, 2.0, 3.0, 1.0], 0);
+    let [a, b, c] = expected;
+    assert_close("first axis", &columns, &[a, c, b, b, c, a]);
+}
+
+#[test]
+fn layer_norm_scales_and_shifts() {
+    let got = run(&[(&[1, 4], &[1.0, 2.0, 3.0, 6.0])], |f, v| {
+        let vector = |values: [f32; 4]| Value {
+            ty: TensorType::new(DType::Fp32, [4]),
+            data: mlpackage::mil::ValueData::Immediate(mlpackage::mil::Literal::Floats(values.to_vec())),
+        };
+        let op = f.op("layer_norm", "r").arg("x", &v[0]).value("axes", Value::ints([1], [1]));
+        let op = op.value("gamma", vector([1.0, 2.0, 1.0, 2.0])).value("beta", vector([0.0, 0.0, 1.0, 1.0]));
+        Ok(vec![op.value("epsilon", Value::fp32(1e-5)).one()?])
+    });
+    // Mean 3, variance 3.5.
+    assert_close("layer_norm", &got[0], &[-1.069_043_4, -1.069_043_4, 1.0, 4.207_130_4]);
+}
+
+#[test]
+fn matmul_transposes_and_broadcasts() {
+    // x is [[1, 2, 3], [4, 5, 6]], y has two matrices [3, 2].
+    let x: (&[usize], &[f32]) = (&[1, 2, 3], &[1.0, 2.0, 3.0, 4.0, 5.0, 6.0]);
+    let y = [1.0, 0.0, 0.0, 1.0, 1.0, 1.0, 2.0, 0.0, 0.0, 2.0, 0.0, 0.0];
+    let expected = [4.0, 5.0, 10.0, 11.0, 2.0, 4.0, 8.0, 10.0];
+    let matmul = |x: (&[usize], &[f32]), y: (&[usize], &[f32]), tx: bool, ty: bool| {
+        let mut got = run(&[x, y], |f, v| {
+            let op = f.op("matmul", "r").arg("x", &v[0]).arg("y", &v[1]);
+            Ok(vec![op.value("transpose_x", Value::bool(tx)).value("transpose_y", Value::bool(ty)).one()?])
+        });
+        got.remove(0)
+    };
+    assert_eq!(matmul(x, (&[2, 3, 2], &y), false, false), expected);
+    let x_t: (&[usize], &[f32]) = (&[3, 2], &[1.0, 4.0, 2.0, 5.0, 3.0, 6.0]);
+    let y_t = [1.0, 0.0, 1.0, 0.0, 1.0, 1.0, 2.0, 0.0, 0.0, 0.0, 2.0, 0.0];
+    assert_eq!(matmul(x_t, (&[2, 2, 3], &y_t), true, true), expected);
+}
+
+#[test]
+fn linear_has_a_bias() {
+    let got = run(&[(&[2, 3], &[1.0, 2.0, 3.0, 4.0, 5.0, 6.0])], |f, v| {
+        let weight = floats(f, "w", &[2, 3], &[1.0, 0.0, -1.0, 0.5, 0.5, 0.5])?;
+        let bias = floats(f, "b", &[2], &[10.0, 20.0])?;
+        Ok(vec![f.op("linear", "r").arg("x", &v[0]).arg("weight", &weight).arg("bias", &bias).one()?])
+    });
+    assert_eq!(got[0], [8.0, 23.0, 8.0, 27.5]);
+}
+
+fn floats(
+    f: &mut mlpackage::mil::builder::FunctionBuilder<'_>,
+    name: &str,
+    dims: &[usize],
+    values: &[f32],
+) -> mlpackage::Result<Var> {
+    let bytes: Vec<u8> = values.iter().flat_map(|v| v.to_le_bytes()).collect();
+    f.weight(name, TensorType::new(DType::Fp32, dims), &bytes)
+}
+
+fn conv(x: (&[usize], &[f32]), w: (&[usize], &[f32]), params: &[(&str, Value)]) -> Vec<f32> {
+    let mut got = run(&[x], |f, v| {
+        let weight = floats(f, "w", w.0, w.1)?;
+        let op = f.op("conv", "r").arg("x", &v[0]).arg("weight", &weight);
+        let op = params.iter().fold(op, |op, (name, value)| op.value(name, value.clone()));
+        Ok(vec![op.one()?])
+    });
+    got.remove(0)
+}
+
+/// `x` is 1 to 9 in a square, the kernel [[1, 2], [3, 4]].
+#[test]
+fn conv_pads_strides_and_dilates() {
+    let nine: Vec<f32> = (1..=9).map(|v| v as f32).collect();
+    let x: (&[usize], &[f32]) = (&[1, 1, 3, 3], &nine);
+    let w: (&[usize], &[f32]) = (&[1, 1, 2, 2], &[1.0, 2.0, 3.0, 4.0]);
+    assert_eq!(conv(x, w, &[]), [37.0, 47.0, 67.0, 77.0]);
+    let custom = [("pad_type", Value::string("custom")), ("pad", Value::ints([4], [1, 1, 1, 1]))];
+    let padded =
+        [4.0, 11.0, 18.0, 9.0, 18.0, 37.0, 47.0, 21.0, 36.0, 67.0, 77.0, 33.0, 14.0, 23.0, 26.0, 9.0];
+    assert_eq!(conv(x, w, &custom), padded);
+    // `same` puts the odd zero behind, `same_lower` before.
+    let same = [37.0, 47.0, 21.0, 67.0, 77.0, 33.0, 23.0, 26.0, 9.0];
+    assert_eq!(conv(x, w, &[("pad_type", Value::string("same"))]), same);
+    let same_lower = [4.0, 11.0, 18.0, 18.0, 37.0, 47.0, 36.0, 67.0, 77.0];
+    assert_eq!(conv(x, w, &[("pad_type", Value::string("same_lower"))]), same_lower);
+    // Taps two apart see the corners: 1 + 2 * 3 + 3 * 7 + 4 * 9.
+    assert_eq!(conv(x, w, &[("dilations", Value::ints([2], [2, 2]))]), [64.0]);
+    let strided = [("strides", Value::ints([2], [2, 2])), ("pad_type", Value::string("custom"))];
+    let strided = [&strided[..], &[("pad", Value::ints([4], [1, 0, 1, 0]))]].concat();
+    assert_eq!(conv(x, w, &strided), [4.0, 18.0, 36.0, 77.0]);
+}
+
+#[test]
+fn conv_in_groups_and_over_one_axis() {
+    // Two channels, each its own group with two filters of one tap.
+    let x: (&[usize], &[f32]) = (&[1, 2, 2], &[1.0, 2.0, 10.0, 20.0]);
+    let w: (&[usize], &[f32]) = (&[4, 1, 1], &[1.0, 2.0, 3.0, 4.0]);
+    let groups = [("groups", Value::int(2))];
+    assert_eq!(conv(x, w, &groups), [1.0, 2.0, 2.0, 4.0, 30.0, 60.0, 40.0, 80.0]);
+}
+
+/// The shape that the decode graph is made of takes a short cut; it must lead to the same place.
+#[test]
+fn pointwise_conv_is_a_matrix_times_a_vector() {
+    let x: Vec<f32> = (0..20).map(|v| v as f32).collect();
+    let w: Vec<f32> = (0..60).map(|v| (v % 7) as f32 - 3.0).collect();
+    let expected: Vec<f32> = (0..3).map(|o| (0..20).map(|i| w[o * 20 + i] * x[i]).sum()).collect();
+    let got = conv((&[1, 20, 1, 1], &x), (&[3, 20, 1, 1], &w), &[]);
+    assert_eq!(got, expected); // small integers: exact in any order
+}
+
+#[test]
+fn movement() {
+    let x: Vec<f32> = (0..6).map(|v| v as f32).collect();
+    let one = |op: &str, dims: &[usize], params: &[(&str, Value)], shape: &[usize]| {
+        let mut got = run(&[(dims, &x)], |f, v| {
+            let op = params.iter().fold(f.op(op, "r").arg("x", &v[0]), |op, (n, v)| op.value(n, v.clone()));
+            let result = op.one()?;
+            assert_eq!(result.dims(), shape);
+            Ok(vec![result])
+        });
+        got.remove(0)
+    };
+    let ints = |values: &[i32]| Value::ints([values.len()], values);
+    assert_eq!(one("identity", &[2, 3], &[], &[2, 3]), x);
+    assert_eq!(one("reshape", &[2, 3], &[("shape", ints(&[3, -1]))], &[3, 2]), x);
+    // A 0 copies the extent at the same place from the right.
+    assert_eq!(one("reshape", &[2, 3], &[("shape", ints(&[1, 2, 0]))], &[1, 2, 3]), x);
+    assert_eq!(one("expand_dims", &[2, 3], &[("axes", ints(&[0, -1]))], &[1, 2, 3, 1]), x);
+    assert_eq!(one("squeeze", &[1, 6, 1], &[("axes", ints(&[-1]))], &[1, 6]), x);
+    assert_eq!(one("squeeze", &[1, 6, 1], &[], &[6]), x);
+    let transposed = one("transpose", &[1, 2, 3], &[("perm", ints(&[2, 0, 1]))], &[3, 1, 2]);
+    assert_eq!(transposed, [0.0, 3.0, 1.0, 4.0, 2.0, 5.0]);
+    let slice = |params: &[(&str, Value)], shape: &[usize]| one("slice_by_index", &[2, 3], params, shape);
+    assert_eq!(slice(&[("begin", ints(&[0, 1])), ("end", ints(&[2, 3]))], &[2, 2]), [1.0, 2.0, 4.0, 5.0]);
+    // Backwards, with an open end.
+    let reversed = [
+        ("begin", ints(&[1, -1])),
+        ("end", ints(&[2, 0])),
+        ("stride", ints(&[1, -1])),
+        ("end_mask", Value::bools([false, true])),
+        ("squeeze_mask", Value::bools([true, false])),
+    ];
+    assert_eq!(slice(&reversed, &[3]), [5.0, 4.0, 3.0]);
+}
+
+#[test]
+fn split_and_concat_undo_each_other() {
+    let x: Vec<f32> = (0..12).map(|v| v as f32).collect();
+    let got = run(&[(&[2, 6], &x)], |f, v| {
+        let op = f.op("split", "parts").arg("x", &v[0]).value("axis", Value::int(1));
+        let parts = op.value("split_sizes", Value::ints([3], [1, 2, 3])).many(&["a", "b", "c"])?;
+        let [a, b, c] = [&parts[0], &parts[1], &parts[2]];
+        let joined =
+            f.op("concat", "joined").args("values", &[a, b, c]).value("axis", Value::int(-1)).one()?;
+        Ok(vec![a.clone(), b.clone(), c.clone(), joined])
+    });
+    assert_eq!(got[0], [0.0, 6.0]);
+    assert_eq!(got[1], [1.0, 2.0, 7.0, 8.0]);
+    assert_eq!(got[2], [3.0, 4.0, 5.0, 9.0, 10.0, 11.0]);
+    assert_eq!(got[3], x);
+}
+
+/// In f16 every fp16 result is rounded, and only there: 2048 + 1 is no fp16 number.
+#[test]
+fn numerics_round_fp16_results_and_nothing_else() {
+    let sum = |numerics: Numerics, dtype: DType| {
+        let model = load(numerics, |f| {
+            let x = f.input("x", dtype, [2])?;
+            let y = f.op("add", "y").arg("x", &x).arg("y", &x).one()?;
+            let y = f.op("add", "z").arg("x", &y).arg("y", &x).one()?;
+            f.output(&y);
+            Ok(())
+        });
+        let x = tensor(&[2], &[683.0, 30_000.0]);
+        let outputs = model.predict(&[("x", &x)], &mut model.new_state()).unwrap();
+        outputs["z"].as_f32().unwrap().to_vec()
+    };
+    assert_eq!(sum(Numerics::F32, DType::Fp16), [2049.0, 90_000.0]);
+    assert_eq!(sum(Numerics::F16, DType::Fp16), [2048.0, f32::INFINITY]);
+    assert_eq!(sum(Numerics::F16, DType::Fp32), [2049.0, 90_000.0]);
+}

@@ -1,0 +1,133 @@
+//! Rules of MIL that the builder keeps: each broken once.
+#![allow(clippy::unwrap_used)]
+
+use mlpackage::mil::builder::{FunctionBuilder, Var};
+use mlpackage::mil::{Opset, TensorType, Value};
+use mlpackage::{BlobWriter, DType};
+
+fn with_builder<T>(opset: Opset, test: impl FnOnce(&mut FunctionBuilder<'_>) -> T) -> T {
+    let dir = tempfile::tempdir().unwrap();
+    let mut weights = BlobWriter::create(&dir.path().join("weight.bin")).unwrap();
+    test(&mut FunctionBuilder::new("main", opset, &mut weights))
+}
+
+/// The error that a builder gives which has `x` fp16 `[1, 4, 1, 2]` and `n` fp32 `[2]`.
+fn refused(test: impl FnOnce(&mut FunctionBuilder<'_>, &Var, &Var) -> mlpackage::Result<Var>) -> String {
+    with_builder(Opset::CoreML8, |f| {
+        let x = f.input("x", DType::Fp16, [1, 4, 1, 2]).unwrap();
+        let n = f.input("n", DType::Fp32, [2]).unwrap();
+        test(f, &x, &n).unwrap_err().to_string()
+    })
+}
+
+#[track_caller]
+fn says(error: &str, what: &str) {
+    assert!(error.contains(what), "{error}");
+    assert!(error.contains("main"), "names the function: {error}");
+}
+
+#[test]
+fn arguments_must_be_those_of_the_operation() {
+    says(&refused(|f, x, _| f.op("conv2d", "y").arg("x", x).one()), "not in the table");
+    says(&refused(|f, _, _| f.op("relu", "y").one()), "argument x is missing");
+    says(&refused(|f, x, _| f.op("relu", "y").arg("x", x).arg("alpha", x).one()), "unknown argument alpha");
+    says(&refused(|f, x, _| f.op("relu", "y").args("x", &[x, x]).one()), "argument x has 2 bindings");
+    says(&refused(|f, x, n| f.op("add", "y").arg("x", x).arg("y", n).one()), "expected one type");
+    says(
+        &refused(|f, x, n| f.op("reshape", "y").arg("x", x).arg("shape", n).one()),
+        "expected an integer type",
+    );
+    says(&refused(|f, x, _| f.op("linear", "y").arg("x", x).arg("weight", x).one()), "must be a constant");
+}
+
+#[test]
+fn shapes_must_match() {
+    let ints = |values: &[i32]| Value::ints([values.len()], values);
+    says(
+        &refused(|f, x, _| {
+            let w = f.weight("w", TensorType::new(DType::Fp16, [8, 3, 1, 1]), &[0; 48])?;
+            f.op("conv", "y").arg("x", x).arg("weight", &w).one()
+        }),
+        "x has 4 channels",
+    );
+    says(&refused(|f, x, _| f.op("matmul", "y").arg("x", x).arg("y", x).one()), "do not match: 2 against 1");
+    says(
+        &refused(|f, x, _| f.op("reshape", "y").arg("x", x).value("shape", ints(&[3, -1])).one()),
+        "cannot be reshaped",
+    );
+    says(
+        &refused(|f, x, _| f.op("transpose", "y").arg("x", x).value("perm", ints(&[0, 0, 1, 2])).one()),
+        "no permutation",
+    );
+    says(&refused(|f, x, _| f.op("squeeze", "y").arg("x", x).value("axes", ints(&[1])).one()), "is not 1");
+    says(&refused(|f, x, _| f.op("softmax", "y").arg("x", x).value("axis", Value::int(4)).one()), "axis");
+    says(
+        &refused(|f, x, _| {
+            f.op("split", "y")
+                .arg("x", x)
+                .value("axis", Value::int(1))
+                .value("num_splits", Value::int(3))
+                .one()
+        }),
+        "cannot be split into 3",
+    );
+    says(
+        &refused(|f, x, _| {
+            let op = f.op("slice_by_index", "y").arg("x", x).value("begin", ints(&[0, 0, 0, 0]));
+            op.value("end", ints(&[1, 5, 1, 2])).one()
+        }),
+        "outside of axis 1",
+    );
+    says(
+        &refused(|f, x, _| {
+            f.op("split", "y")
+                .arg("x", x)
+                .value("axis", Value::int(1))
+                .value("num_splits", Value::int(2))
+                .one()
+        }),
+        "2 results, 1 are named",
+    );
+}
+
+#[test]
+fn names_are_identifiers_and_unique() {
+    says(&refused(|f, x, _| f.op("relu", "x").arg("x", x).one()), "%x is defined twice");
+    says(&refused(|f, x, _| f.op("relu", "a-b").arg("x", x).one()), "no identifier");
+    says(&refused(|f, x, _| f.op("relu", "0").arg("x", x).one()), "no identifier");
+}
+
+#[test]
+fn operations_belong_to_opsets() {
+    let error = with_builder(Opset::CoreML7, |f| {
+        let error = f.state("cache", DType::Fp16, [1]).unwrap_err().to_string();
+        says(&error, "from opset CoreML8 on");
+        let data = Value::ints([1], [0]);
+        f.op("constexpr_blockwise_shift_scale", "w").inline("data", data).one().unwrap_err().to_string()
+    });
+    says(&error, "since opset CoreML8, the function has CoreML7");
+    with_builder(Opset::CoreML8, |f| {
+        let error = f.state("cache", DType::Fp32, [1]).unwrap_err().to_string();
+        says(&error, "states are fp16");
+    });
+}
+
+/// Equal constants are one; results may have the names that a constant was given as a hint.
+#[test]
+fn constants_are_shared_and_never_clash_with_results() {
+    with_builder(Opset::CoreML8, |f| {
+        let x = f.input("x", DType::Fp16, [2]).unwrap();
+        let a = f.value("y", Value::fp16(0.5)).unwrap();
+        let b = f.value("z", Value::fp16(0.5)).unwrap();
+        assert_eq!(a.name(), b.name());
+        let y = f.op("mul", "y").arg("x", &x).arg("y", &a).one().unwrap();
+        let z = f.op("add", "z").arg("x", &y).arg("y", &b).one().unwrap();
+        assert_eq!((y.name(), z.name(), z.dims()), ("y", "z", &[2][..]));
+    });
+}
+
+#[test]
+fn bytes_must_be_as_many_as_the_type_needs() {
+    let error = refused(|f, _, _| f.weight("w", TensorType::new(DType::Fp16, [3]), &[0; 5]));
+    assert!(error.contains("weight.bin") && error.contains('5'), "{error}");
+}

@@ -1,0 +1,248 @@
+//! Packages written, read again, and damaged.
+#![allow(clippy::unwrap_used)]
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use mlpackage::mil::builder::FunctionBuilder;
+use mlpackage::mil::{Opset, Program, TensorType, Value};
+use mlpackage::{DType, Error, Metadata, Package, PackageWriter};
+use proptest::prelude::*;
+
+const MODEL: &str = "Data/com.apple.CoreML/model.mlmodel";
+const WEIGHTS: &str = "Data/com.apple.CoreML/weights/weight.bin";
+
+/// A program with a weight in the file, a state and constants: `logits = relu(conv(embedding, w) + cache)`.
+fn build(f: &mut FunctionBuilder<'_>) -> mlpackage::Result<()> {
+    let x = f.input("embedding", DType::Fp16, [1, 16, 1, 1])?;
+    let cache = f.state("cache", DType::Fp16, [1, 3, 1, 1])?;
+    let data: Vec<u8> = (0..96).collect();
+    let weight = f.weight("w", TensorType::new(DType::Fp16, [3, 16, 1, 1]), &data)?;
+    let y = f.op("conv", "projected").arg("x", &x).arg("weight", &weight).one()?;
+    let before = f.read_state("before", &cache)?;
+    let sum = f.op("add", "sum").arg("x", &y).arg("y", &before).one()?;
+    f.write_state(&cache, &sum)?;
+    let logits = f.op("relu", "logits").arg("x", &sum).one()?;
+    f.output(&logits);
+    Ok(())
+}
+
+fn metadata() -> Metadata {
+    Metadata {
+        short_description: "a test".into(),
+        author: "nobody".into(),
+        user_defined: [("key".to_owned(), "value".to_owned())].into(),
+        ..Metadata::default()
+    }
+}
+
+fn write(path: &Path) -> Program {
+    let mut writer = PackageWriter::create(path).unwrap();
+    let mut f = FunctionBuilder::new("main", Opset::CoreML8, writer.weights());
+    build(&mut f).unwrap();
+    let program = Program { functions: [("main".to_owned(), f.finish())].into() };
+    writer.finish(&program, &metadata()).unwrap();
+    program
+}
+
+fn written() -> (tempfile::TempDir, PathBuf) {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("p.mlpackage");
+    write(&path);
+    (dir, path)
+}
+
+#[test]
+fn reads_back_what_was_written() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("p.mlpackage");
+    let program = write(&path);
+    let package = Package::open(&path).unwrap();
+    assert_eq!(*package.program(), program);
+    assert_eq!(*package.metadata(), metadata());
+    assert_eq!((package.specification_version(), package.default_function()), (9, "main"));
+    assert!(package.check().is_empty(), "{:?}", package.check());
+    // 64 bytes of file header, 64 of the blob's record, 96 of data.
+    assert_eq!(package.weight_bytes(), 64 + 64 + 96);
+    let constant =
+        program.functions["main"].block.operations.iter().find(|o| o.outputs[0].name == "w").unwrap();
+    let value = &constant.attributes["val"];
+    // Bytes 0, 1 are the fp16 0x0100: 2^-24 * 256.
+    assert_eq!(package.floats(value).unwrap()[0], 256.0 * 2f32.powi(-24));
+}
+
+#[test]
+fn the_same_program_gives_the_same_bytes() {
+    let (_a, first) = written();
+    let (_b, second) = written();
+    for file in [MODEL, WEIGHTS, "Manifest.json"] {
+        assert_eq!(fs::read(first.join(file)).unwrap(), fs::read(second.join(file)).unwrap(), "{file}");
+    }
+}
+
+#[test]
+fn a_program_that_breaks_a_rule_is_not_written() {
+    let (_dir, path) = written();
+    let before = fs::read(path.join(MODEL)).unwrap();
+    let mut writer = PackageWriter::create(&path).unwrap();
+    let mut f = FunctionBuilder::new("main", Opset::CoreML8, writer.weights());
+    build(&mut f).unwrap();
+    let mut function = f.finish();
+    function.block.outputs = vec!["nothing".into()];
+    let program = Program { functions: [("main".to_owned(), function)].into() };
+    let error = writer.finish(&program, &Metadata::default()).unwrap_err();
+    assert!(error.to_string().contains("returns %nothing"), "{error}");
+    assert_eq!(fs::read(path.join(MODEL)).unwrap(), before);
+}
+
+/// Replaces the first occurrence of `from` in the model file: the description comes before the program.
+fn edit(path: &Path, from: &[u8], to: &[u8]) {
+    assert_eq!(from.len(), to.len(), "lengths are part of the encoding");
+    let file = path.join(MODEL);
+    let mut bytes = fs::read(&file).unwrap();
+    let at = bytes.windows(from.len()).position(|w| w == from).unwrap();
+    bytes[at..at + to.len()].copy_from_slice(to);
+    fs::write(file, bytes).unwrap();
+}
+
+#[track_caller]
+fn check_reports(path: &Path, what: &str) {
+    let package = Package::open(path).unwrap();
+    let errors: Vec<String> = package.check().iter().map(Error::to_string).collect();
+    assert!(errors.iter().any(|e| e.contains(what)), "{errors:?}");
+}
+
+#[test]
+fn a_description_that_differs_from_the_program_is_found() {
+    for name in ["embedding", "logits", "cache"] {
+        let (_dir, path) = written();
+        edit(&path, name.as_bytes(), name.to_uppercase().as_bytes());
+        check_reports(&path, "description differs");
+    }
+}
+
+#[test]
+fn an_unknown_operation_is_found() {
+    let (_dir, path) = written();
+    edit(&path, b"\x0a\x04relu", b"\x0a\x04rely");
+    check_reports(&path, "rely -> %logits: operation is not in the table");
+}
+
+#[test]
+fn a_reference_to_nothing_is_found() {
+    let (_dir, path) = written();
+    // The second mention of the convolution's result is where the sum uses it.
+    let file = path.join(MODEL);
+    let mut bytes = fs::read(&file).unwrap();
+    let mentions: Vec<usize> =
+        bytes.windows(9).enumerate().filter(|(_, w)| w == b"projected").map(|(i, _)| i).collect();
+    let last = *mentions.last().unwrap();
+    bytes[last..last + 9].copy_from_slice(b"forgotten");
+    fs::write(file, bytes).unwrap();
+    check_reports(&path, "%forgotten is not defined");
+}
+
+#[test]
+fn damaged_weights_are_found() {
+    // Shorter than the program's blob needs.
+    let (_dir, path) = written();
+    let bytes = fs::read(path.join(WEIGHTS)).unwrap();
+    fs::write(path.join(WEIGHTS), &bytes[..200]).unwrap();
+    check_reports(&path, "weight.bin");
+    // A record of another type: the number at offset 64 + 4 is 1 for fp16, 2 for fp32.
+    let (_dir, path) = written();
+    let mut bytes = fs::read(path.join(WEIGHTS)).unwrap();
+    assert_eq!(bytes[68], 1);
+    bytes[68] = 2;
+    fs::write(path.join(WEIGHTS), bytes).unwrap();
+    check_reports(&path, "24 elements of fp32, the program says tensor<fp16, [3, 16, 1, 1]>");
+}
+
+#[test]
+fn what_is_missing_is_named() {
+    for (file, what) in
+        [(MODEL, "model.mlmodel"), (WEIGHTS, "weight.bin"), ("Manifest.json", "Manifest.json")]
+    {
+        let (_dir, path) = written();
+        fs::remove_file(path.join(file)).unwrap();
+        let error = Package::open(&path).unwrap_err().to_string();
+        assert!(error.contains(what), "{error}");
+    }
+    let error = Package::open(Path::new("/nowhere/p.mlpackage")).unwrap_err().to_string();
+    assert!(error.contains("/nowhere/p.mlpackage"), "{error}");
+}
+
+/// A neural network is field 500 of `Model`, where an ML Program is 502.
+#[test]
+fn a_model_of_another_kind_is_refused() {
+    let (_dir, path) = written();
+    fs::write(path.join(MODEL), [0x08, 0x04, 0xa2, 0x1f, 0x00]).unwrap();
+    let error = Package::open(&path).unwrap_err().to_string();
+    assert!(error.contains("not an ML Program"), "{error}");
+}
+
+/// A pipe in place of a file would be waited on for ever.
+#[cfg(target_os = "linux")]
+#[test]
+fn a_pipe_is_no_file() {
+    for file in [MODEL, WEIGHTS, "Manifest.json"] {
+        let (_dir, path) = written();
+        let file = path.join(file);
+        fs::remove_file(&file).unwrap();
+        rustix::fs::mkfifoat(rustix::fs::CWD, &file, rustix::fs::Mode::from_raw_mode(0o600)).unwrap();
+        let error = Package::open(&path).unwrap_err().to_string();
+        assert!(error.contains("not a file"), "{error}");
+    }
+}
+
+#[test]
+fn a_folder_of_another_kind_is_not_replaced() {
+    let dir = tempfile::tempdir().unwrap();
+    fs::write(dir.path().join("thesis.txt"), "years of work").unwrap();
+    let error = PackageWriter::create(dir.path()).map(|_| ()).unwrap_err();
+    assert!(matches!(error, Error::Occupied { .. }), "{error}");
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::with_cases(512) })]
+
+    /// Whatever happens to its bytes, a package is read, checked and printed, or refused: no panic, no endless work.
+    #[test]
+    fn damage_never_panics(changes in prop::collection::vec((any::<prop::sample::Index>(), any::<u8>()), 1..4),
+                           cut in prop::option::of(any::<prop::sample::Index>()), weights in any::<bool>()) {
+        let (_dir, path) = written();
+        let file = path.join(if weights { WEIGHTS } else { MODEL });
+        let mut bytes = fs::read(&file).unwrap();
+        for (at, to) in &changes {
+            let at = at.index(bytes.len());
+            bytes[at] = *to;
+        }
+        if let Some(cut) = cut {
+            bytes.truncate(cut.index(bytes.len()));
+        }
+        fs::write(&file, bytes).unwrap();
+        if let Ok(package) = Package::open(&path) {
+            let errors = package.check();
+            let _ = package.program().to_string();
+            for function in package.program().functions.values() {
+                for value in function.block.operations.iter().flat_map(|o| o.attributes.values()) {
+                    let floats = package.floats(value);
+                    if errors.is_empty() {
+                        let strings = value.ty.dtype == DType::String || value.ty.dtype == DType::Bool;
+                        prop_assert!(floats.is_ok() || strings, "{:?}", floats);
+                    }
+                }
+            }
+        }
+    }
+}
+
+/// Values that a literal cannot hold are refused by the builder, not written.
+#[test]
+fn a_literal_must_fit_its_type() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut writer = PackageWriter::create(&dir.path().join("p.mlpackage")).unwrap();
+    let mut f = FunctionBuilder::new("main", Opset::CoreML8, writer.weights());
+    let error = f.value("v", Value::ints([3], [1, 2])).unwrap_err();
+    assert!(error.to_string().contains("constant v"), "{error}");
+}
