@@ -189,13 +189,16 @@ impl Transcript {
             .iter()
             .map(|(name, shape, bytes)| TensorView::new(Dtype::F32, shape.clone(), bytes).map(|v| (*name, v)))
             .collect();
-        let parent = path.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or(Path::new("."));
+        let partial = path.with_added_extension("partial");
         let write = || -> Result<()> {
-            let file = tempfile::NamedTempFile::new_in(parent)?;
-            std::fs::write(file.path(), safetensors::serialize(views?, None)?)?;
-            file.persist(path)?;
-            Ok(())
+            std::fs::write(&partial, safetensors::serialize(views?, None)?)?;
+            Ok(std::fs::rename(&partial, path)?)
         };
-        write().with_context(|| format!("write {}", path.display()))
+        let written = write();
+        if written.is_err() {
+            // What the first error says is worth more than why the remains cannot be removed.
+            let _ = std::fs::remove_file(&partial);
+        }
+        written.with_context(|| format!("write {}", path.display()))
     }
 }

@@ -172,7 +172,9 @@ fn write_embeddings(checkpoint: &Checkpoint, path: &Path) -> Result<()> {
         })
         .collect();
     let metadata = Some(HashMap::from([("format".to_owned(), "pt".to_owned())]));
-    views.and_then(|views| safetensors::serialize_to_file(views, metadata, path)).map_err(|e| tables(path, e))
+    let bytes =
+        views.and_then(|views| safetensors::serialize(views, metadata)).map_err(|e| tables(path, e))?;
+    fs::write(path, bytes).map_err(|e| tables(path, e))
 }
 
 fn tables(path: &Path, reason: impl ToString) -> Error {

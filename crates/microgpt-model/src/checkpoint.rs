@@ -113,7 +113,12 @@ impl Checkpoint {
             json.push(b'\n');
             write(file::CONFIG, &json)?;
             write(file::TOKENIZER, tokenizer.to_json().as_bytes())?;
-            write_safetensors(&dir.join(file::WEIGHTS), config, weights)?;
+            let tensors = dir.join(file::WEIGHTS);
+            write_safetensors(&tensors, config, weights)?;
+            // The library creates its file private; the weights are for whoever may read the rest.
+            fs::metadata(dir.join(file::CONFIG))
+                .and_then(|config| fs::set_permissions(&tensors, config.permissions()))
+                .map_err(|e| Error::io("change permissions of", &tensors, e))?;
             if let Some(report) = report {
                 let folder = dir.join("training");
                 fs::create_dir(&folder).map_err(|e| Error::io("create folder", &folder, e))?;
@@ -217,7 +222,11 @@ impl Checkpoint {
 }
 
 fn read_small(path: &Path) -> Result<Vec<u8>> {
-    let size = fs::metadata(path).map_err(|e| Error::io("open", path, e))?.len();
+    let metadata = fs::metadata(path).map_err(|e| Error::io("open", path, e))?;
+    if !metadata.is_file() {
+        return Err(Error::file(path, "not a file"));
+    }
+    let size = metadata.len();
     if size > CONFIG_LIMIT {
         return Err(Error::file(path, format!("{size} bytes, expected less than {CONFIG_LIMIT}")));
     }

@@ -1,0 +1,296 @@
+//! The `microgpt` command as scripts see it: exit codes, what is printed, what is left behind.
+#![allow(clippy::unwrap_used)]
+
+mod common;
+
+use std::fs;
+use std::path::Path;
+
+use assert_cmd::Command;
+use serde_json::Value;
+
+struct Ran {
+    code: i32,
+    out: String,
+    err: String,
+}
+
+/// Runs `microgpt` in `dir` and checks that it did not panic.
+fn microgpt(dir: &Path, arguments: &[&str]) -> Ran {
+    run(Command::new(env!("CARGO_BIN_EXE_microgpt")).current_dir(dir).args(arguments))
+}
+
+fn run(command: &mut Command) -> Ran {
+    let output = command.output().unwrap();
+    let text = |bytes| String::from_utf8(bytes).unwrap();
+    let ran =
+        Ran { code: output.status.code().unwrap_or(-1), out: text(output.stdout), err: text(output.stderr) };
+    assert!(!ran.err.contains("panicked"), "{}", ran.err);
+    ran
+}
+
+/// Runs what must succeed.
+fn ok(dir: &Path, arguments: &[&str]) -> String {
+    let ran = microgpt(dir, arguments);
+    assert_eq!(ran.code, 0, "{arguments:?}: {}{}", ran.out, ran.err);
+    ran.out
+}
+
+/// Runs what must be refused with exit code 2 and a message that holds all of `words`.
+#[track_caller]
+fn refused(dir: &Path, arguments: &[&str], words: &[&str]) {
+    let ran = microgpt(dir, arguments);
+    assert_eq!(ran.code, 2, "{arguments:?}: {}{}", ran.out, ran.err);
+    for word in words {
+        assert!(ran.err.contains(word), "{arguments:?}: {:?} lacks {word:?}", ran.err);
+    }
+}
+
+/// A folder with `ckpt`, and a `bundle` made of it.
+fn workspace() -> tempfile::TempDir {
+    let dir = tempfile::tempdir().unwrap();
+    common::copy(common::trained(), &dir.path().join("ckpt"));
+    ok(dir.path(), &["export", "ckpt", "--out", "bundle", "--no-verify"]);
+    dir
+}
+
+fn names(dir: &Path) -> Vec<String> {
+    let mut names: Vec<_> =
+        fs::read_dir(dir).unwrap().map(|e| e.unwrap().file_name().into_string().unwrap()).collect();
+    names.sort();
+    names
+}
+
+#[test]
+fn every_command_has_help() {
+    let dir = tempfile::tempdir().unwrap();
+    for command in ["train", "export", "floor", "verify", "generate", "chat", "inspect"] {
+        assert!(ok(dir.path(), &[command, "--help"]).contains("Usage: microgpt"), "{command}");
+    }
+    assert_eq!(microgpt(dir.path(), &[]).code, 2);
+    assert_eq!(microgpt(dir.path(), &["train"]).code, 2);
+    assert_eq!(microgpt(dir.path(), &["traim"]).code, 2);
+}
+
+/// The forms that others script against, in a row.
+#[test]
+fn the_whole_path() {
+    let dir = tempfile::tempdir().unwrap();
+    let dir = dir.path();
+    fs::write(dir.join("names.txt"), "anna\nben\ncleo\ndora\nemil\nfay\ngus\nhanna\nida\njon\n").unwrap();
+    let data = ["--preset", "original", "--data", "names.txt", "--steps", "5", "--seed", "42"];
+    let out = ok(dir, &[&["train"], &data[..], &["--out", "ckpt"]].concat());
+    assert!(out.contains("for 5 steps of 1 on 9 documents from names.txt"), "{out}");
+    let metrics = fs::read_to_string(dir.join("ckpt/metrics.jsonl")).unwrap();
+    let steps: Vec<Value> = metrics.lines().map(|l| serde_json::from_str(l).unwrap()).collect();
+    assert_eq!(steps.len(), 5);
+    assert_eq!(steps[4]["step"], 5);
+    assert!(steps[4]["loss"].as_f64().unwrap() > 0.0);
+
+    for quantize in ["none", "int8-per-tensor", "int8-per-channel"] {
+        let out = ok(dir, &["export", "ckpt", "--out", "bundle", "--quantize", quantize]);
+        assert!(out.contains("argmax 16/16"), "{out}");
+        assert!(ok(dir, &["verify", "bundle", "--checkpoint", "ckpt"]).contains("ok"));
+        let floor = ok(dir, &["floor", "bundle"]);
+        assert!(floor.contains("CPU (predicted)") && floor.contains("conv_ane=0/7"), "{floor}");
+        assert!(!floor.contains("measured"));
+    }
+    assert_eq!(ok(dir, &["floor", "bundle/decoder-00.mlpackage"]).matches("CPU (predicted)").count(), 1);
+    let texts = ok(dir, &["generate", "bundle", "--prompt", "an", "-n", "5", "--seed", "1"]);
+    assert_eq!(texts.lines().count(), 5);
+    assert!(texts.lines().all(|l| l.starts_with("an")), "{texts}");
+    assert_eq!(texts, ok(dir, &["generate", "bundle", "--prompt", "an", "-n", "5", "--seed", "1"]));
+    assert_eq!(ok(dir, &["generate", "ckpt", "--prompt", "an", "-n", "2"]).lines().count(), 2);
+    for path in ["ckpt", "bundle", "bundle/decoder-00.mlpackage"] {
+        assert!(!ok(dir, &["inspect", path]).is_empty());
+    }
+    assert!(ok(dir, &["inspect", "--mil", "bundle"]).contains("func main<ios18>"), "MIL text");
+    assert_eq!(names(dir), ["bundle", "ckpt", "names.txt"], "nothing else is left behind");
+}
+
+#[test]
+fn json_is_what_a_program_can_read() {
+    let dir = workspace();
+    let dir = dir.path();
+    let json = |arguments: &[&str]| -> Value { serde_json::from_str(&ok(dir, arguments)).unwrap() };
+    let trained = json(&["train", "--steps", "2", "--out", "other", "--json"]);
+    assert_eq!((&trained["steps"], &trained["seed"]), (&2.into(), &42.into()));
+    let exported = json(&["export", "ckpt", "--out", "other-bundle", "--json"]);
+    assert_eq!(exported["verification"]["pass"], true);
+    let floor = json(&["floor", "bundle", "--json"]);
+    assert_eq!(floor[0]["basis"], "predicted");
+    assert_eq!(floor[0]["verdict"], "cpu");
+    assert_eq!(floor[0]["residency"]["conv_ane"]["total"], 7);
+    let verified = json(&["verify", "bundle", "--checkpoint", "ckpt", "--json"]);
+    assert_eq!(verified["checks"][0]["parity"]["positions"], 16);
+    let generated = json(&["generate", "bundle", "-n", "3", "--json"]);
+    assert_eq!(generated["texts"].as_array().unwrap().len(), 3);
+    assert_eq!(json(&["inspect", "bundle", "--json"])["kind"], "bundle");
+    assert_eq!(json(&["inspect", "ckpt", "--json"])["parameters"], 4_192);
+}
+
+#[test]
+fn a_gate_that_fails_is_exit_code_1() {
+    let dir = workspace();
+    let dir = dir.path();
+    let ran = microgpt(dir, &["floor", "bundle", "--require", "ane"]);
+    assert_eq!(ran.code, 1, "{}", ran.err);
+    ok(dir, &["train", "--steps", "3", "--out", "other", "--seed", "7"]);
+    let ran = microgpt(dir, &["verify", "bundle", "--checkpoint", "other"]);
+    assert_eq!(ran.code, 1, "another model's checkpoint: {}", ran.out);
+    assert!(ran.out.contains("FAIL"), "{}", ran.out);
+}
+
+#[test]
+fn chat_answers_piped_lines_and_survives_mistakes() {
+    let dir = workspace();
+    let mut command = Command::new(env!("CARGO_BIN_EXE_microgpt"));
+    let input = b"ka\nK\n\xff\xfe\n/temperature 0\n/n 1\njo\n/nonsense\n".to_vec();
+    let ran = run(command.current_dir(dir.path()).args(["chat", "bundle", "-n", "2"]).write_stdin(input));
+    assert_eq!(ran.code, 0, "{}", ran.err);
+    assert_eq!(ran.out.lines().filter(|l| l.starts_with("  ka")).count(), 2, "{}", ran.out);
+    assert_eq!(ran.out.lines().filter(|l| l.starts_with("  jo")).count(), 1, "{}", ran.out);
+    assert!(ran.out.contains("! character 'K' at position 0"), "{}", ran.out);
+    assert!(ran.out.contains("! that is not UTF-8"), "{}", ran.out);
+    assert!(ran.out.contains("! no command /nonsense"), "{}", ran.out);
+}
+
+#[test]
+fn checkpoints_that_are_damaged_are_named() {
+    let dir = workspace();
+    let dir = dir.path();
+    let export = ["export", "damaged", "--out", "out"];
+    let damaged = |damage: &dyn Fn(&Path), words: &[&str]| {
+        let path = dir.join("damaged");
+        let _ = fs::remove_dir_all(&path);
+        common::copy(&dir.join("ckpt"), &path);
+        damage(&path);
+        for arguments in [&export[..], &["inspect", "damaged"], &["generate", "damaged"]] {
+            refused(dir, arguments, words);
+        }
+        assert!(!dir.join("out").exists(), "nothing is half written");
+    };
+    let replace = |file: &str, from: &str, to: &str| {
+        let (file, from, to) = (file.to_owned(), from.to_owned(), to.to_owned());
+        move |path: &Path| {
+            let text = fs::read_to_string(path.join(&file)).unwrap();
+            assert!(text.contains(&from), "{text}");
+            fs::write(path.join(&file), text.replace(&from, &to)).unwrap();
+        }
+    };
+    damaged(&|p| fs::remove_file(p.join("model.safetensors")).unwrap(), &["damaged/model.safetensors"]);
+    let truncate = |p: &Path| {
+        let bytes = fs::read(p.join("model.safetensors")).unwrap();
+        fs::write(p.join("model.safetensors"), &bytes[..bytes.len() / 2]).unwrap();
+    };
+    damaged(&truncate, &["damaged/model.safetensors"]);
+    damaged(
+        &replace("config.json", "\"block_size\": 16", "\"block_size\": 32"),
+        &["model.safetensors", "tensor wpe.weight", "[16, 16]", "[32, 16]"],
+    );
+    damaged(&replace("config.json", "\"n_head\": 4", "\"n_head\": 3"), &["config.json", "n_head", "3", "16"]);
+    damaged(&replace("config.json", "{", "["), &["config.json"]);
+    damaged(&replace("tokenizer.json", "{", "["), &["tokenizer.json"]);
+}
+
+#[test]
+fn bundles_that_are_damaged_are_named() {
+    let dir = workspace();
+    let dir = dir.path();
+    let weights = "decoder-00.mlpackage/Data/com.apple.CoreML/weights/weight.bin";
+    let damaged = |file: &str, damage: &dyn Fn(&mut Vec<u8>), words: &[&str]| {
+        let path = dir.join("damaged");
+        let _ = fs::remove_dir_all(&path);
+        common::copy(&dir.join("bundle"), &path);
+        let mut bytes = fs::read(path.join(file)).unwrap();
+        damage(&mut bytes);
+        fs::write(path.join(file), bytes).unwrap();
+        for command in ["verify", "floor", "generate", "chat", "inspect"] {
+            refused(dir, &[command, "damaged"], words);
+        }
+    };
+    let flip = |bytes: &mut Vec<u8>| {
+        let last = bytes.len() - 1;
+        bytes[last] ^= 1;
+    };
+    damaged(weights, &flip, &[weights, "SHA-256"]);
+    damaged("embeddings.safetensors", &flip, &["embeddings.safetensors", "SHA-256"]);
+    damaged(weights, &|b| b.truncate(100), &[weights, "100 bytes, expected"]);
+    damaged("bundle.json", &|b| b.truncate(100), &["bundle.json"]);
+    refused(dir, &["generate", "nowhere"], &["nowhere"]);
+    refused(dir, &["verify", "nowhere"], &["nowhere"]);
+    refused(dir, &["verify", "bundle", "--checkpoint", "nowhere"], &["nowhere"]);
+}
+
+#[test]
+fn prompts_and_options_that_make_no_sense_are_named() {
+    let dir = workspace();
+    let dir = dir.path();
+    refused(dir, &["generate", "bundle", "--prompt", "kA"], &["'A'", "position 1", "vocabulary"]);
+    refused(dir, &["generate", "bundle", "--prompt", "aaaaaaaaaaaaaaaa"], &["17 tokens", "context of 16"]);
+    refused(dir, &["generate", "bundle", "--temperature", "nan"], &["temperature"]);
+    refused(dir, &["generate", "bundle", "--temperature=-1"], &["temperature"]);
+    refused(dir, &["generate", "bundle", "--top-p", "1.5"], &["top-p"]);
+    refused(dir, &["generate", "bundle", "--top-k", "0"], &["top-k"]);
+    refused(dir, &["export", "ckpt", "--out", "out", "--quantize", "int3"], &["int3", "int8-per-tensor"]);
+    refused(dir, &["train", "--out", "out", "--n-head", "3"], &["n_head"]);
+    refused(dir, &["train", "--out", "out", "--steps", "0"], &["steps"]);
+    refused(dir, &["train", "--out", "out", "--backend", "cuda"], &["cuda", "flex"]);
+    refused(dir, &["train", "--out", "out", "--data", "nowhere.txt"], &["nowhere.txt"]);
+    fs::write(dir.join("empty.txt"), "\n\n").unwrap();
+    refused(dir, &["train", "--out", "out", "--data", "empty.txt"], &["empty.txt"]);
+    assert!(!dir.join("out").exists());
+}
+
+/// What is in the way is left alone, and where nothing can be written, nothing is left.
+#[test]
+fn outputs_never_destroy_and_never_remain_half() {
+    let dir = workspace();
+    let dir = dir.path();
+    fs::create_dir(dir.join("thesis")).unwrap();
+    fs::write(dir.join("thesis/chapter-1.txt"), "years of work").unwrap();
+    refused(dir, &["export", "ckpt", "--out", "thesis"], &["thesis", "not replaced"]);
+    refused(dir, &["train", "--steps", "1", "--out", "thesis"], &["thesis", "not replaced"]);
+    fs::write(dir.join("file"), "").unwrap();
+    refused(dir, &["export", "ckpt", "--out", "file/bundle"], &["file"]);
+    refused(dir, &["train", "--steps", "1", "--out", "file/ckpt"], &["file"]);
+    refused(dir, &["export", "ckpt", "--out", "/proc/bundle"], &["/proc"]);
+    refused(dir, &["verify", "bundle", "--dump", "file/dump.safetensors"], &["file/dump.safetensors"]);
+    assert_eq!(names(&dir.join("thesis")), ["chapter-1.txt"]);
+    assert_eq!(names(dir), ["bundle", "ckpt", "file", "thesis"]);
+    // Its own earlier output is replaced.
+    ok(dir, &["export", "ckpt", "--out", "bundle", "--no-verify", "--quantize", "none"]);
+    assert!(ok(dir, &["inspect", "bundle"]).contains("none"));
+}
+
+/// A disk that is full in the middle of a file, as Linux has one to try: every write to /dev/full fails. Standard output
+/// cannot be written, which is no success.
+#[cfg(target_os = "linux")]
+#[test]
+fn output_that_cannot_be_written_is_an_error() {
+    let dir = workspace();
+    let full = fs::OpenOptions::new().write(true).open("/dev/full").unwrap();
+    let status = std::process::Command::new(env!("CARGO_BIN_EXE_microgpt"))
+        .current_dir(dir.path())
+        .args(["inspect", "bundle"])
+        .stdout(full)
+        .stderr(std::process::Stdio::null())
+        .status()
+        .unwrap();
+    assert_eq!(status.code(), Some(2));
+}
+
+/// The inputs and logits that other executors compare with.
+#[test]
+fn dump_holds_every_step() {
+    let dir = workspace();
+    ok(dir.path(), &["verify", "bundle", "--dump", "dump.safetensors"]);
+    let bytes = fs::read(dir.path().join("dump.safetensors")).unwrap();
+    let tensors = safetensors::SafeTensors::deserialize(&bytes).unwrap();
+    let shape = |name: &str| tensors.tensor(name).unwrap().shape().to_vec();
+    assert_eq!(shape("x"), [16, 1, 16, 1, 1]);
+    assert_eq!(shape("attn_mask"), [16, 1, 1, 1, 16]);
+    assert_eq!(shape("kv_write"), [16, 1, 1, 16, 1]);
+    assert_eq!(shape("logits_f32"), [16, 27]);
+    assert_eq!(shape("logits_f16"), [16, 27]);
+}
