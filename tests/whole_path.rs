@@ -121,6 +121,36 @@ fn the_bundle_writes_what_burn_writes() {
     }
 }
 
+/// What a model of fixed random weights says, token by token, whoever runs it. Every choice leads the next best by more
+/// than 1 % of the largest logit, so that no order of additions can change it.
+#[test]
+fn the_greedy_transcript_is_pinned() {
+    let dir = tempfile::tempdir().unwrap();
+    let checkpoint = common::random(dir.path(), |c| GptConfig { n_layer: 2, ..c }, 0.3);
+    let options = ExportOptions { quantization: Quantization::None, ..ExportOptions::default() };
+    let bundle = exported(&checkpoint, dir.path(), &options);
+    let mut burn = BurnReference::from_checkpoint(&checkpoint, Backend::default()).unwrap();
+    let mut decoder = Decoder::load(&bundle, &MilCpu::new(Numerics::F16)).unwrap();
+    let sources: [&mut dyn ane_runtime::LogitsSource; 2] = [&mut burn, &mut decoder];
+    for source in sources {
+        let mut tokens = vec![26];
+        for _ in 0..8 {
+            let logits = source.step(tokens[tokens.len() - 1]).unwrap();
+            let best = ane_runtime::argmax(&logits);
+            let largest = logits.iter().fold(0.0f32, |m, v| m.max(v.abs()));
+            let others = logits.iter().enumerate().filter(|(i, _)| *i != best as usize);
+            let next = others.fold(f32::NEG_INFINITY, |m, (_, &v)| m.max(v));
+            assert!(
+                logits[best as usize] - next > 0.01 * largest,
+                "{}: a tie after {tokens:?}",
+                source.name()
+            );
+            tokens.push(best);
+        }
+        assert_eq!(tokens, [26, 16, 17, 16, 25, 13, 25, 6, 25], "{}", source.name());
+    }
+}
+
 /// A sequence after `reset` is a new one, whatever the cache held.
 #[test]
 fn sequences_do_not_see_each_other() {
