@@ -210,8 +210,8 @@ fn original_is_below_the_floor_and_the_suggested_scaling_above() {
     let placed = scaled(smallest.n_embd, smallest.n_layer);
     assert_eq!((placed.verdict, placed.pass), (Device::Ane, true));
     assert_eq!(placed.residency.conv_ane.ane, 6 * smallest.n_layer + 1);
-    // The search counts a layer's text on the low side: a layer less may do, two do not.
-    let short = scaled(smallest.n_embd, smallest.n_layer - 2);
+    // Five per cent fewer layers do not do, though the search leaves out what their text adds.
+    let short = scaled(smallest.n_embd, smallest.n_layer * 95 / 100);
     assert_eq!(short.verdict, Device::Cpu);
 }
 
