@@ -1,0 +1,224 @@
+#!/usr/bin/env python3
+"""Lets coremltools judge the packages that `microgpt export` writes. Runs on Linux; nothing here runs on Core ML.
+
+Makes checkpoints, exports them with every option, loads each package with coremltools' own loader, and compares graph,
+weights and weight file with the same decoder built, converted and quantised by coremltools. Then plants faults into
+packages and demands that they are reported, and goes to the edges where exporter and coremltools are known to differ.
+Exits with 1 if a package fails, a fault goes unnoticed or an edge has moved.
+"""
+
+import argparse
+import functools
+import itertools
+import logging
+import os
+import shutil
+import subprocess
+import sys
+import time
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+# Before coremltools is imported: it warns of every library that exists on a Mac only, and draws progress bars.
+logging.disable(logging.WARNING)
+os.environ.setdefault("TQDM_DISABLE", "1")
+
+import coremltools as ct  # noqa: E402
+
+import checkpoint as checkpoints  # noqa: E402
+import edges  # noqa: E402
+import faults  # noqa: E402
+import reference  # noqa: E402
+import weights  # noqa: E402
+from checkpoint import Checkpoint  # noqa: E402
+from graph import Signature, differences, signature  # noqa: E402
+from package import Package, Problem, check_interface, check_operations, open_package, operations  # noqa: E402
+from reference import NORMS, PROJECTIONS, QUANTIZATIONS, Options  # noqa: E402
+
+PACKAGE = "decoder-00.mlpackage"
+COLUMNS = "{:<9} {:<17} {:<10} {:<11} {:>10} {:>6} {:>10}  {:<27} {:>5}  {}"
+
+
+def label(checkpoint: Checkpoint, options: Options) -> str:
+    """Name of a checkpoint exported with some options."""
+    return "-".join((checkpoint.name, *vars(options).values()))
+
+
+@dataclass(frozen=True)
+class Reference:
+    """What coremltools makes of the same checkpoint and options."""
+
+    package: Package
+    signature: Signature
+
+
+@dataclass(frozen=True)
+class Judge:
+    """Everything that a run needs: the exporter, a place to work in, and references as they are made."""
+
+    microgpt: Path
+    work: Path
+    references: dict[tuple[str, Options], Reference]
+
+    def run(self, *arguments: str | Path) -> None:
+        """Runs `microgpt`; ends the script with its message if it fails."""
+        command = [str(a) for a in (self.microgpt, *arguments)]
+        done = subprocess.run(command, capture_output=True, text=True, check=False)
+        if done.returncode != 0:
+            sys.exit(f"{' '.join(command)} exited with {done.returncode}:\n{done.stdout}{done.stderr}")
+
+    def train(self) -> Checkpoint:
+        """A checkpoint that microgpt trains and writes: 16 dimensions, 1 layer."""
+        path = self.work / "checkpoints" / "original"
+        self.run("train", "--preset", "original", "--steps", "50", "--seed", "42", "--out", path)
+        return checkpoints.load(path)
+
+    def synthesise(self, original: Checkpoint) -> Checkpoint:
+        """A checkpoint of the `scaled` preset's dimensions with random weights, written by Python."""
+        path = self.work / "checkpoints" / "scaled"
+        dimensions = replace(original.config, n_embd=512, n_head=8, n_layer=6, block_size=64)
+        checkpoints.write_random(path, dimensions, original.path / "tokenizer.json", seed=0)
+        return checkpoints.load(path)
+
+    def export(self, checkpoint: Checkpoint, options: Options) -> Path:
+        """Exports a bundle and returns its folder."""
+        bundle = self.work / "bundles" / label(checkpoint, options)
+        choices = [f"--{option}={value}" for option, value in vars(options).items()]
+        # Running the program on the CPU is `microgpt verify`'s business, not coremltools'.
+        self.run("export", checkpoint.path, "--out", bundle, "--no-verify", *choices)
+        return bundle
+
+    def reference(self, checkpoint: Checkpoint, options: Options) -> Reference:
+        """Builds, converts and quantises with coremltools, once for each combination of options."""
+        key = (checkpoint.name, options)
+        if key not in self.references:
+            path = self.work / "reference" / f"{label(checkpoint, options)}.mlpackage"
+            if options.quantize == "none":
+                reference.convert(reference.build(checkpoint, options), path)
+            else:
+                fp16 = self.reference(checkpoint, Options("none", options.projections, options.norm))
+                model = ct.models.MLModel(str(fp16.package.path), skip_model_load=True)
+                reference.quantize(model, options.quantize, path)
+            package, problems = open_package(path)
+            if package:
+                problems += check_interface(package, checkpoint.config) + check_operations(package)
+            if package is None or problems:
+                # Then a check is wrong, for coremltools is right by definition.
+                sys.exit(f"{path}: coremltools' own package fails: {'; '.join(map(str, problems))}")
+            self.references[key] = Reference(package, signature(package.program))
+        return self.references[key]
+
+    def check(self, bundle: Path, checkpoint: Checkpoint, options: Options) -> tuple[Package | None, list[Problem]]:
+        """All checks of one bundle; its package only if coremltools can load it."""
+        package, problems = open_package(bundle / PACKAGE)
+        problems += weights.check_embeddings(bundle, checkpoint)
+        if package is None:
+            return None, problems
+        theirs = self.reference(checkpoint, options)
+        problems += check_interface(package, checkpoint.config)
+        problems += check_operations(package)
+        problems += weights.check_weights(package, checkpoint, options)
+        found = differences(signature(package.program), theirs.signature)
+        problems += [Problem("graph", where, message) for where, message in found]
+        if options.quantize == "none":
+            problems += weights.check_identity(package, theirs.package)
+        else:
+            problems += weights.check_quantized(package, theirs.package)
+        return package, problems
+
+    def problems(self, bundle: Path, checkpoint: Checkpoint, options: Options) -> list[Problem]:
+        """What is wrong with a bundle."""
+        return self.check(bundle, checkpoint, options)[1]
+
+    def judge(self, checkpoint: Checkpoint, options: Options) -> list[str]:
+        """Exports and checks one bundle, prints its line of the table, and returns what is wrong with it."""
+        started = time.monotonic()
+        bundle = self.export(checkpoint, options)
+        package, problems = self.check(bundle, checkpoint, options)
+        counts, same = ("-", "-", "-"), "-"
+        if package:
+            theirs = self.reference(checkpoint, options).package
+            number = "/".join(str(len(operations(p.spec))) for p in (package, theirs))
+            counts = (number, len(package.blobs()), package.weight_file.stat().st_size)
+            same = describe_identity(package, theirs, options, problems)
+        seconds = f"{time.monotonic() - started:.1f}"
+        verdict = f"{len(problems)} PROBLEMS" if problems else "pass"
+        print(COLUMNS.format(checkpoint.name, *vars(options).values(), *counts, same, seconds, verdict), flush=True)
+        for problem in problems:
+            print(f"    {problem}")
+        return [f"{bundle.name}: {problem}" for problem in problems]
+
+
+def describe_identity(package: Package, theirs: Package, options: Options, problems: list[Problem]) -> str:
+    """How the weights compare with coremltools', in a few words."""
+    same_file = weights.first_difference(package.weight_file, theirs.weight_file) is None
+    file = "file identical" if same_file else "file differs"
+    if options.quantize == "none":
+        return file
+    differing = sum(problem.check == "int8" for problem in problems)
+    return f"{f'{differing} differ' if differing else 'values equal'}, {file}"
+
+
+def cases(original: Checkpoint, scaled: Checkpoint) -> list[tuple[Checkpoint, Options]]:
+    """Every combination for the small model; for the large one, where a package takes seconds, what changes weights."""
+    every = [Options(*choice) for choice in itertools.product(QUANTIZATIONS, PROJECTIONS, NORMS)]
+    some = [Options(quantize) for quantize in QUANTIZATIONS] + [Options("none", "fused-qkv")]
+    return [(original, options) for options in every] + [(scaled, options) for options in some]
+
+
+def self_test(judge: Judge, original: Checkpoint) -> list[str]:
+    """Plants faults and returns what went unnoticed."""
+    unnoticed = []
+    for options, planted in (
+        (Options("none"), faults.FP16_FAULTS),
+        (Options("int8-per-channel"), faults.INT8_FAULTS),
+    ):
+        bundle = judge.work / "bundles" / label(original, options)
+        if not bundle.exists():
+            judge.export(original, options)
+        print(f"faults planted into {bundle.name}:")
+        check = functools.partial(judge.problems, checkpoint=original, options=options)
+        unnoticed += faults.run(planted, bundle, PACKAGE, judge.work / "faults", check)
+    return unnoticed
+
+
+def prepare(work: Path) -> None:
+    """Empties the folders that this script writes, and no others."""
+    for name in ("checkpoints", "bundles", "reference", "faults"):
+        shutil.rmtree(work / name, ignore_errors=True)
+        (work / name).mkdir(parents=True)
+
+
+def main() -> int:
+    """Runs the checks; returns the exit status."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--microgpt", type=Path, required=True, help="the `microgpt` binary")
+    parser.add_argument("--work", type=Path, default=Path("target/conformance"), help="folder for what is made")
+    parser.add_argument("--selftest", action="store_true", help="only plant faults and go to the edges")
+    arguments = parser.parse_args()
+
+    started = time.monotonic()
+    prepare(arguments.work)
+    judge = Judge(arguments.microgpt.resolve(), arguments.work, {})
+    original = judge.train()
+    failures: list[str] = []
+    if not arguments.selftest:
+        print(f"coremltools {ct.__version__}")
+        sizes = ("ops/theirs", "blobs", "weight.bin")
+        header = ("model", "quantize", "projection", "norm", *sizes, "weights, to coremltools'", "s", "result")
+        print(COLUMNS.format(*header))
+        for checkpoint, options in cases(original, judge.synthesise(original)):
+            failures += judge.judge(checkpoint, options)
+    failures += self_test(judge, original)
+    print("where the exporter is known to differ from coremltools:")
+    failures += edges.run(original, lambda changed, o: judge.problems(judge.export(changed, o), changed, o))
+
+    print(f"{time.monotonic() - started:.0f} s")
+    for failure in failures:
+        print(f"FAILED {failure}")
+    print("failed" if failures else "passed: coremltools finds nothing wrong, and every planted fault was reported")
+    return 1 if failures else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,178 @@
+"""The decode graph built a second time, with coremltools' own Builder, converted and quantised by coremltools itself.
+
+Nothing here is translated from the exporter: it is the architecture (RMSNorm without gain after the embedding and
+before attention and MLP, 1x1 convolutions, a one-hot cache update, an MLP of 4x with ReLU, no final norm) and the
+documented formula of each option, so that an error on one side shows as a difference.
+"""
+
+import math
+from dataclasses import dataclass
+from pathlib import Path
+
+import coremltools as ct
+import coremltools.optimize.coreml as cto
+import numpy as np
+from coremltools.converters.mil.mil import Builder as mb
+from coremltools.converters.mil.mil import Function, Placeholder, Program, Var, types
+from coremltools.converters.mil.mil.program import StateTensorPlaceholder
+
+from checkpoint import Checkpoint, Config
+
+QUANTIZATIONS = ("none", "int8-per-tensor", "int8-per-channel")
+PROJECTIONS = ("separate", "fused-qkv")
+NORMS = ("plain", "safe", "max-scaled")
+
+
+@dataclass(frozen=True)
+class Options:
+    """Options of an export, with the values of the command line."""
+
+    quantize: str = "none"
+    projections: str = "separate"
+    norm: str = "max-scaled"
+
+
+def matrices(checkpoint: Checkpoint, projections: str) -> dict[str, np.ndarray]:
+    """Weights of the convolutions `[Co, Ci, 1, 1]` in fp16, in the order in which the graph uses them."""
+    tensors = {name.removesuffix(".weight"): w.astype(np.float16) for name, w in checkpoint.weights.items()}
+    result = {}
+    for layer in range(checkpoint.config.n_layer):
+        prefix = f"layers.{layer}"
+        qkv = [f"{prefix}.attn_{part}" for part in "qkv"]
+        if projections == "fused-qkv":
+            result[f"{prefix}.attn_qkv"] = np.concatenate([tensors[name] for name in qkv])
+        else:
+            result |= {name: tensors[name] for name in qkv}
+        result |= {f"{prefix}.{part}": tensors[f"{prefix}.{part}"] for part in ("attn_o", "mlp_fc1", "mlp_fc2")}
+    result["lm_head"] = tensors["lm_head"]
+    return {name: matrix.reshape(*matrix.shape, 1, 1) for name, matrix in result.items()}
+
+
+def inputs(config: Config) -> dict[str, tuple[int, ...]]:
+    """Names and shapes of the program's inputs; all are fp16."""
+    return {
+        "x": (1, config.n_embd, 1, 1),
+        "attn_mask": (1, 1, 1, config.block_size),
+        "kv_write": (1, 1, config.block_size, 1),
+    }
+
+
+def outputs(config: Config) -> dict[str, tuple[int, ...]]:
+    """Names and shapes of the program's outputs; all are fp16."""
+    return {"logits": (1, config.vocab_size, 1, 1)}
+
+
+def states(config: Config) -> dict[str, tuple[int, ...]]:
+    """Names and shapes of the program's states; all are fp16."""
+    shape = (1, config.n_head, config.block_size, config.head_dim)
+    return {f"{kind}_cache_{layer}": shape for layer in range(config.n_layer) for kind in "kv"}
+
+
+def rms_norm(x: Var, eps: float, form: str) -> Var:
+    """`x / sqrt(mean(x^2) + eps)` over the channels, in one of the three documented forms."""
+
+    def mean_square(value: Var) -> Var:
+        return mb.reduce_mean(x=mb.mul(x=value, y=value), axes=[1], keep_dims=True)
+
+    def rsqrt(value: Var, epsilon: float = 1e-12) -> Var:
+        # Written out although 1e-12 is MIL's default: the Builder would make it fp16 like `value`, where it is 0.
+        return mb.rsqrt(x=value, epsilon=np.float32(epsilon))
+
+    # Constants are computed in fp32 and then rounded to fp16.
+    d, eps = np.float32(x.shape[1]), np.float32(eps)
+    if form == "plain":
+        return mb.mul(x=x, y=rsqrt(mean_square(x), eps))
+    if form == "safe":
+        xs = mb.mul(x=x, y=np.float16(1 / np.sqrt(d)))
+        return mb.mul(x=xs, y=rsqrt(mb.add(x=mean_square(xs), y=np.float16(eps / d))))
+    root = np.float16(np.sqrt(eps))
+    m = mb.maximum(x=mb.reduce_max(x=mb.abs(x=x), axes=[1], keep_dims=True), y=root)
+    xs = mb.real_div(x=x, y=m)
+    r = mb.real_div(x=root, y=m)
+    return mb.mul(x=xs, y=rsqrt(mb.add(x=mean_square(xs), y=mb.mul(x=r, y=r))))
+
+
+@dataclass(frozen=True)
+class _Decoder:
+    """The parts of the graph, and what they have in common."""
+
+    config: Config
+    options: Options
+    weights: dict[str, np.ndarray]
+    variables: dict[str, Var]
+    keep: Var
+
+    def linear(self, matrix: str, x: Var) -> Var:
+        return mb.conv(x=x, weight=self.weights[matrix])
+
+    def norm(self, x: Var) -> Var:
+        return rms_norm(x, self.config.rms_norm_eps, self.options.norm)
+
+    def cache(self, name: str, new: Var) -> Var:
+        """Puts `new [1, H, 1, D]` into the position that `kv_write` marks; returns the whole cache `[1, H, S, D]`."""
+        state = self.variables[name]
+        kept = mb.mul(x=mb.read_state(input=state), y=self.keep)
+        updated = mb.add(x=kept, y=mb.mul(x=new, y=self.variables["kv_write"]))
+        mb.coreml_update_state(state=state, value=updated)
+        return updated
+
+    def qkv(self, layer: int, x: Var) -> list[Var]:
+        """Query, key and value, each `[1, H, 1, D]`."""
+        if self.options.projections == "fused-qkv":
+            parts = mb.split(x=self.linear(f"layers.{layer}.attn_qkv", x), num_splits=3, axis=1)
+        else:
+            parts = [self.linear(f"layers.{layer}.attn_{part}", x) for part in "qkv"]
+        return [mb.reshape(x=part, shape=[1, self.config.n_head, 1, self.config.head_dim]) for part in parts]
+
+    def attention(self, layer: int, x: Var) -> Var:
+        """`softmax(q k^T / sqrt(D) + mask) v` over the cache, without the output projection."""
+        q, k, v = self.qkv(layer, x)
+        q = mb.mul(x=q, y=np.float16(1 / math.sqrt(self.config.head_dim)))
+        keys, values = self.cache(f"k_cache_{layer}", k), self.cache(f"v_cache_{layer}", v)
+        scores = mb.add(x=mb.matmul(x=q, y=keys, transpose_y=True), y=self.variables["attn_mask"])
+        mixed = mb.matmul(x=mb.softmax(x=scores, axis=-1), y=values)
+        return mb.reshape(x=mixed, shape=[1, self.config.n_embd, 1, 1])
+
+    def logits(self) -> Var:
+        x = self.norm(self.variables["x"])
+        for layer in range(self.config.n_layer):
+            x = mb.add(x=x, y=self.linear(f"layers.{layer}.attn_o", self.attention(layer, self.norm(x))))
+            hidden = mb.relu(x=self.linear(f"layers.{layer}.mlp_fc1", self.norm(x)))
+            x = mb.add(x=x, y=self.linear(f"layers.{layer}.mlp_fc2", hidden))
+        return mb.conv(x=x, weight=self.weights["lm_head"], name="logits")
+
+
+def build(checkpoint: Checkpoint, options: Options) -> Program:
+    """The decode graph as a PyMIL program for iOS 18, weights in fp16."""
+    config = checkpoint.config
+    weights = matrices(checkpoint, options.projections)
+    placeholders = {n: Placeholder(s, types.fp16, name=n) for n, s in inputs(config).items()}
+    placeholders |= {n: StateTensorPlaceholder(s, types.fp16, name=n) for n, s in states(config).items()}
+    with Function(placeholders, opset_version=ct.target.iOS18) as function:
+        variables = {name: placeholder.outputs[0] for name, placeholder in placeholders.items()}
+        keep = mb.sub(x=np.float16(1), y=variables["kv_write"])
+        decoder = _Decoder(config, options, weights, variables, keep)
+        function.set_outputs([decoder.logits()])
+    program = Program()
+    program.add_function("main", function)
+    return program
+
+
+def convert(program: Program, path: Path) -> ct.models.MLModel:
+    """Converts and saves with coremltools' default passes: what a user of coremltools gets from this graph."""
+    model = ct.convert(program, minimum_deployment_target=ct.target.iOS18, skip_model_load=True)
+    model.save(str(path))
+    return model
+
+
+def quantize(model: ct.models.MLModel, quantization: str, path: Path) -> None:
+    """Quantises every weight of `model` with coremltools and saves the result."""
+    config = cto.OpLinearQuantizerConfig(
+        mode="linear_symmetric",
+        dtype="int8",
+        granularity={"int8-per-tensor": "per_tensor", "int8-per-channel": "per_channel"}[quantization],
+        weight_threshold=0,
+    )
+    with np.errstate(all="ignore"):  # coremltools divides by 0 where a row is zero
+        quantized = cto.linear_quantize_weights(model, cto.OptimizationConfig(global_config=config))
+    quantized.save(str(path))

@@ -1,0 +1,32 @@
+#!/usr/bin/env bash
+# Lets coremltools judge what `microgpt export` writes. See README.md.
+#
+#   CONFORMANCE_VENV   virtual environment, made when missing     [target/conformance-venv]
+#   MICROGPT           binary to judge, instead of building one
+#   PYTHON             interpreter that makes the environment     [python3]
+#
+# Arguments go to check.py, such as --selftest.
+set -euo pipefail
+
+here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
+# Both are relative to where the caller stands, so they are resolved before going to the repository's root.
+microgpt=${MICROGPT:+$(realpath "$MICROGPT")}
+venv=${CONFORMANCE_VENV:+$(realpath -m "$CONFORMANCE_VENV")}
+cd "$here/.."
+venv=${venv:-$PWD/target/conformance-venv}
+
+if [[ ! -x $venv/bin/python ]]; then
+    "${PYTHON:-python3}" -m venv "$venv"
+fi
+# The copy says which requirements are installed: it is written last, so that an interrupted installation is repeated.
+if ! cmp -s "$here/requirements.txt" "$venv/conformance-requirements.txt"; then
+    "$venv/bin/pip" install --quiet --disable-pip-version-check -r "$here/requirements.txt"
+    cp "$here/requirements.txt" "$venv/conformance-requirements.txt"
+fi
+
+if [[ -z $microgpt ]]; then
+    cargo build --release --bin microgpt
+    microgpt=${CARGO_TARGET_DIR:-target}/release/microgpt
+fi
+
+exec "$venv/bin/python" "$here/check.py" --microgpt "$microgpt" --work "${CARGO_TARGET_DIR:-target}/conformance" "$@"
