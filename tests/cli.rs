@@ -41,6 +41,7 @@ fn ok(dir: &Path, arguments: &[&str]) -> String {
 fn refused(dir: &Path, arguments: &[&str], words: &[&str]) {
     let ran = microgpt(dir, arguments);
     assert_eq!(ran.code, 2, "{arguments:?}: {}{}", ran.out, ran.err);
+    assert!(ran.err.matches("os error").count() <= 1, "a cause is told twice: {:?}", ran.err);
     for word in words {
         assert!(ran.err.contains(word), "{arguments:?}: {:?} lacks {word:?}", ran.err);
     }

@@ -69,7 +69,7 @@ pub(crate) fn run() -> ExitCode {
         Ok(Outcome::GateFailed) => ExitCode::from(1),
         Err(error) if output::is_broken_pipe(&error) => ExitCode::SUCCESS,
         Err(error) => {
-            eprintln!("error: {error:#}");
+            eprintln!("error: {}", output::causes(&error));
             ExitCode::from(2)
         }
     }

@@ -21,6 +21,15 @@ pub(super) fn print_json(value: &impl Serialize) -> Result<()> {
     print(&json)
 }
 
+/// An error and what caused it, in a line. Causes that an error's own words repeat are left out.
+pub(super) fn causes(error: &anyhow::Error) -> String {
+    error.chain().map(ToString::to_string).fold(String::new(), |line, cause| match line {
+        line if line.is_empty() => cause,
+        line if line.contains(&cause) => line,
+        line => format!("{line}: {cause}"),
+    })
+}
+
 /// Whether an error means that nobody reads the output any more, as in `microgpt ... | head`.
 pub(super) fn is_broken_pipe(error: &anyhow::Error) -> bool {
     error
