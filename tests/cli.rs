@@ -146,13 +146,16 @@ fn a_gate_that_fails_is_exit_code_1() {
 fn chat_answers_piped_lines_and_survives_mistakes() {
     let dir = workspace();
     let mut command = Command::new(env!("CARGO_BIN_EXE_microgpt"));
-    let input = b"ka\nK\n\xff\xfe\n/temperature 0\n/n 1\njo\n/nonsense\n".to_vec();
+    let mut input = b"ka\nK\n\xff\xfe\n".to_vec();
+    input.extend(vec![b'a'; 200_000]);
+    input.extend(b"\n/temperature 0\n/n 1\njo\n/nonsense\n");
     let ran = run(command.current_dir(dir.path()).args(["chat", "bundle", "-n", "2"]).write_stdin(input));
     assert_eq!(ran.code, 0, "{}", ran.err);
     assert_eq!(ran.out.lines().filter(|l| l.starts_with("  ka")).count(), 2, "{}", ran.out);
     assert_eq!(ran.out.lines().filter(|l| l.starts_with("  jo")).count(), 1, "{}", ran.out);
     assert!(ran.out.contains("! character 'K' at position 0"), "{}", ran.out);
     assert!(ran.out.contains("! that is not UTF-8"), "{}", ran.out);
+    assert!(ran.out.contains("! a line has at most 65536 bytes"), "{}", ran.out);
     assert!(ran.out.contains("! no command /nonsense"), "{}", ran.out);
 }
 

@@ -1,6 +1,6 @@
 //! A chat over any pair of streams: a line in, completions of it streamed back.
 
-use std::io::{BufRead, Write};
+use std::io::{BufRead, Read as _, Write};
 use std::time::{Duration, Instant};
 
 use crate::error::{Error, Result};
@@ -35,6 +35,9 @@ impl ChatSummary {
         (self.tokens > 0).then(|| self.tokens as f64 / self.time.as_secs_f64())
     }
 }
+
+/// No context holds more, and no memory is spent on reading it.
+const LINE_LIMIT: u64 = 1 << 16;
 
 const HELP: &str = "\
 Type the beginning of a text and press return; an empty line begins from nothing.
@@ -73,8 +76,13 @@ impl<'a> ChatSession<'a> {
             output.flush()?;
             let mut line = Vec::new();
             // Lines as bytes: what is not UTF-8 is the user's mistake, not the end of the chat.
-            if input.read_until(b'\n', &mut line)? == 0 {
+            if input.by_ref().take(LINE_LIMIT).read_until(b'\n', &mut line)? == 0 {
                 return Ok(summary);
+            }
+            if line.len() as u64 == LINE_LIMIT && line.last() != Some(&b'\n') {
+                input.skip_until(b'\n')?;
+                writeln!(output, "! a line has at most {LINE_LIMIT} bytes")?;
+                continue;
             }
             let Ok(line) = str::from_utf8(&line) else {
                 writeln!(output, "! that is not UTF-8")?;

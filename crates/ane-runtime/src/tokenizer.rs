@@ -21,7 +21,7 @@ impl TextTokenizer {
     ///
     /// # Errors
     ///
-    /// [`Error::Bundle`] if the library cannot read it, or it has more tokens than the model.
+    /// [`Error::Bundle`] if the library cannot read it, or has a token that the model has not.
     pub fn from_bundle(bundle: &Bundle) -> Result<Self> {
         let manifest = bundle.manifest();
         let file = &manifest.tokenizer.file;
@@ -29,9 +29,9 @@ impl TextTokenizer {
         let bad =
             |reason: String| Error::Bundle { path: bundle.path().to_owned(), what: file.clone(), reason };
         let inner = read(&path).map_err(&bad)?;
-        let size = inner.get_vocab_size(true);
-        if size > manifest.architecture.vocab_size {
-            return Err(bad(format!("{size} tokens, the model has {}", manifest.architecture.vocab_size)));
+        let vocab_size = manifest.architecture.vocab_size;
+        if let Some((token, id)) = inner.get_vocab(true).iter().find(|(_, id)| **id as usize >= vocab_size) {
+            return Err(bad(format!("token {token:?} has id {id}, the model has {vocab_size} tokens")));
         }
         Ok(Self { inner, bos: manifest.tokenizer.bos_token_id })
     }
@@ -80,7 +80,15 @@ impl TextTokenizer {
             .unwrap_or((0, char::REPLACEMENT_CHARACTER));
         let size = self.inner.get_vocab_size(true) as u32;
         let tokens = (0..size).filter(|&id| id != self.bos).filter_map(|id| self.inner.id_to_token(id));
-        Error::UnknownCharacter { character, position, text: text.to_owned(), vocabulary: tokens.collect() }
+        Error::UnknownCharacter { character, position, text: excerpt(text), vocabulary: tokens.collect() }
+    }
+}
+
+/// The beginning of a text, for an error that quotes it.
+fn excerpt(text: &str) -> String {
+    match text.char_indices().nth(80) {
+        Some((end, _)) => format!("{}...", &text[..end]),
+        None => text.to_owned(),
     }
 }
 

@@ -44,6 +44,9 @@ pub struct TensorSpec {
     pub shape: [usize; 2],
 }
 
+/// 16 GiB in f32: more than burn trains on a CPU, and a sign of a mistyped dimension.
+const MAX_PARAMETERS: u128 = 1 << 32;
+
 /// The largest value that any dimension may have: far beyond what this architecture is good for, and small enough that
 /// no product of two overflows.
 const LIMIT: usize = 1 << 20;
@@ -124,6 +127,16 @@ impl GptConfig {
                 return bad(field, format!("{size} is not between 1 and {LIMIT}"));
             }
         }
+        let (v, c, s, l) = (self.vocab_size, self.n_embd, self.block_size, self.n_layer);
+        // None of them is above 2^20, so that the products fit.
+        let parameters =
+            [2 * v as u128 * c as u128, s as u128 * c as u128, 12 * l as u128 * c as u128 * c as u128];
+        let parameters: u128 = parameters.iter().sum();
+        if parameters > MAX_PARAMETERS {
+            let reason =
+                format!("{c} makes {parameters} parameters with n_layer {l}, at most {MAX_PARAMETERS}");
+            return bad("n_embd", reason);
+        }
         if !self.n_embd.is_multiple_of(self.n_head) {
             return bad("n_head", format!("{} does not divide n_embd {}", self.n_head, self.n_embd));
         }
@@ -158,7 +171,8 @@ mod tests {
 
     #[test]
     fn absurd_dimensions_are_refused() {
-        for n_embd in [0, usize::MAX] {
+        // 12 * 10^12 parameters are 48 TB: refused, not allocated.
+        for n_embd in [0, 1_000_000, usize::MAX] {
             assert!(GptConfig { n_embd, ..GptConfig::preset(Preset::Original, 27) }.validate().is_err());
         }
         assert!(

@@ -63,14 +63,16 @@ impl CharTokenizer {
     ///
     /// # Errors
     ///
-    /// [`Error::Io`]; [`Error::File`] if the library cannot read it or it has no [`BOS_TOKEN`].
+    /// [`Error::Io`]; [`Error::File`] if the library cannot read it, or its tokens are not single characters with ids from 0
+    /// on and [`BOS_TOKEN`] behind them.
     pub fn from_file(path: &Path) -> Result<Self> {
-        let size = fs::metadata(path).map_err(|e| Error::io("open", path, e))?.len();
-        if size > LIMIT {
-            return Err(Error::file(
-                path,
-                format!("{size} bytes, expected a tokenizer of less than {LIMIT}"),
-            ));
+        let metadata = fs::metadata(path).map_err(|e| Error::io("open", path, e))?;
+        if !metadata.is_file() {
+            return Err(Error::file(path, "not a file"));
+        }
+        if metadata.len() > LIMIT {
+            let reason = format!("{} bytes, expected a tokenizer of less than {LIMIT}", metadata.len());
+            return Err(Error::file(path, reason));
         }
         let bytes = fs::read(path).map_err(|e| Error::io("read", path, e))?;
         let inner =
@@ -78,7 +80,24 @@ impl CharTokenizer {
         let bos = inner
             .token_to_id(BOS_TOKEN)
             .ok_or_else(|| Error::file(path, format!("it has no token {BOS_TOKEN}")))?;
-        Ok(Self { inner, bos })
+        let tokenizer = Self { inner, bos };
+        tokenizer.check().map_err(|reason| Error::file(path, reason))?;
+        Ok(tokenizer)
+    }
+
+    fn check(&self) -> Result<(), String> {
+        let size = self.vocab_size();
+        if self.bos as usize != size - 1 {
+            return Err(format!("{BOS_TOKEN} is token {} of {size}, expected the last one", self.bos));
+        }
+        for id in 0..self.bos {
+            let token =
+                self.inner.id_to_token(id).ok_or_else(|| format!("no token has id {id} of {size}"))?;
+            if token.chars().count() != 1 {
+                return Err(format!("token {id} is {token:?}, expected a single character"));
+            }
+        }
+        Ok(())
     }
 
     /// The tokenizer as JSON, for `tokenizer.json`. The same tokenizer always gives the same text.
@@ -112,7 +131,7 @@ impl CharTokenizer {
             return Err(Error::UnknownCharacter {
                 character,
                 position,
-                text: text.to_owned(),
+                text: excerpt(text),
                 vocabulary: self.vocabulary(),
             });
         }
@@ -131,6 +150,14 @@ impl CharTokenizer {
             .filter(|&id| id != self.bos)
             .filter_map(|id| self.inner.id_to_token(id))
             .collect()
+    }
+}
+
+/// The beginning of a text, for an error that quotes it.
+fn excerpt(text: &str) -> String {
+    match text.char_indices().nth(80) {
+        Some((end, _)) => format!("{}...", &text[..end]),
+        None => text.to_owned(),
     }
 }
 
@@ -173,6 +200,22 @@ mod tests {
         for _ in 0..8 {
             assert_eq!(tokenizer().to_json(), read.to_json());
         }
+    }
+
+    #[test]
+    fn vocabularies_that_are_not_one_of_characters_are_refused() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("tokenizer.json");
+        let refused = |from: &str, to: &str| {
+            let json = tokenizer().to_json();
+            assert!(json.contains(from), "{json}");
+            fs::write(&path, json.replace(from, to)).unwrap();
+            CharTokenizer::from_file(&path).unwrap_err().to_string()
+        };
+        assert!(refused("\"a\": 1", "\"a\": 2").contains("no token has id 1"));
+        assert!(refused("\"a\": 1", "\"a\": 1000000").contains("no token has id 1"));
+        assert!(refused("\"a\": 1", "\"ab\": 1").contains("token 1 is \"ab\", expected a single character"));
+        assert!(refused("<bos>", "<eos>").contains("it has no token <bos>"));
     }
 
     /// What another program sees that uses the library by itself.
