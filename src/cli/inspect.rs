@@ -8,7 +8,7 @@ use anyhow::Result;
 use clap::Args;
 use microgpt_model::Checkpoint;
 use mlpackage::bundle::{BUNDLE_MANIFEST, BundleManifest};
-use mlpackage::{Bundle, Interface, Package};
+use mlpackage::{Bundle, Feature, Interface, Package};
 use serde::Serialize;
 
 use super::{Outcome, output};
@@ -97,9 +97,7 @@ impl Inspect {
 fn summary(package: &Package) -> PackageSummary {
     let functions = package.program().functions.iter().map(|(name, f)| {
         let interface = Interface::of(f);
-        let list = |named: &[(String, mlpackage::mil::TensorType)]| {
-            named.iter().map(|(n, t)| format!("{n}: {t}")).collect()
-        };
+        let list = |features: &[Feature]| features.iter().map(|f| format!("{}: {}", f.name, f.ty)).collect();
         let mut operations = BTreeMap::new();
         for operation in &f.block.operations {
             *operations.entry(operation.op.clone()).or_default() += 1;

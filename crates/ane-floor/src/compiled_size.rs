@@ -61,13 +61,13 @@ fn weight_elements(function: &Function) -> u64 {
         .filter(|o| o.op == "const" || o.op.starts_with("constexpr_"))
         .flat_map(|o| &o.outputs)
         .filter_map(|v| match &v.ty {
-            ValueType::Tensor(ty) => Some((v.name.as_str(), ty.shape.elements() as u64)),
+            ValueType::Tensor(ty) => Some((v.name.as_str(), ty.shape.elements().unwrap_or(0) as u64)),
             _ => None,
         })
         .collect();
     let operand = |o: &Operation, param: &str| match o.inputs.get(param).and_then(|b| b.first()) {
         Some(Binding::Name(name)) => constants.get(name.as_str()).copied().unwrap_or(0),
-        Some(Binding::Value(value)) => value.ty.shape.elements() as u64,
+        Some(Binding::Value(value)) => value.ty.shape.elements().unwrap_or(0) as u64,
         None => 0,
     };
     let anchored = operations.iter().map(|o| match o.op.as_str() {

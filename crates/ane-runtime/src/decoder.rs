@@ -1,7 +1,7 @@
 //! The decoder loop: a bundle, its state and a position.
 
 use mlpackage::bundle::{BundleManifest, DecodeInterface};
-use mlpackage::{Bundle, DType, Interface, Shape};
+use mlpackage::{Bundle, DType, Feature, Interface, Shape};
 
 use crate::embeddings::Embeddings;
 use crate::engine::{Engine, LoadOptions, Model, State};
@@ -133,11 +133,11 @@ fn check_interface(manifest: &BundleManifest, function: &Interface) -> Result<()
         (&names.attn_mask, Shape::from([1, 1, 1, s])),
         (&names.kv_write, Shape::from([1, 1, s, 1])),
     ];
-    let expect = |kind: &str, found: &[(String, mlpackage::mil::TensorType)], name: &str, shape: &Shape| {
+    let expect = |kind: &str, found: &[Feature], name: &str, shape: &Shape| {
         let what = format!("{kind} {name}");
-        match found.iter().find(|(n, _)| n == name) {
-            Some((_, ty)) if ty.dtype == DType::Fp16 && ty.shape == *shape => Ok(()),
-            Some((_, ty)) => {
+        match found.iter().find(|f| f.name == name).map(|f| &f.ty) {
+            Some(ty) if ty.dtype == DType::Fp16 && ty.shape == *shape => Ok(()),
+            Some(ty) => {
                 Err((what, format!("the package has {ty}, the bundle's dimensions make it fp16 {shape}")))
             }
             None => Err((what, "the package's function has none of that name".to_owned())),
@@ -147,8 +147,8 @@ fn check_interface(manifest: &BundleManifest, function: &Interface) -> Result<()
         expect("input", &function.inputs, name, shape)?;
     }
     if function.inputs.len() != inputs.len() {
-        let extra = function.inputs.iter().find(|(n, _)| !inputs.iter().any(|(i, _)| *i == n));
-        let extra = extra.map_or("?", |(n, _)| n);
+        let extra = function.inputs.iter().find(|f| !inputs.iter().any(|(i, _)| **i == f.name));
+        let extra = extra.map_or("?", |f| &f.name);
         return Err((format!("input {extra}"), "the bundle does not say what it is for".to_owned()));
     }
     expect("output", &function.outputs, &names.logits, &Shape::from([1, v, 1, 1]))

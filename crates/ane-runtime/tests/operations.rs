@@ -135,7 +135,7 @@ fn reductions() {
         let mut got = run(&[x], |f, v| {
             let op = f.op(op, "r").arg("x", &v[0]).value("axes", Value::ints([axes.len()], axes));
             let result = op.value("keep_dims", Value::bool(keep)).one()?;
-            assert_eq!(result.dims().len(), if keep { 3 } else { 3 - axes.len() });
+            assert_eq!(result.dims().rank(), if keep { 3 } else { 3 - axes.len() });
             Ok(vec![result])
         });
         got.remove(0)
@@ -279,7 +279,7 @@ fn movement() {
         let mut got = run(&[(dims, &x)], |f, v| {
             let op = params.iter().fold(f.op(op, "r").arg("x", &v[0]), |op, (n, v)| op.value(n, v.clone()));
             let result = op.one()?;
-            assert_eq!(result.dims(), shape);
+            assert_eq!(*result.dims(), *shape);
             Ok(vec![result])
         });
         got.remove(0)

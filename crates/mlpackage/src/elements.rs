@@ -46,7 +46,7 @@ pub(crate) fn literal_to_f32(literal: &Literal, ty: &TensorType) -> Option<Vec<f
         Literal::Doubles(v) => v.iter().map(|&x| x as f32).collect(),
         Literal::Ints(v) => v.iter().map(|&x| x as f32).collect(),
         Literal::LongInts(v) => v.iter().map(|&x| x as f32).collect(),
-        Literal::Bytes(v) => return packed_to_f32(ty.dtype, ty.shape.checked_elements()?, v),
+        Literal::Bytes(v) => return packed_to_f32(ty.dtype, ty.shape.elements()?, v),
         Literal::Bools(_) | Literal::Strings(_) => return None,
     })
 }

@@ -11,8 +11,9 @@ use crate::atomic::AtomicDir;
 use crate::blob::{Blob, BlobFile, BlobWriter};
 use crate::elements;
 use crate::error::{Error, Result};
+use crate::interface::{self, Feature, FeatureKind, Interface};
 use crate::manifest::{MANIFEST, Manifest};
-use crate::mil::{self, Binding, Function, Opset, Program, TensorType, Value, ValueData, array_data_type};
+use crate::mil::{self, Binding, Function, Opset, Program, Value, ValueData};
 use crate::{paths, proto};
 
 /// How a program refers to the package's weight file.
@@ -36,29 +37,6 @@ pub struct Metadata {
     pub license: String,
     /// Anything else, by key.
     pub user_defined: BTreeMap<String, String>,
-}
-
-/// Inputs, outputs and states of a function, as the package describes them to Core ML.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Interface {
-    /// Tensors that a call takes.
-    pub inputs: Vec<(String, TensorType)>,
-    /// Tensors that a call gives.
-    pub outputs: Vec<(String, TensorType)>,
-    /// Memory that outlives a call.
-    pub states: Vec<(String, TensorType)>,
-}
-
-impl Interface {
-    /// The interface that a function has.
-    pub fn of(function: &Function) -> Self {
-        let owned = |(name, ty): (&str, &TensorType)| (name.to_owned(), ty.clone());
-        Self {
-            inputs: function.tensor_inputs().map(owned).collect(),
-            outputs: function.outputs().map(owned).collect(),
-            states: function.states().map(owned).collect(),
-        }
-    }
 }
 
 /// Writes a package: first the weights, in the order in which the program is built, then the program.
@@ -122,18 +100,18 @@ fn encode_model(program: &Program, metadata: &Metadata) -> Result<Vec<u8>> {
     let mut description = proto::ModelDescription { metadata: Some(metadata), ..Default::default() };
     if let (1, Some((name, function))) = (program.functions.len(), program.functions.iter().next()) {
         let interface = Interface::of(function);
-        description.input = features(name, &interface.inputs, false)?;
-        description.output = features(name, &interface.outputs, false)?;
-        description.state = features(name, &interface.states, true)?;
+        description.input = features(name, &interface.inputs, FeatureKind::Input)?;
+        description.output = features(name, &interface.outputs, FeatureKind::Output)?;
+        description.state = features(name, &interface.states, FeatureKind::State)?;
     } else {
         description.default_function_name = "main".into();
         for (name, function) in &program.functions {
             let interface = Interface::of(function);
             description.functions.push(proto::FunctionDescription {
                 name: name.clone(),
-                input: features(name, &interface.inputs, false)?,
-                output: features(name, &interface.outputs, false)?,
-                state: features(name, &interface.states, true)?,
+                input: features(name, &interface.inputs, FeatureKind::Input)?,
+                output: features(name, &interface.outputs, FeatureKind::Output)?,
+                state: features(name, &interface.states, FeatureKind::State)?,
             });
         }
     }
@@ -147,28 +125,11 @@ fn encode_model(program: &Program, metadata: &Metadata) -> Result<Vec<u8>> {
 
 fn features(
     function: &str,
-    named: &[(String, TensorType)],
-    state: bool,
+    features: &[Feature],
+    kind: FeatureKind,
 ) -> Result<Vec<proto::FeatureDescription>> {
-    let feature = |(name, ty): &(String, TensorType)| {
-        let data_type = array_data_type(ty.dtype).ok_or_else(|| Error::Function {
-            function: function.to_owned(),
-            reason: format!("%{name} is {ty}; inputs and outputs are fp16, fp32, int32 or int8"),
-        })?;
-        let array =
-            proto::ArrayFeatureType { shape: ty.shape.dims().iter().map(|&d| d as i64).collect(), data_type };
-        let ty = if state {
-            proto::feature_type::Type::State(proto::StateFeatureType { array_type: Some(array) })
-        } else {
-            proto::feature_type::Type::MultiArray(array)
-        };
-        Ok(proto::FeatureDescription {
-            name: name.clone(),
-            r#type: Some(proto::FeatureType { r#type: Some(ty), is_optional: false }),
-            ..Default::default()
-        })
-    };
-    named.iter().map(feature).collect()
+    let bad = |reason| Error::Function { function: function.to_owned(), reason };
+    features.iter().map(|feature| interface::to_proto(feature, kind).map_err(bad)).collect()
 }
 
 /// A package that was read. Its weights stay on disk, mapped.
@@ -278,6 +239,11 @@ impl Package {
         })
     }
 
+    /// How the package describes a function to Core ML: its features, and the shapes that they may have.
+    pub fn interface(&self, function: &str) -> Option<&Interface> {
+        self.interfaces.get(function)
+    }
+
     /// Size of `model.mlmodel` in bytes.
     pub fn model_bytes(&self) -> u64 {
         self.model_bytes
@@ -303,12 +269,14 @@ impl Package {
                     ),
                 });
             }
-            if self.interfaces.get(name) != Some(&Interface::of(function)) {
-                errors.push(Error::Function {
-                    function: name.clone(),
-                    reason: "the model's description differs from the function's inputs, outputs or states"
-                        .into(),
-                });
+            let found = Interface::of(function);
+            let difference = match self.interfaces.get(name) {
+                Some(described) => described.differs_from(&found),
+                None => Some("the function is not described".to_owned()),
+            };
+            if let Some(difference) = difference {
+                let reason = format!("the model's description differs from the program: {difference}");
+                errors.push(Error::Function { function: name.clone(), reason });
             }
             for value in values(function) {
                 if let Err(error) = self.blob_of(value) {
@@ -354,7 +322,7 @@ impl Package {
             reason: format!("it refers to {:?}, which is not there", at.file),
         })?;
         let blob = file.blob(at.offset)?;
-        if blob.dtype != value.ty.dtype || Some(blob.elements) != value.ty.shape.checked_elements() {
+        if blob.dtype != value.ty.dtype || Some(blob.elements) != value.ty.shape.elements() {
             return Err(Error::Blob {
                 path: file.path().to_owned(),
                 offset: at.offset,
@@ -390,23 +358,8 @@ fn interfaces(
         .collect()
 }
 
-fn described(
-    features: &[proto::FeatureDescription],
-) -> std::result::Result<Vec<(String, TensorType)>, String> {
-    use proto::feature_type::Type;
-    let one = |feature: &proto::FeatureDescription| {
-        let array = match feature.r#type.as_ref().and_then(|t| t.r#type.as_ref()) {
-            Some(Type::MultiArray(array)) => Some(array),
-            Some(Type::State(state)) => state.array_type.as_ref(),
-            None => None,
-        };
-        let array =
-            array.ok_or_else(|| format!("{} is described as something other than an array", feature.name))?;
-        let ty = mil::tensor_type_from_proto_array(array)
-            .map_err(|e| format!("description of {}: {e}", feature.name))?;
-        Ok((feature.name.clone(), ty))
-    };
-    features.iter().map(one).collect()
+fn described(features: &[proto::FeatureDescription]) -> std::result::Result<Vec<Feature>, String> {
+    features.iter().map(interface::from_proto).collect()
 }
 
 /// Every constant of a function, wherever it is bound.

@@ -95,10 +95,52 @@ pub(crate) mod feature_type {
 
 #[derive(Clone, PartialEq, Message)]
 pub(crate) struct ArrayFeatureType {
+    /// The default one, if there are several.
     #[prost(int64, repeated, tag = "1")]
     pub(crate) shape: Vec<i64>,
     #[prost(int32, tag = "2")]
     pub(crate) data_type: i32,
+    #[prost(oneof = "array_feature_type::ShapeFlexibility", tags = "21, 31")]
+    pub(crate) shape_flexibility: Option<array_feature_type::ShapeFlexibility>,
+}
+
+pub(crate) mod array_feature_type {
+    use super::{EnumeratedShapes, Oneof, ShapeRange};
+
+    #[derive(Clone, PartialEq, Oneof)]
+    pub(crate) enum ShapeFlexibility {
+        #[prost(message, tag = "21")]
+        Enumerated(EnumeratedShapes),
+        #[prost(message, tag = "31")]
+        Range(ShapeRange),
+    }
+}
+
+#[derive(Clone, PartialEq, Message)]
+pub(crate) struct EnumeratedShapes {
+    #[prost(message, repeated, tag = "1")]
+    pub(crate) shapes: Vec<ArrayShape>,
+}
+
+#[derive(Clone, PartialEq, Message)]
+pub(crate) struct ArrayShape {
+    #[prost(int64, repeated, tag = "1")]
+    pub(crate) shape: Vec<i64>,
+}
+
+#[derive(Clone, PartialEq, Message)]
+pub(crate) struct ShapeRange {
+    #[prost(message, repeated, tag = "1")]
+    pub(crate) size_ranges: Vec<SizeRange>,
+}
+
+#[derive(Clone, Copy, PartialEq, Message)]
+pub(crate) struct SizeRange {
+    #[prost(uint64, tag = "1")]
+    pub(crate) lower_bound: u64,
+    /// -1: no bound.
+    #[prost(int64, tag = "2")]
+    pub(crate) upper_bound: i64,
 }
 
 #[derive(Clone, PartialEq, Message)]

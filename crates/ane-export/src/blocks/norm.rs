@@ -28,7 +28,7 @@ fn plain(f: &mut FunctionBuilder<'_>, name: &str, x: &Var, eps: f32) -> Result<V
 
 /// The epsilon is added as an fp16 number of its own, as the experiment does it; that is the trap.
 fn safe(f: &mut FunctionBuilder<'_>, name: &str, x: &Var, eps: f32) -> Result<Var> {
-    let d = x.dims()[1] as f32;
+    let d = x.dims()[1].known().expect("the exporter leaves no dimension open") as f32;
     let scaled =
         f.op("mul", &format!("{name}_scaled")).arg("x", x).value("y", Value::fp16(1.0 / d.sqrt())).one()?;
     let mean = mean_square(f, name, &scaled)?;

@@ -51,6 +51,11 @@ impl Engine for MilCpu {
     }
 }
 
+/// The shape of a type whose dimensions are all fixed: others are refused at load.
+fn fixed(ty: &mlpackage::mil::TensorType) -> mlpackage::Shape {
+    ty.shape.known().expect("open dimensions are refused at load")
+}
+
 struct LoadedModel {
     id: u64,
     interface: Interface,
@@ -69,7 +74,7 @@ impl Model for LoadedModel {
     }
 
     fn new_state(&self) -> State {
-        let tensors = self.interface.states.iter().map(|(_, ty)| Tensor::zeros(ty.shape.clone())).collect();
+        let tensors = self.interface.states.iter().map(|s| Tensor::zeros(fixed(&s.ty))).collect();
         State(Box::new(CpuState { model: self.id, tensors }))
     }
 
@@ -78,13 +83,13 @@ impl Model for LoadedModel {
             state.0.downcast_mut::<CpuState>().filter(|s| s.model == self.id).ok_or(Error::ForeignState)?;
         let bad = |name: &str, reason: String| Error::Input { name: name.to_owned(), reason };
         let mut ordered = Vec::with_capacity(self.interface.inputs.len());
-        for (name, ty) in &self.interface.inputs {
+        for mlpackage::Feature { name, ty, .. } in &self.interface.inputs {
             let mut given = inputs.iter().filter(|(n, _)| n == name);
             let (_, tensor) = given.next().ok_or_else(|| bad(name, format!("missing, expected {ty}")))?;
             if given.next().is_some() {
                 return Err(bad(name, "given twice".into()));
             }
-            if *tensor.shape() != ty.shape {
+            if ty.shape != *tensor.shape() {
                 return Err(bad(name, format!("shape {}, expected {}", tensor.shape(), ty.shape)));
             }
             if tensor.as_f32().is_some() != ty.dtype.is_float() {
@@ -97,12 +102,12 @@ impl Model for LoadedModel {
             ordered.push(tensor);
         }
         if let Some((name, _)) =
-            inputs.iter().find(|(n, _)| !self.interface.inputs.iter().any(|(i, _)| i == n))
+            inputs.iter().find(|(n, _)| !self.interface.inputs.iter().any(|i| i.name == *n))
         {
-            let known: Vec<_> = self.interface.inputs.iter().map(|(n, _)| n.as_str()).collect();
+            let known: Vec<_> = self.interface.inputs.iter().map(|i| i.name.as_str()).collect();
             return Err(bad(name, format!("the function takes {}", known.join(", "))));
         }
         let outputs = self.plan.run(ordered, &mut state.tensors);
-        Ok(self.interface.outputs.iter().map(|(name, _)| name.clone()).zip(outputs).collect())
+        Ok(self.interface.outputs.iter().map(|o| o.name.clone()).zip(outputs).collect())
     }
 }

@@ -51,7 +51,11 @@ impl Plan {
         let mut lowering = Lowering::new(package, function);
         let computed = resolved.iter().filter(|op| op.operation.op != "const");
         for value in computed.flat_map(|op| &op.operation.outputs).chain(&function.inputs) {
-            match value.ty.tensor().shape.elements() {
+            let dims = &value.ty.tensor().shape;
+            match dims.elements().unwrap_or(usize::MAX) {
+                _ if dims.known().is_none() => {
+                    missing.push(format!("flexible shapes: %{} is {}", value.name, value.ty));
+                }
                 0 => missing.push(format!("way to compute with nothing: %{} is {}", value.name, value.ty)),
                 1..=MAX_ELEMENTS => {}
                 _ => missing.push(format!("room for %{}, {}", value.name, value.ty)),
@@ -157,7 +161,7 @@ impl<'a> Lowering<'a> {
                 let mut operands = Vec::new();
                 for param in ["data", "scale", "offset"] {
                     operands.push(match op.args.get(param).and_then(|a| a.value) {
-                        Some(value) => Some((self.package.floats(value)?, value.ty.shape.clone())),
+                        Some(value) => Some((self.package.floats(value)?, super::fixed(&value.ty))),
                         None => None,
                     });
                 }
@@ -226,7 +230,7 @@ impl<'a> Lowering<'a> {
             _ => Data::F32(self.package.floats(value)?),
         };
         let index = self.constants.len();
-        self.constants.push(Tensor::from_parts(value.ty.shape.clone(), data));
+        self.constants.push(Tensor::from_parts(super::fixed(&value.ty), data));
         if let Some(name) = arg.name {
             self.unfolded.insert(name.to_owned(), index);
         }

@@ -19,7 +19,8 @@
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 
-use super::check::is_identifier;
+use super::check::{attributes_are_arguments, is_identifier};
+use super::dims::Dims;
 use super::opset::Opset;
 use super::program::{Binding, Block, Function, Operation};
 use super::types::{NamedType, TensorType, ValueType};
@@ -29,7 +30,6 @@ use crate::dtype::DType;
 use crate::error::{Error, Result};
 use crate::ops::{self, Arg, Args};
 use crate::package::WEIGHT_BLOB_NAME;
-use crate::shape::Shape;
 
 /// A tensor of the function that is being built.
 #[derive(Clone, Debug)]
@@ -51,9 +51,9 @@ impl Var {
         &self.ty
     }
 
-    /// Its extents.
-    pub fn dims(&self) -> &[usize] {
-        self.ty.shape.dims()
+    /// Its dimensions.
+    pub fn dims(&self) -> &Dims {
+        &self.ty.shape
     }
 }
 
@@ -107,7 +107,7 @@ impl<'w> FunctionBuilder<'w> {
     /// # Errors
     ///
     /// If the name is taken or no identifier.
-    pub fn input(&mut self, name: &str, dtype: DType, shape: impl Into<Shape>) -> Result<Var> {
+    pub fn input(&mut self, name: &str, dtype: DType, shape: impl Into<Dims>) -> Result<Var> {
         let ty = TensorType::new(dtype, shape);
         self.claim(name)?;
         self.inputs.push(NamedType { name: name.to_owned(), ty: ValueType::Tensor(ty.clone()) });
@@ -119,7 +119,7 @@ impl<'w> FunctionBuilder<'w> {
     /// # Errors
     ///
     /// If the name is taken or no identifier, or the type is not fp16, the only one that Core ML has for states.
-    pub fn state(&mut self, name: &str, dtype: DType, shape: impl Into<Shape>) -> Result<StateVar> {
+    pub fn state(&mut self, name: &str, dtype: DType, shape: impl Into<Dims>) -> Result<StateVar> {
         if dtype != DType::Fp16 || self.opset < Opset::CoreML8 {
             return Err(self.function_error(format!("state {name}: states are fp16, from opset CoreML8 on")));
         }
@@ -164,8 +164,9 @@ impl<'w> FunctionBuilder<'w> {
     ///
     /// As [`weight`](Self::weight).
     pub fn blob(&mut self, ty: TensorType, data: &[u8]) -> Result<Value> {
-        let elements = ty.shape.checked_elements();
-        let elements = elements.ok_or_else(|| self.function_error(format!("{ty} has too many elements")))?;
+        let elements = ty.shape.elements();
+        let elements =
+            elements.ok_or_else(|| self.function_error(format!("{ty} is no type of a constant")))?;
         let offset = self.weights.write(ty.dtype, elements, data)?;
         Ok(Value::blob(ty, BlobRef { file: WEIGHT_BLOB_NAME.to_owned(), offset }))
     }
@@ -175,7 +176,7 @@ impl<'w> FunctionBuilder<'w> {
     /// # Errors
     ///
     /// As [`blob`](Self::blob).
-    pub fn fp16_array(&mut self, shape: impl Into<Shape>, values: &[half::f16]) -> Result<Value> {
+    pub fn fp16_array(&mut self, shape: impl Into<Dims>, values: &[half::f16]) -> Result<Value> {
         let ty = TensorType::new(DType::Fp16, shape);
         let bytes: Vec<u8> = values.iter().flat_map(|v| v.to_le_bytes()).collect();
         if values.len() >= IMMEDIATE_LIMIT {
@@ -365,7 +366,7 @@ impl OpBuilder<'_, '_> {
                 spec.since, self.builder.opset
             )));
         }
-        for param in spec.params {
+        for param in spec.params_of(self.builder.opset) {
             if let (Some(default), false) = (param.default, self.args.contains_key(param.name)) {
                 let var = self.builder.value(param.name, default.value())?;
                 self.args.insert(param.name.to_owned(), vec![(&var).into()]);
@@ -385,7 +386,13 @@ impl OpBuilder<'_, '_> {
             .map(|(name, ty)| Var { name: (*name).to_owned(), ty, constant, value: None })
             .collect();
         let mut inputs: BTreeMap<String, Vec<Binding>> = BTreeMap::new();
-        for (param, bound) in self.args {
+        let mut attributes = BTreeMap::from([("name".to_owned(), Value::string(self.name))]);
+        let as_attributes = attributes_are_arguments(&self.op, self.builder.opset);
+        for (param, mut bound) in self.args {
+            if let (true, [BoundVar { name: None, value, .. }]) = (as_attributes, bound.as_mut_slice()) {
+                attributes.extend(value.take().map(|value| (param, value)));
+                continue;
+            }
             let bindings = bound.into_iter().map(|b| match (b.name, b.value) {
                 (None, Some(value)) => Binding::Value(value),
                 (name, _) => Binding::Name(name.unwrap_or_default()),
@@ -402,7 +409,7 @@ impl OpBuilder<'_, '_> {
                 .iter()
                 .map(|v| NamedType { name: v.name.clone(), ty: ValueType::Tensor(v.ty.clone()) })
                 .collect(),
-            attributes: BTreeMap::from([("name".to_owned(), Value::string(self.name))]),
+            attributes,
         });
         Ok(vars)
     }
@@ -424,7 +431,7 @@ impl OpBuilder<'_, '_> {
                 Arg { name: Some(&state.name), ty: &state.ty, is_state: true, constant: false, value: None };
             bound.insert("input", vec![arg]);
         }
-        let args = Args::new(bound);
+        let args = Args::new(self.builder.opset, bound);
         args.check_against(spec)?;
         (spec.infer)(&args)
     }

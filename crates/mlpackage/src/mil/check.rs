@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, HashMap};
 
+use super::opset::Opset;
 use super::program::{Binding, Function, Operation, Program};
 use super::types::{TensorType, ValueType};
 use super::value::Value;
@@ -112,7 +113,7 @@ impl<'a> Scope<'a> {
             return check_const(operation).map(|()| Resolved {
                 operation,
                 spec: None,
-                args: Args::default(),
+                args: Args::new(function.opset, BTreeMap::new()),
             });
         }
         let spec =
@@ -125,7 +126,14 @@ impl<'a> Scope<'a> {
             let args = bindings.iter().map(|b| self.arg(b)).collect::<Result<Vec<_>, _>>();
             bound.insert(param.as_str(), args.map_err(|e| format!("argument {param}: {e}"))?);
         }
-        let args = Args::new(bound);
+        if attributes_are_arguments(&operation.op, function.opset) {
+            for (param, value) in operation.attributes.iter().filter(|(name, _)| *name != "name") {
+                let arg =
+                    Arg { name: None, ty: &value.ty, is_state: false, constant: true, value: Some(value) };
+                bound.insert(param.as_str(), vec![arg]);
+            }
+        }
+        let args = Args::new(function.opset, bound);
         args.check_against(spec)?;
         let inferred = (spec.infer)(&args)?;
         if inferred.len() != operation.outputs.len() {
@@ -136,7 +144,11 @@ impl<'a> Scope<'a> {
             ));
         }
         for (output, ty) in operation.outputs.iter().zip(&inferred) {
-            if output.ty != ValueType::Tensor(ty.clone()) {
+            let declared = match &output.ty {
+                ValueType::Tensor(declared) => declared.dtype == ty.dtype && declared.shape.may_be(&ty.shape),
+                ValueType::State(_) => false,
+            };
+            if !declared {
                 return Err(format!("%{} is declared {}, it is {ty}", output.name, output.ty));
             }
         }
@@ -157,6 +169,11 @@ impl<'a> Scope<'a> {
             }
         }
     }
+}
+
+/// Whether an operation of that type keeps its arguments among its attributes, as the `constexpr` forms did up to iOS 17.
+pub(crate) fn attributes_are_arguments(op: &str, opset: Opset) -> bool {
+    opset < Opset::CoreML8 && op.starts_with("constexpr_")
 }
 
 fn check_const(operation: &Operation) -> Result<(), String> {

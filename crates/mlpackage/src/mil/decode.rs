@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use super::dims::{Dim, Dims};
 use super::opset::Opset;
 use super::program::{Binding, Block, Function, Operation, Program};
 use super::types::{NamedType, TensorType, ValueType};
@@ -9,7 +10,6 @@ use super::value::{BlobRef, Literal, Value, ValueData};
 use crate::dtype::DType;
 use crate::error::{Error, Result};
 use crate::proto;
-use crate::shape::Shape;
 
 /// The reason why a message is refused, to be located by the caller.
 type Reason<T> = std::result::Result<T, String>;
@@ -29,16 +29,6 @@ pub(crate) fn program_from_proto(program: proto::Program) -> Result<Program> {
         Ok((name, f))
     });
     Ok(Program { functions: functions.collect::<Result<_>>()? })
-}
-
-/// The tensor type of an array in a model description.
-pub(crate) fn tensor_type_from_proto_array(array: &proto::ArrayFeatureType) -> Reason<TensorType> {
-    let dtype = [DType::Fp32, DType::Fp16, DType::Fp64, DType::Int32, DType::Int8]
-        .into_iter()
-        .find(|&d| super::array_data_type(d) == Some(array.data_type))
-        .ok_or_else(|| format!("unknown array data type {}", array.data_type))?;
-    let dims = array.shape.iter().map(|&d| usize::try_from(d).map_err(|_| format!("extent {d}")));
-    Ok(TensorType::new(dtype, dims.collect::<Reason<Vec<_>>>()?))
 }
 
 fn function(name: &str, mut f: proto::Function) -> Result<Function> {
@@ -122,17 +112,15 @@ fn tensor_type(t: &proto::TensorType) -> Reason<TensorType> {
     }
     let dims = t.dimensions.iter().map(|d| match d.dimension {
         Some(proto::dimension::Dimension::Constant(c)) => {
-            usize::try_from(c.size).map_err(|_| format!("extent {} does not fit", c.size))
+            usize::try_from(c.size).map(Dim::Known).map_err(|_| format!("extent {} does not fit", c.size))
         }
-        Some(proto::dimension::Dimension::Unknown(_)) => {
-            Err("an extent is left open: flexible shapes are not supported".into())
-        }
+        Some(proto::dimension::Dimension::Unknown(_)) => Ok(Dim::Unknown),
         None => Err("an extent is neither constant nor unknown".into()),
     });
-    let shape = Shape::from(dims.collect::<Reason<Vec<_>>>()?);
+    let shape = dims.collect::<Reason<Dims>>()?;
     // Every size that is computed from a shape later on fits, sixteen bytes an element included.
     shape
-        .checked_elements()
+        .least_elements()
         .and_then(|n| n.checked_mul(16))
         .ok_or_else(|| format!("{shape} has too many elements"))?;
     Ok(TensorType { dtype, shape })

@@ -2,10 +2,10 @@
 
 use std::collections::BTreeMap;
 
+use super::dims::Dim;
 use super::program::{Binding, Block, Function, Operation, Program};
 use super::types::{NamedType, TensorType, ValueType};
 use super::value::{Literal, Value, ValueData};
-use crate::dtype::DType;
 use crate::proto;
 
 pub(crate) fn program_to_proto(program: &Program) -> proto::Program {
@@ -13,18 +13,6 @@ pub(crate) fn program_to_proto(program: &Program) -> proto::Program {
         version: 1,
         functions: program.functions.iter().map(|(name, f)| (name.clone(), function(f))).collect(),
         ..Default::default()
-    }
-}
-
-/// `ArrayFeatureType.dataType` of a model description; `None` for types that an interface cannot have.
-pub(crate) fn array_data_type(dtype: DType) -> Option<i32> {
-    match dtype {
-        DType::Fp32 => Some(65568),
-        DType::Fp16 => Some(65552),
-        DType::Fp64 => Some(65600),
-        DType::Int32 => Some(131_104),
-        DType::Int8 => Some(131_080),
-        _ => None,
     }
 }
 
@@ -79,16 +67,19 @@ fn named_type(n: &NamedType) -> proto::NamedValueType {
 }
 
 fn tensor_type(t: &TensorType) -> proto::ValueType {
-    let dimension = |&size: &usize| proto::Dimension {
-        dimension: Some(proto::dimension::Dimension::Constant(proto::ConstantDimension {
-            size: size as u64,
-        })),
+    let dimension = |dim: Dim| proto::Dimension {
+        dimension: Some(match dim {
+            Dim::Known(size) => {
+                proto::dimension::Dimension::Constant(proto::ConstantDimension { size: size as u64 })
+            }
+            Dim::Unknown => proto::dimension::Dimension::Unknown(proto::UnknownDimension { variadic: false }),
+        }),
     };
     proto::ValueType {
         r#type: Some(proto::value_type::Type::Tensor(proto::TensorType {
             data_type: t.dtype.mil_number(),
             rank: t.shape.rank() as i64,
-            dimensions: t.shape.dims().iter().map(dimension).collect(),
+            dimensions: t.shape.iter().map(dimension).collect(),
             attributes: BTreeMap::new(),
         })),
     }

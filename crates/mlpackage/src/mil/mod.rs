@@ -8,6 +8,7 @@
 pub mod builder;
 mod check;
 mod decode;
+mod dims;
 mod encode;
 mod opset;
 mod program;
@@ -16,8 +17,10 @@ mod types;
 mod value;
 
 pub use check::{Resolved, check, resolve};
-pub(crate) use decode::{program_from_proto, tensor_type_from_proto_array};
-pub(crate) use encode::{array_data_type, program_to_proto};
+pub(crate) use decode::program_from_proto;
+pub(crate) use dims::axis_of;
+pub use dims::{Dim, Dims};
+pub(crate) use encode::program_to_proto;
 pub use opset::Opset;
 pub use program::{Argument, Binding, Block, Function, Operation, Program};
 pub use types::{NamedType, TensorType, ValueType};

@@ -2,21 +2,21 @@
 
 use std::fmt;
 
+use super::dims::Dims;
 use crate::dtype::DType;
-use crate::shape::Shape;
 
 /// Element type and shape.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct TensorType {
     /// Element type.
     pub dtype: DType,
-    /// Extents; all are known.
-    pub shape: Shape,
+    /// Dimensions.
+    pub shape: Dims,
 }
 
 impl TensorType {
     /// A tensor type.
-    pub fn new(dtype: DType, shape: impl Into<Shape>) -> Self {
+    pub fn new(dtype: DType, shape: impl Into<Dims>) -> Self {
         Self { dtype, shape: shape.into() }
     }
 }

@@ -2,9 +2,9 @@
 
 use half::f16;
 
+use super::dims::Dims;
 use super::types::TensorType;
 use crate::dtype::DType;
-use crate::shape::Shape;
 
 /// A constant of a program.
 #[derive(Clone, Debug, PartialEq)]
@@ -89,7 +89,7 @@ impl Literal {
                 self.field()
             ));
         }
-        let elements = ty.shape.checked_elements().ok_or_else(|| format!("{ty} has too many elements"))?;
+        let elements = ty.shape.elements().ok_or_else(|| format!("{ty} is no type of a constant"))?;
         let (found, expected) = match self {
             Self::Floats(v) => (v.len(), Some(elements)),
             Self::Doubles(v) => (v.len(), Some(elements)),
@@ -110,18 +110,18 @@ impl Literal {
 
 impl Value {
     /// int32 elements.
-    pub fn ints(shape: impl Into<Shape>, values: impl Into<Vec<i32>>) -> Self {
+    pub fn ints(shape: impl Into<Dims>, values: impl Into<Vec<i32>>) -> Self {
         Self::immediate(DType::Int32, shape, Literal::Ints(values.into()))
     }
 
     /// An int32 scalar.
     pub fn int(value: i32) -> Self {
-        Self::ints([], [value])
+        Self::ints(Dims::default(), [value])
     }
 
     /// A bool scalar.
     pub fn bool(value: bool) -> Self {
-        Self::immediate(DType::Bool, [], Literal::Bools(vec![value]))
+        Self::immediate(DType::Bool, Dims::default(), Literal::Bools(vec![value]))
     }
 
     /// bool elements of rank 1.
@@ -132,17 +132,21 @@ impl Value {
 
     /// A string.
     pub fn string(value: impl Into<String>) -> Self {
-        Self::immediate(DType::String, [], Literal::Strings(vec![value.into()]))
+        Self::immediate(DType::String, Dims::default(), Literal::Strings(vec![value.into()]))
     }
 
     /// An fp32 scalar.
     pub fn fp32(value: f32) -> Self {
-        Self::immediate(DType::Fp32, [], Literal::Floats(vec![value]))
+        Self::immediate(DType::Fp32, Dims::default(), Literal::Floats(vec![value]))
     }
 
     /// An fp16 scalar, rounded to nearest, ties to even.
     pub fn fp16(value: f32) -> Self {
-        Self::immediate(DType::Fp16, [], Literal::Bytes(f16::from_f32(value).to_le_bytes().to_vec()))
+        Self::immediate(
+            DType::Fp16,
+            Dims::default(),
+            Literal::Bytes(f16::from_f32(value).to_le_bytes().to_vec()),
+        )
     }
 
     /// Elements in a weight file.
@@ -150,7 +154,7 @@ impl Value {
         Self { ty, data: ValueData::Blob(blob) }
     }
 
-    fn immediate(dtype: DType, shape: impl Into<Shape>, literal: Literal) -> Self {
+    fn immediate(dtype: DType, shape: impl Into<Dims>, literal: Literal) -> Self {
         Self { ty: TensorType::new(dtype, shape), data: ValueData::Immediate(literal) }
     }
 
@@ -158,6 +162,27 @@ impl Value {
     pub fn as_ints(&self) -> Option<&[i32]> {
         match &self.data {
             ValueData::Immediate(Literal::Ints(v)) => Some(v),
+            _ => None,
+        }
+    }
+
+    /// The elements as numbers, if they are immediate integers of up to 32 bits that fit.
+    pub fn to_ints(&self) -> Option<Vec<i32>> {
+        match (&self.data, self.ty.dtype) {
+            (ValueData::Immediate(Literal::Ints(v)), _) => Some(v.clone()),
+            (ValueData::Immediate(Literal::LongInts(v)), _) => {
+                v.iter().map(|&v| i32::try_from(v).ok()).collect()
+            }
+            (ValueData::Immediate(Literal::Bytes(b)), DType::Uint32) => {
+                let words = b.chunks_exact(4).map(|b| u32::from_le_bytes([b[0], b[1], b[2], b[3]]));
+                words.map(|v| i32::try_from(v).ok()).collect()
+            }
+            (ValueData::Immediate(Literal::Bytes(b)), DType::Int8) => {
+                Some(b.iter().map(|&b| i32::from(b as i8)).collect())
+            }
+            (ValueData::Immediate(Literal::Bytes(b)), DType::Uint8) => {
+                Some(b.iter().map(|&b| i32::from(b)).collect())
+            }
             _ => None,
         }
     }

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use super::spec::{Kind, OpSpec};
 use crate::dtype::DType;
-use crate::mil::{TensorType, Value};
+use crate::mil::{Dims, Opset, TensorType, Value};
 use crate::shape::Shape;
 
 /// What one binding is bound to.
@@ -23,14 +23,20 @@ pub struct Arg<'a> {
 }
 
 /// The arguments of one operation.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug)]
 pub struct Args<'a> {
+    opset: Opset,
     bound: BTreeMap<&'a str, Vec<Arg<'a>>>,
 }
 
 impl<'a> Args<'a> {
-    pub(crate) fn new(bound: BTreeMap<&'a str, Vec<Arg<'a>>>) -> Self {
-        Self { bound }
+    pub(crate) fn new(opset: Opset, bound: BTreeMap<&'a str, Vec<Arg<'a>>>) -> Self {
+        Self { opset, bound }
+    }
+
+    /// The opset of the function that the operation is in.
+    pub fn opset(&self) -> Opset {
+        self.opset
     }
 
     /// Whether the arguments are those that `spec` asks for: names, counts, element types, constants.
@@ -40,8 +46,8 @@ impl<'a> Args<'a> {
     /// The first rule that is broken.
     pub fn check_against(&self, spec: &OpSpec) -> Result<(), String> {
         for (name, bindings) in &self.bound {
-            let Some(param) = spec.param(name) else {
-                let known: Vec<_> = spec.params.iter().map(|p| p.name).collect();
+            let Some(param) = spec.param(name, self.opset) else {
+                let known: Vec<_> = spec.params_of(self.opset).map(|p| p.name).collect();
                 return Err(format!("unknown argument {name}; it takes {}", known.join(", ")));
             };
             if bindings.is_empty() || (bindings.len() > 1 && !param.variadic) {
@@ -60,7 +66,7 @@ impl<'a> Args<'a> {
                 }
             }
         }
-        match spec.params.iter().find(|p| p.required && !self.bound.contains_key(p.name)) {
+        match spec.params_of(self.opset).find(|p| p.required && !self.bound.contains_key(p.name)) {
             Some(missing) => Err(format!("argument {} is missing", missing.name)),
             None => Ok(()),
         }
@@ -90,22 +96,37 @@ impl<'a> Args<'a> {
         self.get(name).map(|a| a.ty).ok_or_else(|| format!("argument {name} is missing"))
     }
 
-    /// The shape of an argument.
+    /// The dimensions of an argument.
     ///
     /// # Errors
     ///
     /// If it is missing.
-    pub fn shape(&self, name: &str) -> Result<&'a Shape, String> {
+    pub fn dims(&self, name: &str) -> Result<&'a Dims, String> {
         self.ty(name).map(|t| &t.shape)
+    }
+
+    /// The shape of an argument.
+    ///
+    /// # Errors
+    ///
+    /// If it is missing, or a dimension is open.
+    pub fn shape(&self, name: &str) -> Result<Shape, String> {
+        let ty = self.ty(name)?;
+        ty.shape.known().ok_or_else(|| format!("argument {name} is {ty}: its dimensions are not fixed"))
     }
 
     /// Integers of a constant argument that may be missing.
     ///
     /// # Errors
     ///
-    /// If it is bound, but not to 32 or 16-bit integers that the program states.
-    pub fn ints(&self, name: &str) -> Result<Option<&'a [i32]>, String> {
-        self.stated(name, "integers", Value::as_ints)
+    /// If it is bound, but not to integers that the program states.
+    pub fn ints(&self, name: &str) -> Result<Option<Vec<i32>>, String> {
+        self.stated(name, "integers", Value::to_ints)
+    }
+
+    /// Integers of an argument, if the program states them; `None` if it is missing or computed.
+    pub fn ints_if_known(&self, name: &str) -> Option<Vec<i32>> {
+        self.get(name)?.value.and_then(Value::to_ints)
     }
 
     /// The integer of a constant scalar argument.
@@ -114,11 +135,42 @@ impl<'a> Args<'a> {
     ///
     /// As [`ints`](Self::ints), and if there is not exactly one.
     pub fn int(&self, name: &str) -> Result<Option<i32>, String> {
-        match self.ints(name)? {
+        match self.ints(name)?.as_deref() {
             None => Ok(None),
             Some(&[one]) => Ok(Some(one)),
             Some(many) => Err(format!("argument {name} has {} integers, expected one", many.len())),
         }
+    }
+
+    /// The extent that a constant argument names, which must be positive; `None` if it is missing.
+    ///
+    /// # Errors
+    ///
+    /// If it is not one positive integer.
+    pub fn extent(&self, name: &str) -> Result<Option<usize>, String> {
+        let Some(value) = self.int(name)? else { return Ok(None) };
+        let extent = usize::try_from(value).ok().filter(|&v| v > 0);
+        extent.map(Some).ok_or_else(|| format!("argument {name} is {value}, expected a positive number"))
+    }
+
+    /// As many non-negative integers as `len`, from a constant argument; `default` for each if it is missing.
+    ///
+    /// # Errors
+    ///
+    /// If there are not as many, or one is below `least`.
+    pub fn extents(
+        &self,
+        name: &str,
+        len: usize,
+        default: usize,
+        least: usize,
+    ) -> Result<Vec<usize>, String> {
+        let Some(values) = self.ints(name)? else { return Ok(vec![default; len]) };
+        let extents: Option<Vec<usize>> =
+            values.iter().map(|&v| usize::try_from(v).ok().filter(|&v| v >= least)).collect();
+        extents.filter(|v| v.len() == len).ok_or_else(|| {
+            format!("argument {name} is {values:?}, expected {len} numbers of at least {least}")
+        })
     }
 
     /// The bool of a constant argument, `default` if it is missing.
@@ -158,18 +210,18 @@ impl<'a> Args<'a> {
         Ok(self.stated(name, "a number", Value::as_float)?.unwrap_or(default))
     }
 
-    /// The axes that a constant argument names, each in range and none twice; all of `shape`'s if it is missing.
+    /// The axes that a constant argument names, each in range and none twice; all of `dims`' if it is missing.
     ///
     /// # Errors
     ///
     /// If an axis is out of range or named twice.
-    pub fn axes(&self, name: &str, shape: &Shape) -> Result<Vec<usize>, String> {
-        let Some(axes) = self.ints(name)? else { return Ok((0..shape.rank()).collect()) };
+    pub fn axes(&self, name: &str, dims: &Dims) -> Result<Vec<usize>, String> {
+        let Some(axes) = self.ints(name)? else { return Ok((0..dims.rank()).collect()) };
         let mut resolved = Vec::with_capacity(axes.len());
-        for &axis in axes {
-            let axis = shape
+        for axis in axes {
+            let axis = dims
                 .axis(axis)
-                .ok_or_else(|| format!("argument {name}: axis {axis} is outside of {shape}"))?;
+                .ok_or_else(|| format!("argument {name}: axis {axis} is outside of {dims}"))?;
             if resolved.contains(&axis) {
                 return Err(format!("argument {name} names axis {axis} twice"));
             }
@@ -184,9 +236,9 @@ impl<'a> Args<'a> {
     /// # Errors
     ///
     /// If it is missing or out of range.
-    pub fn axis(&self, name: &str, shape: &Shape) -> Result<usize, String> {
+    pub fn axis(&self, name: &str, dims: &Dims) -> Result<usize, String> {
         let axis = self.int(name)?.ok_or_else(|| format!("argument {name} is missing"))?;
-        shape.axis(axis).ok_or_else(|| format!("argument {name}: axis {axis} is outside of {shape}"))
+        dims.axis(axis).ok_or_else(|| format!("argument {name}: axis {axis} is outside of {dims}"))
     }
 
     /// The element type that all of the named arguments that are bound share.

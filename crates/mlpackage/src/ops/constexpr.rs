@@ -1,39 +1,258 @@
 //! Weights that are kept compressed and unfold when the program is loaded.
+//!
+//! Those of iOS 16 hold vectors and name the shape of the result; those of iOS 18 hold sub-byte tensors of that shape.
 
 use super::args::Args;
 use super::spec::{Inferred, Kind, OpSpec, Param};
 use crate::dtype::DType;
-use crate::mil::{Opset, TensorType};
+use crate::mil::{Dim, Dims, Opset, TensorType};
+use crate::shape::Shape;
 
-pub(super) const OPS: &[OpSpec] = &[OpSpec::new(
-    "constexpr_blockwise_shift_scale",
-    &[
-        Param::constant("data", Kind::Int),
-        Param::constant("scale", Kind::Float),
-        Param::constant("offset", Kind::Number).optional(),
-    ],
-    blockwise_shift_scale,
-)
-.since(Opset::CoreML8)];
+const IOS18: Opset = Opset::CoreML8;
+const SCALE: Param = Param::constant("scale", Kind::Float);
+const OFFSET: Param = Param::constant("offset", Kind::Number).optional();
+const LUT: Param = Param::constant("lut", Kind::Number);
+const VECTOR_AXIS: Param = Param::constant("vector_axis", Kind::Int).optional().since(IOS18);
+const NONZERO_DATA: Param = Param::constant("nonzero_data", Kind::Number);
+/// Up to iOS 17 the shape of the result stands beside the packed elements.
+const SHAPE: Param = Param::constant("shape", Kind::Int).until(IOS18);
 
-/// `scale * (data - offset)`; each extent of `scale` divides that of `data` and stands for a block of it.
-fn blockwise_shift_scale(args: &Args<'_>) -> Inferred {
-    let (data, scale) = (args.ty("data")?, args.ty("scale")?);
-    if !matches!(data.dtype, DType::Int4 | DType::Uint4 | DType::Int8 | DType::Uint8) {
-        return Err(format!("data is {}, expected int4, uint4, int8 or uint8", data.dtype));
+pub(super) const OPS: &[OpSpec] = &[
+    OpSpec::new(
+        "constexpr_affine_dequantize",
+        &[
+            Param::constant("quantized_data", Kind::Int),
+            Param::constant("zero_point", Kind::Int),
+            SCALE,
+            Param::constant("axis", Kind::Int),
+        ],
+        affine_dequantize,
+    )
+    .since(Opset::CoreML6),
+    OpSpec::new(
+        "constexpr_cast",
+        &[Param::constant("source_val", Kind::Float), Param::constant("output_dtype", Kind::String)],
+        |args| match args.string("output_dtype")? {
+            Some("fp32") => {
+                Ok(vec![TensorType { dtype: DType::Fp32, shape: args.dims("source_val")?.clone() }])
+            }
+            other => Err(format!("argument output_dtype is {:?}, expected fp32", other.unwrap_or_default())),
+        },
+    )
+    .since(Opset::CoreML6),
+    OpSpec::new(
+        "constexpr_lut_to_dense",
+        &[Param::constant("indices", Kind::Int), LUT, SHAPE, VECTOR_AXIS],
+        lut_to_dense,
+    )
+    .since(Opset::CoreML6),
+    OpSpec::new(
+        "constexpr_sparse_to_dense",
+        &[NONZERO_DATA, Param::constant("mask", Kind::Int), SHAPE],
+        sparse_to_dense,
+    )
+    .since(Opset::CoreML6),
+    OpSpec::new(
+        "constexpr_blockwise_shift_scale",
+        &[Param::constant("data", Kind::Number), SCALE, OFFSET],
+        |args| {
+            let data = args.shape("data")?;
+            check_shift_scale(args, "data", &data)?;
+            Ok(vec![TensorType { dtype: args.ty("scale")?.dtype, shape: data.into() }])
+        },
+    )
+    .since(IOS18),
+    OpSpec::new(
+        "constexpr_lut_to_sparse",
+        &[
+            Param::constant("indices_mask", Kind::Int),
+            Param::constant("indices_nonzero_data", Kind::Int),
+            LUT,
+            VECTOR_AXIS,
+        ],
+        lut_to_sparse,
+    )
+    .since(IOS18),
+    OpSpec::new(
+        "constexpr_sparse_blockwise_shift_scale",
+        &[Param::constant("data_mask", Kind::Int), NONZERO_DATA, SCALE, OFFSET],
+        |args| {
+            let mask = mask(args, "data_mask")?;
+            check_shift_scale(args, "nonzero_data", &mask)?;
+            let nonzero = vector(args, "nonzero_data")?;
+            let scaled = TensorType { dtype: args.ty("scale")?.dtype, shape: [nonzero].into() };
+            Ok(vec![TensorType { dtype: DType::Uint1, shape: mask.into() }, scaled])
+        },
+    )
+    .since(IOS18),
+];
+
+/// The length of a vector.
+fn vector(args: &Args<'_>, name: &str) -> Result<usize, String> {
+    match args.shape(name)?.dims() {
+        &[len] => Ok(len),
+        _ => Err(format!("{name} is {}, expected a vector", args.ty(name)?)),
     }
-    let divides = data.shape.rank() == scale.shape.rank()
-        && data.shape.dims().iter().zip(scale.shape.dims()).all(|(&d, &s)| s > 0 && d % s == 0);
+}
+
+/// The shape of a mask, which is of uint1.
+fn mask(args: &Args<'_>, name: &str) -> Result<Shape, String> {
+    match args.ty(name)?.dtype {
+        DType::Uint1 => args.shape(name),
+        dtype => Err(format!("{name} is {dtype}, expected uint1")),
+    }
+}
+
+/// The shape that the iOS 16 forms name, and its number of elements.
+fn named_shape(args: &Args<'_>) -> Result<(Shape, usize), String> {
+    let given = args.ints("shape")?.ok_or("argument shape is missing")?;
+    let dims: Option<Vec<usize>> = given.iter().map(|&d| usize::try_from(d).ok()).collect();
+    let shape = dims.map(Shape::from).and_then(|s| s.checked_elements().map(|n| (s, n)));
+    shape.ok_or_else(|| format!("shape {given:?} is none"))
+}
+
+/// `quantized_data` int8 or uint8; `scale` and `zero_point` scalars, or one for each index of `axis`.
+fn affine_dequantize(args: &Args<'_>) -> Inferred {
+    let data = args.ty("quantized_data")?;
+    if !matches!(data.dtype, DType::Int8 | DType::Uint8) {
+        return Err(format!("quantized_data is {}, expected int8 or uint8", data.dtype));
+    }
+    args.same_dtype(&["quantized_data", "zero_point"])?;
+    let axis = args.axis("axis", &data.shape)?;
+    for name in ["scale", "zero_point"] {
+        let ty = args.ty(name)?;
+        let fits = match ty.shape.as_slice() {
+            [] => true,
+            &[len] => len.may_be(data.shape[axis]),
+            _ => false,
+        };
+        if !fits {
+            let expected = format!("a scalar or a vector of {}", data.shape[axis]);
+            return Err(format!("{name} is {ty}, expected {expected}"));
+        }
+    }
+    Ok(vec![TensorType { dtype: args.ty("scale")?.dtype, shape: data.shape.clone() }])
+}
+
+/// Whether `scale` and `offset` divide `shape` into blocks.
+fn check_shift_scale(args: &Args<'_>, data: &str, shape: &Shape) -> Result<(), String> {
+    let dtype = args.ty(data)?.dtype;
+    if !matches!(
+        dtype,
+        DType::Int4
+            | DType::Uint4
+            | DType::Int8
+            | DType::Uint8
+            | DType::Fp16
+            | DType::Fp32
+            | DType::Int32
+            | DType::Uint32
+    ) {
+        return Err(format!("{data} is {dtype}, expected int4, uint4, int8 or uint8"));
+    }
+    let scale = args.shape("scale")?;
+    let divides = shape.rank() == scale.rank()
+        && shape.dims().iter().zip(scale.dims()).all(|(&d, &s)| s > 0 && d.is_multiple_of(s));
     if !divides {
-        return Err(format!("scale {} does not divide data {}", scale.shape, data.shape));
+        return Err(format!("scale {scale} does not divide {data} {shape}"));
     }
-    if let Some(offset) = args.get("offset") {
-        if offset.ty.shape != scale.shape {
-            return Err(format!("offset {} must have the shape of scale {}", offset.ty.shape, scale.shape));
-        }
-        if offset.ty.dtype != data.dtype && offset.ty.dtype != scale.dtype {
-            return Err(format!("offset is {}, expected {} or {}", offset.ty.dtype, data.dtype, scale.dtype));
-        }
+    let Some(offset) = args.get("offset") else { return Ok(()) };
+    if offset.ty.shape != scale {
+        return Err(format!("offset {} must have the shape of scale {scale}", offset.ty.shape));
     }
-    Ok(vec![TensorType { dtype: scale.dtype, shape: data.shape.clone() }])
+    let expected = [dtype, args.ty("scale")?.dtype];
+    if !expected.contains(&offset.ty.dtype) {
+        return Err(format!("offset is {}, expected {} or {}", offset.ty.dtype, expected[0], expected[1]));
+    }
+    Ok(())
+}
+
+/// Bits of the indices that a table of `entries` takes.
+fn index_bits(entries: usize) -> Option<usize> {
+    (entries.is_power_of_two() && matches!(entries, 2 | 4 | 8 | 16 | 64 | 256))
+        .then(|| entries.trailing_zeros() as usize)
+}
+
+fn lut_to_dense(args: &Args<'_>) -> Inferred {
+    let lut = args.ty("lut")?;
+    if args.opset() < IOS18 {
+        let (shape, elements) = named_shape(args)?;
+        let entries = vector(args, "lut")?;
+        let bits = index_bits(entries).filter(|&b| b != 3);
+        let bits = bits.ok_or_else(|| format!("lut has {entries} entries, expected 2, 4, 16, 64 or 256"))?;
+        let bytes = elements.checked_mul(bits).map(|n| n.div_ceil(8));
+        let (dtype, found) = (args.ty("indices")?.dtype, vector(args, "indices")?);
+        if dtype != DType::Uint8 || Some(found) != bytes {
+            return Err(format!(
+                "indices are {found} of {dtype}, {elements} of {bits} bits take {bytes:?} of uint8"
+            ));
+        }
+        return Ok(vec![TensorType { dtype: lut.dtype, shape: shape.into() }]);
+    }
+    let indices = args.shape("indices")?;
+    let vector_size = check_lut(args, "indices", &indices)?;
+    let shape = grown(args, &indices, vector_size)?;
+    Ok(vec![TensorType { dtype: lut.dtype, shape }])
+}
+
+/// Whether `lut [groups.., 2^bits, vector]` goes with indices of `shape`; the length of its vectors.
+fn check_lut(args: &Args<'_>, indices: &str, shape: &Shape) -> Result<usize, String> {
+    let (lut, dtype) = (args.shape("lut")?, args.ty(indices)?.dtype);
+    let bad = |reason: String| Err(format!("lut {lut} does not go with {indices} of {shape}: {reason}"));
+    let rank = shape.rank();
+    if rank == 0 || lut.rank() != rank + 2 {
+        return bad(format!("expected rank {}", rank + 2));
+    }
+    let groups = &lut.dims()[..rank];
+    if groups.iter().zip(shape.dims()).any(|(&g, &d)| g == 0 || !d.is_multiple_of(g)) {
+        return bad(format!("groups {groups:?} do not divide it"));
+    }
+    let (entries, vector_size) = (lut.dims()[rank], lut.dims()[rank + 1]);
+    if index_bits(entries) != Some(dtype.bits()) || dtype.is_signed_int() {
+        return bad(format!("{entries} entries, indices of {dtype}"));
+    }
+    Ok(vector_size)
+}
+
+/// `shape` with the axis that `vector_axis` names grown by the length of a vector.
+fn grown(args: &Args<'_>, shape: &Shape, vector_size: usize) -> Result<Dims, String> {
+    let mut dims = Dims::from(shape);
+    if vector_size == 1 && args.get("vector_axis").is_none() {
+        return Ok(dims);
+    }
+    let axis = args.axis("vector_axis", &dims)?;
+    let mut grown = dims.as_slice().to_vec();
+    grown[axis] =
+        grown[axis].map(|d| d.checked_mul(vector_size)).ok_or("the result has too many elements")?;
+    dims = grown.into();
+    Ok(dims)
+}
+
+fn lut_to_sparse(args: &Args<'_>) -> Inferred {
+    let mask = mask(args, "indices_mask")?;
+    let vector_size = check_lut(args, "indices_nonzero_data", &mask)?;
+    let nonzero = vector(args, "indices_nonzero_data")?;
+    let nonzero = nonzero.checked_mul(vector_size).ok_or("the result has too many elements")?;
+    let shape = grown(args, &mask, vector_size)?;
+    Ok(vec![
+        TensorType { dtype: DType::Uint1, shape },
+        TensorType { dtype: args.ty("lut")?.dtype, shape: [Dim::Known(nonzero)].into() },
+    ])
+}
+
+fn sparse_to_dense(args: &Args<'_>) -> Inferred {
+    let dtype = args.ty("nonzero_data")?.dtype;
+    vector(args, "nonzero_data")?;
+    if args.opset() >= IOS18 {
+        return Ok(vec![TensorType { dtype, shape: mask(args, "mask")?.into() }]);
+    }
+    let (shape, elements) = named_shape(args)?;
+    let (found, mask) = (vector(args, "mask")?, args.ty("mask")?.dtype);
+    if mask != DType::Uint8 || found != elements.div_ceil(8) {
+        return Err(format!(
+            "mask is {found} of {mask}, a bit for each of {elements} takes {}",
+            elements.div_ceil(8)
+        ));
+    }
+    Ok(vec![TensorType { dtype, shape: shape.into() }])
 }

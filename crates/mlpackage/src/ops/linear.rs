@@ -1,141 +1,285 @@
 //! Operations that multiply and add: the ones that can anchor a graph on the Neural Engine.
 
 use super::args::Args;
+use super::spatial::{Padding, Window};
 use super::spec::{Inferred, Kind, OpSpec, Param};
-use crate::mil::TensorType;
-use crate::shape::Shape;
+use crate::mil::{Dim, Dims, Opset, TensorType};
+
+const X: Param = Param::new("x", Kind::Float);
+const STRIDES: Param = Param::constant("strides", Kind::Int).optional();
+const PAD_TYPE: Param = Param::constant("pad_type", Kind::String).or_string("valid");
+const PAD: Param = Param::constant("pad", Kind::Int).optional();
+const DILATIONS: Param = Param::constant("dilations", Kind::Int).optional();
+const GROUPS: Param = Param::constant("groups", Kind::Int).or_int(1);
 
 pub(super) const OPS: &[OpSpec] = &[
     OpSpec::new(
         "conv",
         &[
-            Param::new("x", Kind::Float),
+            X,
             Param::new("weight", Kind::Float),
-            Param::constant("bias", Kind::Float).optional(),
-            Param::constant("strides", Kind::Int).optional(),
-            Param::constant("pad_type", Kind::String).or_string("valid"),
-            Param::constant("pad", Kind::Int).optional(),
-            Param::constant("dilations", Kind::Int).optional(),
-            Param::constant("groups", Kind::Int).or_int(1),
+            Param::new("bias", Kind::Float).optional(),
+            STRIDES,
+            PAD_TYPE,
+            PAD,
+            DILATIONS,
+            GROUPS,
         ],
         conv,
     ),
     OpSpec::new(
+        "conv_transpose",
+        &[
+            X,
+            Param::new("weight", Kind::Float),
+            Param::new("bias", Kind::Float).optional(),
+            PAD,
+            Param::constant("output_shape", Kind::Int).optional(),
+            PAD_TYPE,
+            STRIDES,
+            DILATIONS,
+            GROUPS,
+        ],
+        conv_transpose,
+    ),
+    OpSpec::new(
         "linear",
         &[
-            Param::new("x", Kind::Float),
-            Param::constant("weight", Kind::Float),
-            Param::constant("bias", Kind::Float).optional(),
+            Param::new("x", Kind::Number),
+            Param::constant("weight", Kind::Number),
+            Param::constant("bias", Kind::Number).optional(),
         ],
         linear,
     ),
     OpSpec::new(
         "matmul",
         &[
-            Param::new("x", Kind::Float),
-            Param::new("y", Kind::Float),
+            Param::new("x", Kind::Number),
+            Param::new("y", Kind::Number),
             Param::constant("transpose_x", Kind::Bool).or_bool(false),
             Param::constant("transpose_y", Kind::Bool).or_bool(false),
         ],
         matmul,
     ),
+    OpSpec::new(
+        "einsum",
+        &[Param::new("values", Kind::Number).variadic(), Param::constant("equation", Kind::String)],
+        einsum,
+    ),
+    OpSpec::new(
+        "scaled_dot_product_attention",
+        &[
+            Param::new("query", Kind::Float),
+            Param::new("key", Kind::Float),
+            Param::new("value", Kind::Float),
+            Param::new("attn_mask", Kind::Element).optional(),
+        ],
+        attention,
+    )
+    .since(Opset::CoreML8),
 ];
+
+/// Spatial rank of `x [N, C, *spatial]` with a weight of the same rank.
+fn spatial_rank(x: &Dims, weight: &Dims) -> Result<usize, String> {
+    let spatial = x.rank().checked_sub(2).filter(|n| (1..=3).contains(n));
+    let spatial = spatial.ok_or_else(|| format!("x {x}, expected rank 3 to 5"))?;
+    if weight.rank() != x.rank() {
+        return Err(format!("x {x} and weight {weight} differ in rank"));
+    }
+    Ok(spatial)
+}
+
+fn check_bias(args: &Args<'_>, channels: Dim) -> Result<(), String> {
+    match args.get("bias").map(|b| &b.ty.shape) {
+        Some(bias) if bias.rank() != 1 || !bias[0].may_be(channels) => {
+            Err(format!("bias {bias}, expected [{channels}]"))
+        }
+        _ => Ok(()),
+    }
+}
 
 /// `x [N, Ci, *spatial]`, `weight [Co, Ci / groups, *kernel]` → `[N, Co, *out]`.
 fn conv(args: &Args<'_>) -> Inferred {
     let dtype = args.same_dtype(&["x", "weight", "bias"])?;
-    let (x, w) = (args.shape("x")?, args.shape("weight")?);
-    let spatial = x.rank().checked_sub(2).filter(|n| (1..=3).contains(n));
-    let spatial = spatial.ok_or_else(|| format!("x {x}, expected rank 3 to 5"))?;
-    if w.rank() != x.rank() {
-        return Err(format!("x {x} and weight {w} differ in rank"));
+    let (x, w) = (args.dims("x")?, args.dims("weight")?);
+    let spatial = spatial_rank(x, w)?;
+    let groups = args.extent("groups")?.unwrap_or(1);
+    let takes = w[1].map(|c| c.checked_mul(groups));
+    let divides = w[0].known().is_none_or(|c| c.is_multiple_of(groups));
+    if !takes.is_some_and(|c| c.may_be(x[1])) || !divides {
+        return Err(format!("x has {} channels; weight {w} in {groups} groups does not take them", x[1]));
     }
-    let (x, w) = (x.dims(), w.dims());
-    let groups = usize::try_from(args.int("groups")?.unwrap_or(1)).ok().filter(|&g| g > 0);
-    let groups = groups.ok_or("groups must be positive")?;
-    if w[1].checked_mul(groups) != Some(x[1]) || w[0] % groups != 0 {
-        return Err(format!(
-            "x has {} channels; weight [{}, {}, ..] in {groups} groups takes {}",
-            x[1],
-            w[0],
-            w[1],
-            w[1].saturating_mul(groups)
-        ));
-    }
-    if let Some(bias) = args.get("bias").filter(|b| b.ty.shape.dims() != [w[0]]) {
-        return Err(format!("bias {}, expected [{}]", bias.ty.shape, w[0]));
-    }
-    let strides = positive(args, "strides", spatial)?;
-    let dilations = positive(args, "dilations", spatial)?;
-    let pads = match args.string("pad_type")?.unwrap_or("valid") {
-        "valid" => Some(vec![0; 2 * spatial]),
-        "custom" => {
-            let pad = args.ints("pad")?.ok_or("pad_type custom needs pad")?;
-            let pad: Option<Vec<usize>> = pad.iter().map(|&p| usize::try_from(p).ok()).collect();
-            let pad = pad.filter(|p| p.len() == 2 * spatial);
-            Some(pad.ok_or_else(|| format!("pad must be {} numbers, none negative", 2 * spatial))?)
-        }
-        "same" | "same_lower" => None,
-        other => return Err(format!("pad_type {other:?}, expected valid, custom, same or same_lower")),
+    check_bias(args, w[0])?;
+    let window = Window {
+        kernel: w.as_slice()[2..].to_vec(),
+        strides: args.extents("strides", spatial, 1, 1)?,
+        dilations: args.extents("dilations", spatial, 1, 1)?,
+        ceil_mode: false,
     };
-    let mut out = vec![x[0], w[0]];
-    for i in 0..spatial {
-        let (size, kernel) = (x[2 + i], w[2 + i]);
-        let Some(pads) = &pads else {
-            out.push(size.div_ceil(strides[i]));
-            continue;
-        };
-        let reach = kernel.checked_sub(1).and_then(|k| k.checked_mul(dilations[i]));
-        let padded = size.checked_add(pads[2 * i]).and_then(|s| s.checked_add(pads[2 * i + 1]));
-        let steps = reach.and_then(|r| padded?.checked_sub(r + 1));
-        let steps =
-            steps.ok_or_else(|| format!("kernel {kernel} does not fit into {size} on spatial axis {i}"))?;
-        out.push(steps / strides[i] + 1);
-    }
-    Ok(vec![TensorType { dtype, shape: Shape::from(out) }])
+    let out = window.places(&x.as_slice()[2..], &Padding::of(args, spatial)?)?;
+    Ok(vec![TensorType { dtype, shape: [&[x[0], w[0]], out.as_slice()].concat().into() }])
 }
 
-fn positive(args: &Args<'_>, name: &str, len: usize) -> Result<Vec<usize>, String> {
-    let Some(values) = args.ints(name)? else { return Ok(vec![1; len]) };
-    let values: Option<Vec<usize>> =
-        values.iter().map(|&v| usize::try_from(v).ok().filter(|&v| v > 0)).collect();
-    values.filter(|v| v.len() == len).ok_or_else(|| format!("{name} must be {len} positive numbers"))
+/// `x [N, Ci, *spatial]`, `weight [Ci, Co / groups, *kernel]` → `[N, Co, *out]`.
+fn conv_transpose(args: &Args<'_>) -> Inferred {
+    let dtype = args.same_dtype(&["x", "weight", "bias"])?;
+    let (x, w) = (args.dims("x")?, args.dims("weight")?);
+    let spatial = spatial_rank(x, w)?;
+    if !w[0].may_be(x[1]) {
+        return Err(format!("x has {} channels, weight {w} takes {}", x[1], w[0]));
+    }
+    let groups = args.extent("groups")?.unwrap_or(1);
+    let channels = w[1].map(|c| c.checked_mul(groups)).ok_or("weight has too many channels")?;
+    check_bias(args, channels)?;
+    if let Some(shape) = args.ints("output_shape")? {
+        let dims: Option<Vec<usize>> = shape.iter().map(|&d| usize::try_from(d).ok()).collect();
+        let dims = dims.map(Dims::from).filter(|d| d.rank() == x.rank());
+        let dims = dims.filter(|d| d[0].may_be(x[0]) && d[1].may_be(channels));
+        let shape =
+            dims.ok_or_else(|| format!("output_shape {shape:?}, expected [{}, {channels}, ..]", x[0]))?;
+        return Ok(vec![TensorType { dtype, shape }]);
+    }
+    let strides = args.extents("strides", spatial, 1, 1)?;
+    let dilations = args.extents("dilations", spatial, 1, 1)?;
+    let padding = Padding::of(args, spatial)?;
+    let mut out = vec![x[0], channels];
+    for i in 0..spatial {
+        let size = match &padding {
+            Padding::Same => x[2 + i].map(|n| n.checked_mul(strides[i])),
+            Padding::Fixed(pad) => x[2 + i].zip(w[2 + i], |n, kernel| {
+                let reach = kernel.checked_sub(1)?.checked_mul(dilations[i])?.checked_add(1)?;
+                let full = n.checked_sub(1)?.checked_mul(strides[i])?.checked_add(reach)?;
+                full.checked_sub(pad[2 * i])?.checked_sub(pad[2 * i + 1])
+            }),
+        };
+        out.push(size.ok_or_else(|| format!("nothing is left on spatial axis {i} of x {x}"))?);
+    }
+    Ok(vec![TensorType { dtype, shape: out.into() }])
 }
 
 /// `x [.., Di]`, `weight [Do, Di]` → `[.., Do]`.
 fn linear(args: &Args<'_>) -> Inferred {
     let dtype = args.same_dtype(&["x", "weight", "bias"])?;
-    let (x, w) = (args.shape("x")?, args.shape("weight")?);
-    match (x.dims().split_last(), w.dims()) {
-        (Some((d, outer)), &[d_out, d_in]) if *d == d_in => {
-            if let Some(bias) = args.get("bias").filter(|b| b.ty.shape.dims() != [d_out]) {
-                return Err(format!("bias {}, expected [{d_out}]", bias.ty.shape));
-            }
-            Ok(vec![TensorType { dtype, shape: Shape::from([outer, &[d_out]].concat()) }])
+    let (x, w) = (args.dims("x")?, args.dims("weight")?);
+    match (x.as_slice().split_last(), w.as_slice()) {
+        (Some((d, outer)), &[d_out, d_in]) if d.may_be(d_in) => {
+            check_bias(args, d_out)?;
+            Ok(vec![TensorType { dtype, shape: [outer, &[d_out]].concat().into() }])
         }
         _ => Err(format!("x {x} and weight {w} do not match")),
     }
 }
 
-/// Matrices in the last two axes, the others broadcast.
+/// Matrices in the last two axes, the others broadcast. A vector on either side is a matrix of one row or column.
 fn matmul(args: &Args<'_>) -> Inferred {
     let dtype = args.same_dtype(&["x", "y"])?;
-    let (x, y) = (args.shape("x")?, args.shape("y")?);
-    let side = |shape: &Shape, transpose: bool| -> Option<(Shape, usize, usize)> {
-        let (outer, matrix) = shape.dims().split_at_checked(shape.rank().checked_sub(2)?)?;
-        let (rows, columns) = if transpose { (matrix[1], matrix[0]) } else { (matrix[0], matrix[1]) };
-        Some((Shape::from(outer), rows, columns))
-    };
+    let (x, y) = (args.dims("x")?, args.dims("y")?);
     let tx = args.bool_or("transpose_x", false)?;
     let ty = args.bool_or("transpose_y", false)?;
+    // Outer axes, rows, columns.
+    let side = |dims: &Dims, transpose: bool| -> Option<(Dims, Dim, Dim)> {
+        let (outer, matrix) = dims.as_slice().split_at_checked(dims.rank().checked_sub(2)?)?;
+        let (rows, columns) = if transpose { (matrix[1], matrix[0]) } else { (matrix[0], matrix[1]) };
+        Some((outer.to_vec().into(), rows, columns))
+    };
     let (Some((ox, rows, kx)), Some((oy, ky, columns))) = (side(x, tx), side(y, ty)) else {
         return Err(format!("x {x} and y {y}, expected rank 2 or more"));
     };
-    if kx != ky {
+    if !kx.may_be(ky) {
         return Err(format!(
             "x {x} (transposed: {tx}) and y {y} (transposed: {ty}) do not match: {kx} against {ky}"
         ));
     }
     let outer = ox.broadcast(&oy).ok_or_else(|| format!("x {x} and y {y} do not broadcast"))?;
-    Ok(vec![TensorType { dtype, shape: Shape::from([outer.dims(), &[rows, columns]].concat()) }])
+    Ok(vec![TensorType { dtype, shape: [outer.as_slice(), &[rows, columns]].concat().into() }])
+}
+
+/// The two products that MIL has: `[B, C, H, W1] x [B, W1, H, W2]` and the same without B, under any letters.
+fn einsum(args: &Args<'_>) -> Inferred {
+    let dtype = args.same_dtype(&["values"])?;
+    let equation = args.string("equation")?.unwrap_or_default();
+    let [x, y] = args.many("values") else {
+        return Err(format!("{} values, expected two", args.many("values").len()));
+    };
+    let (x, y) = (&x.ty.shape, &y.ty.shape);
+    let rank = match numbered(equation).as_deref() {
+        Some("0123,0324->0124") => 4,
+        Some("012,213->013") => 3,
+        _ => {
+            return Err(format!(
+                "equation {equation:?}, expected the form of nchw,nwhu->nchu or chw,whu->chu"
+            ));
+        }
+    };
+    if x.rank() != rank || y.rank() != rank || !x[rank - 1].may_be(y[rank - 3]) {
+        return Err(format!("values {x} and {y} do not fit equation {equation:?}"));
+    }
+    let shared = |axis: usize| {
+        let both = [x[axis], y[axis]].map(|d| Dims::from([d]));
+        let joined = both[0].broadcast(&both[1]).map(|d| d[0]);
+        joined.ok_or_else(|| format!("values {x} and {y} differ on axis {axis}"))
+    };
+    let mut shape = if rank == 4 { vec![shared(0)?] } else { Vec::new() };
+    shape.extend([x[rank - 3], shared(rank - 2)?, y[rank - 1]]);
+    Ok(vec![TensorType { dtype, shape: shape.into() }])
+}
+
+/// An equation with its letters replaced by digits in order of appearance; `None` if it has more than ten.
+fn numbered(equation: &str) -> Option<String> {
+    let mut letters = Vec::new();
+    equation
+        .chars()
+        .filter(|c| !c.is_whitespace())
+        .map(|c| {
+            if !c.is_ascii_alphabetic() {
+                return Some(c);
+            }
+            let at = letters.iter().position(|&l| l == c).unwrap_or_else(|| {
+                letters.push(c);
+                letters.len() - 1
+            });
+            char::from_digit(u32::try_from(at).ok()?, 10)
+        })
+        .collect()
+}
+
+/// `query [.., L, E]`, `key [.., S, E]`, `value [.., S, EV]` → `[.., L, EV]`.
+fn attention(args: &Args<'_>) -> Inferred {
+    let dtype = args.same_dtype(&["query", "key", "value"])?;
+    let (query, key, value) = (args.dims("query")?, args.dims("key")?, args.dims("value")?);
+    let rank = query.rank();
+    if rank < 3 || key.rank() != rank || value.rank() != rank {
+        return Err(format!("query {query}, key {key} and value {value}, expected one rank of 3 or more"));
+    }
+    let fits = query[rank - 1].may_be(key[rank - 1])
+        && key[rank - 2].may_be(value[rank - 2])
+        && (0..rank - 2).all(|i| query[i].may_be(key[i]) && query[i].may_be(value[i]));
+    if !fits {
+        return Err(format!("query {query}, key {key} and value {value} do not match"));
+    }
+    if let Some(mask) = args.get("attn_mask") {
+        let scores: Dims = [&query.as_slice()[..rank - 2], &[query[rank - 2], key[rank - 2]]].concat().into();
+        let allowed = mask.ty.dtype == dtype || mask.ty.dtype == crate::DType::Bool;
+        let fits = mask.ty.shape.broadcast(&scores).is_some_and(|b| b.may_be(&scores));
+        if !allowed || !fits || mask.ty.shape.rank() < 2 {
+            return Err(format!(
+                "attn_mask is {}, expected {dtype} or bool that broadcasts to {scores}",
+                mask.ty
+            ));
+        }
+    }
+    let shape = [&query.as_slice()[..rank - 1], &[value[rank - 1]]].concat();
+    Ok(vec![TensorType { dtype, shape: shape.into() }])
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn equations_are_compared_by_form_not_by_letters() {
+        assert_eq!(numbered("nchw, nwhu -> nchu").as_deref(), Some("0123,0324->0124"));
+        assert_eq!(numbered("abc,cbd->abd").as_deref(), Some("012,213->013"));
+        assert_eq!(numbered("abcdefghijk"), None);
+    }
 }

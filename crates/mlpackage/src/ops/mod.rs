@@ -3,28 +3,48 @@
 //! A row says which parameters an operation takes, which of them must be constants, since which opset it exists, and
 //! how the types of its results follow from its arguments. Rows are grouped in files by what the operations do.
 
+mod activation;
 mod args;
 mod constexpr;
+mod creation;
 mod elementwise;
+mod gather;
+mod join;
 mod linear;
-mod movement;
 mod normalization;
+mod pooling;
+mod quantization;
 mod reduction;
+mod reshape;
+mod resize;
+mod slice;
+mod spatial;
 mod spec;
 mod state;
 
+use std::collections::HashMap;
+use std::sync::LazyLock;
+
 pub use args::{Arg, Args};
-pub use movement::{SliceRange, slice_ranges};
+pub use slice::{SliceRange, slice_ranges};
 pub use spec::{Default, Inferred, Kind, OpSpec, Param};
 
 /// Every operation in the table, except `const`, whose type is that of its attribute `val`.
 pub fn all() -> impl Iterator<Item = &'static OpSpec> {
     [
         elementwise::OPS,
+        activation::OPS,
         reduction::OPS,
         linear::OPS,
+        pooling::OPS,
         normalization::OPS,
-        movement::OPS,
+        reshape::OPS,
+        slice::OPS,
+        join::OPS,
+        gather::OPS,
+        creation::OPS,
+        resize::OPS,
+        quantization::OPS,
         constexpr::OPS,
         state::OPS,
     ]
@@ -34,7 +54,9 @@ pub fn all() -> impl Iterator<Item = &'static OpSpec> {
 
 /// The row of the operation called `name`.
 pub fn lookup(name: &str) -> Option<&'static OpSpec> {
-    all().find(|op| op.name == name)
+    static BY_NAME: LazyLock<HashMap<&str, &OpSpec>> =
+        LazyLock::new(|| all().map(|op| (op.name, op)).collect());
+    BY_NAME.get(name).copied()
 }
 
 #[cfg(test)]

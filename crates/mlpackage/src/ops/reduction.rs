@@ -1,14 +1,22 @@
-//! Operations that fold axes into one number, and softmax.
+//! Operations that fold axes, or run along one.
 
 use super::args::Args;
+use super::elementwise::like_x;
 use super::spec::{Inferred, Kind, OpSpec, Param};
-use crate::mil::TensorType;
-use crate::shape::Shape;
+use crate::dtype::DType;
+use crate::mil::{Dim, Dims, Opset, TensorType};
 
+const X: Param = Param::new("x", Kind::Number);
 const REDUCE: &[Param] = &[
-    Param::new("x", Kind::Number),
+    X,
     Param::constant("axes", Kind::Int).optional(),
     Param::constant("keep_dims", Kind::Bool).or_bool(false),
+];
+const ARG: &[Param] = &[
+    X,
+    Param::constant("axis", Kind::Int).or_int(-1),
+    Param::constant("keep_dims", Kind::Bool).or_bool(false),
+    Param::constant("output_dtype", Kind::String).or_string("int32").since(Opset::CoreML7),
 ];
 
 const fn reduce(name: &'static str) -> OpSpec {
@@ -16,40 +24,119 @@ const fn reduce(name: &'static str) -> OpSpec {
 }
 
 pub(super) const OPS: &[OpSpec] = &[
-    reduce("reduce_mean"),
-    reduce("reduce_sum"),
-    reduce("reduce_max"),
-    reduce("reduce_min"),
-    reduce("reduce_sum_square"),
+    reduce("reduce_l1_norm"),
     reduce("reduce_l2_norm"),
+    reduce("reduce_log_sum"),
+    reduce("reduce_log_sum_exp"),
+    reduce("reduce_max"),
+    reduce("reduce_mean"),
+    reduce("reduce_min"),
+    reduce("reduce_prod"),
+    reduce("reduce_sum"),
+    reduce("reduce_sum_square"),
+    OpSpec::new("reduce_argmax", ARG, arg),
+    OpSpec::new("reduce_argmin", ARG, arg),
     OpSpec::new(
-        "softmax",
-        &[Param::new("x", Kind::Float), Param::constant("axis", Kind::Int).or_int(-1)],
-        softmax,
+        "cumsum",
+        &[
+            X,
+            Param::constant("axis", Kind::Int).or_int(0),
+            Param::constant("exclusive", Kind::Bool).or_bool(false),
+            Param::constant("reverse", Kind::Bool).or_bool(false),
+        ],
+        along_axis,
+    ),
+    OpSpec::new(
+        "argsort",
+        &[
+            X,
+            Param::constant("axis", Kind::Int).or_int(-1),
+            Param::constant("ascending", Kind::Bool).or_bool(false),
+        ],
+        |args| {
+            let result = along_axis(args)?;
+            Ok(result.into_iter().map(|t| TensorType { dtype: DType::Int32, ..t }).collect())
+        },
+    ),
+    OpSpec::new(
+        "topk",
+        &[
+            X,
+            Param::constant("k", Kind::Int).or_int(1),
+            Param::constant("axis", Kind::Int).or_int(-1),
+            Param::constant("ascending", Kind::Bool).or_bool(false),
+            Param::constant("sort", Kind::Bool).or_bool(true).since(Opset::CoreML6),
+            Param::constant("return_indices", Kind::Bool).or_bool(true).since(Opset::CoreML6),
+            Param::constant("output_indices_dtype", Kind::String).or_string("int32").since(Opset::CoreML7),
+        ],
+        topk,
     ),
 ];
+
+/// `dims` without the axes that are folded, or with ones in their place.
+fn fold(dims: &Dims, axes: &[usize], keep: bool) -> Dims {
+    let kept = dims.iter().enumerate().filter_map(|(i, d)| match axes.contains(&i) {
+        true => keep.then_some(Dim::Known(1)),
+        false => Some(d),
+    });
+    kept.collect()
+}
 
 fn reduced(args: &Args<'_>) -> Inferred {
     let x = args.ty("x")?;
     let axes = args.axes("axes", &x.shape)?;
-    let keep = args.bool_or("keep_dims", false)?;
-    let dims: Vec<usize> = x
-        .shape
-        .dims()
-        .iter()
-        .enumerate()
-        .filter_map(|(i, &d)| match axes.contains(&i) {
-            true => keep.then_some(1),
-            false => Some(d),
-        })
-        .collect();
-    Ok(vec![TensorType { dtype: x.dtype, shape: Shape::from(dims) }])
+    let shape = fold(&x.shape, &axes, args.bool_or("keep_dims", false)?);
+    Ok(vec![TensorType { dtype: x.dtype, shape }])
 }
 
-fn softmax(args: &Args<'_>) -> Inferred {
-    let x = args.ty("x")?;
+fn along_axis(args: &Args<'_>) -> Inferred {
     if args.get("axis").is_some() {
-        args.axis("axis", &x.shape)?;
+        args.axis("axis", args.dims("x")?)?;
     }
-    Ok(vec![x.clone()])
+    like_x(args)
+}
+
+/// The type that an argument names for indices.
+fn index_dtype(args: &Args<'_>, name: &str) -> Result<DType, String> {
+    match args.string(name)?.unwrap_or("int32") {
+        "int32" => Ok(DType::Int32),
+        "uint16" => Ok(DType::Uint16),
+        other => Err(format!("argument {name} is {other:?}, expected int32 or uint16")),
+    }
+}
+
+fn arg(args: &Args<'_>) -> Inferred {
+    let x = args.dims("x")?;
+    let axis = match args.get("axis") {
+        Some(_) => args.axis("axis", x)?,
+        None => x.axis(-1).ok_or("x is a scalar, which has no axis")?,
+    };
+    let shape = fold(x, &[axis], args.bool_or("keep_dims", false)?);
+    Ok(vec![TensorType { dtype: index_dtype(args, "output_dtype")?, shape }])
+}
+
+fn topk(args: &Args<'_>) -> Inferred {
+    let x = args.ty("x")?;
+    let axis = match args.get("axis") {
+        Some(_) => args.axis("axis", &x.shape)?,
+        None => x.shape.axis(-1).ok_or("x is a scalar, which has no axis")?,
+    };
+    let k = args.int("k")?.unwrap_or(1);
+    // -1 takes all of them, in order.
+    let k = match usize::try_from(k) {
+        Ok(k) => Dim::Known(k),
+        Err(_) if k == -1 => x.shape[axis],
+        Err(_) => return Err(format!("k is {k}, expected -1 or more")),
+    };
+    if let (Dim::Known(k), Dim::Known(size)) = (k, x.shape[axis])
+        && k > size
+    {
+        return Err(format!("k is {k}, axis {axis} of x {} has fewer", x.shape));
+    }
+    let shape: Dims = x.shape.iter().enumerate().map(|(i, d)| if i == axis { k } else { d }).collect();
+    let values = TensorType { dtype: x.dtype, shape: shape.clone() };
+    if !args.bool_or("return_indices", true)? {
+        return Ok(vec![values]);
+    }
+    Ok(vec![values, TensorType { dtype: index_dtype(args, "output_indices_dtype")?, shape }])
 }

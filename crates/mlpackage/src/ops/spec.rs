@@ -35,9 +35,14 @@ impl OpSpec {
         self
     }
 
-    /// The parameter called `name`.
-    pub fn param(&self, name: &str) -> Option<&Param> {
-        self.params.iter().find(|p| p.name == name)
+    /// The parameters that it has in `opset`.
+    pub fn params_of(&self, opset: Opset) -> impl Iterator<Item = &'static Param> {
+        self.params.iter().filter(move |p| p.since <= opset && p.until.is_none_or(|until| opset < until))
+    }
+
+    /// The parameter that is called `name` in `opset`.
+    pub fn param(&self, name: &str, opset: Opset) -> Option<&'static Param> {
+        self.params_of(opset).find(|p| p.name == name)
     }
 }
 
@@ -56,6 +61,10 @@ pub struct Param {
     pub required: bool,
     /// What it is when it is not bound; the builder writes it out, as coremltools does.
     pub default: Option<Default>,
+    /// The first opset that has it.
+    pub since: Opset,
+    /// The first opset that no longer has it.
+    pub until: Option<Opset>,
 }
 
 /// Element types that a parameter takes.
@@ -71,6 +80,8 @@ pub enum Kind {
     String,
     /// A floating point or integer type.
     Number,
+    /// A number or bool.
+    Element,
     /// Anything but a state.
     Any,
     /// A state.
@@ -86,6 +97,7 @@ impl Kind {
             Self::Bool => dtype == DType::Bool,
             Self::String => dtype == DType::String,
             Self::Number => dtype.is_float() || dtype.is_int(),
+            Self::Element => dtype != DType::String,
             Self::Any => true,
             Self::State => false,
         }
@@ -99,6 +111,7 @@ impl Kind {
             Self::Bool => "bool",
             Self::String => "string",
             Self::Number => "a number",
+            Self::Element => "numbers or bools",
             Self::Any => "a tensor",
             Self::State => "a state",
         }
@@ -133,7 +146,16 @@ impl Default {
 impl Param {
     /// A required parameter that need not be a constant.
     pub(crate) const fn new(name: &'static str, kind: Kind) -> Self {
-        Self { name, kind, constant: false, variadic: false, required: true, default: None }
+        Self {
+            name,
+            kind,
+            constant: false,
+            variadic: false,
+            required: true,
+            default: None,
+            since: Opset::CoreML5,
+            until: None,
+        }
     }
 
     /// A required constant.
@@ -150,6 +172,16 @@ impl Param {
 
     pub(crate) const fn variadic(mut self) -> Self {
         self.variadic = true;
+        self
+    }
+
+    pub(crate) const fn since(mut self, since: Opset) -> Self {
+        self.since = since;
+        self
+    }
+
+    pub(crate) const fn until(mut self, until: Opset) -> Self {
+        self.until = Some(until);
         self
     }
 

@@ -44,8 +44,39 @@ impl Lowered {
     }
 }
 
+/// Operations whose kernels take integers and bools as well as floats.
+const TAKES_INTEGERS: [&str; 23] = [
+    "add",
+    "sub",
+    "mul",
+    "real_div",
+    "maximum",
+    "minimum",
+    "pow",
+    "equal",
+    "not_equal",
+    "less",
+    "less_equal",
+    "greater",
+    "greater_equal",
+    "cast",
+    "select",
+    "identity",
+    "reshape",
+    "expand_dims",
+    "squeeze",
+    "transpose",
+    "slice_by_index",
+    "concat",
+    "split",
+];
+
 /// The kernel of an operation, or what is missing.
 pub(super) fn lower(op: &Resolved<'_>) -> Result<Lowered, String> {
+    let floats = |name: &str| op.args.get(name).is_none_or(|a| a.ty.dtype.is_float());
+    if !TAKES_INTEGERS.contains(&op.operation.op.as_str()) && !["x", "y", "weight"].into_iter().all(floats) {
+        return Err(format!("{} of {}", op.operation.op, op.args.ty("x")?.dtype));
+    }
     for family in [elementwise::lower, reduction::lower, linear::lower, movement::lower] {
         if let Some(lowered) = family(op)? {
             return Ok(lowered);
@@ -56,7 +87,7 @@ pub(super) fn lower(op: &Resolved<'_>) -> Result<Lowered, String> {
 
 /// The shape of an operation's only result.
 fn result_shape(op: &Resolved<'_>) -> mlpackage::Shape {
-    op.operation.outputs[0].ty.tensor().shape.clone()
+    super::fixed(op.operation.outputs[0].ty.tensor())
 }
 
 /// Distance in elements between neighbours on each axis of a row-major tensor.

@@ -37,12 +37,12 @@ pub(super) fn lower(op: &Resolved<'_>) -> Result<Option<Lowered>, String> {
                 return Err("concat with interleave".into());
             }
             let shape = result_shape(op);
-            let axis = op.args.axis("axis", &shape)?;
+            let axis = op.args.axis("axis", &op.operation.outputs[0].ty.tensor().shape)?;
             Lowered::one(&["values"], move |operands| concat(operands, axis, &shape))
         }
         "split" => {
             let x = op.args.shape("x")?;
-            let axis = op.args.axis("axis", x)?;
+            let axis = op.args.axis("axis", op.args.dims("x")?)?;
             let own = strides(x.dims());
             let along: Vec<isize> = own.iter().map(|&s| s as isize).collect();
             let mut begin = 0;
@@ -51,7 +51,7 @@ pub(super) fn lower(op: &Resolved<'_>) -> Result<Option<Lowered>, String> {
                 .outputs
                 .iter()
                 .map(|output| {
-                    let shape = output.ty.tensor().shape.clone();
+                    let shape = super::super::fixed(output.ty.tensor());
                     let at = offsets(shape.dims(), &along, begin * own[axis]);
                     begin += shape.dims()[axis];
                     (at, shape)

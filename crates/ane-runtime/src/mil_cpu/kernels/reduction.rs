@@ -22,7 +22,7 @@ pub(super) fn lower(op: &Resolved<'_>) -> Result<Option<Lowered>, String> {
         if !x.dtype.is_float() {
             return Err(format!("{} of {}", op.operation.op, x.dtype));
         }
-        let lines = Lines::new(&x.shape, &op.args.axes("axes", &x.shape)?);
+        let lines = Lines::new(&op.args.shape("x")?, &op.args.axes("axes", &x.shape)?);
         let shape = result_shape(op);
         return Ok(Some(Lowered::one(&["x"], move |operands| {
             let x = operands[0].floats();
@@ -33,17 +33,16 @@ pub(super) fn lower(op: &Resolved<'_>) -> Result<Option<Lowered>, String> {
     }
     let lowered = match op.operation.op.as_str() {
         "softmax" => {
-            let shape = &op.args.ty("x")?.shape;
+            let shape = op.args.shape("x")?;
             let axis = op.args.int("axis")?.unwrap_or(-1);
             let axis = shape.axis(axis).ok_or("softmax of a scalar")?;
-            let lines = Lines::new(shape, &[axis]);
+            let lines = Lines::new(&shape, &[axis]);
             Lowered::one(&["x"], move |operands| softmax(operands[0], &lines))
         }
         "layer_norm" => {
-            let shape = &op.args.ty("x")?.shape;
-            let axes = op.args.axes("axes", shape)?;
+            let axes = op.args.axes("axes", op.args.dims("x")?)?;
             let epsilon = op.args.float_or("epsilon", 1e-5)?;
-            let lines = Lines::new(shape, &axes);
+            let lines = Lines::new(&op.args.shape("x")?, &axes);
             let (gamma, beta) = (op.args.get("gamma").is_some(), op.args.get("beta").is_some());
             Lowered::one(&["x", "gamma", "beta"], move |operands| {
                 let gamma = gamma.then(|| operands[1].floats());

@@ -1,0 +1,260 @@
+//! Dimensions of a tensor type, of which some may be left open until the function is called.
+
+use std::fmt;
+
+use crate::shape::Shape;
+
+/// One dimension of a tensor type.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Dim {
+    /// Fixed.
+    Known(usize),
+    /// Left open: a ranged or enumerated dimension of an input, or what follows from one.
+    Unknown,
+}
+
+impl Dim {
+    /// The extent, if it is fixed.
+    pub fn known(self) -> Option<usize> {
+        match self {
+            Self::Known(n) => Some(n),
+            Self::Unknown => None,
+        }
+    }
+
+    /// Whether both may turn out to be the same.
+    pub fn may_be(self, other: impl Into<Self>) -> bool {
+        match (self, other.into()) {
+            (Self::Known(a), Self::Known(b)) => a == b,
+            _ => true,
+        }
+    }
+
+    /// The one that says more; `None` if they contradict each other.
+    pub fn meet(self, other: impl Into<Self>) -> Option<Self> {
+        let other = other.into();
+        match self {
+            Self::Unknown => Some(other),
+            Self::Known(_) => self.may_be(other).then_some(self),
+        }
+    }
+
+    /// `f` of a fixed extent; open ones stay open. `None` if `f` overflows or refuses.
+    pub fn map(self, f: impl FnOnce(usize) -> Option<usize>) -> Option<Self> {
+        match self {
+            Self::Known(n) => f(n).map(Self::Known),
+            Self::Unknown => Some(Self::Unknown),
+        }
+    }
+
+    /// `f` of two fixed extents; open if one of them is. `None` if `f` overflows or refuses.
+    pub fn zip(self, other: impl Into<Self>, f: impl FnOnce(usize, usize) -> Option<usize>) -> Option<Self> {
+        match (self, other.into()) {
+            (Self::Known(a), Self::Known(b)) => f(a, b).map(Self::Known),
+            _ => Some(Self::Unknown),
+        }
+    }
+}
+
+impl From<usize> for Dim {
+    fn from(n: usize) -> Self {
+        Self::Known(n)
+    }
+}
+
+impl fmt::Display for Dim {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Known(n) => n.fmt(f),
+            Self::Unknown => f.write_str("?"),
+        }
+    }
+}
+
+/// The dimensions of a tensor type, outermost first.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
+pub struct Dims(Vec<Dim>);
+
+impl Dims {
+    /// Number of axes.
+    pub fn rank(&self) -> usize {
+        self.0.len()
+    }
+
+    /// All of them.
+    pub fn iter(&self) -> impl DoubleEndedIterator<Item = Dim> + ExactSizeIterator {
+        self.0.iter().copied()
+    }
+
+    /// All of them, as a slice.
+    pub fn as_slice(&self) -> &[Dim] {
+        &self.0
+    }
+
+    /// The shape, if every dimension is fixed.
+    pub fn known(&self) -> Option<Shape> {
+        self.iter().map(Dim::known).collect::<Option<Vec<_>>>().map(Shape::from)
+    }
+
+    /// Number of elements; `None` if a dimension is open or the number does not fit in a `usize`.
+    pub fn elements(&self) -> Option<usize> {
+        self.known()?.checked_elements()
+    }
+
+    /// Number of elements with every open dimension counted as one; `None` if it does not fit in a `usize`.
+    pub fn least_elements(&self) -> Option<usize> {
+        self.iter().try_fold(1usize, |n, d| n.checked_mul(d.known().unwrap_or(1)))
+    }
+
+    /// The axis that `axis` names, counted from the end if negative; `None` when out of range.
+    pub fn axis(&self, axis: i32) -> Option<usize> {
+        axis_of(axis, self.rank())
+    }
+
+    /// Whether both may turn out to be the same.
+    pub fn may_be(&self, other: &Self) -> bool {
+        self.rank() == other.rank() && self.iter().zip(other.iter()).all(|(a, b)| a.may_be(b))
+    }
+
+    /// What `self` and `other` broadcast to by numpy's rule; `None` if they do not. An open dimension beside a fixed one
+    /// other than 1 is taken to be the same.
+    pub fn broadcast(&self, other: &Self) -> Option<Self> {
+        let rank = self.rank().max(other.rank());
+        let dim = |dims: &Self, i: usize| {
+            let missing = rank - dims.rank();
+            if i < missing { Dim::Known(1) } else { dims.0[i - missing] }
+        };
+        (0..rank)
+            .map(|i| match (dim(self, i), dim(other, i)) {
+                (Dim::Known(1), b) => Some(b),
+                (a, Dim::Known(1)) => Some(a),
+                (a, b) => a.meet(b),
+            })
+            .collect::<Option<Vec<_>>>()
+            .map(Self)
+    }
+}
+
+/// The axis of `rank` that `axis` names, counted from the end if negative; `None` when out of range.
+pub(crate) fn axis_of(axis: i32, rank: usize) -> Option<usize> {
+    let rank = i64::try_from(rank).ok()?;
+    let axis = i64::from(axis);
+    let axis = if axis < 0 { axis + rank } else { axis };
+    (0..rank).contains(&axis).then_some(axis as usize)
+}
+
+impl std::ops::Index<usize> for Dims {
+    type Output = Dim;
+
+    fn index(&self, axis: usize) -> &Dim {
+        &self.0[axis]
+    }
+}
+
+impl FromIterator<Dim> for Dims {
+    fn from_iter<I: IntoIterator<Item = Dim>>(dims: I) -> Self {
+        Self(dims.into_iter().collect())
+    }
+}
+
+impl From<Vec<Dim>> for Dims {
+    fn from(dims: Vec<Dim>) -> Self {
+        Self(dims)
+    }
+}
+
+impl From<Vec<usize>> for Dims {
+    fn from(dims: Vec<usize>) -> Self {
+        dims.into_iter().map(Dim::Known).collect()
+    }
+}
+
+impl From<&[usize]> for Dims {
+    fn from(dims: &[usize]) -> Self {
+        dims.iter().map(|&n| Dim::Known(n)).collect()
+    }
+}
+
+impl<const N: usize> From<[usize; N]> for Dims {
+    fn from(dims: [usize; N]) -> Self {
+        Self::from(&dims[..])
+    }
+}
+
+impl<const N: usize> From<[Dim; N]> for Dims {
+    fn from(dims: [Dim; N]) -> Self {
+        Self(dims.to_vec())
+    }
+}
+
+impl From<&Shape> for Dims {
+    fn from(shape: &Shape) -> Self {
+        Self::from(shape.dims())
+    }
+}
+
+impl From<Shape> for Dims {
+    fn from(shape: Shape) -> Self {
+        Self::from(shape.dims())
+    }
+}
+
+impl PartialEq<Shape> for Dims {
+    fn eq(&self, shape: &Shape) -> bool {
+        *self == *shape.dims()
+    }
+}
+
+impl PartialEq<[usize]> for Dims {
+    fn eq(&self, dims: &[usize]) -> bool {
+        self.rank() == dims.len() && self.iter().zip(dims).all(|(a, &b)| a == Dim::Known(b))
+    }
+}
+
+impl<const N: usize> PartialEq<[usize; N]> for Dims {
+    fn eq(&self, dims: &[usize; N]) -> bool {
+        *self == dims[..]
+    }
+}
+
+impl fmt::Display for Dims {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("[")?;
+        for (i, dim) in self.iter().enumerate() {
+            write!(f, "{}{dim}", if i > 0 { ", " } else { "" })?;
+        }
+        f.write_str("]")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::Dim::{Known, Unknown};
+    use super::*;
+
+    #[test]
+    fn open_dimensions_broadcast_to_what_is_known() {
+        let dims = |d: &[Dim]| Dims(d.to_vec());
+        let cases = [
+            (dims(&[Unknown, Known(3)]), dims(&[Known(1), Known(3)]), Some(dims(&[Unknown, Known(3)]))),
+            (dims(&[Unknown]), dims(&[Known(4)]), Some(dims(&[Known(4)]))),
+            (dims(&[Unknown]), dims(&[Unknown]), Some(dims(&[Unknown]))),
+            (dims(&[Known(2), Unknown]), dims(&[Known(3), Known(1)]), None),
+            (dims(&[]), dims(&[Unknown]), Some(dims(&[Unknown]))),
+        ];
+        for (a, b, expected) in cases {
+            assert_eq!(a.broadcast(&b), expected, "{a} {b}");
+            assert_eq!(b.broadcast(&a), expected, "{b} {a}");
+        }
+    }
+
+    #[test]
+    fn known_only_if_all_are() {
+        assert_eq!(Dims::from([2, 3]).known(), Some(Shape::from([2, 3])));
+        assert_eq!(Dims::from([Known(2), Unknown]).known(), None);
+        assert_eq!(Dims::from([Known(2), Unknown]).least_elements(), Some(2));
+        assert!(Dims::from([Known(2), Unknown]).may_be(&Dims::from([2, 7])));
+        assert!(!Dims::from([Known(2), Unknown]).may_be(&Dims::from([3, 7])));
+        assert_eq!(Dims::from([Known(2), Unknown]).to_string(), "[2, ?]");
+    }
+}

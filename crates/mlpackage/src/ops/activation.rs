@@ -1,0 +1,76 @@
+//! Activations: functions of each element with parameters of their own, and softmax.
+
+use super::args::Args;
+use super::elementwise::like_x;
+use super::spec::{Inferred, Kind, OpSpec, Param};
+
+const X: Param = Param::new("x", Kind::Float);
+const ALPHA: Param = Param::constant("alpha", Kind::Float);
+const BETA: Param = Param::constant("beta", Kind::Float);
+
+const fn plain(name: &'static str) -> OpSpec {
+    OpSpec::new(name, &[X], like_x)
+}
+
+const fn with_alpha(name: &'static str) -> OpSpec {
+    OpSpec::new(name, &[X, ALPHA], like_x)
+}
+
+const fn with_alpha_and_beta(name: &'static str) -> OpSpec {
+    OpSpec::new(name, &[X, ALPHA, BETA], like_x)
+}
+
+pub(super) const OPS: &[OpSpec] = &[
+    OpSpec::new("relu", &[Param::new("x", Kind::Number)], like_x),
+    plain("relu6"),
+    plain("sigmoid"),
+    plain("silu"),
+    plain("softplus"),
+    plain("softsign"),
+    with_alpha("elu"),
+    with_alpha("leaky_relu"),
+    with_alpha("thresholded_relu"),
+    with_alpha_and_beta("clamped_relu"),
+    with_alpha_and_beta("linear_activation"),
+    with_alpha_and_beta("scaled_tanh"),
+    with_alpha_and_beta("sigmoid_hard"),
+    OpSpec::new("prelu", &[X, ALPHA], per_channel),
+    OpSpec::new("softplus_parametric", &[X, ALPHA, BETA], per_channel),
+    OpSpec::new("gelu", &[X, Param::constant("mode", Kind::String).or_string("EXACT")], gelu),
+    OpSpec::new("softmax", &[X, Param::constant("axis", Kind::Int).or_int(-1)], softmax),
+];
+
+/// `x [N, C, ..]`, parameters `[C]`.
+fn per_channel(args: &Args<'_>) -> Inferred {
+    let x = args.ty("x")?;
+    if x.shape.rank() < 3 {
+        return Err(format!("x is {x}, expected rank 3 or more"));
+    }
+    for name in ["alpha", "beta"] {
+        if let Some(arg) = args.get(name) {
+            let dims = &arg.ty.shape;
+            if dims.rank() != 1 || !dims[0].may_be(x.shape[1]) {
+                return Err(format!("{name} {dims}, expected [{}], one for each channel of x", x.shape[1]));
+            }
+        }
+    }
+    like_x(args)
+}
+
+fn gelu(args: &Args<'_>) -> Inferred {
+    match args.string("mode")?.unwrap_or("EXACT") {
+        "EXACT" | "TANH_APPROXIMATION" | "SIGMOID_APPROXIMATION" => like_x(args),
+        mode => Err(format!("mode {mode:?}, expected EXACT, TANH_APPROXIMATION or SIGMOID_APPROXIMATION")),
+    }
+}
+
+fn softmax(args: &Args<'_>) -> Inferred {
+    let x = args.dims("x")?;
+    if args.get("axis").is_some() {
+        args.axis("axis", x)?;
+    }
+    if x.rank() == 0 {
+        return Err("x is a scalar, which has no axis".into());
+    }
+    like_x(args)
+}

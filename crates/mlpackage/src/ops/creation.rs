@@ -1,0 +1,150 @@
+//! Operations that make tensors out of shapes and numbers.
+
+use super::args::Args;
+use super::elementwise::like_x;
+use super::spec::{Inferred, Kind, OpSpec, Param};
+use crate::dtype::DType;
+use crate::mil::{Dim, Dims, Opset, TensorType, Value, axis_of};
+
+const SHAPE: Param = Param::new("shape", Kind::Int);
+const SEED: Param = Param::constant("seed", Kind::Int).or_int(-1);
+
+pub(super) const OPS: &[OpSpec] = &[
+    OpSpec::new("shape", &[Param::new("x", Kind::Element)], |args| {
+        let rank = args.dims("x")?.rank();
+        Ok(vec![TensorType::new(DType::Int32, [rank])])
+    }),
+    OpSpec::new("fill", &[SHAPE, Param::constant("value", Kind::Element).or_fp32(0.0)], |args| {
+        let dtype = args.get("value").map_or(DType::Fp32, |v| v.ty.dtype);
+        Ok(vec![TensorType { dtype, shape: dims_of(args, "shape")? }])
+    }),
+    OpSpec::new(
+        "fill_like",
+        &[Param::new("ref_tensor", Kind::Element), Param::constant("value", Kind::Element).or_fp32(0.0)],
+        |args| {
+            let dtype = args.get("value").map_or(DType::Fp32, |v| v.ty.dtype);
+            Ok(vec![TensorType { dtype, shape: args.dims("ref_tensor")?.clone() }])
+        },
+    )
+    .since(Opset::CoreML6),
+    OpSpec::new(
+        "range_1d",
+        &[
+            Param::new("end", Kind::Number),
+            Param::new("start", Kind::Number),
+            Param::new("step", Kind::Number),
+        ],
+        range_1d,
+    ),
+    OpSpec::new(
+        "one_hot",
+        &[
+            Param::new("indices", Kind::Int),
+            Param::new("one_hot_vector_size", Kind::Int),
+            Param::constant("axis", Kind::Int).or_int(-1),
+            Param::constant("on_value", Kind::Element).or_int(1),
+            Param::constant("off_value", Kind::Element).or_int(0),
+        ],
+        one_hot,
+    ),
+    OpSpec::new(
+        "band_part",
+        &[
+            Param::new("x", Kind::Element),
+            Param::constant("lower", Kind::Int).or_int(-1),
+            Param::constant("upper", Kind::Int).or_int(-1),
+        ],
+        |args| match args.dims("x")?.rank() {
+            0 | 1 => Err(format!("x {}, expected rank 2 or more", args.dims("x")?)),
+            _ => like_x(args),
+        },
+    ),
+    OpSpec::new("non_zero", &[Param::new("x", Kind::Element)], |args| {
+        let rank = args.dims("x")?.rank();
+        Ok(vec![TensorType::new(DType::Int32, [Dim::Unknown, Dim::Known(rank)])])
+    }),
+    OpSpec::new(
+        "random_bernoulli",
+        &[SHAPE, Param::constant("prob", Kind::Float).or_fp32(0.5), SEED],
+        |args| random(args, "prob"),
+    ),
+    OpSpec::new(
+        "random_normal",
+        &[
+            SHAPE,
+            Param::constant("mean", Kind::Float).or_fp32(0.0),
+            Param::constant("stddev", Kind::Float).or_fp32(1.0),
+            SEED,
+        ],
+        |args| random(args, "mean"),
+    ),
+    OpSpec::new(
+        "random_uniform",
+        &[
+            SHAPE,
+            Param::constant("low", Kind::Float).or_fp32(0.0),
+            Param::constant("high", Kind::Float).or_fp32(1.0),
+            SEED,
+        ],
+        |args| random(args, "low"),
+    ),
+];
+
+/// The dimensions that a vector of integers names; open ones if it is computed.
+fn dims_of(args: &Args<'_>, name: &str) -> Result<Dims, String> {
+    let Some(dims) = args.ints_if_known(name) else {
+        return match args.dims(name)?.as_slice() {
+            &[Dim::Known(rank)] if rank <= 16 => Ok(vec![Dim::Unknown; rank].into()),
+            _ => Err(format!("{name} is {}, expected one axis of known length", args.ty(name)?)),
+        };
+    };
+    let known: Option<Vec<usize>> = dims.iter().map(|&d| usize::try_from(d).ok()).collect();
+    known.map(Dims::from).ok_or_else(|| format!("argument {name} is {dims:?}, expected no negative number"))
+}
+
+fn random(args: &Args<'_>, typed: &str) -> Inferred {
+    let dtype = args.get(typed).map_or(DType::Fp32, |v| v.ty.dtype);
+    Ok(vec![TensorType { dtype, shape: dims_of(args, "shape")? }])
+}
+
+fn range_1d(args: &Args<'_>) -> Inferred {
+    let dtype = args.same_dtype(&["start", "end", "step"])?;
+    let number = |name: &str| -> Option<f64> {
+        let value = args.get(name)?.value?;
+        let int = value.to_ints().and_then(|v| v.first().copied()).map(f64::from);
+        int.or_else(|| value.as_float().map(f64::from))
+    };
+    let known = number("start").zip(number("end")).zip(number("step"));
+    let Some(((start, end), step)) = known else {
+        return Ok(vec![TensorType::new(dtype, [Dim::Unknown])]);
+    };
+    let len = ((end - start) / step).ceil();
+    if !(0.0..=f64::from(u32::MAX)).contains(&len) {
+        return Err(format!("from {start} to {end} by {step} is no range"));
+    }
+    Ok(vec![TensorType::new(dtype, [len as usize])])
+}
+
+fn one_hot(args: &Args<'_>) -> Inferred {
+    // Neither is bound: integers. One is: of its type.
+    let dtype = match (args.get("on_value"), args.get("off_value")) {
+        (None, None) => DType::Int32,
+        _ => args.same_dtype(&["on_value", "off_value"])?,
+    };
+    let size = match args.get("one_hot_vector_size").and_then(|a| a.value).map(Value::to_ints) {
+        Some(Some(size)) => {
+            let size = match size.as_slice() {
+                [one] => usize::try_from(*one).ok(),
+                _ => None,
+            };
+            Dim::Known(size.ok_or("argument one_hot_vector_size must be one number, not negative")?)
+        }
+        _ => Dim::Unknown,
+    };
+    let mut dims = args.dims("indices")?.as_slice().to_vec();
+    let axis = args.int("axis")?.unwrap_or(-1);
+    let at = axis_of(axis, dims.len() + 1);
+    let at = at.ok_or_else(|| format!("argument axis: {axis} is outside of rank {}", dims.len() + 1))?;
+    dims.insert(at, size);
+    Ok(vec![TensorType { dtype, shape: dims.into() }])
+}

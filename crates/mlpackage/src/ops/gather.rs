@@ -1,0 +1,122 @@
+//! Operations that read or write elements at places that a tensor of indices names.
+
+use super::args::Args;
+use super::spec::{Inferred, Kind, OpSpec, Param};
+use crate::mil::{Dim, Dims, Opset, TensorType};
+
+const X: Param = Param::new("x", Kind::Element);
+const DATA: Param = Param::new("data", Kind::Element);
+const INDICES: Param = Param::new("indices", Kind::Int);
+const UPDATES: Param = Param::new("updates", Kind::Element);
+const AXIS: Param = Param::constant("axis", Kind::Int).or_int(0);
+const BATCH_DIMS: Param = Param::constant("batch_dims", Kind::Int).or_int(0).since(Opset::CoreML6);
+const MODE: Param = Param::constant("mode", Kind::String).or_string("add");
+const VALIDATE: Param = Param::constant("validate_indices", Kind::Bool).or_bool(false).since(Opset::CoreML7);
+
+pub(super) const OPS: &[OpSpec] = &[
+    OpSpec::new("gather", &[X, INDICES, AXIS, BATCH_DIMS, VALIDATE], gather),
+    OpSpec::new("gather_along_axis", &[X, INDICES, AXIS, VALIDATE], gather_along_axis),
+    OpSpec::new("gather_nd", &[X, INDICES, BATCH_DIMS, VALIDATE], gather_nd),
+    OpSpec::new("scatter", &[DATA, INDICES, UPDATES, AXIS, MODE, VALIDATE], scatter),
+    OpSpec::new("scatter_along_axis", &[DATA, INDICES, UPDATES, AXIS, MODE, VALIDATE], scatter_along_axis),
+    OpSpec::new("scatter_nd", &[DATA, INDICES, UPDATES, MODE, VALIDATE], scatter_nd),
+];
+
+fn batch_dims(args: &Args<'_>, most: usize) -> Result<usize, String> {
+    let given = args.int("batch_dims")?.unwrap_or(0);
+    let batch = usize::try_from(given).ok().filter(|&b| b <= most);
+    batch.ok_or_else(|| format!("argument batch_dims is {given}, expected 0 to {most}"))
+}
+
+/// The axis that an optional argument names, which is 0 if it is missing.
+fn axis_or_first(args: &Args<'_>, dims: &Dims) -> Result<usize, String> {
+    match args.get("axis") {
+        Some(_) => args.axis("axis", dims),
+        None => dims.axis(0).ok_or_else(|| "a scalar has no axis".to_owned()),
+    }
+}
+
+/// `dims[..axis] + indices + dims[axis + 1..]`.
+fn replaced(dims: &Dims, axis: usize, indices: &[Dim]) -> Dims {
+    [&dims.as_slice()[..axis], indices, &dims.as_slice()[axis + 1..]].concat().into()
+}
+
+fn gather(args: &Args<'_>) -> Inferred {
+    let (x, indices) = (args.ty("x")?, args.dims("indices")?);
+    let axis = axis_or_first(args, &x.shape)?;
+    let batch = batch_dims(args, axis.min(indices.rank()))?;
+    let same = (0..batch).all(|i| x.shape[i].may_be(indices[i]));
+    if !same {
+        return Err(format!("x {} and indices {indices} differ in their first {batch} axes", x.shape));
+    }
+    let shape = replaced(&x.shape, axis, &indices.as_slice()[batch..]);
+    Ok(vec![TensorType { dtype: x.dtype, shape }])
+}
+
+fn same_but_for(axis: usize, a: &Dims, b: &Dims) -> bool {
+    a.rank() == b.rank() && (0..a.rank()).all(|i| i == axis || a[i].may_be(b[i]))
+}
+
+fn gather_along_axis(args: &Args<'_>) -> Inferred {
+    let (x, indices) = (args.ty("x")?, args.dims("indices")?);
+    let axis = axis_or_first(args, &x.shape)?;
+    if !same_but_for(axis, &x.shape, indices) {
+        return Err(format!("x {} and indices {indices} may differ on axis {axis} only", x.shape));
+    }
+    Ok(vec![TensorType { dtype: x.dtype, shape: indices.clone() }])
+}
+
+/// Dimensions of what `indices [.., K]` name in `dims`, after `batch` shared axes.
+fn named(dims: &Dims, indices: &Dims, batch: usize) -> Result<Dims, String> {
+    let (outer, depth) = match indices.as_slice().split_last() {
+        Some((Dim::Known(depth), outer)) => (outer, *depth),
+        _ => return Err(format!("indices {indices}, expected a last axis of known length")),
+    };
+    let rest = batch.checked_add(depth).and_then(|at| dims.as_slice().get(at..));
+    let rest = rest.ok_or_else(|| format!("indices {indices} name more axes than {dims} has"))?;
+    Ok([outer, rest].concat().into())
+}
+
+fn gather_nd(args: &Args<'_>) -> Inferred {
+    let (x, indices) = (args.ty("x")?, args.dims("indices")?);
+    let batch = batch_dims(args, x.shape.rank().min(indices.rank()))?;
+    Ok(vec![TensorType { dtype: x.dtype, shape: named(&x.shape, indices, batch)? }])
+}
+
+fn check_mode(args: &Args<'_>) -> Result<(), String> {
+    match args.string("mode")?.unwrap_or("add") {
+        "update" | "add" | "sub" | "mul" | "div" | "max" | "min" => Ok(()),
+        mode => Err(format!("argument mode is {mode:?}, expected update, add, sub, mul, div, max or min")),
+    }
+}
+
+/// One result of the type of `data`, if `updates` are as expected.
+fn updated(args: &Args<'_>, expected: &Dims) -> Inferred {
+    args.same_dtype(&["data", "updates"])?;
+    check_mode(args)?;
+    let updates = args.dims("updates")?;
+    if !updates.may_be(expected) {
+        return Err(format!("updates {updates}, expected {expected}"));
+    }
+    Ok(vec![args.ty("data")?.clone()])
+}
+
+fn scatter(args: &Args<'_>) -> Inferred {
+    let (data, indices) = (args.dims("data")?, args.dims("indices")?);
+    let axis = axis_or_first(args, data)?;
+    updated(args, &replaced(data, axis, indices.as_slice()))
+}
+
+fn scatter_along_axis(args: &Args<'_>) -> Inferred {
+    let (data, indices) = (args.dims("data")?, args.dims("indices")?);
+    let axis = axis_or_first(args, data)?;
+    if !same_but_for(axis, data, indices) {
+        return Err(format!("data {data} and indices {indices} may differ on axis {axis} only"));
+    }
+    updated(args, indices)
+}
+
+fn scatter_nd(args: &Args<'_>) -> Inferred {
+    let expected = named(args.dims("data")?, args.dims("indices")?, 0)?;
+    updated(args, &expected)
+}

@@ -1,0 +1,191 @@
+//! Operations that put tensors together, take them apart or repeat them.
+
+use super::args::Args;
+use super::spec::{Inferred, Kind, OpSpec, Param};
+use crate::mil::{Dim, Dims, TensorType, axis_of};
+
+const X: Param = Param::new("x", Kind::Any);
+const VALUES: Param = Param::new("values", Kind::Any).variadic();
+
+pub(super) const OPS: &[OpSpec] = &[
+    OpSpec::new(
+        "concat",
+        &[
+            VALUES,
+            Param::constant("axis", Kind::Int),
+            Param::constant("interleave", Kind::Bool).or_bool(false),
+        ],
+        concat,
+    ),
+    OpSpec::new("stack", &[VALUES, Param::constant("axis", Kind::Int)], stack),
+    OpSpec::new(
+        "split",
+        &[
+            X,
+            Param::constant("num_splits", Kind::Int).optional(),
+            Param::constant("split_sizes", Kind::Int).optional(),
+            Param::constant("axis", Kind::Int),
+        ],
+        split,
+    ),
+    OpSpec::new("tile", &[X, Param::new("reps", Kind::Int)], tile),
+    OpSpec::new(
+        "pad",
+        &[
+            X,
+            Param::new("pad", Kind::Int),
+            Param::constant("mode", Kind::String).or_string("constant"),
+            Param::constant("constant_val", Kind::Element).or_fp32(0.0),
+        ],
+        pad,
+    ),
+    OpSpec::new(
+        "sliding_windows",
+        &[
+            X,
+            Param::constant("axis", Kind::Int),
+            Param::constant("size", Kind::Int),
+            Param::constant("stride", Kind::Int).or_int(1),
+        ],
+        sliding_windows,
+    ),
+];
+
+fn concat(args: &Args<'_>) -> Inferred {
+    let dtype = args.same_dtype(&["values"])?;
+    let shapes: Vec<&Dims> = args.many("values").iter().map(|a| &a.ty.shape).collect();
+    let first = shapes[0];
+    // Scalars are joined into a vector, whatever the axis.
+    if first.rank() == 0 && shapes.iter().all(|s| s.rank() == 0) {
+        return Ok(vec![TensorType { dtype, shape: [shapes.len()].into() }]);
+    }
+    let axis = args.axis("axis", first)?;
+    let interleave = args.bool_or("interleave", false)?;
+    let mut dims = first.as_slice().to_vec();
+    for shape in &shapes[1..] {
+        if shape.rank() != first.rank() {
+            return Err(format!("values {first} and {shape} differ in rank"));
+        }
+        for i in 0..dims.len() {
+            let joined = match i == axis {
+                true if interleave && !first[axis].may_be(shape[axis]) => None,
+                true => dims[i].zip(shape[i], usize::checked_add),
+                false => dims[i].meet(shape[i]),
+            };
+            dims[i] = joined
+                .ok_or_else(|| format!("values {first} and {shape} cannot be joined on axis {axis}"))?;
+        }
+    }
+    Ok(vec![TensorType { dtype, shape: dims.into() }])
+}
+
+fn stack(args: &Args<'_>) -> Inferred {
+    let dtype = args.same_dtype(&["values"])?;
+    let shapes: Vec<&Dims> = args.many("values").iter().map(|a| &a.ty.shape).collect();
+    let mut dims = shapes[0].as_slice().to_vec();
+    for shape in &shapes[1..] {
+        let differ = || format!("values {} and {shape} differ", shapes[0]);
+        if shape.rank() != dims.len() {
+            return Err(differ());
+        }
+        for i in 0..dims.len() {
+            dims[i] = dims[i].meet(shape[i]).ok_or_else(differ)?;
+        }
+    }
+    let axis = args.int("axis")?.ok_or("argument axis is missing")?;
+    let at = axis_of(axis, dims.len() + 1);
+    let at = at.ok_or_else(|| format!("argument axis: {axis} is outside of {}", shapes[0]))?;
+    dims.insert(at, Dim::Known(shapes.len()));
+    Ok(vec![TensorType { dtype, shape: dims.into() }])
+}
+
+fn split(args: &Args<'_>) -> Inferred {
+    let x = args.ty("x")?;
+    let axis = args.axis("axis", &x.shape)?;
+    let size = x.shape[axis];
+    let sizes: Vec<Dim> = match (args.get("num_splits"), args.get("split_sizes")) {
+        (None, Some(_)) => {
+            let sizes = args.ints("split_sizes")?.unwrap_or_default();
+            let known: Option<Vec<usize>> =
+                sizes.iter().map(|&s| usize::try_from(s).ok().filter(|&s| s > 0)).collect();
+            let total = known.as_ref().and_then(|s| s.iter().try_fold(0usize, |n, &s| n.checked_add(s)));
+            match (known, total) {
+                (Some(known), Some(total)) if size.may_be(total) => {
+                    known.into_iter().map(Dim::Known).collect()
+                }
+                _ => return Err(format!("split sizes {sizes:?} do not add up to {size} on axis {axis}")),
+            }
+        }
+        (Some(_), None) => {
+            let n = args.extent("num_splits")?.unwrap_or(1);
+            let part = size.map(|size| size.is_multiple_of(n).then(|| size / n));
+            let part = part.ok_or_else(|| format!("{size} elements cannot be split into {n} equal parts"))?;
+            // A program that names more parts than this has been damaged.
+            if n > 1 << 16 {
+                return Err(format!("{n} parts are too many"));
+            }
+            vec![part; n]
+        }
+        _ => return Err("exactly one of num_splits and split_sizes must be given".into()),
+    };
+    let part = |size: Dim| {
+        let dims = x.shape.iter().enumerate().map(|(i, d)| if i == axis { size } else { d });
+        TensorType { dtype: x.dtype, shape: dims.collect() }
+    };
+    Ok(sizes.into_iter().map(part).collect())
+}
+
+fn tile(args: &Args<'_>) -> Inferred {
+    let x = args.ty("x")?;
+    let Some(reps) = args.ints_if_known("reps") else {
+        let shape = vec![Dim::Unknown; x.shape.rank()].into();
+        return Ok(vec![TensorType { dtype: x.dtype, shape }]);
+    };
+    let bad = || format!("reps {reps:?}, expected {} positive numbers", x.shape.rank());
+    if reps.len() != x.shape.rank() {
+        return Err(bad());
+    }
+    let dims = x.shape.iter().zip(&reps).map(|(d, &n)| {
+        let n = usize::try_from(n).ok().filter(|&n| n > 0).ok_or_else(bad)?;
+        d.map(|d| d.checked_mul(n)).ok_or_else(|| "the result has too many elements".to_owned())
+    });
+    Ok(vec![TensorType { dtype: x.dtype, shape: dims.collect::<Result<Dims, String>>()? }])
+}
+
+/// `pad` holds before and behind for the last axes of `x`.
+fn pad(args: &Args<'_>) -> Inferred {
+    let x = args.ty("x")?;
+    let mode = args.string("mode")?.unwrap_or("constant");
+    if !matches!(mode, "constant" | "reflect" | "replicate") {
+        return Err(format!("argument mode is {mode:?}, expected constant, reflect or replicate"));
+    }
+    let mut dims = x.shape.as_slice().to_vec();
+    let Some(pad) = args.ints_if_known("pad") else {
+        let shape = vec![Dim::Unknown; dims.len()].into();
+        return Ok(vec![TensorType { dtype: x.dtype, shape }]);
+    };
+    let bad = || {
+        format!("pad {pad:?}, expected two numbers, none negative, for each of the last axes of {}", x.shape)
+    };
+    let first =
+        dims.len().checked_sub(pad.len() / 2).filter(|_| pad.len().is_multiple_of(2)).ok_or_else(bad)?;
+    for (dim, pair) in dims[first..].iter_mut().zip(pad.chunks_exact(2)) {
+        let [before, behind] = [pair[0], pair[1]].map(usize::try_from);
+        let (Ok(before), Ok(behind)) = (before, behind) else { return Err(bad()) };
+        *dim = dim.map(|d| d.checked_add(before)?.checked_add(behind)).ok_or_else(bad)?;
+    }
+    Ok(vec![TensorType { dtype: x.dtype, shape: dims.into() }])
+}
+
+fn sliding_windows(args: &Args<'_>) -> Inferred {
+    let x = args.ty("x")?;
+    let axis = args.axis("axis", &x.shape)?;
+    let size = args.extent("size")?.ok_or("argument size is missing")?;
+    let stride = args.extent("stride")?.unwrap_or(1);
+    let mut dims = x.shape.as_slice().to_vec();
+    let windows = dims[axis].map(|d| Some(d.checked_sub(size)? / stride + 1));
+    dims[axis] =
+        windows.ok_or_else(|| format!("windows of {size} do not fit into axis {axis} of {}", x.shape))?;
+    dims.insert(axis + 1, Dim::Known(size));
+    Ok(vec![TensorType { dtype: x.dtype, shape: dims.into() }])
+}

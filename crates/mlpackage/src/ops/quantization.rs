@@ -1,0 +1,59 @@
+//! Activations as integers, and back.
+
+use super::args::Args;
+use super::spec::{Inferred, Kind, OpSpec, Param};
+use crate::dtype::DType;
+use crate::mil::{Opset, TensorType};
+
+const ZERO_POINT: Param = Param::constant("zero_point", Kind::Int).optional();
+const SCALE: Param = Param::constant("scale", Kind::Float);
+const AXIS: Param = Param::constant("axis", Kind::Int).optional();
+
+pub(super) const OPS: &[OpSpec] = &[
+    OpSpec::new(
+        "quantize",
+        &[
+            Param::new("input", Kind::Float),
+            ZERO_POINT,
+            SCALE,
+            AXIS,
+            Param::constant("output_dtype", Kind::String),
+        ],
+        |args| {
+            let dtype = match args.string("output_dtype")?.unwrap_or_default() {
+                "int8" => DType::Int8,
+                "uint8" => DType::Uint8,
+                other => return Err(format!("argument output_dtype is {other:?}, expected int8 or uint8")),
+            };
+            scaled(args, dtype, dtype)
+        },
+    )
+    .since(Opset::CoreML7),
+    OpSpec::new("dequantize", &[Param::new("input", Kind::Int), ZERO_POINT, SCALE, AXIS], |args| {
+        scaled(args, args.ty("input")?.dtype, args.ty("scale")?.dtype)
+    })
+    .since(Opset::CoreML7),
+];
+
+/// `scale` and `zero_point` are scalars, or have an element for each index of `axis`.
+fn scaled(args: &Args<'_>, quantized: DType, result: DType) -> Inferred {
+    let input = args.ty("input")?;
+    for name in ["scale", "zero_point"] {
+        let Some(arg) = args.get(name) else { continue };
+        let fits = match arg.ty.shape.as_slice() {
+            [] => true,
+            &[len] => len.may_be(input.shape[args.axis("axis", &input.shape)?]),
+            _ => false,
+        };
+        if !fits {
+            return Err(format!(
+                "{name} is {}, expected a scalar or a number for each index of axis",
+                arg.ty
+            ));
+        }
+        if name == "zero_point" && arg.ty.dtype != quantized {
+            return Err(format!("zero_point is {}, expected {quantized}", arg.ty.dtype));
+        }
+    }
+    Ok(vec![TensorType { dtype: result, shape: input.shape.clone() }])
+}

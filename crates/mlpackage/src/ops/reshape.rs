@@ -1,0 +1,275 @@
+//! Operations that give the same elements other axes.
+
+use super::args::Args;
+use super::elementwise::like_x;
+use super::spec::{Inferred, Kind, OpSpec, Param};
+use crate::mil::{Dim, Dims, Opset, TensorType};
+
+const X: Param = Param::new("x", Kind::Any);
+const BLOCK_SIZE: Param = Param::constant("block_size", Kind::Int);
+
+pub(super) const OPS: &[OpSpec] = &[
+    OpSpec::new("reshape", &[X, Param::new("shape", Kind::Int)], reshape),
+    OpSpec::new(
+        "reshape_like",
+        &[
+            X,
+            Param::new("ref_tensors", Kind::Any).variadic(),
+            Param::constant("begins", Kind::Int).variadic(),
+            Param::constant("ends", Kind::Int).variadic(),
+            Param::constant("end_masks", Kind::Bool).variadic(),
+        ],
+        reshape_like,
+    )
+    .since(Opset::CoreML6),
+    OpSpec::new("flatten2d", &[X, Param::constant("axis", Kind::Int).or_int(1)], flatten2d),
+    OpSpec::new("expand_dims", &[X, Param::constant("axes", Kind::Int)], expand_dims),
+    OpSpec::new("squeeze", &[X, Param::constant("axes", Kind::Int).optional()], squeeze),
+    OpSpec::new("transpose", &[X, Param::constant("perm", Kind::Int)], transpose),
+    OpSpec::new("reverse", &[X, Param::constant("axes", Kind::Int).optional()], |args| {
+        args.axes("axes", args.dims("x")?)?;
+        like_x(args)
+    }),
+    OpSpec::new(
+        "reverse_sequence",
+        &[
+            X,
+            Param::new("lengths", Kind::Int),
+            Param::constant("seq_axis", Kind::Int).or_int(0),
+            Param::constant("batch_axis", Kind::Int).or_int(0),
+        ],
+        |args| {
+            for axis in ["seq_axis", "batch_axis"] {
+                if args.get(axis).is_some() {
+                    args.axis(axis, args.dims("x")?)?;
+                }
+            }
+            like_x(args)
+        },
+    ),
+    OpSpec::new("depth_to_space", &[X, BLOCK_SIZE], |args| to_space(args, "block_size")),
+    OpSpec::new("pixel_shuffle", &[X, Param::constant("upscale_factor", Kind::Int)], |args| {
+        to_space(args, "upscale_factor")
+    }),
+    OpSpec::new("space_to_depth", &[X, BLOCK_SIZE], |args| to_depth(args, "block_size")),
+    OpSpec::new("pixel_unshuffle", &[X, Param::constant("downscale_factor", Kind::Int)], |args| {
+        to_depth(args, "downscale_factor")
+    })
+    .since(Opset::CoreML6),
+    OpSpec::new(
+        "space_to_batch",
+        &[X, Param::constant("block_shape", Kind::Int), Param::constant("paddings", Kind::Int)],
+        space_to_batch,
+    ),
+    OpSpec::new(
+        "batch_to_space",
+        &[X, Param::constant("block_shape", Kind::Int), Param::constant("crops", Kind::Int)],
+        batch_to_space,
+    ),
+];
+
+fn reshape(args: &Args<'_>) -> Inferred {
+    let x = args.ty("x")?;
+    let result = |shape: Dims| Ok(vec![TensorType { dtype: x.dtype, shape }]);
+    let Some(wanted) = args.ints_if_known("shape") else {
+        // Computed: as many open dimensions as the shape has elements.
+        let shape = args.dims("shape")?;
+        let rank = match shape.as_slice() {
+            &[Dim::Known(rank)] if rank <= 16 => rank,
+            _ => return Err(format!("shape {shape}, expected one axis of known length")),
+        };
+        return result(vec![Dim::Unknown; rank].into());
+    };
+    let cannot = || format!("x {} cannot be reshaped to {wanted:?}", x.shape);
+    // -1 stands for what is left over; a 0 copies the extent that stands at the same place counted from the right.
+    let mut dims = Vec::with_capacity(wanted.len());
+    let mut open = None;
+    for (i, &d) in wanted.iter().enumerate() {
+        dims.push(match d {
+            -1 if open.is_none() => {
+                open = Some(i);
+                Dim::Known(1)
+            }
+            0 => {
+                let from_right = wanted.len() - i;
+                let at = x.shape.rank().checked_sub(from_right).ok_or_else(cannot)?;
+                x.shape[at]
+            }
+            d => Dim::Known(usize::try_from(d).map_err(|_| cannot())?),
+        });
+    }
+    let Some(elements) = x.shape.elements() else {
+        if let Some(i) = open {
+            dims[i] = Dim::Unknown;
+        }
+        return result(dims.into());
+    };
+    let shape = Dims::from(dims.clone());
+    if let Some(i) = open {
+        let known = shape.elements().filter(|&k| k > 0).ok_or_else(cannot)?;
+        dims[i] = Dim::Known(elements / known);
+    }
+    let shape = Dims::from(dims);
+    if shape.elements() == Some(elements) { result(shape) } else { Err(cannot()) }
+}
+
+fn reshape_like(args: &Args<'_>) -> Inferred {
+    let x = args.ty("x")?;
+    let references = args.many("ref_tensors");
+    let numbers = |name: &str| -> Result<Vec<i32>, String> {
+        let read = |arg: &super::Arg<'_>| match arg.value.and_then(|v| v.to_ints())?.as_slice() {
+            [one] => Some(*one),
+            _ => None,
+        };
+        let numbers: Option<Vec<i32>> = args.many(name).iter().map(read).collect();
+        let numbers = numbers.filter(|n| n.len() == references.len());
+        numbers.ok_or_else(|| format!("{name} must be {} integers, stated in the program", references.len()))
+    };
+    let (begins, ends) = (numbers("begins")?, numbers("ends")?);
+    let masks: Vec<bool> = args
+        .many("end_masks")
+        .iter()
+        .filter_map(|arg| arg.value.and_then(|v| v.as_bools()).and_then(|b| b.first().copied()))
+        .collect();
+    if masks.len() != references.len() {
+        return Err(format!("end_masks must be {} bools, stated in the program", references.len()));
+    }
+    let mut dims = Vec::new();
+    for (i, reference) in references.iter().enumerate() {
+        let shape = &reference.ty.shape;
+        let place = |v: i32| {
+            let v = if v < 0 { i64::from(v) + shape.rank() as i64 } else { i64::from(v) };
+            usize::try_from(v).ok().filter(|&v| v <= shape.rank())
+        };
+        let end = if masks[i] { Some(shape.rank()) } else { place(ends[i]) };
+        let part = place(begins[i]).zip(end).and_then(|(begin, end)| shape.as_slice().get(begin..end));
+        dims.extend_from_slice(part.ok_or_else(|| format!("begins and ends are outside of {shape}"))?);
+    }
+    let shape = Dims::from(dims);
+    match (x.shape.elements(), shape.elements()) {
+        (Some(a), Some(b)) if a != b => Err(format!("x {} cannot be reshaped to {shape}", x.shape)),
+        _ => Ok(vec![TensorType { dtype: x.dtype, shape }]),
+    }
+}
+
+fn flatten2d(args: &Args<'_>) -> Inferred {
+    let x = args.ty("x")?;
+    let rank = x.shape.rank();
+    let axis = args.int("axis")?.unwrap_or(1);
+    let at = if axis < 0 { i64::from(axis) + rank as i64 } else { i64::from(axis) };
+    let at = usize::try_from(at).ok().filter(|&at| at <= rank);
+    let at = at.ok_or_else(|| format!("axis {axis} is outside of x {}", x.shape))?;
+    let (before, behind) = x.shape.as_slice().split_at(at);
+    let side = |dims: &[Dim]| {
+        let dims = Dims::from(dims.to_vec());
+        if dims.known().is_none() { Dim::Unknown } else { dims.elements().map_or(Dim::Unknown, Dim::Known) }
+    };
+    Ok(vec![TensorType { dtype: x.dtype, shape: [side(before), side(behind)].into() }])
+}
+
+fn transpose(args: &Args<'_>) -> Inferred {
+    let x = args.ty("x")?;
+    let perm = args.ints("perm")?.unwrap_or_default();
+    let axes: Option<Vec<usize>> = perm.iter().map(|&p| x.shape.axis(p)).collect();
+    let axes = axes.filter(|axes| axes.len() == x.shape.rank() && (0..axes.len()).all(|i| axes.contains(&i)));
+    let axes = axes.ok_or_else(|| format!("perm {perm:?} is no permutation of the axes of {}", x.shape))?;
+    Ok(vec![TensorType { dtype: x.dtype, shape: axes.iter().map(|&a| x.shape[a]).collect() }])
+}
+
+fn expand_dims(args: &Args<'_>) -> Inferred {
+    let x = args.ty("x")?;
+    let count = args.ints("axes")?.map_or(0, |axes| axes.len());
+    let mut rest = x.shape.iter();
+    let expanded = Dims::from(vec![1; x.shape.rank() + count]);
+    let axes = args.axes("axes", &expanded)?;
+    let dims = (0..expanded.rank()).map(|i| match axes.contains(&i) {
+        true => Dim::Known(1),
+        false => rest.next().unwrap_or(Dim::Known(1)),
+    });
+    Ok(vec![TensorType { dtype: x.dtype, shape: dims.collect() }])
+}
+
+fn squeeze(args: &Args<'_>) -> Inferred {
+    let x = args.ty("x")?;
+    let axes: Vec<usize> = match args.get("axes") {
+        Some(_) => args.axes("axes", &x.shape)?,
+        None => (0..x.shape.rank()).filter(|&i| x.shape[i] == Dim::Known(1)).collect(),
+    };
+    if let Some(&axis) = axes.iter().find(|&&a| !x.shape[a].may_be(1)) {
+        return Err(format!("axis {axis} of {} is not 1", x.shape));
+    }
+    let left = x.shape.iter().enumerate().filter(|(i, _)| !axes.contains(i));
+    Ok(vec![TensorType { dtype: x.dtype, shape: left.map(|(_, d)| d).collect() }])
+}
+
+fn four(args: &Args<'_>) -> Result<[Dim; 4], String> {
+    let x = args.dims("x")?;
+    <[Dim; 4]>::try_from(x.as_slice()).map_err(|_| format!("x {x}, expected rank 4"))
+}
+
+/// `[N, C, H, W]` → `[N, C / b^2, H b, W b]`.
+fn to_space(args: &Args<'_>, block: &str) -> Inferred {
+    let [n, c, h, w] = four(args)?;
+    let b = args.extent(block)?.ok_or_else(|| format!("argument {block} is missing"))?;
+    let area = b.checked_mul(b).ok_or("the block is too large")?;
+    let channels = c.map(|c| c.is_multiple_of(area).then(|| c / area));
+    let channels = channels.ok_or_else(|| format!("{c} channels are no multiple of {b} squared"))?;
+    let grown = |d: Dim| d.map(|d| d.checked_mul(b)).ok_or("the result has too many elements");
+    let shape = [n, channels, grown(h)?, grown(w)?].into();
+    Ok(vec![TensorType { dtype: args.ty("x")?.dtype, shape }])
+}
+
+/// `[N, C, H, W]` → `[N, C b^2, H / b, W / b]`.
+fn to_depth(args: &Args<'_>, block: &str) -> Inferred {
+    let [n, c, h, w] = four(args)?;
+    let b = args.extent(block)?.ok_or_else(|| format!("argument {block} is missing"))?;
+    let channels = c.map(|c| c.checked_mul(b)?.checked_mul(b)).ok_or("the result has too many elements")?;
+    let shrunk =
+        |d: Dim| d.map(|d| d.is_multiple_of(b).then(|| d / b)).ok_or(format!("{d} is no multiple of {b}"));
+    let shape = [n, channels, shrunk(h)?, shrunk(w)?].into();
+    Ok(vec![TensorType { dtype: args.ty("x")?.dtype, shape }])
+}
+
+/// A `[2]` and a `[2, 2]` argument.
+fn blocks(args: &Args<'_>, borders: &str) -> Result<([usize; 2], [usize; 4]), String> {
+    let block = args.extents("block_shape", 2, 1, 1)?;
+    let border = args.extents(borders, 4, 0, 0)?;
+    Ok(([block[0], block[1]], [border[0], border[1], border[2], border[3]]))
+}
+
+fn space_to_batch(args: &Args<'_>) -> Inferred {
+    let [n, c, h, w] = four(args)?;
+    let (block, pad) = blocks(args, "paddings")?;
+    let cannot = || {
+        format!(
+            "x {} cannot be cut into blocks of {block:?}",
+            [n, c, h, w].map(|d| d.to_string()).join(" x ")
+        )
+    };
+    let batch = n.map(|n| n.checked_mul(block[0])?.checked_mul(block[1])).ok_or_else(cannot)?;
+    let cut = |d: Dim, i: usize| {
+        d.map(|d| {
+            let padded = d.checked_add(pad[2 * i])?.checked_add(pad[2 * i + 1])?;
+            padded.is_multiple_of(block[i]).then(|| padded / block[i])
+        })
+        .ok_or_else(cannot)
+    };
+    let shape = [batch, c, cut(h, 0)?, cut(w, 1)?].into();
+    Ok(vec![TensorType { dtype: args.ty("x")?.dtype, shape }])
+}
+
+fn batch_to_space(args: &Args<'_>) -> Inferred {
+    let [n, c, h, w] = four(args)?;
+    let (block, crops) = blocks(args, "crops")?;
+    let cannot = || format!("a batch of {n} is not made of blocks of {block:?} with crops {crops:?}");
+    let batch = n.map(|n| {
+        let area = block[0].checked_mul(block[1])?;
+        n.is_multiple_of(area).then(|| n / area)
+    });
+    let joined = |d: Dim, i: usize| {
+        d.map(|d| d.checked_mul(block[i])?.checked_sub(crops[2 * i])?.checked_sub(crops[2 * i + 1]))
+            .ok_or_else(cannot)
+    };
+    let shape = [batch.ok_or_else(cannot)?, c, joined(h, 0)?, joined(w, 1)?].into();
+    Ok(vec![TensorType { dtype: args.ty("x")?.dtype, shape }])
+}

@@ -1,0 +1,164 @@
+//! Operations that sample or cut images: the last two axes are height and width.
+
+use super::args::Args;
+use super::spec::{Inferred, Kind, OpSpec, Param};
+use crate::mil::{Dim, Opset, TensorType, Value};
+
+const X: Param = Param::new("x", Kind::Float);
+const HEIGHT_FACTOR: Param = Param::constant("scale_factor_height", Kind::Number).or_int(1);
+const WIDTH_FACTOR: Param = Param::constant("scale_factor_width", Kind::Number).or_int(1);
+const ALIGN_CORNERS: Param = Param::constant("align_corners", Kind::Bool).or_bool(true);
+const SAMPLING_MODE: Param = Param::constant("sampling_mode", Kind::String).or_string("DEFAULT");
+
+pub(super) const OPS: &[OpSpec] = &[
+    OpSpec::new("upsample_nearest_neighbor", &[X, HEIGHT_FACTOR, WIDTH_FACTOR], upsample),
+    OpSpec::new(
+        "upsample_bilinear",
+        &[
+            X,
+            HEIGHT_FACTOR,
+            WIDTH_FACTOR,
+            ALIGN_CORNERS,
+            Param::constant("half_pixel_centers", Kind::Bool).optional().since(Opset::CoreML6),
+        ],
+        upsample,
+    ),
+    OpSpec::new(
+        "resize_nearest_neighbor",
+        &[
+            X,
+            Param::constant("target_size_height", Kind::Int),
+            Param::constant("target_size_width", Kind::Int),
+        ],
+        resize_to,
+    ),
+    OpSpec::new(
+        "resize_bilinear",
+        &[
+            X,
+            Param::constant("target_size_height", Kind::Int).or_int(1),
+            Param::constant("target_size_width", Kind::Int).or_int(1),
+            SAMPLING_MODE,
+        ],
+        resize_to,
+    ),
+    OpSpec::new(
+        "resize",
+        &[
+            X,
+            Param::new("shape", Kind::Int),
+            Param::constant("resized_dims", Kind::Int),
+            Param::constant("interpolation_mode", Kind::String).or_string("LINEAR"),
+            SAMPLING_MODE,
+        ],
+        resize,
+    )
+    .since(Opset::CoreML7),
+    OpSpec::new(
+        "crop",
+        &[X, Param::constant("crop_height", Kind::Int), Param::constant("crop_width", Kind::Int)],
+        crop,
+    ),
+    OpSpec::new(
+        "resample",
+        &[
+            X,
+            Param::new("coordinates", Kind::Number),
+            Param::constant("sampling_mode", Kind::String),
+            Param::constant("padding_mode", Kind::String),
+            Param::constant("padding_value", Kind::Float),
+            Param::constant("coordinates_mode", Kind::String),
+            Param::constant("align_corners", Kind::Bool),
+        ],
+        resample,
+    ),
+];
+
+/// `x` with other extents on its last two axes.
+fn with_size(args: &Args<'_>, height: Dim, width: Dim) -> Inferred {
+    let x = args.ty("x")?;
+    let mut dims = x.shape.as_slice().to_vec();
+    let rank = dims.len();
+    dims[rank - 2] = height;
+    dims[rank - 1] = width;
+    Ok(vec![TensorType { dtype: x.dtype, shape: dims.into() }])
+}
+
+/// Height and width of `x`, which has at least three axes.
+fn size(args: &Args<'_>) -> Result<[Dim; 2], String> {
+    match args.dims("x")?.as_slice() {
+        [_, .., height, width] if args.dims("x")?.rank() >= 3 => Ok([*height, *width]),
+        _ => Err(format!("x is {}, expected rank 3 or more", args.ty("x")?)),
+    }
+}
+
+fn upsample(args: &Args<'_>) -> Inferred {
+    let [height, width] = size(args)?;
+    let scaled = |d: Dim, name: &str| -> Result<Dim, String> {
+        let value = args.get(name).and_then(|a| a.value);
+        let int = |v: &Value| v.to_ints().and_then(|v| v.first().copied()).map(f64::from);
+        let factor = value.map_or(Some(1.0), |v| int(v).or_else(|| v.as_float().map(f64::from)));
+        let factor = factor.filter(|f| *f > 0.0 && *f < 1e6);
+        let factor = factor
+            .ok_or_else(|| format!("argument {name} must be a positive number, stated in the program"))?;
+        Ok(d.map(|d| Some((d as f64 * factor).floor() as usize)).unwrap_or(Dim::Unknown))
+    };
+    with_size(args, scaled(height, "scale_factor_height")?, scaled(width, "scale_factor_width")?)
+}
+
+fn resize_to(args: &Args<'_>) -> Inferred {
+    size(args)?;
+    if let Some(mode) = args.string("sampling_mode")?
+        && !["STRICT_ALIGN_CORNERS", "ALIGN_CORNERS", "UNALIGN_CORNERS", "DEFAULT", "OFFSET_CORNERS"]
+            .contains(&mode)
+    {
+        return Err(format!("argument sampling_mode is {mode:?}, which is none"));
+    }
+    let target = |name| Ok::<_, String>(Dim::Known(args.extent(name)?.unwrap_or(1)));
+    with_size(args, target("target_size_height")?, target("target_size_width")?)
+}
+
+/// The last `resized_dims` extents are the last ones of `shape`; a 0 keeps that of `x`.
+fn resize(args: &Args<'_>) -> Inferred {
+    let x = args.ty("x")?;
+    let count = args.extent("resized_dims")?.ok_or("argument resized_dims is missing")?;
+    let first = x.shape.rank().checked_sub(count);
+    let first = first.ok_or_else(|| format!("resized_dims is {count}, x is {x}"))?;
+    let mut dims = x.shape.as_slice().to_vec();
+    let shape = args.ints_if_known("shape");
+    for i in 0..count {
+        dims[first + i] = match &shape {
+            None => Dim::Unknown,
+            Some(shape) => {
+                let at = shape.len().checked_sub(count).map(|s| shape[s + i]);
+                let extent = at.and_then(|v| usize::try_from(v).ok());
+                match extent.ok_or_else(|| format!("shape {shape:?} does not name {count} extents"))? {
+                    0 => dims[first + i],
+                    extent => Dim::Known(extent),
+                }
+            }
+        };
+    }
+    Ok(vec![TensorType { dtype: x.dtype, shape: dims.into() }])
+}
+
+fn crop(args: &Args<'_>) -> Inferred {
+    let [height, width] = size(args)?;
+    let cut = |d: Dim, name: &str| {
+        let crop = args.extents(name, 2, 0, 0)?;
+        let left = d.map(|d| d.checked_sub(crop[0])?.checked_sub(crop[1]).filter(|&d| d > 0));
+        left.ok_or_else(|| format!("argument {name} leaves nothing of {d}"))
+    };
+    with_size(args, cut(height, "crop_height")?, cut(width, "crop_width")?)
+}
+
+/// `x [N, C, H, W]`, `coordinates [N, H', W', 2]` → `[N, C, H', W']`.
+fn resample(args: &Args<'_>) -> Inferred {
+    let (x, coordinates) = (args.dims("x")?, args.dims("coordinates")?);
+    match (x.as_slice(), coordinates.as_slice()) {
+        (&[n, _, _, _], &[m, height, width, two]) if n.may_be(m) && two.may_be(2) => {
+            with_size(args, height, width)
+        }
+        _ => Err(format!("x {x} and coordinates {coordinates}, expected [N, C, H, W] and [N, H', W', 2]")),
+    }
+}

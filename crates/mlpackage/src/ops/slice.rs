@@ -1,0 +1,187 @@
+//! Operations on a box within a tensor.
+
+use super::args::Args;
+use super::spec::{Inferred, Kind, OpSpec, Param};
+use crate::mil::{Dim, Dims, Opset, TensorType};
+
+const X: Param = Param::new("x", Kind::Any);
+const BEGIN: Param = Param::new("begin", Kind::Int);
+const END: Param = Param::new("end", Kind::Int);
+const STRIDE: Param = Param::constant("stride", Kind::Int).optional();
+const BEGIN_MASK: Param = Param::constant("begin_mask", Kind::Bool).optional();
+const END_MASK: Param = Param::constant("end_mask", Kind::Bool).optional();
+const SQUEEZE_MASK: Param = Param::constant("squeeze_mask", Kind::Bool).optional();
+
+pub(super) const OPS: &[OpSpec] = &[
+    OpSpec::new("slice_by_index", &[X, BEGIN, END, STRIDE, BEGIN_MASK, END_MASK, SQUEEZE_MASK], |args| {
+        Ok(vec![TensorType { dtype: args.ty("x")?.dtype, shape: box_dims(args)? }])
+    }),
+    OpSpec::new("slice_by_size", &[X, BEGIN, Param::new("size", Kind::Int)], slice_by_size),
+    OpSpec::new(
+        "slice_update",
+        &[X, Param::new("update", Kind::Any), BEGIN, END, STRIDE, BEGIN_MASK, END_MASK, SQUEEZE_MASK],
+        slice_update,
+    )
+    .since(Opset::CoreML8),
+];
+
+/// What `slice_by_index` takes from one axis.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct SliceRange {
+    /// First index.
+    pub begin: usize,
+    /// Distance between indices; negative to walk backwards.
+    pub step: isize,
+    /// Number of indices.
+    pub len: usize,
+    /// Whether the axis is dropped from the result.
+    pub squeeze: bool,
+}
+
+/// The arguments that name a box, checked for their lengths.
+struct Bounds {
+    begin: Option<Vec<i32>>,
+    end: Option<Vec<i32>>,
+    stride: Vec<i32>,
+    begin_mask: Vec<bool>,
+    end_mask: Vec<bool>,
+    squeeze_mask: Vec<bool>,
+}
+
+impl Bounds {
+    fn of(args: &Args<'_>) -> Result<Self, String> {
+        let x = args.dims("x")?;
+        let rank = x.rank();
+        let length = |name: &str, len: usize| match len == rank {
+            true => Ok(()),
+            false => Err(format!("{name} has {len} entries, x {x} has rank {rank}")),
+        };
+        for name in ["begin", "end"] {
+            match args.dims(name)?.as_slice() {
+                &[len] if len.may_be(rank) => {}
+                _ => return Err(format!("{name} is {}, x {x} has rank {rank}", args.ty(name)?)),
+            }
+        }
+        let stride = args.ints("stride")?.unwrap_or_else(|| vec![1; rank]);
+        length("stride", stride.len())?;
+        if let Some(axis) = stride.iter().position(|&s| s == 0) {
+            return Err(format!("stride 0 on axis {axis}"));
+        }
+        let mask = |name: &str| -> Result<Vec<bool>, String> {
+            let mask = args.bools(name)?.map_or_else(|| vec![false; rank], <[bool]>::to_vec);
+            length(name, mask.len())?;
+            Ok(mask)
+        };
+        Ok(Self {
+            begin: args.ints_if_known("begin"),
+            end: args.ints_if_known("end"),
+            stride,
+            begin_mask: mask("begin_mask")?,
+            end_mask: mask("end_mask")?,
+            squeeze_mask: mask("squeeze_mask")?,
+        })
+    }
+
+    /// The range on one axis of `size`; `None` if a bound is computed.
+    fn on(&self, axis: usize, size: usize) -> Result<Option<SliceRange>, String> {
+        let size = i64::try_from(size).map_err(|_| format!("axis {axis} is too long"))?;
+        let squeeze = self.squeeze_mask[axis];
+        let step = if squeeze { 1 } else { i64::from(self.stride[axis]) };
+        let bound = |values: &Option<Vec<i32>>| {
+            let v = i64::from(*values.as_ref()?.get(axis)?);
+            Some(if v < 0 { v + size } else { v })
+        };
+        let first = match self.begin_mask[axis] {
+            true if step > 0 => Some(0),
+            true => Some(size - 1),
+            false => bound(&self.begin),
+        };
+        let Some(first) = first else { return Ok(None) };
+        let last = match (squeeze, self.end_mask[axis]) {
+            (true, _) => Some(first + 1),
+            (false, true) => Some(if step > 0 { size } else { -1 }),
+            (false, false) => bound(&self.end),
+        };
+        // As in numpy, an end beyond the axis is the end of the axis.
+        let Some(last) = last.map(|last| last.clamp(-1, size)) else { return Ok(None) };
+        let span = if step > 0 { last - first } else { first - last };
+        let len = if span > 0 { (span - 1) / step.abs() + 1 } else { 0 };
+        let tail = first + step * (len - 1).max(0);
+        if len == 0 || !(0..size).contains(&first) || !(0..size).contains(&tail) {
+            return Err(format!("[{first}, {last}) by {step} is outside of axis {axis} of {size}"));
+        }
+        Ok(Some(SliceRange { begin: first as usize, step: step as isize, len: len as usize, squeeze }))
+    }
+}
+
+/// The ranges that the bounds of a slice name, one for each axis of `x`.
+///
+/// # Errors
+///
+/// If lengths do not match, a stride is 0, an index is out of range, or a bound is not stated in the program.
+pub fn slice_ranges(args: &Args<'_>) -> Result<Vec<SliceRange>, String> {
+    let (x, bounds) = (args.shape("x")?, Bounds::of(args)?);
+    let range = |(axis, &size): (usize, &usize)| {
+        bounds.on(axis, size)?.ok_or_else(|| "begin and end must be stated in the program".to_owned())
+    };
+    x.dims().iter().enumerate().map(range).collect()
+}
+
+/// The dimensions of a box, squeezed axes left out.
+fn box_dims(args: &Args<'_>) -> Result<Dims, String> {
+    let (x, bounds) = (args.dims("x")?, Bounds::of(args)?);
+    let mut dims = Vec::new();
+    for (axis, size) in x.iter().enumerate().filter(|(axis, _)| !bounds.squeeze_mask[*axis]) {
+        let range = size.known().map(|size| bounds.on(axis, size)).transpose()?.flatten();
+        dims.push(range.map_or(Dim::Unknown, |r| Dim::Known(r.len)));
+    }
+    for (axis, size) in x.iter().enumerate().filter(|(axis, _)| bounds.squeeze_mask[*axis]) {
+        size.known().map(|size| bounds.on(axis, size)).transpose()?;
+    }
+    Ok(dims.into())
+}
+
+/// `size` -1 takes all that is left.
+fn slice_by_size(args: &Args<'_>) -> Inferred {
+    let x = args.ty("x")?;
+    for name in ["begin", "size"] {
+        match args.dims(name)?.as_slice() {
+            &[len] if len.may_be(x.shape.rank()) => {}
+            _ => return Err(format!("{name} is {}, x is {x}", args.ty(name)?)),
+        }
+    }
+    let (begin, size) = (args.ints_if_known("begin"), args.ints_if_known("size"));
+    let mut dims = Vec::new();
+    for (axis, full) in x.shape.iter().enumerate() {
+        let begin = begin.as_ref().map(|b| i64::from(b[axis]));
+        let bad = |size: i64| format!("{size} from {begin:?} on is outside of axis {axis} of {}", x.shape);
+        dims.push(match (size.as_ref().map(|s| i64::from(s[axis])), begin) {
+            (None, _) => Dim::Unknown,
+            (Some(-1), None) => Dim::Unknown,
+            (Some(-1), Some(begin)) => {
+                full.map(|full| full.checked_sub(usize::try_from(begin).ok()?)).ok_or_else(|| bad(-1))?
+            }
+            (Some(size), begin) => {
+                let extent = usize::try_from(size).map_err(|_| bad(size))?;
+                if let (Some(full), Some(begin)) = (full.known(), begin) {
+                    let end = usize::try_from(begin).ok().and_then(|b| b.checked_add(extent));
+                    if end.is_none_or(|end| end > full) {
+                        return Err(bad(size));
+                    }
+                }
+                Dim::Known(extent)
+            }
+        });
+    }
+    Ok(vec![TensorType { dtype: x.dtype, shape: dims.into() }])
+}
+
+fn slice_update(args: &Args<'_>) -> Inferred {
+    let x = args.ty("x")?;
+    args.same_dtype(&["x", "update"])?;
+    let (expected, update) = (box_dims(args)?, args.dims("update")?);
+    if update.rank() == 0 || !update.may_be(&expected) {
+        return Err(format!("update {update}, the bounds name a box of {expected}"));
+    }
+    Ok(vec![x.clone()])
+}

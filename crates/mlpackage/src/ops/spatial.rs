@@ -1,0 +1,72 @@
+//! What convolution and pooling have in common: a window that moves over spatial axes.
+
+use super::args::Args;
+use crate::mil::{Dim, Opset};
+
+/// Where a window stands on each spatial axis.
+pub(super) struct Window {
+    /// Its extent.
+    pub(super) kernel: Vec<Dim>,
+    /// From one place to the next.
+    pub(super) strides: Vec<usize>,
+    /// From one of its elements to the next.
+    pub(super) dilations: Vec<usize>,
+    /// Whether a place that is only partly covered counts.
+    pub(super) ceil_mode: bool,
+}
+
+/// What is added around the spatial axes.
+pub(super) enum Padding {
+    /// So much before and behind each axis.
+    Fixed(Vec<usize>),
+    /// As much as it takes for the result to be as large as the input over the stride.
+    Same,
+}
+
+impl Padding {
+    /// Reads `pad_type` and `pad`.
+    pub(super) fn of(args: &Args<'_>, spatial: usize) -> Result<Self, String> {
+        match args.string("pad_type")?.unwrap_or("valid") {
+            "valid" => Ok(Self::Fixed(vec![0; 2 * spatial])),
+            "custom" if args.get("pad").is_some() => {
+                Ok(Self::Fixed(args.extents("pad", 2 * spatial, 0, 0)?))
+            }
+            "custom" => Err("pad_type custom needs argument pad".into()),
+            "same" => Ok(Self::Same),
+            "same_lower" if args.opset() >= Opset::CoreML6 => Ok(Self::Same),
+            other => {
+                Err(format!("argument pad_type is {other:?}, expected valid, custom, same or same_lower"))
+            }
+        }
+    }
+}
+
+impl Window {
+    /// The number of places on each axis of `input`.
+    pub(super) fn places(&self, input: &[Dim], padding: &Padding) -> Result<Vec<Dim>, String> {
+        (0..input.len()).map(|axis| self.places_on(axis, input[axis], padding)).collect()
+    }
+
+    fn places_on(&self, axis: usize, input: Dim, padding: &Padding) -> Result<Dim, String> {
+        let stride = self.strides[axis];
+        let (before, behind) = match padding {
+            Padding::Same => return Ok(input.map(|n| Some(n.div_ceil(stride))).unwrap_or(Dim::Unknown)),
+            Padding::Fixed(pad) => (pad[2 * axis], pad[2 * axis + 1]),
+        };
+        let places = |size: usize, kernel: usize| -> Option<usize> {
+            let reach = kernel.checked_sub(1)?.checked_mul(self.dilations[axis])?.checked_add(1)?;
+            let left = size.checked_add(before)?.checked_add(behind)?.checked_sub(reach)?;
+            if !self.ceil_mode {
+                return Some(left / stride + 1);
+            }
+            let places = left.div_ceil(stride) + 1;
+            // A window may not begin in the padding behind.
+            let outside = (places - 1).checked_mul(stride)? >= size + before && (before > 0 || behind > 0);
+            Some(if outside { places - 1 } else { places })
+        };
+        let kernel = self.kernel[axis];
+        input
+            .zip(kernel, places)
+            .ok_or_else(|| format!("a window of {kernel} does not fit into {input} on spatial axis {axis}"))
+    }
+}
