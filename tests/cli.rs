@@ -298,3 +298,32 @@ fn dump_holds_every_step() {
     assert_eq!(shape("logits_f32"), [16, 27]);
     assert_eq!(shape("logits_f16"), [16, 27]);
 }
+
+/// 0: nothing wrong; 1: something is, in a package that can be read; 2: it is no package.
+#[test]
+fn check_tells_faults_from_what_is_no_package() {
+    const PACKAGE: &str = "bundle/decoder-00.mlpackage";
+    let dir = workspace();
+    for path in ["bundle", PACKAGE] {
+        assert!(ok(dir.path(), &["inspect", "--check", path]).contains("0 errors, 0 warnings"));
+    }
+    let weights = dir.path().join(PACKAGE).join("Data/com.apple.CoreML/weights/weight.bin");
+    let mut bytes = fs::read(&weights).unwrap();
+    bytes[64] ^= 1; // the sentinel of the first record
+    fs::write(&weights, bytes).unwrap();
+    let ran = microgpt(dir.path(), &["inspect", "--check", PACKAGE]);
+    assert_eq!(ran.code, 1, "{}", ran.err);
+    for words in ["error[blob-record]: function ", "operation const", "0xdeadbeef", "1 errors, 0 warnings"] {
+        assert!(ran.out.contains(words), "{words}: {}", ran.out);
+    }
+    let ran = microgpt(dir.path(), &["inspect", "--check", "--json", PACKAGE]);
+    let json: Value = serde_json::from_str(&ran.out).unwrap();
+    let finding = &json[0]["findings"][0];
+    assert_eq!(
+        (ran.code, &finding["rule"], &finding["severity"]),
+        (1, &"blob-record".into(), &"error".into())
+    );
+    fs::write(dir.path().join(PACKAGE).join("Data/com.apple.CoreML/model.mlmodel"), "no protobuf").unwrap();
+    refused(dir.path(), &["inspect", "--check", PACKAGE], &["model.mlmodel"]);
+    refused(dir.path(), &["inspect", "--check", "nowhere"], &["nowhere"]);
+}

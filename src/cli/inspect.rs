@@ -11,7 +11,7 @@ use mlpackage::bundle::{BUNDLE_MANIFEST, BundleManifest};
 use mlpackage::{Bundle, Feature, Interface, Package};
 use serde::Serialize;
 
-use super::{Outcome, output};
+use super::{Outcome, findings, output};
 
 /// Show what is in a checkpoint, a bundle or a .mlpackage.
 #[derive(Debug, Args)]
@@ -21,6 +21,9 @@ pub(crate) struct Inspect {
     /// Print the program of each package as MIL text
     #[arg(long, conflicts_with = "json")]
     mil: bool,
+    /// Check the packages against every rule of the format: exit code 0 if there are no errors, 1 if there are
+    #[arg(long, conflicts_with = "mil")]
+    check: bool,
     /// Print JSON
     #[arg(long)]
     json: bool,
@@ -62,6 +65,9 @@ struct FunctionSummary {
 
 impl Inspect {
     pub(crate) fn run(self) -> Result<Outcome> {
+        if self.check {
+            return findings::report(&self.path, self.json);
+        }
         let mut packages = Vec::new();
         let mut found = None;
         if self.path.join(BUNDLE_MANIFEST).exists() {
@@ -96,10 +102,10 @@ impl Inspect {
 
 fn summary(package: &Package) -> PackageSummary {
     let functions = package.program().functions.iter().map(|(name, f)| {
-        let interface = Interface::of(f);
+        let interface = package.interface(name).cloned().unwrap_or_else(|| Interface::of(f));
         let list = |features: &[Feature]| features.iter().map(|f| format!("{}: {}", f.name, f.ty)).collect();
         let mut operations = BTreeMap::new();
-        for operation in &f.block.operations {
+        for operation in f.block.all_operations() {
             *operations.entry(operation.op.clone()).or_default() += 1;
         }
         let summary = FunctionSummary {

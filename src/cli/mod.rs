@@ -2,6 +2,7 @@
 
 mod chat;
 mod export;
+mod findings;
 mod floor;
 mod generate;
 mod inspect;
@@ -18,7 +19,7 @@ use tracing_subscriber::EnvFilter;
 #[derive(Debug, Parser)]
 #[command(name = "microgpt", version, arg_required_else_help = true)]
 #[command(
-    after_help = "Exit codes: 0 done; 1 a gate failed (verify, floor --require); 2 bad usage or input."
+    after_help = "Exit codes: 0 done; 1 a gate failed (verify, floor --require, inspect --check); 2 bad usage or input."
 )]
 struct Cli {
     #[command(subcommand)]

@@ -55,7 +55,7 @@ pub fn export(
     let mut writer = PackageWriter::create(&folder.join(PACKAGE))?;
     let function = microgpt::decode_function(checkpoint, options, writer.weights(), progress)?;
     let states = function.states().count();
-    let program = Program { functions: BTreeMap::from([(microgpt::FUNCTION.to_owned(), function)]) };
+    let program = Program::new([(microgpt::FUNCTION, function)]);
     writer.finish(&program, &metadata(checkpoint, options))?;
 
     write_embeddings(checkpoint, &folder.join(EMBEDDINGS))?;

@@ -2,8 +2,6 @@
 //! not. Rows stand side by side on the last axis, so that one call normalises all of them.
 #![allow(clippy::unwrap_used)]
 
-use std::collections::BTreeMap;
-
 use ane_export::{NormForm, rms_norm};
 use ane_runtime::{Engine as _, LoadOptions, MilCpu, Model, Numerics, Tensor};
 use half::f16;
@@ -24,7 +22,7 @@ fn norm(form: NormForm, d: usize, rows: usize) -> Box<dyn Model> {
     let x = f.input("x", DType::Fp16, [1, d, 1, rows]).unwrap();
     let y = rms_norm(&mut f, "y", &x, EPS, form).unwrap();
     f.output(&y);
-    let program = Program { functions: BTreeMap::from([("main".to_owned(), f.finish())]) };
+    let program = Program::new([("main", f.finish())]);
     writer.finish(&program, &Metadata::default()).unwrap();
     let package = Package::open(&path).unwrap();
     MilCpu::new(Numerics::F16).load(&package, &LoadOptions::default()).unwrap()

@@ -67,7 +67,9 @@ fn weight_elements(function: &Function) -> u64 {
         .collect();
     let operand = |o: &Operation, param: &str| match o.inputs.get(param).and_then(|b| b.first()) {
         Some(Binding::Name(name)) => constants.get(name.as_str()).copied().unwrap_or(0),
-        Some(Binding::Value(value)) => value.ty.shape.elements().unwrap_or(0) as u64,
+        Some(Binding::Value(value)) => {
+            value.tensor_type().and_then(|ty| ty.shape.elements()).unwrap_or(0) as u64
+        }
         None => 0,
     };
     let anchored = operations.iter().map(|o| match o.op.as_str() {

@@ -65,9 +65,7 @@ impl PlacementReport {
     ///
     /// The first rule of MIL that the package breaks: what Core ML would not load has no placement.
     pub fn predict(package: &Package, decoder: Option<&Architecture>) -> Result<Self> {
-        if let Some(error) = package.check().into_iter().next() {
-            return Err(error.into());
-        }
+        package.require_sound()?;
         let compiled = CompiledSize::estimate(package);
         let floor = Floor::judge(package.program(), &compiled);
         let operations = place(package.program(), |_| (floor.device, "floor".to_owned()));

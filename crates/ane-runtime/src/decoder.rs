@@ -135,7 +135,7 @@ fn check_interface(manifest: &BundleManifest, function: &Interface) -> Result<()
     ];
     let expect = |kind: &str, found: &[Feature], name: &str, shape: &Shape| {
         let what = format!("{kind} {name}");
-        match found.iter().find(|f| f.name == name).map(|f| &f.ty) {
+        match found.iter().find(|f| f.name == name).and_then(Feature::tensor) {
             Some(ty) if ty.dtype == DType::Fp16 && ty.shape == *shape => Ok(()),
             Some(ty) => {
                 Err((what, format!("the package has {ty}, the bundle's dimensions make it fp16 {shape}")))

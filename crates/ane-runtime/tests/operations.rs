@@ -169,10 +169,7 @@ fn softmax_is_safe_from_overflow() {
 #[test]
 fn layer_norm_scales_and_shifts() {
     let got = run(&[(&[1, 4], &[1.0, 2.0, 3.0, 6.0])], |f, v| {
-        let vector = |values: [f32; 4]| Value {
-            ty: TensorType::new(DType::Fp32, [4]),
-            data: mlpackage::mil::ValueData::Immediate(mlpackage::mil::Literal::Floats(values.to_vec())),
-        };
+        let vector = |values: [f32; 4]| Value::fp32s([4], values);
         let op = f.op("layer_norm", "r").arg("x", &v[0]).value("axes", Value::ints([1], [1]));
         let op = op.value("gamma", vector([1.0, 2.0, 1.0, 2.0])).value("beta", vector([0.0, 0.0, 1.0, 1.0]));
         Ok(vec![op.value("epsilon", Value::fp32(1e-5)).one()?])

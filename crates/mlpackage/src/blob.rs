@@ -163,6 +163,47 @@ impl BlobFile {
         self.map.len() as u64
     }
 
+    /// Every blob that the header counts, with the offset of its record, in the order of the file.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Blob`] if the records do not follow each other as they should: one for each that is counted, the data
+    /// behind it, zeros up to the next multiple of 64, nothing behind the last.
+    pub fn blobs(&self) -> Result<Vec<(u64, Blob<'_>)>> {
+        let mut blobs = Vec::new();
+        let mut end = ALIGNMENT;
+        for _ in 0..self.count() {
+            let offset = end.next_multiple_of(ALIGNMENT);
+            let bad = |reason: String| Error::Blob { path: self.path.clone(), offset, reason };
+            let blob = self.blob(offset).map_err(|error| match error {
+                Error::Blob { reason, .. } => {
+                    bad(format!("{reason}; it is number {} of {}", blobs.len() + 1, self.count()))
+                }
+                other => other,
+            })?;
+            if self.map[end as usize..offset as usize].iter().any(|&b| b != 0) {
+                return Err(bad("the gap before it is not zero".into()));
+            }
+            let start = self.data_offset(offset)?;
+            if start != offset + ALIGNMENT {
+                return Err(bad(format!("its data are at {start}, not behind its record")));
+            }
+            end = start + blob.data.len() as u64;
+            blobs.push((offset, blob));
+        }
+        if end != self.bytes() {
+            let reason =
+                format!("{} bytes follow the {} blobs that are counted", self.bytes() - end, self.count());
+            return Err(Error::Blob { path: self.path.clone(), offset: end, reason });
+        }
+        Ok(blobs)
+    }
+
+    /// Where the data of the blob at `offset` begin.
+    pub(crate) fn data_offset(&self, offset: u64) -> Result<u64> {
+        self.blob(offset).map(|_| u64_at(&self.map, offset as usize + 16))
+    }
+
     /// The blob whose record is at `offset`.
     ///
     /// # Errors
@@ -200,6 +241,9 @@ impl BlobFile {
                 bad(format!("{size} bytes with {padding} padding bits hold no whole number of {dtype}"))
             })?;
         let data = &self.map[start as usize..(start + size) as usize];
+        if padding > 0 && data.last().is_some_and(|last| last >> (8 - padding) != 0) {
+            return Err(bad(format!("its {padding} padding bits are not zero")));
+        }
         Ok(Blob { dtype, elements: (bits / dtype.bits() as u64) as usize, data })
     }
 }

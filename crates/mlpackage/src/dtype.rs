@@ -64,6 +64,17 @@ const TABLE: [Row; 22] = [
 ];
 
 impl DType {
+    /// Every element type, in the order of their declaration.
+    pub const ALL: [Self; 22] = {
+        let mut all = [Self::Bool; 22];
+        let mut i = 0;
+        while i < all.len() {
+            all[i] = TABLE[i].0;
+            i += 1;
+        }
+        all
+    };
+
     fn row(self) -> &'static Row {
         // The table has every variant in order of declaration; a test holds it to that.
         &TABLE[self as usize]

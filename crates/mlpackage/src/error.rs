@@ -3,6 +3,8 @@
 use std::io;
 use std::path::{Path, PathBuf};
 
+use crate::finding::Finding;
+
 /// The result of this crate's functions.
 pub type Result<T, E = Error> = std::result::Result<T, E>;
 
@@ -54,24 +56,9 @@ pub enum Error {
         /// What was found and expected.
         reason: String,
     },
-    /// An operation of a program breaks a rule of MIL.
-    #[error("function {function}, operation {operation}: {reason}")]
-    Operation {
-        /// The function.
-        function: String,
-        /// Type and output, such as `conv -> %logits`.
-        operation: String,
-        /// What was found and expected.
-        reason: String,
-    },
-    /// A function as a whole breaks a rule of MIL.
-    #[error("function {function}: {reason}")]
-    Function {
-        /// The function.
-        function: String,
-        /// What was found and expected.
-        reason: String,
-    },
+    /// A program or its description breaks a rule.
+    #[error("{0}")]
+    Rule(Box<Finding>),
     /// A bundle is not whole, or not one that this version reads.
     #[error("bundle {}: {field}: {reason}", path.display())]
     Bundle {
@@ -87,5 +74,11 @@ pub enum Error {
 impl Error {
     pub(crate) fn io(action: &'static str, path: impl AsRef<Path>, source: io::Error) -> Self {
         Self::Io { action, path: path.as_ref().to_owned(), source }
+    }
+}
+
+impl From<Finding> for Error {
+    fn from(finding: Finding) -> Self {
+        Self::Rule(Box::new(finding))
     }
 }

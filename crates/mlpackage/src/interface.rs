@@ -1,32 +1,127 @@
 //! What a package tells Core ML of a function: its inputs, outputs and states.
 
-use crate::dtype::DType;
+use std::fmt;
+
 use crate::mil::{Dim, Dims, Function, TensorType};
-use crate::proto::{self, array_feature_type::ShapeFlexibility, feature_type};
 use crate::shape::Shape;
 
 /// Inputs, outputs and states of a function, as the package describes them to Core ML.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq)]
 pub struct Interface {
-    /// Tensors that a call takes.
+    /// What a call takes.
     pub inputs: Vec<Feature>,
-    /// Tensors that a call gives.
+    /// What a call gives.
     pub outputs: Vec<Feature>,
     /// Memory that outlives a call.
     pub states: Vec<Feature>,
+    /// Of a classifier: the output that holds the label. Empty otherwise.
+    pub predicted_feature: String,
+    /// Of a classifier: the output that holds the probabilities. Empty otherwise.
+    pub predicted_probabilities: String,
 }
 
 /// One input, output or state.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct Feature {
     /// Its name, the same as in the program.
     pub name: String,
+    /// What it is.
+    pub ty: FeatureType,
+    /// Whether a call may leave it out.
+    pub optional: bool,
+    /// What it means, in words; often empty.
+    pub description: String,
+}
+
+/// What an input, output or state is.
+#[derive(Clone, Debug, PartialEq)]
+#[non_exhaustive]
+pub enum FeatureType {
+    /// A tensor.
+    Array(ArrayType),
+    /// An image, a label, a dictionary of probabilities: kept and passed on as it is encoded.
+    Other(OtherType),
+}
+
+/// A tensor at a function's border.
+#[derive(Clone, Debug, PartialEq)]
+pub struct ArrayType {
     /// Its type; a dimension that the caller may choose is open.
-    pub ty: TensorType,
+    pub tensor: TensorType,
     /// Which shapes it may have.
     pub shapes: AllowedShapes,
-    /// What it is, in words; often empty.
-    pub description: String,
+    /// The value of every element, if the caller leaves it out.
+    pub default_value: Option<DefaultValue>,
+}
+
+/// The value of every element of an input that is left out.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum DefaultValue {
+    /// For int32.
+    Int(i32),
+    /// For fp16 and fp32.
+    Float(f32),
+    /// For fp64.
+    Double(f64),
+}
+
+/// A feature that is no tensor.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct OtherType {
+    pub(crate) kind: OtherKind,
+    pub(crate) encoded: Vec<u8>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum OtherKind {
+    Int64,
+    Double,
+    String,
+    Image,
+    Dictionary,
+    Sequence,
+}
+
+impl OtherType {
+    /// Core ML's name of the type, such as `image`.
+    pub fn name(&self) -> &'static str {
+        match self.kind {
+            OtherKind::Int64 => "int64",
+            OtherKind::Double => "double",
+            OtherKind::String => "string",
+            OtherKind::Image => "image",
+            OtherKind::Dictionary => "dictionary",
+            OtherKind::Sequence => "sequence",
+        }
+    }
+}
+
+impl fmt::Display for FeatureType {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Array(array) => {
+                array.tensor.fmt(f)?;
+                match &array.shapes {
+                    AllowedShapes::FromType => Ok(()),
+                    AllowedShapes::Enumerated { shapes, .. } => {
+                        f.write_str(" of")?;
+                        for (i, shape) in shapes.iter().enumerate() {
+                            write!(f, "{} {shape}", if i > 0 { "," } else { "" })?;
+                        }
+                        Ok(())
+                    }
+                    AllowedShapes::Ranged { default, ranges } => {
+                        f.write_str(" of [")?;
+                        for (i, range) in ranges.iter().enumerate() {
+                            write!(f, "{}{range}", if i > 0 { ", " } else { "" })?;
+                        }
+                        write!(f, "], by default {default}")
+                    }
+                }
+            }
+            Self::Other(other) => f.write_str(other.name()),
+        }
+    }
 }
 
 /// The shapes that a tensor at a function's border may have.
@@ -35,8 +130,13 @@ pub enum AllowedShapes {
     /// That of its type, which has no open dimension; or, for outputs, whatever follows from the inputs.
     #[default]
     FromType,
-    /// One of these; the first is the default.
-    Enumerated(Vec<Shape>),
+    /// One of several.
+    Enumerated {
+        /// The default, which is one of them.
+        default: Shape,
+        /// All of them.
+        shapes: Vec<Shape>,
+    },
     /// Each dimension within a range.
     Ranged {
         /// The default.
@@ -55,6 +155,16 @@ pub struct DimRange {
     pub upper: Option<usize>,
 }
 
+impl fmt::Display for DimRange {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.upper {
+            Some(upper) if upper == self.lower => write!(f, "{upper}"),
+            Some(upper) => write!(f, "{}..{upper}", self.lower),
+            None => write!(f, "{}..", self.lower),
+        }
+    }
+}
+
 impl DimRange {
     /// One extent only.
     pub fn fixed(extent: usize) -> Self {
@@ -68,10 +178,10 @@ impl DimRange {
 
 impl AllowedShapes {
     /// The dimensions that all of them share, the others open; `None` for those of the type.
-    fn dims(&self) -> Option<Dims> {
+    pub(crate) fn dims(&self) -> Option<Dims> {
         match self {
             Self::FromType => None,
-            Self::Enumerated(shapes) => {
+            Self::Enumerated { shapes, .. } => {
                 let first = shapes.first()?;
                 let dim = |axis: usize| {
                     let extent = first.dims()[axis];
@@ -88,7 +198,7 @@ impl AllowedShapes {
     pub fn admit(&self, shape: &Shape) -> bool {
         match self {
             Self::FromType => true,
-            Self::Enumerated(shapes) => shapes.contains(shape),
+            Self::Enumerated { shapes, .. } => shapes.contains(shape),
             Self::Ranged { ranges, .. } => {
                 let within = |(&d, r): (&usize, &DimRange)| d >= r.lower && r.upper.is_none_or(|u| d <= u);
                 shape.rank() == ranges.len() && shape.dims().iter().zip(ranges).all(within)
@@ -98,17 +208,49 @@ impl AllowedShapes {
 }
 
 impl Feature {
-    /// A feature of fixed shape.
-    pub fn new(name: impl Into<String>, ty: TensorType) -> Self {
-        Self { name: name.into(), ty, shapes: AllowedShapes::FromType, description: String::new() }
+    /// A tensor of fixed shape.
+    pub fn new(name: impl Into<String>, tensor: TensorType) -> Self {
+        let array = ArrayType { tensor, shapes: AllowedShapes::FromType, default_value: None };
+        Self { name: name.into(), ty: FeatureType::Array(array), optional: false, description: String::new() }
+    }
+
+    /// What it is, if it is a tensor.
+    pub fn array(&self) -> Option<&ArrayType> {
+        match &self.ty {
+            FeatureType::Array(array) => Some(array),
+            FeatureType::Other(_) => None,
+        }
+    }
+
+    /// Its type, if it is a tensor.
+    pub fn tensor(&self) -> Option<&TensorType> {
+        self.array().map(|a| &a.tensor)
     }
 
     /// The shape that it has where the caller says nothing; `None` if there is none.
     pub fn default_shape(&self) -> Option<Shape> {
+        self.array().and_then(ArrayType::default_shape)
+    }
+
+    /// Lets the caller choose among `shapes`. Does nothing to what is no tensor.
+    pub fn allow(&mut self, shapes: AllowedShapes) {
+        if let FeatureType::Array(array) = &mut self.ty {
+            if let Some(dims) = shapes.dims() {
+                array.tensor.shape = dims;
+            }
+            array.shapes = shapes;
+        }
+    }
+}
+
+impl ArrayType {
+    /// The shape that it has where the caller says nothing; `None` if there is none.
+    pub fn default_shape(&self) -> Option<Shape> {
         match &self.shapes {
-            AllowedShapes::FromType => self.ty.shape.known(),
-            AllowedShapes::Enumerated(shapes) => shapes.first().cloned(),
-            AllowedShapes::Ranged { default, .. } => Some(default.clone()),
+            AllowedShapes::FromType => self.tensor.shape.known(),
+            AllowedShapes::Enumerated { default, .. } | AllowedShapes::Ranged { default, .. } => {
+                Some(default.clone())
+            }
         }
     }
 }
@@ -121,159 +263,75 @@ impl Interface {
             inputs: function.tensor_inputs().map(feature).collect(),
             outputs: function.outputs().map(feature).collect(),
             states: function.states().map(feature).collect(),
+            ..Self::default()
         }
     }
 
-    /// Whether both name the same features of types that may be the same; else the first that differs, in words.
-    pub(crate) fn differs_from(&self, function: &Self) -> Option<String> {
+    /// The input called `name`, to say more of it.
+    pub fn input_mut(&mut self, name: &str) -> Option<&mut Feature> {
+        self.inputs.iter_mut().find(|f| f.name == name)
+    }
+
+    /// Where the description differs from the function that it describes, each place in words.
+    pub(crate) fn differences(&self, function: &Function) -> Vec<String> {
+        let mut differences = Vec::new();
+        // What a function takes or gives that is no tensor has a name to compare, and nothing else.
+        let tensors = |named: Vec<(&str, &TensorType)>| -> Vec<(String, Option<TensorType>)> {
+            named.into_iter().map(|(name, ty)| (name.to_owned(), Some(ty.clone()))).collect()
+        };
+        let inputs = tensors(function.tensor_inputs().collect());
+        let states = tensors(function.states().collect());
+        let mut outputs = tensors(function.outputs().collect());
+        for name in &function.block.outputs {
+            if !outputs.iter().any(|(found, _)| found == name) {
+                outputs.push((name.clone(), None));
+            }
+        }
         let kinds = [
-            ("input", &self.inputs, &function.inputs),
-            ("output", &self.outputs, &function.outputs),
-            ("state", &self.states, &function.states),
+            ("input", &self.inputs, inputs),
+            ("output", &self.outputs, outputs),
+            ("state", &self.states, states),
         ];
         for (kind, described, found) in kinds {
-            for feature in found {
-                let Some(other) = described.iter().find(|f| f.name == feature.name) else {
-                    return Some(format!("{kind} {} is not described", feature.name));
-                };
-                let same = other.ty.dtype == feature.ty.dtype
-                    && (other.ty.shape.may_be(&feature.ty.shape) || unstated(kind, other));
-                if !same {
-                    return Some(format!(
-                        "{kind} {} is described as {}, it is {}",
-                        feature.name, other.ty, feature.ty
-                    ));
+            for (name, ty) in &found {
+                match (described.iter().find(|f| f.name == *name), ty) {
+                    (None, _) => differences.push(format!("{kind} {name} is not described")),
+                    (Some(feature), Some(ty)) if !feature.may_be(kind, ty) => {
+                        differences.push(format!("{kind} {name} is described as {}, it is {ty}", feature.ty));
+                    }
+                    _ => {}
                 }
             }
-            if let Some(extra) = described.iter().find(|f| !found.iter().any(|g| g.name == f.name)) {
-                return Some(format!("{kind} {} is described, the function has none", extra.name));
+            for (i, feature) in described.iter().enumerate() {
+                let name = &feature.name;
+                if !found.iter().any(|(found, _)| found == name) {
+                    differences.push(format!("{kind} {name} is described, the function has none"));
+                } else if described[..i].iter().any(|earlier| earlier.name == *name) {
+                    differences.push(format!("{kind} {name} is described twice"));
+                }
             }
         }
-        None
+        differences
     }
 }
 
-/// coremltools leaves out the shape of an output that follows from the inputs.
-fn unstated(kind: &str, described: &Feature) -> bool {
-    kind == "output" && described.ty.shape.rank() == 0
-}
-
-/// `ArrayFeatureType.dataType`; `None` for types that an interface cannot have.
-pub(crate) fn array_data_type(dtype: DType) -> Option<i32> {
-    match dtype {
-        DType::Fp32 => Some(65568),
-        DType::Fp16 => Some(65552),
-        DType::Fp64 => Some(65600),
-        DType::Int32 => Some(131_104),
-        DType::Int8 => Some(131_080),
-        _ => None,
+impl Feature {
+    /// Whether a value of the program of type `ty` may be what is described.
+    fn may_be(&self, kind: &str, ty: &TensorType) -> bool {
+        let Some(described) = self.tensor() else { return kind != "state" };
+        // coremltools leaves out the shape of an output that follows from the inputs.
+        let unstated = kind == "output" && described.shape.rank() == 0;
+        let shapes_fit = match self.array().map(|a| &a.shapes) {
+            Some(AllowedShapes::Enumerated { shapes, .. }) => {
+                shapes.iter().all(|s| Dims::from(s).may_be(&ty.shape))
+            }
+            Some(AllowedShapes::Ranged { default, ranges }) => {
+                Dims::from(default).may_be(&ty.shape)
+                    && ranges.len() == ty.shape.rank()
+                    && ranges.iter().zip(ty.shape.iter()).all(|(r, d)| r.dim() == d || r.dim().may_be(d))
+            }
+            _ => true,
+        };
+        described.dtype == ty.dtype && (unstated || (described.shape.may_be(&ty.shape) && shapes_fit))
     }
-}
-
-/// A feature as a package describes it, or why it is none that a program can have.
-pub(crate) fn from_proto(feature: &proto::FeatureDescription) -> Result<Feature, String> {
-    let array = match feature.r#type.as_ref().and_then(|t| t.r#type.as_ref()) {
-        Some(feature_type::Type::MultiArray(array)) => Some(array),
-        Some(feature_type::Type::State(state)) => state.array_type.as_ref(),
-        None => None,
-    };
-    let array =
-        array.ok_or_else(|| format!("{} is described as something other than an array", feature.name))?;
-    let bad = |reason: String| format!("description of {}: {reason}", feature.name);
-    let dtype = [DType::Fp32, DType::Fp16, DType::Fp64, DType::Int32, DType::Int8]
-        .into_iter()
-        .find(|&d| array_data_type(d) == Some(array.data_type))
-        .ok_or_else(|| bad(format!("unknown array data type {}", array.data_type)))?;
-    let shape = |dims: &[i64]| -> Result<Shape, String> {
-        let dims = dims.iter().map(|&d| usize::try_from(d).map_err(|_| bad(format!("extent {d}"))));
-        dims.collect::<Result<Vec<_>, _>>().map(Shape::from)
-    };
-    let default = shape(&array.shape)?;
-    let shapes = match &array.shape_flexibility {
-        None => AllowedShapes::FromType,
-        Some(ShapeFlexibility::Enumerated(list)) => {
-            let shapes = list.shapes.iter().map(|s| shape(&s.shape)).collect::<Result<Vec<_>, _>>()?;
-            if shapes.iter().any(|s| s.rank() != default.rank()) {
-                return Err(bad("its shapes differ in rank".into()));
-            }
-            // The default leads, wherever it stands in the list.
-            let others = shapes.iter().filter(|s| **s != default).cloned();
-            AllowedShapes::Enumerated(std::iter::once(default.clone()).chain(others).collect())
-        }
-        Some(ShapeFlexibility::Range(list)) => {
-            let range = |r: &proto::SizeRange| {
-                let lower = usize::try_from(r.lower_bound).ok()?;
-                let upper = match r.upper_bound {
-                    -1 => None,
-                    upper => Some(usize::try_from(upper).ok()?),
-                };
-                Some(DimRange { lower, upper })
-            };
-            let ranges = list.size_ranges.iter().map(range).collect::<Option<Vec<_>>>();
-            let ranges = ranges.filter(|r| r.len() == default.rank() || default.rank() == 0);
-            AllowedShapes::Ranged {
-                default: default.clone(),
-                ranges: ranges.ok_or_else(|| bad("bad ranges".into()))?,
-            }
-        }
-    };
-    let dims = shapes.dims().unwrap_or_else(|| Dims::from(&default));
-    let ty = TensorType { dtype, shape: dims };
-    Ok(Feature { name: feature.name.clone(), ty, shapes, description: feature.short_description.clone() })
-}
-
-/// A feature as a package describes it.
-///
-/// # Errors
-///
-/// If it has a type that an interface cannot have, or an open dimension and no shapes for it.
-pub(crate) fn to_proto(feature: &Feature, kind: FeatureKind) -> Result<proto::FeatureDescription, String> {
-    let data_type = array_data_type(feature.ty.dtype).ok_or_else(|| {
-        format!("%{} is {}; inputs and outputs are fp16, fp32, int32 or int8", feature.name, feature.ty)
-    })?;
-    let dims = |shape: &Shape| shape.dims().iter().map(|&d| d as i64).collect::<Vec<i64>>();
-    let default = match (feature.default_shape(), kind) {
-        (Some(shape), _) => dims(&shape),
-        // What follows from the inputs is left out, as coremltools does.
-        (None, FeatureKind::Output) => Vec::new(),
-        (None, _) => {
-            return Err(format!(
-                "%{} is {}: say which shapes its open dimensions may have",
-                feature.name, feature.ty
-            ));
-        }
-    };
-    let shape_flexibility = match &feature.shapes {
-        AllowedShapes::FromType => None,
-        AllowedShapes::Enumerated(shapes) => Some(ShapeFlexibility::Enumerated(proto::EnumeratedShapes {
-            shapes: shapes.iter().map(|s| proto::ArrayShape { shape: dims(s) }).collect(),
-        })),
-        AllowedShapes::Ranged { ranges, .. } => Some(ShapeFlexibility::Range(proto::ShapeRange {
-            size_ranges: ranges
-                .iter()
-                .map(|r| proto::SizeRange {
-                    lower_bound: r.lower as u64,
-                    upper_bound: r.upper.map_or(-1, |u| u as i64),
-                })
-                .collect(),
-        })),
-    };
-    let array = proto::ArrayFeatureType { shape: default, data_type, shape_flexibility };
-    let ty = match kind {
-        FeatureKind::State => feature_type::Type::State(proto::StateFeatureType { array_type: Some(array) }),
-        _ => feature_type::Type::MultiArray(array),
-    };
-    Ok(proto::FeatureDescription {
-        name: feature.name.clone(),
-        short_description: feature.description.clone(),
-        r#type: Some(proto::FeatureType { r#type: Some(ty), is_optional: false }),
-    })
-}
-
-/// Where a feature stands.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum FeatureKind {
-    Input,
-    Output,
-    State,
 }

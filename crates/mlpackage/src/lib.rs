@@ -7,6 +7,7 @@ pub mod bundle;
 mod dtype;
 mod elements;
 mod error;
+mod finding;
 mod interface;
 mod manifest;
 pub mod mil;
@@ -21,6 +22,9 @@ pub use blob::{Blob, BlobFile, BlobWriter};
 pub use bundle::Bundle;
 pub use dtype::DType;
 pub use error::{Error, Result};
-pub use interface::{AllowedShapes, DimRange, Feature, Interface};
-pub use package::{Metadata, Package, PackageWriter};
+pub use finding::{Fault, Finding, Rule, Severity};
+pub use interface::{
+    AllowedShapes, ArrayType, DefaultValue, DimRange, Feature, FeatureType, Interface, OtherType,
+};
+pub use package::{Description, Metadata, Package, PackageEdit, PackageWriter};
 pub use shape::Shape;

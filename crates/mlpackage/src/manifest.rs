@@ -89,6 +89,12 @@ impl Manifest {
             .ok_or_else(|| bad(format!("rootModelIdentifier {root:?} is not among itemInfoEntries")))?;
         Ok(format!("Data/{}", item.path))
     }
+
+    /// Whether an item other than the model stands for the weights.
+    pub(crate) fn lists_weights(&self) -> bool {
+        let others = self.item_info_entries.iter().filter(|(id, _)| **id != self.root_model_identifier);
+        others.map(|(_, item)| item.path.as_str()).any(|path| path.split('/').any(|part| part == "weights"))
+    }
 }
 
 #[cfg(test)]

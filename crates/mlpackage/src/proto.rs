@@ -15,6 +15,8 @@ pub(crate) struct Model {
     pub(crate) specification_version: i32,
     #[prost(message, optional, tag = "2")]
     pub(crate) description: Option<ModelDescription>,
+    #[prost(bool, tag = "10")]
+    pub(crate) is_updatable: bool,
     #[prost(message, optional, tag = "502")]
     pub(crate) ml_program: Option<Program>,
 }
@@ -28,6 +30,12 @@ pub(crate) struct ModelDescription {
     pub(crate) output: Vec<FeatureDescription>,
     #[prost(message, repeated, tag = "13")]
     pub(crate) state: Vec<FeatureDescription>,
+    #[prost(string, tag = "11")]
+    pub(crate) predicted_feature_name: String,
+    #[prost(string, tag = "12")]
+    pub(crate) predicted_probabilities_name: String,
+    #[prost(message, repeated, tag = "50")]
+    pub(crate) training_input: Vec<FeatureDescription>,
     #[prost(message, repeated, tag = "20")]
     pub(crate) functions: Vec<FunctionDescription>,
     #[prost(string, tag = "21")]
@@ -45,6 +53,10 @@ pub(crate) struct FunctionDescription {
     pub(crate) input: Vec<FeatureDescription>,
     #[prost(message, repeated, tag = "3")]
     pub(crate) output: Vec<FeatureDescription>,
+    #[prost(string, tag = "4")]
+    pub(crate) predicted_feature_name: String,
+    #[prost(string, tag = "5")]
+    pub(crate) predicted_probabilities_name: String,
     #[prost(message, repeated, tag = "6")]
     pub(crate) state: Vec<FeatureDescription>,
 }
@@ -75,19 +87,32 @@ pub(crate) struct FeatureDescription {
 
 #[derive(Clone, PartialEq, Message)]
 pub(crate) struct FeatureType {
-    #[prost(oneof = "feature_type::Type", tags = "5, 8")]
+    #[prost(oneof = "feature_type::Type", tags = "1, 2, 3, 4, 5, 6, 7, 8")]
     pub(crate) r#type: Option<feature_type::Type>,
     #[prost(bool, tag = "1000")]
     pub(crate) is_optional: bool,
 }
 
+/// Types other than arrays and states are kept as they are encoded: this crate passes them on and does not look inside.
 pub(crate) mod feature_type {
     use super::{ArrayFeatureType, Oneof, StateFeatureType};
 
     #[derive(Clone, PartialEq, Oneof)]
     pub(crate) enum Type {
+        #[prost(bytes, tag = "1")]
+        Int64(Vec<u8>),
+        #[prost(bytes, tag = "2")]
+        Double(Vec<u8>),
+        #[prost(bytes, tag = "3")]
+        String(Vec<u8>),
+        #[prost(bytes, tag = "4")]
+        Image(Vec<u8>),
         #[prost(message, tag = "5")]
         MultiArray(ArrayFeatureType),
+        #[prost(bytes, tag = "6")]
+        Dictionary(Vec<u8>),
+        #[prost(bytes, tag = "7")]
+        Sequence(Vec<u8>),
         #[prost(message, tag = "8")]
         State(StateFeatureType),
     }
@@ -102,10 +127,22 @@ pub(crate) struct ArrayFeatureType {
     pub(crate) data_type: i32,
     #[prost(oneof = "array_feature_type::ShapeFlexibility", tags = "21, 31")]
     pub(crate) shape_flexibility: Option<array_feature_type::ShapeFlexibility>,
+    #[prost(oneof = "array_feature_type::DefaultOptionalValue", tags = "41, 51, 61")]
+    pub(crate) default_optional_value: Option<array_feature_type::DefaultOptionalValue>,
 }
 
 pub(crate) mod array_feature_type {
     use super::{EnumeratedShapes, Oneof, ShapeRange};
+
+    #[derive(Clone, Copy, PartialEq, Oneof)]
+    pub(crate) enum DefaultOptionalValue {
+        #[prost(int32, tag = "41")]
+        Int(i32),
+        #[prost(float, tag = "51")]
+        Float(f32),
+        #[prost(double, tag = "61")]
+        Double(f64),
+    }
 
     #[derive(Clone, PartialEq, Oneof)]
     pub(crate) enum ShapeFlexibility {

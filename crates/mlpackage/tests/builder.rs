@@ -30,7 +30,10 @@ fn says(error: &str, what: &str) {
 fn arguments_must_be_those_of_the_operation() {
     says(&refused(|f, x, _| f.op("conv2d", "y").arg("x", x).one()), "not in the table");
     says(&refused(|f, _, _| f.op("relu", "y").one()), "argument x is missing");
-    says(&refused(|f, x, _| f.op("relu", "y").arg("x", x).arg("alpha", x).one()), "unknown argument alpha");
+    says(
+        &refused(|f, x, _| f.op("relu", "y").arg("x", x).arg("alpha", x).one()),
+        "argument alpha is unknown",
+    );
     says(&refused(|f, x, _| f.op("relu", "y").args("x", &[x, x]).one()), "argument x has 2 bindings");
     says(&refused(|f, x, n| f.op("add", "y").arg("x", x).arg("y", n).one()), "expected one type");
     says(

@@ -5,8 +5,11 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use mlpackage::mil::builder::FunctionBuilder;
-use mlpackage::mil::{Opset, Program, TensorType, Value};
-use mlpackage::{DType, Error, Metadata, Package, PackageWriter};
+use mlpackage::mil::{Dim, Opset, Program, TensorType, Value, ValueData};
+use mlpackage::{
+    AllowedShapes, BlobFile, BlobWriter, DType, Description, DimRange, Error, Metadata, Package,
+    PackageWriter, Shape,
+};
 use proptest::prelude::*;
 
 const MODEL: &str = "Data/com.apple.CoreML/model.mlmodel";
@@ -40,7 +43,7 @@ fn write(path: &Path) -> Program {
     let mut writer = PackageWriter::create(path).unwrap();
     let mut f = FunctionBuilder::new("main", Opset::CoreML8, writer.weights());
     build(&mut f).unwrap();
-    let program = Program { functions: [("main".to_owned(), f.finish())].into() };
+    let program = Program::new([("main", f.finish())]);
     writer.finish(&program, &metadata()).unwrap();
     program
 }
@@ -89,7 +92,7 @@ fn a_program_that_breaks_a_rule_is_not_written() {
     build(&mut f).unwrap();
     let mut function = f.finish();
     function.block.outputs = vec!["nothing".into()];
-    let program = Program { functions: [("main".to_owned(), function)].into() };
+    let program = Program::new([("main", function)]);
     let error = writer.finish(&program, &Metadata::default()).unwrap_err();
     assert!(error.to_string().contains("returns %nothing"), "{error}");
     assert_eq!(fs::read(path.join(MODEL)).unwrap(), before);
@@ -108,7 +111,7 @@ fn edit(path: &Path, from: &[u8], to: &[u8]) {
 #[track_caller]
 fn check_reports(path: &Path, what: &str) {
     let package = Package::open(path).unwrap();
-    let errors: Vec<String> = package.check().iter().map(Error::to_string).collect();
+    let errors: Vec<String> = package.check().iter().map(ToString::to_string).collect();
     assert!(errors.iter().any(|e| e.contains(what)), "{errors:?}");
 }
 
@@ -139,7 +142,7 @@ fn a_reference_to_nothing_is_found() {
     let last = *mentions.last().unwrap();
     bytes[last..last + 9].copy_from_slice(b"forgotten");
     fs::write(file, bytes).unwrap();
-    check_reports(&path, "%forgotten is not defined");
+    check_reports(&path, "%forgotten, which is not defined");
 }
 
 #[test]
@@ -228,7 +231,7 @@ proptest! {
                 for value in function.block.operations.iter().flat_map(|o| o.attributes.values()) {
                     let floats = package.floats(value);
                     if errors.is_empty() {
-                        let strings = value.ty.dtype == DType::String || value.ty.dtype == DType::Bool;
+                        let strings = matches!(value.dtype(), Some(DType::String | DType::Bool));
                         prop_assert!(floats.is_ok() || strings, "{:?}", floats);
                     }
                 }
@@ -245,4 +248,161 @@ fn a_literal_must_fit_its_type() {
     let mut f = FunctionBuilder::new("main", Opset::CoreML8, writer.weights());
     let error = f.value("v", Value::ints([3], [1, 2])).unwrap_err();
     assert!(error.to_string().contains("constant v"), "{error}");
+}
+
+/// A function of one open dimension: `y = x + x`.
+fn open_dimension(f: &mut FunctionBuilder<'_>) -> mlpackage::Result<()> {
+    let x = f.input("x", DType::Fp16, [Dim::Known(1), Dim::Unknown, Dim::Known(4)])?;
+    let y = f.op("add", "y").arg("x", &x).arg("y", &x).one()?;
+    f.output(&y);
+    Ok(())
+}
+
+/// Writes [`open_dimension`] with `x` allowed to have `shapes`.
+fn write_flexible(path: &Path, shapes: Option<AllowedShapes>) -> mlpackage::Result<()> {
+    let mut writer = PackageWriter::create(path)?;
+    let mut f = FunctionBuilder::new("main", Opset::CoreML8, writer.weights());
+    open_dimension(&mut f)?;
+    let program = Program::new([("main", f.finish())]);
+    let mut description = Description::of(&program);
+    if let Some(shapes) = shapes {
+        description.interface_mut("main").unwrap().input_mut("x").unwrap().allow(shapes);
+    }
+    writer.finish_with(&program, &description)
+}
+
+#[test]
+fn flexible_shapes_are_written_and_read() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("p.mlpackage");
+    let shape = |n: usize| Shape::from([1, n, 4]);
+    let enumerated = AllowedShapes::Enumerated { default: shape(8), shapes: vec![shape(8), shape(16)] };
+    let ranges = vec![DimRange::fixed(1), DimRange { lower: 1, upper: None }, DimRange::fixed(4)];
+    let ranged = AllowedShapes::Ranged { default: shape(8), ranges };
+    for shapes in [enumerated, ranged] {
+        write_flexible(&path, Some(shapes.clone())).unwrap();
+        let package = Package::open(&path).unwrap();
+        assert_eq!(package.check(), []);
+        let x = &package.interface("main").unwrap().inputs[0];
+        assert_eq!(x.array().unwrap().shapes, shapes);
+        assert_eq!(x.default_shape(), Some(shape(8)));
+    }
+}
+
+#[test]
+fn flexible_shapes_that_contradict_the_program_or_themselves_are_refused() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("p.mlpackage");
+    let shape = |n: usize| Shape::from([1, n, 4]);
+    let refused = |shapes: Option<AllowedShapes>, words: &str| {
+        let error = write_flexible(&path, shapes).unwrap_err().to_string();
+        assert!(error.contains(words), "{error}");
+        assert!(!path.exists());
+    };
+    refused(None, "say which shapes");
+    refused(Some(AllowedShapes::Enumerated { default: shape(9), shapes: vec![shape(8)] }), "default shape");
+    let other = Shape::from([1, 8, 5]);
+    refused(
+        Some(AllowedShapes::Enumerated { default: other.clone(), shapes: vec![other] }),
+        "is described as",
+    );
+}
+
+/// Two functions that share a weight, the second of them the default.
+#[test]
+fn several_functions_are_written_and_read() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("p.mlpackage");
+    let mut writer = PackageWriter::create(&path).unwrap();
+    let ty = TensorType::new(DType::Fp16, [3, 4, 1, 1]);
+    let mut shared: Option<Value> = None;
+    let mut function = |name: &str, width: usize| {
+        let mut f = FunctionBuilder::new(name, Opset::CoreML8, writer.weights());
+        let x = f.input("x", DType::Fp16, [1, 4, 1, width]).unwrap();
+        let value = shared.get_or_insert_with(|| f.blob(ty.clone(), &[0; 24]).unwrap()).clone();
+        let w = f.value("w", value).unwrap();
+        let y = f.op("conv", "y").arg("x", &x).arg("weight", &w).one().unwrap();
+        f.output(&y);
+        f.finish()
+    };
+    let program = Program::new([("decode", function("decode", 1)), ("prefill", function("prefill", 8))]);
+    let mut description = Description::of(&program);
+    description.set_default_function("decode");
+    writer.finish_with(&program, &description).unwrap();
+    let package = Package::open(&path).unwrap();
+    assert_eq!(package.check(), []);
+    assert_eq!(package.default_function(), "decode");
+    assert_eq!(package.interface("prefill").unwrap().outputs[0].default_shape(), Some([1, 3, 1, 8].into()));
+    let (_, weights) = package.weight_files().next().unwrap();
+    assert_eq!(weights.count(), 1, "the weight is stored once");
+
+    // A default that is no function is refused.
+    let mut writer = PackageWriter::create(&dir.path().join("q.mlpackage")).unwrap();
+    writer.weights().write(DType::Fp16, 12, &[0; 24]).unwrap();
+    description.set_default_function("main");
+    let error = writer.finish_with(&program, &description).unwrap_err();
+    assert!(error.to_string().contains("\"main\" is not there"), "{error}");
+}
+
+/// Every dtype that a weight file holds, with a number of elements that leaves padding bits in the small ones.
+#[test]
+fn every_dtype_is_written_and_read() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("weight.bin");
+    let stored: Vec<DType> = DType::ALL.iter().copied().filter(|d| d.blob_number().is_some()).collect();
+    assert_eq!(stored.len(), 17, "BlobDataType of MIL blob storage has 17 members");
+    let mut writer = BlobWriter::create(&path).unwrap();
+    let data = |dtype: DType| {
+        // Ones in every element, in no padding bit.
+        let bits = 5 * dtype.bits();
+        let mut bytes = vec![0xff; dtype.packed_bytes(5).unwrap()];
+        if !bits.is_multiple_of(8) {
+            *bytes.last_mut().unwrap() = (1 << (bits % 8)) - 1;
+        }
+        bytes
+    };
+    for &dtype in &stored {
+        writer.write(dtype, 5, &data(dtype)).unwrap();
+    }
+    writer.finish().unwrap();
+    let file = BlobFile::open(&path).unwrap();
+    let read: Vec<(DType, usize, Vec<u8>)> =
+        file.blobs().unwrap().into_iter().map(|(_, b)| (b.dtype, b.elements, b.data.to_vec())).collect();
+    let expected: Vec<(DType, usize, Vec<u8>)> = stored.iter().map(|&d| (d, 5, data(d))).collect();
+    assert_eq!(read, expected);
+}
+
+/// A copy with other numbers in one blob: the rest is the same bytes.
+#[test]
+fn weights_are_swapped() {
+    let (dir, path) = written();
+    let package = Package::open(&path).unwrap();
+    let constant =
+        package.function("main").unwrap().block.operations.iter().find(|o| o.outputs[0].name == "w");
+    let value = &constant.unwrap().attributes["val"];
+    let ValueData::Blob(at) = &value.data else { panic!("{value}") };
+    let copy = dir.path().join("copy.mlpackage");
+
+    let mut edit = package.edit();
+    let error = edit.replace_blob(at, vec![0; 95]).unwrap_err().to_string();
+    assert!(error.contains("95 bytes given, it has 96"), "{error}");
+    edit.replace_blob(at, vec![0x3c; 96]).unwrap();
+    edit.description_mut().metadata.author = "somebody".into();
+    edit.save(&copy).unwrap();
+
+    let edited = Package::open(&copy).unwrap();
+    assert_eq!(edited.check(), []);
+    assert_eq!(edited.metadata().author, "somebody");
+    assert_eq!(edited.blob_of(value).unwrap().unwrap().data, [0x3c; 96]);
+    let bytes = |root: &Path| fs::read(root.join(WEIGHTS)).unwrap();
+    assert_eq!(bytes(&copy)[..128], bytes(&path)[..128], "header and record");
+
+    // A package can be replaced by its edited self; an edit that breaks a rule changes nothing.
+    let mut edit = edited.edit();
+    edit.program_mut().functions.get_mut("main").unwrap().block.outputs.clear();
+    assert!(edit.save(&copy).unwrap_err().to_string().contains("returns nothing"));
+    let mut edit = edited.edit();
+    edit.description_mut().metadata.version = "2".into();
+    edit.save(&copy).unwrap();
+    assert_eq!(Package::open(&copy).unwrap().metadata().version, "2");
 }

@@ -6,7 +6,8 @@ mod plan;
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use mlpackage::{DType, Interface, Package};
+use mlpackage::mil::{NamedType, TensorType};
+use mlpackage::{DType, Feature, Interface, Package};
 
 use crate::engine::{Engine, LoadOptions, Model, State};
 use crate::error::{Error, Result};
@@ -36,9 +37,7 @@ impl Engine for MilCpu {
     }
 
     fn load(&self, package: &Package, options: &LoadOptions) -> Result<Box<dyn Model>> {
-        if let Some(error) = package.check().into_iter().next() {
-            return Err(error.into());
-        }
+        package.require_sound()?;
         let name = options.function.as_deref().unwrap_or(package.default_function());
         let function = package.function(name)?;
         let plan = Plan::lower(package, name, function, self)?;
@@ -52,8 +51,18 @@ impl Engine for MilCpu {
 }
 
 /// The shape of a type whose dimensions are all fixed: others are refused at load.
-fn fixed(ty: &mlpackage::mil::TensorType) -> mlpackage::Shape {
+fn fixed(ty: &TensorType) -> mlpackage::Shape {
     ty.shape.known().expect("open dimensions are refused at load")
+}
+
+/// The tensor type of an operation's result: lists and dictionaries are refused at load.
+fn tensor_of(result: &NamedType) -> &TensorType {
+    result.ty.tensor().expect("what is no tensor is refused at load")
+}
+
+/// The tensor type of an input or state: the interface was made from the function's tensors.
+fn tensor_of_feature(feature: &Feature) -> &TensorType {
+    feature.tensor().expect("the interface of a program holds tensors")
 }
 
 struct LoadedModel {
@@ -74,7 +83,8 @@ impl Model for LoadedModel {
     }
 
     fn new_state(&self) -> State {
-        let tensors = self.interface.states.iter().map(|s| Tensor::zeros(fixed(&s.ty))).collect();
+        let tensors =
+            self.interface.states.iter().map(|s| Tensor::zeros(fixed(tensor_of_feature(s)))).collect();
         State(Box::new(CpuState { model: self.id, tensors }))
     }
 
@@ -83,7 +93,8 @@ impl Model for LoadedModel {
             state.0.downcast_mut::<CpuState>().filter(|s| s.model == self.id).ok_or(Error::ForeignState)?;
         let bad = |name: &str, reason: String| Error::Input { name: name.to_owned(), reason };
         let mut ordered = Vec::with_capacity(self.interface.inputs.len());
-        for mlpackage::Feature { name, ty, .. } in &self.interface.inputs {
+        for feature in &self.interface.inputs {
+            let (name, ty) = (&feature.name, tensor_of_feature(feature));
             let mut given = inputs.iter().filter(|(n, _)| n == name);
             let (_, tensor) = given.next().ok_or_else(|| bad(name, format!("missing, expected {ty}")))?;
             if given.next().is_some() {

@@ -46,12 +46,18 @@ struct Output {
 impl Plan {
     /// Lowers a function of a package that was checked.
     pub(super) fn lower(package: &Package, name: &str, function: &Function, engine: &MilCpu) -> Result<Self> {
-        let resolved = resolve(name, function).map_err(|mut errors| errors.swap_remove(0))?;
+        let resolved = resolve(name, function).map_err(|findings| {
+            let error = findings.into_iter().find(mlpackage::Finding::is_error);
+            mlpackage::Error::from(error.expect("a function is refused for an error"))
+        })?;
         let mut missing: Vec<String> = Vec::new();
         let mut lowering = Lowering::new(package, function);
         let computed = resolved.iter().filter(|op| op.operation.op != "const");
         for value in computed.flat_map(|op| &op.operation.outputs).chain(&function.inputs) {
-            let dims = &value.ty.tensor().shape;
+            let Some(dims) = value.ty.tensor().map(|ty| &ty.shape) else {
+                missing.push(format!("values other than tensors: %{} is {}", value.name, value.ty));
+                continue;
+            };
             match dims.elements().unwrap_or(usize::MAX) {
                 _ if dims.known().is_none() => {
                     missing.push(format!("flexible shapes: %{} is {}", value.name, value.ty));
@@ -161,7 +167,12 @@ impl<'a> Lowering<'a> {
                 let mut operands = Vec::new();
                 for param in ["data", "scale", "offset"] {
                     operands.push(match op.args.get(param).and_then(|a| a.value) {
-                        Some(value) => Some((self.package.floats(value)?, super::fixed(&value.ty))),
+                        Some(value) => value
+                            .tensor_type()
+                            .map(|ty| {
+                                Ok::<_, mlpackage::Error>((self.package.floats(value)?, super::fixed(ty)))
+                            })
+                            .transpose()?,
                         None => None,
                     });
                 }
@@ -173,7 +184,7 @@ impl<'a> Lowering<'a> {
                 let offset = offset.map(|(values, _)| values);
                 let values = kernels::dequantize(&data, &shape, &scale, &scale_shape, offset.as_deref());
                 let mut tensor = Tensor::from_parts(shape, Data::F32(values));
-                if operation.outputs[0].ty.tensor().dtype == DType::Fp16 {
+                if super::tensor_of(&operation.outputs[0]).dtype == DType::Fp16 {
                     round_to_half(&mut tensor);
                 }
                 self.folded.insert(operation.outputs[0].name.clone(), self.constants.len());
@@ -192,7 +203,7 @@ impl<'a> Lowering<'a> {
                 }
                 let outputs = operation.outputs.iter().map(|o| Output {
                     slot: self.new_slot(&o.name),
-                    round: numerics == Numerics::F16 && o.ty.tensor().dtype == DType::Fp16,
+                    round: numerics == Numerics::F16 && super::tensor_of(o).dtype == DType::Fp16,
                 });
                 let outputs = outputs.collect();
                 self.steps.push(Step::Compute { kernel: lowered.kernel, inputs, outputs, dead: Vec::new() });
@@ -224,13 +235,13 @@ impl<'a> Lowering<'a> {
             }
         }
         let value = arg.value.expect("what is no result is a stated constant, checked at load");
-        let data = match (value.ty.dtype, value.as_ints(), value.as_bools()) {
+        let data = match (arg.ty.dtype, value.as_ints(), value.as_bools()) {
             (DType::Bool, _, Some(bools)) => Data::Bool(bools.to_vec()),
             (dtype, Some(ints), _) if dtype.is_int() => Data::I32(ints.to_vec()),
             _ => Data::F32(self.package.floats(value)?),
         };
         let index = self.constants.len();
-        self.constants.push(Tensor::from_parts(super::fixed(&value.ty), data));
+        self.constants.push(Tensor::from_parts(super::fixed(arg.ty), data));
         if let Some(name) = arg.name {
             self.unfolded.insert(name.to_owned(), index);
         }

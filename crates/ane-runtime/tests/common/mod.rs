@@ -16,7 +16,7 @@ pub(crate) fn package(
     let mut writer = PackageWriter::create(path).unwrap();
     let mut f = FunctionBuilder::new("main", Opset::CoreML8, writer.weights());
     build(&mut f).unwrap();
-    let program = Program { functions: [("main".to_owned(), f.finish())].into() };
+    let program = Program::new([("main", f.finish())]);
     writer.finish(&program, &Metadata::default()).unwrap();
     Package::open(path).unwrap()
 }

@@ -24,10 +24,11 @@ use super::dims::Dims;
 use super::opset::Opset;
 use super::program::{Binding, Block, Function, Operation};
 use super::types::{NamedType, TensorType, ValueType};
-use super::value::{BlobRef, Literal, Value, ValueData};
+use super::value::{BlobRef, Value, ValueData};
 use crate::blob::BlobWriter;
 use crate::dtype::DType;
 use crate::error::{Error, Result};
+use crate::finding::{Fault, Finding, Rule};
 use crate::ops::{self, Arg, Args};
 use crate::package::WEIGHT_BLOB_NAME;
 
@@ -121,7 +122,9 @@ impl<'w> FunctionBuilder<'w> {
     /// If the name is taken or no identifier, or the type is not fp16, the only one that Core ML has for states.
     pub fn state(&mut self, name: &str, dtype: DType, shape: impl Into<Dims>) -> Result<StateVar> {
         if dtype != DType::Fp16 || self.opset < Opset::CoreML8 {
-            return Err(self.function_error(format!("state {name}: states are fp16, from opset CoreML8 on")));
+            return Err(
+                self.bad(Rule::StateType, format!("state {name}: states are fp16, from opset CoreML8 on"))
+            );
         }
         let ty = TensorType::new(dtype, shape);
         self.claim(name)?;
@@ -136,7 +139,11 @@ impl<'w> FunctionBuilder<'w> {
     /// If the value does not hold what its type says.
     pub fn value(&mut self, hint: &str, value: Value) -> Result<Var> {
         if let ValueData::Immediate(literal) = &value.data {
-            literal.fits(&value.ty).map_err(|e| self.function_error(format!("constant {hint}: {e}")))?;
+            let fits = match value.tensor_type() {
+                Some(ty) => literal.fits(ty),
+                None => Err(format!("immediate elements are no {}", value.ty)),
+            };
+            fits.map_err(|e| self.bad(Rule::Constant, format!("constant {hint}: {e}")))?;
         }
         let key = format!("{value:?}");
         if let Some(var) = self.shared.get(&key) {
@@ -166,7 +173,7 @@ impl<'w> FunctionBuilder<'w> {
     pub fn blob(&mut self, ty: TensorType, data: &[u8]) -> Result<Value> {
         let elements = ty.shape.elements();
         let elements =
-            elements.ok_or_else(|| self.function_error(format!("{ty} is no type of a constant")))?;
+            elements.ok_or_else(|| self.bad(Rule::Constant, format!("{ty} is no type of a constant")))?;
         let offset = self.weights.write(ty.dtype, elements, data)?;
         Ok(Value::blob(ty, BlobRef { file: WEIGHT_BLOB_NAME.to_owned(), offset }))
     }
@@ -177,12 +184,11 @@ impl<'w> FunctionBuilder<'w> {
     ///
     /// As [`blob`](Self::blob).
     pub fn fp16_array(&mut self, shape: impl Into<Dims>, values: &[half::f16]) -> Result<Value> {
-        let ty = TensorType::new(DType::Fp16, shape);
-        let bytes: Vec<u8> = values.iter().flat_map(|v| v.to_le_bytes()).collect();
-        if values.len() >= IMMEDIATE_LIMIT {
-            return self.blob(ty, &bytes);
+        if values.len() < IMMEDIATE_LIMIT {
+            return Ok(Value::fp16s(shape, values));
         }
-        Ok(Value { ty, data: ValueData::Immediate(Literal::Bytes(bytes)) })
+        let bytes: Vec<u8> = values.iter().flat_map(|v| v.to_le_bytes()).collect();
+        self.blob(TensorType::new(DType::Fp16, shape), &bytes)
     }
 
     /// Begins an operation of type `op` whose first result is called `name`.
@@ -227,12 +233,13 @@ impl<'w> FunctionBuilder<'w> {
 
     /// The function.
     pub fn finish(self) -> Function {
-        Function { inputs: self.inputs, opset: self.opset, block: self.block }
+        Function { inputs: self.inputs, opset: self.opset, block: self.block, attributes: BTreeMap::new() }
     }
 
     fn constant(&mut self, name: String, value: Value) -> Result<Var> {
+        let ty = value.tensor_type().cloned();
+        let ty = ty.ok_or_else(|| self.bad(Rule::Constant, format!("constant %{name} is no tensor")))?;
         self.claim(&name)?;
-        let ty = value.ty.clone();
         self.block.operations.push(Operation {
             op: "const".into(),
             inputs: BTreeMap::new(),
@@ -241,6 +248,7 @@ impl<'w> FunctionBuilder<'w> {
                 ("name".to_owned(), Value::string(name.clone())),
                 ("val".to_owned(), value.clone()),
             ]),
+            blocks: Vec::new(),
         });
         Ok(Var { name, ty, constant: true, value: Some(value) })
     }
@@ -256,16 +264,16 @@ impl<'w> FunctionBuilder<'w> {
 
     fn claim(&mut self, name: &str) -> Result<()> {
         if !is_identifier(name) {
-            return Err(self.function_error(format!("%{name} is no identifier")));
+            return Err(self.bad(Rule::Identifier, format!("%{name} is no identifier")));
         }
         if !self.names.insert(name.to_owned()) {
-            return Err(self.function_error(format!("%{name} is defined twice")));
+            return Err(self.bad(Rule::DefinedTwice, format!("%{name} is defined twice")));
         }
         Ok(())
     }
 
-    fn function_error(&self, reason: String) -> Error {
-        Error::Function { function: self.name.clone(), reason }
+    fn bad(&self, rule: Rule, reason: String) -> Error {
+        Finding::function(rule, &self.name, reason).into()
     }
 }
 
@@ -331,8 +339,13 @@ impl OpBuilder<'_, '_> {
 
     /// Binds a parameter to a constant directly, as `constexpr` operations want it.
     pub fn inline(mut self, param: &str, value: Value) -> Self {
-        let bound = BoundVar { name: None, ty: value.ty.clone(), constant: true, value: Some(value) };
-        self.args.insert(param.to_owned(), vec![bound]);
+        if let Some(ty) = value.tensor_type().cloned() {
+            let bound = BoundVar { name: None, ty, constant: true, value: Some(value) };
+            self.args.insert(param.to_owned(), vec![bound]);
+        } else {
+            let reason = format!("argument {param} of {} is {}, expected a tensor", self.op, value.ty);
+            self.error.get_or_insert(self.builder.bad(Rule::ArgumentType, reason));
+        }
         self
     }
 
@@ -358,13 +371,14 @@ impl OpBuilder<'_, '_> {
         }
         let label = || format!("{} -> %{}", self.op, self.name);
         let function = self.builder.name.clone();
-        let bad = |reason| Error::Operation { function: function.clone(), operation: label(), reason };
-        let spec = ops::lookup(&self.op).ok_or_else(|| bad("operation is not in the table".into()))?;
+        let bad = |fault: Fault| Error::from(Finding::operation(&function, label(), fault));
+        let spec = ops::lookup(&self.op).ok_or_else(|| {
+            bad(Fault::new(Rule::OperationUnknown, "operation is not in the table of those that are known"))
+        })?;
         if spec.since > self.builder.opset {
-            return Err(bad(format!(
-                "it exists since opset {}, the function has {}",
-                spec.since, self.builder.opset
-            )));
+            let reason =
+                format!("it exists since opset {}, the function has {}", spec.since, self.builder.opset);
+            return Err(bad(Fault::new(Rule::OperationTooNew, reason)));
         }
         for param in spec.params_of(self.builder.opset) {
             if let (Some(default), false) = (param.default, self.args.contains_key(param.name)) {
@@ -374,7 +388,8 @@ impl OpBuilder<'_, '_> {
         }
         let types = self.infer(spec).map_err(&bad)?;
         if types.len() != names.len() {
-            return Err(bad(format!("it has {} results, {} are named", types.len(), names.len())));
+            let reason = format!("it has {} results, {} are named", types.len(), names.len());
+            return Err(bad(Fault::new(Rule::ResultCount, reason)));
         }
         for name in names {
             self.builder.claim(name)?;
@@ -410,6 +425,7 @@ impl OpBuilder<'_, '_> {
                 .map(|v| NamedType { name: v.name.clone(), ty: ValueType::Tensor(v.ty.clone()) })
                 .collect(),
             attributes,
+            blocks: Vec::new(),
         });
         Ok(vars)
     }
@@ -431,7 +447,7 @@ impl OpBuilder<'_, '_> {
                 Arg { name: Some(&state.name), ty: &state.ty, is_state: true, constant: false, value: None };
             bound.insert("input", vec![arg]);
         }
-        let args = Args::new(self.builder.opset, bound);
+        let args = Args::new(self.builder.opset, bound, Vec::new());
         args.check_against(spec)?;
         (spec.infer)(&args)
     }

@@ -3,186 +3,297 @@
 use std::collections::{BTreeMap, HashMap};
 
 use super::opset::Opset;
-use super::program::{Binding, Function, Operation, Program};
-use super::types::{TensorType, ValueType};
-use super::value::Value;
-use crate::error::{Error, Result};
-use crate::ops::{self, Arg, Args, OpSpec};
+use super::program::{Binding, Block, Function, Operation, Program};
+use super::types::{NamedType, TensorType, ValueType};
+use super::value::{Value, ValueData};
+use crate::dtype::DType;
+use crate::finding::{Fault, Finding, Rule};
+use crate::ops::{self, Arg, Args, BlockTypes, OpSpec};
 
 /// An operation with its row of the table and its arguments looked up.
 #[derive(Debug)]
 pub struct Resolved<'a> {
     /// The operation.
     pub operation: &'a Operation,
-    /// Its row; `None` for `const`.
+    /// Its row; `None` for `const`, and for those whose types are [not inferred](ops::is_unchecked).
     pub spec: Option<&'static OpSpec>,
-    /// Its arguments; empty for `const`.
+    /// Its arguments; empty where there is no row.
     pub args: Args<'a>,
+    /// The operations of each block that it has.
+    pub blocks: Vec<Vec<Resolved<'a>>>,
 }
 
-/// Every rule of MIL that the program breaks, in order; empty if it is sound.
-pub fn check(program: &Program) -> Vec<Error> {
-    program.functions.iter().flat_map(|(name, f)| resolve(name, f).err().unwrap_or_default()).collect()
+/// Every rule of MIL that the program breaks, in order; empty if there is nothing to say.
+pub fn check(program: &Program) -> Vec<Finding> {
+    program.functions.iter().flat_map(|(name, f)| examine(name, f).1).collect()
 }
 
 /// Looks up the arguments of every operation and infers every type again.
 ///
 /// # Errors
 ///
-/// Every rule that the function breaks.
-pub fn resolve<'a>(name: &'a str, function: &'a Function) -> Result<Vec<Resolved<'a>>, Vec<Error>> {
-    let mut errors = Vec::new();
-    let mut scope = Scope::new(name, function, &mut errors);
-    let mut resolved = Vec::with_capacity(function.block.operations.len());
-    for operation in &function.block.operations {
-        match scope.resolve(operation, function) {
-            Ok(found) => resolved.push(found),
-            Err(reason) => errors.push(Error::Operation {
-                function: name.to_owned(),
-                operation: operation.label(),
-                reason,
-            }),
-        }
-        scope.define(operation, &mut errors);
-    }
-    for output in &function.block.outputs {
-        if scope.values.get(output.as_str()).is_none_or(|v| v.is_state) {
-            errors.push(Error::Function {
-                function: name.to_owned(),
-                reason: format!("it returns %{output}, which nothing defines as a tensor"),
-            });
-        }
-    }
-    if function.block.outputs.is_empty() {
-        errors.push(Error::Function { function: name.to_owned(), reason: "it returns nothing".into() });
-    }
-    if errors.is_empty() { Ok(resolved) } else { Err(errors) }
+/// Every finding, if one of them is an error.
+pub fn resolve<'a>(name: &'a str, function: &'a Function) -> Result<Vec<Resolved<'a>>, Vec<Finding>> {
+    let (resolved, findings) = examine(name, function);
+    if findings.iter().any(Finding::is_error) { Err(findings) } else { Ok(resolved) }
 }
 
-/// The values that an operation may refer to.
+fn examine<'a>(name: &'a str, function: &'a Function) -> (Vec<Resolved<'a>>, Vec<Finding>) {
+    let mut scope =
+        Scope { function: name, opset: function.opset, values: HashMap::new(), findings: Vec::new() };
+    for input in &function.inputs {
+        scope.check_input(input);
+        scope.insert(input, false, None);
+    }
+    let resolved = scope.block(&function.block);
+    if function.block.outputs.is_empty() {
+        scope.report(Rule::Returned, "it returns nothing".into());
+    }
+    (resolved, scope.findings)
+}
+
+/// What has been seen of a function so far.
 struct Scope<'a> {
     function: &'a str,
+    opset: Opset,
+    /// The values that an operation may refer to.
     values: HashMap<&'a str, Known<'a>>,
+    findings: Vec<Finding>,
 }
 
 #[derive(Clone, Copy)]
 struct Known<'a> {
-    ty: &'a TensorType,
-    is_state: bool,
+    ty: &'a ValueType,
     constant: bool,
     value: Option<&'a Value>,
 }
 
 impl<'a> Scope<'a> {
-    fn new(name: &'a str, function: &'a Function, errors: &mut Vec<Error>) -> Self {
-        let mut scope = Self { function: name, values: HashMap::new() };
-        for input in &function.inputs {
-            let is_state = matches!(input.ty, ValueType::State(_));
-            scope.insert(
-                &input.name,
-                Known { ty: input.ty.tensor(), is_state, constant: false, value: None },
-                errors,
-            );
-        }
-        scope
+    fn report(&mut self, rule: Rule, reason: String) {
+        self.findings.push(Finding::function(rule, self.function, reason));
     }
 
-    fn insert(&mut self, name: &'a str, known: Known<'a>, errors: &mut Vec<Error>) {
-        let bad = |reason| Error::Function { function: self.function.to_owned(), reason };
+    fn check_input(&mut self, input: &NamedType) {
+        match &input.ty {
+            ValueType::Tensor(_) => {}
+            ValueType::State(ty) => {
+                if self.opset < Opset::CoreML8 {
+                    let reason = format!("state %{} needs opset CoreML8, it has {}", input.name, self.opset);
+                    self.report(Rule::StateType, reason);
+                }
+                if ty.dtype != DType::Fp16 || ty.shape.known().is_none() {
+                    let reason = format!("state %{} is {ty}, expected fp16 of fixed shape", input.name);
+                    self.report(Rule::StateType, reason);
+                }
+            }
+            other => self.report(Rule::Type, format!("input %{} is {other}, expected a tensor", input.name)),
+        }
+    }
+
+    /// Makes a name known; whether it was unknown before.
+    fn insert(&mut self, named: &'a NamedType, constant: bool, value: Option<&'a Value>) -> bool {
+        let name = named.name.as_str();
         if !is_identifier(name) {
-            errors.push(bad(format!(
-                "%{name} is no identifier: letters, digits, _ and @, not starting with a digit"
-            )));
+            let reason =
+                format!("%{name} is no identifier: letters, digits, _ and @, not starting with a digit");
+            self.report(Rule::Identifier, reason);
         }
-        if self.values.insert(name, known).is_some() {
-            errors.push(bad(format!("%{name} is defined twice")));
+        let new = self.values.insert(name, Known { ty: &named.ty, constant, value }).is_none();
+        if !new {
+            self.report(Rule::DefinedTwice, format!("%{name} is defined twice"));
         }
+        new
     }
 
-    fn define(&mut self, operation: &'a Operation, errors: &mut Vec<Error>) {
-        let value = operation.attributes.get("val").filter(|_| operation.op == "const");
-        let constant = value.is_some() || operation.op.starts_with("constexpr_");
-        for output in &operation.outputs {
-            let is_state = matches!(output.ty, ValueType::State(_));
-            self.insert(&output.name, Known { ty: output.ty.tensor(), is_state, constant, value }, errors);
+    /// Resolves a block; what it defines is known until the caller forgets it.
+    fn block(&mut self, block: &'a Block) -> Vec<Resolved<'a>> {
+        let mut resolved = Vec::with_capacity(block.operations.len());
+        for operation in &block.operations {
+            match self.resolve(operation) {
+                Ok(found) => resolved.push(found),
+                Err(fault) => {
+                    self.findings.push(Finding::operation(self.function, operation.label(), fault));
+                }
+            }
+            if !operation.attributes.contains_key("name") {
+                let fault = Fault::new(Rule::OperationName, "it has no attribute name");
+                self.findings.push(Finding::operation(self.function, operation.label(), fault));
+            }
+            let value = operation.attributes.get("val").filter(|_| operation.op == "const");
+            let constant = value.is_some() || operation.op.starts_with("constexpr_");
+            for output in &operation.outputs {
+                self.insert(output, constant, value);
+            }
         }
+        for (i, output) in block.outputs.iter().enumerate() {
+            match self.values.get(output.as_str()).map(|known| known.ty) {
+                Some(ValueType::State(_)) => {
+                    self.report(Rule::StateUse, format!("it returns %{output}, which is a state"));
+                }
+                Some(_) => {}
+                None => {
+                    let reason = format!("it returns %{output}, which nothing defines");
+                    self.report(Rule::Returned, reason);
+                }
+            }
+            if block.inputs.is_empty() && block.outputs[..i].contains(output) {
+                self.report(Rule::Returned, format!("it returns %{output} twice"));
+            }
+        }
+        resolved
     }
 
-    fn resolve(&self, operation: &'a Operation, function: &Function) -> Result<Resolved<'a>, String> {
-        if operation.op == "const" {
-            return check_const(operation).map(|()| Resolved {
-                operation,
-                spec: None,
-                args: Args::new(function.opset, BTreeMap::new()),
+    /// The blocks that an operation has, and the types of what they take and give.
+    fn blocks(&mut self, operation: &'a Operation) -> (Vec<Vec<Resolved<'a>>>, Vec<BlockTypes>) {
+        let mut types = Vec::with_capacity(operation.blocks.len());
+        let mut resolved = Vec::with_capacity(operation.blocks.len());
+        for block in &operation.blocks {
+            let mut defined: Vec<&'a str> = Vec::new();
+            for input in &block.inputs {
+                if self.insert(input, false, None) {
+                    defined.push(&input.name);
+                }
+            }
+            let outer: Vec<&'a str> = self.values.keys().copied().collect();
+            resolved.push(self.block(block));
+            let tensors = |types: &mut dyn Iterator<Item = &ValueType>| -> Vec<TensorType> {
+                types.filter_map(|ty| ty.tensor().cloned()).collect()
+            };
+            let returned = block.outputs.iter().filter_map(|name| self.values.get(name.as_str()));
+            types.push(BlockTypes {
+                inputs: tensors(&mut block.inputs.iter().map(|input| &input.ty)),
+                outputs: tensors(&mut returned.map(|known| known.ty)),
             });
+            // What a block defines ends with it.
+            let outer: std::collections::HashSet<&str> = outer.into_iter().collect();
+            self.values.retain(|name, _| outer.contains(name) && !defined.contains(name));
         }
-        let spec =
-            ops::lookup(&operation.op).ok_or("operation is not in the table of those that are known")?;
-        if spec.since > function.opset {
-            return Err(format!("it exists since opset {}, the function has {}", spec.since, function.opset));
+        (resolved, types)
+    }
+
+    fn resolve(&mut self, operation: &'a Operation) -> Result<Resolved<'a>, Fault> {
+        let (blocks, block_types) = self.blocks(operation);
+        let without_row = |blocks| Resolved {
+            operation,
+            spec: None,
+            args: Args::new(self.opset, BTreeMap::new(), Vec::new()),
+            blocks,
+        };
+        if operation.op == "const" {
+            return check_const(operation).map(|()| without_row(blocks));
         }
+        if ops::is_unchecked(&operation.op) {
+            let fault = Fault::new(Rule::OperationUnchecked, "its arguments and types are not checked");
+            let resolved = without_row(blocks);
+            self.findings.push(Finding::operation(self.function, operation.label(), fault));
+            return Ok(resolved);
+        }
+        let spec = ops::lookup(&operation.op).ok_or_else(|| {
+            Fault::new(Rule::OperationUnknown, "operation is not in the table of those that are known")
+        })?;
+        if spec.since > self.opset {
+            let reason = format!("it exists since opset {}, the function has {}", spec.since, self.opset);
+            return Err(Fault::new(Rule::OperationTooNew, reason));
+        }
+        let args = Args::new(self.opset, self.bound(operation)?, block_types);
+        args.check_against(spec)?;
+        check_results(operation, &(spec.infer)(&args)?)?;
+        for param in spec.params_of(self.opset) {
+            if param.default.is_some() && args.get(param.name).is_none() {
+                let fault = Fault::at(Rule::ArgumentDefault, param.name, "is not bound, and has a default");
+                self.findings.push(Finding::operation(self.function, operation.label(), fault));
+            }
+        }
+        Ok(Resolved { operation, spec: Some(spec), args, blocks })
+    }
+
+    fn bound(&self, operation: &'a Operation) -> Result<BTreeMap<&'a str, Vec<Arg<'a>>>, Fault> {
         let mut bound = BTreeMap::new();
         for (param, bindings) in &operation.inputs {
-            let args = bindings.iter().map(|b| self.arg(b)).collect::<Result<Vec<_>, _>>();
-            bound.insert(param.as_str(), args.map_err(|e| format!("argument {param}: {e}"))?);
+            let args = bindings.iter().map(|b| self.arg(operation, param, b));
+            bound.insert(param.as_str(), args.collect::<Result<Vec<_>, _>>()?);
         }
-        if attributes_are_arguments(&operation.op, function.opset) {
+        if attributes_are_arguments(&operation.op, self.opset) {
             for (param, value) in operation.attributes.iter().filter(|(name, _)| *name != "name") {
-                let arg =
-                    Arg { name: None, ty: &value.ty, is_state: false, constant: true, value: Some(value) };
-                bound.insert(param.as_str(), vec![arg]);
+                bound.insert(param.as_str(), vec![constant_arg(param, value)?]);
             }
         }
-        let args = Args::new(function.opset, bound);
-        args.check_against(spec)?;
-        let inferred = (spec.infer)(&args)?;
-        if inferred.len() != operation.outputs.len() {
-            return Err(format!(
-                "{} outputs are declared, it has {}",
-                operation.outputs.len(),
-                inferred.len()
-            ));
-        }
-        for (output, ty) in operation.outputs.iter().zip(&inferred) {
-            let declared = match &output.ty {
-                ValueType::Tensor(declared) => declared.dtype == ty.dtype && declared.shape.may_be(&ty.shape),
-                ValueType::State(_) => false,
-            };
-            if !declared {
-                return Err(format!("%{} is declared {}, it is {ty}", output.name, output.ty));
-            }
-        }
-        Ok(Resolved { operation, spec: Some(spec), args })
+        Ok(bound)
     }
 
-    fn arg(&self, binding: &'a Binding) -> Result<Arg<'a>, String> {
+    fn arg(&self, operation: &Operation, param: &str, binding: &'a Binding) -> Result<Arg<'a>, Fault> {
         match binding {
             Binding::Value(value) => {
-                Ok(Arg { name: None, ty: &value.ty, is_state: false, constant: true, value: Some(value) })
+                let blob = matches!(value.data, ValueData::Blob(_));
+                if blob && !operation.op.starts_with("constexpr_") {
+                    let reason = "is a blob that is bound directly, which only constexpr operations take";
+                    return Err(Fault::at(Rule::BlobBinding, param, reason));
+                }
+                constant_arg(param, value)
             }
             Binding::Name(name) => {
-                let Known { ty, is_state, constant, value } = *self
-                    .values
-                    .get(name.as_str())
-                    .ok_or_else(|| format!("%{name} is not defined before it is used"))?;
-                Ok(Arg { name: Some(name), ty, is_state, constant, value })
+                let Known { ty, constant, value } = *self.values.get(name.as_str()).ok_or_else(|| {
+                    let reason = format!("is %{name}, which is not defined before it is used");
+                    Fault::at(Rule::Undefined, param, reason)
+                })?;
+                let is_state = matches!(ty, ValueType::State(_));
+                let tensor = ty.tensor().ok_or_else(|| {
+                    Fault::at(Rule::ArgumentType, param, format!("is {ty}, expected a tensor"))
+                })?;
+                Ok(Arg { name: Some(name), ty: tensor, is_state, constant, value })
             }
         }
+    }
+}
+
+fn constant_arg<'a>(param: &str, value: &'a Value) -> Result<Arg<'a>, Fault> {
+    let ty = value
+        .tensor_type()
+        .ok_or_else(|| Fault::at(Rule::ArgumentType, param, format!("is {}, expected a tensor", value.ty)))?;
+    Ok(Arg { name: None, ty, is_state: false, constant: true, value: Some(value) })
+}
+
+/// Whether what is declared may be what was inferred.
+fn check_results(operation: &Operation, inferred: &[TensorType]) -> Result<(), Fault> {
+    let declared = &operation.outputs;
+    if inferred.len() != declared.len() {
+        let reason = format!("{} outputs are declared, it has {}", declared.len(), inferred.len());
+        return Err(Fault::new(Rule::ResultCount, reason));
+    }
+    for (output, ty) in declared.iter().zip(inferred) {
+        let fits = match &output.ty {
+            ValueType::Tensor(found) => found.dtype == ty.dtype && found.shape.may_be(&ty.shape),
+            _ => false,
+        };
+        if !fits {
+            let reason = format!("%{} is declared {}, it is {ty}", output.name, output.ty);
+            return Err(Fault::new(Rule::DeclaredType, reason));
+        }
+    }
+    Ok(())
+}
+
+fn check_const(operation: &Operation) -> Result<(), Fault> {
+    let value = operation
+        .attributes
+        .get("val")
+        .ok_or_else(|| Fault::new(Rule::Constant, "it has no attribute val"))?;
+    if let Some(param) = operation.inputs.keys().next() {
+        return Err(Fault::at(Rule::ArgumentUnknown, param, "is bound, and a const takes no arguments"));
+    }
+    match operation.outputs.as_slice() {
+        [output] if output.ty == value.ty => Ok(()),
+        [output] => {
+            let reason = format!("%{} is declared {}, its value is {}", output.name, output.ty, value.ty);
+            Err(Fault::new(Rule::DeclaredType, reason))
+        }
+        outputs => Err(Fault::new(Rule::ResultCount, format!("{} outputs, expected one", outputs.len()))),
     }
 }
 
 /// Whether an operation of that type keeps its arguments among its attributes, as the `constexpr` forms did up to iOS 17.
 pub(crate) fn attributes_are_arguments(op: &str, opset: Opset) -> bool {
     opset < Opset::CoreML8 && op.starts_with("constexpr_")
-}
-
-fn check_const(operation: &Operation) -> Result<(), String> {
-    let value = operation.attributes.get("val").ok_or("it has no attribute val")?;
-    match operation.outputs.as_slice() {
-        [output] if output.ty == ValueType::Tensor(value.ty.clone()) && operation.inputs.is_empty() => Ok(()),
-        [output] => Err(format!("%{} is declared {}, its value is {}", output.name, output.ty, value.ty)),
-        outputs => Err(format!("{} outputs, expected one", outputs.len())),
-    }
 }
 
 /// Whether `name` is `[A-Za-z_][A-Za-z0-9_@]*`.

@@ -1,155 +1,244 @@
-//! From MIL's protobuf messages to typed data. Whatever cannot be represented is refused by name.
+//! From MIL's protobuf messages to typed data. What cannot be represented is left out and reported, each thing once.
 
 use std::collections::BTreeMap;
 
 use super::dims::{Dim, Dims};
 use super::opset::Opset;
-use super::program::{Binding, Block, Function, Operation, Program};
+use super::program::{Argument, Binding, Block, Function, Operation, Program};
 use super::types::{NamedType, TensorType, ValueType};
 use super::value::{BlobRef, Literal, Value, ValueData};
 use crate::dtype::DType;
-use crate::error::{Error, Result};
+use crate::finding::{Fault, Finding, Rule};
 use crate::proto;
 
-/// The reason why a message is refused, to be located by the caller.
-type Reason<T> = std::result::Result<T, String>;
+/// Why a message is refused, to be located by the caller.
+type Decoded<T> = Result<T, Fault>;
 
 /// More axes than any operation of MIL takes; a larger rank is damage.
 const MAX_RANK: usize = 16;
 
-pub(crate) fn program_from_proto(program: proto::Program) -> Result<Program> {
+/// The program, and what is missing from it because it could not be represented.
+pub(crate) fn program_from_proto(program: proto::Program) -> (Program, Vec<Finding>) {
+    let mut decoder = Decoder { function: String::new(), findings: Vec::new() };
     if program.version != 1 {
-        return Err(Error::Function {
-            function: "*".into(),
-            reason: format!("program version {}, expected 1", program.version),
-        });
+        let reason = format!("the program has version {}, expected 1", program.version);
+        decoder.findings.push(Finding::package(Rule::ProgramVersion, reason));
     }
-    let functions = program.functions.into_iter().map(|(name, f)| {
-        let f = function(&name, f)?;
-        Ok((name, f))
+    let mut functions = BTreeMap::new();
+    for (name, f) in program.functions {
+        decoder.function.clone_from(&name);
+        if let Some(f) = decoder.function(f) {
+            functions.insert(name, f);
+        }
+    }
+    let attributes = program.attributes.into_iter().filter_map(|(name, v)| match value(v) {
+        Ok(v) => Some((name, v)),
+        Err(fault) => {
+            let reason = format!("the program's attribute {name}: {fault}");
+            decoder.findings.push(Finding::package(fault.rule, reason));
+            None
+        }
     });
-    Ok(Program { functions: functions.collect::<Result<_>>()? })
+    let attributes = attributes.collect();
+    (Program { functions, attributes, doc: program.doc_string }, decoder.findings)
 }
 
-fn function(name: &str, mut f: proto::Function) -> Result<Function> {
-    let bad = |reason: String| Error::Function { function: name.to_owned(), reason };
-    let opset = Opset::from_name(&f.opset)
-        .ok_or_else(|| bad(format!("unknown opset {:?}, expected CoreML5 to CoreML9", f.opset)))?;
-    let block = f
-        .block_specializations
-        .remove(&f.opset)
-        .ok_or_else(|| bad(format!("it has no block for its opset {opset}")))?;
-    let inputs = f.inputs.into_iter().map(|i| {
-        let input = i.name.clone();
-        named_type(i).map_err(|e| bad(format!("input %{input}: {e}")))
-    });
-    let inputs = inputs.collect::<Result<_>>()?;
-    let operations = block.operations.into_iter().map(|o| {
-        let first = o.outputs.first().map_or_else(String::new, |v| format!(" -> %{}", v.name));
-        let label = format!("{}{first}", o.r#type);
-        operation(o).map_err(|reason| Error::Operation {
-            function: name.to_owned(),
-            operation: label,
-            reason,
-        })
-    });
-    let operations = operations.collect::<Result<_>>()?;
-    Ok(Function { inputs, opset, block: Block { operations, outputs: block.outputs } })
+struct Decoder {
+    /// The function that is being read.
+    function: String,
+    findings: Vec<Finding>,
 }
 
-fn operation(o: proto::Operation) -> Reason<Operation> {
-    if !o.blocks.is_empty() {
-        return Err("nested blocks (cond, while_loop) are not supported".into());
+impl Decoder {
+    fn report(&mut self, rule: Rule, reason: String) {
+        self.findings.push(Finding::function(rule, &self.function, reason));
     }
+
+    fn function(&mut self, mut f: proto::Function) -> Option<Function> {
+        let Some(opset) = Opset::from_name(&f.opset) else {
+            self.report(Rule::Opset, format!("it has opset {:?}, expected CoreML5 to CoreML9", f.opset));
+            return None;
+        };
+        let Some(block) = f.block_specializations.remove(&f.opset) else {
+            self.report(Rule::Block, format!("it has no block for its opset {opset}"));
+            return None;
+        };
+        for other in f.block_specializations.keys() {
+            self.report(Rule::Block, format!("it has a block for {other} beside that for its opset {opset}"));
+        }
+        let inputs = self.named_types(f.inputs, "input");
+        let attributes = self.attributes(f.attributes);
+        let block = self.block(block);
+        Some(Function { inputs, opset, block, attributes })
+    }
+
+    fn block(&mut self, block: proto::Block) -> Block {
+        let inputs = self.named_types(block.inputs, "a block's input");
+        let attributes = self.attributes(block.attributes);
+        let mut operations = Vec::with_capacity(block.operations.len());
+        for mut o in block.operations {
+            let first = o.outputs.first().map_or_else(String::new, |v| format!(" -> %{}", v.name));
+            let label = format!("{}{first}", o.r#type);
+            let blocks = std::mem::take(&mut o.blocks).into_iter().map(|b| self.block(b)).collect();
+            match operation(o, blocks) {
+                Ok(operation) => operations.push(operation),
+                Err(fault) => self.findings.push(Finding::operation(&self.function, label, fault)),
+            }
+        }
+        Block { inputs, operations, outputs: block.outputs, attributes }
+    }
+
+    fn named_types(&mut self, types: Vec<proto::NamedValueType>, what: &str) -> Vec<NamedType> {
+        let mut decoded = Vec::with_capacity(types.len());
+        for ty in types {
+            match named_type(ty) {
+                Ok(ty) => decoded.push(ty),
+                Err(fault) => self.report(fault.rule, format!("{what} {fault}")),
+            }
+        }
+        decoded
+    }
+
+    fn attributes(&mut self, attributes: BTreeMap<String, proto::Value>) -> BTreeMap<String, Value> {
+        let mut decoded = BTreeMap::new();
+        for (name, v) in attributes {
+            match value(v) {
+                Ok(v) => drop(decoded.insert(name, v)),
+                Err(fault) => self.report(fault.rule, format!("attribute {name}: {fault}")),
+            }
+        }
+        decoded
+    }
+}
+
+fn operation(o: proto::Operation, blocks: Vec<Block>) -> Decoded<Operation> {
+    let at = |name: &str, fault: Fault| Fault::at(fault.rule, name, format!("cannot be read: {fault}"));
     let inputs = o.inputs.into_iter().map(|(name, argument)| {
-        let bindings = argument.arguments.into_iter().map(binding).collect::<Reason<Vec<_>>>();
-        let bindings = bindings.map_err(|e| format!("argument {name}: {e}"))?;
+        let bindings = argument.arguments.into_iter().map(binding).collect::<Decoded<Argument>>();
+        let bindings = bindings.map_err(|fault| at(&name, fault))?;
         Ok((name, bindings))
     });
     let attributes = o.attributes.into_iter().map(|(name, v)| {
-        let v = value(v).map_err(|e| format!("attribute {name}: {e}"))?;
+        let v = value(v).map_err(|fault| at(&name, fault))?;
         Ok((name, v))
     });
     Ok(Operation {
         op: o.r#type,
-        inputs: inputs.collect::<Reason<BTreeMap<_, _>>>()?,
-        outputs: o.outputs.into_iter().map(named_type).collect::<Reason<_>>()?,
-        attributes: attributes.collect::<Reason<BTreeMap<_, _>>>()?,
+        inputs: inputs.collect::<Decoded<BTreeMap<_, _>>>()?,
+        attributes: attributes.collect::<Decoded<BTreeMap<_, _>>>()?,
+        outputs: o.outputs.into_iter().map(named_type).collect::<Decoded<_>>()?,
+        blocks,
     })
 }
 
-fn binding(b: proto::Binding) -> Reason<Binding> {
-    match b.binding.ok_or("a binding holds neither a name nor a value")? {
-        proto::binding::Binding::Name(name) => Ok(Binding::Name(name)),
-        proto::binding::Binding::Value(v) => Ok(Binding::Value(value(v)?)),
+fn binding(b: proto::Binding) -> Decoded<Binding> {
+    match b.binding {
+        None => Err(Fault::new(Rule::ArgumentCount, "a binding holds neither a name nor a value")),
+        Some(proto::binding::Binding::Name(name)) => Ok(Binding::Name(name)),
+        Some(proto::binding::Binding::Value(v)) => Ok(Binding::Value(value(v)?)),
     }
 }
 
-fn named_type(n: proto::NamedValueType) -> Reason<NamedType> {
-    let ty = value_type(n.r#type).map_err(|e| format!("%{}: {e}", n.name))?;
+fn bad_type(reason: impl Into<String>) -> Fault {
+    Fault::new(Rule::Type, reason)
+}
+
+fn bad_constant(reason: impl Into<String>) -> Fault {
+    Fault::new(Rule::Constant, reason)
+}
+
+fn named_type(n: proto::NamedValueType) -> Decoded<NamedType> {
+    let ty = value_type(n.r#type).map_err(|fault| bad_type(format!("%{}: {fault}", n.name)))?;
     Ok(NamedType { name: n.name, ty })
 }
 
-fn value_type(ty: Option<proto::ValueType>) -> Reason<ValueType> {
+fn value_type(ty: Option<proto::ValueType>) -> Decoded<ValueType> {
     use proto::value_type::Type;
-    match ty.and_then(|t| t.r#type).ok_or("it has no type")? {
+    match ty.and_then(|t| t.r#type).ok_or_else(|| bad_type("it has no type"))? {
         Type::Tensor(t) => Ok(ValueType::Tensor(tensor_type(&t)?)),
         Type::State(s) => match s.wrapped_type.and_then(|w| w.r#type) {
             Some(Type::Tensor(t)) => Ok(ValueType::State(tensor_type(&t)?)),
-            _ => Err("a state must hold a tensor".into()),
+            _ => Err(bad_type("a state must hold a tensor")),
         },
-        Type::List(_) => Err("list types are not supported".into()),
-        Type::Tuple(_) => Err("tuple types are not supported".into()),
-        Type::Dictionary(_) => Err("dictionary types are not supported".into()),
+        Type::List(l) => Ok(ValueType::List {
+            element: Box::new(value_type(l.r#type.map(|t| *t))?),
+            length: l.length.map(|d| dim(&d)).transpose()?,
+        }),
+        Type::Tuple(t) => {
+            t.types.into_iter().map(|t| value_type(Some(t))).collect::<Decoded<_>>().map(ValueType::Tuple)
+        }
+        Type::Dictionary(d) => Ok(ValueType::Dictionary {
+            key: Box::new(value_type(d.key_type.map(|t| *t))?),
+            value: Box::new(value_type(d.value_type.map(|t| *t))?),
+        }),
     }
 }
 
-fn tensor_type(t: &proto::TensorType) -> Reason<TensorType> {
-    let dtype =
-        DType::from_mil_number(t.data_type).ok_or_else(|| format!("unknown data type {}", t.data_type))?;
-    if t.rank != t.dimensions.len() as i64 || t.dimensions.len() > MAX_RANK {
-        return Err(format!("rank {} with {} dimensions, at most {MAX_RANK}", t.rank, t.dimensions.len()));
-    }
-    let dims = t.dimensions.iter().map(|d| match d.dimension {
+fn dim(d: &proto::Dimension) -> Decoded<Dim> {
+    match d.dimension {
         Some(proto::dimension::Dimension::Constant(c)) => {
-            usize::try_from(c.size).map(Dim::Known).map_err(|_| format!("extent {} does not fit", c.size))
+            let size = usize::try_from(c.size);
+            size.map(Dim::Known).map_err(|_| bad_type(format!("extent {} does not fit", c.size)))
         }
         Some(proto::dimension::Dimension::Unknown(_)) => Ok(Dim::Unknown),
-        None => Err("an extent is neither constant nor unknown".into()),
-    });
-    let shape = dims.collect::<Reason<Dims>>()?;
+        None => Err(bad_type("an extent is neither constant nor unknown")),
+    }
+}
+
+fn tensor_type(t: &proto::TensorType) -> Decoded<TensorType> {
+    let dtype = DType::from_mil_number(t.data_type)
+        .ok_or_else(|| bad_type(format!("unknown data type {}", t.data_type)))?;
+    if t.rank != t.dimensions.len() as i64 || t.dimensions.len() > MAX_RANK {
+        let found = t.dimensions.len();
+        return Err(bad_type(format!("rank {} with {found} dimensions, at most {MAX_RANK}", t.rank)));
+    }
+    let shape = t.dimensions.iter().map(dim).collect::<Decoded<Dims>>()?;
     // Every size that is computed from a shape later on fits, sixteen bytes an element included.
     shape
         .least_elements()
         .and_then(|n| n.checked_mul(16))
-        .ok_or_else(|| format!("{shape} has too many elements"))?;
+        .ok_or_else(|| bad_type(format!("{shape} has too many elements")))?;
     Ok(TensorType { dtype, shape })
 }
 
-fn value(v: proto::Value) -> Reason<Value> {
-    let ty = match value_type(v.r#type)? {
-        ValueType::Tensor(ty) => ty,
-        ValueType::State(_) => return Err("a constant cannot be a state".into()),
-    };
-    let data = match v.value.ok_or("a constant holds nothing")? {
-        proto::value::Value::BlobFile(blob) => {
+fn value(v: proto::Value) -> Decoded<Value> {
+    use proto::immediate_value::Value as Immediate;
+    use proto::value::Value as Held;
+    let ty = value_type(v.r#type)?;
+    let held = v.value.ok_or_else(|| bad_constant("a constant holds nothing"))?;
+    let data = match (&ty, held) {
+        (ValueType::Tensor(_), Held::BlobFile(blob)) => {
             ValueData::Blob(BlobRef { file: blob.file_name, offset: blob.offset })
         }
-        proto::value::Value::Immediate(i) => match i.value {
-            Some(proto::immediate_value::Value::Tensor(t)) => {
+        (_, Held::BlobFile(_)) => return Err(bad_constant(format!("a blob cannot hold {ty}"))),
+        (_, Held::Immediate(held)) => match (&ty, held.value) {
+            (ValueType::Tensor(tensor), Some(Immediate::Tensor(t))) => {
                 let literal = literal(t)?;
-                literal.fits(&ty)?;
+                literal.fits(tensor).map_err(bad_constant)?;
                 ValueData::Immediate(literal)
             }
-            _ => return Err("only tensors are supported as immediate values".into()),
+            (ValueType::List { .. }, Some(Immediate::List(l))) => ValueData::List(values(l.values)?),
+            (ValueType::Tuple(_), Some(Immediate::Tuple(t))) => ValueData::Tuple(values(t.values)?),
+            (ValueType::Dictionary { .. }, Some(Immediate::Dictionary(d))) => {
+                let half =
+                    |v: Option<proto::Value>| value(v.ok_or_else(|| bad_constant("a pair is not whole"))?);
+                let pairs = d.values.into_iter().map(|pair| Ok((half(pair.key)?, half(pair.value)?)));
+                ValueData::Dictionary(pairs.collect::<Decoded<_>>()?)
+            }
+            (_, None) => return Err(bad_constant(format!("a constant of {ty} holds nothing"))),
+            _ => return Err(bad_constant(format!("a constant of {ty} holds a value of another kind"))),
         },
     };
     Ok(Value { ty, data })
 }
 
-fn literal(t: proto::TensorValue) -> Reason<Literal> {
+fn values(values: Vec<proto::Value>) -> Decoded<Vec<Value>> {
+    values.into_iter().map(value).collect()
+}
+
+fn literal(t: proto::TensorValue) -> Decoded<Literal> {
     use proto::tensor_value::Value as V;
-    Ok(match t.value.ok_or("an immediate tensor holds nothing")? {
+    Ok(match t.value.ok_or_else(|| bad_constant("an immediate tensor holds nothing"))? {
         V::Floats(v) => Literal::Floats(v.values),
         V::Ints(v) => Literal::Ints(v.values),
         V::Bools(v) => Literal::Bools(v.values),

@@ -116,6 +116,12 @@ impl Dims {
         self.rank() == other.rank() && self.iter().zip(other.iter()).all(|(a, b)| a.may_be(b))
     }
 
+    /// The dimensions in which both are the same, the others open. Both have the same rank.
+    pub fn in_common(&self, other: &Self) -> Self {
+        let pairs = self.iter().zip(other.iter());
+        pairs.map(|(a, b)| if a == b { a } else { Dim::Unknown }).collect()
+    }
+
     /// What `self` and `other` broadcast to by numpy's rule; `None` if they do not. An open dimension beside a fixed one
     /// other than 1 is taken to be the same.
     pub fn broadcast(&self, other: &Self) -> Option<Self> {

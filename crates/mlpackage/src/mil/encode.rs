@@ -12,7 +12,8 @@ pub(crate) fn program_to_proto(program: &Program) -> proto::Program {
     proto::Program {
         version: 1,
         functions: program.functions.iter().map(|(name, f)| (name.clone(), function(f))).collect(),
-        ..Default::default()
+        doc_string: program.doc.clone(),
+        attributes: attributes(&program.attributes),
     }
 }
 
@@ -22,16 +23,21 @@ fn function(f: &Function) -> proto::Function {
         inputs: f.inputs.iter().map(named_type).collect(),
         block_specializations: BTreeMap::from([(opset.clone(), block(&f.block))]),
         opset,
-        attributes: BTreeMap::new(),
+        attributes: attributes(&f.attributes),
     }
 }
 
 fn block(b: &Block) -> proto::Block {
     proto::Block {
+        inputs: b.inputs.iter().map(named_type).collect(),
         outputs: b.outputs.clone(),
         operations: b.operations.iter().map(operation).collect(),
-        ..Default::default()
+        attributes: attributes(&b.attributes),
     }
+}
+
+fn attributes(attributes: &BTreeMap<String, Value>) -> BTreeMap<String, proto::Value> {
+    attributes.iter().map(|(name, v)| (name.clone(), value(v))).collect()
 }
 
 fn operation(o: &Operation) -> proto::Operation {
@@ -41,8 +47,8 @@ fn operation(o: &Operation) -> proto::Operation {
         r#type: o.op.clone(),
         inputs: o.inputs.iter().map(|(name, a)| (name.clone(), argument(a))).collect(),
         outputs: o.outputs.iter().map(named_type).collect(),
-        attributes: o.attributes.iter().map(|(name, v)| (name.clone(), value(v))).collect(),
-        ..Default::default()
+        blocks: o.blocks.iter().map(block).collect(),
+        attributes: attributes(&o.attributes),
     }
 }
 
@@ -55,49 +61,80 @@ fn binding(b: &Binding) -> proto::Binding {
 }
 
 fn named_type(n: &NamedType) -> proto::NamedValueType {
-    let ty = match &n.ty {
-        ValueType::Tensor(t) => tensor_type(t),
-        ValueType::State(t) => proto::ValueType {
-            r#type: Some(proto::value_type::Type::State(proto::StateType {
-                wrapped_type: Some(Box::new(tensor_type(t))),
-            })),
-        },
-    };
-    proto::NamedValueType { name: n.name.clone(), r#type: Some(ty) }
+    proto::NamedValueType { name: n.name.clone(), r#type: Some(value_type(&n.ty)) }
 }
 
-fn tensor_type(t: &TensorType) -> proto::ValueType {
-    let dimension = |dim: Dim| proto::Dimension {
+fn value_type(ty: &ValueType) -> proto::ValueType {
+    use proto::value_type::Type;
+    let boxed = |ty: &ValueType| Some(Box::new(value_type(ty)));
+    let ty = match ty {
+        ValueType::Tensor(t) => Type::Tensor(tensor_type(t)),
+        ValueType::State(t) => Type::State(proto::StateType {
+            wrapped_type: Some(Box::new(proto::ValueType { r#type: Some(Type::Tensor(tensor_type(t))) })),
+        }),
+        ValueType::List { element, length } => {
+            Type::List(proto::ListType { r#type: boxed(element), length: length.map(dimension) })
+        }
+        ValueType::Tuple(types) => {
+            Type::Tuple(proto::TupleType { types: types.iter().map(value_type).collect() })
+        }
+        ValueType::Dictionary { key, value } => {
+            Type::Dictionary(proto::DictionaryType { key_type: boxed(key), value_type: boxed(value) })
+        }
+    };
+    proto::ValueType { r#type: Some(ty) }
+}
+
+fn dimension(dim: Dim) -> proto::Dimension {
+    proto::Dimension {
         dimension: Some(match dim {
             Dim::Known(size) => {
                 proto::dimension::Dimension::Constant(proto::ConstantDimension { size: size as u64 })
             }
             Dim::Unknown => proto::dimension::Dimension::Unknown(proto::UnknownDimension { variadic: false }),
         }),
-    };
-    proto::ValueType {
-        r#type: Some(proto::value_type::Type::Tensor(proto::TensorType {
-            data_type: t.dtype.mil_number(),
-            rank: t.shape.rank() as i64,
-            dimensions: t.shape.iter().map(dimension).collect(),
-            attributes: BTreeMap::new(),
-        })),
     }
 }
 
-fn value(v: &Value) -> proto::Value {
-    let data = match &v.data {
-        ValueData::Immediate(literal) => proto::value::Value::Immediate(proto::ImmediateValue {
-            value: Some(proto::immediate_value::Value::Tensor(proto::TensorValue {
-                value: Some(tensor_value(literal)),
-            })),
-        }),
-        ValueData::Blob(blob) => proto::value::Value::BlobFile(proto::BlobFileValue {
-            file_name: blob.file.clone(),
-            offset: blob.offset,
+fn tensor_type(t: &TensorType) -> proto::TensorType {
+    proto::TensorType {
+        data_type: t.dtype.mil_number(),
+        rank: t.shape.rank() as i64,
+        dimensions: t.shape.iter().map(dimension).collect(),
+        attributes: BTreeMap::new(),
+    }
+}
+
+pub(crate) fn value(v: &Value) -> proto::Value {
+    use proto::immediate_value::Value as Immediate;
+    let values = |values: &[Value]| values.iter().map(value).collect();
+    let immediate = match &v.data {
+        ValueData::Blob(blob) => {
+            let blob = proto::BlobFileValue { file_name: blob.file.clone(), offset: blob.offset };
+            return proto::Value {
+                r#type: Some(value_type(&v.ty)),
+                value: Some(proto::value::Value::BlobFile(blob)),
+                ..Default::default()
+            };
+        }
+        ValueData::Immediate(literal) => {
+            Immediate::Tensor(proto::TensorValue { value: Some(tensor_value(literal)) })
+        }
+        ValueData::List(list) => Immediate::List(proto::ListValue { values: values(list) }),
+        ValueData::Tuple(tuple) => Immediate::Tuple(proto::TupleValue { values: values(tuple) }),
+        ValueData::Dictionary(pairs) => Immediate::Dictionary(proto::DictionaryValue {
+            values: pairs
+                .iter()
+                .map(|(k, v)| proto::KeyValuePair { key: Some(value(k)), value: Some(value(v)) })
+                .collect(),
         }),
     };
-    proto::Value { r#type: Some(tensor_type(&v.ty)), value: Some(data), ..Default::default() }
+    let immediate = proto::ImmediateValue { value: Some(immediate) };
+    proto::Value {
+        r#type: Some(value_type(&v.ty)),
+        value: Some(proto::value::Value::Immediate(immediate)),
+        ..Default::default()
+    }
 }
 
 fn tensor_value(literal: &Literal) -> proto::tensor_value::Value {

@@ -21,6 +21,8 @@ pub(crate) use decode::program_from_proto;
 pub(crate) use dims::axis_of;
 pub use dims::{Dim, Dims};
 pub(crate) use encode::program_to_proto;
+#[cfg(test)]
+pub(crate) use encode::value as value_to_proto;
 pub use opset::Opset;
 pub use program::{Argument, Binding, Block, Function, Operation, Program};
 pub use types::{NamedType, TensorType, ValueType};

@@ -11,6 +11,18 @@ use super::value::Value;
 pub struct Program {
     /// By name. The default one is usually `main`.
     pub functions: BTreeMap<String, Function>,
+    /// What tools say of the program, such as coremltools' `buildInfo`. Core ML ignores it.
+    pub attributes: BTreeMap<String, Value>,
+    /// A note on the program; usually empty.
+    pub doc: String,
+}
+
+impl Program {
+    /// A program of these functions.
+    pub fn new<N: Into<String>>(functions: impl IntoIterator<Item = (N, Function)>) -> Self {
+        let functions = functions.into_iter().map(|(name, f)| (name.into(), f)).collect();
+        Self { functions, ..Self::default() }
+    }
 }
 
 /// One entry point of a program.
@@ -22,15 +34,21 @@ pub struct Function {
     pub opset: Opset,
     /// What it does.
     pub block: Block,
+    /// Whatever else is said of it; usually nothing.
+    pub attributes: BTreeMap<String, Value>,
 }
 
 /// A list of operations, each of which sees the results of those before it.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Block {
+    /// What a nested block is given: the variables of a `while_loop`. Empty for a function's own block.
+    pub inputs: Vec<NamedType>,
     /// In order of execution.
     pub operations: Vec<Operation>,
     /// Names of the values that the block returns.
     pub outputs: Vec<String>,
+    /// Whatever else is said of it; usually nothing.
+    pub attributes: BTreeMap<String, Value>,
 }
 
 /// One operation.
@@ -42,6 +60,8 @@ pub struct Operation {
     pub inputs: BTreeMap<String, Argument>,
     /// Results.
     pub outputs: Vec<NamedType>,
+    /// The branches of a `cond`, the condition and body of a `while_loop`; nothing for other operations.
+    pub blocks: Vec<Block>,
     /// Attributes by name: `name` on most, `val` on constants, everything on the constexpr forms before iOS 18.
     pub attributes: BTreeMap<String, Value>,
 }
@@ -63,7 +83,7 @@ impl Function {
     pub fn tensor_inputs(&self) -> impl Iterator<Item = (&str, &TensorType)> {
         self.inputs.iter().filter_map(|i| match &i.ty {
             ValueType::Tensor(t) => Some((i.name.as_str(), t)),
-            ValueType::State(_) => None,
+            _ => None,
         })
     }
 
@@ -71,21 +91,49 @@ impl Function {
     pub fn states(&self) -> impl Iterator<Item = (&str, &TensorType)> {
         self.inputs.iter().filter_map(|i| match &i.ty {
             ValueType::State(t) => Some((i.name.as_str(), t)),
-            ValueType::Tensor(_) => None,
+            _ => None,
         })
     }
 
-    /// What the function returns, in order. Names that nothing defines are skipped; [`super::check`] reports those.
+    /// The tensors that the function returns, in order. Names that nothing defines are skipped; [`super::check`]
+    /// reports those.
     pub fn outputs(&self) -> impl Iterator<Item = (&str, &TensorType)> {
         self.block.outputs.iter().filter_map(|name| {
             let produced = self.block.operations.iter().flat_map(|o| &o.outputs);
             let found = produced.chain(&self.inputs).find(|v| &v.name == name)?;
-            Some((name.as_str(), found.ty.tensor()))
+            Some((name.as_str(), found.ty.tensor()?))
+        })
+    }
+}
+
+impl Block {
+    /// Its operations and those of the blocks within them, in order.
+    pub fn all_operations(&self) -> impl Iterator<Item = &Operation> {
+        // A stack, so that neither depth nor borrowing asks for recursion.
+        let mut pending: Vec<std::slice::Iter<'_, Operation>> = vec![self.operations.iter()];
+        std::iter::from_fn(move || {
+            loop {
+                let Some(operation) = pending.last_mut()?.next() else {
+                    pending.pop();
+                    continue;
+                };
+                pending.extend(operation.blocks.iter().rev().map(|b| b.operations.iter()));
+                return Some(operation);
+            }
         })
     }
 }
 
 impl Operation {
+    /// Every constant that it states: bound directly, or an attribute.
+    pub fn values(&self) -> impl Iterator<Item = &Value> {
+        let bound = self.inputs.values().flatten().filter_map(|b| match b {
+            Binding::Value(v) => Some(v),
+            Binding::Name(_) => None,
+        });
+        bound.chain(self.attributes.values())
+    }
+
     /// Type and outputs, as errors name the operation: `conv -> %logits`.
     pub fn label(&self) -> String {
         let mut label = self.op.clone();

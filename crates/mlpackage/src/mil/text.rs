@@ -1,16 +1,23 @@
 //! MIL as text, in the manner of the `model.mil` that Core ML's compiler writes.
 
+use std::collections::BTreeMap;
 use std::fmt;
 
 use half::f16;
 
 use super::program::{Binding, Function, Operation, Program};
+use super::types::ValueType;
 use super::value::{Literal, Value, ValueData};
 use crate::dtype::DType;
 
 impl fmt::Display for Program {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        writeln!(f, "program(1.0)\n{{")?;
+        f.write_str("program(1.0)\n")?;
+        if !self.attributes.is_empty() {
+            write_attributes(f, &self.attributes)?;
+            f.write_str("\n")?;
+        }
+        f.write_str("{\n")?;
         for (name, function) in &self.functions {
             write_function(f, name, function)?;
         }
@@ -18,45 +25,83 @@ impl fmt::Display for Program {
     }
 }
 
+/// Spaces before an operation of a function's own block; each nested block adds as many as [`STEP`].
+const MARGIN: usize = 12;
+const STEP: usize = 4;
+
 fn write_function(f: &mut fmt::Formatter<'_>, name: &str, function: &Function) -> fmt::Result {
     write!(f, "    func {name}<{}>(", function.opset.text_name())?;
-    for (i, input) in function.inputs.iter().enumerate() {
-        write!(f, "{}{} {}", if i > 0 { ", " } else { "" }, input.ty, input.name)?;
+    write_list(f, &function.inputs, |f, input| write!(f, "{} {}", input.ty, input.name))?;
+    f.write_str(")")?;
+    if !function.attributes.is_empty() {
+        f.write_str(" ")?;
+        write_attributes(f, &function.attributes)?;
     }
-    writeln!(f, ") {{")?;
+    f.write_str(" {\n")?;
     for operation in &function.block.operations {
-        writeln!(f, "            {operation};")?;
+        write!(f, "{:MARGIN$}", "")?;
+        write_operation(f, operation, MARGIN)?;
+        f.write_str(";\n")?;
     }
     writeln!(f, "        }} -> ({});", function.block.outputs.join(", "))
 }
 
+/// The operation without what ends its line, its nested blocks below it.
+fn write_operation(f: &mut fmt::Formatter<'_>, operation: &Operation, margin: usize) -> fmt::Result {
+    write_list(f, &operation.outputs, |f, output| write!(f, "{} {}", output.ty, output.name))?;
+    if !operation.outputs.is_empty() {
+        f.write_str(" = ")?;
+    }
+    write!(f, "{}(", operation.op)?;
+    write_list(f, &operation.inputs, |f, (param, bindings)| match bindings.as_slice() {
+        [one] => write!(f, "{param} = {one}"),
+        many => {
+            write!(f, "{param} = (")?;
+            write_list(f, many, |f, binding| write!(f, "{binding}"))?;
+            f.write_str(")")
+        }
+    })?;
+    f.write_str(")")?;
+    write_attributes(f, &operation.attributes)?;
+    for block in &operation.blocks {
+        f.write_str(" (")?;
+        write_list(f, &block.inputs, |f, input| write!(f, "{} {}", input.ty, input.name))?;
+        f.write_str(") {\n")?;
+        let inner = margin + STEP;
+        for nested in &block.operations {
+            write!(f, "{:inner$}", "")?;
+            write_operation(f, nested, inner)?;
+            f.write_str(";\n")?;
+        }
+        write!(f, "{:margin$}}} -> ({})", "", block.outputs.join(", "))?;
+    }
+    Ok(())
+}
+
+fn write_attributes(f: &mut fmt::Formatter<'_>, attributes: &BTreeMap<String, Value>) -> fmt::Result {
+    f.write_str("[")?;
+    write_list(f, attributes, |f, (name, value)| write!(f, "{name} = {value}"))?;
+    f.write_str("]")
+}
+
+/// Items with commas between them.
+fn write_list<T>(
+    f: &mut fmt::Formatter<'_>,
+    items: impl IntoIterator<Item = T>,
+    mut write: impl FnMut(&mut fmt::Formatter<'_>, T) -> fmt::Result,
+) -> fmt::Result {
+    for (i, item) in items.into_iter().enumerate() {
+        if i > 0 {
+            f.write_str(", ")?;
+        }
+        write(f, item)?;
+    }
+    Ok(())
+}
+
 impl fmt::Display for Operation {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        for (i, output) in self.outputs.iter().enumerate() {
-            write!(f, "{}{} {}", if i > 0 { ", " } else { "" }, output.ty, output.name)?;
-        }
-        if !self.outputs.is_empty() {
-            f.write_str(" = ")?;
-        }
-        write!(f, "{}(", self.op)?;
-        for (i, (param, bindings)) in self.inputs.iter().enumerate() {
-            write!(f, "{}{param} = ", if i > 0 { ", " } else { "" })?;
-            match bindings.as_slice() {
-                [one] => write!(f, "{one}")?,
-                many => {
-                    f.write_str("(")?;
-                    for (j, binding) in many.iter().enumerate() {
-                        write!(f, "{}{binding}", if j > 0 { ", " } else { "" })?;
-                    }
-                    f.write_str(")")?;
-                }
-            }
-        }
-        f.write_str(")[")?;
-        for (i, (name, value)) in self.attributes.iter().enumerate() {
-            write!(f, "{}{name} = {value}", if i > 0 { ", " } else { "" })?;
-        }
-        f.write_str("]")
+        write_operation(f, self, 0)
     }
 }
 
@@ -71,21 +116,31 @@ impl fmt::Display for Binding {
 
 impl fmt::Display for Value {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        if self.ty.shape.rank() == 0 {
-            write!(f, "{}(", self.ty.dtype)?;
-        } else {
-            write!(f, "{}(", self.ty)?;
+        match &self.ty {
+            ValueType::Tensor(ty) if ty.shape.rank() == 0 => write!(f, "{}(", ty.dtype)?,
+            ty => write!(f, "{ty}(")?,
         }
         match &self.data {
             ValueData::Blob(blob) => {
                 write!(f, "BLOBFILE(path = string({:?}), offset = uint64({}))", blob.file, blob.offset)?
             }
             ValueData::Immediate(literal) => {
-                let elements = elements(literal, self.ty.dtype);
-                match elements.as_slice() {
-                    [one] if self.ty.shape.rank() == 0 => f.write_str(one)?,
+                let (dtype, rank) =
+                    self.tensor_type().map_or((DType::String, 0), |t| (t.dtype, t.shape.rank()));
+                match elements(literal, dtype).as_slice() {
+                    [one] if rank == 0 => f.write_str(one)?,
                     many => write!(f, "[{}]", many.join(", "))?,
                 }
+            }
+            ValueData::List(values) | ValueData::Tuple(values) => {
+                f.write_str("(")?;
+                write_list(f, values, |f, value| value.fmt(f))?;
+                f.write_str(")")?;
+            }
+            ValueData::Dictionary(pairs) => {
+                f.write_str("{")?;
+                write_list(f, pairs, |f, (key, value)| write!(f, "{key}: {value}"))?;
+                f.write_str("}")?;
             }
         }
         f.write_str(")")

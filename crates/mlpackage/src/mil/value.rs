@@ -3,25 +3,31 @@
 use half::f16;
 
 use super::dims::Dims;
-use super::types::TensorType;
+use super::types::{TensorType, ValueType};
 use crate::dtype::DType;
 
 /// A constant of a program.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Value {
-    /// Element type and shape.
-    pub ty: TensorType,
-    /// Where the elements are.
+    /// Its type: of a tensor, nearly always.
+    pub ty: ValueType,
+    /// What it holds.
     pub data: ValueData,
 }
 
-/// Where a constant's elements are.
+/// What a constant holds.
 #[derive(Clone, Debug, PartialEq)]
 pub enum ValueData {
-    /// In the program itself.
+    /// A tensor's elements, in the program itself.
     Immediate(Literal),
-    /// In a weight file.
+    /// A tensor's elements, in a weight file.
     Blob(BlobRef),
+    /// The values of a list.
+    List(Vec<Value>),
+    /// The values of a tuple.
+    Tuple(Vec<Value>),
+    /// Keys and values of a dictionary.
+    Dictionary(Vec<(Value, Value)>),
 }
 
 /// A place in a weight file.
@@ -149,13 +155,52 @@ impl Value {
         )
     }
 
-    /// Elements in a weight file.
-    pub fn blob(ty: TensorType, blob: BlobRef) -> Self {
-        Self { ty, data: ValueData::Blob(blob) }
+    /// fp16 elements kept in the program.
+    pub fn fp16s(shape: impl Into<Dims>, values: &[f16]) -> Self {
+        let bytes = values.iter().flat_map(|v| v.to_le_bytes()).collect();
+        Self::immediate(DType::Fp16, shape, Literal::Bytes(bytes))
     }
 
-    fn immediate(dtype: DType, shape: impl Into<Dims>, literal: Literal) -> Self {
-        Self { ty: TensorType::new(dtype, shape), data: ValueData::Immediate(literal) }
+    /// fp32 elements kept in the program.
+    pub fn fp32s(shape: impl Into<Dims>, values: impl Into<Vec<f32>>) -> Self {
+        Self::immediate(DType::Fp32, shape, Literal::Floats(values.into()))
+    }
+
+    /// Elements in a weight file.
+    pub fn blob(ty: TensorType, blob: BlobRef) -> Self {
+        Self { ty: ty.into(), data: ValueData::Blob(blob) }
+    }
+
+    /// Elements of any type kept in the program; [`builder`](super::builder) refuses those that do not fit the type.
+    pub fn immediate(dtype: DType, shape: impl Into<Dims>, literal: Literal) -> Self {
+        Self { ty: TensorType::new(dtype, shape).into(), data: ValueData::Immediate(literal) }
+    }
+
+    /// Its type, if it is a tensor.
+    pub fn tensor_type(&self) -> Option<&TensorType> {
+        match &self.ty {
+            ValueType::Tensor(ty) => Some(ty),
+            _ => None,
+        }
+    }
+
+    /// Its element type, if it is a tensor.
+    pub fn dtype(&self) -> Option<DType> {
+        self.tensor_type().map(|ty| ty.dtype)
+    }
+
+    /// Every value in it that refers to a weight file, itself included.
+    pub(crate) fn blobs(&self) -> Vec<(&TensorType, &BlobRef)> {
+        match &self.data {
+            ValueData::Immediate(_) => Vec::new(),
+            ValueData::Blob(blob) => self.tensor_type().map(|ty| (ty, blob)).into_iter().collect(),
+            ValueData::List(values) | ValueData::Tuple(values) => {
+                values.iter().flat_map(Self::blobs).collect()
+            }
+            ValueData::Dictionary(pairs) => {
+                pairs.iter().flat_map(|(key, value)| [key, value]).flat_map(Self::blobs).collect()
+            }
+        }
     }
 
     /// The elements as `i32`, if they are immediate 32 or 16-bit integers.
@@ -168,7 +213,7 @@ impl Value {
 
     /// The elements as numbers, if they are immediate integers of up to 32 bits that fit.
     pub fn to_ints(&self) -> Option<Vec<i32>> {
-        match (&self.data, self.ty.dtype) {
+        match (&self.data, self.dtype()?) {
             (ValueData::Immediate(Literal::Ints(v)), _) => Some(v.clone()),
             (ValueData::Immediate(Literal::LongInts(v)), _) => {
                 v.iter().map(|&v| i32::try_from(v).ok()).collect()
@@ -207,7 +252,7 @@ impl Value {
     pub fn as_float(&self) -> Option<f32> {
         match &self.data {
             ValueData::Immediate(Literal::Floats(v)) => v.first().copied(),
-            ValueData::Immediate(Literal::Bytes(b)) if self.ty.dtype == DType::Fp16 => {
+            ValueData::Immediate(Literal::Bytes(b)) if self.dtype() == Some(DType::Fp16) => {
                 b.get(..2).map(|b| f16::from_le_bytes([b[0], b[1]]).to_f32())
             }
             _ => None,

@@ -3,6 +3,7 @@
 use super::args::Args;
 use super::elementwise::like_x;
 use super::spec::{Inferred, Kind, OpSpec, Param};
+use crate::finding::Fault;
 
 const X: Param = Param::new("x", Kind::Float);
 const ALPHA: Param = Param::constant("alpha", Kind::Float);
@@ -44,13 +45,16 @@ pub(super) const OPS: &[OpSpec] = &[
 fn per_channel(args: &Args<'_>) -> Inferred {
     let x = args.ty("x")?;
     if x.shape.rank() < 3 {
-        return Err(format!("x is {x}, expected rank 3 or more"));
+        return Err(Fault::value("x", format!("is {x}, expected rank 3 or more")));
     }
     for name in ["alpha", "beta"] {
         if let Some(arg) = args.get(name) {
             let dims = &arg.ty.shape;
             if dims.rank() != 1 || !dims[0].may_be(x.shape[1]) {
-                return Err(format!("{name} {dims}, expected [{}], one for each channel of x", x.shape[1]));
+                return Err(Fault::value(
+                    name,
+                    format!("is {dims}, expected [{}], one for each channel of x", x.shape[1]),
+                ));
             }
         }
     }
@@ -60,7 +64,10 @@ fn per_channel(args: &Args<'_>) -> Inferred {
 fn gelu(args: &Args<'_>) -> Inferred {
     match args.string("mode")?.unwrap_or("EXACT") {
         "EXACT" | "TANH_APPROXIMATION" | "SIGMOID_APPROXIMATION" => like_x(args),
-        mode => Err(format!("mode {mode:?}, expected EXACT, TANH_APPROXIMATION or SIGMOID_APPROXIMATION")),
+        mode => Err(Fault::value(
+            "mode",
+            format!("is {mode:?}, expected EXACT, TANH_APPROXIMATION or SIGMOID_APPROXIMATION"),
+        )),
     }
 }
 
@@ -70,7 +77,7 @@ fn softmax(args: &Args<'_>) -> Inferred {
         args.axis("axis", x)?;
     }
     if x.rank() == 0 {
-        return Err("x is a scalar, which has no axis".into());
+        return Err(Fault::value("x", "is a scalar, which has no axis"));
     }
     like_x(args)
 }

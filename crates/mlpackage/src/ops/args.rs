@@ -2,8 +2,9 @@
 
 use std::collections::BTreeMap;
 
-use super::spec::{Kind, OpSpec};
+use super::spec::{Kind, OpSpec, Param};
 use crate::dtype::DType;
+use crate::finding::{Fault, Rule};
 use crate::mil::{Dims, Opset, TensorType, Value};
 use crate::shape::Shape;
 
@@ -27,11 +28,26 @@ pub struct Arg<'a> {
 pub struct Args<'a> {
     opset: Opset,
     bound: BTreeMap<&'a str, Vec<Arg<'a>>>,
+    blocks: Vec<BlockTypes>,
+}
+
+/// What a nested block takes and gives.
+#[derive(Clone, Debug, Default)]
+pub struct BlockTypes {
+    /// Types of its inputs.
+    pub inputs: Vec<TensorType>,
+    /// Types of what it returns.
+    pub outputs: Vec<TensorType>,
 }
 
 impl<'a> Args<'a> {
-    pub(crate) fn new(opset: Opset, bound: BTreeMap<&'a str, Vec<Arg<'a>>>) -> Self {
-        Self { opset, bound }
+    pub(crate) fn new(opset: Opset, bound: BTreeMap<&'a str, Vec<Arg<'a>>>, blocks: Vec<BlockTypes>) -> Self {
+        Self { opset, bound, blocks }
+    }
+
+    /// What the operation's blocks take and give.
+    pub fn blocks(&self) -> &[BlockTypes] {
+        &self.blocks
     }
 
     /// The opset of the function that the operation is in.
@@ -44,30 +60,23 @@ impl<'a> Args<'a> {
     /// # Errors
     ///
     /// The first rule that is broken.
-    pub fn check_against(&self, spec: &OpSpec) -> Result<(), String> {
+    pub fn check_against(&self, spec: &OpSpec) -> Result<(), Fault> {
         for (name, bindings) in &self.bound {
             let Some(param) = spec.param(name, self.opset) else {
                 let known: Vec<_> = spec.params_of(self.opset).map(|p| p.name).collect();
-                return Err(format!("unknown argument {name}; it takes {}", known.join(", ")));
+                let reason = format!("is unknown; the operation takes {}", known.join(", "));
+                return Err(Fault::at(Rule::ArgumentUnknown, name, reason));
             };
             if bindings.is_empty() || (bindings.len() > 1 && !param.variadic) {
-                return Err(format!("argument {name} has {} bindings", bindings.len()));
+                let reason = format!("has {} bindings, expected one", bindings.len());
+                return Err(Fault::at(Rule::ArgumentCount, name, reason));
             }
             for arg in bindings {
-                if arg.is_state != (param.kind == Kind::State) {
-                    let found = if arg.is_state { "a state" } else { "a tensor" };
-                    return Err(format!("argument {name} is {found}, expected {}", param.kind.describe()));
-                }
-                if !arg.is_state && !param.kind.admits(arg.ty.dtype) {
-                    return Err(format!("argument {name} is {}, expected {}", arg.ty, param.kind.describe()));
-                }
-                if param.constant && !arg.constant {
-                    return Err(format!("argument {name} must be a constant"));
-                }
+                check_binding(arg, param).map_err(|(rule, reason)| Fault::at(rule, name, reason))?;
             }
         }
         match spec.params_of(self.opset).find(|p| p.required && !self.bound.contains_key(p.name)) {
-            Some(missing) => Err(format!("argument {} is missing", missing.name)),
+            Some(missing) => Err(Fault::missing(missing.name)),
             None => Ok(()),
         }
     }
@@ -92,8 +101,8 @@ impl<'a> Args<'a> {
     /// # Errors
     ///
     /// If it is missing.
-    pub fn ty(&self, name: &str) -> Result<&'a TensorType, String> {
-        self.get(name).map(|a| a.ty).ok_or_else(|| format!("argument {name} is missing"))
+    pub fn ty(&self, name: &str) -> Result<&'a TensorType, Fault> {
+        self.get(name).map(|a| a.ty).ok_or_else(|| Fault::missing(name))
     }
 
     /// The dimensions of an argument.
@@ -101,7 +110,7 @@ impl<'a> Args<'a> {
     /// # Errors
     ///
     /// If it is missing.
-    pub fn dims(&self, name: &str) -> Result<&'a Dims, String> {
+    pub fn dims(&self, name: &str) -> Result<&'a Dims, Fault> {
         self.ty(name).map(|t| &t.shape)
     }
 
@@ -110,9 +119,9 @@ impl<'a> Args<'a> {
     /// # Errors
     ///
     /// If it is missing, or a dimension is open.
-    pub fn shape(&self, name: &str) -> Result<Shape, String> {
+    pub fn shape(&self, name: &str) -> Result<Shape, Fault> {
         let ty = self.ty(name)?;
-        ty.shape.known().ok_or_else(|| format!("argument {name} is {ty}: its dimensions are not fixed"))
+        ty.shape.known().ok_or_else(|| Fault::value(name, format!("is {ty}: its dimensions are not fixed")))
     }
 
     /// Integers of a constant argument that may be missing.
@@ -120,7 +129,7 @@ impl<'a> Args<'a> {
     /// # Errors
     ///
     /// If it is bound, but not to integers that the program states.
-    pub fn ints(&self, name: &str) -> Result<Option<Vec<i32>>, String> {
+    pub fn ints(&self, name: &str) -> Result<Option<Vec<i32>>, Fault> {
         self.stated(name, "integers", Value::to_ints)
     }
 
@@ -134,11 +143,11 @@ impl<'a> Args<'a> {
     /// # Errors
     ///
     /// As [`ints`](Self::ints), and if there is not exactly one.
-    pub fn int(&self, name: &str) -> Result<Option<i32>, String> {
+    pub fn int(&self, name: &str) -> Result<Option<i32>, Fault> {
         match self.ints(name)?.as_deref() {
             None => Ok(None),
             Some(&[one]) => Ok(Some(one)),
-            Some(many) => Err(format!("argument {name} has {} integers, expected one", many.len())),
+            Some(many) => Err(Fault::value(name, format!("has {} integers, expected one", many.len()))),
         }
     }
 
@@ -147,10 +156,10 @@ impl<'a> Args<'a> {
     /// # Errors
     ///
     /// If it is not one positive integer.
-    pub fn extent(&self, name: &str) -> Result<Option<usize>, String> {
+    pub fn extent(&self, name: &str) -> Result<Option<usize>, Fault> {
         let Some(value) = self.int(name)? else { return Ok(None) };
         let extent = usize::try_from(value).ok().filter(|&v| v > 0);
-        extent.map(Some).ok_or_else(|| format!("argument {name} is {value}, expected a positive number"))
+        extent.map(Some).ok_or_else(|| Fault::value(name, format!("is {value}, expected a positive number")))
     }
 
     /// As many non-negative integers as `len`, from a constant argument; `default` for each if it is missing.
@@ -158,18 +167,12 @@ impl<'a> Args<'a> {
     /// # Errors
     ///
     /// If there are not as many, or one is below `least`.
-    pub fn extents(
-        &self,
-        name: &str,
-        len: usize,
-        default: usize,
-        least: usize,
-    ) -> Result<Vec<usize>, String> {
+    pub fn extents(&self, name: &str, len: usize, default: usize, least: usize) -> Result<Vec<usize>, Fault> {
         let Some(values) = self.ints(name)? else { return Ok(vec![default; len]) };
         let extents: Option<Vec<usize>> =
             values.iter().map(|&v| usize::try_from(v).ok().filter(|&v| v >= least)).collect();
         extents.filter(|v| v.len() == len).ok_or_else(|| {
-            format!("argument {name} is {values:?}, expected {len} numbers of at least {least}")
+            Fault::value(name, format!("is {values:?}, expected {len} numbers of at least {least}"))
         })
     }
 
@@ -178,7 +181,7 @@ impl<'a> Args<'a> {
     /// # Errors
     ///
     /// If it is bound, but not to a bool that the program states.
-    pub fn bool_or(&self, name: &str, default: bool) -> Result<bool, String> {
+    pub fn bool_or(&self, name: &str, default: bool) -> Result<bool, Fault> {
         let stated = self.stated(name, "a bool", |v| v.as_bools().and_then(|b| b.first()).copied())?;
         Ok(stated.unwrap_or(default))
     }
@@ -188,7 +191,7 @@ impl<'a> Args<'a> {
     /// # Errors
     ///
     /// If it is bound, but not to bools that the program states.
-    pub fn bools(&self, name: &str) -> Result<Option<&'a [bool]>, String> {
+    pub fn bools(&self, name: &str) -> Result<Option<&'a [bool]>, Fault> {
         self.stated(name, "bools", Value::as_bools)
     }
 
@@ -197,7 +200,7 @@ impl<'a> Args<'a> {
     /// # Errors
     ///
     /// If it is bound, but not to a string that the program states.
-    pub fn string(&self, name: &str) -> Result<Option<&'a str>, String> {
+    pub fn string(&self, name: &str) -> Result<Option<&'a str>, Fault> {
         self.stated(name, "a string", Value::as_str)
     }
 
@@ -206,7 +209,7 @@ impl<'a> Args<'a> {
     /// # Errors
     ///
     /// If it is bound, but not to an fp16 or fp32 value that the program states.
-    pub fn float_or(&self, name: &str, default: f32) -> Result<f32, String> {
+    pub fn float_or(&self, name: &str, default: f32) -> Result<f32, Fault> {
         Ok(self.stated(name, "a number", Value::as_float)?.unwrap_or(default))
     }
 
@@ -215,15 +218,15 @@ impl<'a> Args<'a> {
     /// # Errors
     ///
     /// If an axis is out of range or named twice.
-    pub fn axes(&self, name: &str, dims: &Dims) -> Result<Vec<usize>, String> {
+    pub fn axes(&self, name: &str, dims: &Dims) -> Result<Vec<usize>, Fault> {
         let Some(axes) = self.ints(name)? else { return Ok((0..dims.rank()).collect()) };
         let mut resolved = Vec::with_capacity(axes.len());
         for axis in axes {
             let axis = dims
                 .axis(axis)
-                .ok_or_else(|| format!("argument {name}: axis {axis} is outside of {dims}"))?;
+                .ok_or_else(|| Fault::value(name, format!("names axis {axis} is outside of {dims}")))?;
             if resolved.contains(&axis) {
-                return Err(format!("argument {name} names axis {axis} twice"));
+                return Err(Fault::value(name, format!("names axis {axis} twice")));
             }
             resolved.push(axis);
         }
@@ -236,9 +239,9 @@ impl<'a> Args<'a> {
     /// # Errors
     ///
     /// If it is missing or out of range.
-    pub fn axis(&self, name: &str, dims: &Dims) -> Result<usize, String> {
-        let axis = self.int(name)?.ok_or_else(|| format!("argument {name} is missing"))?;
-        dims.axis(axis).ok_or_else(|| format!("argument {name}: axis {axis} is outside of {dims}"))
+    pub fn axis(&self, name: &str, dims: &Dims) -> Result<usize, Fault> {
+        let axis = self.int(name)?.ok_or_else(|| Fault::missing(name))?;
+        dims.axis(axis).ok_or_else(|| Fault::value(name, format!("names axis {axis} is outside of {dims}")))
     }
 
     /// The element type that all of the named arguments that are bound share.
@@ -246,21 +249,21 @@ impl<'a> Args<'a> {
     /// # Errors
     ///
     /// If two differ, or none is bound.
-    pub fn same_dtype(&self, names: &[&str]) -> Result<DType, String> {
+    pub fn same_dtype(&self, names: &[&str]) -> Result<DType, Fault> {
         let mut found: Option<(&str, DType)> = None;
         for (name, arg) in names.iter().flat_map(|n| self.many(n).iter().map(move |a| (*n, a))) {
             match found {
                 None => found = Some((name, arg.ty.dtype)),
                 Some((_, dtype)) if dtype == arg.ty.dtype => {}
                 Some((first, dtype)) => {
-                    return Err(format!(
-                        "{first} is {dtype} and {name} is {}, expected one type",
-                        arg.ty.dtype
+                    return Err(Fault::mismatch(
+                        first,
+                        format!("is {dtype} and {name} is {}, expected one type", arg.ty.dtype),
                     ));
                 }
             }
         }
-        found.map(|(_, dtype)| dtype).ok_or_else(|| format!("argument {} is missing", names.join(", ")))
+        found.map(|(_, dtype)| dtype).ok_or_else(|| Fault::missing(names.first().unwrap_or(&"values")))
     }
 
     fn stated<T>(
@@ -268,13 +271,28 @@ impl<'a> Args<'a> {
         name: &str,
         what: &str,
         read: impl Fn(&'a Value) -> Option<T>,
-    ) -> Result<Option<T>, String> {
+    ) -> Result<Option<T>, Fault> {
         match self.get(name) {
             None => Ok(None),
             Some(arg) => match arg.value.and_then(read) {
                 Some(v) => Ok(Some(v)),
-                None => Err(format!("argument {name} must be {what}, stated in the program")),
+                None => Err(Fault::value(name, format!("must be {what}, stated in the program"))),
             },
         }
     }
+}
+
+fn check_binding(arg: &Arg<'_>, param: &Param) -> Result<(), (Rule, String)> {
+    let expected = param.kind.describe();
+    if arg.is_state != (param.kind == Kind::State) {
+        let found = if arg.is_state { "a state" } else { "a tensor" };
+        return Err((Rule::StateUse, format!("is {found}, expected {expected}")));
+    }
+    if !arg.is_state && !param.kind.admits(arg.ty.dtype) {
+        return Err((Rule::ArgumentType, format!("is {}, expected {expected}", arg.ty)));
+    }
+    if param.constant && !arg.constant {
+        return Err((Rule::ArgumentConstant, "must be a constant".into()));
+    }
+    Ok(())
 }

@@ -5,6 +5,7 @@
 use super::args::Args;
 use super::spec::{Inferred, Kind, OpSpec, Param};
 use crate::dtype::DType;
+use crate::finding::Fault;
 use crate::mil::{Dim, Dims, Opset, TensorType};
 use crate::shape::Shape;
 
@@ -36,7 +37,10 @@ pub(super) const OPS: &[OpSpec] = &[
             Some("fp32") => {
                 Ok(vec![TensorType { dtype: DType::Fp32, shape: args.dims("source_val")?.clone() }])
             }
-            other => Err(format!("argument output_dtype is {:?}, expected fp32", other.unwrap_or_default())),
+            other => Err(Fault::value(
+                "output_dtype",
+                format!("is {:?}, expected fp32", other.unwrap_or_default()),
+            )),
         },
     )
     .since(Opset::CoreML6),
@@ -88,34 +92,34 @@ pub(super) const OPS: &[OpSpec] = &[
 ];
 
 /// The length of a vector.
-fn vector(args: &Args<'_>, name: &str) -> Result<usize, String> {
+fn vector(args: &Args<'_>, name: &str) -> Result<usize, Fault> {
     match args.shape(name)?.dims() {
         &[len] => Ok(len),
-        _ => Err(format!("{name} is {}, expected a vector", args.ty(name)?)),
+        _ => Err(Fault::value(name, format!("is {}, expected a vector", args.ty(name)?))),
     }
 }
 
 /// The shape of a mask, which is of uint1.
-fn mask(args: &Args<'_>, name: &str) -> Result<Shape, String> {
+fn mask(args: &Args<'_>, name: &str) -> Result<Shape, Fault> {
     match args.ty(name)?.dtype {
         DType::Uint1 => args.shape(name),
-        dtype => Err(format!("{name} is {dtype}, expected uint1")),
+        dtype => Err(Fault::value(name, format!("is {dtype}, expected uint1"))),
     }
 }
 
 /// The shape that the iOS 16 forms name, and its number of elements.
-fn named_shape(args: &Args<'_>) -> Result<(Shape, usize), String> {
-    let given = args.ints("shape")?.ok_or("argument shape is missing")?;
+fn named_shape(args: &Args<'_>) -> Result<(Shape, usize), Fault> {
+    let given = args.ints("shape")?.ok_or_else(|| Fault::missing("shape"))?;
     let dims: Option<Vec<usize>> = given.iter().map(|&d| usize::try_from(d).ok()).collect();
     let shape = dims.map(Shape::from).and_then(|s| s.checked_elements().map(|n| (s, n)));
-    shape.ok_or_else(|| format!("shape {given:?} is none"))
+    shape.ok_or_else(|| Fault::value("shape", format!("is {given:?}, which is no shape")))
 }
 
 /// `quantized_data` int8 or uint8; `scale` and `zero_point` scalars, or one for each index of `axis`.
 fn affine_dequantize(args: &Args<'_>) -> Inferred {
     let data = args.ty("quantized_data")?;
     if !matches!(data.dtype, DType::Int8 | DType::Uint8) {
-        return Err(format!("quantized_data is {}, expected int8 or uint8", data.dtype));
+        return Err(Fault::value("quantized_data", format!("is {}, expected int8 or uint8", data.dtype)));
     }
     args.same_dtype(&["quantized_data", "zero_point"])?;
     let axis = args.axis("axis", &data.shape)?;
@@ -128,14 +132,14 @@ fn affine_dequantize(args: &Args<'_>) -> Inferred {
         };
         if !fits {
             let expected = format!("a scalar or a vector of {}", data.shape[axis]);
-            return Err(format!("{name} is {ty}, expected {expected}"));
+            return Err(Fault::value(name, format!("is {ty}, expected {expected}")));
         }
     }
     Ok(vec![TensorType { dtype: args.ty("scale")?.dtype, shape: data.shape.clone() }])
 }
 
 /// Whether `scale` and `offset` divide `shape` into blocks.
-fn check_shift_scale(args: &Args<'_>, data: &str, shape: &Shape) -> Result<(), String> {
+fn check_shift_scale(args: &Args<'_>, data: &str, shape: &Shape) -> Result<(), Fault> {
     let dtype = args.ty(data)?.dtype;
     if !matches!(
         dtype,
@@ -148,21 +152,24 @@ fn check_shift_scale(args: &Args<'_>, data: &str, shape: &Shape) -> Result<(), S
             | DType::Int32
             | DType::Uint32
     ) {
-        return Err(format!("{data} is {dtype}, expected int4, uint4, int8 or uint8"));
+        return Err(Fault::value(data, format!("is {dtype}, expected int4, uint4, int8 or uint8")));
     }
     let scale = args.shape("scale")?;
     let divides = shape.rank() == scale.rank()
         && shape.dims().iter().zip(scale.dims()).all(|(&d, &s)| s > 0 && d.is_multiple_of(s));
     if !divides {
-        return Err(format!("scale {scale} does not divide {data} {shape}"));
+        return Err(format!("scale {scale} does not divide {data} {shape}").into());
     }
     let Some(offset) = args.get("offset") else { return Ok(()) };
     if offset.ty.shape != scale {
-        return Err(format!("offset {} must have the shape of scale {scale}", offset.ty.shape));
+        return Err(format!("offset {} must have the shape of scale {scale}", offset.ty.shape).into());
     }
     let expected = [dtype, args.ty("scale")?.dtype];
     if !expected.contains(&offset.ty.dtype) {
-        return Err(format!("offset is {}, expected {} or {}", offset.ty.dtype, expected[0], expected[1]));
+        return Err(Fault::value(
+            "offset",
+            format!("is {}, expected {} or {}", offset.ty.dtype, expected[0], expected[1]),
+        ));
     }
     Ok(())
 }
@@ -185,7 +192,8 @@ fn lut_to_dense(args: &Args<'_>) -> Inferred {
         if dtype != DType::Uint8 || Some(found) != bytes {
             return Err(format!(
                 "indices are {found} of {dtype}, {elements} of {bits} bits take {bytes:?} of uint8"
-            ));
+            )
+            .into());
         }
         return Ok(vec![TensorType { dtype: lut.dtype, shape: shape.into() }]);
     }
@@ -196,9 +204,10 @@ fn lut_to_dense(args: &Args<'_>) -> Inferred {
 }
 
 /// Whether `lut [groups.., 2^bits, vector]` goes with indices of `shape`; the length of its vectors.
-fn check_lut(args: &Args<'_>, indices: &str, shape: &Shape) -> Result<usize, String> {
+fn check_lut(args: &Args<'_>, indices: &str, shape: &Shape) -> Result<usize, Fault> {
     let (lut, dtype) = (args.shape("lut")?, args.ty(indices)?.dtype);
-    let bad = |reason: String| Err(format!("lut {lut} does not go with {indices} of {shape}: {reason}"));
+    let bad =
+        |reason: String| Err(format!("lut {lut} does not go with {indices} of {shape}: {reason}").into());
     let rank = shape.rank();
     if rank == 0 || lut.rank() != rank + 2 {
         return bad(format!("expected rank {}", rank + 2));
@@ -215,7 +224,7 @@ fn check_lut(args: &Args<'_>, indices: &str, shape: &Shape) -> Result<usize, Str
 }
 
 /// `shape` with the axis that `vector_axis` names grown by the length of a vector.
-fn grown(args: &Args<'_>, shape: &Shape, vector_size: usize) -> Result<Dims, String> {
+fn grown(args: &Args<'_>, shape: &Shape, vector_size: usize) -> Result<Dims, Fault> {
     let mut dims = Dims::from(shape);
     if vector_size == 1 && args.get("vector_axis").is_none() {
         return Ok(dims);
@@ -249,9 +258,9 @@ fn sparse_to_dense(args: &Args<'_>) -> Inferred {
     let (shape, elements) = named_shape(args)?;
     let (found, mask) = (vector(args, "mask")?, args.ty("mask")?.dtype);
     if mask != DType::Uint8 || found != elements.div_ceil(8) {
-        return Err(format!(
-            "mask is {found} of {mask}, a bit for each of {elements} takes {}",
-            elements.div_ceil(8)
+        return Err(Fault::value(
+            "mask",
+            format!("is {found} of {mask}, a bit for each of {elements} takes {}", elements.div_ceil(8)),
         ));
     }
     Ok(vec![TensorType { dtype, shape: shape.into() }])

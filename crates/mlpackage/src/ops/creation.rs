@@ -4,6 +4,7 @@ use super::args::Args;
 use super::elementwise::like_x;
 use super::spec::{Inferred, Kind, OpSpec, Param};
 use crate::dtype::DType;
+use crate::finding::Fault;
 use crate::mil::{Dim, Dims, Opset, TensorType, Value, axis_of};
 
 const SHAPE: Param = Param::new("shape", Kind::Int);
@@ -55,7 +56,7 @@ pub(super) const OPS: &[OpSpec] = &[
             Param::constant("upper", Kind::Int).or_int(-1),
         ],
         |args| match args.dims("x")?.rank() {
-            0 | 1 => Err(format!("x {}, expected rank 2 or more", args.dims("x")?)),
+            0 | 1 => Err(Fault::value("x", format!("is {}, expected rank 2 or more", args.dims("x")?))),
             _ => like_x(args),
         },
     ),
@@ -91,15 +92,17 @@ pub(super) const OPS: &[OpSpec] = &[
 ];
 
 /// The dimensions that a vector of integers names; open ones if it is computed.
-fn dims_of(args: &Args<'_>, name: &str) -> Result<Dims, String> {
+fn dims_of(args: &Args<'_>, name: &str) -> Result<Dims, Fault> {
     let Some(dims) = args.ints_if_known(name) else {
         return match args.dims(name)?.as_slice() {
             &[Dim::Known(rank)] if rank <= 16 => Ok(vec![Dim::Unknown; rank].into()),
-            _ => Err(format!("{name} is {}, expected one axis of known length", args.ty(name)?)),
+            _ => Err(Fault::value(name, format!("is {}, expected one axis of known length", args.ty(name)?))),
         };
     };
     let known: Option<Vec<usize>> = dims.iter().map(|&d| usize::try_from(d).ok()).collect();
-    known.map(Dims::from).ok_or_else(|| format!("argument {name} is {dims:?}, expected no negative number"))
+    known
+        .map(Dims::from)
+        .ok_or_else(|| Fault::value(name, format!("is {dims:?}, expected no negative number")))
 }
 
 fn random(args: &Args<'_>, typed: &str) -> Inferred {
@@ -120,7 +123,7 @@ fn range_1d(args: &Args<'_>) -> Inferred {
     };
     let len = ((end - start) / step).ceil();
     if !(0.0..=f64::from(u32::MAX)).contains(&len) {
-        return Err(format!("from {start} to {end} by {step} is no range"));
+        return Err(format!("from {start} to {end} by {step} is no range").into());
     }
     Ok(vec![TensorType::new(dtype, [len as usize])])
 }
@@ -137,14 +140,17 @@ fn one_hot(args: &Args<'_>) -> Inferred {
                 [one] => usize::try_from(*one).ok(),
                 _ => None,
             };
-            Dim::Known(size.ok_or("argument one_hot_vector_size must be one number, not negative")?)
+            Dim::Known(
+                size.ok_or_else(|| Fault::value("one_hot_vector_size", "must be one number, not negative"))?,
+            )
         }
         _ => Dim::Unknown,
     };
     let mut dims = args.dims("indices")?.as_slice().to_vec();
     let axis = args.int("axis")?.unwrap_or(-1);
     let at = axis_of(axis, dims.len() + 1);
-    let at = at.ok_or_else(|| format!("argument axis: {axis} is outside of rank {}", dims.len() + 1))?;
+    let at = at
+        .ok_or_else(|| Fault::value("axis", format!("names {axis} is outside of rank {}", dims.len() + 1)))?;
     dims.insert(at, size);
     Ok(vec![TensorType { dtype, shape: dims.into() }])
 }

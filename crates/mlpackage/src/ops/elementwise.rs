@@ -3,6 +3,7 @@
 use super::args::Args;
 use super::spec::{Inferred, Kind, OpSpec, Param};
 use crate::dtype::DType;
+use crate::finding::Fault;
 use crate::mil::{Opset, TensorType};
 
 const X: Param = Param::new("x", Kind::Number);
@@ -116,7 +117,10 @@ fn cast(args: &Args<'_>) -> Inferred {
         "uint16" if small => DType::Uint16,
         other => {
             let more = if small { ", int8, uint8, int16, uint16" } else { "" };
-            return Err(format!("dtype {other:?}, expected fp16, fp32, int32, bool{more}"));
+            return Err(Fault::value(
+                "dtype",
+                format!("is {other:?}, expected fp16, fp32, int32, bool{more}"),
+            ));
         }
     };
     Ok(vec![TensorType { dtype, shape: args.dims("x")?.clone() }])

@@ -2,6 +2,7 @@
 
 use super::args::Args;
 use super::spec::{Inferred, Kind, OpSpec, Param};
+use crate::finding::Fault;
 use crate::mil::{Dim, Dims, Opset, TensorType};
 
 const X: Param = Param::new("x", Kind::Element);
@@ -22,17 +23,17 @@ pub(super) const OPS: &[OpSpec] = &[
     OpSpec::new("scatter_nd", &[DATA, INDICES, UPDATES, MODE, VALIDATE], scatter_nd),
 ];
 
-fn batch_dims(args: &Args<'_>, most: usize) -> Result<usize, String> {
+fn batch_dims(args: &Args<'_>, most: usize) -> Result<usize, Fault> {
     let given = args.int("batch_dims")?.unwrap_or(0);
     let batch = usize::try_from(given).ok().filter(|&b| b <= most);
-    batch.ok_or_else(|| format!("argument batch_dims is {given}, expected 0 to {most}"))
+    batch.ok_or_else(|| Fault::value("batch_dims", format!("is {given}, expected 0 to {most}")))
 }
 
 /// The axis that an optional argument names, which is 0 if it is missing.
-fn axis_or_first(args: &Args<'_>, dims: &Dims) -> Result<usize, String> {
+fn axis_or_first(args: &Args<'_>, dims: &Dims) -> Result<usize, Fault> {
     match args.get("axis") {
         Some(_) => args.axis("axis", dims),
-        None => dims.axis(0).ok_or_else(|| "a scalar has no axis".to_owned()),
+        None => dims.axis(0).ok_or_else(|| Fault::value("axis", "is not bound, and a scalar has no axis")),
     }
 }
 
@@ -47,7 +48,7 @@ fn gather(args: &Args<'_>) -> Inferred {
     let batch = batch_dims(args, axis.min(indices.rank()))?;
     let same = (0..batch).all(|i| x.shape[i].may_be(indices[i]));
     if !same {
-        return Err(format!("x {} and indices {indices} differ in their first {batch} axes", x.shape));
+        return Err(format!("x {} and indices {indices} differ in their first {batch} axes", x.shape).into());
     }
     let shape = replaced(&x.shape, axis, &indices.as_slice()[batch..]);
     Ok(vec![TensorType { dtype: x.dtype, shape }])
@@ -61,16 +62,21 @@ fn gather_along_axis(args: &Args<'_>) -> Inferred {
     let (x, indices) = (args.ty("x")?, args.dims("indices")?);
     let axis = axis_or_first(args, &x.shape)?;
     if !same_but_for(axis, &x.shape, indices) {
-        return Err(format!("x {} and indices {indices} may differ on axis {axis} only", x.shape));
+        return Err(format!("x {} and indices {indices} may differ on axis {axis} only", x.shape).into());
     }
     Ok(vec![TensorType { dtype: x.dtype, shape: indices.clone() }])
 }
 
 /// Dimensions of what `indices [.., K]` name in `dims`, after `batch` shared axes.
-fn named(dims: &Dims, indices: &Dims, batch: usize) -> Result<Dims, String> {
+fn named(dims: &Dims, indices: &Dims, batch: usize) -> Result<Dims, Fault> {
     let (outer, depth) = match indices.as_slice().split_last() {
         Some((Dim::Known(depth), outer)) => (outer, *depth),
-        _ => return Err(format!("indices {indices}, expected a last axis of known length")),
+        _ => {
+            return Err(Fault::value(
+                "indices",
+                format!("is {indices}, expected a last axis of known length"),
+            ));
+        }
     };
     let rest = batch.checked_add(depth).and_then(|at| dims.as_slice().get(at..));
     let rest = rest.ok_or_else(|| format!("indices {indices} name more axes than {dims} has"))?;
@@ -83,10 +89,12 @@ fn gather_nd(args: &Args<'_>) -> Inferred {
     Ok(vec![TensorType { dtype: x.dtype, shape: named(&x.shape, indices, batch)? }])
 }
 
-fn check_mode(args: &Args<'_>) -> Result<(), String> {
+fn check_mode(args: &Args<'_>) -> Result<(), Fault> {
     match args.string("mode")?.unwrap_or("add") {
         "update" | "add" | "sub" | "mul" | "div" | "max" | "min" => Ok(()),
-        mode => Err(format!("argument mode is {mode:?}, expected update, add, sub, mul, div, max or min")),
+        mode => {
+            Err(Fault::value("mode", format!("is {mode:?}, expected update, add, sub, mul, div, max or min")))
+        }
     }
 }
 
@@ -96,7 +104,7 @@ fn updated(args: &Args<'_>, expected: &Dims) -> Inferred {
     check_mode(args)?;
     let updates = args.dims("updates")?;
     if !updates.may_be(expected) {
-        return Err(format!("updates {updates}, expected {expected}"));
+        return Err(Fault::value("updates", format!("is {updates}, expected {expected}")));
     }
     Ok(vec![args.ty("data")?.clone()])
 }
@@ -111,7 +119,7 @@ fn scatter_along_axis(args: &Args<'_>) -> Inferred {
     let (data, indices) = (args.dims("data")?, args.dims("indices")?);
     let axis = axis_or_first(args, data)?;
     if !same_but_for(axis, data, indices) {
-        return Err(format!("data {data} and indices {indices} may differ on axis {axis} only"));
+        return Err(format!("data {data} and indices {indices} may differ on axis {axis} only").into());
     }
     updated(args, indices)
 }

@@ -2,6 +2,7 @@
 
 use super::args::Args;
 use super::spec::{Inferred, Kind, OpSpec, Param};
+use crate::finding::Fault;
 use crate::mil::{Dim, Dims, TensorType, axis_of};
 
 const X: Param = Param::new("x", Kind::Any);
@@ -64,7 +65,7 @@ fn concat(args: &Args<'_>) -> Inferred {
     let mut dims = first.as_slice().to_vec();
     for shape in &shapes[1..] {
         if shape.rank() != first.rank() {
-            return Err(format!("values {first} and {shape} differ in rank"));
+            return Err(format!("values {first} and {shape} differ in rank").into());
         }
         for i in 0..dims.len() {
             let joined = match i == axis {
@@ -86,15 +87,15 @@ fn stack(args: &Args<'_>) -> Inferred {
     for shape in &shapes[1..] {
         let differ = || format!("values {} and {shape} differ", shapes[0]);
         if shape.rank() != dims.len() {
-            return Err(differ());
+            return Err(differ().into());
         }
         for i in 0..dims.len() {
             dims[i] = dims[i].meet(shape[i]).ok_or_else(differ)?;
         }
     }
-    let axis = args.int("axis")?.ok_or("argument axis is missing")?;
+    let axis = args.int("axis")?.ok_or_else(|| Fault::missing("axis"))?;
     let at = axis_of(axis, dims.len() + 1);
-    let at = at.ok_or_else(|| format!("argument axis: {axis} is outside of {}", shapes[0]))?;
+    let at = at.ok_or_else(|| Fault::value("axis", format!("names {axis} is outside of {}", shapes[0])))?;
     dims.insert(at, Dim::Known(shapes.len()));
     Ok(vec![TensorType { dtype, shape: dims.into() }])
 }
@@ -113,7 +114,11 @@ fn split(args: &Args<'_>) -> Inferred {
                 (Some(known), Some(total)) if size.may_be(total) => {
                     known.into_iter().map(Dim::Known).collect()
                 }
-                _ => return Err(format!("split sizes {sizes:?} do not add up to {size} on axis {axis}")),
+                _ => {
+                    return Err(
+                        format!("split sizes {sizes:?} do not add up to {size} on axis {axis}").into()
+                    );
+                }
             }
         }
         (Some(_), None) => {
@@ -122,7 +127,7 @@ fn split(args: &Args<'_>) -> Inferred {
             let part = part.ok_or_else(|| format!("{size} elements cannot be split into {n} equal parts"))?;
             // A program that names more parts than this has been damaged.
             if n > 1 << 16 {
-                return Err(format!("{n} parts are too many"));
+                return Err(format!("{n} parts are too many").into());
             }
             vec![part; n]
         }
@@ -141,15 +146,18 @@ fn tile(args: &Args<'_>) -> Inferred {
         let shape = vec![Dim::Unknown; x.shape.rank()].into();
         return Ok(vec![TensorType { dtype: x.dtype, shape }]);
     };
-    let bad = || format!("reps {reps:?}, expected {} positive numbers", x.shape.rank());
+    let bad = || {
+        let reason = format!("is {reps:?}, expected {} positive numbers", x.shape.rank());
+        Fault::value("reps", reason)
+    };
     if reps.len() != x.shape.rank() {
         return Err(bad());
     }
     let dims = x.shape.iter().zip(&reps).map(|(d, &n)| {
         let n = usize::try_from(n).ok().filter(|&n| n > 0).ok_or_else(bad)?;
-        d.map(|d| d.checked_mul(n)).ok_or_else(|| "the result has too many elements".to_owned())
+        d.map(|d| d.checked_mul(n)).ok_or_else(|| Fault::from("the result has too many elements"))
     });
-    Ok(vec![TensorType { dtype: x.dtype, shape: dims.collect::<Result<Dims, String>>()? }])
+    Ok(vec![TensorType { dtype: x.dtype, shape: dims.collect::<Result<Dims, Fault>>()? }])
 }
 
 /// `pad` holds before and behind for the last axes of `x`.
@@ -157,7 +165,7 @@ fn pad(args: &Args<'_>) -> Inferred {
     let x = args.ty("x")?;
     let mode = args.string("mode")?.unwrap_or("constant");
     if !matches!(mode, "constant" | "reflect" | "replicate") {
-        return Err(format!("argument mode is {mode:?}, expected constant, reflect or replicate"));
+        return Err(Fault::value("mode", format!("is {mode:?}, expected constant, reflect or replicate")));
     }
     let mut dims = x.shape.as_slice().to_vec();
     let Some(pad) = args.ints_if_known("pad") else {
@@ -165,7 +173,8 @@ fn pad(args: &Args<'_>) -> Inferred {
         return Ok(vec![TensorType { dtype: x.dtype, shape }]);
     };
     let bad = || {
-        format!("pad {pad:?}, expected two numbers, none negative, for each of the last axes of {}", x.shape)
+        let axes = format!("for each of the last axes of {}", x.shape);
+        Fault::value("pad", format!("is {pad:?}, expected two numbers, none negative, {axes}"))
     };
     let first =
         dims.len().checked_sub(pad.len() / 2).filter(|_| pad.len().is_multiple_of(2)).ok_or_else(bad)?;
@@ -180,7 +189,7 @@ fn pad(args: &Args<'_>) -> Inferred {
 fn sliding_windows(args: &Args<'_>) -> Inferred {
     let x = args.ty("x")?;
     let axis = args.axis("axis", &x.shape)?;
-    let size = args.extent("size")?.ok_or("argument size is missing")?;
+    let size = args.extent("size")?.ok_or_else(|| Fault::missing("size"))?;
     let stride = args.extent("stride")?.unwrap_or(1);
     let mut dims = x.shape.as_slice().to_vec();
     let windows = dims[axis].map(|d| Some(d.checked_sub(size)? / stride + 1));

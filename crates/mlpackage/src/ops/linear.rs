@@ -3,6 +3,7 @@
 use super::args::Args;
 use super::spatial::{Padding, Window};
 use super::spec::{Inferred, Kind, OpSpec, Param};
+use crate::finding::Fault;
 use crate::mil::{Dim, Dims, Opset, TensorType};
 
 const X: Param = Param::new("x", Kind::Float);
@@ -80,19 +81,19 @@ pub(super) const OPS: &[OpSpec] = &[
 ];
 
 /// Spatial rank of `x [N, C, *spatial]` with a weight of the same rank.
-fn spatial_rank(x: &Dims, weight: &Dims) -> Result<usize, String> {
+fn spatial_rank(x: &Dims, weight: &Dims) -> Result<usize, Fault> {
     let spatial = x.rank().checked_sub(2).filter(|n| (1..=3).contains(n));
     let spatial = spatial.ok_or_else(|| format!("x {x}, expected rank 3 to 5"))?;
     if weight.rank() != x.rank() {
-        return Err(format!("x {x} and weight {weight} differ in rank"));
+        return Err(format!("x {x} and weight {weight} differ in rank").into());
     }
     Ok(spatial)
 }
 
-fn check_bias(args: &Args<'_>, channels: Dim) -> Result<(), String> {
+fn check_bias(args: &Args<'_>, channels: Dim) -> Result<(), Fault> {
     match args.get("bias").map(|b| &b.ty.shape) {
         Some(bias) if bias.rank() != 1 || !bias[0].may_be(channels) => {
-            Err(format!("bias {bias}, expected [{channels}]"))
+            Err(Fault::value("bias", format!("is {bias}, expected [{channels}]")))
         }
         _ => Ok(()),
     }
@@ -107,7 +108,10 @@ fn conv(args: &Args<'_>) -> Inferred {
     let takes = w[1].map(|c| c.checked_mul(groups));
     let divides = w[0].known().is_none_or(|c| c.is_multiple_of(groups));
     if !takes.is_some_and(|c| c.may_be(x[1])) || !divides {
-        return Err(format!("x has {} channels; weight {w} in {groups} groups does not take them", x[1]));
+        return Err(Fault::mismatch(
+            "x",
+            format!("has {} channels; weight {w} in {groups} groups does not take them", x[1]),
+        ));
     }
     check_bias(args, w[0])?;
     let window = Window {
@@ -126,7 +130,7 @@ fn conv_transpose(args: &Args<'_>) -> Inferred {
     let (x, w) = (args.dims("x")?, args.dims("weight")?);
     let spatial = spatial_rank(x, w)?;
     if !w[0].may_be(x[1]) {
-        return Err(format!("x has {} channels, weight {w} takes {}", x[1], w[0]));
+        return Err(Fault::mismatch("x", format!("has {} channels, weight {w} takes {}", x[1], w[0])));
     }
     let groups = args.extent("groups")?.unwrap_or(1);
     let channels = w[1].map(|c| c.checked_mul(groups)).ok_or("weight has too many channels")?;
@@ -166,7 +170,7 @@ fn linear(args: &Args<'_>) -> Inferred {
             check_bias(args, d_out)?;
             Ok(vec![TensorType { dtype, shape: [outer, &[d_out]].concat().into() }])
         }
-        _ => Err(format!("x {x} and weight {w} do not match")),
+        _ => Err(format!("x {x} and weight {w} do not match").into()),
     }
 }
 
@@ -183,12 +187,13 @@ fn matmul(args: &Args<'_>) -> Inferred {
         Some((outer.to_vec().into(), rows, columns))
     };
     let (Some((ox, rows, kx)), Some((oy, ky, columns))) = (side(x, tx), side(y, ty)) else {
-        return Err(format!("x {x} and y {y}, expected rank 2 or more"));
+        return Err(Fault::value("x", format!("is {x} and y {y}, expected rank 2 or more")));
     };
     if !kx.may_be(ky) {
         return Err(format!(
             "x {x} (transposed: {tx}) and y {y} (transposed: {ty}) do not match: {kx} against {ky}"
-        ));
+        )
+        .into());
     }
     let outer = ox.broadcast(&oy).ok_or_else(|| format!("x {x} and y {y} do not broadcast"))?;
     Ok(vec![TensorType { dtype, shape: [outer.as_slice(), &[rows, columns]].concat().into() }])
@@ -199,20 +204,21 @@ fn einsum(args: &Args<'_>) -> Inferred {
     let dtype = args.same_dtype(&["values"])?;
     let equation = args.string("equation")?.unwrap_or_default();
     let [x, y] = args.many("values") else {
-        return Err(format!("{} values, expected two", args.many("values").len()));
+        return Err(format!("{} values, expected two", args.many("values").len()).into());
     };
     let (x, y) = (&x.ty.shape, &y.ty.shape);
     let rank = match numbered(equation).as_deref() {
         Some("0123,0324->0124") => 4,
         Some("012,213->013") => 3,
         _ => {
-            return Err(format!(
-                "equation {equation:?}, expected the form of nchw,nwhu->nchu or chw,whu->chu"
+            return Err(Fault::value(
+                "equation",
+                format!("is {equation:?}, expected the form of nchw,nwhu->nchu or chw,whu->chu"),
             ));
         }
     };
     if x.rank() != rank || y.rank() != rank || !x[rank - 1].may_be(y[rank - 3]) {
-        return Err(format!("values {x} and {y} do not fit equation {equation:?}"));
+        return Err(format!("values {x} and {y} do not fit equation {equation:?}").into());
     }
     let shared = |axis: usize| {
         let both = [x[axis], y[axis]].map(|d| Dims::from([d]));
@@ -249,22 +255,25 @@ fn attention(args: &Args<'_>) -> Inferred {
     let (query, key, value) = (args.dims("query")?, args.dims("key")?, args.dims("value")?);
     let rank = query.rank();
     if rank < 3 || key.rank() != rank || value.rank() != rank {
-        return Err(format!("query {query}, key {key} and value {value}, expected one rank of 3 or more"));
+        return Err(Fault::mismatch(
+            "query",
+            format!("is {query}, key {key} and value {value}, expected one rank of 3 or more"),
+        ));
     }
     let fits = query[rank - 1].may_be(key[rank - 1])
         && key[rank - 2].may_be(value[rank - 2])
         && (0..rank - 2).all(|i| query[i].may_be(key[i]) && query[i].may_be(value[i]));
     if !fits {
-        return Err(format!("query {query}, key {key} and value {value} do not match"));
+        return Err(format!("query {query}, key {key} and value {value} do not match").into());
     }
     if let Some(mask) = args.get("attn_mask") {
         let scores: Dims = [&query.as_slice()[..rank - 2], &[query[rank - 2], key[rank - 2]]].concat().into();
         let allowed = mask.ty.dtype == dtype || mask.ty.dtype == crate::DType::Bool;
         let fits = mask.ty.shape.broadcast(&scores).is_some_and(|b| b.may_be(&scores));
         if !allowed || !fits || mask.ty.shape.rank() < 2 {
-            return Err(format!(
-                "attn_mask is {}, expected {dtype} or bool that broadcasts to {scores}",
-                mask.ty
+            return Err(Fault::value(
+                "attn_mask",
+                format!("is {}, expected {dtype} or bool that broadcasts to {scores}", mask.ty),
             ));
         }
     }

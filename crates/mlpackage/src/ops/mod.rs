@@ -6,6 +6,7 @@
 mod activation;
 mod args;
 mod constexpr;
+mod control;
 mod creation;
 mod elementwise;
 mod gather;
@@ -25,7 +26,7 @@ mod state;
 use std::collections::HashMap;
 use std::sync::LazyLock;
 
-pub use args::{Arg, Args};
+pub use args::{Arg, Args, BlockTypes};
 pub use slice::{SliceRange, slice_ranges};
 pub use spec::{Default, Inferred, Kind, OpSpec, Param};
 
@@ -47,6 +48,7 @@ pub fn all() -> impl Iterator<Item = &'static OpSpec> {
         quantization::OPS,
         constexpr::OPS,
         state::OPS,
+        control::OPS,
     ]
     .into_iter()
     .flatten()
@@ -57,6 +59,30 @@ pub fn lookup(name: &str) -> Option<&'static OpSpec> {
     static BY_NAME: LazyLock<HashMap<&str, &OpSpec>> =
         LazyLock::new(|| all().map(|op| (op.name, op)).collect());
     BY_NAME.get(name).copied()
+}
+
+/// Operations that Core ML has and the table has not: lists, recurrent layers and what ends a classifier or detector.
+/// Programs with them are read, written and printed; their types are taken as declared.
+const UNCHECKED: [&str; 14] = [
+    "affine",
+    "classify",
+    "crop_resize",
+    "gru",
+    "list_gather",
+    "list_length",
+    "list_read",
+    "list_scatter",
+    "list_write",
+    "lstm",
+    "make_list",
+    "non_maximum_suppression",
+    "random_categorical",
+    "rnn",
+];
+
+/// Whether Core ML has the operation and the table has not, so that its types are taken as declared.
+pub fn is_unchecked(name: &str) -> bool {
+    UNCHECKED.contains(&name)
 }
 
 #[cfg(test)]

@@ -3,6 +3,7 @@
 use super::args::Args;
 use super::elementwise::like_x;
 use super::spec::{Inferred, Kind, OpSpec, Param};
+use crate::finding::Fault;
 use crate::mil::{Dim, Dims};
 
 const X: Param = Param::new("x", Kind::Float);
@@ -50,9 +51,13 @@ pub(super) const OPS: &[OpSpec] = &[
     ),
 ];
 
-fn at_least(args: &Args<'_>, rank: usize) -> Result<(), String> {
+fn at_least(args: &Args<'_>, rank: usize) -> Result<(), Fault> {
     let x = args.dims("x")?;
-    if x.rank() >= rank { Ok(()) } else { Err(format!("x {x}, expected rank {rank} or more")) }
+    if x.rank() >= rank {
+        Ok(())
+    } else {
+        Err(Fault::value("x", format!("is {x}, expected rank {rank} or more")))
+    }
 }
 
 /// `x [N, C, ..]`, parameters `[C]`.
@@ -63,7 +68,10 @@ fn per_channel(args: &Args<'_>, params: &[&str]) -> Inferred {
     for (name, arg) in params.iter().filter_map(|name| args.get(name).map(|arg| (name, arg))) {
         let dims = &arg.ty.shape;
         if dims.rank() != 1 || !dims[0].may_be(channels) {
-            return Err(format!("{name} {dims}, expected [{channels}], one for each channel of x"));
+            return Err(Fault::value(
+                name,
+                format!("is {dims}, expected [{channels}], one for each channel of x"),
+            ));
         }
     }
     like_x(args)
@@ -76,7 +84,7 @@ fn layer_norm(args: &Args<'_>) -> Inferred {
     let normalized: Dims = axes.iter().map(|&a| x.shape[a]).collect::<Vec<Dim>>().into();
     for name in ["gamma", "beta"] {
         if let Some(arg) = args.get(name).filter(|a| !a.ty.shape.may_be(&normalized)) {
-            return Err(format!("{name} {}, expected {normalized}", arg.ty.shape));
+            return Err(Fault::value(name, format!("is {}, expected {normalized}", arg.ty.shape)));
         }
     }
     Ok(vec![x.clone()])

@@ -42,7 +42,9 @@ fn pool(args: &Args<'_>) -> Inferred {
         match &padding {
             Padding::Same => return Err("ceil_mode does not go with pad_type same".into()),
             Padding::Fixed(pad) if pad.chunks_exact(2).any(|p| p[0] != p[1]) => {
-                return Err(format!("ceil_mode needs as much padding behind as before, pad is {pad:?}"));
+                return Err(
+                    format!("ceil_mode needs as much padding behind as before, pad is {pad:?}").into()
+                );
             }
             Padding::Fixed(_) if spatial > 2 => return Err("ceil_mode needs one or two spatial axes".into()),
             Padding::Fixed(_) => {}

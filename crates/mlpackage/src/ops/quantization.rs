@@ -3,6 +3,7 @@
 use super::args::Args;
 use super::spec::{Inferred, Kind, OpSpec, Param};
 use crate::dtype::DType;
+use crate::finding::Fault;
 use crate::mil::{Opset, TensorType};
 
 const ZERO_POINT: Param = Param::constant("zero_point", Kind::Int).optional();
@@ -23,7 +24,12 @@ pub(super) const OPS: &[OpSpec] = &[
             let dtype = match args.string("output_dtype")?.unwrap_or_default() {
                 "int8" => DType::Int8,
                 "uint8" => DType::Uint8,
-                other => return Err(format!("argument output_dtype is {other:?}, expected int8 or uint8")),
+                other => {
+                    return Err(Fault::value(
+                        "output_dtype",
+                        format!("is {other:?}, expected int8 or uint8"),
+                    ));
+                }
             };
             scaled(args, dtype, dtype)
         },
@@ -46,13 +52,13 @@ fn scaled(args: &Args<'_>, quantized: DType, result: DType) -> Inferred {
             _ => false,
         };
         if !fits {
-            return Err(format!(
-                "{name} is {}, expected a scalar or a number for each index of axis",
-                arg.ty
+            return Err(Fault::value(
+                name,
+                format!("is {}, expected a scalar or a number for each index of axis", arg.ty),
             ));
         }
         if name == "zero_point" && arg.ty.dtype != quantized {
-            return Err(format!("zero_point is {}, expected {quantized}", arg.ty.dtype));
+            return Err(Fault::value("zero_point", format!("is {}, expected {quantized}", arg.ty.dtype)));
         }
     }
     Ok(vec![TensorType { dtype: result, shape: input.shape.clone() }])

@@ -4,6 +4,7 @@ use super::args::Args;
 use super::elementwise::like_x;
 use super::spec::{Inferred, Kind, OpSpec, Param};
 use crate::dtype::DType;
+use crate::finding::Fault;
 use crate::mil::{Dim, Dims, Opset, TensorType};
 
 const X: Param = Param::new("x", Kind::Number);
@@ -97,11 +98,11 @@ fn along_axis(args: &Args<'_>) -> Inferred {
 }
 
 /// The type that an argument names for indices.
-fn index_dtype(args: &Args<'_>, name: &str) -> Result<DType, String> {
+fn index_dtype(args: &Args<'_>, name: &str) -> Result<DType, Fault> {
     match args.string(name)?.unwrap_or("int32") {
         "int32" => Ok(DType::Int32),
         "uint16" => Ok(DType::Uint16),
-        other => Err(format!("argument {name} is {other:?}, expected int32 or uint16")),
+        other => Err(Fault::value(name, format!("is {other:?}, expected int32 or uint16"))),
     }
 }
 
@@ -109,7 +110,7 @@ fn arg(args: &Args<'_>) -> Inferred {
     let x = args.dims("x")?;
     let axis = match args.get("axis") {
         Some(_) => args.axis("axis", x)?,
-        None => x.axis(-1).ok_or("x is a scalar, which has no axis")?,
+        None => x.axis(-1).ok_or_else(|| Fault::value("x", "is a scalar, which has no axis"))?,
     };
     let shape = fold(x, &[axis], args.bool_or("keep_dims", false)?);
     Ok(vec![TensorType { dtype: index_dtype(args, "output_dtype")?, shape }])
@@ -119,19 +120,19 @@ fn topk(args: &Args<'_>) -> Inferred {
     let x = args.ty("x")?;
     let axis = match args.get("axis") {
         Some(_) => args.axis("axis", &x.shape)?,
-        None => x.shape.axis(-1).ok_or("x is a scalar, which has no axis")?,
+        None => x.shape.axis(-1).ok_or_else(|| Fault::value("x", "is a scalar, which has no axis"))?,
     };
     let k = args.int("k")?.unwrap_or(1);
     // -1 takes all of them, in order.
     let k = match usize::try_from(k) {
         Ok(k) => Dim::Known(k),
         Err(_) if k == -1 => x.shape[axis],
-        Err(_) => return Err(format!("k is {k}, expected -1 or more")),
+        Err(_) => return Err(Fault::value("k", format!("is {k}, expected -1 or more"))),
     };
     if let (Dim::Known(k), Dim::Known(size)) = (k, x.shape[axis])
         && k > size
     {
-        return Err(format!("k is {k}, axis {axis} of x {} has fewer", x.shape));
+        return Err(Fault::value("k", format!("is {k}, axis {axis} of x {} has fewer", x.shape)));
     }
     let shape: Dims = x.shape.iter().enumerate().map(|(i, d)| if i == axis { k } else { d }).collect();
     let values = TensorType { dtype: x.dtype, shape: shape.clone() };

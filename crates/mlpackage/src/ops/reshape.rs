@@ -3,6 +3,7 @@
 use super::args::Args;
 use super::elementwise::like_x;
 use super::spec::{Inferred, Kind, OpSpec, Param};
+use crate::finding::Fault;
 use crate::mil::{Dim, Dims, Opset, TensorType};
 
 const X: Param = Param::new("x", Kind::Any);
@@ -76,7 +77,7 @@ fn reshape(args: &Args<'_>) -> Inferred {
         let shape = args.dims("shape")?;
         let rank = match shape.as_slice() {
             &[Dim::Known(rank)] if rank <= 16 => rank,
-            _ => return Err(format!("shape {shape}, expected one axis of known length")),
+            _ => return Err(Fault::value("shape", format!("is {shape}, expected one axis of known length"))),
         };
         return result(vec![Dim::Unknown; rank].into());
     };
@@ -110,20 +111,23 @@ fn reshape(args: &Args<'_>) -> Inferred {
         dims[i] = Dim::Known(elements / known);
     }
     let shape = Dims::from(dims);
-    if shape.elements() == Some(elements) { result(shape) } else { Err(cannot()) }
+    if shape.elements() == Some(elements) { result(shape) } else { Err(cannot().into()) }
 }
 
 fn reshape_like(args: &Args<'_>) -> Inferred {
     let x = args.ty("x")?;
     let references = args.many("ref_tensors");
-    let numbers = |name: &str| -> Result<Vec<i32>, String> {
+    let numbers = |name: &str| -> Result<Vec<i32>, Fault> {
         let read = |arg: &super::Arg<'_>| match arg.value.and_then(|v| v.to_ints())?.as_slice() {
             [one] => Some(*one),
             _ => None,
         };
         let numbers: Option<Vec<i32>> = args.many(name).iter().map(read).collect();
         let numbers = numbers.filter(|n| n.len() == references.len());
-        numbers.ok_or_else(|| format!("{name} must be {} integers, stated in the program", references.len()))
+        numbers.ok_or_else(|| {
+            let count = references.len();
+            Fault::value(name, format!("must be {count} integers, stated in the program"))
+        })
     };
     let (begins, ends) = (numbers("begins")?, numbers("ends")?);
     let masks: Vec<bool> = args
@@ -132,7 +136,10 @@ fn reshape_like(args: &Args<'_>) -> Inferred {
         .filter_map(|arg| arg.value.and_then(|v| v.as_bools()).and_then(|b| b.first().copied()))
         .collect();
     if masks.len() != references.len() {
-        return Err(format!("end_masks must be {} bools, stated in the program", references.len()));
+        return Err(Fault::value(
+            "end_masks",
+            format!("must be {} bools, stated in the program", references.len()),
+        ));
     }
     let mut dims = Vec::new();
     for (i, reference) in references.iter().enumerate() {
@@ -147,7 +154,7 @@ fn reshape_like(args: &Args<'_>) -> Inferred {
     }
     let shape = Dims::from(dims);
     match (x.shape.elements(), shape.elements()) {
-        (Some(a), Some(b)) if a != b => Err(format!("x {} cannot be reshaped to {shape}", x.shape)),
+        (Some(a), Some(b)) if a != b => Err(format!("x {} cannot be reshaped to {shape}", x.shape).into()),
         _ => Ok(vec![TensorType { dtype: x.dtype, shape }]),
     }
 }
@@ -158,7 +165,7 @@ fn flatten2d(args: &Args<'_>) -> Inferred {
     let axis = args.int("axis")?.unwrap_or(1);
     let at = if axis < 0 { i64::from(axis) + rank as i64 } else { i64::from(axis) };
     let at = usize::try_from(at).ok().filter(|&at| at <= rank);
-    let at = at.ok_or_else(|| format!("axis {axis} is outside of x {}", x.shape))?;
+    let at = at.ok_or_else(|| Fault::value("axis", format!("is {axis}, outside of x {}", x.shape)))?;
     let (before, behind) = x.shape.as_slice().split_at(at);
     let side = |dims: &[Dim]| {
         let dims = Dims::from(dims.to_vec());
@@ -172,7 +179,10 @@ fn transpose(args: &Args<'_>) -> Inferred {
     let perm = args.ints("perm")?.unwrap_or_default();
     let axes: Option<Vec<usize>> = perm.iter().map(|&p| x.shape.axis(p)).collect();
     let axes = axes.filter(|axes| axes.len() == x.shape.rank() && (0..axes.len()).all(|i| axes.contains(&i)));
-    let axes = axes.ok_or_else(|| format!("perm {perm:?} is no permutation of the axes of {}", x.shape))?;
+    let axes = axes.ok_or_else(|| {
+        let reason = format!("is {perm:?}, which is no permutation of the axes of {}", x.shape);
+        Fault::value("perm", reason)
+    })?;
     Ok(vec![TensorType { dtype: x.dtype, shape: axes.iter().map(|&a| x.shape[a]).collect() }])
 }
 
@@ -196,21 +206,21 @@ fn squeeze(args: &Args<'_>) -> Inferred {
         None => (0..x.shape.rank()).filter(|&i| x.shape[i] == Dim::Known(1)).collect(),
     };
     if let Some(&axis) = axes.iter().find(|&&a| !x.shape[a].may_be(1)) {
-        return Err(format!("axis {axis} of {} is not 1", x.shape));
+        return Err(format!("axis {axis} of {} is not 1", x.shape).into());
     }
     let left = x.shape.iter().enumerate().filter(|(i, _)| !axes.contains(i));
     Ok(vec![TensorType { dtype: x.dtype, shape: left.map(|(_, d)| d).collect() }])
 }
 
-fn four(args: &Args<'_>) -> Result<[Dim; 4], String> {
+fn four(args: &Args<'_>) -> Result<[Dim; 4], Fault> {
     let x = args.dims("x")?;
-    <[Dim; 4]>::try_from(x.as_slice()).map_err(|_| format!("x {x}, expected rank 4"))
+    <[Dim; 4]>::try_from(x.as_slice()).map_err(|_| Fault::value("x", format!("is {x}, expected rank 4")))
 }
 
 /// `[N, C, H, W]` → `[N, C / b^2, H b, W b]`.
 fn to_space(args: &Args<'_>, block: &str) -> Inferred {
     let [n, c, h, w] = four(args)?;
-    let b = args.extent(block)?.ok_or_else(|| format!("argument {block} is missing"))?;
+    let b = args.extent(block)?.ok_or_else(|| Fault::missing(block))?;
     let area = b.checked_mul(b).ok_or("the block is too large")?;
     let channels = c.map(|c| c.is_multiple_of(area).then(|| c / area));
     let channels = channels.ok_or_else(|| format!("{c} channels are no multiple of {b} squared"))?;
@@ -222,7 +232,7 @@ fn to_space(args: &Args<'_>, block: &str) -> Inferred {
 /// `[N, C, H, W]` → `[N, C b^2, H / b, W / b]`.
 fn to_depth(args: &Args<'_>, block: &str) -> Inferred {
     let [n, c, h, w] = four(args)?;
-    let b = args.extent(block)?.ok_or_else(|| format!("argument {block} is missing"))?;
+    let b = args.extent(block)?.ok_or_else(|| Fault::missing(block))?;
     let channels = c.map(|c| c.checked_mul(b)?.checked_mul(b)).ok_or("the result has too many elements")?;
     let shrunk =
         |d: Dim| d.map(|d| d.is_multiple_of(b).then(|| d / b)).ok_or(format!("{d} is no multiple of {b}"));
@@ -231,7 +241,7 @@ fn to_depth(args: &Args<'_>, block: &str) -> Inferred {
 }
 
 /// A `[2]` and a `[2, 2]` argument.
-fn blocks(args: &Args<'_>, borders: &str) -> Result<([usize; 2], [usize; 4]), String> {
+fn blocks(args: &Args<'_>, borders: &str) -> Result<([usize; 2], [usize; 4]), Fault> {
     let block = args.extents("block_shape", 2, 1, 1)?;
     let border = args.extents(borders, 4, 0, 0)?;
     Ok(([block[0], block[1]], [border[0], border[1], border[2], border[3]]))

@@ -2,6 +2,7 @@
 
 use super::args::Args;
 use super::spec::{Inferred, Kind, OpSpec, Param};
+use crate::finding::Fault;
 use crate::mil::{Dim, Opset, TensorType, Value};
 
 const X: Param = Param::new("x", Kind::Float);
@@ -85,22 +86,22 @@ fn with_size(args: &Args<'_>, height: Dim, width: Dim) -> Inferred {
 }
 
 /// Height and width of `x`, which has at least three axes.
-fn size(args: &Args<'_>) -> Result<[Dim; 2], String> {
+fn size(args: &Args<'_>) -> Result<[Dim; 2], Fault> {
     match args.dims("x")?.as_slice() {
         [_, .., height, width] if args.dims("x")?.rank() >= 3 => Ok([*height, *width]),
-        _ => Err(format!("x is {}, expected rank 3 or more", args.ty("x")?)),
+        _ => Err(Fault::value("x", format!("is {}, expected rank 3 or more", args.ty("x")?))),
     }
 }
 
 fn upsample(args: &Args<'_>) -> Inferred {
     let [height, width] = size(args)?;
-    let scaled = |d: Dim, name: &str| -> Result<Dim, String> {
+    let scaled = |d: Dim, name: &str| -> Result<Dim, Fault> {
         let value = args.get(name).and_then(|a| a.value);
         let int = |v: &Value| v.to_ints().and_then(|v| v.first().copied()).map(f64::from);
         let factor = value.map_or(Some(1.0), |v| int(v).or_else(|| v.as_float().map(f64::from)));
         let factor = factor.filter(|f| *f > 0.0 && *f < 1e6);
-        let factor = factor
-            .ok_or_else(|| format!("argument {name} must be a positive number, stated in the program"))?;
+        let factor =
+            factor.ok_or_else(|| Fault::value(name, "must be a positive number, stated in the program"))?;
         Ok(d.map(|d| Some((d as f64 * factor).floor() as usize)).unwrap_or(Dim::Unknown))
     };
     with_size(args, scaled(height, "scale_factor_height")?, scaled(width, "scale_factor_width")?)
@@ -112,16 +113,16 @@ fn resize_to(args: &Args<'_>) -> Inferred {
         && !["STRICT_ALIGN_CORNERS", "ALIGN_CORNERS", "UNALIGN_CORNERS", "DEFAULT", "OFFSET_CORNERS"]
             .contains(&mode)
     {
-        return Err(format!("argument sampling_mode is {mode:?}, which is none"));
+        return Err(Fault::value("sampling_mode", format!("is {mode:?}, which is none")));
     }
-    let target = |name| Ok::<_, String>(Dim::Known(args.extent(name)?.unwrap_or(1)));
+    let target = |name| Ok::<_, Fault>(Dim::Known(args.extent(name)?.unwrap_or(1)));
     with_size(args, target("target_size_height")?, target("target_size_width")?)
 }
 
 /// The last `resized_dims` extents are the last ones of `shape`; a 0 keeps that of `x`.
 fn resize(args: &Args<'_>) -> Inferred {
     let x = args.ty("x")?;
-    let count = args.extent("resized_dims")?.ok_or("argument resized_dims is missing")?;
+    let count = args.extent("resized_dims")?.ok_or_else(|| Fault::missing("resized_dims"))?;
     let first = x.shape.rank().checked_sub(count);
     let first = first.ok_or_else(|| format!("resized_dims is {count}, x is {x}"))?;
     let mut dims = x.shape.as_slice().to_vec();
@@ -147,7 +148,7 @@ fn crop(args: &Args<'_>) -> Inferred {
     let cut = |d: Dim, name: &str| {
         let crop = args.extents(name, 2, 0, 0)?;
         let left = d.map(|d| d.checked_sub(crop[0])?.checked_sub(crop[1]).filter(|&d| d > 0));
-        left.ok_or_else(|| format!("argument {name} leaves nothing of {d}"))
+        left.ok_or_else(|| Fault::value(name, format!("leaves nothing of {d}")))
     };
     with_size(args, cut(height, "crop_height")?, cut(width, "crop_width")?)
 }
@@ -159,6 +160,9 @@ fn resample(args: &Args<'_>) -> Inferred {
         (&[n, _, _, _], &[m, height, width, two]) if n.may_be(m) && two.may_be(2) => {
             with_size(args, height, width)
         }
-        _ => Err(format!("x {x} and coordinates {coordinates}, expected [N, C, H, W] and [N, H', W', 2]")),
+        _ => Err(Fault::value(
+            "x",
+            format!("is {x} and coordinates {coordinates}, expected [N, C, H, W] and [N, H', W', 2]"),
+        )),
     }
 }

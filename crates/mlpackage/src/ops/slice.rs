@@ -2,6 +2,7 @@
 
 use super::args::Args;
 use super::spec::{Inferred, Kind, OpSpec, Param};
+use crate::finding::Fault;
 use crate::mil::{Dim, Dims, Opset, TensorType};
 
 const X: Param = Param::new("x", Kind::Any);
@@ -49,25 +50,25 @@ struct Bounds {
 }
 
 impl Bounds {
-    fn of(args: &Args<'_>) -> Result<Self, String> {
+    fn of(args: &Args<'_>) -> Result<Self, Fault> {
         let x = args.dims("x")?;
         let rank = x.rank();
         let length = |name: &str, len: usize| match len == rank {
             true => Ok(()),
-            false => Err(format!("{name} has {len} entries, x {x} has rank {rank}")),
+            false => Err(Fault::value(name, format!("has {len} entries, x {x} has rank {rank}"))),
         };
         for name in ["begin", "end"] {
             match args.dims(name)?.as_slice() {
                 &[len] if len.may_be(rank) => {}
-                _ => return Err(format!("{name} is {}, x {x} has rank {rank}", args.ty(name)?)),
+                _ => return Err(Fault::value(name, format!("is {}, x {x} has rank {rank}", args.ty(name)?))),
             }
         }
         let stride = args.ints("stride")?.unwrap_or_else(|| vec![1; rank]);
         length("stride", stride.len())?;
         if let Some(axis) = stride.iter().position(|&s| s == 0) {
-            return Err(format!("stride 0 on axis {axis}"));
+            return Err(Fault::value("stride", format!("is 0 on axis {axis}")));
         }
-        let mask = |name: &str| -> Result<Vec<bool>, String> {
+        let mask = |name: &str| -> Result<Vec<bool>, Fault> {
             let mask = args.bools(name)?.map_or_else(|| vec![false; rank], <[bool]>::to_vec);
             length(name, mask.len())?;
             Ok(mask)
@@ -83,7 +84,7 @@ impl Bounds {
     }
 
     /// The range on one axis of `size`; `None` if a bound is computed.
-    fn on(&self, axis: usize, size: usize) -> Result<Option<SliceRange>, String> {
+    fn on(&self, axis: usize, size: usize) -> Result<Option<SliceRange>, Fault> {
         let size = i64::try_from(size).map_err(|_| format!("axis {axis} is too long"))?;
         let squeeze = self.squeeze_mask[axis];
         let step = if squeeze { 1 } else { i64::from(self.stride[axis]) };
@@ -108,7 +109,7 @@ impl Bounds {
         let len = if span > 0 { (span - 1) / step.abs() + 1 } else { 0 };
         let tail = first + step * (len - 1).max(0);
         if len == 0 || !(0..size).contains(&first) || !(0..size).contains(&tail) {
-            return Err(format!("[{first}, {last}) by {step} is outside of axis {axis} of {size}"));
+            return Err(format!("[{first}, {last}) by {step} is outside of axis {axis} of {size}").into());
         }
         Ok(Some(SliceRange { begin: first as usize, step: step as isize, len: len as usize, squeeze }))
     }
@@ -119,16 +120,16 @@ impl Bounds {
 /// # Errors
 ///
 /// If lengths do not match, a stride is 0, an index is out of range, or a bound is not stated in the program.
-pub fn slice_ranges(args: &Args<'_>) -> Result<Vec<SliceRange>, String> {
+pub fn slice_ranges(args: &Args<'_>) -> Result<Vec<SliceRange>, Fault> {
     let (x, bounds) = (args.shape("x")?, Bounds::of(args)?);
     let range = |(axis, &size): (usize, &usize)| {
-        bounds.on(axis, size)?.ok_or_else(|| "begin and end must be stated in the program".to_owned())
+        bounds.on(axis, size)?.ok_or_else(|| Fault::value("begin", "and end must be stated in the program"))
     };
     x.dims().iter().enumerate().map(range).collect()
 }
 
 /// The dimensions of a box, squeezed axes left out.
-fn box_dims(args: &Args<'_>) -> Result<Dims, String> {
+fn box_dims(args: &Args<'_>) -> Result<Dims, Fault> {
     let (x, bounds) = (args.dims("x")?, Bounds::of(args)?);
     let mut dims = Vec::new();
     for (axis, size) in x.iter().enumerate().filter(|(axis, _)| !bounds.squeeze_mask[*axis]) {
@@ -147,7 +148,7 @@ fn slice_by_size(args: &Args<'_>) -> Inferred {
     for name in ["begin", "size"] {
         match args.dims(name)?.as_slice() {
             &[len] if len.may_be(x.shape.rank()) => {}
-            _ => return Err(format!("{name} is {}, x is {x}", args.ty(name)?)),
+            _ => return Err(Fault::value(name, format!("is {}, x is {x}", args.ty(name)?))),
         }
     }
     let (begin, size) = (args.ints_if_known("begin"), args.ints_if_known("size"));
@@ -166,7 +167,7 @@ fn slice_by_size(args: &Args<'_>) -> Inferred {
                 if let (Some(full), Some(begin)) = (full.known(), begin) {
                     let end = usize::try_from(begin).ok().and_then(|b| b.checked_add(extent));
                     if end.is_none_or(|end| end > full) {
-                        return Err(bad(size));
+                        return Err(bad(size).into());
                     }
                 }
                 Dim::Known(extent)
@@ -181,7 +182,7 @@ fn slice_update(args: &Args<'_>) -> Inferred {
     args.same_dtype(&["x", "update"])?;
     let (expected, update) = (box_dims(args)?, args.dims("update")?);
     if update.rank() == 0 || !update.may_be(&expected) {
-        return Err(format!("update {update}, the bounds name a box of {expected}"));
+        return Err(format!("update {update}, the bounds name a box of {expected}").into());
     }
     Ok(vec![x.clone()])
 }

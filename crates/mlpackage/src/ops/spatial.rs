@@ -1,6 +1,7 @@
 //! What convolution and pooling have in common: a window that moves over spatial axes.
 
 use super::args::Args;
+use crate::finding::Fault;
 use crate::mil::{Dim, Opset};
 
 /// Where a window stands on each spatial axis.
@@ -25,7 +26,7 @@ pub(super) enum Padding {
 
 impl Padding {
     /// Reads `pad_type` and `pad`.
-    pub(super) fn of(args: &Args<'_>, spatial: usize) -> Result<Self, String> {
+    pub(super) fn of(args: &Args<'_>, spatial: usize) -> Result<Self, Fault> {
         match args.string("pad_type")?.unwrap_or("valid") {
             "valid" => Ok(Self::Fixed(vec![0; 2 * spatial])),
             "custom" if args.get("pad").is_some() => {
@@ -34,20 +35,21 @@ impl Padding {
             "custom" => Err("pad_type custom needs argument pad".into()),
             "same" => Ok(Self::Same),
             "same_lower" if args.opset() >= Opset::CoreML6 => Ok(Self::Same),
-            other => {
-                Err(format!("argument pad_type is {other:?}, expected valid, custom, same or same_lower"))
-            }
+            other => Err(Fault::value(
+                "pad_type",
+                format!("is {other:?}, expected valid, custom, same or same_lower"),
+            )),
         }
     }
 }
 
 impl Window {
     /// The number of places on each axis of `input`.
-    pub(super) fn places(&self, input: &[Dim], padding: &Padding) -> Result<Vec<Dim>, String> {
+    pub(super) fn places(&self, input: &[Dim], padding: &Padding) -> Result<Vec<Dim>, Fault> {
         (0..input.len()).map(|axis| self.places_on(axis, input[axis], padding)).collect()
     }
 
-    fn places_on(&self, axis: usize, input: Dim, padding: &Padding) -> Result<Dim, String> {
+    fn places_on(&self, axis: usize, input: Dim, padding: &Padding) -> Result<Dim, Fault> {
         let stride = self.strides[axis];
         let (before, behind) = match padding {
             Padding::Same => return Ok(input.map(|n| Some(n.div_ceil(stride))).unwrap_or(Dim::Unknown)),
@@ -65,8 +67,8 @@ impl Window {
             Some(if outside { places - 1 } else { places })
         };
         let kernel = self.kernel[axis];
-        input
-            .zip(kernel, places)
-            .ok_or_else(|| format!("a window of {kernel} does not fit into {input} on spatial axis {axis}"))
+        input.zip(kernel, places).ok_or_else(|| {
+            format!("a window of {kernel} does not fit into {input} on spatial axis {axis}").into()
+        })
     }
 }

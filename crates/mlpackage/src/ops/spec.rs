@@ -2,10 +2,11 @@
 
 use super::args::Args;
 use crate::dtype::DType;
+use crate::finding::Fault;
 use crate::mil::{Opset, TensorType, Value};
 
 /// Types of an operation's results, or the rule that its arguments break.
-pub type Inferred = Result<Vec<TensorType>, String>;
+pub type Inferred = Result<Vec<TensorType>, Fault>;
 
 /// An operation of MIL.
 #[derive(Debug)]

@@ -2,6 +2,7 @@
 
 use super::args::Args;
 use super::spec::{Inferred, Kind, OpSpec, Param};
+use crate::finding::Fault;
 use crate::mil::Opset;
 
 pub(super) const OPS: &[OpSpec] = &[
@@ -22,6 +23,6 @@ fn write_state(args: &Args<'_>) -> Inferred {
     if state.dtype == data.dtype && state.shape.may_be(&data.shape) {
         Ok(Vec::new())
     } else {
-        Err(format!("data is {data}, the state holds {state}"))
+        Err(Fault::mismatch("data", format!("is {data}, the state holds {state}")))
     }
 }

@@ -144,7 +144,7 @@ fn zip<T: Copy, R>(operands: &[&Tensor], x: &[T], y: &[T], shape: &Shape, f: imp
 }
 
 fn cast(op: &Resolved<'_>, from: Option<DType>) -> Result<Lowered, String> {
-    let to = op.operation.outputs[0].ty.tensor().dtype;
+    let to = super::super::tensor_of(&op.operation.outputs[0]).dtype;
     if from == Some(DType::String) {
         return Err("cast of strings".into());
     }

@@ -87,7 +87,7 @@ pub(super) fn lower(op: &Resolved<'_>) -> Result<Lowered, String> {
 
 /// The shape of an operation's only result.
 fn result_shape(op: &Resolved<'_>) -> mlpackage::Shape {
-    super::fixed(op.operation.outputs[0].ty.tensor())
+    super::fixed(super::tensor_of(&op.operation.outputs[0]))
 }
 
 /// Distance in elements between neighbours on each axis of a row-major tensor.

@@ -37,7 +37,7 @@ pub(super) fn lower(op: &Resolved<'_>) -> Result<Option<Lowered>, String> {
                 return Err("concat with interleave".into());
             }
             let shape = result_shape(op);
-            let axis = op.args.axis("axis", &op.operation.outputs[0].ty.tensor().shape)?;
+            let axis = op.args.axis("axis", &super::super::tensor_of(&op.operation.outputs[0]).shape)?;
             Lowered::one(&["values"], move |operands| concat(operands, axis, &shape))
         }
         "split" => {
@@ -51,7 +51,7 @@ pub(super) fn lower(op: &Resolved<'_>) -> Result<Option<Lowered>, String> {
                 .outputs
                 .iter()
                 .map(|output| {
-                    let shape = super::super::fixed(output.ty.tensor());
+                    let shape = super::super::fixed(super::super::tensor_of(output));
                     let at = offsets(shape.dims(), &along, begin * own[axis]);
                     begin += shape.dims()[axis];
                     (at, shape)

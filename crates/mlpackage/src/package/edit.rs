@@ -1,0 +1,200 @@
+//! Changed copies of packages.
+
+use std::collections::BTreeMap;
+use std::fs::{self, File};
+use std::io::{Seek as _, SeekFrom, Write as _};
+use std::path::Path;
+
+use prost::Message as _;
+
+use super::{Description, MODEL_LIMIT, Package, writer};
+use crate::atomic::AtomicDir;
+use crate::blob::{Blob, BlobFile};
+use crate::error::{Error, Result};
+use crate::manifest::MANIFEST;
+use crate::mil::{BlobRef, Program, Value};
+use crate::{mil, paths, proto};
+
+/// A copy of a package with another program, other words or other numbers in it.
+///
+/// ```no_run
+/// # fn main() -> mlpackage::Result<()> {
+/// use mlpackage::Package;
+///
+/// let package = Package::open("model.mlpackage".as_ref())?;
+/// let mut edit = package.edit();
+/// edit.description_mut().metadata.author = "A. N. Other".into();
+/// edit.save("signed.mlpackage".as_ref())
+/// # }
+/// ```
+#[derive(Debug)]
+pub struct PackageEdit<'p> {
+    package: &'p Package,
+    program: Program,
+    description: Description,
+    /// New contents of blobs, by file and offset.
+    blobs: BTreeMap<(String, u64), Vec<u8>>,
+}
+
+impl<'p> PackageEdit<'p> {
+    pub(super) fn new(package: &'p Package) -> Self {
+        Self {
+            package,
+            program: package.program.clone(),
+            description: package.description.clone(),
+            blobs: BTreeMap::new(),
+        }
+    }
+
+    /// The program of the copy.
+    pub fn program_mut(&mut self) -> &mut Program {
+        &mut self.program
+    }
+
+    /// What the copy says of its model.
+    pub fn description_mut(&mut self) -> &mut Description {
+        &mut self.description
+    }
+
+    /// Gives a blob other elements, packed as before: the type and the number of elements stay.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Blob`] if there is no such blob or `data` has another size; [`Error::Model`] if there is no such file.
+    pub fn replace_blob(&mut self, at: &BlobRef, data: Vec<u8>) -> Result<()> {
+        let file = self.package.weights.get(&at.file).ok_or_else(|| Error::Model {
+            path: self.package.path.clone(),
+            reason: format!("it has no weight file {:?}", at.file),
+        })?;
+        check_size(file, at.offset, &data)?;
+        self.blobs.insert((at.file.clone(), at.offset), data);
+        Ok(())
+    }
+
+    /// Writes the copy; the package itself may be the destination. Files that the program does not speak of are copied
+    /// too.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Rule`] if the program or the description breaks a rule now; otherwise as [`Package::save`].
+    pub fn save(self, destination: &Path) -> Result<()> {
+        self.save_with(destination, |_, _| None)
+    }
+
+    /// As [`save`](Self::save); every blob that the program uses and that was not
+    /// [replaced](Self::replace_blob) is shown to `rewrite`, one after the other, and gets the elements that it returns.
+    /// Memory follows the largest tensor.
+    ///
+    /// # Errors
+    ///
+    /// As [`save`](Self::save), and as [`replace_blob`](Self::replace_blob).
+    pub fn save_with(
+        mut self,
+        destination: &Path,
+        mut rewrite: impl FnMut(&BlobRef, Blob<'_>) -> Option<Vec<u8>>,
+    ) -> Result<()> {
+        writer::check(&self.program, &self.description, self.package.specification_version)?;
+        let mut blobs = std::mem::take(&mut self.blobs);
+        let mut next = |at: &BlobRef, blob: Blob<'_>| match blobs.remove(&(at.file.clone(), at.offset)) {
+            Some(data) => Some(data),
+            None => rewrite(at, blob),
+        };
+        write(self.package, &self.program, &self.description, &mut next, destination)
+    }
+}
+
+/// Gives a blob's new elements; `None`: it stays as it is.
+type Rewrite<'r> = dyn FnMut(&BlobRef, Blob<'_>) -> Option<Vec<u8>> + 'r;
+
+/// Writes the package as it is.
+pub(super) fn copy(package: &Package, destination: &Path) -> Result<()> {
+    write(package, &package.program, &package.description, &mut |_, _| None, destination)
+}
+
+fn write(
+    package: &Package,
+    program: &Program,
+    description: &Description,
+    rewrite: &mut Rewrite<'_>,
+    destination: &Path,
+) -> Result<()> {
+    refuse_loss(package)?;
+    let model = writer::encode(program, description, package.specification_version, package.is_updatable)?;
+    let dir = AtomicDir::create(destination, MANIFEST)?;
+    let model_file = relative(package, &package.model_path)?;
+    for file in paths::files_below(&package.path)? {
+        let target = dir.path().join(&file);
+        if let Some(parent) = target.parent() {
+            fs::create_dir_all(parent).map_err(|e| Error::io("create folder", parent, e))?;
+        }
+        if file == model_file {
+            writer::write(&target, &model)?;
+        } else {
+            fs::copy(package.path.join(&file), &target).map_err(|e| Error::io("copy to", &target, e))?;
+        }
+    }
+    for at in blobs_of(program) {
+        let Some(file) = package.weights.get(&at.file) else { continue };
+        let Some(data) = rewrite(&at, file.blob(at.offset)?) else { continue };
+        check_size(file, at.offset, &data)?;
+        let start = file.data_offset(at.offset)?;
+        let target = dir.path().join(relative(package, file.path())?);
+        let patch = |path: &Path| -> std::io::Result<()> {
+            let mut file = File::options().write(true).open(path)?;
+            file.seek(SeekFrom::Start(start))?;
+            file.write_all(&data)
+        };
+        patch(&target).map_err(|e| Error::io("write", &target, e))?;
+    }
+    dir.commit()
+}
+
+/// Every blob that a program uses, once, in the order of the files.
+fn blobs_of(program: &Program) -> Vec<BlobRef> {
+    let operations = program.functions.values().flat_map(|f| f.block.all_operations());
+    let blobs = operations.flat_map(|o| o.values()).flat_map(Value::blobs).map(|(_, at)| at.clone());
+    let mut blobs: Vec<BlobRef> = blobs.collect();
+    blobs.sort_by(|a, b| (&a.file, a.offset).cmp(&(&b.file, b.offset)));
+    blobs.dedup();
+    blobs
+}
+
+/// Refuses new elements for a blob that are not as many bytes as it has.
+fn check_size(file: &BlobFile, offset: u64, data: &[u8]) -> Result<()> {
+    let blob = file.blob(offset)?;
+    if blob.data.len() == data.len() {
+        return Ok(());
+    }
+    let (found, given) = (blob.data.len(), data.len());
+    let reason = format!("{given} bytes given, it has {found} for {} of {}", blob.elements, blob.dtype);
+    Err(Error::Blob { path: file.path().to_owned(), offset, reason })
+}
+
+/// Where a file stands in the package, with `/` between folders.
+fn relative(package: &Package, file: &Path) -> Result<String> {
+    let relative = file.strip_prefix(&package.path).map_err(|_| Error::Model {
+        path: file.to_owned(),
+        reason: format!("it is not inside {}", package.path.display()),
+    })?;
+    Ok(relative.iter().map(|part| part.to_string_lossy()).collect::<Vec<_>>().join("/"))
+}
+
+/// Refuses a package whose model holds something that typed data has no place for: it would be lost without a word.
+fn refuse_loss(package: &Package) -> Result<()> {
+    let bytes = paths::read_small(&package.model_path, MODEL_LIMIT)?;
+    let bad = |reason: String| Error::Model { path: package.model_path.clone(), reason };
+    let model = proto::Model::decode(bytes.as_slice()).map_err(|e| bad(e.to_string()))?;
+    let description = package.description.to_proto()?;
+    let program = mil::program_to_proto(&package.program);
+    // Compared as bytes: numbers may be NaN, which are never equal. Every map is sorted.
+    let changed = if model.description.unwrap_or_default().encode_to_vec() != description.encode_to_vec() {
+        "the description"
+    } else if model.ml_program.unwrap_or_default().encode_to_vec() != program.encode_to_vec() {
+        "the program"
+    } else {
+        return Ok(());
+    };
+    Err(bad(format!(
+        "{changed} holds something that this version cannot write again, or the file has changed"
+    )))
+}

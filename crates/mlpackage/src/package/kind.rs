@@ -1,0 +1,77 @@
+//! What a model is that is no ML Program.
+
+/// The members of `CoreML.Specification.Model.Type`, by field number (`Model.proto` of coremltools 9.0).
+const KINDS: [(u64, &str); 37] = [
+    (200, "a pipeline that classifies"),
+    (201, "a pipeline that predicts a number"),
+    (202, "a pipeline"),
+    (300, "a generalized linear regressor"),
+    (301, "a support vector regressor"),
+    (302, "a tree ensemble regressor"),
+    (303, "a neural network regressor"),
+    (304, "a Bayesian probit regressor"),
+    (400, "a generalized linear classifier"),
+    (401, "a support vector classifier"),
+    (402, "a tree ensemble classifier"),
+    (403, "a neural network classifier"),
+    (404, "a k nearest neighbours classifier"),
+    (500, "a neural network"),
+    (501, "an item similarity recommender"),
+    (555, "a custom model"),
+    (556, "a linked model"),
+    (560, "a class confidence threshold"),
+    (600, "a one-hot encoder"),
+    (601, "an imputer"),
+    (602, "a feature vectorizer"),
+    (603, "a dictionary vectorizer"),
+    (604, "a scaler"),
+    (606, "a categorical mapping"),
+    (607, "a normalizer"),
+    (609, "an array feature extractor"),
+    (610, "non-maximum suppression"),
+    (900, "the identity"),
+    (2000, "a text classifier"),
+    (2001, "a word tagger"),
+    (2002, "a vision feature print"),
+    (2003, "sound analysis preprocessing"),
+    (2004, "a gazetteer"),
+    (2005, "a word embedding"),
+    (2006, "an audio feature print"),
+    (3000, "a serialized model"),
+    (502, "an ML Program"),
+];
+
+/// What the encoded model is, by the first of its fields that names a kind; `None` if it names none.
+pub(super) fn of(mut model: &[u8]) -> Option<&'static str> {
+    while !model.is_empty() {
+        let tag = prost::encoding::decode_varint(&mut model).ok()?;
+        let (field, wire) = (tag >> 3, tag & 7);
+        if let Some((_, kind)) = KINDS.iter().find(|(number, _)| *number == field) {
+            return Some(kind);
+        }
+        let skipped = match wire {
+            0 => prost::encoding::decode_varint(&mut model).ok().map(|_| 0),
+            1 => Some(8),
+            2 => prost::encoding::decode_varint(&mut model).ok(),
+            5 => Some(4),
+            _ => None,
+        };
+        model = model.get(usize::try_from(skipped?).ok()?..)?;
+    }
+    None
+}
+
+#[cfg(test)]
+mod tests {
+    use super::of;
+
+    #[test]
+    fn kinds_are_told_by_their_field() {
+        // specificationVersion 4, then an empty message in field 500, 202 and 502.
+        assert_eq!(of(&[0x08, 0x04, 0xa2, 0x1f, 0x00]), Some("a neural network"));
+        assert_eq!(of(&[0x08, 0x04, 0xd2, 0x0c, 0x00]), Some("a pipeline"));
+        assert_eq!(of(&[0x08, 0x04, 0xb2, 0x1f, 0x00]), Some("an ML Program"));
+        assert_eq!(of(&[0x08, 0x04]), None);
+        assert_eq!(of(&[0x12, 0xff]), None);
+    }
+}

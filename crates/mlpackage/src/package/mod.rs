@@ -1,0 +1,302 @@
+//! `.mlpackage` folders: written whole, read with suspicion.
+
+mod check;
+mod description;
+mod edit;
+#[cfg(test)]
+mod fault_matrix;
+mod features;
+mod kind;
+mod writer;
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::{Path, PathBuf};
+
+use prost::Message as _;
+
+use crate::blob::{Blob, BlobFile};
+use crate::elements;
+use crate::error::{Error, Result};
+use crate::finding::{Finding, Rule};
+use crate::interface::Interface;
+use crate::manifest::{MANIFEST, Manifest};
+use crate::mil::{self, Function, Program, TensorType, Value, ValueData};
+use crate::{paths, proto};
+
+pub use description::{Description, Metadata};
+pub use edit::PackageEdit;
+pub use writer::PackageWriter;
+
+/// How a program refers to the package's weight file.
+pub(crate) const WEIGHT_BLOB_NAME: &str = "@model_path/weights/weight.bin";
+
+const MODEL_FOLDER: &str = "Data/com.apple.CoreML";
+const MODEL_FILE: &str = "model.mlmodel";
+/// No program comes near this; the weights are in files of their own.
+const MODEL_LIMIT: u64 = 1 << 30;
+
+/// A package that was read. Its weights stay on disk, mapped.
+#[derive(Debug)]
+pub struct Package {
+    path: PathBuf,
+    manifest: Manifest,
+    /// Path of `model.mlmodel`.
+    model_path: PathBuf,
+    model_bytes: u64,
+    specification_version: i32,
+    is_updatable: bool,
+    description: Description,
+    program: Program,
+    /// By the name that constants use.
+    weights: BTreeMap<String, BlobFile>,
+    /// What could not be represented, and the weight files that are not there. Empty once [`open`](Self::open) is done.
+    incomplete: Vec<Finding>,
+}
+
+impl Package {
+    /// Opens a package and reads its program.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Manifest`], [`Error::Model`], [`Error::Blob`] or [`Error::Io`], each with the file that is wrong;
+    /// [`Error::Rule`] where the program holds something that cannot be represented. Whether the program keeps MIL's
+    /// rules is [`check`](Self::check)'s business.
+    pub fn open(path: &Path) -> Result<Self> {
+        let mut package = Self::read(path)?;
+        if let Some(finding) = package.incomplete.first() {
+            return Err(finding.clone().into());
+        }
+        for file in weight_files(&package.program) {
+            let file_path = weight_path(&package.model_path, &file)?;
+            package.weights.insert(file, BlobFile::open(&file_path)?);
+        }
+        Ok(package)
+    }
+
+    /// Everything that is wrong with the package at `path`. Reads what [`open`](Self::open) refuses, as long as it is an
+    /// ML Program at all, so that nothing is hidden behind the first thing that is wrong.
+    ///
+    /// # Errors
+    ///
+    /// As [`open`](Self::open), where the package cannot be read: no folder, no manifest, no model, a model of another
+    /// kind.
+    pub fn check_path(path: &Path) -> Result<Vec<Finding>> {
+        let mut package = Self::read(path)?;
+        for file in weight_files(&package.program) {
+            match weight_path(&package.model_path, &file).and_then(|path| BlobFile::open(&path)) {
+                Ok(opened) => drop(package.weights.insert(file, opened)),
+                Err(Error::Rule(finding)) => package.incomplete.push(*finding),
+                Err(error @ Error::Blob { .. }) => {
+                    package.incomplete.push(Finding::package(Rule::WeightFile, error.to_string()));
+                }
+                Err(error) => {
+                    package.incomplete.push(Finding::package(Rule::WeightPath, error.to_string()));
+                }
+            }
+        }
+        Ok(package.check())
+    }
+
+    /// Reads everything but the weights.
+    fn read(path: &Path) -> Result<Self> {
+        if !path.is_dir() {
+            let missing = std::io::Error::new(std::io::ErrorKind::NotFound, "no such folder");
+            return Err(Error::io("open package", path, missing));
+        }
+        let manifest = Manifest::read(path)?;
+        let relative = manifest.model_path(path)?;
+        let model_path = paths::inside(path, &relative)
+            .map_err(|reason| Error::Manifest { path: path.join(MANIFEST), reason })?;
+        let bytes = paths::read_small(&model_path, MODEL_LIMIT)?;
+        let bad = |reason: String| Error::Model { path: model_path.clone(), reason };
+        let model = decode(&bytes).map_err(bad)?;
+        let description = model.description.ok_or_else(|| bad("it has no description".into()))?;
+        let (program, mut incomplete) = mil::program_from_proto(model.ml_program.unwrap_or_default());
+        let description = Description::from_proto(description, &program, &mut incomplete);
+        Ok(Self {
+            path: path.to_owned(),
+            manifest,
+            specification_version: model.specification_version,
+            is_updatable: model.is_updatable,
+            description,
+            program,
+            weights: BTreeMap::new(),
+            model_bytes: bytes.len() as u64,
+            model_path,
+            incomplete,
+        })
+    }
+
+    /// Where it stands.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// Version of the specification that it keeps to; 9 is the first with states.
+    pub fn specification_version(&self) -> i32 {
+        self.specification_version
+    }
+
+    /// What it says of its model.
+    pub fn description(&self) -> &Description {
+        &self.description
+    }
+
+    /// What it says of itself.
+    pub fn metadata(&self) -> &Metadata {
+        &self.description.metadata
+    }
+
+    /// Its program.
+    pub fn program(&self) -> &Program {
+        &self.program
+    }
+
+    /// Name of the function that runs when none is named.
+    pub fn default_function(&self) -> &str {
+        self.description.default_function()
+    }
+
+    /// The function of that name.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Model`] that lists those there are.
+    pub fn function(&self, name: &str) -> Result<&Function> {
+        self.program.functions.get(name).ok_or_else(|| Error::Model {
+            path: self.path.clone(),
+            reason: format!(
+                "no function {name:?}; it has {:?}",
+                self.program.functions.keys().collect::<Vec<_>>()
+            ),
+        })
+    }
+
+    /// How the package describes a function to Core ML: its features, and the shapes that they may have.
+    pub fn interface(&self, function: &str) -> Option<&Interface> {
+        self.description.interface(function)
+    }
+
+    /// Size of `model.mlmodel` in bytes.
+    pub fn model_bytes(&self) -> u64 {
+        self.model_bytes
+    }
+
+    /// Size of all weight files in bytes.
+    pub fn weight_bytes(&self) -> u64 {
+        self.weights.values().map(BlobFile::bytes).sum()
+    }
+
+    /// The weight files, by the name that constants use.
+    pub fn weight_files(&self) -> impl Iterator<Item = (&str, &BlobFile)> {
+        self.weights.iter().map(|(name, file)| (name.as_str(), file))
+    }
+
+    /// Everything that is wrong with the package: rules of MIL, of the description and of the weight files, errors
+    /// before warnings. Empty if there is nothing to say.
+    ///
+    /// [`check_path`](Self::check_path) finds the same in packages that cannot be opened.
+    pub fn check(&self) -> Vec<Finding> {
+        check::package(self)
+    }
+
+    /// Refuses a package with an error in it.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Rule`] with the first error that [`check`](Self::check) finds.
+    pub fn require_sound(&self) -> Result<()> {
+        match self.check().into_iter().find(Finding::is_error) {
+            Some(finding) => Err(finding.into()),
+            None => Ok(()),
+        }
+    }
+
+    /// Begins a changed copy of the package.
+    pub fn edit(&self) -> PackageEdit<'_> {
+        PackageEdit::new(self)
+    }
+
+    /// Writes the package anew: what it says is the same, its weight files are the same bytes.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Model`] if `model.mlmodel` holds something that this crate cannot write again; [`Error::Occupied`],
+    /// [`Error::Io`].
+    pub fn save(&self, destination: &Path) -> Result<()> {
+        edit::copy(self, destination)
+    }
+
+    /// The numbers that a constant holds, as f32. fp16 and integers of up to 16 bits convert without loss.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Blob`] if its blob is damaged or of another type or size; [`Error::Model`] if it holds no numbers.
+    pub fn floats(&self, value: &Value) -> Result<Vec<f32>> {
+        let floats = match (&value.data, value.tensor_type()) {
+            (ValueData::Immediate(literal), Some(ty)) => elements::literal_to_f32(literal, ty),
+            (ValueData::Blob(_), _) => self
+                .blob_of(value)?
+                .and_then(|blob| elements::packed_to_f32(blob.dtype, blob.elements, blob.data)),
+            _ => None,
+        };
+        floats.ok_or_else(|| Error::Model {
+            path: self.path.clone(),
+            reason: format!("a constant of {} cannot be read as numbers", value.ty),
+        })
+    }
+
+    /// The blob that a constant is in, checked against the constant's type; `None` for immediate ones.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Blob`] if it is damaged, or of another type or size.
+    pub fn blob_of(&self, value: &Value) -> Result<Option<Blob<'_>>> {
+        let (ValueData::Blob(at), Some(ty)) = (&value.data, value.tensor_type()) else { return Ok(None) };
+        let file = self.weights.get(&at.file).ok_or_else(|| Error::Model {
+            path: self.path.clone(),
+            reason: format!("it refers to {:?}, which is not there", at.file),
+        })?;
+        let blob = file.blob(at.offset)?;
+        match differs(&blob, ty) {
+            Some(reason) => Err(Error::Blob { path: file.path().to_owned(), offset: at.offset, reason }),
+            None => Ok(Some(blob)),
+        }
+    }
+}
+
+/// How a blob differs from what the program says of it; `None` if it does not.
+fn differs(blob: &Blob<'_>, ty: &TensorType) -> Option<String> {
+    let same = blob.dtype == ty.dtype && Some(blob.elements) == ty.shape.elements();
+    (!same).then(|| format!("{} elements of {}, the program says {ty}", blob.elements, blob.dtype))
+}
+
+/// The message of an ML Program, or what the bytes are instead.
+fn decode(bytes: &[u8]) -> std::result::Result<proto::Model, String> {
+    // Told before decoding: another kind may be far larger than a program.
+    if let Some(kind) = kind::of(bytes).filter(|kind| *kind != "an ML Program") {
+        return Err(format!("it is {kind}, not an ML Program, the only kind that this crate reads"));
+    }
+    let model = proto::Model::decode(bytes).map_err(|e| format!("no protobuf of a model: {e}"))?;
+    if model.ml_program.is_none() {
+        return Err("it holds no ML Program".into());
+    }
+    Ok(model)
+}
+
+/// The files that constants refer to.
+fn weight_files(program: &Program) -> BTreeSet<String> {
+    let operations = program.functions.values().flat_map(|f| f.block.all_operations());
+    let blobs = operations.flat_map(|o| o.values()).flat_map(Value::blobs);
+    blobs.map(|(_, blob)| blob.file.clone()).collect()
+}
+
+/// Where the file is that constants call `file`.
+fn weight_path(model_path: &Path, file: &str) -> Result<PathBuf> {
+    let bad = |reason: String| Error::from(Finding::package(Rule::WeightPath, reason));
+    let relative = file
+        .strip_prefix("@model_path/")
+        .ok_or_else(|| bad(format!("weight file {file:?} does not begin with @model_path/")))?;
+    let folder = model_path.parent().unwrap_or(Path::new("."));
+    paths::inside(folder, relative).map_err(bad)
+}

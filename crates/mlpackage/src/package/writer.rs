@@ -1,0 +1,116 @@
+//! Packages made from nothing: first the weights, then the program.
+
+use std::fs::{self, File};
+use std::io::Write as _;
+use std::path::Path;
+
+use prost::Message as _;
+
+use super::description::{Description, Metadata};
+use super::{MODEL_FILE, MODEL_FOLDER};
+use crate::atomic::AtomicDir;
+use crate::blob::BlobWriter;
+use crate::error::{Error, Result};
+use crate::finding::{Finding, Rule};
+use crate::manifest::{MANIFEST, Manifest};
+use crate::mil::{self, Opset, Program};
+use crate::proto;
+
+/// Writes a package: first the weights, in the order in which the program is built, then the program.
+#[derive(Debug)]
+pub struct PackageWriter {
+    dir: AtomicDir,
+    weights: BlobWriter,
+}
+
+impl PackageWriter {
+    /// Opens a package that will stand at `destination`.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Occupied`] if something other than a package stands there; [`Error::Io`].
+    pub fn create(destination: &Path) -> Result<Self> {
+        let dir = AtomicDir::create(destination, MANIFEST)?;
+        let weights = dir.path().join(MODEL_FOLDER).join("weights");
+        fs::create_dir_all(&weights).map_err(|e| Error::io("create folder", &weights, e))?;
+        let weights = BlobWriter::create(&weights.join("weight.bin"))?;
+        Ok(Self { dir, weights })
+    }
+
+    /// The weight file, for [`FunctionBuilder::new`](crate::mil::builder::FunctionBuilder::new).
+    pub fn weights(&mut self) -> &mut BlobWriter {
+        &mut self.weights
+    }
+
+    /// Writes the program and puts the package in its place. A program of one function is described as a plain model,
+    /// one of several as a multifunction model whose default is `main`; every shape is fixed.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Rule`] with the first rule of MIL that the program breaks; [`Error::Io`]. The destination is then as it
+    /// was.
+    pub fn finish(self, program: &Program, metadata: &Metadata) -> Result<()> {
+        let mut description = Description::of(program);
+        description.metadata = metadata.clone();
+        self.finish_with(program, &description)
+    }
+
+    /// As [`finish`](Self::finish), with a description that says more than the program does: which shapes an input may
+    /// have, which function is the default one.
+    ///
+    /// # Errors
+    ///
+    /// As [`finish`](Self::finish), and if the description does not fit the program.
+    pub fn finish_with(self, program: &Program, description: &Description) -> Result<()> {
+        let version = least_specification_version(program, description);
+        check(program, description, version)?;
+        let model = encode(program, description, version, false)?;
+        self.weights.finish()?;
+        let root = self.dir.path();
+        write(&root.join(MODEL_FOLDER).join(MODEL_FILE), &model)?;
+        write(&root.join(MANIFEST), &Manifest::for_model(&model).to_json())?;
+        self.dir.commit()
+    }
+}
+
+/// Refuses a program or description that breaks a rule.
+pub(super) fn check(program: &Program, description: &Description, version: i32) -> Result<()> {
+    let mut findings = mil::check(program);
+    super::check::description(program, description, version, &mut findings);
+    match findings.into_iter().find(Finding::is_error) {
+        Some(finding) => Err(finding.into()),
+        None => Ok(()),
+    }
+}
+
+/// The first version of the specification that has what the model uses.
+fn least_specification_version(program: &Program, description: &Description) -> i32 {
+    let opset = program.functions.values().map(|f| f.opset).max().unwrap_or(Opset::CoreML5);
+    let listed = if description.is_multifunction() { Opset::CoreML8 } else { Opset::CoreML5 };
+    opset.max(listed).specification_version()
+}
+
+/// The bytes of `model.mlmodel`.
+pub(super) fn encode(
+    program: &Program,
+    description: &Description,
+    version: i32,
+    is_updatable: bool,
+) -> Result<Vec<u8>> {
+    let model = proto::Model {
+        specification_version: version,
+        description: Some(description.to_proto()?),
+        is_updatable,
+        ml_program: Some(mil::program_to_proto(program)),
+    };
+    let size = model.encoded_len() as u64;
+    if size > super::MODEL_LIMIT {
+        let reason = format!("the program takes {size} bytes, at most {} can be read", super::MODEL_LIMIT);
+        return Err(Finding::package(Rule::Constant, reason).into());
+    }
+    Ok(model.encode_to_vec())
+}
+
+pub(super) fn write(path: &Path, bytes: &[u8]) -> Result<()> {
+    File::create(path).and_then(|mut f| f.write_all(bytes)).map_err(|e| Error::io("write", path, e))
+}

@@ -1,0 +1,71 @@
+//! `microgpt inspect --check`
+
+use std::fmt::Write as _;
+use std::path::Path;
+
+use anyhow::Result;
+use mlpackage::bundle::BUNDLE_MANIFEST;
+use mlpackage::{Bundle, Finding, Package, Severity};
+use serde::Serialize;
+
+use super::{Outcome, output};
+
+/// What is wrong with one package.
+#[derive(Serialize)]
+struct Checked {
+    path: String,
+    errors: usize,
+    warnings: usize,
+    findings: Vec<Reported>,
+}
+
+#[derive(Serialize)]
+struct Reported {
+    severity: Severity,
+    #[serde(flatten)]
+    finding: Finding,
+    advice: &'static str,
+}
+
+/// Prints what is wrong with the package at `path`, or with every package of the bundle there.
+pub(super) fn report(path: &Path, json: bool) -> Result<Outcome> {
+    let mut paths = vec![path.to_owned()];
+    if path.join(BUNDLE_MANIFEST).exists() {
+        let bundle = Bundle::open(path)?;
+        paths = bundle.manifest().shards.iter().map(|shard| path.join(&shard.package)).collect();
+    }
+    let checked = paths.iter().map(|path| Checked::of(path)).collect::<Result<Vec<_>>>()?;
+    if json {
+        output::print_json(&checked)?;
+    } else {
+        output::print(&checked.iter().map(Checked::describe).collect::<String>())?;
+    }
+    Ok(Outcome::of(checked.iter().all(|c| c.errors == 0)))
+}
+
+impl Checked {
+    fn of(path: &Path) -> Result<Self> {
+        let findings = Package::check_path(path)?;
+        let errors = findings.iter().filter(|f| f.is_error()).count();
+        let warnings = findings.len() - errors;
+        let findings = findings.into_iter().map(|finding| Reported {
+            severity: finding.severity(),
+            advice: finding.advice(),
+            finding,
+        });
+        Ok(Self { path: path.display().to_string(), errors, warnings, findings: findings.collect() })
+    }
+
+    fn describe(&self) -> String {
+        let mut text = String::new();
+        for Reported { severity, finding, advice } in &self.findings {
+            let severity = match severity {
+                Severity::Error => "error",
+                Severity::Warning => "warning",
+            };
+            let _ = writeln!(text, "{severity}[{}]: {finding}\n  {advice}", finding.rule);
+        }
+        let _ = writeln!(text, "{}: {} errors, {} warnings", self.path, self.errors, self.warnings);
+        text
+    }
+}
