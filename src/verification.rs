@@ -1,6 +1,7 @@
 //! Does a bundle compute what its checkpoint computes? The gate behind `microgpt verify`.
 //!
-//! Three questions, over one sequence that fills the context (text as the model itself would write it):
+//! Three questions, over one sequence that fills the context, or its first 1,024 positions (text as the model itself would
+//! write it):
 //!
 //! 1. Does the exported program, executed in f32, give the logits of burn holding *the same weights* (rounded to fp16, or
 //!    unfolded from INT8)? That is a question about the export: 5e-6 of the largest logit, the noise of adding in another
@@ -10,6 +11,7 @@
 //! 3. How far is it from the fp32 checkpoint? That is a question about quantisation: reported, and held to the cosine of 0.97
 //!    below which the ane-book does not count a shard at all.
 
+use std::io::Write as _;
 use std::path::Path;
 
 use ane_export::{ExportOptions, stored_weights};
@@ -26,6 +28,9 @@ use crate::reference::BurnReference;
 
 /// The ane-book's golden rule: a shard counts only with this cosine against the reference. It says nothing of errors.
 const GOLDEN: Tolerance = Tolerance { largest_error: f64::INFINITY, cosine: 0.97 };
+
+/// Positions that are compared at most: burn's reference takes the square of their number.
+pub const MAX_POSITIONS: usize = 1024;
 
 /// One comparison.
 #[derive(Clone, Debug, Serialize)]
@@ -90,7 +95,7 @@ pub fn verify(
     let vocab_size = manifest.architecture.vocab_size;
     let mut f32_decoder = Decoder::load(bundle, &MilCpu::new(Numerics::F32))?;
     let mut f16_decoder = Decoder::load(bundle, &MilCpu::new(Numerics::F16))?;
-    let tokens = parity::probe(&mut f32_decoder, manifest.tokenizer.bos_token_id, seed)?;
+    let tokens = parity::probe(&mut f32_decoder, manifest.tokenizer.bos_token_id, seed, MAX_POSITIONS)?;
     let transcript = Transcript {
         inputs: host_inputs(&mut f32_decoder, &tokens)?,
         logits_f32: parity::collect(&mut f32_decoder, &tokens)?,
@@ -174,8 +179,15 @@ impl Transcript {
     ///
     /// # Errors
     ///
-    /// If the file cannot be written.
+    /// If the file cannot be written, or what stands there is no file.
     pub fn write(&self, path: &Path) -> Result<()> {
+        if let Ok(found) = std::fs::symlink_metadata(path) {
+            ensure!(
+                found.is_file(),
+                "write {}: what stands there is no file, so it is not replaced",
+                path.display()
+            );
+        }
         let steps = self.logits_f32.len() / self.vocab_size;
         let logits = [("logits_f32", &self.logits_f32), ("logits_f16", &self.logits_f16)]
             .map(|(name, values)| (name, vec![steps, self.vocab_size], values));
@@ -189,16 +201,14 @@ impl Transcript {
             .iter()
             .map(|(name, shape, bytes)| TensorView::new(Dtype::F32, shape.clone(), bytes).map(|v| (*name, v)))
             .collect();
-        let partial = path.with_added_extension("partial");
         let write = || -> Result<()> {
-            std::fs::write(&partial, safetensors::serialize(views?, None)?)?;
-            Ok(std::fs::rename(&partial, path)?)
+            let folder = path.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or(Path::new("."));
+            let mut file =
+                tempfile::NamedTempFile::new_in(folder).map_err(|e| std::io::Error::from(e.kind()))?;
+            file.write_all(&safetensors::serialize(views?, None)?)?;
+            file.persist(path)?;
+            Ok(())
         };
-        let written = write();
-        if written.is_err() {
-            // What the first error says is worth more than why the remains cannot be removed.
-            let _ = std::fs::remove_file(&partial);
-        }
-        written.with_context(|| format!("write {}", path.display()))
+        write().with_context(|| format!("write {}", path.display()))
     }
 }

@@ -327,3 +327,64 @@ fn check_tells_faults_from_what_is_no_package() {
     refused(dir.path(), &["inspect", "--check", PACKAGE], &["model.mlmodel"]);
     refused(dir.path(), &["inspect", "--check", "nowhere"], &["nowhere"]);
 }
+
+/// Folders of other programs that happen to have a file of the same name, and notes beside one's own.
+#[test]
+fn folders_with_something_of_somebody_else_are_never_replaced() {
+    let dir = workspace();
+    let at = |path: &str| dir.path().join(path);
+    fs::create_dir_all(at("llama/.git")).unwrap();
+    fs::write(at("llama/config.json"), r#"{"model_type": "llama"}"#).unwrap();
+    let train = |out: &str, words: &[&str]| {
+        refused(dir.path(), &["train", "--steps", "2", "--out", out], words);
+    };
+    train("llama", &["llama", "config.json", "not replaced"]);
+    fs::write(at("ckpt/NOTES.md"), "keep").unwrap();
+    train("ckpt", &["NOTES.md, which would be lost"]);
+    fs::create_dir(at("web")).unwrap();
+    fs::write(at("web/bundle.json"), "{}").unwrap();
+    refused(
+        dir.path(),
+        &["export", "ckpt", "--out", "web"],
+        &["bundle.json was not written by this program"],
+    );
+    refused(dir.path(), &["export", "ckpt", "--out", "ckpt"], &["ckpt"]);
+    fs::write(at("bundle/thesis.tex"), "years").unwrap();
+    refused(dir.path(), &["export", "ckpt", "--out", "bundle"], &["thesis.tex, which would be lost"]);
+    assert!(at("llama/.git").is_dir() && at("ckpt/NOTES.md").is_file() && at("bundle/thesis.tex").is_file());
+    // What is refused leaves no folder on the way.
+    refused(dir.path(), &["train", "--out", "a/b/c", "--n-embd", "15"], &["n_head"]);
+    assert!(!at("a").exists());
+}
+
+/// `--dump` replaces a file, and nothing else.
+#[cfg(target_os = "linux")]
+#[test]
+fn dump_replaces_files_only() {
+    let dir = workspace();
+    let at = |path: &str| dir.path().join(path);
+    fs::write(at("d.partial"), "keep").unwrap();
+    ok(dir.path(), &["verify", "bundle", "--dump", "d"]);
+    assert_eq!(fs::read_to_string(at("d.partial")).unwrap(), "keep");
+    std::os::unix::fs::symlink("target", at("link")).unwrap();
+    fs::create_dir(at("folder")).unwrap();
+    for path in ["link", "folder"] {
+        refused(dir.path(), &["verify", "bundle", "--dump", path], &[path, "is not replaced"]);
+    }
+    refused(dir.path(), &["verify", "bundle", "--dump", "bundle/tokenizer.json"], &["lies in the bundle"]);
+    assert_eq!(fs::read_link(at("link")).unwrap(), Path::new("target"));
+}
+
+/// A folder of another kind is named, with what to do about it.
+#[test]
+fn folders_of_another_kind_are_told_from_damaged_ones() {
+    let dir = workspace();
+    for command in [&["floor", "ckpt"][..], &["chat", "ckpt"], &["verify", "ckpt"]] {
+        refused(dir.path(), command, &["ckpt is a checkpoint", "microgpt export ckpt"]);
+    }
+    refused(dir.path(), &["export", "bundle", "--out", "x"], &["bundle is a bundle"]);
+    refused(dir.path(), &["verify", "bundle", "--checkpoint", "bundle"], &["bundle is a bundle"]);
+    refused(dir.path(), &["inspect", "."], &["no bundle", "no package"]);
+    refused(dir.path(), &["inspect", "ckpt", "--mil"], &["ckpt is a checkpoint"]);
+    refused(dir.path(), &["train", "--out", "x", "--learning-rate", "-1"], &["learning_rate", "-1"]);
+}

@@ -7,10 +7,9 @@ use ane_runtime::chat::ChatSession;
 use ane_runtime::{Decoder, LogitsSource as _, MilCpu, TextTokenizer};
 use anyhow::{Result, bail};
 use clap::Args;
-use mlpackage::Bundle;
 
 use super::generate::{NumericsArg, SamplingArgs};
-use super::{Outcome, output};
+use super::{Outcome, folder, output};
 
 /// Chat with a bundle: type the beginning of a name, get completions streamed back.
 #[derive(Debug, Args)]
@@ -37,7 +36,7 @@ impl Chat {
                  `microgpt export ckpt --out bundle`"
             ),
         };
-        let bundle = Bundle::open(&path)?;
+        let bundle = folder::bundle(&path)?;
         let tokenizer = TextTokenizer::from_bundle(&bundle)?;
         let mut decoder = Decoder::load(&bundle, &MilCpu::new(self.numerics.into()))?;
         let sampling = self.sampling.sampling()?;

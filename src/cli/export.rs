@@ -7,9 +7,9 @@ use anyhow::Result;
 use clap::Args;
 use clap::builder::{PossibleValuesParser, TypedValueParser as _};
 use microgpt_ane::export::export;
-use microgpt_model::{Backend, Checkpoint};
+use microgpt_model::Backend;
 
-use super::{Outcome, output};
+use super::{Outcome, folder, output};
 
 /// Defines a parser that lists the values of an option in the help text.
 macro_rules! values {
@@ -19,6 +19,10 @@ macro_rules! values {
 }
 
 /// Export a checkpoint as a bundle: a Core ML package and what a host needs around it.
+///
+/// The exported program is run against the checkpoint, and the table of that is printed and kept in the bundle's README.md. A
+/// bundle that does not keep to its checkpoint is written all the same, with a warning and exit code 0: `microgpt verify` is
+/// the gate.
 #[derive(Debug, Args)]
 pub(crate) struct Export {
     /// The checkpoint's folder
@@ -49,7 +53,7 @@ pub(crate) struct Export {
 
 impl Export {
     pub(crate) fn run(self) -> Result<Outcome> {
-        let checkpoint = Checkpoint::open(&self.checkpoint)?;
+        let checkpoint = folder::checkpoint(&self.checkpoint)?;
         let options = ExportOptions {
             quantization: self.quantize,
             projections: self.projections,

@@ -5,10 +5,10 @@ use std::path::Path;
 
 use anyhow::Result;
 use mlpackage::bundle::BUNDLE_MANIFEST;
-use mlpackage::{Bundle, Finding, Package, Severity};
+use mlpackage::{Finding, Package, Severity};
 use serde::Serialize;
 
-use super::{Outcome, output};
+use super::{Outcome, folder, output};
 
 /// What is wrong with one package.
 #[derive(Serialize)]
@@ -31,7 +31,7 @@ struct Reported {
 pub(super) fn report(path: &Path, json: bool) -> Result<Outcome> {
     let mut paths = vec![path.to_owned()];
     if path.join(BUNDLE_MANIFEST).exists() {
-        let bundle = Bundle::open(path)?;
+        let bundle = folder::bundle(path)?;
         paths = bundle.manifest().shards.iter().map(|shard| path.join(&shard.package)).collect();
     }
     let checked = paths.iter().map(|path| Checked::of(path)).collect::<Result<Vec<_>>>()?;
@@ -45,6 +45,7 @@ pub(super) fn report(path: &Path, json: bool) -> Result<Outcome> {
 
 impl Checked {
     fn of(path: &Path) -> Result<Self> {
+        folder::expect_package(path)?;
         let findings = Package::check_path(path)?;
         let errors = findings.iter().filter(|f| f.is_error()).count();
         let warnings = findings.len() - errors;

@@ -6,9 +6,8 @@ use ane_floor::{Device, PlacementReport};
 use anyhow::Result;
 use clap::{Args, ValueEnum};
 use mlpackage::bundle::BUNDLE_MANIFEST;
-use mlpackage::{Bundle, Package};
 
-use super::{Outcome, output};
+use super::{Outcome, folder, output};
 
 /// Tell where a bundle or package will be placed, by which law, and what would change it.
 #[derive(Debug, Args)]
@@ -26,6 +25,7 @@ pub(crate) struct Floor {
 
 #[derive(Clone, Copy, Debug, ValueEnum)]
 enum Require {
+    /// The Neural Engine
     Ane,
 }
 
@@ -33,13 +33,13 @@ impl Floor {
     pub(crate) fn run(self) -> Result<Outcome> {
         let mut reports = Vec::new();
         if self.path.join(BUNDLE_MANIFEST).exists() {
-            let bundle = Bundle::open(&self.path)?;
+            let bundle = folder::bundle(&self.path)?;
             for shard in &bundle.manifest().shards {
                 let package = bundle.package(shard)?;
                 reports.push(PlacementReport::predict(&package, Some(&bundle.manifest().architecture))?);
             }
         } else {
-            reports.push(PlacementReport::predict(&Package::open(&self.path)?, None)?);
+            reports.push(PlacementReport::predict(&folder::package(&self.path)?, None)?);
         }
         if self.json {
             output::print_json(&reports)?;
@@ -48,9 +48,9 @@ impl Floor {
             output::print(&text.concat())?;
         }
         let placed = reports.iter().all(|r| r.verdict == Device::Ane && r.pass);
-        Ok(Outcome::of(match self.require {
-            Some(Require::Ane) => placed,
-            None => true,
-        }))
+        if self.require.is_some() && !placed {
+            eprintln!("required: everything on the ANE; predicted otherwise");
+        }
+        Ok(Outcome::of(placed || self.require.is_none()))
     }
 }

@@ -4,15 +4,13 @@ use std::path::PathBuf;
 use std::time::Instant;
 
 use ane_runtime::{Decoder, Generation, LogitsSource, MilCpu, Numerics, Sampler, Sampling, TextTokenizer};
-use anyhow::{Result, ensure};
+use anyhow::Result;
 use clap::{Args, ValueEnum};
 use microgpt_ane::reference::BurnReference;
-use microgpt_model::{Backend, Checkpoint};
-use mlpackage::Bundle;
-use mlpackage::bundle::BUNDLE_MANIFEST;
+use microgpt_model::Backend;
 use serde::Serialize;
 
-use super::{Outcome, output};
+use super::{Outcome, folder, output};
 
 /// Complete a prompt with a bundle, or with burn's reference if a checkpoint is given.
 #[derive(Debug, Args)]
@@ -43,13 +41,13 @@ pub(crate) struct Generate {
 #[derive(Debug, Args)]
 pub(super) struct SamplingArgs {
     /// Sharper below 1, wilder above; 0 takes the most likely token every time
-    #[arg(long, default_value_t = 0.5)]
+    #[arg(long, default_value_t = 0.5, allow_negative_numbers = true)]
     temperature: f32,
     /// Draw from the K most likely tokens only
     #[arg(long, value_name = "K")]
     top_k: Option<usize>,
     /// Draw from the fewest most likely tokens that together have at least probability P
-    #[arg(long, value_name = "P")]
+    #[arg(long, value_name = "P", allow_negative_numbers = true)]
     top_p: Option<f32>,
     /// Seed: the same one gives the same texts
     #[arg(long, default_value_t = 42)]
@@ -133,10 +131,8 @@ impl Generate {
     }
 
     fn open(&self) -> Result<(Box<dyn LogitsSource>, TextTokenizer)> {
-        let is_checkpoint =
-            self.model.join("config.json").exists() && !self.model.join(BUNDLE_MANIFEST).exists();
-        if is_checkpoint {
-            let checkpoint = Checkpoint::open(&self.model)?;
+        if folder::is_checkpoint(&self.model) {
+            let checkpoint = folder::checkpoint(&self.model)?;
             let tokenizer =
                 TextTokenizer::from_json(&checkpoint.tokenizer().to_json(), checkpoint.tokenizer().bos())?;
             return Ok((
@@ -144,12 +140,7 @@ impl Generate {
                 tokenizer,
             ));
         }
-        ensure!(
-            self.model.join(BUNDLE_MANIFEST).exists(),
-            "{}: no bundle ({BUNDLE_MANIFEST}) and no checkpoint (config.json) is there",
-            self.model.display()
-        );
-        let bundle = Bundle::open(&self.model)?;
+        let bundle = folder::bundle(&self.model)?;
         let decoder = Decoder::load(&bundle, &MilCpu::new(self.numerics.into()))?;
         Ok((Box::new(decoder), TextTokenizer::from_bundle(&bundle)?))
     }

@@ -4,14 +4,13 @@ use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::path::PathBuf;
 
-use anyhow::Result;
+use anyhow::{Result, ensure};
 use clap::Args;
-use microgpt_model::Checkpoint;
 use mlpackage::bundle::{BUNDLE_MANIFEST, BundleManifest};
-use mlpackage::{Bundle, Feature, Interface, Package};
+use mlpackage::{Feature, Interface, Package};
 use serde::Serialize;
 
-use super::{Outcome, findings, output};
+use super::{Outcome, findings, folder, output};
 
 /// Show what is in a checkpoint, a bundle or a .mlpackage.
 #[derive(Debug, Args)]
@@ -71,19 +70,24 @@ impl Inspect {
         let mut packages = Vec::new();
         let mut found = None;
         if self.path.join(BUNDLE_MANIFEST).exists() {
-            let bundle = Bundle::open(&self.path)?;
+            let bundle = folder::bundle(&self.path)?;
             for shard in &bundle.manifest().shards {
                 packages.push(bundle.package(shard)?);
             }
             let manifest = Box::new(bundle.manifest().clone());
             found = Some(Found::Bundle { manifest, packages: packages.iter().map(summary).collect() });
-        } else if self.path.join("config.json").exists() {
-            let checkpoint = Checkpoint::open(&self.path)?;
+        } else if folder::is_checkpoint(&self.path) {
+            ensure!(
+                !self.mil,
+                "{} is a checkpoint, which has no program: export it first",
+                self.path.display()
+            );
+            let checkpoint = folder::checkpoint(&self.path)?;
             let config = checkpoint.config().clone();
             let (parameters, report) = (config.parameters(), checkpoint.report().cloned());
             found = Some(Found::Checkpoint { config, parameters, report });
         } else {
-            packages.push(Package::open(&self.path)?);
+            packages.push(folder::package(&self.path)?);
         }
         if self.mil {
             let text: Vec<String> = packages.iter().map(|p| p.program().to_string()).collect();
@@ -184,9 +188,9 @@ fn describe(found: &Found) -> String {
 fn describe_package(text: &mut String, package: &PackageSummary) {
     let _ = writeln!(
         text,
-        "package: {}\n  {}\n  specification {}, model {} B, weights {} B",
+        "package: {}\n{}  specification {}, model {} B, weights {} B",
         package.path,
-        package.description,
+        if package.description.is_empty() { String::new() } else { format!("  {}\n", package.description) },
         package.specification_version,
         package.model_bytes,
         package.weight_bytes

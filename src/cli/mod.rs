@@ -4,6 +4,7 @@ mod chat;
 mod export;
 mod findings;
 mod floor;
+mod folder;
 mod generate;
 mod inspect;
 mod output;

@@ -2,16 +2,14 @@
 
 use std::io::{self, Write as _};
 
-use anyhow::Result;
+use anyhow::{Context as _, Result};
 use indicatif::{ProgressBar, ProgressStyle};
 use serde::Serialize;
 
 /// Prints text. A reader that has gone away is an error to be told from others by [`is_broken_pipe`].
 pub(super) fn print(text: &str) -> Result<()> {
     let mut out = io::stdout().lock();
-    out.write_all(text.as_bytes())?;
-    out.flush()?;
-    Ok(())
+    out.write_all(text.as_bytes()).and_then(|()| out.flush()).context("write to standard output")
 }
 
 /// Prints a value as JSON.

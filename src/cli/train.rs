@@ -30,13 +30,13 @@ pub(crate) struct Train {
     #[arg(long)]
     batch_size: Option<usize>,
     /// Learning rate of the first step; it falls linearly to 0 [default: 0.01 for original, 0.001 for scaled]
-    #[arg(long)]
+    #[arg(long, allow_negative_numbers = true)]
     learning_rate: Option<f64>,
     /// Standard deviation of the initial weights [default: 0.08 for original, 0.02 for scaled]
-    #[arg(long)]
+    #[arg(long, allow_negative_numbers = true)]
     init_std: Option<f32>,
     /// Share of the documents that is held out and never trained on
-    #[arg(long, default_value_t = 0.1)]
+    #[arg(long, default_value_t = 0.1, allow_negative_numbers = true)]
     held_out: f64,
     /// Width, if not the preset's
     #[arg(long)]
@@ -50,7 +50,7 @@ pub(crate) struct Train {
     /// Context length, if not the preset's
     #[arg(long)]
     block_size: Option<usize>,
-    /// burn's backend: flex, or ndarray in a build with that feature
+    /// burn's backend: flex, or ndarray in a build with `--features ndarray`
     #[arg(long, default_value_t = Backend::default())]
     backend: Backend,
     /// Print the report as JSON

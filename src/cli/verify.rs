@@ -1,15 +1,14 @@
 //! `microgpt verify`
 
 use std::fmt::Write as _;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
-use anyhow::Result;
+use anyhow::{Result, ensure};
 use clap::Args;
 use microgpt_ane::verification::{Verification, verify};
-use microgpt_model::{Backend, Checkpoint};
-use mlpackage::Bundle;
+use microgpt_model::Backend;
 
-use super::{Outcome, output};
+use super::{Outcome, folder, output};
 
 /// Run a bundle against the checkpoint that it was exported from. Exits with 1 if they differ by more than rounding.
 #[derive(Debug, Args)]
@@ -25,7 +24,7 @@ pub(crate) struct Verify {
     /// Write every step's inputs and logits as safetensors, for other executors to compare with
     #[arg(long, value_name = "FILE")]
     dump: Option<PathBuf>,
-    /// burn's backend: flex, or ndarray in a build with that feature
+    /// burn's backend: flex, or ndarray in a build with `--features ndarray`
     #[arg(long, default_value_t = Backend::default())]
     backend: Backend,
     /// Print the result as JSON
@@ -35,8 +34,11 @@ pub(crate) struct Verify {
 
 impl Verify {
     pub(crate) fn run(self) -> Result<Outcome> {
-        let bundle = Bundle::open(&self.bundle)?;
-        let checkpoint = self.checkpoint.as_deref().map(Checkpoint::open).transpose()?;
+        let bundle = folder::bundle(&self.bundle)?;
+        let checkpoint = self.checkpoint.as_deref().map(folder::checkpoint).transpose()?;
+        if let Some(path) = &self.dump {
+            ensure!(!lies_in(path, &self.bundle), "--dump {}: it lies in the bundle", path.display());
+        }
         let spinner = output::spinner("running the bundle and its reference");
         let (verification, transcript) = verify(&bundle, checkpoint.as_ref(), self.seed, self.backend)?;
         spinner.finish_and_clear();
@@ -49,6 +51,15 @@ impl Verify {
             output::print(&describe(&verification))?;
         }
         Ok(Outcome::of(verification.pass))
+    }
+}
+
+/// Whether a file that may not be there yet lies in a folder.
+fn lies_in(file: &Path, folder: &Path) -> bool {
+    let parent = file.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    match (parent.canonicalize(), folder.canonicalize()) {
+        (Ok(parent), Ok(folder)) => parent.starts_with(folder),
+        _ => false,
     }
 }
 

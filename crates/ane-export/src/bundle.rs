@@ -7,8 +7,8 @@ use std::path::Path;
 use half::f16;
 use microgpt_model::Checkpoint;
 use mlpackage::bundle::{
-    Architecture, BUNDLE_FORMAT_VERSION, BUNDLE_MANIFEST, BundleManifest, DecodeInterface, EmbeddingTables,
-    Exporter, FileDigest, Shard, TokenizerFile,
+    Architecture, BUNDLE, BUNDLE_FORMAT_VERSION, BundleManifest, DecodeInterface, EmbeddingTables, Exporter,
+    FileDigest, Shard, TokenizerFile,
 };
 use mlpackage::mil::Program;
 use mlpackage::{AtomicDir, Bundle, Metadata, PackageWriter};
@@ -49,7 +49,7 @@ pub fn export(
     progress: impl FnMut(usize, usize),
 ) -> Result<StagedBundle> {
     let config = checkpoint.config();
-    let dir = AtomicDir::create(destination, BUNDLE_MANIFEST)?;
+    let dir = AtomicDir::create(destination, &BUNDLE)?;
     let folder = dir.path();
 
     let mut writer = PackageWriter::create(&folder.join(PACKAGE))?;

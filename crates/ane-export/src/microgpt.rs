@@ -140,7 +140,8 @@ fn split_qkv(f: &mut FunctionBuilder<'_>, qkv: &Var, names: [&str; 3]) -> Result
 }
 
 /// The weights that an export with these options stores, as the program sees them: rounded to fp16, or quantised and
-/// unfolded again. A model that holds them must give the exported program's logits.
+/// unfolded again, with the rounding of 1/sqrt(D) in those of the queries. A model that holds them must give the exported
+/// program's logits.
 ///
 /// # Errors
 ///
@@ -159,6 +160,13 @@ pub fn stored_weights(checkpoint: &Checkpoint, options: &ExportOptions) -> Resul
     for table in ["wte.weight", "wpe.weight"] {
         let halves = to_half(table, &checkpoint.tensor(table)?)?;
         stored.insert(table.to_owned(), halves.iter().map(|h| h.to_f32()).collect());
+    }
+    // The graph scales queries by 1/sqrt(D) in fp16, which is exact for D = 1, 4, 16, 64 only. Elsewhere the rounding is one
+    // of the program's, and stands here in the weights that give the queries.
+    let exact = 1.0 / (config.head_dim() as f32).sqrt();
+    let rounding = half::f16::from_f32(exact).to_f32() / exact;
+    for (_, values) in stored.iter_mut().filter(|(name, _)| name.ends_with("attn_q.weight")) {
+        values.iter_mut().for_each(|w| *w *= rounding);
     }
     Ok(Weights::from_fn(config, |name, _| {
         stored.remove(name).expect("every tensor is a table or in a matrix")

@@ -151,5 +151,16 @@ fn check_interface(manifest: &BundleManifest, function: &Interface) -> Result<()
         let extra = extra.map_or("?", |f| &f.name);
         return Err((format!("input {extra}"), "the bundle does not say what it is for".to_owned()));
     }
+    let states = a.n_layer.saturating_mul(2);
+    if function.states.len() != states {
+        let found = function.states.len();
+        return Err((
+            "states".to_owned(),
+            format!("the package has {found}, {} layers have {states}", a.n_layer),
+        ));
+    }
+    for state in &function.states {
+        expect("state", &function.states, &state.name, &Shape::from([1, a.n_head, s, c / a.n_head]))?;
+    }
     expect("output", &function.outputs, &names.logits, &Shape::from([1, v, 1, 1]))
 }

@@ -135,11 +135,11 @@ pub fn collect(source: &mut dyn LogitsSource, tokens: &[u32]) -> Result<Vec<f32>
 /// # Errors
 ///
 /// Whatever the source reports.
-pub fn probe(source: &mut dyn LogitsSource, bos: u32, seed: u64) -> Result<Vec<u32>> {
+pub fn probe(source: &mut dyn LogitsSource, bos: u32, seed: u64, most: usize) -> Result<Vec<u32>> {
     let mut sampler = Sampler::new(Sampling::Temperature { temperature: 1.0 }, seed);
     source.reset();
     let mut tokens = vec![bos];
-    while tokens.len() < source.context_length() {
+    while tokens.len() < source.context_length().min(most) {
         let logits = source.step(tokens[tokens.len() - 1])?;
         tokens.push(sampler.sample(&logits));
     }
@@ -148,7 +148,11 @@ pub fn probe(source: &mut dyn LogitsSource, bos: u32, seed: u64) -> Result<Vec<u
 
 fn cosine(a: &[f32], b: &[f32]) -> f64 {
     let dot = |a: &[f32], b: &[f32]| a.iter().zip(b).map(|(&x, &y)| f64::from(x) * f64::from(y)).sum::<f64>();
-    dot(a, b) / (dot(a, a) * dot(b, b)).sqrt()
+    match (dot(a, a), dot(b, b)) {
+        // A model of zeros says nothing; two that say nothing agree.
+        (0.0, 0.0) => 1.0,
+        (a_squared, b_squared) => dot(a, b) / (a_squared * b_squared).sqrt(),
+    }
 }
 
 #[cfg(test)]

@@ -33,7 +33,14 @@ impl TextTokenizer {
         if let Some((token, id)) = inner.get_vocab(true).iter().find(|(_, id)| **id as usize >= vocab_size) {
             return Err(bad(format!("token {token:?} has id {id}, the model has {vocab_size} tokens")));
         }
-        Ok(Self { inner, bos: manifest.tokenizer.bos_token_id })
+        let bos = manifest.tokenizer.bos_token_id;
+        let special = inner.get_added_tokens_decoder().get(&bos).is_some_and(|token| token.special);
+        if !special {
+            let reason =
+                format!("token {bos} is no special token; bundle.json says that it begins a document");
+            return Err(bad(reason));
+        }
+        Ok(Self { inner, bos })
     }
 
     /// A tokenizer from the text of a `tokenizer.json`, with the id of the token that begins and ends a document.
@@ -42,10 +49,8 @@ impl TextTokenizer {
     ///
     /// [`Error::Source`] if the library cannot read it.
     pub fn from_json(json: &str, bos: u32) -> Result<Self> {
-        let inner = Tokenizer::from_bytes(json);
-        let bad =
-            |e: tokenizers::Error| Error::Source { source_name: "tokenizer".into(), reason: e.to_string() };
-        Ok(Self { inner: inner.map_err(bad)?, bos })
+        let bad = |reason: String| Error::Source { source_name: "tokenizer".into(), reason };
+        Ok(Self { inner: parse(json.as_bytes()).map_err(bad)?, bos })
     }
 
     /// Id of the token that begins and ends a document.
@@ -61,7 +66,10 @@ impl TextTokenizer {
     pub fn encode(&self, text: &str) -> Result<Vec<u32>> {
         match self.inner.encode_fast(text, false) {
             Ok(encoding) => Ok(encoding.get_ids().to_vec()),
-            Err(_) => Err(self.unknown_character(text)),
+            Err(e) => Err(self.unknown_character(text).unwrap_or_else(|| Error::Source {
+                source_name: "tokenizer".into(),
+                reason: format!("{:?} cannot be encoded: {e}", excerpt(text)),
+            })),
         }
     }
 
@@ -70,17 +78,15 @@ impl TextTokenizer {
         self.inner.decode(ids, true).unwrap_or_default()
     }
 
-    fn unknown_character(&self, text: &str) -> Error {
+    /// The error about the first character that is no token; `None` if all are.
+    fn unknown_character(&self, text: &str) -> Option<Error> {
         let mut buffer = [0; 4];
         let known = |c: char, buffer: &mut [u8; 4]| self.inner.token_to_id(c.encode_utf8(buffer)).is_some();
-        let (position, character) = text
-            .chars()
-            .enumerate()
-            .find(|&(_, c)| !known(c, &mut buffer))
-            .unwrap_or((0, char::REPLACEMENT_CHARACTER));
+        let (position, character) = text.chars().enumerate().find(|&(_, c)| !known(c, &mut buffer))?;
         let size = self.inner.get_vocab_size(true) as u32;
         let tokens = (0..size).filter(|&id| id != self.bos).filter_map(|id| self.inner.id_to_token(id));
-        Error::UnknownCharacter { character, position, text: excerpt(text), vocabulary: tokens.collect() }
+        let vocabulary = tokens.collect();
+        Some(Error::UnknownCharacter { character, position, text: excerpt(text), vocabulary })
     }
 }
 
@@ -97,6 +103,22 @@ fn read(path: &Path) -> Result<Tokenizer, String> {
     if size > LIMIT {
         return Err(format!("{size} bytes, expected a tokenizer of less than {LIMIT}"));
     }
-    let bytes = std::fs::read(path).map_err(|e| e.to_string())?;
-    Tokenizer::from_bytes(bytes).map_err(|e| format!("no tokenizer: {e}"))
+    parse(&std::fs::read(path).map_err(|e| e.to_string())?)
+}
+
+/// A tokenizer that encodes the whole of a text and nothing else.
+fn parse(json: &[u8]) -> Result<Tokenizer, String> {
+    // Some parts of the library panic on what is no JSON.
+    let value: serde_json::Value = serde_json::from_slice(json).map_err(|e| format!("no tokenizer: {e}"))?;
+    for field in ["truncation", "padding"] {
+        if value.get(field).is_some_and(|v| !v.is_null()) {
+            return Err(format!(
+                "its field {field} would change the text that a model is given: set it to null"
+            ));
+        }
+    }
+    let mut tokenizer = Tokenizer::from_bytes(json).map_err(|e| format!("no tokenizer: {e}"))?;
+    // A special token in a text is the characters that it is written with.
+    tokenizer.set_encode_special_tokens(true);
+    Ok(tokenizer)
 }

@@ -57,8 +57,10 @@ impl Checkpoint {
             return Err(Error::io("open checkpoint", path, missing));
         }
         let config_path = path.join(file::CONFIG);
-        let config: GptConfig = serde_json::from_slice(&read_small(&config_path)?)
-            .map_err(|e| Error::file(&config_path, e.to_string()))?;
+        let bytes = read_small(&config_path)?;
+        let config: GptConfig =
+            serde_path_to_error::deserialize(&mut serde_json::Deserializer::from_slice(&bytes))
+                .map_err(|e| Error::file(&config_path, e.to_string()))?;
         config.validate().map_err(|e| Error::file(&config_path, e.to_string()))?;
         let tokenizer_path = path.join(file::TOKENIZER);
         let tokenizer = CharTokenizer::from_file(&tokenizer_path)?;
@@ -82,6 +84,10 @@ impl Checkpoint {
             false => None,
         };
         let weights_path = path.join(file::WEIGHTS);
+        let metadata = fs::metadata(&weights_path).map_err(|e| Error::io("open", &weights_path, e))?;
+        if !metadata.is_file() {
+            return Err(Error::file(&weights_path, "not a file"));
+        }
         let weights = File::open(&weights_path).map_err(|e| Error::io("open", &weights_path, e))?;
         // SAFETY: the map is private to this value and only read. As with every mapped file, a process that truncates
         // it meanwhile can end this one; checkpoints are replaced by rename, never truncated in place.
@@ -104,7 +110,7 @@ impl Checkpoint {
         report: Option<&TrainingReport>,
     ) -> Result<()> {
         config.validate()?;
-        publish::folder(path, file::CONFIG, |dir| {
+        publish::folder(path, no_checkpoint, |dir| {
             let write = |name: &str, bytes: &[u8]| {
                 let path = dir.join(name);
                 fs::write(&path, bytes).map_err(|e| Error::io("write", &path, e))
@@ -136,7 +142,7 @@ impl Checkpoint {
     /// [`Error::Occupied`] if something other than a checkpoint stands there; [`Error::Io`] if nothing can be written
     /// beside it.
     pub fn check_destination(path: &Path) -> Result<()> {
-        publish::check(path, file::CONFIG)
+        publish::check(path, no_checkpoint)
     }
 
     /// Where it stands.
@@ -219,6 +225,22 @@ impl Checkpoint {
         }
         Ok(())
     }
+}
+
+/// Why a folder is no checkpoint that was written here; `None` if it is one and nothing else.
+fn no_checkpoint(folder: &Path) -> Option<String> {
+    let Ok(bytes) = read_small(&folder.join(file::CONFIG)) else {
+        return Some(format!("has no {}", file::CONFIG));
+    };
+    let config: Option<serde_json::Value> = serde_json::from_slice(&bytes).ok();
+    if config.is_none_or(|c| c["model_type"] != crate::config::MODEL_TYPE) {
+        return Some(format!("its {} is not that of a {}", file::CONFIG, crate::config::MODEL_TYPE));
+    }
+    let known = [file::CONFIG, file::WEIGHTS, file::TOKENIZER, file::METRICS, "training", ".DS_Store"];
+    let names = fs::read_dir(folder).ok()?.flatten().map(|e| e.file_name().to_string_lossy().into_owned());
+    let mut strangers: Vec<String> = names.filter(|name| !known.contains(&name.as_str())).collect();
+    strangers.sort();
+    strangers.first().map(|name| format!("holds {name}, which would be lost"))
 }
 
 fn read_small(path: &Path) -> Result<Vec<u8>> {

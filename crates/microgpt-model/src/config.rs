@@ -141,7 +141,7 @@ impl GptConfig {
             return bad("n_head", format!("{} does not divide n_embd {}", self.n_head, self.n_embd));
         }
         if !(self.rms_norm_eps > 0.0 && self.rms_norm_eps < 1.0) {
-            return bad("rms_norm_eps", format!("{} is not between 0 and 1", self.rms_norm_eps));
+            return bad("rms_norm_eps", format!("{} is not above 0 and below 1", self.rms_norm_eps));
         }
         Ok(())
     }

@@ -1,6 +1,7 @@
 //! Documents to train on, and their split into a training and a held-out part.
 
 use std::fs;
+use std::io::Read as _;
 use std::path::Path;
 
 use rand::SeedableRng as _;
@@ -11,6 +12,9 @@ use crate::error::{Error, Result};
 
 /// Given names, written for this project.
 const BUILT_IN: &str = include_str!("../data/names.txt");
+
+/// Everything is kept in memory; a device that never ends is told from a corpus by this.
+const LIMIT: u64 = 1 << 30;
 
 /// Documents, one a line of the text that they come from.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -40,8 +44,15 @@ impl Corpus {
     ///
     /// [`Error::Io`]; [`Error::Corpus`] if it is not UTF-8 or has no document.
     pub fn from_file(path: &Path) -> Result<Self> {
-        let bytes = fs::read(path).map_err(|e| Error::io("read corpus", path, e))?;
         let origin = path.display().to_string();
+        let mut bytes = Vec::new();
+        fs::File::open(path)
+            .and_then(|file| file.take(LIMIT + 1).read_to_end(&mut bytes))
+            .map_err(|e| Error::io("read corpus", path, e))?;
+        if bytes.len() as u64 > LIMIT {
+            let reason = format!("more than {LIMIT} bytes: take a part of it");
+            return Err(Error::Corpus { origin, reason });
+        }
         let text = match String::from_utf8(bytes) {
             Ok(text) => text,
             Err(e) => {
@@ -99,7 +110,10 @@ impl Corpus {
             n => n,
         };
         if aside >= train.len() {
-            return Err(bad(format!("{held_out} of {} documents leaves none to train on", train.len())));
+            return Err(bad(format!(
+                "{held_out} of {} documents leaves none to train on: lower --held-out, 0 holds none out",
+                train.len()
+            )));
         }
         let held_out = train.split_off(train.len() - aside);
         Ok(Split { train, held_out })

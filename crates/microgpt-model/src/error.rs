@@ -21,10 +21,12 @@ pub enum Error {
         source: io::Error,
     },
     /// A folder stands where the checkpoint should go, and it is not a checkpoint.
-    #[error("{} exists and has no config.json, so it is not replaced: give another --out, or remove it first", path.display())]
+    #[error("{} exists and {reason}, so it is not replaced: give another --out, or remove it first", path.display())]
     Occupied {
         /// The folder.
         path: PathBuf,
+        /// Why it is no earlier checkpoint.
+        reason: String,
     },
     /// A field of a config has a value that makes no model.
     #[error("config: {field}: {reason}")]
@@ -83,7 +85,9 @@ pub enum Error {
         reason: String,
     },
     /// The loss became infinite or NaN.
-    #[error("the loss became {loss} at step {step}: lower --learning-rate, now {learning_rate}")]
+    #[error(
+        "the loss became {loss} at step {step}: lower --learning-rate, now {learning_rate}, or --init-std, now {init_std}"
+    )]
     Diverged {
         /// The step, from 1.
         step: usize,
@@ -91,6 +95,8 @@ pub enum Error {
         loss: f32,
         /// The learning rate that the run began with.
         learning_rate: f64,
+        /// Standard deviation of the weights that it began with.
+        init_std: f32,
     },
 }
 

@@ -7,10 +7,13 @@ use tempfile::TempDir;
 
 use crate::error::{Error, Result};
 
+/// Says why an existing folder must not be replaced; `None` if it is an earlier output.
+pub(crate) type Judge = fn(&Path) -> Option<String>;
+
 /// Lets `fill` write into a hidden folder beside `destination`, flushes it and renames it into place. An existing folder
-/// is replaced if it is empty or holds a file called `marker`.
-pub(crate) fn folder(destination: &Path, marker: &str, fill: impl FnOnce(&Path) -> Result<()>) -> Result<()> {
-    let (parent, staging) = stage(destination, marker)?;
+/// is replaced if it is empty or `judge` has nothing against it.
+pub(crate) fn folder(destination: &Path, judge: Judge, fill: impl FnOnce(&Path) -> Result<()>) -> Result<()> {
+    let Stage { parent, staging, parents: _parents } = stage(destination, judge)?;
     // The temporary folder is private; what is filled and moved is a plain one inside it.
     let new = staging.path().join("new");
     fs::create_dir(&new).map_err(|e| Error::io("create folder", &new, e))?;
@@ -26,30 +29,58 @@ pub(crate) fn folder(destination: &Path, marker: &str, fill: impl FnOnce(&Path) 
 /// # Errors
 ///
 /// [`Error::Occupied`] if not; [`Error::Io`].
-pub(crate) fn check(destination: &Path, marker: &str) -> Result<()> {
-    stage(destination, marker).map(|_| ())
+pub(crate) fn check(destination: &Path, judge: Judge) -> Result<()> {
+    stage(destination, judge).map(|_| ())
 }
 
-/// The parent of `destination`, made if need be, and a hidden folder in it.
-fn stage(destination: &Path, marker: &str) -> Result<(PathBuf, TempDir)> {
-    replaceable(destination, marker)?;
+/// Where a folder is filled.
+struct Stage {
+    /// Of the destination; made if need be.
+    parent: PathBuf,
+    /// A hidden folder in it.
+    staging: TempDir,
+    /// What was made on the way.
+    parents: NewParents,
+}
+
+/// Folders that were made on the way to a destination; those that are still empty go when this is dropped.
+struct NewParents(Vec<PathBuf>);
+
+impl Drop for NewParents {
+    fn drop(&mut self) {
+        for folder in &self.0 {
+            // Not empty any more, or gone: either is as it should be.
+            let _ = fs::remove_dir(folder);
+        }
+    }
+}
+
+fn stage(destination: &Path, judge: Judge) -> Result<Stage> {
+    replaceable(destination, judge)?;
     let parent = match destination.parent() {
         Some(parent) if !parent.as_os_str().is_empty() => parent.to_owned(),
         _ => PathBuf::from("."),
     };
+    let missing = parent.ancestors().take_while(|p| !p.as_os_str().is_empty() && !p.exists());
+    let parents = NewParents(missing.map(Path::to_owned).collect());
     fs::create_dir_all(&parent).map_err(|e| Error::io("create folder", &parent, e))?;
     let staging = tempfile::Builder::new().prefix(".checkpoint.").suffix(".partial").tempdir_in(&parent);
-    let staging = staging.map_err(|e| Error::io("create a folder in", &parent, e))?;
-    Ok((parent, staging))
+    // The kind of the error alone: tempfile adds a name that means nothing to the caller.
+    let staging = staging.map_err(|e| Error::io("create a folder in", &parent, e.kind().into()))?;
+    Ok(Stage { parent, staging, parents })
 }
 
-fn replaceable(destination: &Path, marker: &str) -> Result<()> {
+fn replaceable(destination: &Path, judge: Judge) -> Result<()> {
     let Ok(found) = fs::symlink_metadata(destination) else { return Ok(()) };
-    let empty = || fs::read_dir(destination).is_ok_and(|mut entries| entries.next().is_none());
-    if found.is_dir() && (destination.join(marker).is_file() || empty()) {
-        return Ok(());
+    let occupied = |reason: String| Err(Error::Occupied { path: destination.to_owned(), reason });
+    if !found.is_dir() {
+        return occupied("is no folder".into());
     }
-    Err(Error::Occupied { path: destination.to_owned() })
+    let mut entries = fs::read_dir(destination).map_err(|e| Error::io("list", destination, e))?;
+    match entries.next().and_then(|_| judge(destination)) {
+        None => Ok(()),
+        Some(reason) => occupied(reason),
+    }
 }
 
 #[cfg(any(target_os = "linux", target_vendor = "apple"))]
@@ -85,19 +116,23 @@ fn flush_one(path: &Path) -> Result<()> {
 mod tests {
     use super::*;
 
+    fn judge(folder: &Path) -> Option<String> {
+        (!folder.join("m").is_file()).then(|| "has no m".to_owned())
+    }
+
     #[test]
     fn a_failed_write_leaves_what_was_there() {
         let base = tempfile::tempdir().unwrap();
         let out = base.path().join("out");
-        folder(&out, "m", |d| fs::write(d.join("m"), "1").map_err(|e| Error::io("write", d, e))).unwrap();
-        let failed = folder(&out, "m", |d| {
+        folder(&out, judge, |d| fs::write(d.join("m"), "1").map_err(|e| Error::io("write", d, e))).unwrap();
+        let failed = folder(&out, judge, |d| {
             fs::write(d.join("m"), "2").map_err(|e| Error::io("write", d, e))?;
             Err(Error::file(d, "planted"))
         });
         assert!(failed.is_err());
         assert_eq!(fs::read_to_string(out.join("m")).unwrap(), "1");
         assert_eq!(fs::read_dir(base.path()).unwrap().count(), 1);
-        folder(&out, "m", |d| fs::write(d.join("m"), "3").map_err(|e| Error::io("write", d, e))).unwrap();
+        folder(&out, judge, |d| fs::write(d.join("m"), "3").map_err(|e| Error::io("write", d, e))).unwrap();
         assert_eq!(fs::read_to_string(out.join("m")).unwrap(), "3");
         assert_eq!(fs::read_dir(base.path()).unwrap().count(), 1);
     }
@@ -106,6 +141,6 @@ mod tests {
     fn a_folder_of_another_kind_is_never_replaced() {
         let base = tempfile::tempdir().unwrap();
         fs::write(base.path().join("thesis.tex"), "").unwrap();
-        assert!(matches!(folder(base.path(), "m", |_| Ok(())), Err(Error::Occupied { .. })));
+        assert!(matches!(folder(base.path(), judge, |_| Ok(())), Err(Error::Occupied { .. })));
     }
 }

@@ -111,6 +111,35 @@ pub struct Trained {
     pub report: TrainingReport,
 }
 
+/// Bytes of memory that training takes for each parameter: the weight, its gradient and Adam's two moments, in f32.
+const BYTES_A_PARAMETER: u64 = 16;
+
+/// Refuses a model that does not fit into the memory that is left, where the system says how much that is.
+fn check_memory(config: &GptConfig) -> Result<()> {
+    let needed = config.parameters().saturating_mul(BYTES_A_PARAMETER);
+    match available_memory() {
+        Some(available) if needed > available => Err(Error::Config {
+            field: "n_embd",
+            reason: format!(
+                "{} with n_layer {} makes {} parameters, training them takes more than {:.1} GB, {:.1} GB are free",
+                config.n_embd,
+                config.n_layer,
+                config.parameters(),
+                needed as f64 / 1e9,
+                available as f64 / 1e9
+            ),
+        }),
+        _ => Ok(()),
+    }
+}
+
+/// What Linux says could be had without swapping; `None` elsewhere.
+fn available_memory() -> Option<u64> {
+    let info = std::fs::read_to_string("/proc/meminfo").ok()?;
+    let line = info.lines().find_map(|line| line.strip_prefix("MemAvailable:"))?;
+    line.trim().strip_suffix(" kB")?.parse::<u64>().ok()?.checked_mul(1024)
+}
+
 /// Trains a model from random weights on a corpus. `config` gives the model's dimensions from the size of the
 /// vocabulary, which follows from the corpus: `|vocab_size| GptConfig::preset(Preset::Original, vocab_size)`.
 ///
@@ -127,6 +156,7 @@ pub fn train(
     let tokenizer = CharTokenizer::from_documents(corpus.documents());
     let config = config(tokenizer.vocab_size());
     config.validate()?;
+    check_memory(&config)?;
     let split = corpus.split(training.held_out, training.seed)?;
     let examples = |documents: &[String]| -> Result<Vec<Example>> {
         documents.iter().map(|d| Example::new(d, &tokenizer, config.block_size)).collect()
@@ -151,6 +181,7 @@ pub fn train(
                 step: step + 1,
                 loss: value,
                 learning_rate: training.learning_rate,
+                init_std: training.init_std,
             });
         }
         let gradients = GradientsParams::from_grads(loss.backward(), &model);

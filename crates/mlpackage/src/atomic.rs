@@ -9,42 +9,120 @@ use std::path::{Path, PathBuf};
 use tempfile::TempDir;
 
 use crate::error::{Error, Result};
+use crate::paths;
 
 /// A folder under construction. Dropped without [`commit`](Self::commit), it is removed.
 #[derive(Debug)]
 pub struct AtomicDir {
     staging: TempDir,
     destination: PathBuf,
+    /// Held as long as the process lives, so that another one can tell what was left behind from what is in the making.
+    _lock: Option<File>,
+    parents: NewParents,
+}
+
+/// A kind of folder, by which an earlier output is told from what must not be replaced.
+#[derive(Clone, Copy, Debug)]
+pub struct FolderKind {
+    /// The file by which it is known, a JSON object.
+    pub marker: &'static str,
+    /// Fields that the object has.
+    pub fields: &'static [&'static str],
+    /// What else stands beside the file; `*.x` for anything that ends in `.x`.
+    pub entries: &'static [&'static str],
+}
+
+/// A `.mlpackage`.
+pub(crate) const PACKAGE: FolderKind = FolderKind {
+    marker: "Manifest.json",
+    fields: &["fileFormatVersion", "itemInfoEntries", "rootModelIdentifier"],
+    entries: &["Data"],
+};
+
+/// The marker is small; a file that is not is none.
+const MARKER_LIMIT: u64 = 64 << 20;
+
+impl FolderKind {
+    /// Why `folder` is none of this kind; `None` if it is one.
+    fn differs(&self, folder: &Path) -> Option<String> {
+        let marker = self.marker;
+        let Ok(bytes) = paths::read_small(&folder.join(marker), MARKER_LIMIT) else {
+            return Some(format!("has no {marker}"));
+        };
+        let object: Option<serde_json::Map<String, serde_json::Value>> = serde_json::from_slice(&bytes).ok();
+        if !object.is_some_and(|o| self.fields.iter().all(|field| o.contains_key(*field))) {
+            return Some(format!("its {marker} was not written by this program"));
+        }
+        let belongs = |name: &str| {
+            let listed = |entry: &str| match entry.strip_prefix('*') {
+                Some(end) => name.ends_with(end),
+                None => entry == name,
+            };
+            name == marker || name == ".DS_Store" || self.entries.iter().any(|e| listed(e))
+        };
+        let names =
+            fs::read_dir(folder).ok()?.flatten().map(|e| e.file_name().to_string_lossy().into_owned());
+        let mut strangers: Vec<String> = names.filter(|name| !belongs(name)).collect();
+        strangers.sort();
+        strangers.first().map(|name| format!("holds {name}, which would be lost"))
+    }
+}
+
+/// Folders that were made on the way to a destination; those that are still empty go when this is dropped.
+#[derive(Debug, Default)]
+struct NewParents(Vec<PathBuf>);
+
+impl NewParents {
+    fn create(parent: &Path) -> Result<Self> {
+        let missing = parent.ancestors().take_while(|p| !p.as_os_str().is_empty() && !p.exists());
+        let made = Self(missing.map(Path::to_owned).collect());
+        fs::create_dir_all(parent).map_err(|e| Error::io("create folder", parent, e))?;
+        Ok(made)
+    }
+}
+
+impl Drop for NewParents {
+    fn drop(&mut self) {
+        for folder in &self.0 {
+            // Not empty any more, or gone: either is as it should be.
+            let _ = fs::remove_dir(folder);
+        }
+    }
 }
 
 impl AtomicDir {
     /// Opens a folder that will become `destination`.
     ///
-    /// A destination that exists is replaced on commit if it is an empty folder or holds a file called `marker`, that
-    /// is, if it looks like an earlier output of the same kind.
+    /// A destination that exists is replaced on commit if it is an empty folder, or one of that kind with nothing else in
+    /// it. What an earlier process left half done beside it is removed.
     ///
     /// # Errors
     ///
     /// [`Error::Occupied`] for any other existing destination, [`Error::Io`] if nothing can be written beside it.
-    pub fn create(destination: &Path, marker: &'static str) -> Result<Self> {
-        check_replaceable(destination, marker)?;
+    pub fn create(destination: &Path, kind: &FolderKind) -> Result<Self> {
+        check_replaceable(destination, kind)?;
         let parent = match destination.parent() {
             Some(parent) if !parent.as_os_str().is_empty() => parent.to_owned(),
             _ => PathBuf::from("."),
         };
-        fs::create_dir_all(&parent).map_err(|e| Error::io("create folder", &parent, e))?;
+        let parents = NewParents::create(&parent)?;
         let name = destination.file_name().unwrap_or_default().to_string_lossy();
         let prefix = format!(".{name}.");
+        remove_remains(&parent, &prefix);
         let mut builder = tempfile::Builder::new();
-        builder.prefix(&prefix).suffix(".partial");
+        builder.prefix(&prefix).suffix(SUFFIX);
         #[cfg(unix)]
         {
             use std::os::unix::fs::PermissionsExt as _;
             // What the umask leaves of it: tempfile's own default would keep the result private.
             builder.permissions(fs::Permissions::from_mode(0o777));
         }
-        let staging = builder.tempdir_in(&parent).map_err(|e| Error::io("create a folder in", &parent, e))?;
-        Ok(Self { staging, destination: destination.to_owned() })
+        // The kind of the error alone: tempfile adds a name that means nothing to the caller.
+        let staging = builder
+            .tempdir_in(&parent)
+            .map_err(|e| Error::io("create a folder in", &parent, e.kind().into()))?;
+        let lock = File::open(staging.path()).ok().filter(|folder| folder.try_lock().is_ok());
+        Ok(Self { staging, destination: destination.to_owned(), _lock: lock, parents })
     }
 
     /// Where to write until the commit.
@@ -64,7 +142,7 @@ impl AtomicDir {
     /// [`Error::Io`]; the destination is then as it was.
     pub fn commit(self) -> Result<()> {
         sync_tree(self.staging.path())?;
-        let Self { staging, destination } = self;
+        let Self { staging, destination, _lock, parents } = self;
         let moved = if destination.exists() {
             // After the exchange the staging path holds what was replaced, and dropping it removes that.
             exchange(staging.path(), &destination)
@@ -72,6 +150,7 @@ impl AtomicDir {
             fs::rename(staging.path(), &destination)
         };
         moved.map_err(|e| Error::io("move the finished folder to", &destination, e))?;
+        drop(parents);
         if let Some(parent) = destination.parent().filter(|p| !p.as_os_str().is_empty()) {
             sync(parent)?;
         }
@@ -79,16 +158,36 @@ impl AtomicDir {
     }
 }
 
-fn check_replaceable(destination: &Path, marker: &'static str) -> Result<()> {
-    let occupied = || Err(Error::Occupied { path: destination.to_owned(), marker });
+/// How the name of a folder under construction ends.
+const SUFFIX: &str = ".partial";
+
+/// Removes what processes that were killed left of the same output: folders whose lock nobody holds.
+fn remove_remains(parent: &Path, prefix: &str) {
+    let Ok(entries) = fs::read_dir(parent) else { return };
+    for entry in entries.flatten() {
+        let name = entry.file_name().to_string_lossy().into_owned();
+        let random = name.strip_prefix(prefix).and_then(|rest| rest.strip_suffix(SUFFIX));
+        let ours = random.is_some_and(|r| r.len() == 6 && r.chars().all(|c| c.is_ascii_alphanumeric()));
+        if ours && File::open(entry.path()).is_ok_and(|folder| folder.try_lock().is_ok()) {
+            // If it cannot be removed, it disturbs nobody.
+            let _ = fs::remove_dir_all(entry.path());
+        }
+    }
+}
+
+fn check_replaceable(destination: &Path, kind: &FolderKind) -> Result<()> {
+    let occupied =
+        |reason: &str| Err(Error::Occupied { path: destination.to_owned(), reason: reason.to_owned() });
     match fs::symlink_metadata(destination) {
         Err(e) if e.kind() == std::io::ErrorKind::NotFound => Ok(()),
         Err(e) => Err(Error::io("look at", destination, e)),
-        Ok(found) if !found.is_dir() => occupied(),
-        Ok(_) if destination.join(marker).is_file() => Ok(()),
+        Ok(found) if !found.is_dir() => occupied("is no folder"),
         Ok(_) => {
             let mut entries = fs::read_dir(destination).map_err(|e| Error::io("list", destination, e))?;
-            if entries.next().is_none() { Ok(()) } else { occupied() }
+            match entries.next().and_then(|_| kind.differs(destination)) {
+                None => Ok(()),
+                Some(reason) => occupied(&reason),
+            }
         }
     }
 }
@@ -152,6 +251,8 @@ fn sync(path: &Path) -> Result<()> {
 mod tests {
     use super::*;
 
+    const KIND: FolderKind = FolderKind { marker: "marker", fields: &["ours"], entries: &["old"] };
+
     fn names(dir: &Path) -> Vec<String> {
         let mut names: Vec<_> =
             fs::read_dir(dir).unwrap().map(|e| e.unwrap().file_name().into_string().unwrap()).collect();
@@ -162,7 +263,7 @@ mod tests {
     #[test]
     fn nothing_remains_without_commit() {
         let base = tempfile::tempdir().unwrap();
-        let dir = AtomicDir::create(&base.path().join("out"), "marker").unwrap();
+        let dir = AtomicDir::create(&base.path().join("deep/er/out"), &KIND).unwrap();
         fs::write(dir.path().join("half"), "x").unwrap();
         drop(dir);
         assert!(names(base.path()).is_empty());
@@ -173,14 +274,14 @@ mod tests {
         let base = tempfile::tempdir().unwrap();
         let out = base.path().join("out");
         for content in ["first", "second"] {
-            let dir = AtomicDir::create(&out, "marker").unwrap();
-            fs::write(dir.path().join("marker"), content).unwrap();
+            let dir = AtomicDir::create(&out, &KIND).unwrap();
+            fs::write(dir.path().join("marker"), format!("{{\"ours\": \"{content}\"}}")).unwrap();
             if content == "first" {
                 fs::write(dir.path().join("old"), "").unwrap();
             }
             dir.commit().unwrap();
         }
-        assert_eq!(fs::read_to_string(out.join("marker")).unwrap(), "second");
+        assert!(fs::read_to_string(out.join("marker")).unwrap().contains("second"));
         assert_eq!(names(&out), ["marker"]);
         assert_eq!(names(base.path()), ["out"]);
     }
@@ -190,10 +291,38 @@ mod tests {
         let base = tempfile::tempdir().unwrap();
         let out = base.path().join("out");
         fs::create_dir(&out).unwrap();
+        let refused = |path: &Path, words: &str| {
+            let error = AtomicDir::create(path, &KIND).map(|_| ()).unwrap_err();
+            assert!(matches!(error, Error::Occupied { .. }));
+            assert!(error.to_string().contains(words), "{error}");
+        };
         fs::write(out.join("thesis.tex"), "years of work").unwrap();
-        assert!(matches!(AtomicDir::create(&out, "marker"), Err(Error::Occupied { .. })));
-        assert!(matches!(AtomicDir::create(&out.join("thesis.tex"), "marker"), Err(Error::Occupied { .. })));
+        refused(&out, "has no marker");
+        refused(&out.join("thesis.tex"), "is no folder");
+        // Many kinds of folder have a file of a common name.
+        fs::write(out.join("marker"), "{\"theirs\": 1}").unwrap();
+        refused(&out, "was not written by this program");
+        fs::write(out.join("marker"), "{\"ours\": 1}").unwrap();
+        refused(&out, "holds thesis.tex, which would be lost");
+        fs::rename(out.join("thesis.tex"), out.join("old")).unwrap();
+        AtomicDir::create(&out, &KIND).map(|_| ()).unwrap();
         assert_eq!(names(base.path()), ["out"]);
+    }
+
+    /// A process that is killed leaves its folder; the next one with the same output removes it, but not that of one which
+    /// is still at work.
+    #[cfg(unix)]
+    #[test]
+    fn remains_of_the_dead_are_removed() {
+        let base = tempfile::tempdir().unwrap();
+        let out = base.path().join("out");
+        fs::create_dir(base.path().join(".out.AbCd12.partial")).unwrap();
+        fs::create_dir(base.path().join(".out.notes.partial")).unwrap();
+        let at_work = AtomicDir::create(&out, &KIND).unwrap();
+        let another = AtomicDir::create(&out, &KIND).unwrap();
+        assert!(at_work.path().is_dir() && another.path().is_dir());
+        drop((at_work, another));
+        assert_eq!(names(base.path()), [".out.notes.partial"]);
     }
 
     #[cfg(unix)]
@@ -202,7 +331,7 @@ mod tests {
         use std::os::unix::fs::PermissionsExt as _;
         let base = tempfile::tempdir().unwrap();
         let out = base.path().join("out");
-        AtomicDir::create(&out, "marker").unwrap().commit().unwrap();
+        AtomicDir::create(&out, &KIND).unwrap().commit().unwrap();
         let plain = base.path().join("plain");
         fs::create_dir(&plain).unwrap();
         let mode = |p: &Path| fs::metadata(p).unwrap().permissions().mode() & 0o777;

@@ -16,12 +16,20 @@ use std::path::{Path, PathBuf};
 use serde::{Deserialize, Serialize};
 use sha2::{Digest as _, Sha256};
 
+use crate::atomic::FolderKind;
 use crate::error::{Error, Result};
 use crate::package::Package;
 use crate::paths;
 
 /// Name of the manifest in a bundle's folder, and the mark by which a folder is known as a bundle.
 pub const BUNDLE_MANIFEST: &str = "bundle.json";
+
+/// A bundle's folder, as writers know an earlier one.
+pub const BUNDLE: FolderKind = FolderKind {
+    marker: BUNDLE_MANIFEST,
+    fields: &["format_version", "shards", "files"],
+    entries: &["README.md", "tokenizer.json", "embeddings.safetensors", "*.mlpackage"],
+};
 
 /// Version of the bundle's layout that this crate writes and reads.
 pub const BUNDLE_FORMAT_VERSION: u32 = 1;
@@ -223,7 +231,8 @@ impl Bundle {
             ));
         }
         let manifest: BundleManifest =
-            serde_json::from_slice(&bytes).map_err(|e| bad(BUNDLE_MANIFEST, e.to_string()))?;
+            serde_path_to_error::deserialize(&mut serde_json::Deserializer::from_slice(&bytes))
+                .map_err(|e| bad(BUNDLE_MANIFEST, e.to_string()))?;
         let bundle = Self { path: path.to_owned(), manifest };
         bundle.check_manifest()?;
         bundle.verify_files()?;
@@ -244,9 +253,11 @@ impl Bundle {
     ///
     /// # Errors
     ///
-    /// As [`Package::open`].
+    /// As [`Package::open`], and if it lacks the shard's function.
     pub fn package(&self, shard: &Shard) -> Result<Package> {
-        Package::open(&self.file(&shard.package)?)
+        let package = Package::open(&self.file(&shard.package)?)?;
+        package.function(&shard.function)?;
+        Ok(package)
     }
 
     /// The path of a file of the bundle.
@@ -294,6 +305,11 @@ impl Bundle {
                 return Err(self.bad(&format!("shards[{i}].first_layer"), reason));
             }
             next_layer = next_layer.saturating_add(shard.layers);
+            let last = i + 1 == m.shards.len();
+            if last != (shard.lm_head_slices > 0) {
+                let reason = format!("{}: the LM head is in the last shard", shard.lm_head_slices);
+                return Err(self.bad(&format!("shards[{i}].lm_head_slices"), reason));
+            }
         }
         if next_layer != a.n_layer {
             return Err(self.bad(

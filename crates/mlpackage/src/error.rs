@@ -23,12 +23,12 @@ pub enum Error {
         source: io::Error,
     },
     /// A folder stands where the output should go, and it is not one that may be replaced.
-    #[error("{} exists and has no {marker}, so it is not replaced: give another --out, or remove it first", path.display())]
+    #[error("{} exists and {reason}, so it is not replaced: give another --out, or remove it first", path.display())]
     Occupied {
         /// The folder.
         path: PathBuf,
-        /// The file by which a replaceable folder is known.
-        marker: &'static str,
+        /// Why it is no earlier output.
+        reason: String,
     },
     /// `Manifest.json` of a package is not as Core ML wants it.
     #[error("{}: {reason}", path.display())]

@@ -17,7 +17,7 @@ mod paths;
 mod proto;
 mod shape;
 
-pub use atomic::AtomicDir;
+pub use atomic::{AtomicDir, FolderKind};
 pub use blob::{Blob, BlobFile, BlobWriter};
 pub use bundle::Bundle;
 pub use dtype::DType;

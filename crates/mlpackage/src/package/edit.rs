@@ -8,10 +8,9 @@ use std::path::Path;
 use prost::Message as _;
 
 use super::{Description, MODEL_LIMIT, Package, writer};
-use crate::atomic::AtomicDir;
+use crate::atomic::{self, AtomicDir};
 use crate::blob::{Blob, BlobFile};
 use crate::error::{Error, Result};
-use crate::manifest::MANIFEST;
 use crate::mil::{BlobRef, Program, Value};
 use crate::{mil, paths, proto};
 
@@ -120,7 +119,7 @@ fn write(
 ) -> Result<()> {
     refuse_loss(package)?;
     let model = writer::encode(program, description, package.specification_version, package.is_updatable)?;
-    let dir = AtomicDir::create(destination, MANIFEST)?;
+    let dir = AtomicDir::create(destination, &atomic::PACKAGE)?;
     let model_file = relative(package, &package.model_path)?;
     for file in paths::files_below(&package.path)? {
         let target = dir.path().join(&file);

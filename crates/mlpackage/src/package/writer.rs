@@ -8,7 +8,7 @@ use prost::Message as _;
 
 use super::description::{Description, Metadata};
 use super::{MODEL_FILE, MODEL_FOLDER};
-use crate::atomic::AtomicDir;
+use crate::atomic::{self, AtomicDir};
 use crate::blob::BlobWriter;
 use crate::error::{Error, Result};
 use crate::finding::{Finding, Rule};
@@ -30,7 +30,7 @@ impl PackageWriter {
     ///
     /// [`Error::Occupied`] if something other than a package stands there; [`Error::Io`].
     pub fn create(destination: &Path) -> Result<Self> {
-        let dir = AtomicDir::create(destination, MANIFEST)?;
+        let dir = AtomicDir::create(destination, &atomic::PACKAGE)?;
         let weights = dir.path().join(MODEL_FOLDER).join("weights");
         fs::create_dir_all(&weights).map_err(|e| Error::io("create folder", &weights, e))?;
         let weights = BlobWriter::create(&weights.join("weight.bin"))?;
