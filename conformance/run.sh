@@ -29,4 +29,9 @@ if [[ -z $microgpt ]]; then
     microgpt=${CARGO_TARGET_DIR:-target}/release/microgpt
 fi
 
+if [[ $* != *--selftest* ]]; then
+    cargo test --quiet -p mlpackage --test every_operation
+    "$venv/bin/python" "$here/operations.py" "${CARGO_TARGET_DIR:-target}/tmp/every_operation"
+fi
+
 exec "$venv/bin/python" "$here/check.py" --microgpt "$microgpt" --work "${CARGO_TARGET_DIR:-target}/conformance" "$@"

@@ -135,7 +135,22 @@ impl BlobFile {
         // SAFETY: the map is private to this value and only read. As with every mapped file, a process that truncates
         // it meanwhile can end this one; packages are replaced by rename, never truncated in place.
         let map = unsafe { Mmap::map(&file) }.map_err(|e| Error::io("map", path, e))?;
-        let this = Self { path: path.to_owned(), map };
+        Self::check_header(Self { path: path.to_owned(), map })
+    }
+
+    /// A weight file that is in memory.
+    #[cfg(fuzzing)]
+    pub(crate) fn from_bytes(bytes: &[u8]) -> Result<Self> {
+        let path = PathBuf::from("weight.bin");
+        let mut map =
+            memmap2::MmapMut::map_anon(bytes.len().max(1)).map_err(|e| Error::io("map", &path, e))?;
+        map[..bytes.len()].copy_from_slice(bytes);
+        let map = map.make_read_only().map_err(|e| Error::io("map", &path, e))?;
+        Self::check_header(Self { path, map })
+    }
+
+    fn check_header(this: Self) -> Result<Self> {
+        let path = this.path.as_path();
         let bad = |reason| Error::Blob { path: path.to_owned(), offset: 0, reason };
         let header = this
             .map

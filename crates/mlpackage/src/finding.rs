@@ -252,6 +252,8 @@ rules! {
     BlobBinding = "blob-binding", Error, "bind the blob through a const operation";
     /// Blobs are used.
     BlobUnused = "blob-unused", Warning, "leave out weights that no constant refers to";
+    /// What the manifest lists is there.
+    ManifestItem = "manifest-item", Error, "ship what the manifest lists, or take it off the list";
     /// The manifest lists the folder of weights.
     WeightsUnlisted = "weights-unlisted", Warning,
         "list com.apple.CoreML/weights in the manifest: coremltools finds no weights without it";

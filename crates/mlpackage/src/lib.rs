@@ -8,6 +8,8 @@ mod dtype;
 mod elements;
 mod error;
 mod finding;
+#[cfg(fuzzing)]
+pub mod fuzzing;
 mod interface;
 mod manifest;
 pub mod mil;

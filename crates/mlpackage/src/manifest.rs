@@ -67,9 +67,13 @@ impl Manifest {
     /// Reads the manifest of a package.
     pub(crate) fn read(package: &Path) -> Result<Self> {
         let path = package.join(MANIFEST);
-        let bytes = paths::read_small(&path, LIMIT)?;
-        let bad = |reason: String| Error::Manifest { path: path.clone(), reason };
-        let manifest: Self = serde_json::from_slice(&bytes).map_err(|e| bad(e.to_string()))?;
+        Self::parse(&path, &paths::read_small(&path, LIMIT)?)
+    }
+
+    /// Reads a manifest that stands at `path`.
+    pub(crate) fn parse(path: &Path, bytes: &[u8]) -> Result<Self> {
+        let bad = |reason: String| Error::Manifest { path: path.to_owned(), reason };
+        let manifest: Self = serde_json::from_slice(bytes).map_err(|e| bad(e.to_string()))?;
         let version = manifest.file_format_version.as_str();
         let parts: Option<Vec<u32>> = version.split('.').map(|p| p.parse().ok()).collect();
         match parts.as_deref() {
@@ -88,6 +92,11 @@ impl Manifest {
             .get(root)
             .ok_or_else(|| bad(format!("rootModelIdentifier {root:?} is not among itemInfoEntries")))?;
         Ok(format!("Data/{}", item.path))
+    }
+
+    /// Paths that it lists, relative to the package.
+    pub(crate) fn paths(&self) -> impl Iterator<Item = String> {
+        self.item_info_entries.values().map(|item| format!("Data/{}", item.path))
     }
 
     /// Whether an item other than the model stands for the weights.

@@ -38,7 +38,7 @@ fn arguments_must_be_those_of_the_operation() {
     says(&refused(|f, x, n| f.op("add", "y").arg("x", x).arg("y", n).one()), "expected one type");
     says(
         &refused(|f, x, n| f.op("reshape", "y").arg("x", x).arg("shape", n).one()),
-        "expected an integer type",
+        "argument shape is tensor<fp32, [2]>, expected int8, int16 or int32",
     );
     says(&refused(|f, x, _| f.op("linear", "y").arg("x", x).arg("weight", x).one()), "must be a constant");
 }

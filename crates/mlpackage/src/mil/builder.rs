@@ -382,7 +382,11 @@ impl OpBuilder<'_, '_> {
         }
         for param in spec.params_of(self.builder.opset) {
             if let (Some(default), false) = (param.default, self.args.contains_key(param.name)) {
-                let var = self.builder.value(param.name, default.value())?;
+                let mut mates = spec
+                    .params_of(self.builder.opset)
+                    .filter(|p| p.domain.is_some() && p.domain == param.domain);
+                let mate = mates.find_map(|p| self.args.get(p.name)?.first());
+                let var = self.builder.value(param.name, default.value(mate.map(|m| m.ty.dtype)))?;
                 self.args.insert(param.name.to_owned(), vec![(&var).into()]);
             }
         }

@@ -19,7 +19,8 @@ pub enum Opset {
 }
 
 impl Opset {
-    const ALL: [Self; 5] = [Self::CoreML5, Self::CoreML6, Self::CoreML7, Self::CoreML8, Self::CoreML9];
+    /// Every opset, oldest first.
+    pub const ALL: [Self; 5] = [Self::CoreML5, Self::CoreML6, Self::CoreML7, Self::CoreML8, Self::CoreML9];
 
     /// The string by which a function names its opset.
     pub fn name(self) -> &'static str {

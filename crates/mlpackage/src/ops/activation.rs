@@ -2,27 +2,40 @@
 
 use super::args::Args;
 use super::elementwise::like_x;
-use super::spec::{Inferred, Kind, OpSpec, Param};
+use super::kind::Kind;
+use super::spec::{Inferred, OpSpec, Param};
 use crate::finding::Fault;
+use crate::mil::Opset;
 
-const X: Param = Param::new("x", Kind::Float);
-const ALPHA: Param = Param::constant("alpha", Kind::Float);
-const BETA: Param = Param::constant("beta", Kind::Float);
+const X: Param = Param::new("x", Kind::FLOAT);
+const ALPHA: Param = Param::constant("alpha", Kind::FLOAT);
+const BETA: Param = Param::constant("beta", Kind::FLOAT);
+const IOS17: Opset = Opset::CoreML7;
+/// Up to iOS 16 parameters are of the type of `x`; since iOS 17 they need only agree with each other.
+const X_AND_ALPHA: &[Param] =
+    &[X.domain('T'), ALPHA.domain('T').until(IOS17), ALPHA.domain('U').since(IOS17)];
+const X_ALPHA_AND_BETA: &[Param] = &[
+    X.domain('T'),
+    ALPHA.domain('T').until(IOS17),
+    BETA.domain('T').until(IOS17),
+    ALPHA.domain('U').since(IOS17),
+    BETA.domain('U').since(IOS17),
+];
 
 const fn plain(name: &'static str) -> OpSpec {
     OpSpec::new(name, &[X], like_x)
 }
 
 const fn with_alpha(name: &'static str) -> OpSpec {
-    OpSpec::new(name, &[X, ALPHA], like_x)
+    OpSpec::new(name, X_AND_ALPHA, like_x)
 }
 
 const fn with_alpha_and_beta(name: &'static str) -> OpSpec {
-    OpSpec::new(name, &[X, ALPHA, BETA], like_x)
+    OpSpec::new(name, X_ALPHA_AND_BETA, like_x)
 }
 
 pub(super) const OPS: &[OpSpec] = &[
-    OpSpec::new("relu", &[Param::new("x", Kind::Number)], like_x),
+    plain("relu"),
     plain("relu6"),
     plain("sigmoid"),
     plain("silu"),
@@ -35,10 +48,10 @@ pub(super) const OPS: &[OpSpec] = &[
     with_alpha_and_beta("linear_activation"),
     with_alpha_and_beta("scaled_tanh"),
     with_alpha_and_beta("sigmoid_hard"),
-    OpSpec::new("prelu", &[X, ALPHA], per_channel),
-    OpSpec::new("softplus_parametric", &[X, ALPHA, BETA], per_channel),
-    OpSpec::new("gelu", &[X, Param::constant("mode", Kind::String).or_string("EXACT")], gelu),
-    OpSpec::new("softmax", &[X, Param::constant("axis", Kind::Int).or_int(-1)], softmax),
+    OpSpec::new("prelu", X_AND_ALPHA, per_channel),
+    OpSpec::new("softplus_parametric", X_ALPHA_AND_BETA, per_channel),
+    OpSpec::new("gelu", &[X, Param::constant("mode", Kind::STRING).or_string("EXACT")], gelu),
+    OpSpec::new("softmax", &[X, Param::constant("axis", Kind::INT32).or_int(-1)], softmax),
 ];
 
 /// `x [N, C, ..]`, parameters `[C]`.

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use super::spec::{Kind, OpSpec, Param};
+use super::spec::{OpSpec, Param};
 use crate::dtype::DType;
 use crate::finding::{Fault, Rule};
 use crate::mil::{Dims, Opset, TensorType, Value};
@@ -72,13 +72,22 @@ impl<'a> Args<'a> {
                 return Err(Fault::at(Rule::ArgumentCount, name, reason));
             }
             for arg in bindings {
-                check_binding(arg, param).map_err(|(rule, reason)| Fault::at(rule, name, reason))?;
+                check_binding(arg, param, self.opset)
+                    .map_err(|(rule, reason)| Fault::at(rule, name, reason))?;
             }
         }
-        match spec.params_of(self.opset).find(|p| p.required && !self.bound.contains_key(p.name)) {
-            Some(missing) => Err(Fault::missing(missing.name)),
-            None => Ok(()),
+        if let Some(missing) =
+            spec.params_of(self.opset).find(|p| p.required && !self.bound.contains_key(p.name))
+        {
+            return Err(Fault::missing(missing.name));
         }
+        let mut domains: BTreeMap<char, Vec<&str>> = BTreeMap::new();
+        for param in spec.params_of(self.opset) {
+            if let Some(domain) = param.domain.filter(|_| self.bound.contains_key(param.name)) {
+                domains.entry(domain).or_default().push(param.name);
+            }
+        }
+        domains.into_values().try_for_each(|names| self.same_dtype(&names).map(|_| ()))
     }
 
     /// All bindings, by parameter name.
@@ -282,14 +291,13 @@ impl<'a> Args<'a> {
     }
 }
 
-fn check_binding(arg: &Arg<'_>, param: &Param) -> Result<(), (Rule, String)> {
-    let expected = param.kind.describe();
-    if arg.is_state != (param.kind == Kind::State) {
+fn check_binding(arg: &Arg<'_>, param: &Param, opset: Opset) -> Result<(), (Rule, String)> {
+    if arg.is_state != param.kind.is_state() {
         let found = if arg.is_state { "a state" } else { "a tensor" };
-        return Err((Rule::StateUse, format!("is {found}, expected {expected}")));
+        return Err((Rule::StateUse, format!("is {found}, expected {}", param.kind.describe(opset))));
     }
-    if !arg.is_state && !param.kind.admits(arg.ty.dtype) {
-        return Err((Rule::ArgumentType, format!("is {}, expected {expected}", arg.ty)));
+    if !arg.is_state && !param.kind.dtypes(opset).contains(&arg.ty.dtype) {
+        return Err((Rule::ArgumentType, format!("is {}, expected {}", arg.ty, param.kind.describe(opset))));
     }
     if param.constant && !arg.constant {
         return Err((Rule::ArgumentConstant, "must be a constant".into()));

@@ -3,36 +3,37 @@
 //! Those of iOS 16 hold vectors and name the shape of the result; those of iOS 18 hold sub-byte tensors of that shape.
 
 use super::args::Args;
-use super::spec::{Inferred, Kind, OpSpec, Param};
+use super::kind::Kind;
+use super::spec::{Inferred, OpSpec, Param};
 use crate::dtype::DType;
 use crate::finding::Fault;
 use crate::mil::{Dim, Dims, Opset, TensorType};
 use crate::shape::Shape;
 
 const IOS18: Opset = Opset::CoreML8;
-const SCALE: Param = Param::constant("scale", Kind::Float);
-const OFFSET: Param = Param::constant("offset", Kind::Number).optional();
-const LUT: Param = Param::constant("lut", Kind::Number);
-const VECTOR_AXIS: Param = Param::constant("vector_axis", Kind::Int).optional().since(IOS18);
-const NONZERO_DATA: Param = Param::constant("nonzero_data", Kind::Number);
+const SCALE: Param = Param::constant("scale", Kind::FLOAT);
+const OFFSET: Param = Param::constant("offset", Kind::COMPRESSED).optional();
+const LUT: Param = Param::constant("lut", Kind::LUT);
+const VECTOR_AXIS: Param = Param::constant("vector_axis", Kind::INT32).optional().since(IOS18);
+const NONZERO_DATA: Param = Param::constant("nonzero_data", Kind::NONZERO);
 /// Up to iOS 17 the shape of the result stands beside the packed elements.
-const SHAPE: Param = Param::constant("shape", Kind::Int).until(IOS18);
+const SHAPE: Param = Param::constant("shape", Kind::UINT32).until(IOS18);
 
 pub(super) const OPS: &[OpSpec] = &[
     OpSpec::new(
         "constexpr_affine_dequantize",
         &[
-            Param::constant("quantized_data", Kind::Int),
-            Param::constant("zero_point", Kind::Int),
+            Param::constant("quantized_data", Kind::QUANTIZED),
+            Param::constant("zero_point", Kind::AFFINE_ZERO_POINT),
             SCALE,
-            Param::constant("axis", Kind::Int),
+            Param::constant("axis", Kind::INT32),
         ],
         affine_dequantize,
     )
     .since(Opset::CoreML6),
     OpSpec::new(
         "constexpr_cast",
-        &[Param::constant("source_val", Kind::Float), Param::constant("output_dtype", Kind::String)],
+        &[Param::constant("source_val", Kind::FP16), Param::constant("output_dtype", Kind::STRING)],
         |args| match args.string("output_dtype")? {
             Some("fp32") => {
                 Ok(vec![TensorType { dtype: DType::Fp32, shape: args.dims("source_val")?.clone() }])
@@ -46,19 +47,19 @@ pub(super) const OPS: &[OpSpec] = &[
     .since(Opset::CoreML6),
     OpSpec::new(
         "constexpr_lut_to_dense",
-        &[Param::constant("indices", Kind::Int), LUT, SHAPE, VECTOR_AXIS],
+        &[Param::constant("indices", Kind::LUT_INDICES), LUT, SHAPE, VECTOR_AXIS],
         lut_to_dense,
     )
     .since(Opset::CoreML6),
     OpSpec::new(
         "constexpr_sparse_to_dense",
-        &[NONZERO_DATA, Param::constant("mask", Kind::Int), SHAPE],
+        &[NONZERO_DATA, Param::constant("mask", Kind::BITS), SHAPE],
         sparse_to_dense,
     )
     .since(Opset::CoreML6),
     OpSpec::new(
         "constexpr_blockwise_shift_scale",
-        &[Param::constant("data", Kind::Number), SCALE, OFFSET],
+        &[Param::constant("data", Kind::COMPRESSED), SCALE, OFFSET],
         |args| {
             let data = args.shape("data")?;
             check_shift_scale(args, "data", &data)?;
@@ -69,8 +70,8 @@ pub(super) const OPS: &[OpSpec] = &[
     OpSpec::new(
         "constexpr_lut_to_sparse",
         &[
-            Param::constant("indices_mask", Kind::Int),
-            Param::constant("indices_nonzero_data", Kind::Int),
+            Param::constant("indices_mask", Kind::BITS),
+            Param::constant("indices_nonzero_data", Kind::LUT_INDICES),
             LUT,
             VECTOR_AXIS,
         ],
@@ -79,7 +80,7 @@ pub(super) const OPS: &[OpSpec] = &[
     .since(IOS18),
     OpSpec::new(
         "constexpr_sparse_blockwise_shift_scale",
-        &[Param::constant("data_mask", Kind::Int), NONZERO_DATA, SCALE, OFFSET],
+        &[Param::constant("data_mask", Kind::BITS), NONZERO_DATA, SCALE, OFFSET],
         |args| {
             let mask = mask(args, "data_mask")?;
             check_shift_scale(args, "nonzero_data", &mask)?;
@@ -118,9 +119,6 @@ fn named_shape(args: &Args<'_>) -> Result<(Shape, usize), Fault> {
 /// `quantized_data` int8 or uint8; `scale` and `zero_point` scalars, or one for each index of `axis`.
 fn affine_dequantize(args: &Args<'_>) -> Inferred {
     let data = args.ty("quantized_data")?;
-    if !matches!(data.dtype, DType::Int8 | DType::Uint8) {
-        return Err(Fault::value("quantized_data", format!("is {}, expected int8 or uint8", data.dtype)));
-    }
     args.same_dtype(&["quantized_data", "zero_point"])?;
     let axis = args.axis("axis", &data.shape)?;
     for name in ["scale", "zero_point"] {
@@ -141,19 +139,6 @@ fn affine_dequantize(args: &Args<'_>) -> Inferred {
 /// Whether `scale` and `offset` divide `shape` into blocks.
 fn check_shift_scale(args: &Args<'_>, data: &str, shape: &Shape) -> Result<(), Fault> {
     let dtype = args.ty(data)?.dtype;
-    if !matches!(
-        dtype,
-        DType::Int4
-            | DType::Uint4
-            | DType::Int8
-            | DType::Uint8
-            | DType::Fp16
-            | DType::Fp32
-            | DType::Int32
-            | DType::Uint32
-    ) {
-        return Err(Fault::value(data, format!("is {dtype}, expected int4, uint4, int8 or uint8")));
-    }
     let scale = args.shape("scale")?;
     let divides = shape.rank() == scale.rank()
         && shape.dims().iter().zip(scale.dims()).all(|(&d, &s)| s > 0 && d.is_multiple_of(s));

@@ -1,14 +1,15 @@
 //! Operations that run blocks of operations.
 
 use super::args::{Args, BlockTypes};
-use super::spec::{Inferred, Kind, OpSpec, Param};
+use super::kind::Kind;
+use super::spec::{Inferred, OpSpec, Param};
 use crate::dtype::DType;
 use crate::finding::{Fault, Rule};
 use crate::mil::TensorType;
 
 pub(super) const OPS: &[OpSpec] = &[
-    OpSpec::new("cond", &[Param::new("pred", Kind::Bool)], cond),
-    OpSpec::new("while_loop", &[Param::new("loop_vars", Kind::Element).variadic()], while_loop),
+    OpSpec::new("cond", &[Param::new("pred", Kind::BOOL)], cond),
+    OpSpec::new("while_loop", &[Param::new("loop_vars", Kind::ELEMENT).variadic()], while_loop),
 ];
 
 fn two<'a>(args: &'a Args<'_>, what: &str) -> Result<[&'a BlockTypes; 2], Fault> {

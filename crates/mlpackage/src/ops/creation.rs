@@ -2,26 +2,27 @@
 
 use super::args::Args;
 use super::elementwise::like_x;
-use super::spec::{Inferred, Kind, OpSpec, Param};
+use super::kind::Kind;
+use super::spec::{Inferred, OpSpec, Param};
 use crate::dtype::DType;
 use crate::finding::Fault;
 use crate::mil::{Dim, Dims, Opset, TensorType, Value, axis_of};
 
-const SHAPE: Param = Param::new("shape", Kind::Int);
-const SEED: Param = Param::constant("seed", Kind::Int).or_int(-1);
+const SHAPE: Param = Param::new("shape", Kind::INT32);
+const SEED: Param = Param::constant("seed", Kind::INT32).or_int(-1);
 
 pub(super) const OPS: &[OpSpec] = &[
-    OpSpec::new("shape", &[Param::new("x", Kind::Element)], |args| {
+    OpSpec::new("shape", &[Param::new("x", Kind::ELEMENT)], |args| {
         let rank = args.dims("x")?.rank();
         Ok(vec![TensorType::new(DType::Int32, [rank])])
     }),
-    OpSpec::new("fill", &[SHAPE, Param::constant("value", Kind::Element).or_fp32(0.0)], |args| {
+    OpSpec::new("fill", &[SHAPE, Param::constant("value", Kind::ELEMENT).or_fp32(0.0)], |args| {
         let dtype = args.get("value").map_or(DType::Fp32, |v| v.ty.dtype);
         Ok(vec![TensorType { dtype, shape: dims_of(args, "shape")? }])
     }),
     OpSpec::new(
         "fill_like",
-        &[Param::new("ref_tensor", Kind::Element), Param::constant("value", Kind::Element).or_fp32(0.0)],
+        &[Param::new("ref_tensor", Kind::ELEMENT), Param::constant("value", Kind::ELEMENT).or_fp32(0.0)],
         |args| {
             let dtype = args.get("value").map_or(DType::Fp32, |v| v.ty.dtype);
             Ok(vec![TensorType { dtype, shape: args.dims("ref_tensor")?.clone() }])
@@ -31,50 +32,50 @@ pub(super) const OPS: &[OpSpec] = &[
     OpSpec::new(
         "range_1d",
         &[
-            Param::new("end", Kind::Number),
-            Param::new("start", Kind::Number),
-            Param::new("step", Kind::Number),
+            Param::new("end", Kind::NUMBER).domain('T'),
+            Param::new("start", Kind::NUMBER).domain('T'),
+            Param::new("step", Kind::NUMBER).domain('T'),
         ],
         range_1d,
     ),
     OpSpec::new(
         "one_hot",
         &[
-            Param::new("indices", Kind::Int),
-            Param::new("one_hot_vector_size", Kind::Int),
-            Param::constant("axis", Kind::Int).or_int(-1),
-            Param::constant("on_value", Kind::Element).or_int(1),
-            Param::constant("off_value", Kind::Element).or_int(0),
+            Param::new("indices", Kind::INT32),
+            Param::new("one_hot_vector_size", Kind::INT32),
+            Param::constant("axis", Kind::INT32).or_int(-1),
+            Param::constant("on_value", Kind::ELEMENT).or_int(1).domain('T'),
+            Param::constant("off_value", Kind::ELEMENT).or_int(0).domain('T'),
         ],
         one_hot,
     ),
     OpSpec::new(
         "band_part",
         &[
-            Param::new("x", Kind::Element),
-            Param::constant("lower", Kind::Int).or_int(-1),
-            Param::constant("upper", Kind::Int).or_int(-1),
+            Param::new("x", Kind::ELEMENT),
+            Param::constant("lower", Kind::INT32).or_int(-1),
+            Param::constant("upper", Kind::INT32).or_int(-1),
         ],
         |args| match args.dims("x")?.rank() {
             0 | 1 => Err(Fault::value("x", format!("is {}, expected rank 2 or more", args.dims("x")?))),
             _ => like_x(args),
         },
     ),
-    OpSpec::new("non_zero", &[Param::new("x", Kind::Element)], |args| {
+    OpSpec::new("non_zero", &[Param::new("x", Kind::ELEMENT)], |args| {
         let rank = args.dims("x")?.rank();
         Ok(vec![TensorType::new(DType::Int32, [Dim::Unknown, Dim::Known(rank)])])
     }),
     OpSpec::new(
         "random_bernoulli",
-        &[SHAPE, Param::constant("prob", Kind::Float).or_fp32(0.5), SEED],
+        &[SHAPE, Param::constant("prob", Kind::FLOAT).or_fp32(0.5), SEED],
         |args| random(args, "prob"),
     ),
     OpSpec::new(
         "random_normal",
         &[
             SHAPE,
-            Param::constant("mean", Kind::Float).or_fp32(0.0),
-            Param::constant("stddev", Kind::Float).or_fp32(1.0),
+            Param::constant("mean", Kind::FLOAT).or_fp32(0.0).domain('T'),
+            Param::constant("stddev", Kind::FLOAT).or_fp32(1.0).domain('T'),
             SEED,
         ],
         |args| random(args, "mean"),
@@ -83,8 +84,8 @@ pub(super) const OPS: &[OpSpec] = &[
         "random_uniform",
         &[
             SHAPE,
-            Param::constant("low", Kind::Float).or_fp32(0.0),
-            Param::constant("high", Kind::Float).or_fp32(1.0),
+            Param::constant("low", Kind::FLOAT).or_fp32(0.0).domain('T'),
+            Param::constant("high", Kind::FLOAT).or_fp32(1.0).domain('T'),
             SEED,
         ],
         |args| random(args, "low"),

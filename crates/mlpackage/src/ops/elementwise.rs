@@ -1,18 +1,36 @@
 //! Operations on each element by itself.
 
 use super::args::Args;
-use super::spec::{Inferred, Kind, OpSpec, Param};
+use super::kind::Kind;
+use super::spec::{Inferred, OpSpec, Param};
 use crate::dtype::DType;
 use crate::finding::Fault;
 use crate::mil::{Opset, TensorType};
 
-const X: Param = Param::new("x", Kind::Number);
-const XY: &[Param] = &[X, Param::new("y", Kind::Number)];
-const LOGICAL: &[Param] = &[Param::new("x", Kind::Bool), Param::new("y", Kind::Bool)];
+const X: Param = Param::new("x", Kind::NUMBER);
+const XY: &[Param] = &[X.domain('T'), Param::new("y", Kind::NUMBER).domain('T')];
+const LOGICAL: &[Param] = &[Param::new("x", Kind::BOOL).domain('T'), Param::new("y", Kind::BOOL).domain('T')];
 const UNARY: &[Param] = &[X];
+const FLOAT_X: Param = Param::new("x", Kind::FLOAT);
+const FLOAT_UNARY: &[Param] = &[FLOAT_X];
 
 const fn unary(name: &'static str) -> OpSpec {
     OpSpec::new(name, UNARY, like_x)
+}
+
+/// Of fp16 and fp32 only.
+const fn float_unary(name: &'static str) -> OpSpec {
+    OpSpec::new(name, FLOAT_UNARY, like_x)
+}
+
+/// A function that is kept from its pole by an epsilon, which is of the type of `x` up to iOS 16.
+const fn with_epsilon(name: &'static str, params: &'static [Param]) -> OpSpec {
+    OpSpec::new(name, params, like_x)
+}
+
+const fn epsilon(default: f32) -> [Param; 3] {
+    let epsilon = Param::constant("epsilon", Kind::FLOAT).or_fp32(default);
+    [FLOAT_X.domain('T'), epsilon.domain('T').until(Opset::CoreML7), epsilon.since(Opset::CoreML7)]
 }
 
 const fn binary(name: &'static str) -> OpSpec {
@@ -46,42 +64,49 @@ pub(super) const OPS: &[OpSpec] = &[
     logical("logical_and"),
     logical("logical_or"),
     logical("logical_xor"),
-    OpSpec::new("logical_not", &[Param::new("x", Kind::Bool)], like_x),
+    OpSpec::new("logical_not", &[Param::new("x", Kind::BOOL)], like_x),
     unary("abs"),
-    unary("acos"),
-    unary("asin"),
-    unary("atan"),
-    unary("atanh"),
-    unary("ceil"),
-    unary("cos"),
-    unary("cosh"),
-    unary("erf"),
-    unary("exp"),
+    float_unary("acos"),
+    float_unary("asin"),
+    float_unary("atan"),
+    float_unary("atanh"),
+    float_unary("ceil"),
+    float_unary("cos"),
+    float_unary("cosh"),
+    float_unary("erf"),
+    float_unary("exp"),
     unary("exp2"),
-    unary("floor"),
-    unary("round"),
+    float_unary("floor"),
+    float_unary("round"),
     unary("sign"),
-    unary("sin"),
-    unary("sinh"),
-    unary("sqrt"),
+    float_unary("sin"),
+    float_unary("sinh"),
+    float_unary("sqrt"),
     unary("square"),
-    unary("tan"),
-    unary("tanh"),
-    // From CoreML7 on `epsilon` may be fp32 beside an fp16 `x`, and coremltools writes it so.
-    OpSpec::new("rsqrt", &[X, Param::constant("epsilon", Kind::Float).or_fp32(1e-12)], like_x),
-    OpSpec::new("inverse", &[X, Param::constant("epsilon", Kind::Float).or_fp32(1e-4)], like_x),
-    OpSpec::new("log", &[X, Param::constant("epsilon", Kind::Float).or_fp32(1e-45)], like_x),
+    float_unary("tan"),
+    float_unary("tanh"),
+    with_epsilon("rsqrt", &const { epsilon(1e-12) }),
+    with_epsilon("inverse", &const { epsilon(1e-4) }),
+    with_epsilon("log", &const { epsilon(1e-45) }),
     OpSpec::new(
         "clip",
-        &[X, Param::constant("alpha", Kind::Number), Param::constant("beta", Kind::Number)],
+        &[
+            FLOAT_X.domain('T'),
+            Param::constant("alpha", Kind::FLOAT).domain('T'),
+            Param::constant("beta", Kind::FLOAT).domain('T'),
+        ],
         like_x,
     ),
-    OpSpec::new("threshold", &[X, Param::constant("alpha", Kind::Number)], like_x),
-    OpSpec::new("identity", &[Param::new("x", Kind::Any)], like_x),
-    OpSpec::new("cast", &[Param::new("x", Kind::Element), Param::constant("dtype", Kind::String)], cast),
+    OpSpec::new("threshold", &[X.domain('T'), Param::constant("alpha", Kind::NUMBER).domain('T')], like_x),
+    OpSpec::new("identity", &[Param::new("x", Kind::ANY)], like_x),
+    OpSpec::new("cast", &[Param::new("x", Kind::WIDE_ELEMENT), Param::constant("dtype", Kind::STRING)], cast),
     OpSpec::new(
         "select",
-        &[Param::new("cond", Kind::Bool), Param::new("a", Kind::Any), Param::new("b", Kind::Any)],
+        &[
+            Param::new("cond", Kind::BOOL),
+            Param::new("a", Kind::ELEMENT).domain('T'),
+            Param::new("b", Kind::ELEMENT).domain('T'),
+        ],
         select,
     ),
 ];

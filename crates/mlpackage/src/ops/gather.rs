@@ -1,26 +1,28 @@
 //! Operations that read or write elements at places that a tensor of indices names.
 
 use super::args::Args;
-use super::spec::{Inferred, Kind, OpSpec, Param};
+use super::kind::Kind;
+use super::spec::{Inferred, OpSpec, Param};
 use crate::finding::Fault;
 use crate::mil::{Dim, Dims, Opset, TensorType};
 
-const X: Param = Param::new("x", Kind::Element);
-const DATA: Param = Param::new("data", Kind::Element);
-const INDICES: Param = Param::new("indices", Kind::Int);
-const UPDATES: Param = Param::new("updates", Kind::Element);
-const AXIS: Param = Param::constant("axis", Kind::Int).or_int(0);
-const BATCH_DIMS: Param = Param::constant("batch_dims", Kind::Int).or_int(0).since(Opset::CoreML6);
-const MODE: Param = Param::constant("mode", Kind::String).or_string("add");
-const VALIDATE: Param = Param::constant("validate_indices", Kind::Bool).or_bool(false).since(Opset::CoreML7);
+const X: Param = Param::new("x", Kind::WIDE_NUMBER);
+const DATA: Param = Param::new("data", Kind::NUMBER).domain('T');
+const INDICES: Param = Param::new("indices", Kind::INDICES);
+const PLACES: Param = Param::new("indices", Kind::INT32);
+const UPDATES: Param = Param::new("updates", Kind::NUMBER).domain('T');
+const AXIS: Param = Param::constant("axis", Kind::INT32).or_int(0);
+const BATCH_DIMS: Param = Param::constant("batch_dims", Kind::INT32).or_int(0).since(Opset::CoreML6);
+const MODE: Param = Param::constant("mode", Kind::STRING).or_string("add");
+const VALIDATE: Param = Param::constant("validate_indices", Kind::BOOL).or_bool(false).since(Opset::CoreML7);
 
 pub(super) const OPS: &[OpSpec] = &[
     OpSpec::new("gather", &[X, INDICES, AXIS, BATCH_DIMS, VALIDATE], gather),
     OpSpec::new("gather_along_axis", &[X, INDICES, AXIS, VALIDATE], gather_along_axis),
     OpSpec::new("gather_nd", &[X, INDICES, BATCH_DIMS, VALIDATE], gather_nd),
-    OpSpec::new("scatter", &[DATA, INDICES, UPDATES, AXIS, MODE, VALIDATE], scatter),
-    OpSpec::new("scatter_along_axis", &[DATA, INDICES, UPDATES, AXIS, MODE, VALIDATE], scatter_along_axis),
-    OpSpec::new("scatter_nd", &[DATA, INDICES, UPDATES, MODE, VALIDATE], scatter_nd),
+    OpSpec::new("scatter", &[DATA, PLACES, UPDATES, AXIS, MODE, VALIDATE], scatter),
+    OpSpec::new("scatter_along_axis", &[DATA, PLACES, UPDATES, AXIS, MODE, VALIDATE], scatter_along_axis),
+    OpSpec::new("scatter_nd", &[DATA, PLACES, UPDATES, MODE, VALIDATE], scatter_nd),
 ];
 
 fn batch_dims(args: &Args<'_>, most: usize) -> Result<usize, Fault> {
@@ -100,7 +102,6 @@ fn check_mode(args: &Args<'_>) -> Result<(), Fault> {
 
 /// One result of the type of `data`, if `updates` are as expected.
 fn updated(args: &Args<'_>, expected: &Dims) -> Inferred {
-    args.same_dtype(&["data", "updates"])?;
     check_mode(args)?;
     let updates = args.dims("updates")?;
     if !updates.may_be(expected) {

@@ -1,52 +1,53 @@
 //! Operations that put tensors together, take them apart or repeat them.
 
 use super::args::Args;
-use super::spec::{Inferred, Kind, OpSpec, Param};
+use super::kind::Kind;
+use super::spec::{Inferred, OpSpec, Param};
 use crate::finding::Fault;
 use crate::mil::{Dim, Dims, TensorType, axis_of};
 
-const X: Param = Param::new("x", Kind::Any);
-const VALUES: Param = Param::new("values", Kind::Any).variadic();
+const PLAIN_X: Param = Param::new("x", Kind::ELEMENT);
+const VALUES: Param = Param::new("values", Kind::WIDE_ELEMENT).variadic();
 
 pub(super) const OPS: &[OpSpec] = &[
     OpSpec::new(
         "concat",
         &[
             VALUES,
-            Param::constant("axis", Kind::Int),
-            Param::constant("interleave", Kind::Bool).or_bool(false),
+            Param::constant("axis", Kind::INT32),
+            Param::constant("interleave", Kind::BOOL).or_bool(false),
         ],
         concat,
     ),
-    OpSpec::new("stack", &[VALUES, Param::constant("axis", Kind::Int)], stack),
+    OpSpec::new("stack", &[VALUES, Param::constant("axis", Kind::INT32)], stack),
     OpSpec::new(
         "split",
         &[
-            X,
-            Param::constant("num_splits", Kind::Int).optional(),
-            Param::constant("split_sizes", Kind::Int).optional(),
-            Param::constant("axis", Kind::Int),
+            PLAIN_X,
+            Param::constant("num_splits", Kind::INT32).optional(),
+            Param::constant("split_sizes", Kind::INT32).optional(),
+            Param::constant("axis", Kind::INT32),
         ],
         split,
     ),
-    OpSpec::new("tile", &[X, Param::new("reps", Kind::Int)], tile),
+    OpSpec::new("tile", &[PLAIN_X, Param::new("reps", Kind::INT32)], tile),
     OpSpec::new(
         "pad",
         &[
-            X,
-            Param::new("pad", Kind::Int),
-            Param::constant("mode", Kind::String).or_string("constant"),
-            Param::constant("constant_val", Kind::Element).or_fp32(0.0),
+            Param::new("x", Kind::FLOAT).domain('T'),
+            Param::new("pad", Kind::INT32),
+            Param::constant("mode", Kind::STRING).or_string("constant"),
+            Param::constant("constant_val", Kind::FLOAT).or_fp32(0.0).domain('T'),
         ],
         pad,
     ),
     OpSpec::new(
         "sliding_windows",
         &[
-            X,
-            Param::constant("axis", Kind::Int),
-            Param::constant("size", Kind::Int),
-            Param::constant("stride", Kind::Int).or_int(1),
+            Param::new("x", Kind::WINDOWED),
+            Param::constant("axis", Kind::INT32),
+            Param::constant("size", Kind::INT32),
+            Param::constant("stride", Kind::INT32).or_int(1),
         ],
         sliding_windows,
     ),

@@ -1,25 +1,32 @@
 //! Operations that multiply and add: the ones that can anchor a graph on the Neural Engine.
 
 use super::args::Args;
+use super::kind::Kind;
 use super::spatial::{Padding, Window};
-use super::spec::{Inferred, Kind, OpSpec, Param};
+use super::spec::{Inferred, OpSpec, Param};
 use crate::finding::Fault;
 use crate::mil::{Dim, Dims, Opset, TensorType};
 
-const X: Param = Param::new("x", Kind::Float);
-const STRIDES: Param = Param::constant("strides", Kind::Int).optional();
-const PAD_TYPE: Param = Param::constant("pad_type", Kind::String).or_string("valid");
-const PAD: Param = Param::constant("pad", Kind::Int).optional();
-const DILATIONS: Param = Param::constant("dilations", Kind::Int).optional();
-const GROUPS: Param = Param::constant("groups", Kind::Int).or_int(1);
+const IOS17: Opset = Opset::CoreML7;
+const X: Param = Param::new("x", Kind::FLOAT);
+const WEIGHT: Param = Param::new("weight", Kind::FLOAT);
+const BIAS: Param = Param::new("bias", Kind::FLOAT).optional();
+const CONSTANT_BIAS: Param = Param::constant("bias", Kind::FLOAT).optional();
+const STRIDES: Param = Param::constant("strides", Kind::INT32).optional();
+const PAD_TYPE: Param = Param::constant("pad_type", Kind::STRING).or_string("valid");
+const PAD: Param = Param::constant("pad", Kind::INT32).optional();
+const DILATIONS: Param = Param::constant("dilations", Kind::INT32).optional();
+const GROUPS: Param = Param::constant("groups", Kind::INT32).or_int(1);
 
 pub(super) const OPS: &[OpSpec] = &[
     OpSpec::new(
         "conv",
         &[
-            X,
-            Param::new("weight", Kind::Float),
-            Param::new("bias", Kind::Float).optional(),
+            X.domain('T'),
+            WEIGHT.domain('T').until(IOS17),
+            CONSTANT_BIAS.domain('T').until(IOS17),
+            WEIGHT.domain('U').since(IOS17),
+            BIAS.domain('U').since(IOS17),
             STRIDES,
             PAD_TYPE,
             PAD,
@@ -31,11 +38,13 @@ pub(super) const OPS: &[OpSpec] = &[
     OpSpec::new(
         "conv_transpose",
         &[
-            X,
-            Param::new("weight", Kind::Float),
-            Param::new("bias", Kind::Float).optional(),
+            X.domain('T'),
+            Param::constant("weight", Kind::FLOAT).domain('T').until(IOS17),
+            CONSTANT_BIAS.domain('T').until(IOS17),
+            WEIGHT.domain('U').since(IOS17),
+            BIAS.domain('U').since(IOS17),
             PAD,
-            Param::constant("output_shape", Kind::Int).optional(),
+            Param::constant("output_shape", Kind::INT32).optional(),
             PAD_TYPE,
             STRIDES,
             DILATIONS,
@@ -46,34 +55,37 @@ pub(super) const OPS: &[OpSpec] = &[
     OpSpec::new(
         "linear",
         &[
-            Param::new("x", Kind::Number),
-            Param::constant("weight", Kind::Number),
-            Param::constant("bias", Kind::Number).optional(),
+            Param::new("x", Kind::NUMBER).domain('T'),
+            Param::constant("weight", Kind::NUMBER).domain('T').until(IOS17),
+            Param::constant("bias", Kind::NUMBER).optional().domain('T').until(IOS17),
+            Param::constant("weight", Kind::NUMBER).domain('U').since(IOS17),
+            Param::constant("bias", Kind::NUMBER).optional().domain('U').since(IOS17),
         ],
         linear,
     ),
     OpSpec::new(
         "matmul",
         &[
-            Param::new("x", Kind::Number),
-            Param::new("y", Kind::Number),
-            Param::constant("transpose_x", Kind::Bool).or_bool(false),
-            Param::constant("transpose_y", Kind::Bool).or_bool(false),
+            Param::new("x", Kind::NUMBER).domain('T'),
+            Param::new("y", Kind::NUMBER).domain('T').until(IOS17),
+            Param::new("y", Kind::NUMBER).since(IOS17),
+            Param::constant("transpose_x", Kind::BOOL).or_bool(false),
+            Param::constant("transpose_y", Kind::BOOL).or_bool(false),
         ],
         matmul,
     ),
     OpSpec::new(
         "einsum",
-        &[Param::new("values", Kind::Number).variadic(), Param::constant("equation", Kind::String)],
+        &[Param::new("values", Kind::NUMBER).variadic(), Param::constant("equation", Kind::STRING)],
         einsum,
     ),
     OpSpec::new(
         "scaled_dot_product_attention",
         &[
-            Param::new("query", Kind::Float),
-            Param::new("key", Kind::Float),
-            Param::new("value", Kind::Float),
-            Param::new("attn_mask", Kind::Element).optional(),
+            Param::new("query", Kind::FLOAT).domain('T'),
+            Param::new("key", Kind::FLOAT).domain('T'),
+            Param::new("value", Kind::FLOAT).domain('T'),
+            Param::new("attn_mask", Kind::MASK).optional(),
         ],
         attention,
     )
@@ -101,7 +113,7 @@ fn check_bias(args: &Args<'_>, channels: Dim) -> Result<(), Fault> {
 
 /// `x [N, Ci, *spatial]`, `weight [Co, Ci / groups, *kernel]` → `[N, Co, *out]`.
 fn conv(args: &Args<'_>) -> Inferred {
-    let dtype = args.same_dtype(&["x", "weight", "bias"])?;
+    let dtype = args.ty("x")?.dtype;
     let (x, w) = (args.dims("x")?, args.dims("weight")?);
     let spatial = spatial_rank(x, w)?;
     let groups = args.extent("groups")?.unwrap_or(1);
@@ -126,7 +138,7 @@ fn conv(args: &Args<'_>) -> Inferred {
 
 /// `x [N, Ci, *spatial]`, `weight [Ci, Co / groups, *kernel]` → `[N, Co, *out]`.
 fn conv_transpose(args: &Args<'_>) -> Inferred {
-    let dtype = args.same_dtype(&["x", "weight", "bias"])?;
+    let dtype = args.ty("x")?.dtype;
     let (x, w) = (args.dims("x")?, args.dims("weight")?);
     let spatial = spatial_rank(x, w)?;
     if !w[0].may_be(x[1]) {
@@ -163,7 +175,7 @@ fn conv_transpose(args: &Args<'_>) -> Inferred {
 
 /// `x [.., Di]`, `weight [Do, Di]` → `[.., Do]`.
 fn linear(args: &Args<'_>) -> Inferred {
-    let dtype = args.same_dtype(&["x", "weight", "bias"])?;
+    let dtype = args.ty("x")?.dtype;
     let (x, w) = (args.dims("x")?, args.dims("weight")?);
     match (x.as_slice().split_last(), w.as_slice()) {
         (Some((d, outer)), &[d_out, d_in]) if d.may_be(d_in) => {
@@ -176,7 +188,7 @@ fn linear(args: &Args<'_>) -> Inferred {
 
 /// Matrices in the last two axes, the others broadcast. A vector on either side is a matrix of one row or column.
 fn matmul(args: &Args<'_>) -> Inferred {
-    let dtype = args.same_dtype(&["x", "y"])?;
+    let dtype = args.ty("x")?.dtype;
     let (x, y) = (args.dims("x")?, args.dims("y")?);
     let tx = args.bool_or("transpose_x", false)?;
     let ty = args.bool_or("transpose_y", false)?;

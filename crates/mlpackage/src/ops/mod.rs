@@ -11,6 +11,7 @@ mod creation;
 mod elementwise;
 mod gather;
 mod join;
+mod kind;
 mod linear;
 mod normalization;
 mod pooling;
@@ -27,8 +28,9 @@ use std::collections::HashMap;
 use std::sync::LazyLock;
 
 pub use args::{Arg, Args, BlockTypes};
+pub use kind::Kind;
 pub use slice::{SliceRange, slice_ranges};
-pub use spec::{Default, Inferred, Kind, OpSpec, Param};
+pub use spec::{Default, Inferred, OpSpec, Param};
 
 /// Every operation in the table, except `const`, whose type is that of its attribute `val`.
 pub fn all() -> impl Iterator<Item = &'static OpSpec> {
@@ -88,6 +90,7 @@ pub fn is_unchecked(name: &str) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::mil::Opset;
 
     #[test]
     fn names_are_unique_and_so_are_parameters() {
@@ -96,11 +99,12 @@ mod tests {
         names.sort_unstable();
         names.dedup();
         assert_eq!(names.len(), n);
-        for op in all() {
-            let mut params: Vec<_> = op.params.iter().map(|p| p.name).collect();
+        for (op, opset) in all().flat_map(|op| Opset::ALL.map(|opset| (op, opset))) {
+            let mut params: Vec<_> = op.params_of(opset).map(|p| p.name).collect();
+            let n = params.len();
             params.sort_unstable();
             params.dedup();
-            assert_eq!(params.len(), op.params.len(), "{}", op.name);
+            assert_eq!(params.len(), n, "{} in {opset}", op.name);
         }
     }
 }

@@ -2,35 +2,67 @@
 
 use super::args::Args;
 use super::elementwise::like_x;
-use super::spec::{Inferred, Kind, OpSpec, Param};
+use super::kind::Kind;
+use super::spec::{Inferred, OpSpec, Param};
 use crate::finding::Fault;
-use crate::mil::{Dim, Dims};
+use crate::mil::{Dim, Dims, Opset};
 
-const X: Param = Param::new("x", Kind::Float);
-const GAMMA: Param = Param::constant("gamma", Kind::Float).optional();
-const BETA: Param = Param::constant("beta", Kind::Float).optional();
-const EPSILON: Param = Param::constant("epsilon", Kind::Float).or_fp32(1e-5);
+const IOS17: Opset = Opset::CoreML7;
+const X: Param = Param::new("x", Kind::FLOAT).domain('T');
+const MEAN: Param = Param::constant("mean", Kind::FLOAT);
+const VARIANCE: Param = Param::constant("variance", Kind::FLOAT);
+const GAMMA: Param = Param::constant("gamma", Kind::FLOAT).optional();
+const BETA: Param = Param::constant("beta", Kind::FLOAT).optional();
+const EPSILON: Param = Param::constant("epsilon", Kind::FLOAT).or_fp32(1e-5);
+
+/// Of the type of `x` up to iOS 16.
+const fn early(param: Param) -> Param {
+    param.domain('T').until(IOS17)
+}
+
+/// Since iOS 17 parameters need only agree with each other.
+const fn late(param: Param) -> Param {
+    param.domain('U').since(IOS17)
+}
 
 pub(super) const OPS: &[OpSpec] = &[
     OpSpec::new(
         "batch_norm",
         &[
             X,
-            Param::constant("mean", Kind::Float),
-            Param::constant("variance", Kind::Float),
-            GAMMA,
-            BETA,
-            EPSILON,
+            early(MEAN),
+            early(VARIANCE),
+            early(GAMMA),
+            early(BETA),
+            early(EPSILON),
+            late(MEAN),
+            late(VARIANCE),
+            late(GAMMA),
+            late(BETA),
+            late(EPSILON),
         ],
         |args| per_channel(args, &["mean", "variance", "gamma", "beta"]),
     ),
-    OpSpec::new("instance_norm", &[X, GAMMA, BETA, EPSILON], |args| per_channel(args, &["gamma", "beta"])),
+    OpSpec::new(
+        "instance_norm",
+        &[X, early(GAMMA), early(BETA), early(EPSILON), late(GAMMA), late(BETA), late(EPSILON)],
+        |args| per_channel(args, &["gamma", "beta"]),
+    ),
     OpSpec::new(
         "layer_norm",
-        &[X, Param::constant("axes", Kind::Int).optional(), GAMMA, BETA, EPSILON],
+        &[
+            X,
+            Param::constant("axes", Kind::INT32).optional(),
+            early(GAMMA),
+            early(BETA),
+            early(EPSILON),
+            late(GAMMA),
+            late(BETA),
+            late(EPSILON),
+        ],
         layer_norm,
     ),
-    OpSpec::new("l2_norm", &[X, Param::constant("epsilon", Kind::Float).or_fp32(1e-6)], |args| {
+    OpSpec::new("l2_norm", &[X, early(L2_EPSILON), L2_EPSILON.since(IOS17)], |args| {
         at_least(args, 3)?;
         like_x(args)
     }),
@@ -38,10 +70,13 @@ pub(super) const OPS: &[OpSpec] = &[
         "local_response_norm",
         &[
             X,
-            Param::constant("size", Kind::Int),
-            Param::constant("alpha", Kind::Float).or_fp32(1e-4),
-            Param::constant("beta", Kind::Float).or_fp32(0.75),
-            Param::constant("k", Kind::Float).or_fp32(1.0),
+            Param::constant("size", Kind::INT32),
+            early(LRN_ALPHA),
+            early(LRN_BETA),
+            early(LRN_K),
+            late(LRN_ALPHA),
+            late(LRN_BETA),
+            late(LRN_K),
         ],
         |args| {
             at_least(args, 3)?;
@@ -50,6 +85,11 @@ pub(super) const OPS: &[OpSpec] = &[
         },
     ),
 ];
+
+const L2_EPSILON: Param = Param::constant("epsilon", Kind::FLOAT).or_fp32(1e-6);
+const LRN_ALPHA: Param = Param::constant("alpha", Kind::FLOAT).or_fp32(1e-4);
+const LRN_BETA: Param = Param::constant("beta", Kind::FLOAT).or_fp32(0.75);
+const LRN_K: Param = Param::constant("k", Kind::FLOAT).or_fp32(1.0);
 
 fn at_least(args: &Args<'_>, rank: usize) -> Result<(), Fault> {
     let x = args.dims("x")?;
@@ -64,7 +104,6 @@ fn at_least(args: &Args<'_>, rank: usize) -> Result<(), Fault> {
 fn per_channel(args: &Args<'_>, params: &[&str]) -> Inferred {
     at_least(args, 3)?;
     let channels = args.dims("x")?[1];
-    args.same_dtype(&[&["x"], params].concat())?;
     for (name, arg) in params.iter().filter_map(|name| args.get(name).map(|arg| (name, arg))) {
         let dims = &arg.ty.shape;
         if dims.rank() != 1 || !dims[0].may_be(channels) {
@@ -79,7 +118,6 @@ fn per_channel(args: &Args<'_>, params: &[&str]) -> Inferred {
 
 fn layer_norm(args: &Args<'_>) -> Inferred {
     let x = args.ty("x")?;
-    args.same_dtype(&["x", "gamma", "beta"])?;
     let axes = args.axes("axes", &x.shape)?;
     let normalized: Dims = axes.iter().map(|&a| x.shape[a]).collect::<Vec<Dim>>().into();
     for name in ["gamma", "beta"] {

@@ -1,16 +1,17 @@
 //! Pooling: one number for each window.
 
 use super::args::Args;
+use super::kind::Kind;
 use super::spatial::{Padding, Window};
-use super::spec::{Inferred, Kind, OpSpec, Param};
+use super::spec::{Inferred, OpSpec, Param};
 use crate::mil::{Dim, TensorType};
 
-const X: Param = Param::new("x", Kind::Float);
-const KERNEL_SIZES: Param = Param::constant("kernel_sizes", Kind::Int);
-const STRIDES: Param = Param::constant("strides", Kind::Int).optional();
-const PAD_TYPE: Param = Param::constant("pad_type", Kind::String);
-const PAD: Param = Param::constant("pad", Kind::Int).optional();
-const CEIL_MODE: Param = Param::constant("ceil_mode", Kind::Bool).or_bool(false);
+const X: Param = Param::new("x", Kind::FLOAT);
+const KERNEL_SIZES: Param = Param::constant("kernel_sizes", Kind::INT32);
+const STRIDES: Param = Param::constant("strides", Kind::INT32).optional();
+const PAD_TYPE: Param = Param::constant("pad_type", Kind::STRING);
+const PAD: Param = Param::constant("pad", Kind::INT32).optional();
+const CEIL_MODE: Param = Param::constant("ceil_mode", Kind::BOOL).or_bool(false);
 
 pub(super) const OPS: &[OpSpec] = &[
     OpSpec::new(
@@ -21,7 +22,7 @@ pub(super) const OPS: &[OpSpec] = &[
             STRIDES,
             PAD_TYPE,
             PAD,
-            Param::constant("exclude_padding_from_average", Kind::Bool).or_bool(false),
+            Param::constant("exclude_padding_from_average", Kind::BOOL).or_bool(false),
             CEIL_MODE,
         ],
         pool,

@@ -1,24 +1,25 @@
 //! Activations as integers, and back.
 
 use super::args::Args;
-use super::spec::{Inferred, Kind, OpSpec, Param};
+use super::kind::Kind;
+use super::spec::{Inferred, OpSpec, Param};
 use crate::dtype::DType;
 use crate::finding::Fault;
 use crate::mil::{Opset, TensorType};
 
-const ZERO_POINT: Param = Param::constant("zero_point", Kind::Int).optional();
-const SCALE: Param = Param::constant("scale", Kind::Float);
-const AXIS: Param = Param::constant("axis", Kind::Int).optional();
+const ZERO_POINT: Param = Param::constant("zero_point", Kind::QUANTIZED).optional();
+const SCALE: Param = Param::constant("scale", Kind::FLOAT);
+const AXIS: Param = Param::constant("axis", Kind::INT32).optional();
 
 pub(super) const OPS: &[OpSpec] = &[
     OpSpec::new(
         "quantize",
         &[
-            Param::new("input", Kind::Float),
+            Param::new("input", Kind::FLOAT).domain('T'),
             ZERO_POINT,
-            SCALE,
+            SCALE.domain('T'),
             AXIS,
-            Param::constant("output_dtype", Kind::String),
+            Param::constant("output_dtype", Kind::STRING),
         ],
         |args| {
             let dtype = match args.string("output_dtype")?.unwrap_or_default() {
@@ -35,9 +36,11 @@ pub(super) const OPS: &[OpSpec] = &[
         },
     )
     .since(Opset::CoreML7),
-    OpSpec::new("dequantize", &[Param::new("input", Kind::Int), ZERO_POINT, SCALE, AXIS], |args| {
-        scaled(args, args.ty("input")?.dtype, args.ty("scale")?.dtype)
-    })
+    OpSpec::new(
+        "dequantize",
+        &[Param::new("input", Kind::QUANTIZED).domain('T'), ZERO_POINT.domain('T'), SCALE, AXIS],
+        |args| scaled(args, args.ty("input")?.dtype, args.ty("scale")?.dtype),
+    )
     .since(Opset::CoreML7),
 ];
 

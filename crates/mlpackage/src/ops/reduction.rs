@@ -2,22 +2,23 @@
 
 use super::args::Args;
 use super::elementwise::like_x;
-use super::spec::{Inferred, Kind, OpSpec, Param};
+use super::kind::Kind;
+use super::spec::{Inferred, OpSpec, Param};
 use crate::dtype::DType;
 use crate::finding::Fault;
 use crate::mil::{Dim, Dims, Opset, TensorType};
 
-const X: Param = Param::new("x", Kind::Number);
+const X: Param = Param::new("x", Kind::NUMBER);
 const REDUCE: &[Param] = &[
     X,
-    Param::constant("axes", Kind::Int).optional(),
-    Param::constant("keep_dims", Kind::Bool).or_bool(false),
+    Param::constant("axes", Kind::INT32).optional(),
+    Param::constant("keep_dims", Kind::BOOL).or_bool(false),
 ];
 const ARG: &[Param] = &[
     X,
-    Param::constant("axis", Kind::Int).or_int(-1),
-    Param::constant("keep_dims", Kind::Bool).or_bool(false),
-    Param::constant("output_dtype", Kind::String).or_string("int32").since(Opset::CoreML7),
+    Param::constant("axis", Kind::INT32).or_int(-1),
+    Param::constant("keep_dims", Kind::BOOL).or_bool(false),
+    Param::constant("output_dtype", Kind::STRING).or_string("int32").since(Opset::CoreML7),
 ];
 
 const fn reduce(name: &'static str) -> OpSpec {
@@ -41,9 +42,9 @@ pub(super) const OPS: &[OpSpec] = &[
         "cumsum",
         &[
             X,
-            Param::constant("axis", Kind::Int).or_int(0),
-            Param::constant("exclusive", Kind::Bool).or_bool(false),
-            Param::constant("reverse", Kind::Bool).or_bool(false),
+            Param::constant("axis", Kind::INT32).or_int(0),
+            Param::constant("exclusive", Kind::BOOL).or_bool(false),
+            Param::constant("reverse", Kind::BOOL).or_bool(false),
         ],
         along_axis,
     ),
@@ -51,8 +52,8 @@ pub(super) const OPS: &[OpSpec] = &[
         "argsort",
         &[
             X,
-            Param::constant("axis", Kind::Int).or_int(-1),
-            Param::constant("ascending", Kind::Bool).or_bool(false),
+            Param::constant("axis", Kind::INT32).or_int(-1),
+            Param::constant("ascending", Kind::BOOL).or_bool(false),
         ],
         |args| {
             let result = along_axis(args)?;
@@ -62,13 +63,13 @@ pub(super) const OPS: &[OpSpec] = &[
     OpSpec::new(
         "topk",
         &[
-            X,
-            Param::constant("k", Kind::Int).or_int(1),
-            Param::constant("axis", Kind::Int).or_int(-1),
-            Param::constant("ascending", Kind::Bool).or_bool(false),
-            Param::constant("sort", Kind::Bool).or_bool(true).since(Opset::CoreML6),
-            Param::constant("return_indices", Kind::Bool).or_bool(true).since(Opset::CoreML6),
-            Param::constant("output_indices_dtype", Kind::String).or_string("int32").since(Opset::CoreML7),
+            Param::new("x", Kind::WIDE_NUMBER),
+            Param::constant("k", Kind::SHAPE).or_int(1),
+            Param::constant("axis", Kind::INT32).or_int(-1),
+            Param::constant("ascending", Kind::BOOL).or_bool(false),
+            Param::constant("sort", Kind::BOOL).or_bool(true).since(Opset::CoreML6),
+            Param::constant("return_indices", Kind::BOOL).or_bool(true).since(Opset::CoreML6),
+            Param::constant("output_indices_dtype", Kind::STRING).or_string("int32").since(Opset::CoreML7),
         ],
         topk,
     ),

@@ -1,15 +1,16 @@
 //! Operations that sample or cut images: the last two axes are height and width.
 
 use super::args::Args;
-use super::spec::{Inferred, Kind, OpSpec, Param};
+use super::kind::Kind;
+use super::spec::{Inferred, OpSpec, Param};
 use crate::finding::Fault;
 use crate::mil::{Dim, Opset, TensorType, Value};
 
-const X: Param = Param::new("x", Kind::Float);
-const HEIGHT_FACTOR: Param = Param::constant("scale_factor_height", Kind::Number).or_int(1);
-const WIDTH_FACTOR: Param = Param::constant("scale_factor_width", Kind::Number).or_int(1);
-const ALIGN_CORNERS: Param = Param::constant("align_corners", Kind::Bool).or_bool(true);
-const SAMPLING_MODE: Param = Param::constant("sampling_mode", Kind::String).or_string("DEFAULT");
+const X: Param = Param::new("x", Kind::FLOAT);
+const HEIGHT_FACTOR: Param = Param::constant("scale_factor_height", Kind::FACTOR).or_int(1).domain('U');
+const WIDTH_FACTOR: Param = Param::constant("scale_factor_width", Kind::FACTOR).or_int(1).domain('U');
+const ALIGN_CORNERS: Param = Param::constant("align_corners", Kind::BOOL).or_bool(true);
+const SAMPLING_MODE: Param = Param::constant("sampling_mode", Kind::STRING).or_string("DEFAULT");
 
 pub(super) const OPS: &[OpSpec] = &[
     OpSpec::new("upsample_nearest_neighbor", &[X, HEIGHT_FACTOR, WIDTH_FACTOR], upsample),
@@ -20,7 +21,7 @@ pub(super) const OPS: &[OpSpec] = &[
             HEIGHT_FACTOR,
             WIDTH_FACTOR,
             ALIGN_CORNERS,
-            Param::constant("half_pixel_centers", Kind::Bool).optional().since(Opset::CoreML6),
+            Param::constant("half_pixel_centers", Kind::BOOL).optional().since(Opset::CoreML6),
         ],
         upsample,
     ),
@@ -28,8 +29,8 @@ pub(super) const OPS: &[OpSpec] = &[
         "resize_nearest_neighbor",
         &[
             X,
-            Param::constant("target_size_height", Kind::Int),
-            Param::constant("target_size_width", Kind::Int),
+            Param::constant("target_size_height", Kind::INT32),
+            Param::constant("target_size_width", Kind::INT32),
         ],
         resize_to,
     ),
@@ -37,8 +38,8 @@ pub(super) const OPS: &[OpSpec] = &[
         "resize_bilinear",
         &[
             X,
-            Param::constant("target_size_height", Kind::Int).or_int(1),
-            Param::constant("target_size_width", Kind::Int).or_int(1),
+            Param::constant("target_size_height", Kind::INT32).or_int(1),
+            Param::constant("target_size_width", Kind::INT32).or_int(1),
             SAMPLING_MODE,
         ],
         resize_to,
@@ -46,10 +47,10 @@ pub(super) const OPS: &[OpSpec] = &[
     OpSpec::new(
         "resize",
         &[
-            X,
-            Param::new("shape", Kind::Int),
-            Param::constant("resized_dims", Kind::Int),
-            Param::constant("interpolation_mode", Kind::String).or_string("LINEAR"),
+            Param::new("x", Kind::NUMBER),
+            Param::new("shape", Kind::SIZES),
+            Param::constant("resized_dims", Kind::UINT32),
+            Param::constant("interpolation_mode", Kind::STRING).or_string("LINEAR"),
             SAMPLING_MODE,
         ],
         resize,
@@ -57,19 +58,19 @@ pub(super) const OPS: &[OpSpec] = &[
     .since(Opset::CoreML7),
     OpSpec::new(
         "crop",
-        &[X, Param::constant("crop_height", Kind::Int), Param::constant("crop_width", Kind::Int)],
+        &[X, Param::constant("crop_height", Kind::INT32), Param::constant("crop_width", Kind::INT32)],
         crop,
     ),
     OpSpec::new(
         "resample",
         &[
-            X,
-            Param::new("coordinates", Kind::Number),
-            Param::constant("sampling_mode", Kind::String),
-            Param::constant("padding_mode", Kind::String),
-            Param::constant("padding_value", Kind::Float),
-            Param::constant("coordinates_mode", Kind::String),
-            Param::constant("align_corners", Kind::Bool),
+            X.domain('T'),
+            Param::new("coordinates", Kind::COORDINATES),
+            Param::constant("sampling_mode", Kind::STRING),
+            Param::constant("padding_mode", Kind::STRING),
+            Param::constant("padding_value", Kind::FLOAT).domain('T'),
+            Param::constant("coordinates_mode", Kind::STRING),
+            Param::constant("align_corners", Kind::BOOL),
         ],
         resample,
     ),

@@ -1,26 +1,61 @@
 //! Operations on a box within a tensor.
 
 use super::args::Args;
-use super::spec::{Inferred, Kind, OpSpec, Param};
+use super::kind::Kind;
+use super::spec::{Inferred, OpSpec, Param};
 use crate::finding::Fault;
 use crate::mil::{Dim, Dims, Opset, TensorType};
 
-const X: Param = Param::new("x", Kind::Any);
-const BEGIN: Param = Param::new("begin", Kind::Int);
-const END: Param = Param::new("end", Kind::Int);
-const STRIDE: Param = Param::constant("stride", Kind::Int).optional();
-const BEGIN_MASK: Param = Param::constant("begin_mask", Kind::Bool).optional();
-const END_MASK: Param = Param::constant("end_mask", Kind::Bool).optional();
-const SQUEEZE_MASK: Param = Param::constant("squeeze_mask", Kind::Bool).optional();
+const X: Param = Param::new("x", Kind::WIDE_ELEMENT);
+const BEGIN: Param = Param::new("begin", Kind::SHAPE);
+const END: Param = Param::new("end", Kind::SHAPE);
+const STRIDE: Param = Param::constant("stride", Kind::SHAPE).optional();
+const SIZE: Param = Param::new("size", Kind::SHAPE);
+const IOS17: Opset = Opset::CoreML7;
+const BEGIN_MASK: Param = Param::constant("begin_mask", Kind::BOOL).optional();
+const END_MASK: Param = Param::constant("end_mask", Kind::BOOL).optional();
+const SQUEEZE_MASK: Param = Param::constant("squeeze_mask", Kind::BOOL).optional();
 
 pub(super) const OPS: &[OpSpec] = &[
-    OpSpec::new("slice_by_index", &[X, BEGIN, END, STRIDE, BEGIN_MASK, END_MASK, SQUEEZE_MASK], |args| {
-        Ok(vec![TensorType { dtype: args.ty("x")?.dtype, shape: box_dims(args)? }])
-    }),
-    OpSpec::new("slice_by_size", &[X, BEGIN, Param::new("size", Kind::Int)], slice_by_size),
+    OpSpec::new(
+        "slice_by_index",
+        &[
+            X,
+            BEGIN.until(IOS17),
+            END.until(IOS17),
+            STRIDE.until(IOS17),
+            BEGIN.domain('U').since(IOS17),
+            END.domain('U').since(IOS17),
+            STRIDE.domain('U').since(IOS17),
+            BEGIN_MASK,
+            END_MASK,
+            SQUEEZE_MASK,
+        ],
+        |args| Ok(vec![TensorType { dtype: args.ty("x")?.dtype, shape: box_dims(args)? }]),
+    ),
+    OpSpec::new(
+        "slice_by_size",
+        &[
+            X,
+            BEGIN.until(IOS17),
+            SIZE.until(IOS17),
+            BEGIN.domain('U').since(IOS17),
+            SIZE.domain('U').since(IOS17),
+        ],
+        slice_by_size,
+    ),
     OpSpec::new(
         "slice_update",
-        &[X, Param::new("update", Kind::Any), BEGIN, END, STRIDE, BEGIN_MASK, END_MASK, SQUEEZE_MASK],
+        &[
+            X.domain('T'),
+            Param::new("update", Kind::WIDE_ELEMENT).domain('T'),
+            BEGIN.domain('U'),
+            END.domain('U'),
+            STRIDE.domain('U'),
+            BEGIN_MASK,
+            END_MASK,
+            SQUEEZE_MASK,
+        ],
         slice_update,
     )
     .since(Opset::CoreML8),

@@ -1,6 +1,7 @@
 //! What a row of the table says.
 
 use super::args::Args;
+use super::kind::Kind;
 use crate::dtype::DType;
 use crate::finding::Fault;
 use crate::mil::{Opset, TensorType, Value};
@@ -52,8 +53,10 @@ impl OpSpec {
 pub struct Param {
     /// Its name.
     pub name: &'static str,
-    /// Element types that it takes.
+    /// What it takes.
     pub kind: Kind,
+    /// Arguments of one letter must be of one element type.
+    pub domain: Option<char>,
     /// Whether it must be bound to a constant.
     pub constant: bool,
     /// Whether it takes several bindings.
@@ -68,57 +71,6 @@ pub struct Param {
     pub until: Option<Opset>,
 }
 
-/// Element types that a parameter takes.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Kind {
-    /// fp16 or fp32.
-    Float,
-    /// Any integer type.
-    Int,
-    /// bool.
-    Bool,
-    /// string.
-    String,
-    /// A floating point or integer type.
-    Number,
-    /// A number or bool.
-    Element,
-    /// Anything but a state.
-    Any,
-    /// A state.
-    State,
-}
-
-impl Kind {
-    /// Whether a tensor of `dtype` may be bound to a parameter of this kind.
-    pub fn admits(self, dtype: DType) -> bool {
-        match self {
-            Self::Float => matches!(dtype, DType::Fp16 | DType::Fp32),
-            Self::Int => dtype.is_int(),
-            Self::Bool => dtype == DType::Bool,
-            Self::String => dtype == DType::String,
-            Self::Number => dtype.is_float() || dtype.is_int(),
-            Self::Element => dtype != DType::String,
-            Self::Any => true,
-            Self::State => false,
-        }
-    }
-
-    /// In words.
-    pub fn describe(self) -> &'static str {
-        match self {
-            Self::Float => "fp16 or fp32",
-            Self::Int => "an integer type",
-            Self::Bool => "bool",
-            Self::String => "string",
-            Self::Number => "a number",
-            Self::Element => "numbers or bools",
-            Self::Any => "a tensor",
-            Self::State => "a state",
-        }
-    }
-}
-
 /// A default, as a scalar.
 #[derive(Clone, Copy, Debug)]
 pub enum Default {
@@ -126,20 +78,23 @@ pub enum Default {
     Int(i32),
     /// bool.
     Bool(bool),
-    /// fp32, whatever the type of the other arguments (allowed since CoreML7).
+    /// fp32, or fp16 beside others of fp16.
     Fp32(f32),
     /// string.
     String(&'static str),
 }
 
 impl Default {
-    /// As a constant.
-    pub fn value(self) -> Value {
-        match self {
-            Self::Int(v) => Value::int(v),
-            Self::Bool(v) => Value::bool(v),
-            Self::Fp32(v) => Value::fp32(v),
-            Self::String(v) => Value::string(v),
+    /// As a constant; of element type `dtype`, where others say what type it must be.
+    pub fn value(self, dtype: Option<DType>) -> Value {
+        match (self, dtype) {
+            (Self::Int(v), Some(DType::Fp16)) => Value::fp16(v as f32),
+            (Self::Int(v), Some(DType::Fp32)) => Value::fp32(v as f32),
+            (Self::Fp32(v), Some(DType::Fp16)) => Value::fp16(v),
+            (Self::Int(v), _) => Value::int(v),
+            (Self::Bool(v), _) => Value::bool(v),
+            (Self::Fp32(v), _) => Value::fp32(v),
+            (Self::String(v), _) => Value::string(v),
         }
     }
 }
@@ -150,6 +105,7 @@ impl Param {
         Self {
             name,
             kind,
+            domain: None,
             constant: false,
             variadic: false,
             required: true,
@@ -164,6 +120,12 @@ impl Param {
         let mut param = Self::new(name, kind);
         param.constant = true;
         param
+    }
+
+    /// With all others of `domain`, of one element type.
+    pub(crate) const fn domain(mut self, domain: char) -> Self {
+        self.domain = Some(domain);
+        self
     }
 
     pub(crate) const fn optional(mut self) -> Self {

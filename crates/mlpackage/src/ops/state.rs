@@ -1,18 +1,19 @@
 //! Operations on memory that outlives a call.
 
 use super::args::Args;
-use super::spec::{Inferred, Kind, OpSpec, Param};
+use super::kind::Kind;
+use super::spec::{Inferred, OpSpec, Param};
 use crate::finding::Fault;
 use crate::mil::Opset;
 
 pub(super) const OPS: &[OpSpec] = &[
-    OpSpec::new("read_state", &[Param::new("input", Kind::State)], |args| {
+    OpSpec::new("read_state", &[Param::new("input", Kind::STATE)], |args| {
         Ok(vec![args.ty("input")?.clone()])
     })
     .since(Opset::CoreML8),
     OpSpec::new(
         "write_state",
-        &[Param::new("input", Kind::State), Param::new("data", Kind::Any)],
+        &[Param::new("input", Kind::STATE), Param::new("data", Kind::WIDE_ELEMENT)],
         write_state,
     )
     .since(Opset::CoreML8),

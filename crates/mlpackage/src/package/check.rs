@@ -8,12 +8,20 @@ use crate::dtype::DType;
 use crate::error::Error;
 use crate::finding::{Fault, Finding, Rule};
 use crate::mil::{self, Opset, Program, TensorType, Value};
+use crate::paths;
 
 /// Everything that is wrong with a package, errors before warnings.
 pub(super) fn package(package: &Package) -> Vec<Finding> {
     let mut findings = package.incomplete.clone();
+    for path in package.manifest.paths() {
+        if let Err(reason) = paths::inside(&package.path, &path) {
+            let reason = format!("the manifest lists {path}: {reason}");
+            findings.push(Finding::package(Rule::ManifestItem, reason));
+        }
+    }
     // What could not be read would be missed everywhere else, so that one fault would be told many times.
-    let whole = !findings.iter().any(|f| !matches!(f.rule, Rule::WeightFile | Rule::WeightPath));
+    let about_files = [Rule::WeightFile, Rule::WeightPath, Rule::ManifestItem];
+    let whole = findings.iter().all(|f| about_files.contains(&f.rule));
     if whole {
         findings.extend(mil::check(&package.program));
         description(&package.program, &package.description, package.specification_version, &mut findings);

@@ -99,7 +99,7 @@ impl Description {
         &self.stray
     }
 
-    pub(super) fn from_proto(
+    pub(crate) fn from_proto(
         description: proto::ModelDescription,
         program: &Program,
         findings: &mut Vec<Finding>,

@@ -283,6 +283,9 @@ const PACKAGE: &[Fault] = &[
     }),
     refused("no description", "it has no description", |d| d.model.description = None),
     refused("no program", "it holds no ML Program", |d| d.model.ml_program = None),
+    fault("an item that is not there", Rule::ManifestItem, "Data/com.apple.CoreML/tables", |d| {
+        d.manifest("com.apple.CoreML/weights", "com.apple.CoreML/tables");
+    }),
     fault("weights not in the manifest", Rule::WeightsUnlisted, "does not list", |d| {
         d.manifest("com.apple.CoreML/weights", "com.apple.CoreML/model.mlmodel");
     }),
@@ -522,12 +525,12 @@ const OPERATIONS: &[Fault] = &[
             Some(proto::binding::Binding::Name("x".into()));
     }),
     fault("gamma of another length", Rule::ArgumentValue, "argument gamma", |d| {
-        d.bind("norm", "gamma", Value::fp16s([2], &[half::f16::ONE; 2]));
+        d.bind("norm", "gamma", Value::fp32s([2], [1.0, 1.0]));
     }),
     fault("scales that do not divide", Rule::ArgumentsMismatch, "does not divide", |d| {
         d.bind("dense", "scale", Value::fp16s([2, 1, 1, 1], &[half::f16::ONE; 2]));
     }),
-    fault("compressed data in int16", Rule::ArgumentValue, "argument data", |d| {
+    fault("compressed data in int16", Rule::ArgumentType, "argument data", |d| {
         let data = Value::immediate(DType::Int16, [3, 3, 1, 1], Literal::Ints(vec![1; 9]));
         d.bind("dense", "data", data);
     }),

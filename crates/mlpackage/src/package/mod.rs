@@ -109,7 +109,7 @@ impl Package {
             .map_err(|reason| Error::Manifest { path: path.join(MANIFEST), reason })?;
         let bytes = paths::read_small(&model_path, MODEL_LIMIT)?;
         let bad = |reason: String| Error::Model { path: model_path.clone(), reason };
-        let model = decode(&bytes).map_err(bad)?;
+        let model = decode_model(&bytes).map_err(bad)?;
         let description = model.description.ok_or_else(|| bad("it has no description".into()))?;
         let (program, mut incomplete) = mil::program_from_proto(model.ml_program.unwrap_or_default());
         let description = Description::from_proto(description, &program, &mut incomplete);
@@ -272,7 +272,7 @@ fn differs(blob: &Blob<'_>, ty: &TensorType) -> Option<String> {
 }
 
 /// The message of an ML Program, or what the bytes are instead.
-fn decode(bytes: &[u8]) -> std::result::Result<proto::Model, String> {
+pub(crate) fn decode_model(bytes: &[u8]) -> std::result::Result<proto::Model, String> {
     // Told before decoding: another kind may be far larger than a program.
     if let Some(kind) = kind::of(bytes).filter(|kind| *kind != "an ML Program") {
         return Err(format!("it is {kind}, not an ML Program, the only kind that this crate reads"));

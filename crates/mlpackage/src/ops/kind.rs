@@ -1,0 +1,100 @@
+//! Sets of element types that parameters take, opset by opset.
+
+use crate::dtype::DType::{
+    self, Bool, Fp16, Fp32, Int4, Int8, Int16, Int32, String, Uint1, Uint2, Uint3, Uint4, Uint6, Uint8,
+    Uint16, Uint32,
+};
+use crate::mil::Opset::{self, CoreML5, CoreML6, CoreML7, CoreML8};
+
+/// What may be bound to a parameter: tensors of some element types, or a state. The sets are those of coremltools 9.0's own
+/// operations; `tests/registry.rs` holds them to it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Kind {
+    /// Each set stands until the next one's opset.
+    types: &'static [(Opset, &'static [DType])],
+    state: bool,
+}
+
+const NUMBERS: &[DType] = &[Fp16, Fp32, Int32];
+const ELEMENTS: &[DType] = &[Bool, Fp16, Fp32, Int32];
+const WIDE_NUMBERS: &[DType] = &[Fp16, Fp32, Int8, Int16, Int32, Uint8, Uint16];
+const WIDE_ELEMENTS: &[DType] = &[Bool, Fp16, Fp32, Int8, Int16, Int32, Uint8, Uint16];
+const PACKED: &[DType] = &[Uint1, Uint2, Uint3, Uint4, Uint6, Uint8];
+const COMPRESSED: &[DType] = &[Fp16, Fp32, Int4, Int8, Uint4, Uint8];
+
+impl Kind {
+    pub(crate) const FLOAT: Self = Self::of(&[(CoreML5, &[Fp16, Fp32])]);
+    pub(crate) const FP16: Self = Self::of(&[(CoreML5, &[Fp16])]);
+    pub(crate) const INT32: Self = Self::of(&[(CoreML5, &[Int32])]);
+    pub(crate) const UINT32: Self = Self::of(&[(CoreML5, &[Uint32])]);
+    pub(crate) const BOOL: Self = Self::of(&[(CoreML5, &[Bool])]);
+    pub(crate) const STRING: Self = Self::of(&[(CoreML5, &[String])]);
+    pub(crate) const NUMBER: Self = Self::of(&[(CoreML5, NUMBERS)]);
+    pub(crate) const ELEMENT: Self = Self::of(&[(CoreML5, ELEMENTS)]);
+    /// Small integers too, since iOS 17.
+    pub(crate) const WIDE_NUMBER: Self = Self::of(&[(CoreML5, NUMBERS), (CoreML7, WIDE_NUMBERS)]);
+    /// Small integers too, since iOS 17.
+    pub(crate) const WIDE_ELEMENT: Self = Self::of(&[(CoreML5, ELEMENTS), (CoreML7, WIDE_ELEMENTS)]);
+    /// `sliding_windows` alone: bools only since iOS 17.
+    pub(crate) const WINDOWED: Self = Self::of(&[(CoreML5, NUMBERS), (CoreML7, WIDE_ELEMENTS)]);
+    /// Shapes and bounds.
+    pub(crate) const SHAPE: Self = Self::of(&[(CoreML5, &[Int32]), (CoreML7, &[Int8, Int16, Int32])]);
+    /// Places to gather from.
+    pub(crate) const INDICES: Self = Self::of(&[
+        (CoreML5, &[Int32]),
+        (CoreML6, &[Int16, Int32, Uint16]),
+        (CoreML7, &[Int8, Int16, Int32, Uint8, Uint16]),
+    ]);
+    /// Places to sample at.
+    pub(crate) const COORDINATES: Self =
+        Self::of(&[(CoreML5, &[Fp32, Int32]), (CoreML6, NUMBERS), (CoreML7, WIDE_NUMBERS)]);
+    /// Factors to scale by.
+    pub(crate) const FACTOR: Self = Self::of(&[(CoreML5, &[Fp32, Int32])]);
+    /// The shape of `resize`.
+    pub(crate) const SIZES: Self = Self::of(&[(CoreML5, &[Int16, Int32, Uint16, Uint32])]);
+    /// A mask that is added, or one of what may be seen.
+    pub(crate) const MASK: Self = Self::of(&[(CoreML5, &[Bool, Fp16, Fp32])]);
+    /// Quantised activations.
+    pub(crate) const QUANTIZED: Self = Self::of(&[(CoreML5, &[Int8, Uint8])]);
+    pub(crate) const AFFINE_ZERO_POINT: Self = Self::of(&[(CoreML5, &[Fp32, Int8, Uint8])]);
+    pub(crate) const COMPRESSED: Self = Self::of(&[(CoreML5, COMPRESSED)]);
+    pub(crate) const NONZERO: Self =
+        Self::of(&[(CoreML5, &[Fp16, Fp32, Int8, Uint8]), (CoreML8, COMPRESSED)]);
+    pub(crate) const LUT: Self = Self::of(&[(CoreML5, &[Fp16, Fp32, Int8, Uint8])]);
+    pub(crate) const LUT_INDICES: Self = Self::of(&[(CoreML5, &[Uint8]), (CoreML8, PACKED)]);
+    pub(crate) const BITS: Self = Self::of(&[(CoreML5, &[Uint8]), (CoreML8, &[Uint1])]);
+    /// Any tensor.
+    pub(crate) const ANY: Self = Self::of(&[(CoreML5, &DType::ALL)]);
+    pub(crate) const STATE: Self = Self { types: &[], state: true };
+
+    const fn of(types: &'static [(Opset, &'static [DType])]) -> Self {
+        Self { types, state: false }
+    }
+
+    /// Whether it is a state.
+    pub fn is_state(self) -> bool {
+        self.state
+    }
+
+    /// The element types that a tensor may have in a function of `opset`; none for a state.
+    pub fn dtypes(self, opset: Opset) -> &'static [DType] {
+        let fitting = self.types.iter().rev().find(|(since, _)| *since <= opset);
+        fitting.map_or(&[], |(_, types)| *types)
+    }
+
+    /// In words.
+    pub fn describe(self, opset: Opset) -> std::string::String {
+        if self.state {
+            return "a state".into();
+        }
+        match self.dtypes(opset) {
+            types if types.len() == DType::ALL.len() => "a tensor".into(),
+            [one] => one.to_string(),
+            [rest @ .., last] => {
+                let rest: Vec<_> = rest.iter().map(ToString::to_string).collect();
+                format!("{} or {last}", rest.join(", "))
+            }
+            [] => "nothing".into(),
+        }
+    }
+}
