@@ -27,10 +27,9 @@ for package in "$fixtures"/*.mlpackage; do
     # Three lengths of two bytes, then the three files.
     files=("$package/Manifest.json" "$package/$model")
     if [[ -f $package/$weights ]]; then files+=("$package/$weights"); fi
-    sizes=$(stat -c %s "${files[@]}" | tr '\n' ' ')
-    read -r a b c <<<"$sizes 0"
-    if ((a < 65536 && b < 65536 && ${c:-0} < 65536)); then
-        for n in "$a" "$b" "${c:-0}"; do
+    sizes=($(stat -c %s "${files[@]}") 0)
+    if ((sizes[0] < 65536 && sizes[1] < 65536 && sizes[2] < 65536)); then
+        for n in "${sizes[@]:0:3}"; do
             # shellcheck disable=SC2059
             printf "\\x$(printf %02x $((n & 255)))\\x$(printf %02x $((n >> 8)))"
         done >"fuzz/corpus/package/$name"

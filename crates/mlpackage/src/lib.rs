@@ -8,6 +8,7 @@ mod dtype;
 mod elements;
 mod error;
 mod finding;
+mod footprint;
 #[cfg(fuzzing)]
 pub mod fuzzing;
 mod interface;

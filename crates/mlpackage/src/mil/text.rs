@@ -3,12 +3,11 @@
 use std::collections::BTreeMap;
 use std::fmt;
 
-use half::f16;
-
 use super::program::{Binding, Function, Operation, Program};
-use super::types::ValueType;
+use super::types::{TensorType, ValueType};
 use super::value::{Literal, Value, ValueData};
 use crate::dtype::DType;
+use crate::elements;
 
 impl fmt::Display for Program {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -125,10 +124,9 @@ impl fmt::Display for Value {
                 write!(f, "BLOBFILE(path = string({:?}), offset = uint64({}))", blob.file, blob.offset)?
             }
             ValueData::Immediate(literal) => {
-                let (dtype, rank) =
-                    self.tensor_type().map_or((DType::String, 0), |t| (t.dtype, t.shape.rank()));
-                match elements(literal, dtype).as_slice() {
-                    [one] if rank == 0 => f.write_str(one)?,
+                let elements = self.tensor_type().map_or_else(Vec::new, |ty| elements(literal, ty));
+                match elements.as_slice() {
+                    [one] if self.tensor_type().is_some_and(|ty| ty.shape.rank() == 0) => f.write_str(one)?,
                     many => write!(f, "[{}]", many.join(", "))?,
                 }
             }
@@ -147,7 +145,7 @@ impl fmt::Display for Value {
     }
 }
 
-fn elements(literal: &Literal, dtype: DType) -> Vec<String> {
+fn elements(literal: &Literal, ty: &TensorType) -> Vec<String> {
     match literal {
         Literal::Floats(v) => v.iter().map(|x| format!("{x:?}")).collect(),
         Literal::Doubles(v) => v.iter().map(|x| format!("{x:?}")).collect(),
@@ -155,13 +153,13 @@ fn elements(literal: &Literal, dtype: DType) -> Vec<String> {
         Literal::LongInts(v) => v.iter().map(ToString::to_string).collect(),
         Literal::Bools(v) => v.iter().map(ToString::to_string).collect(),
         Literal::Strings(v) => v.iter().map(|s| format!("{s:?}")).collect(),
-        Literal::Bytes(v) => match dtype {
-            DType::Fp16 => v
-                .chunks_exact(2)
-                .map(|b| format!("{:?}", f16::from_le_bytes([b[0], b[1]]).to_f32()))
-                .collect(),
-            DType::Int8 => v.iter().map(|&b| (b as i8).to_string()).collect(),
-            DType::Uint8 => v.iter().map(ToString::to_string).collect(),
+        // Every packed type that the format has fits into an f32 without loss, but for large uint32.
+        Literal::Bytes(v) => match elements::literal_to_f32(literal, ty) {
+            Some(values) if ty.dtype.is_float() => values.iter().map(|x| format!("{x:?}")).collect(),
+            Some(values) if ty.dtype != DType::Uint32 => values.iter().map(ToString::to_string).collect(),
+            _ if ty.dtype == DType::Uint32 => {
+                v.chunks_exact(4).map(|b| u32::from_le_bytes([b[0], b[1], b[2], b[3]]).to_string()).collect()
+            }
             _ => v.iter().map(|b| format!("{b:#04x}")).collect(),
         },
     }

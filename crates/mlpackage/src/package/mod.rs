@@ -21,7 +21,7 @@ use crate::finding::{Finding, Rule};
 use crate::interface::Interface;
 use crate::manifest::{MANIFEST, Manifest};
 use crate::mil::{self, Function, Program, TensorType, Value, ValueData};
-use crate::{paths, proto};
+use crate::{footprint, paths, proto};
 
 pub use description::{Description, Metadata};
 pub use edit::PackageEdit;
@@ -33,7 +33,12 @@ pub(crate) const WEIGHT_BLOB_NAME: &str = "@model_path/weights/weight.bin";
 const MODEL_FOLDER: &str = "Data/com.apple.CoreML";
 const MODEL_FILE: &str = "model.mlmodel";
 /// No program comes near this; the weights are in files of their own.
-const MODEL_LIMIT: u64 = 1 << 30;
+const MODEL_LIMIT: u64 = 128 << 20;
+
+/// What a program may take in memory: so much, and so much more for each byte of the file. coremltools' programs take up to 30
+/// bytes a byte; a file that is made to be small on disk and large in memory takes hundreds.
+const MEMORY: u64 = 64 << 20;
+const MEMORY_A_BYTE: u64 = 40;
 
 /// A package that was read. Its weights stay on disk, mapped.
 #[derive(Debug)]
@@ -276,6 +281,13 @@ pub(crate) fn decode_model(bytes: &[u8]) -> std::result::Result<proto::Model, St
     // Told before decoding: another kind may be far larger than a program.
     if let Some(kind) = kind::of(bytes).filter(|kind| *kind != "an ML Program") {
         return Err(format!("it is {kind}, not an ML Program, the only kind that this crate reads"));
+    }
+    let footprint = footprint::of(bytes);
+    if footprint != u64::MAX && footprint > MEMORY_A_BYTE * bytes.len() as u64 + MEMORY {
+        let size = bytes.len();
+        return Err(format!(
+            "its {size} bytes would take about {footprint} in memory, which no program does"
+        ));
     }
     let model = proto::Model::decode(bytes).map_err(|e| format!("no protobuf of a model: {e}"))?;
     if model.ml_program.is_none() {

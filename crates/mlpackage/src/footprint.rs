@@ -1,0 +1,195 @@
+//! How much memory an encoded model would take, found before any of it is decoded.
+//!
+//! Two bytes can be an empty operation, which takes hundreds once it is decoded. So the tree of messages is walked first, by
+//! its tags and lengths alone, and what each message would take is added up.
+
+use std::mem::size_of;
+
+use prost::encoding::decode_varint;
+
+use crate::mil;
+use crate::proto;
+
+/// A message of the schema that has messages in it, or is repeated.
+#[derive(Clone, Copy)]
+enum Kind {
+    Model,
+    Description,
+    FunctionDescription,
+    Feature,
+    FeatureType,
+    StateFeature,
+    Array,
+    Shapes,
+    Program,
+    Entry(&'static Kind),
+    Function,
+    Block,
+    Operation,
+    Argument,
+    Binding,
+    Named,
+    Type,
+    Wrapper,
+    Tensor,
+    Dimension,
+    Value,
+    Immediate,
+    TensorValue,
+    Values,
+    Dictionary,
+    Pair,
+    Ints,
+    LongInts,
+    Strings,
+    Leaf,
+}
+
+impl Kind {
+    /// The message in field `number`; a [`Leaf`](Kind::Leaf) for strings, bytes and packed numbers.
+    fn field(self, number: u64) -> Self {
+        use Kind as K;
+        match (self, number) {
+            (K::Model, 2) => K::Description,
+            (K::Model, 502) => K::Program,
+            (K::Description, 1 | 10 | 13 | 50) | (K::FunctionDescription, 2 | 3 | 6) => K::Feature,
+            (K::Description, 20) => K::FunctionDescription,
+            (K::Feature, 3) => K::FeatureType,
+            (K::FeatureType, 5) | (K::StateFeature, 1) => K::Array,
+            (K::FeatureType, 8) => K::StateFeature,
+            (K::Array, 21 | 31) => K::Shapes,
+            (K::Array, 1) | (K::Shapes, 1) => K::LongInts,
+            (K::Program, 2) => K::Entry(&K::Function),
+            (K::Function, 3) => K::Entry(&K::Block),
+            (K::Operation, 2) => K::Entry(&K::Argument),
+            (K::Program | K::Function | K::Block | K::Tensor, 4) | (K::Operation, 5) => K::Entry(&K::Value),
+            (K::Entry(value), 2) => *value,
+            (K::Function | K::Block, 1) | (K::Operation, 3) => K::Named,
+            (K::Block, 3) => K::Operation,
+            (K::Operation, 4) => K::Block,
+            (K::Argument, 1) => K::Binding,
+            (K::Binding, 2) => K::Value,
+            (K::Named, 2) | (K::Value, 2) => K::Type,
+            (K::Type, 1) => K::Tensor,
+            (K::Type, 2..=5) => K::Wrapper,
+            (K::Wrapper, 1 | 2) => K::Type,
+            (K::Tensor, 3) => K::Dimension,
+            (K::Value, 3) => K::Immediate,
+            (K::Immediate, 1) => K::TensorValue,
+            (K::Immediate, 2 | 3) => K::Values,
+            (K::Immediate, 4) => K::Dictionary,
+            (K::Values, 1) => K::Value,
+            (K::Dictionary, 1) => K::Pair,
+            (K::Pair, 1 | 2) => K::Value,
+            (K::TensorValue, 2) => K::Ints,
+            (K::TensorValue, 5) => K::LongInts,
+            (K::TensorValue, 4) => K::Strings,
+            _ => K::Leaf,
+        }
+    }
+
+    /// Bytes that one of them takes, as a message and as what is made of it; what is in it not counted.
+    fn bytes(self) -> u64 {
+        let bytes = match self {
+            Self::Operation => size_of::<proto::Operation>() + size_of::<mil::Operation>(),
+            Self::Block => size_of::<proto::Block>() + size_of::<mil::Block>(),
+            Self::Function => size_of::<proto::Function>() + size_of::<mil::Function>(),
+            Self::Binding => size_of::<proto::Binding>() + size_of::<mil::Binding>(),
+            Self::Named => size_of::<proto::NamedValueType>() + size_of::<mil::NamedType>(),
+            Self::Value => size_of::<proto::Value>() + size_of::<mil::Value>(),
+            Self::Pair => size_of::<proto::KeyValuePair>(),
+            Self::Dimension => size_of::<proto::Dimension>() + size_of::<mil::Dim>(),
+            Self::Feature => size_of::<proto::FeatureDescription>() + size_of::<crate::Feature>(),
+            Self::FunctionDescription => {
+                size_of::<proto::FunctionDescription>() + size_of::<crate::Interface>()
+            }
+            // A node of a map, its key and its spare places.
+            Self::Entry(_) => 4 * size_of::<String>(),
+            Self::Type | Self::Wrapper => size_of::<proto::ValueType>(),
+            Self::Shapes => size_of::<proto::SizeRange>(),
+            Self::Leaf | Self::Strings => size_of::<String>(),
+            _ => 0,
+        };
+        // Lists grow by doubling.
+        2 * bytes as u64
+    }
+}
+
+/// An upper bound of what the model takes in memory once it is decoded, roughly; [`u64::MAX`] if it is no sound protobuf.
+pub(crate) fn of(model: &[u8]) -> u64 {
+    walk(Kind::Model, model, 0).unwrap_or(u64::MAX)
+}
+
+/// As deep as `prost` goes.
+const MAX_DEPTH: usize = 100;
+
+fn walk(kind: Kind, mut message: &[u8], depth: usize) -> Option<u64> {
+    if depth > MAX_DEPTH {
+        return None;
+    }
+    let mut total = 0u64;
+    while !message.is_empty() {
+        let tag = decode_varint(&mut message).ok()?;
+        match tag & 7 {
+            0 => {
+                decode_varint(&mut message).ok()?;
+                total = total.saturating_add(16);
+            }
+            1 => {
+                message = message.get(8..)?;
+                total = total.saturating_add(16);
+            }
+            5 => {
+                message = message.get(4..)?;
+                total = total.saturating_add(8);
+            }
+            2 => {
+                let length = usize::try_from(decode_varint(&mut message).ok()?).ok()?;
+                let (inner, rest) = message.split_at_checked(length)?;
+                message = rest;
+                let field = kind.field(tag >> 3);
+                let inside = match (kind, field) {
+                    // Packed numbers of one byte each take four or eight.
+                    (Kind::Ints, _) => 4 * length as u64,
+                    (Kind::LongInts, _) | (_, Kind::LongInts) if !matches!(kind, Kind::TensorValue) => {
+                        8 * length as u64
+                    }
+                    (_, Kind::Leaf) => length as u64,
+                    _ => walk(field, inner, depth + 1)?,
+                };
+                total = total.saturating_add(field.bytes()).saturating_add(inside);
+            }
+            _ => return None,
+        }
+    }
+    Some(total)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use prost::Message as _;
+
+    /// A million operations of two bytes each.
+    #[test]
+    fn many_empty_messages_are_seen_before_they_are_decoded() {
+        let block =
+            proto::Block { operations: vec![proto::Operation::default(); 1_000], ..Default::default() };
+        let function = proto::Function {
+            block_specializations: [("CoreML8".to_owned(), block)].into(),
+            ..Default::default()
+        };
+        let program =
+            proto::Program { functions: [("main".to_owned(), function)].into(), ..Default::default() };
+        let model = proto::Model { ml_program: Some(program), ..Default::default() }.encode_to_vec();
+        assert!(model.len() < 2_100, "{}", model.len());
+        let least = 1_000 * size_of::<proto::Operation>() as u64;
+        assert!(of(&model) > least, "{} bytes are announced, {least} are taken", of(&model));
+    }
+
+    #[test]
+    fn what_is_no_protobuf_is_without_bound() {
+        assert_eq!(of(&[0x12, 0xff]), u64::MAX);
+        assert_eq!(of(&[]), 0);
+    }
+}
