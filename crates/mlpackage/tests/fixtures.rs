@@ -134,3 +134,24 @@ proptest! {
         }
     }
 }
+
+/// coremltools lists the folder of the weights where there are none; what is written of such a package opens again.
+#[test]
+fn an_empty_folder_of_weights_is_written_too() {
+    let dir = tempfile::tempdir().unwrap();
+    let (original, copy) = (dir.path().join("a.mlpackage"), dir.path().join("b.mlpackage"));
+    let unary = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/unary.mlpackage");
+    let package = Package::open(&unary).unwrap();
+    assert_eq!(package.weight_files().count(), 0);
+    package.save(&original).unwrap();
+    std::fs::create_dir_all(original.join("Data/com.apple.CoreML/weights")).unwrap();
+    let manifest = std::fs::read_to_string(original.join("Manifest.json")).unwrap();
+    let mut manifest: serde_json::Value = serde_json::from_str(&manifest).unwrap();
+    manifest["itemInfoEntries"]["weights"] = serde_json::json!({
+        "author": "com.apple.CoreML", "description": "", "name": "weights", "path": "com.apple.CoreML/weights"
+    });
+    std::fs::write(original.join("Manifest.json"), manifest.to_string()).unwrap();
+    Package::open(&original).unwrap().save(&copy).unwrap();
+    let findings = Package::open(&copy).unwrap().check();
+    assert!(findings.is_empty(), "{findings:?}");
+}

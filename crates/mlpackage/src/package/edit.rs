@@ -121,6 +121,13 @@ fn write(
     let model = writer::encode(program, description, package.specification_version, package.is_updatable)?;
     let dir = AtomicDir::create(destination, &atomic::PACKAGE)?;
     let model_file = relative(package, &package.model_path)?;
+    // A package without weights lists their folder all the same, and it is empty.
+    for listed in package.manifest.paths() {
+        if paths::inside(&package.path, &listed).is_ok_and(|path| path.is_dir()) {
+            let target = dir.path().join(&listed);
+            fs::create_dir_all(&target).map_err(|e| Error::io("create folder", &target, e))?;
+        }
+    }
     for file in paths::files_below(&package.path)? {
         let target = dir.path().join(&file);
         if let Some(parent) = target.parent() {
