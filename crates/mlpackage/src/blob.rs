@@ -12,11 +12,14 @@
 
 use std::fs::File;
 use std::io::{BufWriter, Seek, SeekFrom, Write};
+use std::ops::Range;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use memmap2::Mmap;
 
 use crate::dtype::DType;
+use crate::elements;
 use crate::error::{Error, Result};
 use crate::paths;
 
@@ -105,11 +108,11 @@ fn header(count: u32) -> [u8; 64] {
     header
 }
 
-/// A weight file, mapped into memory. Nothing in it is believed before it has been checked.
-#[derive(Debug)]
+/// A weight file, mapped into memory. Nothing in it is believed before it has been checked. Clones share the map.
+#[derive(Clone, Debug)]
 pub struct BlobFile {
     path: PathBuf,
-    map: Mmap,
+    map: Arc<Mmap>,
 }
 
 /// One blob of a [`BlobFile`].
@@ -121,6 +124,35 @@ pub struct Blob<'a> {
     pub elements: usize,
     /// The packed elements.
     pub data: &'a [u8],
+}
+
+impl Blob<'_> {
+    /// The elements from `start` on, as f32: as many as `out` has room for. Elements of up to 16 bits convert without loss.
+    ///
+    /// # Panics
+    ///
+    /// If there are not as many, or [they hold no numbers](DType::is_number).
+    pub fn read(&self, start: usize, out: &mut [f32]) {
+        assert!(start + out.len() <= self.elements, "{} from {start} of {}", out.len(), self.elements);
+        elements::read(self.dtype, self.data, start, out);
+    }
+}
+
+/// A blob that keeps its file mapped for as long as it lives. Clones share the map.
+#[derive(Clone, Debug)]
+pub struct StoredBlob {
+    file: BlobFile,
+    dtype: DType,
+    elements: usize,
+    range: Range<usize>,
+}
+
+impl StoredBlob {
+    /// The blob.
+    pub fn blob(&self) -> Blob<'_> {
+        let data = &self.file.map[self.range.clone()];
+        Blob { dtype: self.dtype, elements: self.elements, data }
+    }
 }
 
 impl BlobFile {
@@ -135,7 +167,7 @@ impl BlobFile {
         // SAFETY: the map is private to this value and only read. As with every mapped file, a process that truncates
         // it meanwhile can end this one; packages are replaced by rename, never truncated in place.
         let map = unsafe { Mmap::map(&file) }.map_err(|e| Error::io("map", path, e))?;
-        Self::check_header(Self { path: path.to_owned(), map })
+        Self::check_header(Self { path: path.to_owned(), map: Arc::new(map) })
     }
 
     /// A weight file that is in memory.
@@ -146,7 +178,7 @@ impl BlobFile {
             memmap2::MmapMut::map_anon(bytes.len().max(1)).map_err(|e| Error::io("map", &path, e))?;
         map[..bytes.len()].copy_from_slice(bytes);
         let map = map.make_read_only().map_err(|e| Error::io("map", &path, e))?;
-        Self::check_header(Self { path, map })
+        Self::check_header(Self { path, map: Arc::new(map) })
     }
 
     fn check_header(this: Self) -> Result<Self> {
@@ -212,6 +244,18 @@ impl BlobFile {
             return Err(Error::Blob { path: self.path.clone(), offset: end, reason });
         }
         Ok(blobs)
+    }
+
+    /// The blob whose record is at `offset`, kept.
+    ///
+    /// # Errors
+    ///
+    /// As [`blob`](Self::blob).
+    pub fn stored(&self, offset: u64) -> Result<StoredBlob> {
+        let blob = self.blob(offset)?;
+        let start = u64_at(&self.map, offset as usize + 16) as usize;
+        let range = start..start + blob.data.len();
+        Ok(StoredBlob { file: self.clone(), dtype: blob.dtype, elements: blob.elements, range })
     }
 
     /// Where the data of the blob at `offset` begin.

@@ -113,6 +113,13 @@ impl DType {
         TABLE.iter().find(|row| row.3 == Some(number)).map(|row| row.0)
     }
 
+    /// Whether its elements are numbers that this crate can read: all but strings, bools, and those of 64 and of 8 bits
+    /// that Core ML stores in no weight file of today.
+    pub fn is_number(self) -> bool {
+        self.is_int() && !matches!(self, Self::Int64 | Self::Uint64)
+            || matches!(self, Self::Fp16 | Self::Bf16 | Self::Fp32)
+    }
+
     /// Whether values of this type are floating point numbers.
     pub fn is_float(self) -> bool {
         matches!(self, Self::Fp16 | Self::Fp32 | Self::Fp64 | Self::Bf16 | Self::Fp8E4M3Fn | Self::Fp8E5M2)

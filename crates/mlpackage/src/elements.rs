@@ -7,23 +7,35 @@ use crate::mil::{Literal, TensorType};
 
 /// `elements` packed elements of `dtype` as f32; `None` for types that hold no numbers or are not known here.
 pub(crate) fn packed_to_f32(dtype: DType, elements: usize, data: &[u8]) -> Option<Vec<f32>> {
-    let two = |b: &[u8]| [b[0], b[1]];
-    let four = |b: &[u8]| [b[0], b[1], b[2], b[3]];
-    Some(match dtype {
-        DType::Fp16 => data.chunks_exact(2).map(|b| f16::from_le_bytes(two(b)).to_f32()).collect(),
-        DType::Bf16 => data.chunks_exact(2).map(|b| bf16::from_le_bytes(two(b)).to_f32()).collect(),
-        DType::Fp32 => data.chunks_exact(4).map(|b| f32::from_le_bytes(four(b))).collect(),
-        DType::Int8 => data.iter().map(|&b| f32::from(b as i8)).collect(),
-        DType::Uint8 => data.iter().map(|&b| f32::from(b)).collect(),
-        DType::Int16 => data.chunks_exact(2).map(|b| f32::from(i16::from_le_bytes(two(b)))).collect(),
-        DType::Uint16 => data.chunks_exact(2).map(|b| f32::from(u16::from_le_bytes(two(b)))).collect(),
-        DType::Int32 => data.chunks_exact(4).map(|b| i32::from_le_bytes(four(b)) as f32).collect(),
-        DType::Uint32 => data.chunks_exact(4).map(|b| u32::from_le_bytes(four(b)) as f32).collect(),
+    if !dtype.is_number() || dtype.packed_bytes(elements).is_none_or(|bytes| bytes > data.len()) {
+        return None;
+    }
+    let mut out = vec![0.0; elements];
+    read(dtype, data, 0, &mut out);
+    Some(out)
+}
+
+/// Packed elements of `dtype` from `start` on. The data hold them, and the type [holds numbers](DType::is_number).
+pub(crate) fn read(dtype: DType, data: &[u8], start: usize, out: &mut [f32]) {
+    fn each<const N: usize>(data: &[u8], start: usize, out: &mut [f32], convert: impl Fn([u8; N]) -> f32) {
+        let packed = data[start * N..].as_chunks::<N>().0;
+        out.iter_mut().zip(packed).for_each(|(out, bytes)| *out = convert(*bytes));
+    }
+    match dtype {
+        DType::Fp16 => each(data, start, out, |b| f16::from_le_bytes(b).to_f32()),
+        DType::Bf16 => each(data, start, out, |b| bf16::from_le_bytes(b).to_f32()),
+        DType::Fp32 => each(data, start, out, f32::from_le_bytes),
+        DType::Int8 => each(data, start, out, |[b]| f32::from(b as i8)),
+        DType::Uint8 => each(data, start, out, |[b]| f32::from(b)),
+        DType::Int16 => each(data, start, out, |b| f32::from(i16::from_le_bytes(b))),
+        DType::Uint16 => each(data, start, out, |b| f32::from(u16::from_le_bytes(b))),
+        DType::Int32 => each(data, start, out, |b| i32::from_le_bytes(b) as f32),
+        DType::Uint32 => each(data, start, out, |b| u32::from_le_bytes(b) as f32),
         DType::Int4 | DType::Uint1 | DType::Uint2 | DType::Uint3 | DType::Uint4 | DType::Uint6 => {
-            (0..elements).map(|i| sub_byte(dtype, data, i)).collect()
+            out.iter_mut().enumerate().for_each(|(i, out)| *out = sub_byte(dtype, data, start + i));
         }
-        _ => return None,
-    })
+        other => unreachable!("{other} holds no numbers"),
+    }
 }
 
 /// Element `i` occupies bits `[i * bits, (i + 1) * bits)`, the least significant bit of the first byte first.

@@ -21,7 +21,7 @@ mod proto;
 mod shape;
 
 pub use atomic::{AtomicDir, FolderKind};
-pub use blob::{Blob, BlobFile, BlobWriter};
+pub use blob::{Blob, BlobFile, BlobWriter, StoredBlob};
 pub use bundle::Bundle;
 pub use dtype::DType;
 pub use error::{Error, Result};

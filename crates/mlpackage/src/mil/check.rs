@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, HashMap};
 
 use super::opset::Opset;
-use super::program::{Binding, Block, Function, Operation, Program};
+use super::program::{BindingRef, Block, Function, Operation, Program};
 use super::types::{NamedType, TensorType, ValueType};
 use super::value::{Value, ValueData};
 use crate::dtype::DType;
@@ -120,7 +120,7 @@ impl<'a> Scope<'a> {
                 self.findings.push(Finding::operation(self.function, operation.label(), fault));
             }
             let value = operation.attributes.get("val").filter(|_| operation.op == "const");
-            let constant = value.is_some() || operation.op.starts_with("constexpr_");
+            let constant = value.is_some() || operation.is_constexpr();
             for output in &operation.outputs {
                 self.insert(output, constant, value);
             }
@@ -209,30 +209,25 @@ impl<'a> Scope<'a> {
 
     fn bound(&self, operation: &'a Operation) -> Result<BTreeMap<&'a str, Vec<Arg<'a>>>, Fault> {
         let mut bound = BTreeMap::new();
-        for (param, bindings) in &operation.inputs {
-            let args = bindings.iter().map(|b| self.arg(operation, param, b));
-            bound.insert(param.as_str(), args.collect::<Result<Vec<_>, _>>()?);
-        }
-        if attributes_are_arguments(&operation.op, self.opset) {
-            for (param, value) in operation.attributes.iter().filter(|(name, _)| *name != "name") {
-                bound.insert(param.as_str(), vec![constant_arg(param, value)?]);
-            }
+        for (param, bindings) in operation.arguments(self.opset) {
+            let args = bindings.into_iter().map(|b| self.arg(operation, param, b));
+            bound.insert(param, args.collect::<Result<Vec<_>, _>>()?);
         }
         Ok(bound)
     }
 
-    fn arg(&self, operation: &Operation, param: &str, binding: &'a Binding) -> Result<Arg<'a>, Fault> {
+    fn arg(&self, operation: &Operation, param: &str, binding: BindingRef<'a>) -> Result<Arg<'a>, Fault> {
         match binding {
-            Binding::Value(value) => {
+            BindingRef::Value(value) => {
                 let blob = matches!(value.data, ValueData::Blob(_));
-                if blob && !operation.op.starts_with("constexpr_") {
+                if blob && !operation.is_constexpr() {
                     let reason = "is a blob that is bound directly, which only constexpr operations take";
                     return Err(Fault::at(Rule::BlobBinding, param, reason));
                 }
                 constant_arg(param, value)
             }
-            Binding::Name(name) => {
-                let Known { ty, constant, value } = *self.values.get(name.as_str()).ok_or_else(|| {
+            BindingRef::Name(name) => {
+                let Known { ty, constant, value } = *self.values.get(name).ok_or_else(|| {
                     let reason = format!("is %{name}, which is not defined before it is used");
                     Fault::at(Rule::Undefined, param, reason)
                 })?;

@@ -24,6 +24,6 @@ pub(crate) use encode::program_to_proto;
 #[cfg(test)]
 pub(crate) use encode::value as value_to_proto;
 pub use opset::Opset;
-pub use program::{Argument, Binding, Block, Function, Operation, Program};
+pub use program::{Argument, Binding, BindingRef, Block, Function, Operation, Program};
 pub use types::{NamedType, TensorType, ValueType};
 pub use value::{BlobRef, Literal, Value, ValueData};

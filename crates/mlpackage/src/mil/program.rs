@@ -124,7 +124,36 @@ impl Block {
     }
 }
 
+/// One binding of an argument, borrowed.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum BindingRef<'a> {
+    /// A function input or an earlier result.
+    Name(&'a str),
+    /// A constant.
+    Value(&'a Value),
+}
+
 impl Operation {
+    /// Whether it unfolds a compressed weight when the program is loaded.
+    pub fn is_constexpr(&self) -> bool {
+        self.op.starts_with("constexpr_")
+    }
+
+    /// What its parameters are bound to in a function of `opset`: its inputs, and of the `constexpr` forms up to iOS 17,
+    /// which keep their arguments among their attributes, those.
+    pub fn arguments(&self, opset: Opset) -> impl Iterator<Item = (&str, Vec<BindingRef<'_>>)> {
+        let inputs = self.inputs.iter().map(|(param, bindings)| {
+            let bindings = bindings.iter().map(|binding| match binding {
+                Binding::Name(name) => BindingRef::Name(name),
+                Binding::Value(value) => BindingRef::Value(value),
+            });
+            (param.as_str(), bindings.collect())
+        });
+        let among_attributes = super::check::attributes_are_arguments(&self.op, opset);
+        let attributes = self.attributes.iter().filter(move |(name, _)| among_attributes && *name != "name");
+        inputs.chain(attributes.map(|(param, value)| (param.as_str(), vec![BindingRef::Value(value)])))
+    }
+
     /// Every constant that it states: bound directly, or an attribute.
     pub fn values(&self) -> impl Iterator<Item = &Value> {
         let bound = self.inputs.values().flatten().filter_map(|b| match b {

@@ -5,6 +5,7 @@ use half::f16;
 use super::dims::Dims;
 use super::types::{TensorType, ValueType};
 use crate::dtype::DType;
+use crate::elements;
 
 /// A constant of a program.
 #[derive(Clone, Debug, PartialEq)]
@@ -59,6 +60,11 @@ pub enum Literal {
 }
 
 impl Literal {
+    /// The elements as f32, of a constant of type `ty`; `None` for strings and bools.
+    pub fn to_f32(&self, ty: &TensorType) -> Option<Vec<f32>> {
+        elements::literal_to_f32(self, ty)
+    }
+
     /// Name of the `TensorValue` field that holds this literal.
     pub(crate) fn field(&self) -> &'static str {
         match self {

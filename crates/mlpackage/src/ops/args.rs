@@ -41,7 +41,8 @@ pub struct BlockTypes {
 }
 
 impl<'a> Args<'a> {
-    pub(crate) fn new(opset: Opset, bound: BTreeMap<&'a str, Vec<Arg<'a>>>, blocks: Vec<BlockTypes>) -> Self {
+    /// The arguments `bound` of an operation in a function of `opset`, with the types of its blocks.
+    pub fn new(opset: Opset, bound: BTreeMap<&'a str, Vec<Arg<'a>>>, blocks: Vec<BlockTypes>) -> Self {
         Self { opset, bound, blocks }
     }
 

@@ -29,7 +29,7 @@ use std::sync::LazyLock;
 
 pub use args::{Arg, Args, BlockTypes};
 pub use kind::Kind;
-pub use slice::{SliceRange, slice_ranges};
+pub use slice::{SliceBounds, SliceRange};
 pub use spec::{Default, Inferred, OpSpec, Param};
 
 /// Every operation in the table, except `const`, whose type is that of its attribute `val`.

@@ -74,8 +74,9 @@ pub struct SliceRange {
     pub squeeze: bool,
 }
 
-/// The arguments that name a box, checked for their lengths.
-struct Bounds {
+/// The arguments of `slice_by_index` and `slice_update` that name a box, checked for their lengths.
+#[derive(Clone, Debug)]
+pub struct SliceBounds {
     begin: Option<Vec<i32>>,
     end: Option<Vec<i32>>,
     stride: Vec<i32>,
@@ -84,8 +85,13 @@ struct Bounds {
     squeeze_mask: Vec<bool>,
 }
 
-impl Bounds {
-    fn of(args: &Args<'_>) -> Result<Self, Fault> {
+impl SliceBounds {
+    /// Reads the arguments.
+    ///
+    /// # Errors
+    ///
+    /// If lengths do not match the rank of `x`, or a stride is 0.
+    pub fn of(args: &Args<'_>) -> Result<Self, Fault> {
         let x = args.dims("x")?;
         let rank = x.rank();
         let length = |name: &str, len: usize| match len == rank {
@@ -118,25 +124,42 @@ impl Bounds {
         })
     }
 
-    /// The range on one axis of `size`; `None` if a bound is computed.
-    fn on(&self, axis: usize, size: usize) -> Result<Option<SliceRange>, Fault> {
+    /// Whether `begin` and `end` are stated in the program.
+    pub fn are_stated(&self) -> bool {
+        self.begin.is_some() && self.end.is_some()
+    }
+
+    /// The range on one axis of `size`, with `begin` and `end` where the program does not state them; `None` if one of
+    /// them is needed and missing.
+    ///
+    /// # Errors
+    ///
+    /// If the range is empty or outside of the axis.
+    pub fn range(
+        &self,
+        axis: usize,
+        size: usize,
+        begin: Option<i32>,
+        end: Option<i32>,
+    ) -> Result<Option<SliceRange>, Fault> {
         let size = i64::try_from(size).map_err(|_| format!("axis {axis} is too long"))?;
         let squeeze = self.squeeze_mask[axis];
         let step = if squeeze { 1 } else { i64::from(self.stride[axis]) };
-        let bound = |values: &Option<Vec<i32>>| {
-            let v = i64::from(*values.as_ref()?.get(axis)?);
+        let bound = |stated: &Option<Vec<i32>>, given: Option<i32>| {
+            let stated = stated.as_ref().and_then(|values| values.get(axis).copied());
+            let v = i64::from(stated.or(given)?);
             Some(if v < 0 { v + size } else { v })
         };
         let first = match self.begin_mask[axis] {
             true if step > 0 => Some(0),
             true => Some(size - 1),
-            false => bound(&self.begin),
+            false => bound(&self.begin, begin),
         };
         let Some(first) = first else { return Ok(None) };
         let last = match (squeeze, self.end_mask[axis]) {
             (true, _) => Some(first + 1),
             (false, true) => Some(if step > 0 { size } else { -1 }),
-            (false, false) => bound(&self.end),
+            (false, false) => bound(&self.end, end),
         };
         // As in numpy, an end beyond the axis is the end of the axis.
         let Some(last) = last.map(|last| last.clamp(-1, size)) else { return Ok(None) };
@@ -150,29 +173,16 @@ impl Bounds {
     }
 }
 
-/// The ranges that the bounds of a slice name, one for each axis of `x`.
-///
-/// # Errors
-///
-/// If lengths do not match, a stride is 0, an index is out of range, or a bound is not stated in the program.
-pub fn slice_ranges(args: &Args<'_>) -> Result<Vec<SliceRange>, Fault> {
-    let (x, bounds) = (args.shape("x")?, Bounds::of(args)?);
-    let range = |(axis, &size): (usize, &usize)| {
-        bounds.on(axis, size)?.ok_or_else(|| Fault::value("begin", "and end must be stated in the program"))
-    };
-    x.dims().iter().enumerate().map(range).collect()
-}
-
 /// The dimensions of a box, squeezed axes left out.
 fn box_dims(args: &Args<'_>) -> Result<Dims, Fault> {
-    let (x, bounds) = (args.dims("x")?, Bounds::of(args)?);
+    let (x, bounds) = (args.dims("x")?, SliceBounds::of(args)?);
     let mut dims = Vec::new();
     for (axis, size) in x.iter().enumerate().filter(|(axis, _)| !bounds.squeeze_mask[*axis]) {
-        let range = size.known().map(|size| bounds.on(axis, size)).transpose()?.flatten();
+        let range = size.known().map(|size| bounds.range(axis, size, None, None)).transpose()?.flatten();
         dims.push(range.map_or(Dim::Unknown, |r| Dim::Known(r.len)));
     }
     for (axis, size) in x.iter().enumerate().filter(|(axis, _)| bounds.squeeze_mask[*axis]) {
-        size.known().map(|size| bounds.on(axis, size)).transpose()?;
+        size.known().map(|size| bounds.range(axis, size, None, None)).transpose()?;
     }
     Ok(dims.into())
 }

@@ -14,7 +14,7 @@ use std::path::{Path, PathBuf};
 
 use prost::Message as _;
 
-use crate::blob::{Blob, BlobFile};
+use crate::blob::{Blob, BlobFile, StoredBlob};
 use crate::elements;
 use crate::error::{Error, Result};
 use crate::finding::{Finding, Rule};
@@ -257,15 +257,28 @@ impl Package {
     ///
     /// [`Error::Blob`] if it is damaged, or of another type or size.
     pub fn blob_of(&self, value: &Value) -> Result<Option<Blob<'_>>> {
+        self.located(value)?.map(|(file, offset)| file.blob(offset)).transpose()
+    }
+
+    /// As [`blob_of`](Self::blob_of), with a blob that outlives the package.
+    ///
+    /// # Errors
+    ///
+    /// As [`blob_of`](Self::blob_of).
+    pub fn stored_blob_of(&self, value: &Value) -> Result<Option<StoredBlob>> {
+        self.located(value)?.map(|(file, offset)| file.stored(offset)).transpose()
+    }
+
+    /// Where a constant is stored, once the blob there has been compared with the constant's type.
+    fn located(&self, value: &Value) -> Result<Option<(&BlobFile, u64)>> {
         let (ValueData::Blob(at), Some(ty)) = (&value.data, value.tensor_type()) else { return Ok(None) };
         let file = self.weights.get(&at.file).ok_or_else(|| Error::Model {
             path: self.path.clone(),
             reason: format!("it refers to {:?}, which is not there", at.file),
         })?;
-        let blob = file.blob(at.offset)?;
-        match differs(&blob, ty) {
+        match differs(&file.blob(at.offset)?, ty) {
             Some(reason) => Err(Error::Blob { path: file.path().to_owned(), offset: at.offset, reason }),
-            None => Ok(Some(blob)),
+            None => Ok(Some((file, at.offset))),
         }
     }
 }
