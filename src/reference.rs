@@ -9,13 +9,15 @@ pub struct BurnReference {
     config: GptConfig,
     backend: Backend,
     tokens: Vec<u32>,
+    /// Logits of the last token.
+    last: Vec<f32>,
 }
 
 impl BurnReference {
     /// A model of that shape and those weights.
     pub fn new(config: &GptConfig, weights: &Weights, backend: Backend) -> Self {
         let model = Gpt::new(config, weights, &backend.device());
-        Self { model, config: config.clone(), backend, tokens: Vec::new() }
+        Self { model, config: config.clone(), backend, tokens: Vec::new(), last: Vec::new() }
     }
 
     /// The model of a checkpoint, in f32.
@@ -59,7 +61,7 @@ impl LogitsSource for BurnReference {
         self.tokens.clear();
     }
 
-    fn step(&mut self, token: u32) -> Result<Vec<f32>> {
+    fn step(&mut self, token: u32) -> Result<&[f32]> {
         let (vocab_size, context_length) = (self.config.vocab_size, self.config.block_size);
         if token as usize >= vocab_size {
             return Err(Error::UnknownToken { token, vocab_size });
@@ -69,6 +71,7 @@ impl LogitsSource for BurnReference {
         }
         self.tokens.push(token);
         let mut logits = self.model.logits(&self.tokens);
-        Ok(logits.split_off(logits.len() - vocab_size))
+        self.last = logits.split_off(logits.len() - vocab_size);
+        Ok(&self.last)
     }
 }

@@ -11,17 +11,18 @@
 //! 3. How far is it from the fp32 checkpoint? That is a question about quantisation: reported, and held to the cosine of 0.97
 //!    below which the ane-book does not count a shard at all.
 
-use std::io::Write as _;
 use std::path::Path;
 
 use ane_export::{ExportOptions, stored_weights};
-use ane_runtime::{Decoder, Embeddings, LogitsSource as _, MilCpu, Numerics, Parity, Tolerance, parity};
+use ane_runtime::{
+    DecodeModel, Decoder, Elements, Embeddings, Hazard, LogitsSource as _, MilCpu, Numerics, Parity,
+    Tolerance, parity, tensor_file,
+};
 use anyhow::{Context as _, Result, ensure};
 use microgpt_model::{Backend, Checkpoint};
 use mlpackage::Bundle;
 use mlpackage::bundle::BundleManifest;
 use safetensors::Dtype;
-use safetensors::tensor::TensorView;
 use serde::Serialize;
 
 use crate::reference::BurnReference;
@@ -52,8 +53,11 @@ pub struct Verification {
     pub tokens: Vec<u32>,
     /// The comparisons.
     pub checks: Vec<Check>,
-    /// Whether all of them pass.
+    /// Whether all of them pass, and no hazard was found.
     pub pass: bool,
+    /// What went wrong in fp16 on the way, if it was looked for.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub hazards: Option<Vec<Hazard>>,
 }
 
 /// What was fed and what came out, for comparing with other executors. One row a step.
@@ -113,9 +117,10 @@ pub fn verify(
         let weights = stored_weights(checkpoint, &options)?;
         let same = BurnReference::new(checkpoint.config(), &weights, backend);
         let embeddings = Embeddings::from_bundle(bundle)?;
-        let mut x = Vec::with_capacity(tokens.len() * checkpoint.config().n_embd);
-        for (position, &token) in tokens.iter().enumerate() {
-            x.extend_from_slice(embeddings.sum(token, position)?.as_f32().unwrap_or_default());
+        let mut x = vec![0.0; tokens.len() * embeddings.n_embd()];
+        for (position, (&token, x)) in tokens.iter().zip(x.chunks_exact_mut(embeddings.n_embd())).enumerate()
+        {
+            embeddings.sum(token, position, x)?;
         }
         let same = same.logits_embedded(x);
         let full = BurnReference::from_checkpoint(checkpoint, backend)?.logits(&tokens);
@@ -131,7 +136,21 @@ pub fn verify(
         )?;
     }
     let pass = checks.iter().all(|c| c.pass);
-    Ok((Verification { tokens, checks, pass }, transcript))
+    Ok((Verification { tokens, checks, pass, hazards: None }, transcript))
+}
+
+/// Looks for [hazards](Hazard) in fp16 while a bundle decodes `tokens`.
+///
+/// # Errors
+///
+/// If the bundle does not load, or does not know the tokens.
+pub fn hazards(bundle: &Bundle, tokens: &[u32]) -> Result<Vec<Hazard>> {
+    let model = DecodeModel::load_watched(bundle, &MilCpu::new(Numerics::F16))?;
+    let mut sequence = model.new_sequence();
+    for &token in tokens {
+        model.decode(token, &mut sequence)?;
+    }
+    Ok(sequence.hazards().to_vec())
 }
 
 /// The options of a bundle's export, once the checkpoint is found to have its shape.
@@ -163,10 +182,12 @@ fn host_inputs(decoder: &mut Decoder, tokens: &[u32]) -> Result<Vec<StackedInput
     for &token in tokens {
         for (i, (name, tensor)) in decoder.inputs(token)?.into_iter().enumerate() {
             if stacked.len() == i {
-                let dims = tensor.shape().dims().to_vec();
+                let dims = tensor.shape().to_vec();
                 stacked.push(StackedInput { name: name.to_owned(), dims, values: Vec::new() });
             }
-            stacked[i].values.extend_from_slice(tensor.as_f32().unwrap_or_default());
+            if let Elements::F32(values) = tensor.elements() {
+                stacked[i].values.extend_from_slice(values);
+            }
         }
         decoder.step(token)?;
     }
@@ -181,13 +202,6 @@ impl Transcript {
     ///
     /// If the file cannot be written, or what stands there is no file.
     pub fn write(&self, path: &Path) -> Result<()> {
-        if let Ok(found) = std::fs::symlink_metadata(path) {
-            ensure!(
-                found.is_file(),
-                "write {}: what stands there is no file, so it is not replaced",
-                path.display()
-            );
-        }
         let steps = self.logits_f32.len() / self.vocab_size;
         let logits = [("logits_f32", &self.logits_f32), ("logits_f16", &self.logits_f16)]
             .map(|(name, values)| (name, vec![steps, self.vocab_size], values));
@@ -197,18 +211,8 @@ impl Transcript {
             .chain(logits)
             .map(|(name, shape, values)| (name, shape, values.iter().flat_map(|v| v.to_le_bytes()).collect()))
             .collect();
-        let views: Result<Vec<_>, _> = bytes
-            .iter()
-            .map(|(name, shape, bytes)| TensorView::new(Dtype::F32, shape.clone(), bytes).map(|v| (*name, v)))
-            .collect();
-        let write = || -> Result<()> {
-            let folder = path.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or(Path::new("."));
-            let mut file =
-                tempfile::NamedTempFile::new_in(folder).map_err(|e| std::io::Error::from(e.kind()))?;
-            file.write_all(&safetensors::serialize(views?, None)?)?;
-            file.persist(path)?;
-            Ok(())
-        };
-        write().with_context(|| format!("write {}", path.display()))
+        let tensors =
+            bytes.iter().map(|(name, shape, bytes)| (*name, Dtype::F32, shape.clone(), bytes.as_slice()));
+        Ok(tensor_file::write(path, tensors)?)
     }
 }

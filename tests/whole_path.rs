@@ -6,7 +6,8 @@ mod common;
 use ane_export::{ExportOptions, NormForm, Projections, Quantization};
 use ane_floor::{Basis, Count, Device, PlacementReport};
 use ane_runtime::{
-    Decoder, Error, Generation, LogitsSource as _, MilCpu, Numerics, Sampler, Sampling, TextTokenizer, parity,
+    DecodeModel, Decoder, Error, Generation, LogitsSource as _, MilCpu, Numerics, Sampler, Sampling,
+    TextTokenizer, parity,
 };
 use microgpt_ane::export::export;
 use microgpt_ane::reference::BurnReference;
@@ -149,7 +150,7 @@ fn the_greedy_transcript_is_pinned() {
         let mut tokens = vec![26];
         for _ in 0..8 {
             let logits = source.step(tokens[tokens.len() - 1]).unwrap();
-            let best = ane_runtime::argmax(&logits);
+            let best = ane_runtime::argmax(logits);
             let largest = logits.iter().fold(0.0f32, |m, v| m.max(v.abs()));
             let others = logits.iter().enumerate().filter(|(i, _)| *i != best as usize);
             let next = others.fold(f32::NEG_INFINITY, |m, (_, &v)| m.max(v));
@@ -175,6 +176,42 @@ fn sequences_do_not_see_each_other() {
     let first = parity::collect(&mut decoder, &tokens).unwrap();
     parity::collect(&mut decoder, &[26, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15]).unwrap();
     assert_eq!(parity::collect(&mut decoder, &tokens).unwrap(), first);
+}
+
+/// Several sequences at once, at different positions, give bit for bit what each gives by itself.
+#[test]
+fn a_batch_decodes_what_one_by_one_decodes() {
+    let dir = tempfile::tempdir().unwrap();
+    let checkpoint = Checkpoint::open(common::trained()).unwrap();
+    for quantization in [Quantization::None, Quantization::Int8PerChannel] {
+        let folder = dir.path().join(quantization.to_string());
+        std::fs::create_dir(&folder).unwrap();
+        let bundle =
+            exported(&checkpoint, &folder, &ExportOptions { quantization, ..ExportOptions::default() });
+        let model = DecodeModel::load(&bundle, &MilCpu::new(Numerics::F16)).unwrap();
+        let mut alone: Vec<_> = (0..5).map(|_| model.new_sequence()).collect();
+        let mut batch: Vec<_> = (0..5).map(|_| model.new_sequence()).collect();
+        // The first sequence is ahead of the others.
+        for sequences in [&mut alone, &mut batch] {
+            model.decode(26, &mut sequences[0]).unwrap();
+        }
+        for step in 0..15u32 {
+            let tokens: Vec<u32> = (0..5).map(|s| (7 * s + 3 * step) % 27).collect();
+            for (token, sequence) in tokens.iter().zip(&mut alone) {
+                model.decode(*token, sequence).unwrap();
+            }
+            model.decode_batch(&tokens, &mut batch.iter_mut().collect::<Vec<_>>()).unwrap();
+            for (one, many) in alone.iter().zip(&batch) {
+                assert_eq!(model.logits(one), model.logits(many), "{quantization}, step {step}");
+                assert_eq!(one.position(), many.position());
+            }
+        }
+        // The first one's context is full: nothing is run.
+        let before: Vec<Vec<f32>> = batch.iter().map(|s| model.logits(s).to_vec()).collect();
+        let error = model.decode_batch(&[0; 5], &mut batch.iter_mut().collect::<Vec<_>>()).unwrap_err();
+        assert!(matches!(error, Error::ContextFull { tokens: 17, context_length: 16 }), "{error}");
+        assert!(batch.iter().zip(before).all(|(s, before)| model.logits(s) == before && s.position() < 17));
+    }
 }
 
 #[test]

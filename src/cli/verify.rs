@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Result, ensure};
 use clap::Args;
-use microgpt_ane::verification::{Verification, verify};
+use microgpt_ane::verification::{Verification, hazards, verify};
 use microgpt_model::Backend;
 
 use super::{Outcome, folder, output};
@@ -24,6 +24,10 @@ pub(crate) struct Verify {
     /// Write every step's inputs and logits as safetensors, for other executors to compare with
     #[arg(long, value_name = "FILE")]
     dump: Option<PathBuf>,
+    /// Look for what goes wrong in fp16 without an error: the first operation that makes an infinity, a NaN, or zero of a
+    /// constant that is not zero. Each counts as a failure
+    #[arg(long)]
+    hazards: bool,
     /// burn's backend: flex, or ndarray in a build with `--features ndarray`
     #[arg(long, default_value_t = Backend::default())]
     backend: Backend,
@@ -40,7 +44,12 @@ impl Verify {
             ensure!(!lies_in(path, &self.bundle), "--dump {}: it lies in the bundle", path.display());
         }
         let spinner = output::spinner("running the bundle and its reference");
-        let (verification, transcript) = verify(&bundle, checkpoint.as_ref(), self.seed, self.backend)?;
+        let (mut verification, transcript) = verify(&bundle, checkpoint.as_ref(), self.seed, self.backend)?;
+        if self.hazards {
+            let found = hazards(&bundle, &verification.tokens)?;
+            verification.pass &= found.is_empty();
+            verification.hazards = Some(found);
+        }
         spinner.finish_and_clear();
         if let Some(path) = &self.dump {
             transcript.write(path)?;
@@ -79,6 +88,15 @@ pub(super) fn describe(verification: &Verification) -> String {
             "  {verdict} {}: largest error {:.2e}{bound}, cosine {:.7} (at least {}), argmax {}/{}",
             check.name, p.largest_error, p.cosine, check.tolerance.cosine, p.argmax_agreement, p.positions
         );
+    }
+    if let Some(hazards) = &verification.hazards {
+        let _ = match hazards.len() {
+            0 => writeln!(text, "no hazards in fp16"),
+            n => writeln!(text, "{n} hazard{} in fp16:", if n == 1 { "" } else { "s" }),
+        };
+        for hazard in hazards {
+            let _ = writeln!(text, "  FAIL {hazard}");
+        }
     }
     text
 }

@@ -33,8 +33,8 @@ fn run(model: &dyn Model, rows: &[Vec<f32>]) -> Vec<Vec<f32>> {
     let (d, n) = (rows[0].len(), rows.len());
     let x: Vec<f32> = (0..d).flat_map(|c| rows.iter().map(move |row| row[c])).collect();
     let x = Tensor::new([1, d, 1, n], x).unwrap();
-    let y = model.predict(&[("x", &x)], &mut model.new_state()).unwrap().remove("y").unwrap();
-    let y = y.as_f32().unwrap();
+    let mut state = model.new_state();
+    let y = model.predict(&[("x", x.view())], &mut state).unwrap()["y"].as_f32().unwrap();
     (0..n).map(|row| (0..d).map(|c| y[c * n + row]).collect()).collect()
 }
 

@@ -1,4 +1,6 @@
-//! The decoder loop: a bundle, its state and a position.
+//! The decoder loop: a bundle's decode function, and sequences that it is run on.
+
+use std::sync::Arc;
 
 use mlpackage::bundle::{BundleManifest, DecodeInterface};
 use mlpackage::{Bundle, DType, Feature, Interface, Shape};
@@ -6,37 +8,54 @@ use mlpackage::{Bundle, DType, Feature, Interface, Shape};
 use crate::embeddings::Embeddings;
 use crate::engine::{Engine, LoadOptions, Model, State};
 use crate::error::{Error, Result};
+use crate::hazard::Hazard;
 use crate::logits::LogitsSource;
-use crate::tensor::Tensor;
+use crate::tensor::{Elements, TensorView};
 
 /// What the mask holds where a position must not be attended to. fp16 has no room for much more, and -inf is not safe on
 /// the Neural Engine.
 const MASKED: f32 = -1e4;
 
-/// Decodes one sequence with a bundle.
-pub struct Decoder {
+/// A bundle in an engine: decodes any number of sequences, from as many threads.
+pub struct DecodeModel {
     engine: String,
     model: Box<dyn Model>,
-    state: State,
-    inputs: HostInputs,
-    vocab_size: usize,
-    position: usize,
-}
-
-/// What the host computes for each step.
-struct HostInputs {
     embeddings: Embeddings,
     interface: DecodeInterface,
+    shapes: [[usize; 4]; 3],
+    vocab_size: usize,
     context_length: usize,
 }
 
-impl Decoder {
+/// A sequence that a [`DecodeModel`] decodes: its state, and how far it is.
+pub struct Sequence {
+    state: State,
+    position: usize,
+    embedding: Vec<f32>,
+    attn_mask: Vec<f32>,
+    kv_write: Vec<f32>,
+}
+
+impl DecodeModel {
     /// Loads a bundle into an engine.
     ///
     /// # Errors
     ///
     /// [`Error::Bundle`] if the bundle's parts do not fit each other, and whatever the engine refuses.
     pub fn load(bundle: &Bundle, engine: &dyn Engine) -> Result<Self> {
+        Self::load_with(bundle, engine, false)
+    }
+
+    /// As [`load`](Self::load), with an eye on [hazards](Sequence::hazards).
+    ///
+    /// # Errors
+    ///
+    /// As [`load`](Self::load).
+    pub fn load_watched(bundle: &Bundle, engine: &dyn Engine) -> Result<Self> {
+        Self::load_with(bundle, engine, true)
+    }
+
+    fn load_with(bundle: &Bundle, engine: &dyn Engine, hazards: bool) -> Result<Self> {
         let manifest = bundle.manifest();
         let bad = |what: &str, reason: String| Error::Bundle {
             path: bundle.path().to_owned(),
@@ -49,77 +68,211 @@ impl Decoder {
         };
         let embeddings = Embeddings::from_bundle(bundle)?;
         let package = bundle.package(shard)?;
-        let model = engine.load(&package, &LoadOptions { function: Some(shard.function.clone()) })?;
+        let options = LoadOptions { functions: vec![shard.function.clone()], hazards };
+        let model = engine.load(&package, &options)?;
         check_interface(manifest, model.describe()).map_err(|(what, reason)| bad(&what, reason))?;
+        let s = manifest.architecture.context_length;
         Ok(Self {
             engine: engine.name().to_owned(),
-            state: model.new_state(),
             model,
-            inputs: HostInputs {
-                embeddings,
-                interface: manifest.interface.clone(),
-                context_length: manifest.architecture.context_length,
-            },
+            shapes: [[1, embeddings.n_embd(), 1, 1], [1, 1, 1, s], [1, 1, s, 1]],
+            embeddings,
+            interface: manifest.interface.clone(),
             vocab_size: manifest.architecture.vocab_size,
-            position: 0,
+            context_length: s,
         })
     }
 
-    /// The decode function's inputs at the present position: embedding sum, mask and one-hot, in this order.
+    /// Number of tokens (V).
+    pub fn vocab_size(&self) -> usize {
+        self.vocab_size
+    }
+
+    /// Number of tokens that a sequence may have (S).
+    pub fn context_length(&self) -> usize {
+        self.context_length
+    }
+
+    /// The model itself.
+    pub fn model(&self) -> &dyn Model {
+        &*self.model
+    }
+
+    /// A sequence without tokens.
+    pub fn new_sequence(&self) -> Sequence {
+        let s = self.context_length;
+        Sequence {
+            state: self.model.new_state(),
+            position: 0,
+            embedding: vec![0.0; self.embeddings.n_embd()],
+            attn_mask: vec![MASKED; s],
+            kv_write: vec![0.0; s],
+        }
+    }
+
+    /// Appends a token to a sequence and gives the logits of the next one, `[V]`.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::ContextFull`] and [`Error::UnknownToken`]; the sequence is then as it was.
+    pub fn decode<'s>(&self, token: u32, sequence: &'s mut Sequence) -> Result<&'s [f32]> {
+        self.prepare(token, sequence)?;
+        let Sequence { state, embedding, attn_mask, kv_write, .. } = sequence;
+        self.model.predict(&self.bind(embedding, attn_mask, kv_write), state)?;
+        sequence.position += 1;
+        Ok(self.logits(sequence))
+    }
+
+    /// Appends a token to each of several sequences: one pass over the weights for all of them. What each gives is what
+    /// [`decode`](Self::decode) gives one by one, and is read with [`logits`](Self::logits).
+    ///
+    /// # Errors
+    ///
+    /// As [`decode`](Self::decode), before any sequence is run.
+    ///
+    /// # Panics
+    ///
+    /// If there are not as many tokens as sequences.
+    pub fn decode_batch(&self, tokens: &[u32], sequences: &mut [&mut Sequence]) -> Result<()> {
+        assert_eq!(tokens.len(), sequences.len(), "a token for each sequence");
+        for (token, sequence) in tokens.iter().zip(&mut *sequences) {
+            self.prepare(*token, sequence)?;
+        }
+        let mut inputs = Vec::with_capacity(sequences.len());
+        let mut states = Vec::with_capacity(sequences.len());
+        for sequence in &mut *sequences {
+            let Sequence { state, embedding, attn_mask, kv_write, .. } = &mut **sequence;
+            inputs.push(self.bind(embedding, attn_mask, kv_write));
+            states.push(state);
+        }
+        let inputs: Vec<&[(&str, TensorView<'_>)]> = inputs.iter().map(<[_; 3]>::as_slice).collect();
+        self.model.default_function().predict_batch(&inputs, &mut states)?;
+        sequences.iter_mut().for_each(|sequence| sequence.position += 1);
+        Ok(())
+    }
+
+    /// The logits of a sequence's last token, `[V]`; empty before the first.
+    pub fn logits<'s>(&self, sequence: &'s Sequence) -> &'s [f32] {
+        let logits = sequence.state.outputs().get(&self.interface.logits);
+        logits.and_then(|tensor| tensor.as_f32()).unwrap_or_default()
+    }
+
+    /// The decode function's inputs for a token at the sequence's position: embedding sum, mask and one-hot, each by name.
     ///
     /// # Errors
     ///
     /// [`Error::ContextFull`] and [`Error::UnknownToken`].
-    pub fn inputs(&self, token: u32) -> Result<[(&str, Tensor); 3]> {
-        self.inputs.at(token, self.position)
+    pub fn inputs<'s>(
+        &'s self,
+        token: u32,
+        sequence: &'s mut Sequence,
+    ) -> Result<[(&'s str, TensorView<'s>); 3]> {
+        self.prepare(token, sequence)?;
+        Ok(self.bind(&sequence.embedding, &sequence.attn_mask, &sequence.kv_write))
+    }
+
+    /// Fills in what the host computes for a token.
+    fn prepare(&self, token: u32, sequence: &mut Sequence) -> Result<()> {
+        let position = sequence.position;
+        self.embeddings.sum(token, position, &mut sequence.embedding)?;
+        let mask = sequence.attn_mask.iter_mut().enumerate();
+        mask.for_each(|(i, mask)| *mask = if i <= position { 0.0 } else { MASKED });
+        let write = sequence.kv_write.iter_mut().enumerate();
+        write.for_each(|(i, write)| *write = f32::from(u8::from(i == position)));
+        Ok(())
+    }
+
+    fn bind<'s>(
+        &'s self,
+        embedding: &'s [f32],
+        attn_mask: &'s [f32],
+        kv_write: &'s [f32],
+    ) -> [(&'s str, TensorView<'s>); 3] {
+        let view = |shape: &'s [usize; 4], values: &'s [f32]| {
+            TensorView::new(shape, Elements::F32(values)).expect("buffers have the shapes of the interface")
+        };
+        let [x, mask, write] = &self.shapes;
+        [
+            (&self.interface.embedding, view(x, embedding)),
+            (&self.interface.attn_mask, view(mask, attn_mask)),
+            (&self.interface.kv_write, view(write, kv_write)),
+        ]
     }
 }
 
-impl HostInputs {
-    fn at(&self, token: u32, position: usize) -> Result<[(&str, Tensor); 3]> {
-        let s = self.context_length;
-        let embedding = self.embeddings.sum(token, position)?;
-        let mask = (0..s).map(|i| if i <= position { 0.0 } else { MASKED }).collect();
-        let write = (0..s).map(|i| f32::from(u8::from(i == position))).collect();
-        Ok([
-            (self.interface.embedding.as_str(), embedding),
-            (self.interface.attn_mask.as_str(), Tensor::new([1, 1, 1, s], mask)?),
-            (self.interface.kv_write.as_str(), Tensor::new([1, 1, s, 1], write)?),
-        ])
+impl Sequence {
+    /// Number of tokens so far.
+    pub fn position(&self) -> usize {
+        self.position
+    }
+
+    /// What went wrong in fp16, if the model was [loaded with an eye on it](DecodeModel::load_watched).
+    pub fn hazards(&self) -> &[Hazard] {
+        self.state.hazards()
+    }
+}
+
+/// A [`DecodeModel`] and one sequence.
+pub struct Decoder {
+    model: Arc<DecodeModel>,
+    sequence: Sequence,
+}
+
+impl Decoder {
+    /// Loads a bundle into an engine.
+    ///
+    /// # Errors
+    ///
+    /// As [`DecodeModel::load`].
+    pub fn load(bundle: &Bundle, engine: &dyn Engine) -> Result<Self> {
+        Ok(Self::new(Arc::new(DecodeModel::load(bundle, engine)?)))
+    }
+
+    /// A decoder with a sequence of its own.
+    pub fn new(model: Arc<DecodeModel>) -> Self {
+        let sequence = model.new_sequence();
+        Self { model, sequence }
+    }
+
+    /// The decode function's inputs for a token at the present position: embedding sum, mask and one-hot, in this order.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::ContextFull`] and [`Error::UnknownToken`].
+    pub fn inputs(&mut self, token: u32) -> Result<[(&str, TensorView<'_>); 3]> {
+        self.model.inputs(token, &mut self.sequence)
+    }
+
+    /// The sequence.
+    pub fn sequence(&self) -> &Sequence {
+        &self.sequence
     }
 }
 
 impl LogitsSource for Decoder {
     fn name(&self) -> String {
-        self.engine.clone()
+        self.model.engine.clone()
     }
 
     fn vocab_size(&self) -> usize {
-        self.vocab_size
+        self.model.vocab_size
     }
 
     fn context_length(&self) -> usize {
-        self.inputs.context_length
+        self.model.context_length
     }
 
     fn position(&self) -> usize {
-        self.position
+        self.sequence.position
     }
 
     fn reset(&mut self) {
         // What is left in the cache is behind the mask until it is overwritten; zeros make it visible in a dump.
-        self.state = self.model.new_state();
-        self.position = 0;
+        self.sequence = self.model.new_sequence();
     }
 
-    fn step(&mut self, token: u32) -> Result<Vec<f32>> {
-        let inputs = self.inputs.at(token, self.position)?;
-        let inputs: Vec<(&str, &Tensor)> = inputs.iter().map(|(n, t)| (*n, t)).collect();
-        let mut outputs = self.model.predict(&inputs, &mut self.state)?;
-        let logits =
-            outputs.remove(&self.inputs.interface.logits).expect("the interface was checked at load");
-        self.position += 1;
-        Ok(logits.floats().to_vec())
+    fn step(&mut self, token: u32) -> Result<&[f32]> {
+        self.model.decode(token, &mut self.sequence)
     }
 }
 

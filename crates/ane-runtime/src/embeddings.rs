@@ -5,7 +5,6 @@ use mlpackage::Bundle;
 use safetensors::{Dtype, SafeTensors};
 
 use crate::error::{Error, Result};
-use crate::tensor::Tensor;
 
 /// Embedding tables in fp16, as the decode graph takes their sum.
 #[derive(Clone, Debug)]
@@ -55,12 +54,12 @@ impl Embeddings {
         })
     }
 
-    /// `wte[token] + wpe[position]`, rounded to fp16: the graph's input, `[1, C, 1, 1]`.
+    /// Writes `wte[token] + wpe[position]`, rounded to fp16: the graph's input, `[1, C, 1, 1]`. `sum` has C elements.
     ///
     /// # Errors
     ///
     /// [`Error::UnknownToken`] and [`Error::ContextFull`] for what is outside of the tables.
-    pub fn sum(&self, token: u32, position: usize) -> Result<Tensor> {
+    pub fn sum(&self, token: u32, position: usize, sum: &mut [f32]) -> Result<()> {
         let row = token as usize;
         if row >= self.vocab_size {
             return Err(Error::UnknownToken { token, vocab_size: self.vocab_size });
@@ -71,7 +70,14 @@ impl Embeddings {
         let c = self.n_embd;
         let token = &self.token[row * c..(row + 1) * c];
         let position = &self.position[position * c..(position + 1) * c];
-        let sum = |(t, p): (&f16, &f16)| f16::from_f32(t.to_f32() + p.to_f32()).to_f32();
-        Tensor::new([1, c, 1, 1], token.iter().zip(position).map(sum).collect())
+        for ((sum, t), p) in sum.iter_mut().zip(token).zip(position) {
+            *sum = f16::from_f32(t.to_f32() + p.to_f32()).to_f32();
+        }
+        Ok(())
+    }
+
+    /// Width of an embedding (C).
+    pub fn n_embd(&self) -> usize {
+        self.n_embd
     }
 }

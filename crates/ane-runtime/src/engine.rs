@@ -5,14 +5,16 @@ use std::any::Any;
 use mlpackage::{Interface, Package};
 
 use crate::error::Result;
-use crate::tensor::{Tensor, Tensors};
+use crate::hazard::Hazard;
+use crate::tensor::{TensorView, Tensors};
 
 /// Something that runs ML Programs.
 pub trait Engine: Send + Sync {
     /// Its name, such as `mil-cpu (f16)`.
     fn name(&self) -> &str;
 
-    /// Loads a function of a package. Whatever the engine cannot run is refused here, never half-way through a call.
+    /// Loads functions of a package. Whatever the engine cannot run is refused here, all of it at once; never half-way
+    /// through a call.
     ///
     /// # Errors
     ///
@@ -24,33 +26,141 @@ pub trait Engine: Send + Sync {
 /// How to load a package.
 #[derive(Clone, Debug, Default)]
 pub struct LoadOptions {
-    /// The function to run; the package's default one if `None`.
-    pub function: Option<String>,
+    /// The functions to load, the first of which is the model's default; all of the package's, and its own default, if
+    /// there are none.
+    pub functions: Vec<String>,
+    /// Whether calls look for [hazards](Hazard). Costs a pass over every result.
+    pub hazards: bool,
 }
 
-/// A function that was loaded. It can be shared between threads; what changes is in the [`State`].
+/// Functions of a package that were loaded. It can be shared between threads; what changes is in the [`State`].
 pub trait Model: Send + Sync {
-    /// Its inputs, outputs and states.
-    fn describe(&self) -> &Interface;
+    /// Its functions, the default one first.
+    fn functions(&self) -> Vec<&dyn Function>;
 
-    /// A fresh state, all zeros: one for each sequence.
+    /// A fresh state, all zeros: one for each sequence. Functions share what they both call by the same name.
     fn new_state(&self) -> State;
 
-    /// Runs the function once on tensors by name and updates `state`. Float inputs are rounded to their declared type, as
-    /// a host that hands them over in that type would.
+    /// The function that runs when none is named.
+    fn default_function(&self) -> &dyn Function;
+
+    /// The default function's interface.
+    fn describe(&self) -> &Interface {
+        self.default_function().describe()
+    }
+
+    /// Runs the [default function](Function::predict).
     ///
     /// # Errors
     ///
-    /// [`Error::Input`](crate::Error::Input) for inputs that are missing, unknown or of the wrong shape,
-    /// [`Error::ForeignState`](crate::Error::ForeignState) for the state of another model. The state is then unchanged.
-    fn predict(&self, inputs: &[(&str, &Tensor)], state: &mut State) -> Result<Tensors>;
+    /// As [`Function::predict`].
+    fn predict<'s>(&self, inputs: &[(&str, TensorView<'_>)], state: &'s mut State) -> Result<&'s Tensors> {
+        self.default_function().predict(inputs, state)
+    }
+
+    /// The function called `name`.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::NoFunction`](crate::Error::NoFunction) that lists those there are.
+    fn function(&self, name: &str) -> Result<&dyn Function> {
+        let functions = self.functions();
+        let found = functions.iter().find(|f| f.name() == name).copied();
+        found.ok_or_else(|| crate::Error::NoFunction {
+            name: name.to_owned(),
+            known: functions.iter().map(|f| f.name().to_owned()).collect(),
+        })
+    }
 }
 
-/// What a model remembers between calls. Only the engine that made it can look inside.
-pub struct State(pub(crate) Box<dyn Any + Send>);
+/// One function of a [`Model`].
+pub trait Function: Send + Sync {
+    /// Its name.
+    fn name(&self) -> &str;
+
+    /// Its inputs, outputs and states.
+    fn describe(&self) -> &Interface;
+
+    /// Runs the function once on tensors by name and updates `state`, which keeps the results until the next call.
+    ///
+    /// Floats are rounded to the declared type of an input, as a host that hands them over in that type would; NaN and
+    /// infinities are passed on. Integers must be within the declared type.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Input`](crate::Error::Input) for inputs that are missing, unknown, of the wrong kind or shape;
+    /// [`Error::ForeignState`](crate::Error::ForeignState) for the state of another model;
+    /// [`Error::Execution`](crate::Error::Execution) where what an operation is to do depends on values that do not allow
+    /// it, such as an index out of range. The state is then as it was.
+    fn predict<'s>(&self, inputs: &[(&str, TensorView<'_>)], state: &'s mut State) -> Result<&'s Tensors>;
+
+    /// Runs the function once for each of several sequences, each with inputs and a state of its own; what they give is
+    /// what [`predict`](Self::predict) gives one by one. An engine that can share work between them does. Results are in
+    /// [`State::outputs`].
+    ///
+    /// # Errors
+    ///
+    /// As [`predict`](Self::predict), for the first sequence that cannot be run. Those before it may have run.
+    ///
+    /// # Panics
+    ///
+    /// If there are not as many inputs as states.
+    fn predict_batch(&self, inputs: &[&[(&str, TensorView<'_>)]], states: &mut [&mut State]) -> Result<()> {
+        assert_eq!(inputs.len(), states.len(), "a state for each sequence");
+        for (inputs, state) in inputs.iter().zip(states) {
+            self.predict(inputs, state)?;
+        }
+        Ok(())
+    }
+
+    /// What a call takes, as text: how the function was lowered. Empty if the engine has nothing to say.
+    fn plan(&self) -> String {
+        String::new()
+    }
+
+    /// How much memory it takes; `None` if the engine does not know.
+    fn memory(&self) -> Option<Memory> {
+        None
+    }
+}
+
+/// How much memory a function takes, in bytes. Known before it runs, and kept to.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Memory {
+    /// Weights as they are stored, mapped from the package.
+    pub weights: u64,
+    /// Constants that were unfolded or computed at load.
+    pub constants: u64,
+    /// What a state remembers.
+    pub state: u64,
+    /// What a call computes with, kept by each state: buffers and results.
+    pub workspace: u64,
+}
+
+/// What a model remembers of a sequence between calls, and where its last results are.
+pub struct State {
+    pub(crate) memory: Box<dyn Any + Send>,
+    /// Of each function of the model.
+    pub(crate) outputs: Vec<Tensors>,
+    /// The function that was called last.
+    pub(crate) last: usize,
+    pub(crate) hazards: Vec<Hazard>,
+}
+
+impl State {
+    /// What the last call gave; empty before the first.
+    pub fn outputs(&self) -> &Tensors {
+        &self.outputs[self.last]
+    }
+
+    /// The first hazard of each kind since the state was made. Empty unless [`LoadOptions::hazards`] asked for them.
+    pub fn hazards(&self) -> &[Hazard] {
+        &self.hazards
+    }
+}
 
 impl std::fmt::Debug for State {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str("State")
+        f.debug_struct("State").field("outputs", self.outputs()).finish_non_exhaustive()
     }
 }

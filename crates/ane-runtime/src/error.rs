@@ -32,6 +32,22 @@ pub enum Error {
         /// What was found and expected.
         reason: String,
     },
+    /// What an operation is to do depends on values that do not allow it.
+    #[error("{operation}: {reason}")]
+    Execution {
+        /// Type and result of the operation.
+        operation: String,
+        /// What was found and expected.
+        reason: String,
+    },
+    /// A model has no function of that name.
+    #[error("no function {name:?}: the model has {}", known.join(", "))]
+    NoFunction {
+        /// The name.
+        name: String,
+        /// Those that it has.
+        known: Vec<String>,
+    },
     /// A state was made by another model.
     #[error("the state belongs to another model: make one with this model's new_state")]
     ForeignState,
@@ -42,6 +58,35 @@ pub enum Error {
         shape: Shape,
         /// Elements given.
         elements: usize,
+    },
+    /// Elements and type of a tensor disagree.
+    #[error("a tensor of {dtype} is not kept as {data}")]
+    TensorType {
+        /// The type.
+        dtype: mlpackage::DType,
+        /// What the elements are.
+        data: &'static str,
+    },
+    /// An array is not in row-major order.
+    #[error("the array is not in row-major order: copy it with as_standard_layout first")]
+    TensorLayout,
+    /// A file of tensors cannot be read or written.
+    #[error("{}: {reason}", path.display())]
+    File {
+        /// The file.
+        path: PathBuf,
+        /// What was found and expected.
+        reason: String,
+    },
+    /// Results of several calls cannot be stacked.
+    #[error("output {name} has shape {found} now and {before} before: run its calls one by one")]
+    Stack {
+        /// The output.
+        name: String,
+        /// Its shape in this call.
+        found: Shape,
+        /// Its shape in those before.
+        before: Shape,
     },
     /// Something in a bundle does not fit the rest of it.
     #[error("bundle {}: {what}: {reason}", path.display())]

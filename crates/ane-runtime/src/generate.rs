@@ -50,7 +50,8 @@ impl<'a> Generation<'a> {
         source.reset();
         let mut logits = Vec::new();
         for &token in &tokens {
-            logits = source.step(token)?;
+            logits.clear();
+            logits.extend_from_slice(source.step(token)?);
         }
         Ok(Self { source, tokenizer, sampler, logits, left: limit, tokens: tokens.len(), finished: None })
     }
@@ -88,7 +89,8 @@ impl Iterator for Generation<'_> {
         } else {
             match self.source.step(token) {
                 Ok(logits) => {
-                    self.logits = logits;
+                    self.logits.clear();
+                    self.logits.extend_from_slice(logits);
                     self.tokens += 1;
                 }
                 Err(e) => {

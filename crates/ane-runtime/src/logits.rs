@@ -19,11 +19,11 @@ pub trait LogitsSource {
     /// Begins a new sequence.
     fn reset(&mut self);
 
-    /// Appends a token and returns the logits of the next one, `[V]`.
+    /// Appends a token and gives the logits of the next one, `[V]`, which stay until the next step.
     ///
     /// # Errors
     ///
     /// [`Error::ContextFull`](crate::Error::ContextFull) and [`Error::UnknownToken`](crate::Error::UnknownToken); the
     /// position is then unchanged.
-    fn step(&mut self, token: u32) -> Result<Vec<f32>>;
+    fn step(&mut self, token: u32) -> Result<&[f32]>;
 }

@@ -124,7 +124,7 @@ pub fn collect(source: &mut dyn LogitsSource, tokens: &[u32]) -> Result<Vec<f32>
     source.reset();
     let mut logits = Vec::with_capacity(tokens.len() * source.vocab_size());
     for &token in tokens {
-        logits.extend(source.step(token)?);
+        logits.extend_from_slice(source.step(token)?);
     }
     Ok(logits)
 }
@@ -141,7 +141,7 @@ pub fn probe(source: &mut dyn LogitsSource, bos: u32, seed: u64, most: usize) ->
     let mut tokens = vec![bos];
     while tokens.len() < source.context_length().min(most) {
         let logits = source.step(tokens[tokens.len() - 1])?;
-        tokens.push(sampler.sample(&logits));
+        tokens.push(sampler.sample(logits));
     }
     Ok(tokens)
 }

@@ -1,14 +1,17 @@
 //! Tensors at an engine's border.
 
-use std::collections::BTreeMap;
+use std::fmt;
 
-use mlpackage::Shape;
+use half::f16;
+use mlpackage::{DType, Shape};
+use ndarray::{ArrayViewD, IxDyn};
 
 use crate::error::{Error, Result};
 
-/// A dense tensor, row-major. fp16 values are carried as the f32 that they equal.
+/// A dense tensor, row-major.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Tensor {
+    dtype: DType,
     shape: Shape,
     data: Data,
 }
@@ -16,40 +19,58 @@ pub struct Tensor {
 /// Elements of a [`Tensor`].
 #[derive(Clone, Debug, PartialEq)]
 pub enum Data {
-    /// fp16 and fp32.
+    /// fp16 and fp32. fp16 values are carried as the f32 that they equal; an engine that does not round results to fp16
+    /// gives what it computed.
     F32(Vec<f32>),
-    /// Integers.
+    /// Integers of every width.
     I32(Vec<i32>),
     /// Truth values.
     Bool(Vec<bool>),
 }
 
-/// Tensors by name.
-pub type Tensors = BTreeMap<String, Tensor>;
-
 impl Tensor {
-    /// A tensor of floats.
+    /// A tensor of fp32.
     ///
     /// # Errors
     ///
     /// [`Error::TensorSize`] if `data` has not as many elements as `shape`.
     pub fn new(shape: impl Into<Shape>, data: Vec<f32>) -> Result<Self> {
+        Self::with_dtype(DType::Fp32, shape, Data::F32(data))
+    }
+
+    /// A tensor whose elements stand for values of `dtype`.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::TensorSize`] if `data` has not as many elements as `shape`; [`Error::TensorType`] if `data` is not what
+    /// elements of `dtype` are kept as.
+    pub fn with_dtype(dtype: DType, shape: impl Into<Shape>, data: Data) -> Result<Self> {
         let shape = shape.into();
         if shape.checked_elements() != Some(data.len()) {
             return Err(Error::TensorSize { shape, elements: data.len() });
         }
-        Ok(Self { shape, data: Data::F32(data) })
+        let fits = match data {
+            Data::F32(_) => dtype.is_float(),
+            Data::I32(_) => dtype.is_int(),
+            Data::Bool(_) => dtype == DType::Bool,
+        };
+        if fits {
+            Ok(Self { dtype, shape, data })
+        } else {
+            Err(Error::TensorType { dtype, data: data.name() })
+        }
     }
 
-    pub(crate) fn from_parts(shape: Shape, data: Data) -> Self {
-        Self { shape, data }
-    }
-
-    /// A tensor of zeros.
+    /// A tensor of fp32 zeros.
     pub fn zeros(shape: impl Into<Shape>) -> Self {
         let shape = shape.into();
         let data = Data::F32(vec![0.0; shape.elements()]);
-        Self { shape, data }
+        Self { dtype: DType::Fp32, shape, data }
+    }
+
+    /// What its elements stand for.
+    pub fn dtype(&self) -> DType {
+        self.dtype
     }
 
     /// Its extents.
@@ -62,10 +83,6 @@ impl Tensor {
         &self.data
     }
 
-    pub(crate) fn data_mut(&mut self) -> &mut Data {
-        &mut self.data
-    }
-
     /// Its elements, if they are floats.
     pub fn as_f32(&self) -> Option<&[f32]> {
         match &self.data {
@@ -74,8 +91,281 @@ impl Tensor {
         }
     }
 
-    /// Its elements, which the checker has found to be floats.
-    pub(crate) fn floats(&self) -> &[f32] {
-        self.as_f32().expect("the operation's types were checked at load")
+    /// Its elements, if they are integers.
+    pub fn as_i32(&self) -> Option<&[i32]> {
+        match &self.data {
+            Data::I32(v) => Some(v),
+            _ => None,
+        }
+    }
+
+    /// Its elements, if they are truth values.
+    pub fn as_bool(&self) -> Option<&[bool]> {
+        match &self.data {
+            Data::Bool(v) => Some(v),
+            _ => None,
+        }
+    }
+
+    /// As an `ndarray` view, if its elements are floats.
+    pub fn array(&self) -> Option<ArrayViewD<'_, f32>> {
+        let values = self.as_f32()?;
+        ArrayViewD::from_shape(IxDyn(self.shape.dims()), values).ok()
+    }
+
+    /// Borrowed.
+    pub fn view(&self) -> TensorView<'_> {
+        let elements = match &self.data {
+            Data::F32(v) => Elements::F32(v),
+            Data::I32(v) => Elements::I32(v),
+            Data::Bool(v) => Elements::Bool(v),
+        };
+        TensorView { shape: self.shape.dims(), elements }
+    }
+
+    /// Makes it a tensor of another type or shape, with elements of no particular value. Keeps its memory if that is of
+    /// the right kind.
+    pub(crate) fn reset(&mut self, dtype: DType, shape: &Shape) {
+        if self.dtype != dtype {
+            self.dtype = dtype;
+        }
+        if self.shape != *shape {
+            self.shape = shape.clone();
+        }
+        let n = shape.elements();
+        match &mut self.data {
+            Data::F32(v) if dtype.is_float() => v.resize(n, 0.0),
+            Data::I32(v) if dtype.is_int() => v.resize(n, 0),
+            Data::Bool(v) if dtype == DType::Bool => v.resize(n, false),
+            data if dtype.is_float() => *data = Data::F32(vec![0.0; n]),
+            data if dtype == DType::Bool => *data = Data::Bool(vec![false; n]),
+            data => *data = Data::I32(vec![0; n]),
+        }
+    }
+
+    pub(crate) fn data_mut(&mut self) -> &mut Data {
+        &mut self.data
+    }
+}
+
+impl Data {
+    /// Number of elements.
+    pub fn len(&self) -> usize {
+        match self {
+            Self::F32(v) => v.len(),
+            Self::I32(v) => v.len(),
+            Self::Bool(v) => v.len(),
+        }
+    }
+
+    /// Whether there are none.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    fn name(&self) -> &'static str {
+        match self {
+            Self::F32(_) => "floats",
+            Self::I32(_) => "integers",
+            Self::Bool(_) => "truth values",
+        }
+    }
+}
+
+/// Elements that somebody else owns, row-major, with their shape.
+#[derive(Clone, Copy, Debug)]
+pub struct TensorView<'a> {
+    shape: &'a [usize],
+    elements: Elements<'a>,
+}
+
+/// Elements of a [`TensorView`].
+#[derive(Clone, Copy, Debug)]
+pub enum Elements<'a> {
+    /// fp16.
+    F16(&'a [f16]),
+    /// fp32.
+    F32(&'a [f32]),
+    /// int32.
+    I32(&'a [i32]),
+    /// int8.
+    I8(&'a [i8]),
+    /// Truth values.
+    Bool(&'a [bool]),
+}
+
+impl<'a> TensorView<'a> {
+    /// Elements of `shape`.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::TensorSize`] if there are not as many as the shape has.
+    pub fn new(shape: &'a [usize], elements: impl Into<Elements<'a>>) -> Result<Self> {
+        let elements = elements.into();
+        if shape.iter().try_fold(1usize, |n, &d| n.checked_mul(d)) != Some(elements.len()) {
+            return Err(Error::TensorSize { shape: shape.into(), elements: elements.len() });
+        }
+        Ok(Self { shape, elements })
+    }
+
+    /// Its extents.
+    pub fn shape(&self) -> &'a [usize] {
+        self.shape
+    }
+
+    /// Its elements.
+    pub fn elements(&self) -> Elements<'a> {
+        self.elements
+    }
+}
+
+impl<'a> From<&'a Tensor> for TensorView<'a> {
+    fn from(tensor: &'a Tensor) -> Self {
+        tensor.view()
+    }
+}
+
+macro_rules! elements {
+    ($($variant:ident($element:ty)),*) => {
+        impl Elements<'_> {
+            /// Number of elements.
+            pub fn len(&self) -> usize {
+                match self {
+                    $(Self::$variant(v) => v.len(),)*
+                }
+            }
+
+            /// Whether there are none.
+            pub fn is_empty(&self) -> bool {
+                self.len() == 0
+            }
+        }
+
+        $(
+            impl<'a> From<&'a [$element]> for Elements<'a> {
+                fn from(elements: &'a [$element]) -> Self {
+                    Self::$variant(elements)
+                }
+            }
+
+            /// An array that is not in row-major order is refused: copy it with `as_standard_layout` first.
+            impl<'a> TryFrom<&'a ArrayViewD<'_, $element>> for TensorView<'a> {
+                type Error = Error;
+
+                fn try_from(array: &'a ArrayViewD<'_, $element>) -> Result<Self> {
+                    let elements = array.as_slice().ok_or(Error::TensorLayout)?;
+                    Ok(Self { shape: array.shape(), elements: Elements::$variant(elements) })
+                }
+            }
+        )*
+    };
+}
+
+elements!(F16(f16), F32(f32), I32(i32), I8(i8), Bool(bool));
+
+impl Elements<'_> {
+    /// Core ML's name of the elements' type.
+    pub fn name(&self) -> &'static str {
+        match self {
+            Self::F16(_) => "fp16",
+            Self::F32(_) => "fp32",
+            Self::I32(_) => "int32",
+            Self::I8(_) => "int8",
+            Self::Bool(_) => "bool",
+        }
+    }
+}
+
+/// Tensors by name, in the order of the function's outputs.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Tensors(Vec<(String, Tensor)>);
+
+impl Tensors {
+    /// Tensors of the given names.
+    pub(crate) fn new(tensors: Vec<(String, Tensor)>) -> Self {
+        Self(tensors)
+    }
+
+    /// The one called `name`.
+    pub fn get(&self, name: &str) -> Option<&Tensor> {
+        self.0.iter().find(|(n, _)| n == name).map(|(_, tensor)| tensor)
+    }
+
+    /// All of them.
+    pub fn iter(&self) -> impl Iterator<Item = (&str, &Tensor)> {
+        self.0.iter().map(|(name, tensor)| (name.as_str(), tensor))
+    }
+
+    /// How many there are.
+    pub fn len(&self) -> usize {
+        self.0.len()
+    }
+
+    /// Whether there are none.
+    pub fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
+    pub(crate) fn at_mut(&mut self, index: usize) -> &mut Tensor {
+        &mut self.0[index].1
+    }
+}
+
+impl std::ops::Index<&str> for Tensors {
+    type Output = Tensor;
+
+    /// # Panics
+    ///
+    /// If there is no tensor of that name; [`get`](Tensors::get) asks.
+    fn index(&self, name: &str) -> &Tensor {
+        self.get(name).unwrap_or_else(|| panic!("no tensor {name:?}"))
+    }
+}
+
+impl fmt::Display for Tensor {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "tensor<{}, {}>", self.dtype, self.shape)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use ndarray::{ArrayD, IxDyn};
+
+    use super::*;
+
+    #[test]
+    fn ndarray_views_go_in_and_out() {
+        let array = ArrayD::from_shape_fn(IxDyn(&[2, 3]), |i| (i[0] * 3 + i[1]) as f32);
+        let rows = array.view();
+        let view = TensorView::try_from(&rows).unwrap();
+        assert_eq!(view.shape(), [2, 3]);
+        assert!(matches!(view.elements(), Elements::F32(v) if v == [0., 1., 2., 3., 4., 5.]));
+        let columns = array.t();
+        assert!(matches!(TensorView::try_from(&columns), Err(Error::TensorLayout)));
+        let tensor = Tensor::new([2, 3], array.iter().copied().collect()).unwrap();
+        assert_eq!(tensor.array().unwrap(), array);
+    }
+
+    #[test]
+    fn elements_must_be_as_many_as_the_shape_says_and_of_its_kind() {
+        let five = [0.0f32; 5];
+        assert!(matches!(TensorView::new(&[2, 3], &five[..]), Err(Error::TensorSize { elements: 5, .. })));
+        assert!(matches!(TensorView::new(&[usize::MAX, 2], &five[..]), Err(Error::TensorSize { .. })));
+        let whole = Tensor::with_dtype(DType::Int8, [1], Data::F32(vec![1.0]));
+        assert_eq!(whole.unwrap_err().to_string(), "a tensor of int8 is not kept as floats");
+        assert!(Tensor::with_dtype(DType::Fp16, [1], Data::F32(vec![1.0])).is_ok());
+    }
+
+    #[test]
+    fn a_tensor_that_is_reset_keeps_its_memory_where_it_can() {
+        let mut tensor = Tensor::new([4], vec![1.0; 4]).unwrap();
+        let before = tensor.as_f32().unwrap().as_ptr();
+        tensor.reset(DType::Fp16, &Shape::from([2, 2]));
+        assert_eq!((tensor.dtype(), tensor.as_f32().unwrap().as_ptr()), (DType::Fp16, before));
+        tensor.reset(DType::Int32, &Shape::from([3]));
+        assert_eq!(tensor.as_i32(), Some(&[0, 0, 0][..]));
+        tensor.reset(DType::Bool, &Shape::from([1]));
+        assert_eq!(tensor.as_bool(), Some(&[false][..]));
     }
 }

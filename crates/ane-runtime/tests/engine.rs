@@ -3,46 +3,24 @@
 
 mod common;
 
+use std::path::Path;
+
 use ane_runtime::{Engine as _, Error, LoadOptions, MilCpu, Numerics, Tensor};
 use common::{load, package, tensor};
-use mlpackage::DType;
-use mlpackage::mil::Value;
+use mlpackage::{DType, Package};
 
-/// Everything that is missing is named at load, once each.
+/// Everything that is missing is named at load, once each: recurrent layers and lists are outside of the table.
 #[test]
 fn what_the_engine_lacks_is_refused_at_load() {
-    let dir = tempfile::tempdir().unwrap();
-    let package = package(&dir.path().join("p.mlpackage"), |f| {
-        let x = f.input("x", DType::Fp16, [2, 3])?;
-        let y = f.op("gelu", "y").arg("x", &x).value("mode", Value::string("EXACT")).one()?;
-        let y2 = f.op("gelu", "y2").arg("x", &y).value("mode", Value::string("EXACT")).one()?;
-        let op = f.op("concat", "z").args("values", &[&y, &y2]).value("axis", Value::int(0));
-        let z = op.value("interleave", Value::bool(true)).one()?;
-        f.output(&z);
-        Ok(())
-    });
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../mlpackage/tests/fixtures/unchecked.mlpackage");
+    let package = Package::open(&path).unwrap();
     for numerics in [Numerics::F32, Numerics::F16] {
         let error = MilCpu::new(numerics).load(&package, &LoadOptions::default()).err().unwrap();
         let Error::Unsupported { operations, .. } = &error else { panic!("{error}") };
-        assert_eq!(operations, &["concat with interleave", "gelu of mode EXACT"]);
-        assert!(error.to_string().contains("p.mlpackage"), "{error}");
+        let lacks = |what: &str| operations.iter().filter(|o| o.as_str() == what).count();
+        assert_eq!(["list_read", "make_list", "rnn"].map(lacks), [1, 1, 1], "{operations:?}");
+        assert!(error.to_string().contains("unchecked.mlpackage"), "{error}");
     }
-}
-
-/// MIL lets `relu` and `matmul` take integers; the engine does not, and says so before it is asked to.
-#[test]
-fn integers_where_only_floats_are_known_are_refused() {
-    let dir = tempfile::tempdir().unwrap();
-    let package = package(&dir.path().join("p.mlpackage"), |f| {
-        let x = f.input("x", DType::Int32, [2, 2])?;
-        let y = f.op("abs", "y").arg("x", &x).one()?;
-        let z = f.op("matmul", "z").arg("x", &y).arg("y", &x).one()?;
-        f.output(&z);
-        Ok(())
-    });
-    let error = MilCpu::new(Numerics::F32).load(&package, &LoadOptions::default()).err().unwrap();
-    let Error::Unsupported { operations, .. } = &error else { panic!("{error}") };
-    assert_eq!(operations, &["abs of int32", "matmul of int32"]);
 }
 
 /// 2^28 elements fit; anything above is refused before memory is asked for.
@@ -70,7 +48,9 @@ fn inputs_that_do_not_fit_are_named() {
     });
     let (good, transposed) = (Tensor::zeros([2, 3]), Tensor::zeros([3, 2]));
     let refused = |inputs: &[(&str, &Tensor)]| {
-        let error = model.predict(inputs, &mut model.new_state()).unwrap_err();
+        let inputs: Vec<_> = inputs.iter().map(|(name, tensor)| (*name, tensor.view())).collect();
+        let mut state = model.new_state();
+        let error = model.predict(&inputs, &mut state).unwrap_err();
         assert!(matches!(error, Error::Input { .. }), "{error}");
         error.to_string()
     };
@@ -78,7 +58,7 @@ fn inputs_that_do_not_fit_are_named() {
     assert_eq!(refused(&[("x", &transposed)]), "input x: shape [3, 2], expected [2, 3]");
     assert_eq!(refused(&[("x", &good), ("x", &good)]), "input x: given twice");
     assert_eq!(refused(&[("x", &good), ("z", &good)]), "input z: the function takes x");
-    assert!(model.predict(&[("x", &good)], &mut model.new_state()).is_ok());
+    assert!(model.predict(&[("x", good.view())], &mut model.new_state()).is_ok());
     assert!(matches!(Tensor::new([2, 3], vec![0.0; 5]), Err(Error::TensorSize { elements: 5, .. })));
 }
 
@@ -100,16 +80,240 @@ fn states_belong_to_a_model_and_a_sequence() {
     let x = tensor(&[2], &[1.0, -2.0]);
     let (mut a, mut b) = (model.new_state(), model.new_state());
     let step = |state: &mut _| {
-        let outputs = model.predict(&[("x", &x)], state).unwrap();
+        let outputs = model.predict(&[("x", x.view())], state).unwrap();
         outputs["after"].as_f32().unwrap().to_vec()
     };
     assert_eq!(step(&mut a), [1.0, -2.0]);
     assert_eq!(step(&mut a), [2.0, -4.0]);
     assert_eq!(step(&mut b), [1.0, -2.0]);
     assert_eq!(step(&mut a), [3.0, -6.0]);
-    assert!(matches!(other.predict(&[("x", &x)], &mut a), Err(Error::ForeignState)));
+    assert!(matches!(other.predict(&[("x", x.view())], &mut a), Err(Error::ForeignState)));
     // A refused call leaves the state as it was.
     assert!(model.predict(&[], &mut a).is_err());
-    let outputs = model.predict(&[("x", &x)], &mut a).unwrap();
+    let outputs = model.predict(&[("x", x.view())], &mut a).unwrap();
     assert_eq!(outputs["after"].as_f32().unwrap(), [4.0, -8.0]);
+}
+
+/// What was read of a state stays what it was when the state is written.
+#[test]
+fn a_state_that_was_read_keeps_its_value_when_the_state_is_written() {
+    for numerics in [Numerics::F32, Numerics::F16] {
+        let model = load(numerics, |f| {
+            let x = f.input("x", DType::Fp16, [2])?;
+            let last = f.state("last", DType::Fp16, [2])?;
+            let before = f.read_state("before", &last)?;
+            f.write_state(&last, &x)?;
+            let after = f.read_state("after", &last)?;
+            let step = f.op("sub", "step").arg("x", &after).arg("y", &before).one()?;
+            f.output(&step);
+            let old = f.op("identity", "old").arg("x", &before).one()?;
+            f.output(&old);
+            Ok(())
+        });
+        let mut state = model.new_state();
+        for (x, before) in [([1.0, 2.0], [0.0, 0.0]), ([5.0, -3.0], [1.0, 2.0]), ([0.5, 0.5], [5.0, -3.0])] {
+            let outputs = model.predict(&[("x", tensor(&[2], &x).view())], &mut state).unwrap();
+            assert_eq!(outputs["old"].as_f32().unwrap(), before);
+            assert_eq!(outputs["step"].as_f32().unwrap(), [x[0] - before[0], x[1] - before[1]]);
+        }
+    }
+}
+
+fn fixture(name: &str) -> Package {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../mlpackage/tests/fixtures");
+    Package::open(&folder.join(format!("{name}.mlpackage"))).unwrap()
+}
+
+/// Shapes that the caller chooses: those that the package allows, each planned for when it comes. Of `x [1, n, 4]` the
+/// packages make a softmax over a product with `[4, 6]`, the product as `[n, 2, 3]`, and `x` twice.
+#[test]
+fn flexible_shapes_are_those_that_the_package_allows() {
+    let lengths: Vec<usize> = (1..=64).chain([3, 64, 1]).collect();
+    let cases = [
+        (
+            "flexible_enumerated",
+            vec![16, 8, 32, 8],
+            "shape [1, 9, 4], expected one of [1, 16, 4], [1, 8, 4], [1, 32, 4]",
+        ),
+        ("flexible_ranged", lengths, "axis 1 of shape [1, 65, 4] is 65, expected 1 to 64"),
+    ];
+    for (name, lengths, refused) in cases {
+        let model = MilCpu::new(Numerics::F32).load(&fixture(name), &LoadOptions::default()).unwrap();
+        let outputs: Vec<String> = model.describe().outputs.iter().map(|f| f.name.clone()).collect();
+        let mut state = model.new_state();
+        for n in lengths {
+            let values: Vec<f32> = (0..4 * n).map(|i| (i % 7) as f32 * 0.25 - 0.5).collect();
+            let x = tensor(&[1, n, 4], &values);
+            let found = model.predict(&[("x", x.view())], &mut state).unwrap();
+            let [softmax, product, twice] = [0, 1, 2].map(|i| &found[outputs[i].as_str()]);
+            assert_eq!(softmax.shape().dims(), [1, n, 6], "{name}");
+            assert_eq!(product.shape().dims(), [n, 2, 3], "{name}");
+            assert_eq!(twice.shape().dims(), [1, 2 * n, 4], "{name}");
+            for (p, y) in softmax.as_f32().unwrap().chunks(6).zip(product.as_f32().unwrap().chunks(6)) {
+                let total: f32 = y.iter().map(|y| y.exp()).sum();
+                // Exponentials of numbers within 2 of each other: a few roundings.
+                p.iter().zip(y).for_each(|(p, y)| assert!((p - y.exp() / total).abs() < 1e-6, "{name} {n}"));
+            }
+            assert_eq!(twice.as_f32().unwrap(), [values.as_slice(), &values].concat());
+        }
+        let wrong = if name == "flexible_ranged" { 65 } else { 9 };
+        let x = Tensor::zeros([1, wrong, 4]);
+        let error = model.predict(&[("x", x.view())], &mut state).unwrap_err();
+        assert_eq!(error.to_string(), format!("input x: {refused}"));
+        let x = Tensor::zeros([1, 8]);
+        let error = model.predict(&[("x", x.view())], &mut state).unwrap_err();
+        assert_eq!(error.to_string(), "input x: shape [1, 8], expected [1, ?, 4]");
+    }
+}
+
+/// An input that may be left out has the value that the package gives it.
+#[test]
+fn an_optional_input_has_its_default() {
+    let model = MilCpu::new(Numerics::F32).load(&fixture("optional_input"), &LoadOptions::default()).unwrap();
+    let default = model.describe().inputs.iter().find(|f| f.optional).unwrap();
+    let mlpackage::DefaultValue::Float(value) = default.array().unwrap().default_value.unwrap() else {
+        panic!()
+    };
+    let needed = model.describe().inputs.iter().find(|f| !f.optional).unwrap().name.clone();
+    let x = tensor(&[1, 4], &[1.0, 2.0, 3.0, 4.0]);
+    let mut state = model.new_state();
+    let outputs = model.predict(&[(needed.as_str(), x.view())], &mut state).unwrap();
+    assert_eq!(outputs["sum"].as_f32().unwrap(), [1.0, 2.0, 3.0, 4.0].map(|x| x + value));
+    let error = model.predict(&[], &mut state).unwrap_err();
+    assert_eq!(error.to_string(), format!("input {needed}: missing, expected tensor<fp32, [1, 4]>"));
+}
+
+/// What depends on values is found out when they are there: an index out of range, a box outside of a tensor. The state is
+/// then as it was, also where it had been written before.
+#[test]
+fn a_call_that_fails_leaves_the_state_as_it_was() {
+    let model = load(Numerics::F32, |f| {
+        let index = f.input("index", DType::Int32, [1])?;
+        let last = f.state("last", DType::Fp16, [1])?;
+        let before = f.read_state("before", &last)?;
+        let one = f.value("one", mlpackage::mil::Value::fp16(1.0))?;
+        let after = f.op("add", "after").arg("x", &before).arg("y", &one).one()?;
+        f.write_state(&last, &after)?;
+        let table =
+            f.value("table", mlpackage::mil::Value::fp16s([3], &[1.0, 2.0, 3.0].map(half::f16::from_f32)))?;
+        let found = f.op("gather", "found").arg("x", &table).arg("indices", &index).one()?;
+        let sum = f.op("add", "sum").arg("x", &found).arg("y", &before).one()?;
+        f.output(&sum);
+        Ok(())
+    });
+    let mut state = model.new_state();
+    let mut call = |index: i32| {
+        let index = [index];
+        let view = ane_runtime::TensorView::new(&[1], &index[..]).unwrap();
+        model.predict(&[("index", view)], &mut state).map(|o| o["sum"].as_f32().unwrap()[0])
+    };
+    assert_eq!(call(2).unwrap(), 3.0);
+    assert_eq!(call(-1).unwrap(), 4.0);
+    for bad in [3, -4, i32::MAX, i32::MIN] {
+        let error = call(bad).unwrap_err();
+        let expected = format!("gather -> %found: index {bad} is outside of an axis of 3");
+        assert_eq!(error.to_string(), expected);
+    }
+    assert_eq!(call(0).unwrap(), 3.0);
+}
+
+/// NaN and infinities go through; integers that an input's type cannot hold do not.
+#[test]
+fn what_is_no_number_is_passed_on() {
+    let model = load(Numerics::F16, |f| {
+        let x = f.input("x", DType::Fp16, [4])?;
+        let y = f.op("relu", "y").arg("x", &x).one()?;
+        f.output(&y);
+        Ok(())
+    });
+    let x = tensor(&[4], &[f32::NAN, f32::INFINITY, f32::NEG_INFINITY, 1e6]);
+    let mut state = model.new_state();
+    let y = model.predict(&[("x", x.view())], &mut state).unwrap()["y"].as_f32().unwrap().to_vec();
+    assert!(y[0].is_nan());
+    // 1e6 is above what fp16 holds, and is rounded as a host would.
+    assert_eq!(y[1..], [f32::INFINITY, 0.0, f32::INFINITY]);
+    let integers = ane_runtime::TensorView::new(&[4], &[1, 2, 3, 4][..]).unwrap();
+    let error = model.predict(&[("x", integers)], &mut state).unwrap_err();
+    assert_eq!(error.to_string(), "input x: its elements are int32, expected fp16");
+}
+
+/// The first operation that made something which fp16 cannot hold is named, once for each kind, with what it was made of.
+#[test]
+fn hazards_name_the_operation_and_its_operands() {
+    let dir = tempfile::tempdir().unwrap();
+    let package = common::package(&dir.path().join("p.mlpackage"), |f| {
+        let x = f.input("x", DType::Fp16, [2])?;
+        let tiny = f.value("tiny", mlpackage::mil::Value::fp16(1e-4))?;
+        let vanished = f.op("mul", "vanished").arg("x", &x).arg("y", &tiny).one()?;
+        let squared = f.op("square", "squared").arg("x", &x).one()?;
+        let lost = f.op("sub", "lost").arg("x", &squared).arg("y", &squared).one()?;
+        let all = f
+            .op("concat", "all")
+            .args("values", &[&lost, &vanished])
+            .value("axis", mlpackage::mil::Value::int(0));
+        let all = all.value("interleave", mlpackage::mil::Value::bool(false)).one()?;
+        f.output(&all);
+        Ok(())
+    });
+    let options = LoadOptions { hazards: true, ..LoadOptions::default() };
+    let model = MilCpu::new(Numerics::F16).load(&package, &options).unwrap();
+    let mut state = model.new_state();
+    let mut after = |x: [f32; 2]| {
+        model.predict(&[("x", tensor(&[2], &x).view())], &mut state).unwrap();
+        state.hazards().iter().map(ToString::to_string).collect::<Vec<_>>()
+    };
+    assert!(after([1.0, 2.0]).is_empty());
+    let found = after([1e-4, 2e-4]);
+    assert_eq!(found.len(), 1, "{found:?}");
+    assert!(found[0].starts_with("mul -> %vanished lost a constant"), "{found:?}");
+    assert!(found[0].contains("in call 1: x in [0.0001"), "{found:?}");
+    let found = after([300.0, 2.0]);
+    assert_eq!(found.len(), 3, "{found:?}");
+    assert_eq!(found[1], "square -> %squared made an infinity of finite operands in call 2: x in [2, 300]");
+    // The NaN comes of infinities: it is the first NaN all the same.
+    assert_eq!(found[2], "sub -> %lost made a NaN in call 2: x in [4, inf], y in [4, inf]");
+}
+
+/// A constant that vanishes when it is folded, and an epsilon that fp16 cannot hold; an operation's own default is no choice.
+#[test]
+fn constants_that_vanish_before_anything_runs_are_hazards() {
+    let watched =
+        |build: &dyn Fn(&mut mlpackage::mil::builder::FunctionBuilder<'_>) -> mlpackage::Result<()>| {
+            let dir = tempfile::tempdir().unwrap();
+            let package = common::package(&dir.path().join("p.mlpackage"), |f| build(f));
+            let options = LoadOptions { hazards: true, ..LoadOptions::default() };
+            let model = MilCpu::new(Numerics::F16).load(&package, &options).unwrap();
+            let mut state = model.new_state();
+            model.predict(&[("x", tensor(&[2], &[1.0, 2.0]).view())], &mut state).unwrap();
+            state.hazards().iter().map(ToString::to_string).collect::<Vec<_>>()
+        };
+    let folded = watched(&|f| {
+        let x = f.input("x", DType::Fp16, [2])?;
+        let tiny = f.value("tiny", mlpackage::mil::Value::fp16(1e-4))?;
+        let small = f.op("mul", "small").arg("x", &tiny).arg("y", &tiny).one()?;
+        let y = f.op("add", "y").arg("x", &x).arg("y", &small).one()?;
+        f.output(&y);
+        Ok(())
+    });
+    assert_eq!(folded.len(), 1, "{folded:?}");
+    assert!(
+        folded[0].starts_with("mul -> %small lost a constant that is not zero but rounds to it in call 0")
+    );
+    let epsilon = |value: f32| {
+        watched(&move |f| {
+            let x = f.input("x", DType::Fp16, [2])?;
+            let y =
+                f.op("rsqrt", "y").arg("x", &x).value("epsilon", mlpackage::mil::Value::fp32(value)).one()?;
+            f.output(&y);
+            Ok(())
+        })
+    };
+    assert_eq!(
+        epsilon(1e-8),
+        [
+            "rsqrt -> %y lost a constant that is not zero but rounds to it in call 0: epsilon in [0.00000001, 0.00000001]"
+        ]
+    );
+    assert!(epsilon(1e-12).is_empty(), "MIL's own default");
+    assert!(epsilon(1e-5).is_empty());
 }

@@ -333,7 +333,8 @@ fn numerics_round_fp16_results_and_nothing_else() {
             Ok(())
         });
         let x = tensor(&[2], &[683.0, 30_000.0]);
-        let outputs = model.predict(&[("x", &x)], &mut model.new_state()).unwrap();
+        let mut state = model.new_state();
+        let outputs = model.predict(&[("x", x.view())], &mut state).unwrap();
         outputs["z"].as_f32().unwrap().to_vec()
     };
     assert_eq!(sum(Numerics::F32, DType::Fp16), [2049.0, 90_000.0]);

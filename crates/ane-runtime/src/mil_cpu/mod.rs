@@ -1,19 +1,29 @@
 //! Engine `mil-cpu`: executes an ML Program as it stands in the package, on any machine.
 
+mod buffers;
+mod constants;
+mod function;
+mod hazards;
+mod inputs;
+mod interpreter;
 mod kernels;
+mod lowering;
 mod numerics;
+mod packed;
 mod plan;
+mod scope;
+mod unfolding;
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use mlpackage::mil::{NamedType, TensorType};
-use mlpackage::{DType, Feature, Interface, Package};
+use mlpackage::Package;
+use mlpackage::mil::TensorType;
 
-use crate::engine::{Engine, LoadOptions, Model, State};
+use crate::engine::{Engine, Function, LoadOptions, Model, State};
 use crate::error::{Error, Result};
-use crate::tensor::{Tensor, Tensors};
+use crate::tensor::Tensors;
+use function::{CpuState, LoadedFunction};
 pub use numerics::Numerics;
-use plan::Plan;
 
 /// The engine.
 #[derive(Clone, Copy, Debug)]
@@ -38,87 +48,72 @@ impl Engine for MilCpu {
 
     fn load(&self, package: &Package, options: &LoadOptions) -> Result<Box<dyn Model>> {
         package.require_sound()?;
-        let name = options.function.as_deref().unwrap_or(package.default_function());
-        let function = package.function(name)?;
-        let plan = Plan::lower(package, name, function, self)?;
+        let default = package.default_function().to_owned();
+        let names: Vec<String> = if options.functions.is_empty() {
+            let others = package.program().functions.keys().filter(|name| **name != default);
+            std::iter::once(default.clone()).chain(others.cloned()).collect()
+        } else {
+            options.functions.clone()
+        };
         static NEXT_ID: AtomicU64 = AtomicU64::new(0);
-        Ok(Box::new(LoadedModel {
-            id: NEXT_ID.fetch_add(1, Ordering::Relaxed),
-            interface: Interface::of(function),
-            plan,
-        }))
+        let id = NEXT_ID.fetch_add(1, Ordering::Relaxed);
+        let mut states: Vec<(String, TensorType)> = Vec::new();
+        let mut functions = Vec::with_capacity(names.len());
+        let mut missing = Vec::new();
+        for (index, name) in names.iter().enumerate() {
+            let function = package.function(name)?;
+            for (state, ty) in function.states() {
+                match states.iter().find(|(known, _)| known == state) {
+                    None => states.push((state.to_owned(), ty.clone())),
+                    Some((_, known)) if known == ty => {}
+                    Some((_, known)) => missing.push(format!(
+                        "state %{state} that is {known} in one function and {ty} in another: load them one by one"
+                    )),
+                }
+            }
+            let known: Vec<&str> = states.iter().map(|(state, _)| state.as_str()).collect();
+            let mut loaded =
+                LoadedFunction::load(package, name, function, self.numerics, &known, &mut missing)?;
+            (loaded.id, loaded.index, loaded.hazards) = (id, index, options.hazards);
+            functions.push(loaded);
+        }
+        if !missing.is_empty() {
+            missing.sort();
+            missing.dedup();
+            return Err(Error::Unsupported {
+                engine: self.name().to_owned(),
+                package: package.path().to_owned(),
+                operations: missing,
+            });
+        }
+        Ok(Box::new(LoadedModel { id, functions, states }))
     }
-}
-
-/// The shape of a type whose dimensions are all fixed: others are refused at load.
-fn fixed(ty: &TensorType) -> mlpackage::Shape {
-    ty.shape.known().expect("open dimensions are refused at load")
-}
-
-/// The tensor type of an operation's result: lists and dictionaries are refused at load.
-fn tensor_of(result: &NamedType) -> &TensorType {
-    result.ty.tensor().expect("what is no tensor is refused at load")
-}
-
-/// The tensor type of an input or state: the interface was made from the function's tensors.
-fn tensor_of_feature(feature: &Feature) -> &TensorType {
-    feature.tensor().expect("the interface of a program holds tensors")
 }
 
 struct LoadedModel {
     id: u64,
-    interface: Interface,
-    plan: Plan,
-}
-
-/// A [`State`] of this engine.
-struct CpuState {
-    model: u64,
-    tensors: Vec<Tensor>,
+    functions: Vec<LoadedFunction>,
+    /// Of all functions, each once.
+    states: Vec<(String, TensorType)>,
 }
 
 impl Model for LoadedModel {
-    fn describe(&self) -> &Interface {
-        &self.interface
+    fn functions(&self) -> Vec<&dyn Function> {
+        self.functions.iter().map(|f| f as &dyn Function).collect()
     }
 
     fn new_state(&self) -> State {
-        let tensors =
-            self.interface.states.iter().map(|s| Tensor::zeros(fixed(tensor_of_feature(s)))).collect();
-        State(Box::new(CpuState { model: self.id, tensors }))
+        let zeros = |(_, ty): &(String, TensorType)| vec![0; ty.shape.elements().unwrap_or(0)];
+        let memory = CpuState::new(self.id, self.states.iter().map(zeros).collect(), &self.functions);
+        State {
+            memory: Box::new(memory),
+            outputs: vec![Tensors::default(); self.functions.len()],
+            last: 0,
+            hazards: Vec::new(),
+        }
     }
 
-    fn predict(&self, inputs: &[(&str, &Tensor)], state: &mut State) -> Result<Tensors> {
-        let state =
-            state.0.downcast_mut::<CpuState>().filter(|s| s.model == self.id).ok_or(Error::ForeignState)?;
-        let bad = |name: &str, reason: String| Error::Input { name: name.to_owned(), reason };
-        let mut ordered = Vec::with_capacity(self.interface.inputs.len());
-        for feature in &self.interface.inputs {
-            let (name, ty) = (&feature.name, tensor_of_feature(feature));
-            let mut given = inputs.iter().filter(|(n, _)| n == name);
-            let (_, tensor) = given.next().ok_or_else(|| bad(name, format!("missing, expected {ty}")))?;
-            if given.next().is_some() {
-                return Err(bad(name, "given twice".into()));
-            }
-            if ty.shape != *tensor.shape() {
-                return Err(bad(name, format!("shape {}, expected {}", tensor.shape(), ty.shape)));
-            }
-            if tensor.as_f32().is_some() != ty.dtype.is_float() {
-                return Err(bad(name, format!("its elements are not of the kind of {}", ty.dtype)));
-            }
-            let mut tensor = (*tensor).clone();
-            if ty.dtype == DType::Fp16 {
-                numerics::round_to_half(&mut tensor);
-            }
-            ordered.push(tensor);
-        }
-        if let Some((name, _)) =
-            inputs.iter().find(|(n, _)| !self.interface.inputs.iter().any(|i| i.name == *n))
-        {
-            let known: Vec<_> = self.interface.inputs.iter().map(|i| i.name.as_str()).collect();
-            return Err(bad(name, format!("the function takes {}", known.join(", "))));
-        }
-        let outputs = self.plan.run(ordered, &mut state.tensors);
-        Ok(self.interface.outputs.iter().map(|o| o.name.clone()).zip(outputs).collect())
+    fn default_function(&self) -> &dyn Function {
+        &self.functions[0]
     }
 }

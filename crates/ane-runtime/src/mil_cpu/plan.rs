@@ -1,307 +1,394 @@
-//! A function lowered for execution: constants unfolded, arguments parsed, names resolved to slots.
+//! A function planned for inputs of given shapes: what to compute in which order, and where it lies. Running it
+//! allocates nothing.
 
-use std::collections::HashMap;
+use std::fmt;
 
-use mlpackage::mil::{Function, Resolved, ValueType, resolve};
-use mlpackage::ops::Arg;
-use mlpackage::{DType, Package};
+use mlpackage::{DType, Shape};
+use smallvec::SmallVec;
 
-use super::MilCpu;
-use super::kernels::{self, Kernel};
-use super::numerics::{Numerics, round_to_half};
-use crate::engine::Engine as _;
+use super::constants::Constant;
+use super::hazards::{Observed, Watch};
+use super::kernels::{self, Call, Kernel};
+use super::numerics::round_to_half;
+use crate::engine::Memory;
 use crate::error::{Error, Result};
-use crate::tensor::{Data, Tensor};
-
-/// A value of more elements than this is refused: a gigabyte as f32, and a sure sign of a damaged package.
-const MAX_ELEMENTS: usize = 1 << 28;
+use crate::hazard::Hazard;
+use crate::tensor::{Data, Tensors};
 
 /// A function, ready to run.
 pub(super) struct Plan {
     steps: Vec<Step>,
-    constants: Vec<Tensor>,
-    /// Number of slots; the first are the inputs.
-    slots: usize,
-    outputs: Vec<Source>,
+    constants: Vec<Constant>,
+    /// Words of each buffer; the first are those of the inputs.
+    buffers: Vec<usize>,
+    /// Elements of each input.
+    inputs: Vec<usize>,
+    outputs: Vec<Output>,
+    /// Numbers of scratch memory that the neediest step takes.
+    scratch: usize,
+    /// Whether a step may fail after a state was written, so that a call needs a copy of all states.
+    may_fail_late: bool,
+    /// Constants that vanished when they were folded or lowered.
+    hazards: Vec<Hazard>,
 }
 
-/// Where an operand comes from.
+/// Where an operand is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Source {
+    Buffer(usize),
+    State(usize),
+    /// A constant of words.
+    Words(usize),
+    /// A constant as it is stored.
+    Packed(usize),
+}
+
+pub(super) enum Step {
+    Compute(Compute),
+    /// Copies to a state.
+    Store {
+        state: usize,
+        source: Source,
+        len: usize,
+    },
+    /// Copies a state that is written before this copy is used for the last time.
+    Load {
+        state: usize,
+        slot: Slot,
+    },
+}
+
+pub(super) struct Compute {
+    pub(super) op: String,
+    /// Name of its first result.
+    pub(super) result: String,
+    pub(super) operands: Vec<Operand>,
+    pub(super) results: Vec<Slot>,
+    pub(super) kernel: Box<dyn Kernel>,
+    pub(super) scratch: usize,
+    pub(super) fallible: bool,
+}
+
+/// An operand of a step.
+pub(super) struct Operand {
+    pub(super) source: Source,
+    pub(super) len: usize,
+    /// Name of the parameter.
+    pub(super) param: &'static str,
+}
+
+/// A result of a step.
 #[derive(Clone, Copy)]
-enum Source {
-    Slot(usize),
-    Constant(usize),
+pub(super) struct Slot {
+    pub(super) buffer: usize,
+    pub(super) len: usize,
+    /// Whether it is rounded to fp16.
+    pub(super) round: bool,
 }
 
-enum Step {
-    ReadState { state: usize, slot: usize },
-    WriteState { state: usize, source: Source },
-    Compute { kernel: Box<dyn Kernel>, inputs: Vec<Source>, outputs: Vec<Output>, dead: Vec<usize> },
+/// A result of the function.
+pub(super) struct Output {
+    pub(super) source: Source,
+    pub(super) dtype: DType,
+    pub(super) shape: Shape,
 }
 
-struct Output {
-    slot: usize,
-    round: bool,
+/// What a call computes with.
+#[derive(Default)]
+pub(super) struct Workspace {
+    buffers: Vec<Vec<u32>>,
+    scratch: Vec<f32>,
+    /// The states as they were before the call.
+    before: Vec<Vec<u32>>,
+}
+
+/// One of the sequences that a plan is run for.
+pub(super) struct Sequence<'s> {
+    pub(super) workspace: &'s mut Workspace,
+    pub(super) states: &'s mut [Vec<u32>],
+    pub(super) outputs: &'s mut Tensors,
+    pub(super) watch: Option<&'s mut Watch>,
 }
 
 impl Plan {
-    /// Lowers a function of a package that was checked.
-    pub(super) fn lower(package: &Package, name: &str, function: &Function, engine: &MilCpu) -> Result<Self> {
-        let resolved = resolve(name, function).map_err(|findings| {
-            let error = findings.into_iter().find(mlpackage::Finding::is_error);
-            mlpackage::Error::from(error.expect("a function is refused for an error"))
-        })?;
-        let mut missing: Vec<String> = Vec::new();
-        let mut lowering = Lowering::new(package, function);
-        let computed = resolved.iter().filter(|op| op.operation.op != "const");
-        for value in computed.flat_map(|op| &op.operation.outputs).chain(&function.inputs) {
-            let Some(dims) = value.ty.tensor().map(|ty| &ty.shape) else {
-                missing.push(format!("values other than tensors: %{} is {}", value.name, value.ty));
+    pub(super) fn new(
+        steps: Vec<Step>,
+        constants: Vec<Constant>,
+        buffers: Vec<usize>,
+        inputs: Vec<usize>,
+        outputs: Vec<Output>,
+    ) -> Self {
+        let computes = || steps.iter().filter_map(Step::compute);
+        let scratch = computes().map(|c| c.scratch).max().unwrap_or(0);
+        let first_store = steps.iter().position(|step| matches!(step, Step::Store { .. }));
+        let may_fail_late = first_store.is_some_and(|first| {
+            steps[first..].iter().filter_map(Step::compute).any(|compute| compute.fallible)
+        });
+        Self { steps, constants, buffers, inputs, outputs, scratch, may_fail_late, hazards: Vec::new() }
+    }
+
+    pub(super) fn with_hazards(self, hazards: Vec<Hazard>) -> Self {
+        Self { hazards, ..self }
+    }
+
+    /// Constants that vanish in fp16 before anything runs.
+    pub(super) fn hazards(&self) -> &[Hazard] {
+        &self.hazards
+    }
+
+    /// Memory that it takes, states aside.
+    pub(super) fn memory(&self) -> Memory {
+        let (weights, constants) =
+            self.constants.iter().map(Constant::bytes).fold((0, 0), |a, b| (a.0 + b.0, a.1 + b.1));
+        let words = self.buffers.iter().sum::<usize>() + self.scratch;
+        let outputs: usize = self.outputs.iter().map(|output| output.shape.elements()).sum();
+        Memory { weights, constants, state: 0, workspace: 4 * (words + outputs) as u64 }
+    }
+
+    /// Makes a workspace and tensors for results fit this plan. Allocates only where they do not yet.
+    pub(super) fn prepare<'w>(&'w self, workspace: &'w mut Workspace) -> impl Iterator<Item = &'w mut [u32]> {
+        if workspace.buffers.len() < self.buffers.len() {
+            workspace.buffers.resize_with(self.buffers.len(), Vec::new);
+        }
+        for (buffer, &len) in workspace.buffers.iter_mut().zip(&self.buffers) {
+            if buffer.len() < len {
+                buffer.resize(len, 0);
+            }
+        }
+        if workspace.scratch.len() < self.scratch {
+            workspace.scratch.resize(self.scratch, 0.0);
+        }
+        workspace.buffers.iter_mut().zip(&self.inputs).map(|(buffer, &len)| &mut buffer[..len])
+    }
+
+    /// Runs the function, for which [`prepare`](Self::prepare) has made room and the caller has written the inputs.
+    /// After an error every state is as it was.
+    pub(super) fn run(&self, sequences: &mut [Sequence<'_>]) -> Result<()> {
+        if self.may_fail_late {
+            for Sequence { workspace, states, .. } in &mut *sequences {
+                workspace.before.resize_with(states.len(), Vec::new);
+                workspace
+                    .before
+                    .iter_mut()
+                    .zip(states.iter())
+                    .for_each(|(copy, state)| copy.clone_from(state));
+            }
+        }
+        for step in &self.steps {
+            if let Err(error) = self.step(step, sequences) {
+                if self.may_fail_late {
+                    for Sequence { workspace, states, .. } in sequences {
+                        workspace
+                            .before
+                            .iter()
+                            .zip(states.iter_mut())
+                            .for_each(|(copy, s)| s.clone_from(copy));
+                    }
+                }
+                return Err(error);
+            }
+        }
+        for Sequence { workspace, states, outputs, .. } in sequences {
+            for (i, Output { source, dtype, shape }) in self.outputs.iter().enumerate() {
+                let tensor = outputs.at_mut(i);
+                tensor.reset(*dtype, shape);
+                match self.operand(workspace, states, *source, shape.elements()) {
+                    kernels::Operand::Words(words) => copy_out(words, tensor.data_mut()),
+                    kernels::Operand::Packed(packed) => {
+                        if let Data::F32(values) = tensor.data_mut() {
+                            packed.read(0, values);
+                        }
+                    }
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn operand<'a>(
+        &'a self,
+        workspace: &'a Workspace,
+        states: &'a [Vec<u32>],
+        source: Source,
+        len: usize,
+    ) -> kernels::Operand<'a> {
+        match source {
+            Source::Buffer(i) => kernels::Operand::Words(&workspace.buffers[i][..len]),
+            Source::State(i) => kernels::Operand::Words(&states[i]),
+            Source::Words(i) | Source::Packed(i) => match &self.constants[i] {
+                Constant::Words(words) => kernels::Operand::Words(words),
+                Constant::Packed(packed) => kernels::Operand::Packed(packed),
+            },
+        }
+    }
+
+    fn step(&self, step: &Step, sequences: &mut [Sequence<'_>]) -> Result<()> {
+        match step {
+            Step::Load { state, slot } => {
+                for Sequence { workspace, states, .. } in sequences {
+                    workspace.buffers[slot.buffer][..slot.len].copy_from_slice(&states[*state]);
+                }
+                Ok(())
+            }
+            Step::Store { state, source, len } => {
+                for Sequence { workspace, states, .. } in sequences {
+                    if *source == Source::State(*state) {
+                        continue;
+                    }
+                    let mut target = std::mem::take(&mut states[*state]);
+                    match self.operand(workspace, states, *source, *len) {
+                        kernels::Operand::Words(words) => target.copy_from_slice(words),
+                        kernels::Operand::Packed(packed) => {
+                            packed.read(0, bytemuck::cast_slice_mut(&mut target));
+                        }
+                    }
+                    states[*state] = target;
+                }
+                Ok(())
+            }
+            Step::Compute(compute) => self.compute(compute, sequences),
+        }
+    }
+
+    /// Runs a kernel for every sequence at once.
+    fn compute(&self, compute: &Compute, sequences: &mut [Sequence<'_>]) -> Result<()> {
+        // Results and scratch memory are taken out of the workspaces while their other buffers are read.
+        let mut taken: SmallVec<[Taken; 1]> = SmallVec::new();
+        for Sequence { workspace, .. } in &mut *sequences {
+            let results =
+                compute.results.iter().map(|slot| std::mem::take(&mut workspace.buffers[slot.buffer]));
+            taken.push(Taken { results: results.collect(), scratch: std::mem::take(&mut workspace.scratch) });
+        }
+        let outcome = {
+            let mut bound: SmallVec<[Bound<'_, '_>; 1]> = SmallVec::new();
+            for (sequence, taken) in sequences.iter().zip(&mut taken) {
+                let operands = compute.operands.iter().map(|operand| {
+                    self.operand(sequence.workspace, sequence.states, operand.source, operand.len)
+                });
+                let results = taken.results.iter_mut().zip(&compute.results);
+                bound.push(Bound {
+                    operands: operands.collect(),
+                    results: results.map(|(buffer, slot)| &mut buffer[..slot.len]).collect(),
+                    scratch: &mut taken.scratch,
+                });
+            }
+            let mut calls: SmallVec<[Call<'_, '_>; 1]> = bound
+                .iter_mut()
+                .map(|b| Call { operands: &b.operands, results: &mut b.results, scratch: b.scratch })
+                .collect();
+            compute.kernel.run_batch(&mut calls)
+        };
+        for (sequence, mut taken) in sequences.iter_mut().zip(taken) {
+            if outcome.is_ok() {
+                self.round(compute, sequence, &mut taken);
+            }
+            for (slot, buffer) in compute.results.iter().zip(taken.results) {
+                sequence.workspace.buffers[slot.buffer] = buffer;
+            }
+            sequence.workspace.scratch = taken.scratch;
+        }
+        outcome.map_err(|reason| Error::Execution {
+            operation: format!("{} -> %{}", compute.op, compute.result),
+            reason,
+        })
+    }
+
+    /// Rounds results to fp16 where they are of fp16, and watches what becomes of them.
+    fn round(&self, compute: &Compute, sequence: &mut Sequence<'_>, taken: &mut Taken) {
+        for (buffer, slot) in taken.results.iter_mut().zip(&compute.results).filter(|(_, slot)| slot.round) {
+            let values: &mut [f32] = bytemuck::cast_slice_mut(&mut buffer[..slot.len]);
+            let Some(watch) = sequence.watch.as_deref_mut() else {
+                round_to_half(values);
                 continue;
             };
-            match dims.elements().unwrap_or(usize::MAX) {
-                _ if dims.known().is_none() => {
-                    missing.push(format!("flexible shapes: %{} is {}", value.name, value.ty));
-                }
-                0 => missing.push(format!("way to compute with nothing: %{} is {}", value.name, value.ty)),
-                1..=MAX_ELEMENTS => {}
-                _ => missing.push(format!("room for %{}, {}", value.name, value.ty)),
-            }
-        }
-        let fits = missing.is_empty();
-        for op in resolved.iter().filter(|_| fits) {
-            if let Err(reason) = lowering.operation(op, engine.numerics)? {
-                missing.push(reason);
-            }
-        }
-        if !missing.is_empty() {
-            missing.sort();
-            missing.dedup();
-            return Err(Error::Unsupported {
-                engine: engine.name().to_owned(),
-                package: package.path().to_owned(),
-                operations: missing,
+            let exact = Observed::of(values);
+            round_to_half(values);
+            let rounded = Observed::of(values);
+            let operands = compute.operands.iter().map(|operand| {
+                let bound = self.operand(sequence.workspace, sequence.states, operand.source, operand.len);
+                let constant = matches!(operand.source, Source::Words(_) | Source::Packed(_));
+                (operand.param, bound, constant)
             });
+            watch.note(&compute.op, &compute.result, exact, rounded, operands);
         }
-        lowering.finish(function)
     }
+}
 
-    /// Runs the function. `inputs` are in order and of the right types; so are `states`.
-    pub(super) fn run(&self, inputs: Vec<Tensor>, states: &mut [Tensor]) -> Vec<Tensor> {
-        let mut slots: Vec<Option<Tensor>> = inputs.into_iter().map(Some).collect();
-        slots.resize_with(self.slots, || None);
+/// What is taken out of a workspace while a kernel runs.
+struct Taken {
+    results: SmallVec<[Vec<u32>; 4]>,
+    scratch: Vec<f32>,
+}
+
+struct Bound<'a, 'r> {
+    operands: SmallVec<[kernels::Operand<'a>; 8]>,
+    results: SmallVec<[&'r mut [u32]; 4]>,
+    scratch: &'r mut [f32],
+}
+
+/// Words as elements of a tensor at the border.
+pub(super) fn copy_out(words: &[u32], data: &mut Data) {
+    match data {
+        Data::F32(values) => values.copy_from_slice(bytemuck::cast_slice(words)),
+        Data::I32(values) => values.copy_from_slice(bytemuck::cast_slice(words)),
+        Data::Bool(values) => values.iter_mut().zip(words).for_each(|(value, word)| *value = *word != 0),
+    }
+}
+
+impl Step {
+    fn compute(&self) -> Option<&Compute> {
+        match self {
+            Self::Compute(compute) => Some(compute),
+            _ => None,
+        }
+    }
+}
+
+impl fmt::Display for Source {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Buffer(i) => write!(f, "b{i}"),
+            Self::State(i) => write!(f, "s{i}"),
+            Self::Words(i) => write!(f, "c{i}"),
+            Self::Packed(i) => write!(f, "w{i}"),
+        }
+    }
+}
+
+/// A line for each step: `b` is a buffer, `s` a state, `c` a constant, `w` one that stays as it is stored.
+impl fmt::Display for Plan {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let memory = self.memory();
+        writeln!(f, "{} steps, {} buffers", self.steps.len(), self.buffers.len())?;
+        writeln!(
+            f,
+            "{} B of weights as stored, {} B of constants, {} B of workspace",
+            memory.weights, memory.constants, memory.workspace
+        )?;
+        for (i, words) in self.buffers.iter().enumerate() {
+            writeln!(f, "b{i}: {words} words")?;
+        }
         for step in &self.steps {
             match step {
-                Step::ReadState { state, slot } => slots[*slot] = Some(states[*state].clone()),
-                Step::WriteState { state, source } => states[*state] = self.operand(&slots, *source).clone(),
-                Step::Compute { kernel, inputs, outputs, dead } => {
-                    let operands: Vec<&Tensor> = inputs.iter().map(|s| self.operand(&slots, *s)).collect();
-                    let results = kernel.run(&operands);
-                    for (output, mut result) in outputs.iter().zip(results) {
-                        if output.round {
-                            round_to_half(&mut result);
-                        }
-                        slots[output.slot] = Some(result);
+                Step::Load { state, slot } => writeln!(f, "b{} = s{state}", slot.buffer)?,
+                Step::Store { state, source, .. } => writeln!(f, "s{state} = {source}")?,
+                Step::Compute(compute) => {
+                    for (i, slot) in compute.results.iter().enumerate() {
+                        let comma = if i == 0 { "" } else { ", " };
+                        write!(f, "{comma}b{}[{}]", slot.buffer, slot.len)?;
                     }
-                    for &slot in dead {
-                        slots[slot] = None;
+                    write!(f, " = {}(", compute.op)?;
+                    for (i, operand) in compute.operands.iter().enumerate() {
+                        let comma = if i == 0 { "" } else { ", " };
+                        write!(f, "{comma}{}: {}[{}]", operand.param, operand.source, operand.len)?;
                     }
+                    writeln!(f, ")  -> %{}", compute.result)?;
                 }
             }
         }
-        self.outputs.iter().map(|s| self.operand(&slots, *s).clone()).collect()
-    }
-
-    fn operand<'a>(&'a self, slots: &'a [Option<Tensor>], source: Source) -> &'a Tensor {
-        match source {
-            Source::Constant(i) => &self.constants[i],
-            Source::Slot(i) => {
-                slots[i].as_ref().expect("operations are in order, and slots live to their last use")
-            }
+        for output in &self.outputs {
+            writeln!(f, "return {}: tensor<{}, {}>", output.source, output.dtype, output.shape)?;
         }
-    }
-}
-
-struct Lowering<'a> {
-    package: &'a Package,
-    steps: Vec<Step>,
-    constants: Vec<Tensor>,
-    slots: HashMap<String, usize>,
-    states: HashMap<String, usize>,
-    /// Constants that were unfolded, by the name of the value.
-    unfolded: HashMap<String, usize>,
-    /// `constexpr` results, by name, each a constant already.
-    folded: HashMap<String, usize>,
-}
-
-impl<'a> Lowering<'a> {
-    fn new(package: &'a Package, function: &Function) -> Self {
-        let slots = function.tensor_inputs().enumerate().map(|(i, (name, _))| (name.to_owned(), i)).collect();
-        let states = function.states().enumerate().map(|(i, (name, _))| (name.to_owned(), i)).collect();
-        Self {
-            package,
-            steps: Vec::new(),
-            constants: Vec::new(),
-            slots,
-            states,
-            unfolded: HashMap::new(),
-            folded: HashMap::new(),
-        }
-    }
-
-    /// Adds one operation; the inner error is what the engine lacks.
-    fn operation(&mut self, op: &Resolved<'_>, numerics: Numerics) -> Result<Result<(), String>> {
-        let operation = op.operation;
-        match operation.op.as_str() {
-            "const" => {} // unfolded where it is used
-            "read_state" => {
-                let state = self.state(op, "input");
-                let slot = self.new_slot(&operation.outputs[0].name);
-                self.steps.push(Step::ReadState { state, slot });
-            }
-            "write_state" => {
-                let state = self.state(op, "input");
-                let source = self.source(op.args.get("data").expect("checked at load"))?;
-                self.steps.push(Step::WriteState { state, source });
-            }
-            constexpr if constexpr.starts_with("constexpr_") => {
-                let mut operands = Vec::new();
-                for param in ["data", "scale", "offset"] {
-                    operands.push(match op.args.get(param).and_then(|a| a.value) {
-                        Some(value) => value
-                            .tensor_type()
-                            .map(|ty| {
-                                Ok::<_, mlpackage::Error>((self.package.floats(value)?, super::fixed(ty)))
-                            })
-                            .transpose()?,
-                        None => None,
-                    });
-                }
-                let [Some((data, shape)), Some((scale, scale_shape)), offset] =
-                    <[_; 3]>::try_from(operands).expect("three")
-                else {
-                    return Ok(Err(format!("{constexpr} of other than stated constants")));
-                };
-                let offset = offset.map(|(values, _)| values);
-                let values = kernels::dequantize(&data, &shape, &scale, &scale_shape, offset.as_deref());
-                let mut tensor = Tensor::from_parts(shape, Data::F32(values));
-                if super::tensor_of(&operation.outputs[0]).dtype == DType::Fp16 {
-                    round_to_half(&mut tensor);
-                }
-                self.folded.insert(operation.outputs[0].name.clone(), self.constants.len());
-                self.constants.push(tensor);
-            }
-            _ => {
-                let lowered = match kernels::lower(op) {
-                    Ok(lowered) => lowered,
-                    Err(reason) => return Ok(Err(reason)),
-                };
-                let mut inputs = Vec::new();
-                for param in lowered.operands {
-                    for arg in op.args.many(param) {
-                        inputs.push(self.source(arg)?);
-                    }
-                }
-                let outputs = operation.outputs.iter().map(|o| Output {
-                    slot: self.new_slot(&o.name),
-                    round: numerics == Numerics::F16 && super::tensor_of(o).dtype == DType::Fp16,
-                });
-                let outputs = outputs.collect();
-                self.steps.push(Step::Compute { kernel: lowered.kernel, inputs, outputs, dead: Vec::new() });
-            }
-        }
-        Ok(Ok(()))
-    }
-
-    fn state(&self, op: &Resolved<'_>, param: &str) -> usize {
-        let name =
-            op.args.get(param).and_then(|a| a.name).expect("states are bound by name, checked at load");
-        self.states[name]
-    }
-
-    fn new_slot(&mut self, name: &str) -> usize {
-        let slot = self.slots.len();
-        self.slots.insert(name.to_owned(), slot);
-        slot
-    }
-
-    /// Where an argument's tensor is; constants are unfolded on first use.
-    fn source(&mut self, arg: &Arg<'_>) -> Result<Source> {
-        if let Some(name) = arg.name {
-            if let Some(&slot) = self.slots.get(name) {
-                return Ok(Source::Slot(slot));
-            }
-            if let Some(&constant) = self.folded.get(name).or_else(|| self.unfolded.get(name)) {
-                return Ok(Source::Constant(constant));
-            }
-        }
-        let value = arg.value.expect("what is no result is a stated constant, checked at load");
-        let data = match (arg.ty.dtype, value.as_ints(), value.as_bools()) {
-            (DType::Bool, _, Some(bools)) => Data::Bool(bools.to_vec()),
-            (dtype, Some(ints), _) if dtype.is_int() => Data::I32(ints.to_vec()),
-            _ => Data::F32(self.package.floats(value)?),
-        };
-        let index = self.constants.len();
-        self.constants.push(Tensor::from_parts(super::fixed(arg.ty), data));
-        if let Some(name) = arg.name {
-            self.unfolded.insert(name.to_owned(), index);
-        }
-        Ok(Source::Constant(index))
-    }
-
-    fn finish(mut self, function: &Function) -> Result<Plan> {
-        let mut outputs = Vec::new();
-        for name in &function.block.outputs {
-            let source = match (self.slots.get(name), self.folded.get(name)) {
-                (Some(&slot), _) => Source::Slot(slot),
-                (None, Some(&constant)) => Source::Constant(constant),
-                (None, None) => {
-                    let operation =
-                        function.block.operations.iter().find(|o| o.outputs.iter().any(|v| &v.name == name));
-                    let value = operation
-                        .and_then(|o| o.attributes.get("val"))
-                        .expect("an output is defined, checked at load");
-                    let ValueType::Tensor(ty) = &operation.expect("as above").outputs[0].ty else {
-                        unreachable!()
-                    };
-                    let arg =
-                        Arg { name: Some(name), ty, is_state: false, constant: true, value: Some(value) };
-                    self.source(&arg)?
-                }
-            };
-            outputs.push(source);
-        }
-        self.free_after_last_use(&outputs);
-        Ok(Plan { steps: self.steps, constants: self.constants, slots: self.slots.len(), outputs })
-    }
-
-    /// Notes at each step which slots nothing reads any more.
-    fn free_after_last_use(&mut self, outputs: &[Source]) {
-        let mut live: Vec<bool> = vec![false; self.slots.len()];
-        for source in outputs {
-            if let Source::Slot(slot) = source {
-                live[*slot] = true;
-            }
-        }
-        for step in self.steps.iter_mut().rev() {
-            match step {
-                Step::ReadState { .. } => {}
-                Step::WriteState { source, .. } => {
-                    if let Source::Slot(slot) = source {
-                        live[*slot] = true;
-                    }
-                }
-                Step::Compute { inputs, outputs, dead, .. } => {
-                    let read = inputs.iter().filter_map(|s| match s {
-                        Source::Slot(slot) => Some(*slot),
-                        Source::Constant(_) => None,
-                    });
-                    for slot in read.chain(outputs.iter().map(|o| o.slot)) {
-                        if !std::mem::replace(&mut live[slot], true) {
-                            dead.push(slot);
-                        }
-                    }
-                }
-            }
-        }
+        Ok(())
     }
 }

@@ -3,7 +3,7 @@
 
 use std::path::Path;
 
-use ane_runtime::{Engine as _, LoadOptions, MilCpu, Model, Numerics, Tensor, Tensors};
+use ane_runtime::{Engine as _, LoadOptions, MilCpu, Model, Numerics, Tensor};
 use mlpackage::mil::builder::{FunctionBuilder, Var};
 use mlpackage::mil::{Opset, Program};
 use mlpackage::{DType, Metadata, Package, PackageWriter};
@@ -57,7 +57,8 @@ pub(crate) fn run(
         Ok(())
     });
     let tensors: Vec<Tensor> = inputs.iter().map(|(dims, values)| tensor(dims, values)).collect();
-    let named: Vec<(&str, &Tensor)> = NAMES.into_iter().zip(&tensors).collect();
-    let outputs: Tensors = model.predict(&named, &mut model.new_state()).unwrap();
+    let named: Vec<_> = NAMES.into_iter().zip(tensors.iter().map(Tensor::view)).collect();
+    let mut state = model.new_state();
+    let outputs = model.predict(&named, &mut state).unwrap();
     (0..results).map(|i| outputs[&format!("result_{i}")].as_f32().unwrap().to_vec()).collect()
 }

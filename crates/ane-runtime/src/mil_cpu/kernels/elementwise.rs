@@ -1,87 +1,107 @@
 //! Operations on each element by itself.
 
-use mlpackage::mil::Resolved;
 use mlpackage::{DType, Shape};
 
-use super::{Lowered, broadcast_strides, result_shape};
-use crate::tensor::{Data, Tensor};
+use super::walk::{Walk, broadcast_strides};
+use super::{Call, Lowered, Node};
 
-type Arithmetic<T> = fn(T, T) -> T;
-type Compare<T> = fn(&T, &T) -> bool;
+pub(super) fn lower(node: &Node<'_>) -> Result<Option<Lowered>, String> {
+    Ok(match node.op {
+        "logical_not" => Some(Lowered::new(&["x"], |call| {
+            let x = call.words(0);
+            call.out().iter_mut().zip(x).for_each(|(out, x)| *out = u32::from(*x == 0));
+        })),
+        "cast" => Some(cast(node)?),
+        "select" => Some(select(node)?),
+        _ => match unary(node)? {
+            Some(lowered) => Some(lowered),
+            None => binary(node)?,
+        },
+    })
+}
 
-pub(super) fn lower(op: &Resolved<'_>) -> Result<Option<Lowered>, String> {
-    let dtype = op.args.get("x").map(|a| a.ty.dtype);
-    let unary: Option<fn(f32) -> f32> = match op.operation.op.as_str() {
-        "abs" => Some(f32::abs),
-        "exp" => Some(f32::exp),
-        // Not `max`, which would turn a NaN into 0 and hide it.
-        "relu" => Some(|x| if x > 0.0 || x.is_nan() { x } else { 0.0 }),
-        "sigmoid" => Some(sigmoid),
-        "silu" => Some(|x| x * sigmoid(x)),
-        "sqrt" => Some(f32::sqrt),
-        "square" => Some(|x| x * x),
-        "tanh" => Some(f32::tanh),
-        _ => None,
-    };
-    if let Some(f) = unary {
-        return Ok(Some(map(f)));
-    }
-    let arithmetic: Option<(Arithmetic<f32>, Arithmetic<i32>)> = match op.operation.op.as_str() {
-        "add" => Some((|x, y| x + y, i32::wrapping_add)),
-        "sub" => Some((|x, y| x - y, i32::wrapping_sub)),
-        "mul" => Some((|x, y| x * y, i32::wrapping_mul)),
-        "real_div" => Some((|x, y| x / y, |x, y| x.checked_div(y).unwrap_or(0))),
-        "maximum" => Some((|x, y| if x > y || x.is_nan() { x } else { y }, i32::max)),
-        "minimum" => Some((|x, y| if x < y || x.is_nan() { x } else { y }, i32::min)),
-        "pow" => Some((f32::powf, |x, y| u32::try_from(y).map_or(0, |y| x.wrapping_pow(y)))),
-        _ => None,
-    };
-    if let Some((float, int)) = arithmetic {
-        let shape = result_shape(op);
-        return Ok(Some(Lowered::one(&["x", "y"], move |operands| {
-            let data = match (operands[0].data(), operands[1].data()) {
-                (Data::F32(x), Data::F32(y)) => Data::F32(zip(operands, x, y, &shape, float)),
-                (Data::I32(x), Data::I32(y)) => Data::I32(zip(operands, x, y, &shape, int)),
-                _ => unreachable!("operands of one type, checked at load"),
-            };
-            Tensor::from_parts(shape.clone(), data)
+/// `f` of each float.
+pub(super) fn map(f: impl Fn(f32) -> f32 + Send + Sync + 'static) -> Lowered {
+    Lowered::new(&["x"], move |call| {
+        let x = call.f32(0);
+        call.out_f32().iter_mut().zip(x).for_each(|(out, x)| *out = f(*x));
+    })
+}
+
+fn map_i32(f: impl Fn(i32) -> i32 + Send + Sync + 'static) -> Lowered {
+    Lowered::new(&["x"], move |call| {
+        let x = call.i32(0);
+        call.out_i32().iter_mut().zip(x).for_each(|(out, x)| *out = f(*x));
+    })
+}
+
+fn unary(node: &Node<'_>) -> Result<Option<Lowered>, String> {
+    if node.op == "identity" {
+        return Ok(Some(Lowered::new(&["x"], |call| {
+            let x = call.words(0);
+            call.out().copy_from_slice(x);
         })));
     }
-    let comparison: Option<(Compare<f32>, Compare<i32>)> = match op.operation.op.as_str() {
-        "equal" => Some((f32::eq, i32::eq)),
-        "not_equal" => Some((f32::ne, i32::ne)),
-        "less" => Some((f32::lt, i32::lt)),
-        "less_equal" => Some((f32::le, i32::le)),
-        "greater" => Some((f32::gt, i32::gt)),
-        "greater_equal" => Some((f32::ge, i32::ge)),
-        _ => None,
-    };
-    if let Some((float, int)) = comparison {
-        let shape = result_shape(op);
-        return Ok(Some(Lowered::one(&["x", "y"], move |operands| {
-            let data = match (operands[0].data(), operands[1].data()) {
-                (Data::F32(x), Data::F32(y)) => zip(operands, x, y, &shape, |a, b| float(&a, &b)),
-                (Data::I32(x), Data::I32(y)) => zip(operands, x, y, &shape, |a, b| int(&a, &b)),
-                _ => unreachable!("operands of one type, checked at load"),
-            };
-            Tensor::from_parts(shape.clone(), Data::Bool(data))
-        })));
+    let epsilon = |default: f32| node.args.float_or("epsilon", default);
+    if !node.args.get("x").is_some_and(|x| x.ty.dtype.is_float()) {
+        return Ok(match node.op {
+            "abs" => Some(map_i32(i32::wrapping_abs)),
+            "exp2" => Some(map_i32(|x| u32::try_from(x).map_or(0, |x| 1i32.checked_shl(x).unwrap_or(0)))),
+            "sign" => Some(map_i32(i32::signum)),
+            "square" => Some(map_i32(|x| x.wrapping_mul(x))),
+            "threshold" => {
+                let alpha = node.args.int("alpha")?.ok_or("threshold without alpha")?;
+                Some(map_i32(move |x| x.max(alpha)))
+            }
+            _ => None,
+        });
     }
-    let lowered = match op.operation.op.as_str() {
+    Ok(Some(match node.op {
+        "abs" => map(f32::abs),
+        "acos" => map(f32::acos),
+        "asin" => map(f32::asin),
+        "atan" => map(f32::atan),
+        "atanh" => map(f32::atanh),
+        "ceil" => map(f32::ceil),
+        "cos" => map(f32::cos),
+        "cosh" => map(f32::cosh),
+        "erf" => map(libm::erff),
+        "exp" => map(f32::exp),
+        "exp2" => map(f32::exp2),
+        "floor" => map(f32::floor),
+        // Ties to even, as numpy and PyTorch have it.
+        "round" => map(f32::round_ties_even),
+        // Zero and NaN stay what they are.
+        "sign" => map(|x| {
+            if x > 0.0 {
+                1.0
+            } else if x < 0.0 {
+                -1.0
+            } else {
+                x
+            }
+        }),
+        "sin" => map(f32::sin),
+        "sinh" => map(f32::sinh),
+        "sqrt" => map(f32::sqrt),
+        "square" => map(|x| x * x),
+        "tan" => map(f32::tan),
+        "tanh" => map(f32::tanh),
         "rsqrt" => {
-            let epsilon = op.args.float_or("epsilon", 1e-12)?;
+            let epsilon = epsilon(1e-12)?;
             map(move |x| 1.0 / (x + epsilon).sqrt())
         }
         "inverse" => {
-            let epsilon = op.args.float_or("epsilon", 1e-4)?;
+            let epsilon = epsilon(1e-4)?;
             map(move |x| 1.0 / (x + epsilon))
         }
         "log" => {
-            let epsilon = op.args.float_or("epsilon", 1e-45)?;
+            let epsilon = epsilon(1e-45)?;
             map(move |x| (x + epsilon).ln())
         }
         "clip" => {
-            let (low, high) = (op.args.float_or("alpha", f32::MIN)?, op.args.float_or("beta", f32::MAX)?);
+            let (low, high) = (node.args.float_or("alpha", f32::MIN)?, node.args.float_or("beta", f32::MAX)?);
+            // A NaN compares with nothing, and stays.
             map(move |x| {
                 if x < low {
                     low
@@ -92,106 +112,217 @@ pub(super) fn lower(op: &Resolved<'_>) -> Result<Option<Lowered>, String> {
                 }
             })
         }
-        "gelu" => match op.args.string("mode")?.unwrap_or("EXACT") {
-            "TANH_APPROXIMATION" => map(|x| {
-                let inner = (2.0 / std::f32::consts::PI).sqrt() * (x + 0.044_715 * x * x * x);
-                0.5 * x * (1.0 + inner.tanh())
-            }),
-            "SIGMOID_APPROXIMATION" => map(|x| x * sigmoid(1.702 * x)),
-            mode => return Err(format!("gelu of mode {mode}")),
-        },
-        "cast" => cast(op, dtype)?,
-        "select" => {
-            let shape = result_shape(op);
-            Lowered::one(&["cond", "a", "b"], move |operands| select(operands, &shape))
+        "threshold" => {
+            let alpha = node.args.float_or("alpha", 0.0)?;
+            map(move |x| if x < alpha { alpha } else { x })
         }
         _ => return Ok(None),
-    };
-    Ok(Some(lowered))
-}
-
-fn sigmoid(x: f32) -> f32 {
-    1.0 / (1.0 + (-x).exp())
-}
-
-fn map(f: impl Fn(f32) -> f32 + Send + Sync + 'static) -> Lowered {
-    Lowered::one(&["x"], move |operands| {
-        let values = operands[0].floats().iter().map(|&x| f(x)).collect();
-        Tensor::from_parts(operands[0].shape().clone(), Data::F32(values))
-    })
-}
-
-/// `f` of every pair of elements, both operands broadcast to `shape`.
-fn zip<T: Copy, R>(operands: &[&Tensor], x: &[T], y: &[T], shape: &Shape, f: impl Fn(T, T) -> R) -> Vec<R> {
-    if operands[0].shape() == operands[1].shape() {
-        return x.iter().zip(y).map(|(&a, &b)| f(a, b)).collect();
-    }
-    let dims = shape.dims();
-    let (sx, sy) = (
-        broadcast_strides(operands[0].shape().dims(), dims),
-        broadcast_strides(operands[1].shape().dims(), dims),
-    );
-    let Some((&inner, outer)) = dims.split_last() else { return vec![f(x[0], y[0])] };
-    let (dx, dy) = (sx[outer.len()], sy[outer.len()]);
-    let mut result = Vec::with_capacity(shape.elements());
-    let signed = |s: &[usize]| s[..outer.len()].iter().map(|&s| s as isize).collect::<Vec<_>>();
-    let rows_x = super::offsets(outer, &signed(&sx), 0);
-    let rows_y = super::offsets(outer, &signed(&sy), 0);
-    for (row_x, row_y) in rows_x.into_iter().zip(rows_y) {
-        result.extend((0..inner).map(|i| f(x[row_x + i * dx], y[row_y + i * dy])));
-    }
-    result
-}
-
-fn cast(op: &Resolved<'_>, from: Option<DType>) -> Result<Lowered, String> {
-    let to = super::super::tensor_of(&op.operation.outputs[0]).dtype;
-    if from == Some(DType::String) {
-        return Err("cast of strings".into());
-    }
-    // fp16 to f32 and back is the business of rounding, which every result goes through; but a cast to fp16 must round
-    // even where nothing else does.
-    let half = to == DType::Fp16;
-    Ok(Lowered::one(&["x"], move |operands| {
-        let x = operands[0];
-        let data = match (x.data(), to) {
-            (Data::F32(v), DType::Int32) => Data::I32(v.iter().map(|&v| v as i32).collect()),
-            (Data::F32(v), DType::Bool) => Data::Bool(v.iter().map(|&v| v != 0.0).collect()),
-            (Data::F32(v), _) => Data::F32(v.clone()),
-            (Data::I32(v), DType::Bool) => Data::Bool(v.iter().map(|&v| v != 0).collect()),
-            (Data::I32(v), DType::Int32) => Data::I32(v.clone()),
-            (Data::I32(v), _) => Data::F32(v.iter().map(|&v| v as f32).collect()),
-            (Data::Bool(v), DType::Bool) => Data::Bool(v.clone()),
-            (Data::Bool(v), DType::Int32) => Data::I32(v.iter().map(|&v| i32::from(v)).collect()),
-            (Data::Bool(v), _) => Data::F32(v.iter().map(|&v| f32::from(u8::from(v))).collect()),
-        };
-        let mut tensor = Tensor::from_parts(x.shape().clone(), data);
-        if half {
-            crate::mil_cpu::numerics::round_to_half(&mut tensor);
-        }
-        tensor
     }))
 }
 
-fn select(operands: &[&Tensor], shape: &Shape) -> Tensor {
-    let offsets = |tensor: &Tensor| {
-        let strides = broadcast_strides(tensor.shape().dims(), shape.dims());
-        super::offsets(shape.dims(), &strides.iter().map(|&s| s as isize).collect::<Vec<_>>(), 0)
-    };
-    let [cond, a, b] = [operands[0], operands[1], operands[2]];
-    let Data::Bool(chosen) = cond.data() else { unreachable!("cond is bool, checked at load") };
-    let at: Vec<(bool, usize, usize)> = offsets(cond)
-        .into_iter()
-        .zip(offsets(a).into_iter().zip(offsets(b)))
-        .map(|(c, (a, b))| (chosen[c], a, b))
-        .collect();
-    fn pick<T: Copy>(at: &[(bool, usize, usize)], a: &[T], b: &[T]) -> Vec<T> {
-        at.iter().map(|&(c, i, j)| if c { a[i] } else { b[j] }).collect()
+/// Two operands that are broadcast to one shape.
+struct Pairs {
+    walk: Walk<2>,
+}
+
+impl Pairs {
+    fn of(node: &Node<'_>) -> Result<Self, String> {
+        let (x, y, shape) = (node.shape("x")?, node.shape("y")?, node.result());
+        let strides = [&x, &y].map(|from: &Shape| broadcast_strides(from.dims(), shape.dims()));
+        Ok(Self { walk: Walk::new(shape.dims(), [&strides[0], &strides[1]], [0, 0]) })
     }
-    let data = match (a.data(), b.data()) {
-        (Data::F32(a), Data::F32(b)) => Data::F32(pick(&at, a, b)),
-        (Data::I32(a), Data::I32(b)) => Data::I32(pick(&at, a, b)),
-        (Data::Bool(a), Data::Bool(b)) => Data::Bool(pick(&at, a, b)),
-        _ => unreachable!("a and b of one type, checked at load"),
+
+    fn zip<T: Copy, R>(&self, x: &[T], y: &[T], out: &mut [R], f: impl Fn(T, T) -> R) {
+        let mut written = 0;
+        self.walk.rows(|[i, j], n, strides| {
+            let out = &mut out[written..written + n];
+            written += n;
+            match strides {
+                [1, 1] => {
+                    let pairs = x[i..i + n].iter().zip(&y[j..j + n]);
+                    out.iter_mut().zip(pairs).for_each(|(out, (x, y))| *out = f(*x, *y));
+                }
+                [1, 0] => out.iter_mut().zip(&x[i..i + n]).for_each(|(out, x)| *out = f(*x, y[j])),
+                [0, 1] => out.iter_mut().zip(&y[j..j + n]).for_each(|(out, y)| *out = f(x[i], *y)),
+                [dx, dy] => {
+                    for (k, out) in out.iter_mut().enumerate() {
+                        let k = k as isize;
+                        *out = f(x[(i as isize + k * dx) as usize], y[(j as isize + k * dy) as usize]);
+                    }
+                }
+            }
+        });
+    }
+}
+
+fn binary(node: &Node<'_>) -> Result<Option<Lowered>, String> {
+    type Floats = fn(f32, f32) -> f32;
+    type Ints = fn(i32, i32) -> i32;
+    let arithmetic: Option<(Floats, Ints)> = match node.op {
+        "add" => Some((|x, y| x + y, i32::wrapping_add)),
+        "sub" => Some((|x, y| x - y, i32::wrapping_sub)),
+        "mul" => Some((|x, y| x * y, i32::wrapping_mul)),
+        "real_div" => Some((|x, y| x / y, |x, y| x.checked_div(y).unwrap_or(0))),
+        "floor_div" => Some((|x, y| (x / y).floor(), floor_div)),
+        "mod" => Some((modulo, |x, y| x.wrapping_sub(floor_div(x, y).wrapping_mul(y)))),
+        "maximum" => Some((larger, i32::max)),
+        "minimum" => Some((|x, y| -larger(-x, -y), i32::min)),
+        "pow" => Some((f32::powf, power)),
+        _ => None,
     };
-    Tensor::from_parts(shape.clone(), data)
+    let is_float = node.args.get("x").is_some_and(|x| x.ty.dtype.is_float());
+    if let Some((floats, ints)) = arithmetic {
+        let pairs = Pairs::of(node)?;
+        return Ok(Some(if is_float {
+            Lowered::new(&["x", "y"], move |call| {
+                let (x, y) = (call.f32(0), call.f32(1));
+                pairs.zip(x, y, call.out_f32(), floats);
+            })
+        } else {
+            Lowered::new(&["x", "y"], move |call| {
+                let (x, y) = (call.i32(0), call.i32(1));
+                pairs.zip(x, y, call.out_i32(), ints);
+            })
+        }));
+    }
+    type Order = fn(Option<std::cmp::Ordering>) -> bool;
+    let compare: Option<Order> = match node.op {
+        "equal" => Some(|o| o.is_some_and(std::cmp::Ordering::is_eq)),
+        "not_equal" => Some(|o| o.is_none_or(std::cmp::Ordering::is_ne)),
+        "less" => Some(|o| o.is_some_and(std::cmp::Ordering::is_lt)),
+        "less_equal" => Some(|o| o.is_some_and(std::cmp::Ordering::is_le)),
+        "greater" => Some(|o| o.is_some_and(std::cmp::Ordering::is_gt)),
+        "greater_equal" => Some(|o| o.is_some_and(std::cmp::Ordering::is_ge)),
+        _ => None,
+    };
+    if let Some(holds) = compare {
+        let pairs = Pairs::of(node)?;
+        return Ok(Some(Lowered::new(&["x", "y"], move |call: &mut Call<'_, '_>| {
+            if is_float {
+                let (x, y) = (call.f32(0), call.f32(1));
+                pairs.zip(x, y, call.out(), |x, y| u32::from(holds(x.partial_cmp(&y))));
+            } else {
+                let (x, y) = (call.i32(0), call.i32(1));
+                pairs.zip(x, y, call.out(), |x, y| u32::from(holds(Some(x.cmp(&y)))));
+            }
+        })));
+    }
+    let logical: Option<fn(u32, u32) -> u32> = match node.op {
+        "logical_and" => Some(|x, y| x & y),
+        "logical_or" => Some(|x, y| x | y),
+        "logical_xor" => Some(|x, y| x ^ y),
+        _ => None,
+    };
+    let Some(logical) = logical else { return Ok(None) };
+    let pairs = Pairs::of(node)?;
+    Ok(Some(Lowered::new(&["x", "y"], move |call| {
+        let (x, y) = (call.words(0), call.words(1));
+        pairs.zip(x, y, call.out(), logical);
+    })))
+}
+
+/// The larger of two; NaN if one of them is.
+pub(super) fn larger(a: f32, b: f32) -> f32 {
+    if a > b || a.is_nan() { a } else { b }
+}
+
+/// What is left of `x` after `floor(x / y)` times `y`: it has the sign of `y`.
+fn modulo(x: f32, y: f32) -> f32 {
+    let rest = x % y;
+    if rest != 0.0 && (rest < 0.0) != (y < 0.0) { rest + y } else { rest }
+}
+
+/// Towards minus infinity; 0 where the quotient is none.
+fn floor_div(x: i32, y: i32) -> i32 {
+    match (x.checked_div(y), x.checked_rem(y)) {
+        (Some(quotient), Some(rest)) if rest != 0 && (rest < 0) != (y < 0) => quotient - 1,
+        (Some(quotient), Some(_)) => quotient,
+        _ => 0,
+    }
+}
+
+/// Wraps around as multiplication does; a negative power is the truncated quotient.
+fn power(x: i32, y: i32) -> i32 {
+    match (u32::try_from(y), x) {
+        (Ok(y), _) => x.wrapping_pow(y),
+        (Err(_), 1) => 1,
+        (Err(_), -1) => {
+            if y % 2 == 0 {
+                1
+            } else {
+                -1
+            }
+        }
+        (Err(_), _) => 0,
+    }
+}
+
+/// Bounds of an integer type that is narrower than 32 bits.
+fn bounds(dtype: DType) -> Option<(i32, i32)> {
+    match dtype {
+        DType::Int8 => Some((-128, 127)),
+        DType::Uint8 => Some((0, 255)),
+        DType::Int16 => Some((-32_768, 32_767)),
+        DType::Uint16 => Some((0, 65_535)),
+        _ => None,
+    }
+}
+
+/// Floats are truncated towards zero; what does not fit the new type becomes its nearest bound, a NaN 0.
+fn cast(node: &Node<'_>) -> Result<Lowered, String> {
+    let (from, to) = (node.dtype("x")?, node.results[0].0);
+    if [from, to].contains(&DType::String) {
+        return Err("cast of strings".into());
+    }
+    let (low, high) = bounds(to).unwrap_or((i32::MIN, i32::MAX));
+    // fp16 to fp32 and back is the business of rounding, which every result goes through; but a cast to fp16 must round
+    // even where nothing else does.
+    let half = to == DType::Fp16;
+    Ok(Lowered::new(&["x"], move |call| {
+        let x = call.words(0);
+        match (from.is_float(), to.is_float()) {
+            (true, true) => call.out().copy_from_slice(x),
+            (true, false) if to == DType::Bool => {
+                let x = call.f32(0);
+                call.out().iter_mut().zip(x).for_each(|(out, x)| *out = u32::from(*x != 0.0));
+            }
+            (true, false) => {
+                let x = call.f32(0);
+                call.out_i32().iter_mut().zip(x).for_each(|(out, x)| *out = (*x as i32).clamp(low, high));
+            }
+            (false, true) => {
+                let x = call.i32(0);
+                call.out_f32().iter_mut().zip(x).for_each(|(out, x)| *out = *x as f32);
+            }
+            (false, false) if to == DType::Bool => {
+                call.out().iter_mut().zip(x).for_each(|(out, x)| *out = u32::from(*x != 0));
+            }
+            (false, false) => {
+                let x = call.i32(0);
+                call.out_i32().iter_mut().zip(x).for_each(|(out, x)| *out = (*x).clamp(low, high));
+            }
+        }
+        if half {
+            crate::mil_cpu::numerics::round_to_half(call.out_f32());
+        }
+    }))
+}
+
+fn select(node: &Node<'_>) -> Result<Lowered, String> {
+    let shape = node.result();
+    let strides = |name: &str| Ok::<_, String>(broadcast_strides(node.shape(name)?.dims(), shape.dims()));
+    let strides = [strides("cond")?, strides("a")?, strides("b")?];
+    let walk = Walk::new(shape.dims(), [&strides[0], &strides[1], &strides[2]], [0; 3]);
+    Ok(Lowered::new(&["cond", "a", "b"], move |call| {
+        let (cond, a, b) = (call.words(0), call.words(1), call.words(2));
+        let out = call.out();
+        let mut written = 0;
+        walk.rows(|at, n, strides| {
+            for k in 0..n {
+                let [c, i, j] = std::array::from_fn(|t| (at[t] as isize + k as isize * strides[t]) as usize);
+                out[written] = if cond[c] != 0 { a[i] } else { b[j] };
+                written += 1;
+            }
+        });
+    }))
 }

@@ -1,184 +1,266 @@
-//! Operations that multiply and add.
+//! Products of matrices.
 
 use mlpackage::Shape;
-use mlpackage::mil::Resolved;
-use rayon::prelude::*;
 
-use super::{Lowered, broadcast_strides, result_shape, strides};
-use crate::tensor::{Data, Tensor};
+use super::walk::{Walk, broadcast_strides, strides};
+use super::{Call, Kernel, Lowered, Node, Outcome, position};
 
-/// Multiply-adds below which a second thread costs more than it saves.
-const PARALLEL_FROM: usize = 1 << 18;
-
-pub(super) fn lower(op: &Resolved<'_>) -> Result<Option<Lowered>, String> {
-    let lowered = match op.operation.op.as_str() {
-        "conv" => conv(op)?,
+pub(super) fn lower(node: &Node<'_>) -> Result<Option<Lowered>, String> {
+    let is_float = |name: &str| node.args.get(name).is_none_or(|a| a.ty.dtype.is_float());
+    Ok(Some(match node.op {
+        "linear" if is_float("x") => {
+            const OPERANDS: &[&str] = &["x", "weight", "bias"];
+            let weight = node.shape("weight")?;
+            let (d_out, d_in) = (weight.dims()[0], weight.dims()[1]);
+            let rows = Rows { d_out, d_in, bias: position(node, OPERANDS, "bias") };
+            Lowered::batched(OPERANDS, rows).packed(&["weight"]).scratch(d_in)
+        }
+        "matmul" if is_float("x") => matmul(node)?,
         "linear" => {
-            let shape = result_shape(op);
-            Lowered::one(&["x", "weight", "bias"], move |operands| {
-                let d_in = operands[1].shape().dims()[1];
-                let (weight, bias) = (operands[1].floats(), operands.get(2).map(|b| b.floats()));
-                let rows = operands[0].floats().chunks_exact(d_in);
-                let values = rows.flat_map(|row| matvec(weight, row, bias)).collect();
-                Tensor::from_parts(shape.clone(), Data::F32(values))
+            let (x, weight, shape) = (node.shape("x")?, node.shape("weight")?, node.result());
+            let outer = x.rank() - 1;
+            let steps = [strides(x.dims()), strides(weight.dims())];
+            // The last axis of the result goes over rows of the weight, the others over those of x.
+            let along_x = [&steps[0][..outer], &[0]].concat();
+            let along_w = [vec![0; outer].as_slice(), &[steps[1][0]]].concat();
+            let contraction = Contraction::new(shape.dims(), [&along_x, &along_w], x.dims()[outer], [1, 1]);
+            let bias = position(node, &["x", "weight", "bias"], "bias");
+            Lowered::new(&["x", "weight", "bias"], move |call| {
+                let (x, weight) = (call.i32(0), call.i32(1));
+                let bias = bias.map(|i| call.i32(i));
+                let out = call.out_i32();
+                contraction.ints(x, weight, out);
+                if let Some(bias) = bias {
+                    out.iter_mut().zip(bias.iter().cycle()).for_each(|(out, b)| *out = out.wrapping_add(*b));
+                }
             })
         }
         "matmul" => {
-            let shape = result_shape(op);
-            let (tx, ty) = (op.args.bool_or("transpose_x", false)?, op.args.bool_or("transpose_y", false)?);
-            Lowered::one(&["x", "y"], move |operands| matmul(operands[0], operands[1], tx, ty, &shape))
+            let contraction = matrix_contraction(node)?;
+            Lowered::new(&["x", "y"], move |call| {
+                let (x, y) = (call.i32(0), call.i32(1));
+                contraction.ints(x, y, call.out_i32());
+            })
         }
+        "einsum" => einsum(node)?,
         _ => return Ok(None),
-    };
-    Ok(Some(lowered))
+    }))
 }
 
 /// Sum of products, in eight lanes that a compiler can keep in vector registers.
-fn dot(a: &[f32], b: &[f32]) -> f32 {
+pub(super) fn dot(a: &[f32], b: &[f32]) -> f32 {
     let mut lanes = [0.0f32; 8];
-    let (a_chunks, b_chunks) = (a.chunks_exact(8), b.chunks_exact(8));
-    let tail: f32 = a_chunks.remainder().iter().zip(b_chunks.remainder()).map(|(x, y)| x * y).sum();
-    for (x, y) in a_chunks.zip(b_chunks) {
+    let (a_chunks, a_rest) = a.as_chunks::<8>();
+    let (b_chunks, b_rest) = b.as_chunks::<8>();
+    for (x, y) in a_chunks.iter().zip(b_chunks) {
         for lane in 0..8 {
             lanes[lane] += x[lane] * y[lane];
         }
     }
-    lanes.iter().sum::<f32>() + tail
+    let rest: f32 = a_rest.iter().zip(b_rest).map(|(x, y)| x * y).sum();
+    lanes.iter().sum::<f32>() + rest
 }
 
-/// `weight [rows, x.len()]` times `x`. Each row is one thread's, so that the result does not depend on their number.
-fn matvec(weight: &[f32], x: &[f32], bias: Option<&[f32]>) -> Vec<f32> {
-    let row = |(i, row): (usize, &[f32])| dot(row, x) + bias.map_or(0.0, |b| b[i]);
-    if weight.len() >= PARALLEL_FROM {
-        weight.par_chunks_exact(x.len()).enumerate().with_min_len(64).map(row).collect()
-    } else {
-        weight.chunks_exact(x.len()).enumerate().map(row).collect()
+/// `weight [d_out, d_in]` times each row of `x [.., d_in]`: each row of the weight is unpacked once for all of them.
+pub(super) struct Rows {
+    pub(super) d_out: usize,
+    pub(super) d_in: usize,
+    /// Which operand it is.
+    pub(super) bias: Option<usize>,
+}
+
+impl Kernel for Rows {
+    fn run(&self, call: &mut Call<'_, '_>) -> Outcome {
+        self.run_batch(std::slice::from_mut(call))
     }
-}
 
-/// Matrices in the last two axes, the others broadcast.
-fn matmul(x: &Tensor, y: &Tensor, tx: bool, ty: bool, shape: &Shape) -> Tensor {
-    let (dims_x, dims_y, dims) = (x.shape().dims(), y.shape().dims(), shape.dims());
-    let outer = dims.len() - 2;
-    let (rows, columns) = (dims[outer], dims[outer + 1]);
-    let inner = dims_x[dims_x.len() - if tx { 2 } else { 1 }];
-    // Distance between elements of a row of x, and of a column of y, and from one to the next.
-    let step =
-        |d: &[usize], transposed: bool| if transposed { (d[d.len() - 1], 1) } else { (1, d[d.len() - 1]) };
-    let (x_inner, x_row) = step(dims_x, tx);
-    let (y_column, y_inner) = step(dims_y, ty);
-    let matrices = |d: &[usize]| {
-        let (outer_dims, matrix) = d.split_at(d.len() - 2);
-        let size: usize = matrix.iter().product();
-        let strides: Vec<isize> =
-            broadcast_strides(outer_dims, &dims[..outer]).iter().map(|&s| (s * size) as isize).collect();
-        super::offsets(&dims[..outer], &strides, 0)
-    };
-    let (vx, vy) = (x.floats(), y.floats());
-    let mut result = Vec::with_capacity(shape.elements());
-    for (at_x, at_y) in matrices(dims_x).into_iter().zip(matrices(dims_y)) {
-        for i in 0..rows {
-            let row = at_x + i * x_row;
-            for j in 0..columns {
-                let column = at_y + j * y_column;
-                let mut lanes = [0.0f32; 8];
-                for k in 0..inner {
-                    lanes[k % 8] += vx[row + k * x_inner] * vy[column + k * y_inner];
+    fn run_batch(&self, calls: &mut [Call<'_, '_>]) -> Outcome {
+        let Some((first, _)) = calls.split_first_mut() else { return Ok(()) };
+        let weight = first.operands[1];
+        let scratch = std::mem::take(&mut first.scratch);
+        for o in 0..self.d_out {
+            let row = weight.read(o * self.d_in, self.d_in, scratch);
+            for call in &mut *calls {
+                let (x, bias) = (call.f32(0), call.maybe(self.bias).map_or(0.0, |b| b[o]));
+                let out = call.out_f32();
+                for (out, x) in out.chunks_exact_mut(self.d_out).zip(x.chunks_exact(self.d_in)) {
+                    out[o] = dot(row, x) + bias;
                 }
-                result.push(lanes.iter().sum());
             }
         }
+        Ok(())
     }
-    Tensor::from_parts(shape.clone(), Data::F32(result))
 }
 
-fn conv(op: &Resolved<'_>) -> Result<Lowered, String> {
-    let (x, w) = (op.args.shape("x")?.clone(), op.args.shape("weight")?.clone());
-    let shape = result_shape(op);
-    let spatial = x.rank() - 2;
-    let ones = vec![1; spatial];
-    let parse = |name: &str| -> Result<Vec<usize>, String> {
-        Ok(op.args.ints(name)?.map_or_else(|| ones.clone(), |v| v.iter().map(|&v| v as usize).collect()))
-    };
-    let (stride, dilation) = (parse("strides")?, parse("dilations")?);
-    let groups = op.args.int("groups")?.unwrap_or(1) as usize;
-    let pad_type = op.args.string("pad_type")?.unwrap_or("valid");
-    // Padding before the first element of each spatial axis; what is behind the last follows from the result's shape.
-    let before: Vec<usize> = match pad_type {
-        "valid" => vec![0; spatial],
-        "custom" => op.args.ints("pad")?.unwrap_or_default().iter().step_by(2).map(|&p| p as usize).collect(),
-        lower => (0..spatial)
-            .map(|i| {
-                let reach = (w.dims()[2 + i] - 1) * dilation[i] + 1;
-                let total = ((shape.dims()[2 + i] - 1) * stride[i] + reach).saturating_sub(x.dims()[2 + i]);
-                if lower == "same_lower" { total.div_ceil(2) } else { total / 2 }
-            })
-            .collect(),
-    };
-    let pointwise = w.dims()[2..].iter().all(|&k| k == 1)
-        && groups == 1
-        && stride.iter().all(|&s| s == 1)
-        && x.dims()[2..].iter().all(|&s| s == 1)
-        && before.iter().all(|&p| p == 0)
-        && x.dims()[0] == 1;
-    if pointwise && shape.dims()[2..].iter().all(|&s| s == 1) {
-        return Ok(Lowered::one(&["x", "weight", "bias"], move |operands| {
-            let bias = operands.get(2).map(|b| b.floats());
-            let values = matvec(operands[1].floats(), operands[0].floats(), bias);
-            Tensor::from_parts(shape.clone(), Data::F32(values))
-        }));
+/// Outer axes, rows, columns and inner axis of a product of matrices in the last two axes.
+struct Matrices {
+    /// Where the matrices of x, y and the result begin.
+    outer: Walk<3>,
+    rows: usize,
+    columns: usize,
+    inner: usize,
+    /// Whether rows of x, and columns of y, lie one element behind the other.
+    transposed: (bool, bool),
+}
+
+impl Matrices {
+    fn of(node: &Node<'_>) -> Result<Self, String> {
+        let (x, y, shape) = (node.shape("x")?, node.shape("y")?, node.result());
+        let outer = shape.rank() - 2;
+        let dims = &shape.dims()[..outer];
+        let transposed = (node.args.bool_or("transpose_x", false)?, node.args.bool_or("transpose_y", false)?);
+        let matrix = |s: &Shape| s.dims()[s.rank() - 2] * s.dims()[s.rank() - 1];
+        let steps = |s: &Shape| -> Vec<isize> {
+            let own = broadcast_strides(&s.dims()[..s.rank() - 2], dims);
+            own.iter().map(|step| step * matrix(s) as isize).collect()
+        };
+        let inner = x.dims()[x.rank() - if transposed.0 { 2 } else { 1 }];
+        let [sx, sy, so] = [&x, &y, &shape].map(steps);
+        Ok(Self {
+            outer: Walk::new(dims, [&sx, &sy, &so], [0; 3]),
+            rows: shape.dims()[outer],
+            columns: shape.dims()[outer + 1],
+            inner,
+            transposed,
+        })
     }
-    let geometry = Geometry { x, w, shape, stride, dilation, before, groups };
-    Ok(Lowered::one(&["x", "weight", "bias"], move |operands| {
-        let bias = operands.get(2).map(|b| b.floats());
-        geometry.convolve(operands[0].floats(), operands[1].floats(), bias)
-    }))
 }
 
-/// A convolution over any number of spatial axes.
-struct Geometry {
-    x: Shape,
-    w: Shape,
-    shape: Shape,
-    stride: Vec<usize>,
-    dilation: Vec<usize>,
-    before: Vec<usize>,
-    groups: usize,
-}
-
-impl Geometry {
-    fn convolve(&self, x: &[f32], w: &[f32], bias: Option<&[f32]>) -> Tensor {
-        let (dx, dw, dy) = (self.x.dims(), self.w.dims(), self.shape.dims());
-        let (sx, kernel) = (strides(dx), &dw[2..]);
-        let taps: usize = kernel.iter().product();
-        let places: usize = dy[2..].iter().product();
-        let (tap_strides, place_strides) = (strides(kernel), strides(&dy[2..]));
-        let per_group = dy[1] / self.groups;
-        let mut result = Vec::with_capacity(self.shape.elements());
-        for n in 0..dy[0] {
-            for co in 0..dy[1] {
-                let first_channel = co / per_group * dw[1];
-                for place in 0..places {
-                    let mut total = bias.map_or(0.0, |b| b[co]);
-                    for tap in 0..taps {
-                        // The offset of the element that this tap sees; `None` in the padding.
-                        let seen = (0..kernel.len()).try_fold(0usize, |at, axis| {
-                            let p = place / place_strides[axis] % dy[2 + axis];
-                            let t = tap / tap_strides[axis] % kernel[axis];
-                            let i = (p * self.stride[axis] + t * self.dilation[axis])
-                                .checked_sub(self.before[axis])?;
-                            (i < dx[2 + axis]).then(|| at + i * sx[2 + axis])
-                        });
-                        let Some(seen) = seen else { continue };
-                        for ci in 0..dw[1] {
-                            let weight = w[(co * dw[1] + ci) * taps + tap];
-                            total += weight * x[n * sx[0] + (first_channel + ci) * sx[1] + seen];
+fn matmul(node: &Node<'_>) -> Result<Lowered, String> {
+    let m = Matrices::of(node)?;
+    let Matrices { rows, columns, inner, transposed: (tx, ty), .. } = m;
+    // A row of y as it is stored, and one of x.
+    let row = if ty { inner } else { columns };
+    let kernel = Lowered::new(&["x", "y"], move |call| {
+        let (x, y) = (call.f32(0), call.operands[1]);
+        let (y_row, x_row) = std::mem::take(&mut call.scratch).split_at_mut(row);
+        let out = call.out_f32();
+        m.outer.rows(|at, n, steps| {
+            for k in 0..n {
+                let [x_at, y_at, out_at] =
+                    std::array::from_fn(|t| (at[t] as isize + k as isize * steps[t]) as usize);
+                let (x, out) = (&x[x_at..x_at + rows * inner], &mut out[out_at..out_at + rows * columns]);
+                if ty {
+                    for i in 0..rows {
+                        let x_row = if tx {
+                            (0..inner).for_each(|k| x_row[k] = x[k * rows + i]);
+                            &x_row[..inner]
+                        } else {
+                            &x[i * inner..(i + 1) * inner]
+                        };
+                        for j in 0..columns {
+                            out[i * columns + j] = dot(x_row, y.read(y_at + j * inner, inner, y_row));
                         }
                     }
-                    result.push(total);
+                } else {
+                    out.fill(0.0);
+                    for k in 0..inner {
+                        let y = y.read(y_at + k * columns, columns, y_row);
+                        for i in 0..rows {
+                            let factor = if tx { x[k * rows + i] } else { x[i * inner + k] };
+                            let out = &mut out[i * columns..(i + 1) * columns];
+                            out.iter_mut().zip(y).for_each(|(out, y)| *out += factor * y);
+                        }
+                    }
                 }
             }
-        }
-        Tensor::from_parts(self.shape.clone(), Data::F32(result))
+        });
+    });
+    Ok(kernel.packed(&["y"]).scratch(row + inner))
+}
+
+/// Sums of products of pairs, each sum `len` long: matrices of integers, and `einsum`.
+struct Contraction {
+    pairs: Walk<2>,
+    len: usize,
+    steps: [isize; 2],
+}
+
+impl Contraction {
+    fn new(dims: &[usize], strides: [&[isize]; 2], len: usize, steps: [isize; 2]) -> Self {
+        Self { pairs: Walk::new(dims, strides, [0, 0]), len, steps }
     }
+
+    fn each(&self, mut f: impl FnMut(usize, &mut dyn Iterator<Item = (usize, usize)>)) {
+        let mut number = 0;
+        self.pairs.rows(|at, n, strides| {
+            for k in 0..n {
+                let [x, y] = std::array::from_fn(|t| at[t] as isize + k as isize * strides[t]);
+                let [dx, dy] = self.steps;
+                let places = (0..self.len as isize).map(|i| ((x + i * dx) as usize, (y + i * dy) as usize));
+                f(number, &mut { places });
+                number += 1;
+            }
+        });
+    }
+
+    fn floats(&self, x: &[f32], y: &[f32], out: &mut [f32]) {
+        self.each(|number, places| {
+            let mut lanes = [0.0f32; 8];
+            places.enumerate().for_each(|(k, (i, j))| lanes[k % 8] += x[i] * y[j]);
+            out[number] = lanes.iter().sum();
+        });
+    }
+
+    fn ints(&self, x: &[i32], y: &[i32], out: &mut [i32]) {
+        self.each(|number, places| {
+            let product = |total: i32, (i, j): (usize, usize)| total.wrapping_add(x[i].wrapping_mul(y[j]));
+            out[number] = places.fold(0, product);
+        });
+    }
+}
+
+fn matrix_contraction(node: &Node<'_>) -> Result<Contraction, String> {
+    let (x, y, shape) = (node.shape("x")?, node.shape("y")?, node.result());
+    let (tx, ty) = (node.args.bool_or("transpose_x", false)?, node.args.bool_or("transpose_y", false)?);
+    let outer = shape.rank() - 2;
+    let side = |s: &Shape| {
+        let own = strides(s.dims());
+        let matrix = s.dims()[s.rank() - 2] * s.dims()[s.rank() - 1];
+        let outer: Vec<isize> = broadcast_strides(&s.dims()[..s.rank() - 2], &shape.dims()[..outer])
+            .iter()
+            .map(|step| step * matrix as isize)
+            .collect();
+        (outer, own[s.rank() - 2], own[s.rank() - 1])
+    };
+    let ((mut sx, x_rows, x_columns), (mut sy, y_rows, y_columns)) = (side(&x), side(&y));
+    let (x_row, x_inner) = if tx { (x_columns, x_rows) } else { (x_rows, x_columns) };
+    let (y_inner, y_column) = if ty { (y_columns, y_rows) } else { (y_rows, y_columns) };
+    sx.extend([x_row, 0]);
+    sy.extend([0, y_column]);
+    let inner = x.dims()[x.rank() - if tx { 2 } else { 1 }];
+    Ok(Contraction::new(shape.dims(), [&sx, &sy], inner, [x_inner, y_inner]))
+}
+
+/// `nchw,nwhu->nchu` and `chw,whu->chu`, the only equations that MIL has.
+fn einsum(node: &Node<'_>) -> Result<Lowered, String> {
+    let shape = node.result();
+    let shapes: Vec<Shape> = node.args.many("values").iter().filter_map(|a| a.ty.shape.known()).collect();
+    let [x, y] = shapes.as_slice() else { return Err("einsum of other than two values".into()) };
+    let first = shape.rank() - 3;
+    let [sx, sy] = [x, y].map(|s| strides(s.dims()));
+    let mut along_x = sx.clone();
+    let mut along_y = sy.clone();
+    // c and u are in one of the two only; what is summed over is the last axis of x, the third from the right of y.
+    along_x[first + 2] = 0;
+    along_y[first] = 0;
+    for (steps, s) in [(&mut along_x, x), (&mut along_y, y)] {
+        for axis in (0..first).chain([first + 1]) {
+            if s.dims()[axis] == 1 {
+                steps[axis] = 0;
+            }
+        }
+    }
+    let contraction =
+        Contraction::new(shape.dims(), [&along_x, &along_y], x.dims()[first + 2], [sx[first + 2], sy[first]]);
+    let is_float = node.results[0].0.is_float();
+    Ok(Lowered::new(&["values"], move |call| {
+        if is_float {
+            let (x, y) = (call.f32(0), call.f32(1));
+            contraction.floats(x, y, call.out_f32());
+        } else {
+            let (x, y) = (call.i32(0), call.i32(1));
+            contraction.ints(x, y, call.out_i32());
+        }
+    }))
 }

@@ -1,128 +1,242 @@
-//! What each operation computes, in f32, written to be read: the semantics of MIL come before speed here.
+//! What each operation computes, in f32 and i32, written to be read: the semantics of MIL come before speed here.
+//!
+//! Every element is a word of four bytes: an f32 for fp16 and fp32, an i32 for integers of every width, 0 or 1 for bools.
+//! What only moves elements therefore needs one kernel for all types.
 
-mod constexpr;
+mod activation;
+mod attention;
+mod conv;
+mod creation;
 mod elementwise;
+mod gather;
+mod join;
 mod linear;
-mod movement;
+mod normalization;
+mod pooling;
+mod quantization;
 mod reduction;
+mod reshape;
+mod resize;
+mod slice;
+mod walk;
 
-use mlpackage::mil::Resolved;
+use mlpackage::ops::Args;
+use mlpackage::{DType, Shape};
 
-use crate::tensor::Tensor;
+use super::packed::Packed;
+pub(super) use creation::is_non_zero;
+pub(super) use walk::MAX_RANK;
 
-pub(super) use constexpr::dequantize;
-
-/// An operation whose parameters are parsed. It cannot fail: types and shapes were checked at load.
-pub(super) trait Kernel: Send + Sync {
-    /// The results, from the operands in the order that [`Lowered::operands`] gives.
-    fn run(&self, operands: &[&Tensor]) -> Vec<Tensor>;
+/// An operation with everything known of it but the values: what a kernel is lowered from.
+pub(super) struct Node<'a> {
+    /// Type of the operation.
+    pub(super) op: &'a str,
+    pub(super) args: Args<'a>,
+    /// Type and shape of each result.
+    pub(super) results: Vec<(DType, Shape)>,
 }
 
-impl<F: Fn(&[&Tensor]) -> Vec<Tensor> + Send + Sync> Kernel for F {
-    fn run(&self, operands: &[&Tensor]) -> Vec<Tensor> {
-        self(operands)
+impl Node<'_> {
+    /// The shape of an argument.
+    fn shape(&self, name: &str) -> Result<Shape, String> {
+        Ok(self.args.shape(name)?)
+    }
+
+    /// The shape of the first result.
+    fn result(&self) -> Shape {
+        self.results[0].1.clone()
+    }
+
+    /// Element type of an argument.
+    fn dtype(&self, name: &str) -> Result<DType, String> {
+        Ok(self.args.ty(name)?.dtype)
+    }
+
+    /// Whether an argument is bound.
+    fn has(&self, name: &str) -> bool {
+        self.args.get(name).is_some()
+    }
+
+    /// The axis that an argument names, `default` if it is missing.
+    fn axis(&self, name: &str, shape: &Shape, default: i32) -> Result<usize, String> {
+        let axis = self.args.int(name)?.unwrap_or(default);
+        shape.axis(axis).ok_or_else(|| format!("{name} {axis} is outside of {shape}"))
     }
 }
 
-/// A kernel and the parameters that it takes as tensors; every other one was parsed into it.
+/// An operand of a call.
+#[derive(Clone, Copy)]
+pub(super) enum Operand<'a> {
+    /// An element in each word.
+    Words(&'a [u32]),
+    /// A constant as it is stored.
+    Packed(&'a Packed),
+}
+
+impl Operand<'_> {
+    /// `len` elements from `start` on; in `buffer`, if the operand is packed.
+    fn read<'b>(&'b self, start: usize, len: usize, buffer: &'b mut [f32]) -> &'b [f32] {
+        match self {
+            Operand::Words(words) => bytemuck::cast_slice(&words[start..start + len]),
+            Operand::Packed(packed) => {
+                let buffer = &mut buffer[..len];
+                packed.read(start, buffer);
+                buffer
+            }
+        }
+    }
+}
+
+/// What a kernel is called with.
+pub(super) struct Call<'a, 'r> {
+    /// In the order that [`Lowered::operands`] gives.
+    pub(super) operands: &'a [Operand<'a>],
+    /// A slice of the right length for each result.
+    pub(super) results: &'a mut [&'r mut [u32]],
+    /// Room for as many numbers as [`Lowered::scratch`] says.
+    pub(super) scratch: &'a mut [f32],
+}
+
+impl<'a> Call<'a, '_> {
+    /// The words of an operand.
+    fn words(&self, i: usize) -> &'a [u32] {
+        match self.operands[i] {
+            Operand::Words(words) => words,
+            Operand::Packed(_) => unreachable!("only what Lowered::packed names stays packed"),
+        }
+    }
+
+    /// The elements of an operand of floats.
+    fn f32(&self, i: usize) -> &'a [f32] {
+        bytemuck::cast_slice(self.words(i))
+    }
+
+    /// The elements of an operand of integers.
+    fn i32(&self, i: usize) -> &'a [i32] {
+        bytemuck::cast_slice(self.words(i))
+    }
+
+    /// The elements of an operand that may be missing, and is then no operand.
+    fn maybe(&self, i: Option<usize>) -> Option<&'a [f32]> {
+        i.map(|i| self.f32(i))
+    }
+
+    /// The first result, as words.
+    fn out(&mut self) -> &mut [u32] {
+        self.results[0]
+    }
+
+    /// The first result, as floats.
+    fn out_f32(&mut self) -> &mut [f32] {
+        bytemuck::cast_slice_mut(self.results[0])
+    }
+
+    /// The first result, as integers.
+    fn out_i32(&mut self) -> &mut [i32] {
+        bytemuck::cast_slice_mut(self.results[0])
+    }
+}
+
+/// What a kernel may find out only when it sees the values: an index out of range, for one.
+pub(super) type Outcome = Result<(), String>;
+
+/// An operation whose parameters are parsed.
+pub(super) trait Kernel: Send + Sync {
+    /// Computes the results.
+    fn run(&self, call: &mut Call<'_, '_>) -> Outcome;
+
+    /// Computes the results of several sequences, which share every packed operand.
+    fn run_batch(&self, calls: &mut [Call<'_, '_>]) -> Outcome {
+        calls.iter_mut().try_for_each(|call| self.run(call))
+    }
+}
+
+impl<F: Fn(&mut Call<'_, '_>) -> Outcome + Send + Sync> Kernel for F {
+    fn run(&self, call: &mut Call<'_, '_>) -> Outcome {
+        self(call)
+    }
+}
+
+/// A kernel and the parameters that it takes as operands; every other one was parsed into it.
 pub(super) struct Lowered {
     pub(super) kernel: Box<dyn Kernel>,
+    /// Names of parameters; of variadic ones every binding, of missing ones none.
     pub(super) operands: &'static [&'static str],
+    /// Those that may stay packed if they are constants.
+    pub(super) packed: &'static [&'static str],
+    /// Numbers of scratch memory.
+    pub(super) scratch: usize,
+    /// Whether the call can fail.
+    pub(super) fallible: bool,
 }
 
 impl Lowered {
-    fn new(operands: &'static [&'static str], kernel: impl Kernel + 'static) -> Self {
-        Self { kernel: Box::new(kernel), operands }
+    /// A kernel that cannot fail.
+    fn new(
+        operands: &'static [&'static str],
+        kernel: impl Fn(&mut Call<'_, '_>) + Send + Sync + 'static,
+    ) -> Self {
+        let kernel = move |call: &mut Call<'_, '_>| {
+            kernel(call);
+            Ok(())
+        };
+        Self { fallible: false, ..Self::fallible(operands, kernel) }
     }
 
-    /// A kernel of one result.
-    fn one(
+    /// A kernel that can fail.
+    fn fallible(
         operands: &'static [&'static str],
-        kernel: impl Fn(&[&Tensor]) -> Tensor + Send + Sync + 'static,
+        kernel: impl Fn(&mut Call<'_, '_>) -> Outcome + Send + Sync + 'static,
     ) -> Self {
-        Self::new(operands, move |operands: &[&Tensor]| vec![kernel(operands)])
+        Self { kernel: Box::new(kernel), operands, packed: &[], scratch: 0, fallible: true }
+    }
+
+    /// A kernel that knows how to run several sequences at once, and cannot fail.
+    fn batched(operands: &'static [&'static str], kernel: impl Kernel + 'static) -> Self {
+        Self { kernel: Box::new(kernel), operands, packed: &[], scratch: 0, fallible: false }
+    }
+
+    fn packed(mut self, names: &'static [&'static str]) -> Self {
+        self.packed = names;
+        self
+    }
+
+    fn scratch(mut self, numbers: usize) -> Self {
+        self.scratch = numbers;
+        self
     }
 }
 
-/// Operations whose kernels take integers and bools as well as floats.
-const TAKES_INTEGERS: [&str; 23] = [
-    "add",
-    "sub",
-    "mul",
-    "real_div",
-    "maximum",
-    "minimum",
-    "pow",
-    "equal",
-    "not_equal",
-    "less",
-    "less_equal",
-    "greater",
-    "greater_equal",
-    "cast",
-    "select",
-    "identity",
-    "reshape",
-    "expand_dims",
-    "squeeze",
-    "transpose",
-    "slice_by_index",
-    "concat",
-    "split",
-];
+/// Where an optional parameter is among the operands, given those that are named before it.
+fn position(node: &Node<'_>, operands: &[&str], name: &str) -> Option<usize> {
+    let before = operands.iter().take_while(|n| **n != name);
+    node.has(name).then(|| before.filter(|n| node.has(n)).count())
+}
 
 /// The kernel of an operation, or what is missing.
-pub(super) fn lower(op: &Resolved<'_>) -> Result<Lowered, String> {
-    let floats = |name: &str| op.args.get(name).is_none_or(|a| a.ty.dtype.is_float());
-    if !TAKES_INTEGERS.contains(&op.operation.op.as_str()) && !["x", "y", "weight"].into_iter().all(floats) {
-        return Err(format!("{} of {}", op.operation.op, op.args.ty("x")?.dtype));
-    }
-    for family in [elementwise::lower, reduction::lower, linear::lower, movement::lower] {
-        if let Some(lowered) = family(op)? {
+pub(super) fn lower(node: &Node<'_>) -> Result<Lowered, String> {
+    type Family = fn(&Node<'_>) -> Result<Option<Lowered>, String>;
+    const FAMILIES: [Family; 15] = [
+        elementwise::lower,
+        activation::lower,
+        reduction::lower,
+        linear::lower,
+        attention::lower,
+        conv::lower,
+        pooling::lower,
+        normalization::lower,
+        reshape::lower,
+        slice::lower,
+        join::lower,
+        gather::lower,
+        creation::lower,
+        resize::lower,
+        quantization::lower,
+    ];
+    for family in FAMILIES {
+        if let Some(lowered) = family(node)? {
             return Ok(lowered);
         }
     }
-    Err(op.operation.op.clone())
-}
-
-/// The shape of an operation's only result.
-fn result_shape(op: &Resolved<'_>) -> mlpackage::Shape {
-    super::fixed(super::tensor_of(&op.operation.outputs[0]))
-}
-
-/// Distance in elements between neighbours on each axis of a row-major tensor.
-fn strides(dims: &[usize]) -> Vec<usize> {
-    let mut strides = vec![1; dims.len()];
-    for i in (1..dims.len()).rev() {
-        strides[i - 1] = strides[i] * dims[i];
-    }
-    strides
-}
-
-/// Strides by which a tensor of `from` is walked in step with one of `to` that it broadcasts to.
-fn broadcast_strides(from: &[usize], to: &[usize]) -> Vec<usize> {
-    let missing = to.len() - from.len();
-    let own = strides(from);
-    (0..to.len()).map(|i| if i < missing || from[i - missing] == 1 { 0 } else { own[i - missing] }).collect()
-}
-
-/// Offsets of every element of `dims` in row-major order, under `strides`, from `start`.
-fn offsets(dims: &[usize], strides: &[isize], start: usize) -> Vec<usize> {
-    let count: usize = dims.iter().product();
-    let mut offsets = Vec::with_capacity(count);
-    let mut index = vec![0usize; dims.len()];
-    let mut at = start as isize;
-    for _ in 0..count {
-        offsets.push(at as usize);
-        for axis in (0..dims.len()).rev() {
-            index[axis] += 1;
-            at += strides[axis];
-            if index[axis] < dims[axis] {
-                break;
-            }
-            at -= strides[axis] * dims[axis] as isize;
-            index[axis] = 0;
-        }
-    }
-    offsets
+    Err(node.op.to_owned())
 }

@@ -1,133 +1,246 @@
-//! Operations that fold axes into one number, and those that normalise over axes.
+//! Operations that fold axes, or run along one.
 
-use mlpackage::Shape;
-use mlpackage::mil::Resolved;
+use std::cmp::Ordering;
 
-use super::{Lowered, result_shape, strides};
-use crate::tensor::{Data, Tensor};
+use super::elementwise::larger;
+use super::walk::Lines;
+use super::{Call, Lowered, Node};
 
-pub(super) fn lower(op: &Resolved<'_>) -> Result<Option<Lowered>, String> {
-    type Fold = fn(&mut dyn Iterator<Item = f32>, usize) -> f32;
-    let fold: Option<Fold> = match op.operation.op.as_str() {
-        "reduce_mean" => Some(|values, n| sum(values) / n as f32),
-        "reduce_sum" => Some(|values, _| sum(values)),
-        "reduce_max" => Some(|values, _| values.fold(f32::NEG_INFINITY, larger)),
-        "reduce_min" => Some(|values, _| -values.map(|v| -v).fold(f32::NEG_INFINITY, larger)),
-        "reduce_sum_square" => Some(|values, _| sum(&mut values.map(|v| v * v))),
-        "reduce_l2_norm" => Some(|values, _| sum(&mut values.map(|v| v * v)).sqrt()),
-        _ => None,
-    };
-    if let Some(fold) = fold {
-        let x = op.args.ty("x")?;
-        if !x.dtype.is_float() {
-            return Err(format!("{} of {}", op.operation.op, x.dtype));
-        }
-        let lines = Lines::new(&op.args.shape("x")?, &op.args.axes("axes", &x.shape)?);
-        let shape = result_shape(op);
-        return Ok(Some(Lowered::one(&["x"], move |operands| {
-            let x = operands[0].floats();
-            let n = lines.within.len();
-            let values = lines.starts.iter().map(|&s| fold(&mut lines.within.iter().map(|&w| x[s + w]), n));
-            Tensor::from_parts(shape.clone(), Data::F32(values.collect()))
+pub(super) fn lower(node: &Node<'_>) -> Result<Option<Lowered>, String> {
+    Ok(Some(match node.op {
+        "reduce_argmax" => arg(node, Ordering::Greater)?,
+        "reduce_argmin" => arg(node, Ordering::Less)?,
+        "cumsum" => cumsum(node)?,
+        "argsort" => argsort(node)?,
+        "topk" => topk(node)?,
+        op if op.starts_with("reduce_") => return reduce(node),
+        _ => return Ok(None),
+    }))
+}
+
+/// Folds the elements of a group: the values of the tensor, the group's places, the first of them.
+type Fold<T> = fn(&[T], &Lines, usize) -> T;
+
+fn reduce(node: &Node<'_>) -> Result<Option<Lowered>, String> {
+    let x = node.args.ty("x")?;
+    let axes = node.args.axes("axes", &x.shape)?;
+    let lines = Lines::new(node.shape("x")?.dims(), &axes);
+    if x.dtype.is_float() {
+        let Some(fold) = fold_of_floats(node.op) else { return Ok(None) };
+        return Ok(Some(Lowered::new(&["x"], move |call| {
+            let x = call.f32(0);
+            let out = call.out_f32();
+            lines.each(|line, start| out[line] = fold(x, &lines, start));
         })));
     }
-    let lowered = match op.operation.op.as_str() {
-        "softmax" => {
-            let shape = op.args.shape("x")?;
-            let axis = op.args.int("axis")?.unwrap_or(-1);
-            let axis = shape.axis(axis).ok_or("softmax of a scalar")?;
-            let lines = Lines::new(&shape, &[axis]);
-            Lowered::one(&["x"], move |operands| softmax(operands[0], &lines))
-        }
-        "layer_norm" => {
-            let axes = op.args.axes("axes", op.args.dims("x")?)?;
-            let epsilon = op.args.float_or("epsilon", 1e-5)?;
-            let lines = Lines::new(&op.args.shape("x")?, &axes);
-            let (gamma, beta) = (op.args.get("gamma").is_some(), op.args.get("beta").is_some());
-            Lowered::one(&["x", "gamma", "beta"], move |operands| {
-                let gamma = gamma.then(|| operands[1].floats());
-                let beta = beta.then(|| operands[operands.len() - 1].floats());
-                layer_norm(operands[0], &lines, epsilon, gamma, beta)
-            })
-        }
-        _ => return Ok(None),
-    };
-    Ok(Some(lowered))
+    let Some(fold) = fold_of_ints(node.op) else { return Err(format!("{} of integers", node.op)) };
+    Ok(Some(Lowered::new(&["x"], move |call| {
+        let x = call.i32(0);
+        let out = call.out_i32();
+        lines.each(|line, start| out[line] = fold(x, &lines, start));
+    })))
 }
 
-/// The elements of a tensor in groups: those that differ only on the reduced axes belong together.
-struct Lines {
-    /// Offset of each group's first element, in row-major order of the kept axes.
-    starts: Vec<usize>,
-    /// Offsets within a group, in row-major order of the reduced axes.
-    within: Vec<usize>,
+fn fold_of_floats(op: &str) -> Option<Fold<f32>> {
+    fn max(x: &[f32], lines: &Lines, start: usize) -> f32 {
+        let mut max = f32::NEG_INFINITY;
+        lines.along(start, |_, at| max = larger(x[at], max));
+        max
+    }
+    Some(match op {
+        "reduce_sum" => |x, lines, start| lines.sum(x, start, |v| v),
+        "reduce_mean" => |x, lines, start| lines.sum(x, start, |v| v) / lines.len as f32,
+        "reduce_sum_square" => |x, lines, start| lines.sum(x, start, |v| v * v),
+        "reduce_l1_norm" => |x, lines, start| lines.sum(x, start, f32::abs),
+        "reduce_l2_norm" => |x, lines, start| lines.sum(x, start, |v| v * v).sqrt(),
+        "reduce_log_sum" => |x, lines, start| lines.sum(x, start, |v| v).ln(),
+        // The largest is taken off first, so that no exponential is infinite.
+        "reduce_log_sum_exp" => |x, lines, start| {
+            let max = max(x, lines, start);
+            let shift = if max.is_finite() { max } else { 0.0 };
+            shift + lines.sum(x, start, |v| (v - shift).exp()).ln()
+        },
+        "reduce_max" => max,
+        "reduce_min" => |x, lines, start| {
+            let mut max = f32::NEG_INFINITY;
+            lines.along(start, |_, at| max = larger(-x[at], max));
+            -max
+        },
+        "reduce_prod" => |x, lines, start| {
+            let mut product = 1.0;
+            lines.along(start, |_, at| product *= x[at]);
+            product
+        },
+        _ => return None,
+    })
 }
 
-impl Lines {
-    fn new(shape: &Shape, axes: &[usize]) -> Self {
-        let all = strides(shape.dims());
-        let offsets = |reduced: bool| {
-            let axes: Vec<usize> = (0..shape.rank()).filter(|a| axes.contains(a) == reduced).collect();
-            let dims: Vec<usize> = axes.iter().map(|&a| shape.dims()[a]).collect();
-            let strides: Vec<isize> = axes.iter().map(|&a| all[a] as isize).collect();
-            super::offsets(&dims, &strides, 0)
-        };
-        Self { starts: offsets(false), within: offsets(true) }
+/// Integers wrap around; a mean is truncated towards zero, and so are roots and logarithms.
+fn fold_of_ints(op: &str) -> Option<Fold<i32>> {
+    fn fold(x: &[i32], lines: &Lines, start: usize, first: i64, f: impl Fn(i64, i64) -> i64) -> i64 {
+        let mut folded = first;
+        lines.along(start, |_, at| folded = f(folded, i64::from(x[at])));
+        folded
+    }
+    fn sum(x: &[i32], lines: &Lines, start: usize) -> i64 {
+        fold(x, lines, start, 0, i64::wrapping_add)
+    }
+    fn squares(x: &[i32], lines: &Lines, start: usize) -> i64 {
+        fold(x, lines, start, 0, |a, b| a.wrapping_add(b.wrapping_mul(b)))
+    }
+    Some(match op {
+        "reduce_sum" => |x, lines, start| sum(x, lines, start) as i32,
+        "reduce_mean" => |x, lines, start| (sum(x, lines, start) / lines.len as i64) as i32,
+        "reduce_sum_square" => |x, lines, start| squares(x, lines, start) as i32,
+        "reduce_l1_norm" => {
+            |x, lines, start| fold(x, lines, start, 0, |a, b| a.wrapping_add(b.wrapping_abs())) as i32
+        }
+        "reduce_l2_norm" => |x, lines, start| (squares(x, lines, start) as f64).sqrt() as i32,
+        "reduce_log_sum" => |x, lines, start| (sum(x, lines, start) as f64).ln() as i32,
+        "reduce_log_sum_exp" => |x, lines, start| {
+            let mut total = 0.0;
+            lines.along(start, |_, at| total += f64::from(x[at]).exp());
+            total.ln() as i32
+        },
+        "reduce_max" => |x, lines, start| fold(x, lines, start, i64::from(i32::MIN), i64::max) as i32,
+        "reduce_min" => |x, lines, start| fold(x, lines, start, i64::from(i32::MAX), i64::min) as i32,
+        "reduce_prod" => |x, lines, start| fold(x, lines, start, 1, i64::wrapping_mul) as i32,
+        _ => return None,
+    })
+}
+
+/// Elements that can be put in order: a NaN is above everything, as numpy has it.
+trait Ordered: Copy {
+    fn order(self, other: Self) -> Ordering;
+}
+
+impl Ordered for f32 {
+    fn order(self, other: Self) -> Ordering {
+        self.partial_cmp(&other).unwrap_or_else(|| self.is_nan().cmp(&other.is_nan()))
     }
 }
 
-/// Adds in pairs of ever larger halves would be more exact; eight running sums are exact enough and as fast.
-fn sum(values: &mut dyn Iterator<Item = f32>) -> f32 {
-    let mut lanes = [0.0f32; 8];
-    for (i, value) in values.enumerate() {
-        lanes[i % 8] += value;
+impl Ordered for i32 {
+    fn order(self, other: Self) -> Ordering {
+        self.cmp(&other)
     }
-    lanes.iter().sum()
 }
 
-/// The larger of two; NaN if one of them is.
-fn larger(a: f32, b: f32) -> f32 {
-    if a > b || a.is_nan() { a } else { b }
+/// The first place of the largest or smallest element.
+fn arg(node: &Node<'_>, wanted: Ordering) -> Result<Lowered, String> {
+    let shape = node.shape("x")?;
+    let lines = Lines::new(shape.dims(), &[node.axis("axis", &shape, -1)?]);
+    fn best<T: Ordered>(x: &[T], lines: &Lines, wanted: Ordering, out: &mut [i32]) {
+        lines.each(|line, start| {
+            let mut best = (x[start], 0);
+            lines.along(start, |number, at| {
+                if x[at].order(best.0) == wanted {
+                    best = (x[at], number);
+                }
+            });
+            out[line] = best.1 as i32;
+        });
+    }
+    let is_float = node.dtype("x")?.is_float();
+    Ok(Lowered::new(&["x"], move |call| match is_float {
+        true => best(call.f32(0), &lines, wanted, call.out_i32()),
+        false => best(call.i32(0), &lines, wanted, call.out_i32()),
+    }))
 }
 
-fn softmax(x: &Tensor, lines: &Lines) -> Tensor {
-    let values = x.floats();
-    let mut result = vec![0.0; values.len()];
-    for &start in &lines.starts {
-        let at = || lines.within.iter().map(|&w| start + w);
-        let max = at().map(|i| values[i]).fold(f32::NEG_INFINITY, larger);
-        let mut total = 0.0;
-        for i in at() {
-            let e = (values[i] - max).exp();
-            result[i] = e;
-            total += e;
-        }
-        for i in at() {
-            result[i] /= total;
-        }
+fn cumsum(node: &Node<'_>) -> Result<Lowered, String> {
+    let shape = node.shape("x")?;
+    let axis = node.axis("axis", &shape, 0)?;
+    let lines = Lines::new(shape.dims(), &[axis]);
+    let exclusive = node.args.bool_or("exclusive", false)?;
+    let reverse = node.args.bool_or("reverse", false)?;
+    let stride = super::walk::strides(shape.dims())[axis] as usize;
+    fn run<T: Copy>(
+        (x, out): (&[T], &mut [T]),
+        (lines, stride): (&Lines, usize),
+        (exclusive, reverse): (bool, bool),
+        zero: T,
+        add: impl Fn(T, T) -> T,
+    ) {
+        lines.each(|_, start| {
+            let mut total = zero;
+            for step in 0..lines.len {
+                let at = start + stride * if reverse { lines.len - 1 - step } else { step };
+                let before = total;
+                total = add(total, x[at]);
+                out[at] = if exclusive { before } else { total };
+            }
+        });
     }
-    Tensor::from_parts(x.shape().clone(), Data::F32(result))
+    let is_float = node.dtype("x")?.is_float();
+    Ok(Lowered::new(&["x"], move |call| {
+        let how = (exclusive, reverse);
+        if is_float {
+            let x = call.f32(0);
+            run((x, call.out_f32()), (&lines, stride), how, 0.0, |a, b| a + b);
+        } else {
+            let x = call.i32(0);
+            run((x, call.out_i32()), (&lines, stride), how, 0, i32::wrapping_add);
+        }
+    }))
 }
 
-fn layer_norm(
-    x: &Tensor,
-    lines: &Lines,
-    epsilon: f32,
-    gamma: Option<&[f32]>,
-    beta: Option<&[f32]>,
-) -> Tensor {
-    let values = x.floats();
-    let mut result = vec![0.0; values.len()];
-    let n = lines.within.len() as f32;
-    for &start in &lines.starts {
-        let at = || lines.within.iter().map(|&w| start + w);
-        let mean = sum(&mut at().map(|i| values[i])) / n;
-        let variance = sum(&mut at().map(|i| (values[i] - mean).powi(2))) / n;
-        let scale = 1.0 / (variance + epsilon).sqrt();
-        for (j, i) in at().enumerate() {
-            let y = (values[i] - mean) * scale;
-            result[i] = y * gamma.map_or(1.0, |g| g[j]) + beta.map_or(0.0, |b| b[j]);
-        }
+/// The places of a group's elements in order; of equal ones the first comes first.
+fn sorted<T: Ordered>(x: &[T], lines: &Lines, start: usize, ascending: bool) -> Vec<(usize, usize)> {
+    let mut places = Vec::with_capacity(lines.len);
+    lines.along(start, |number, at| places.push((number, at)));
+    places.sort_by(|a, b| {
+        let order = x[a.1].order(x[b.1]);
+        if ascending { order } else { order.reverse() }
+    });
+    places
+}
+
+fn argsort(node: &Node<'_>) -> Result<Lowered, String> {
+    let shape = node.shape("x")?;
+    let lines = Lines::new(shape.dims(), &[node.axis("axis", &shape, -1)?]);
+    let ascending = node.args.bool_or("ascending", false)?;
+    fn run<T: Ordered>(x: &[T], lines: &Lines, ascending: bool, out: &mut [i32]) {
+        lines.each(|_, start| {
+            let order = sorted(x, lines, start, ascending);
+            lines.along(start, |number, at| out[at] = order[number].0 as i32);
+        });
     }
-    Tensor::from_parts(x.shape().clone(), Data::F32(result))
+    let is_float = node.dtype("x")?.is_float();
+    Ok(Lowered::new(&["x"], move |call| match is_float {
+        true => run(call.f32(0), &lines, ascending, call.out_i32()),
+        false => run(call.i32(0), &lines, ascending, call.out_i32()),
+    }))
+}
+
+/// The `k` largest or smallest of each group, in order; in the order in which they stand if `sort` is false.
+fn topk(node: &Node<'_>) -> Result<Lowered, String> {
+    let shape = node.shape("x")?;
+    let axis = node.axis("axis", &shape, -1)?;
+    let (lines, kept) = (Lines::new(shape.dims(), &[axis]), Lines::new(node.result().dims(), &[axis]));
+    let ascending = node.args.bool_or("ascending", false)?;
+    let sort = node.args.bool_or("sort", true)?;
+    let is_float = node.dtype("x")?.is_float();
+    Ok(Lowered::new(&["x"], move |call: &mut Call<'_, '_>| {
+        let words = call.words(0);
+        let (values, indices) = call.results.split_at_mut(1);
+        let mut starts = Vec::new();
+        kept.each(|_, start| starts.push(start));
+        lines.each(|line, start| {
+            let mut order = match is_float {
+                true => sorted::<f32>(bytemuck::cast_slice(words), &lines, start, ascending),
+                false => sorted::<i32>(bytemuck::cast_slice(words), &lines, start, ascending),
+            };
+            order.truncate(kept.len);
+            if !sort {
+                order.sort_unstable();
+            }
+            kept.along(starts[line], |number, at| {
+                values[0][at] = words[order[number].1];
+                if let Some(indices) = indices.first_mut() {
+                    indices[at] = order[number].0 as u32;
+                }
+            });
+        });
+    }))
 }

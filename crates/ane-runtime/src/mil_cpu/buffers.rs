@@ -1,0 +1,283 @@
+//! Buffers for values, by lifetime: one that nothing reads any more is given to the next value.
+
+use std::collections::HashMap;
+
+use mlpackage::{DType, Shape};
+
+use super::constants::Constant;
+use super::kernels::Kernel;
+use super::lowering::Place;
+use super::plan::{Compute, Operand, Output, Plan, Slot, Source, Step};
+
+/// A step before values have buffers. Values are numbered.
+pub(super) enum Draft {
+    Compute(DraftCompute),
+    /// Writes a state.
+    Store {
+        state: usize,
+        source: Place,
+    },
+    /// Copies a state.
+    Load {
+        state: usize,
+        value: usize,
+    },
+}
+
+pub(super) struct DraftCompute {
+    pub(super) op: String,
+    /// Name of its first result.
+    pub(super) result: String,
+    /// Each with the name of its parameter.
+    pub(super) operands: Vec<(Place, &'static str)>,
+    /// Values, and whether they are rounded to fp16.
+    pub(super) results: Vec<(usize, bool)>,
+    pub(super) kernel: Box<dyn Kernel>,
+    pub(super) scratch: usize,
+    pub(super) fallible: bool,
+}
+
+impl Draft {
+    fn sources(&self) -> Vec<Place> {
+        match self {
+            Self::Compute(compute) => compute.operands.iter().map(|(place, _)| *place).collect(),
+            Self::Store { source, .. } => vec![*source],
+            Self::Load { .. } => Vec::new(),
+        }
+    }
+
+    fn results(&self) -> Vec<usize> {
+        match self {
+            Self::Compute(compute) => compute.results.iter().map(|(value, _)| *value).collect(),
+            Self::Store { .. } => Vec::new(),
+            Self::Load { value, .. } => vec![*value],
+        }
+    }
+
+    fn replace(&mut self, f: impl Fn(Place) -> Place) {
+        match self {
+            Self::Compute(compute) => compute.operands.iter_mut().for_each(|(place, _)| *place = f(*place)),
+            Self::Store { source, .. } => *source = f(*source),
+            Self::Load { .. } => {}
+        }
+    }
+}
+
+/// A function without buffers.
+pub(super) struct Drafts {
+    pub(super) steps: Vec<Draft>,
+    /// Elements of each value, the first of which are the function's inputs.
+    pub(super) lens: Vec<usize>,
+    pub(super) inputs: usize,
+    /// Elements of each state.
+    pub(super) states: Vec<usize>,
+    pub(super) outputs: Vec<(Place, DType, Shape)>,
+    pub(super) constants: Vec<Constant>,
+}
+
+/// Gives every value a buffer.
+pub(super) fn assign(mut drafts: Drafts) -> Plan {
+    copy_what_is_overwritten(&mut drafts);
+    let Drafts { steps, lens, inputs, states, outputs, constants } = drafts;
+    // The last step that reads each value; outputs are read behind the last step.
+    let mut last_use = vec![0usize; lens.len()];
+    let reads =
+        steps.iter().enumerate().flat_map(|(at, step)| step.sources().into_iter().map(move |p| (at, p)));
+    for (at, place) in reads.chain(outputs.iter().map(|(place, _, _)| (steps.len(), *place))) {
+        if let Place::Value(value) = place {
+            last_use[value] = at;
+        }
+    }
+    let mut assignment = Assignment {
+        pool: Pool { sizes: Vec::new(), free: Vec::new() },
+        buffers: vec![None; lens.len()],
+        lens,
+        states,
+        used: HashMap::new(),
+        constants: Vec::new(),
+    };
+    // Inputs are written before the first step, so theirs are the first buffers.
+    (0..inputs).for_each(|value| assignment.give(value));
+    let mut assigned = Vec::with_capacity(steps.len());
+    for (at, step) in steps.into_iter().enumerate() {
+        let mut touched = step.results();
+        // Results first: they must not be written over what is being read.
+        touched.iter().for_each(|value| assignment.give(*value));
+        touched.extend(step.sources().into_iter().filter_map(|place| match place {
+            Place::Value(value) => Some(value),
+            _ => None,
+        }));
+        assigned.push(assignment.step(step, &constants));
+        for value in touched {
+            if last_use[value] <= at
+                && let Some(buffer) = assignment.buffers[value].take()
+            {
+                assignment.pool.free.push(buffer);
+            }
+        }
+    }
+    let outputs = outputs.into_iter().map(|(place, dtype, shape)| {
+        let source = assignment.source(place, &constants).0;
+        Output { source, dtype, shape }
+    });
+    let outputs = outputs.collect();
+    let inputs = assignment.lens[..inputs].to_vec();
+    Plan::new(assigned, assignment.constants, assignment.pool.sizes, inputs, outputs)
+}
+
+struct Assignment {
+    pool: Pool,
+    /// The buffer of each value that lives.
+    buffers: Vec<Option<usize>>,
+    lens: Vec<usize>,
+    states: Vec<usize>,
+    /// Where a constant that a step takes is among those that are kept.
+    used: HashMap<usize, usize>,
+    constants: Vec<Constant>,
+}
+
+impl Assignment {
+    fn give(&mut self, value: usize) {
+        self.buffers[value] = Some(self.pool.take(self.lens[value]));
+    }
+
+    fn slot(&self, value: usize, round: bool) -> Slot {
+        let buffer =
+            self.buffers[value].expect("a value has a buffer from where it is defined to where it is used");
+        Slot { buffer, len: self.lens[value], round }
+    }
+
+    /// Where a place is, and how many elements it has.
+    fn source(&mut self, place: Place, constants: &[Constant]) -> (Source, usize) {
+        match place {
+            Place::Value(value) => {
+                let Slot { buffer, len, .. } = self.slot(value, false);
+                (Source::Buffer(buffer), len)
+            }
+            Place::State { state, .. } => (Source::State(state), self.states[state]),
+            Place::Constant(index) => {
+                let kept = *self.used.entry(index).or_insert_with(|| {
+                    self.constants.push(constants[index].clone());
+                    self.constants.len() - 1
+                });
+                match &constants[index] {
+                    Constant::Words(words) => (Source::Words(kept), words.len()),
+                    Constant::Packed(packed) => (Source::Packed(kept), packed.elements()),
+                }
+            }
+            Place::Nowhere => unreachable!("what is no number is no operand"),
+        }
+    }
+
+    fn step(&mut self, step: Draft, constants: &[Constant]) -> Step {
+        match step {
+            Draft::Load { state, value } => Step::Load { state, slot: self.slot(value, false) },
+            Draft::Store { state, source } => {
+                let (source, len) = self.source(source, constants);
+                Step::Store { state, source, len }
+            }
+            Draft::Compute(compute) => {
+                let operands = compute.operands.iter().map(|(place, param)| {
+                    let (source, len) = self.source(*place, constants);
+                    Operand { source, len, param }
+                });
+                let operands = operands.collect();
+                Step::Compute(Compute {
+                    op: compute.op,
+                    result: compute.result,
+                    operands,
+                    results: compute.results.iter().map(|(value, round)| self.slot(*value, *round)).collect(),
+                    kernel: compute.kernel,
+                    scratch: compute.scratch,
+                    fallible: compute.fallible,
+                })
+            }
+        }
+    }
+}
+
+/// What was read of a state is the state's own memory, unless the state is written before the last time that it is used:
+/// then it is copied where it is read.
+fn copy_what_is_overwritten(drafts: &mut Drafts) {
+    // Each read, which state and place tell apart, with the last step that uses it.
+    let mut reads: Vec<(usize, usize, usize)> = Vec::new();
+    let mut note = |place: Place, used: usize| {
+        if let Place::State { state, at } = place {
+            match reads.iter_mut().find(|(s, a, _)| (*s, *a) == (state, at)) {
+                Some((_, _, last)) => *last = used,
+                None => reads.push((state, at, used)),
+            }
+        }
+    };
+    for (at, step) in drafts.steps.iter().enumerate() {
+        step.sources().into_iter().for_each(|place| note(place, at));
+    }
+    drafts.outputs.iter().for_each(|(place, _, _)| note(*place, drafts.steps.len()));
+    let is_written = |state: usize, steps: &[Draft]| {
+        steps.iter().any(|step| matches!(step, Draft::Store { state: written, .. } if *written == state))
+    };
+    reads.retain(|&(state, at, last)| is_written(state, &drafts.steps[at..last]));
+    let copies: Vec<(usize, usize, usize)> = reads
+        .into_iter()
+        .map(|(state, at, _)| {
+            drafts.lens.push(drafts.states[state]);
+            (state, at, drafts.lens.len() - 1)
+        })
+        .collect();
+    let replace = |place: Place| match place {
+        Place::State { state, at } => {
+            let copy = copies.iter().find(|(s, a, _)| (*s, *a) == (state, at));
+            copy.map_or(place, |(_, _, value)| Place::Value(*value))
+        }
+        other => other,
+    };
+    drafts.steps.iter_mut().for_each(|step| step.replace(replace));
+    drafts.outputs.iter_mut().for_each(|(place, _, _)| *place = replace(*place));
+    // The last first, so that the others' places stay what they are.
+    let mut copies = copies;
+    copies.sort_by_key(|(_, at, _)| std::cmp::Reverse(*at));
+    for (state, at, value) in copies {
+        drafts.steps.insert(at, Draft::Load { state, value });
+    }
+}
+
+/// Buffers, and which of them are free.
+struct Pool {
+    sizes: Vec<usize>,
+    free: Vec<usize>,
+}
+
+impl Pool {
+    /// A free buffer: the smallest that is large enough, else the largest, which is grown; a new one if none is free.
+    fn take(&mut self, len: usize) -> usize {
+        let size = |i: &usize| self.sizes[self.free[*i]];
+        let free = 0..self.free.len();
+        let best = free.clone().filter(|i| size(i) >= len).min_by_key(size).or_else(|| free.max_by_key(size));
+        match best {
+            Some(i) => {
+                let buffer = self.free.swap_remove(i);
+                self.sizes[buffer] = self.sizes[buffer].max(len);
+                buffer
+            }
+            None => {
+                self.sizes.push(len);
+                self.sizes.len() - 1
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_smallest_buffer_that_fits_is_taken_and_the_largest_grown() {
+        let mut pool = Pool { sizes: vec![4, 16, 8], free: vec![0, 1, 2] };
+        assert_eq!(pool.take(5), 2);
+        assert_eq!(pool.take(32), 1);
+        assert_eq!(pool.take(1), 0);
+        assert_eq!(pool.take(2), 3);
+        assert_eq!(pool.sizes, [4, 32, 8, 2]);
+    }
+}

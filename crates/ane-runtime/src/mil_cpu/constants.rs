@@ -1,0 +1,201 @@
+//! Constants of a function: those that the program states, and compressed weights.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use mlpackage::mil::{Block, Function, Literal, Operation, TensorType, Value, ValueData};
+use mlpackage::{DType, Package, Shape};
+
+use super::packed::{self, Packed};
+use super::scope;
+use super::unfolding::{NotRead, Pair, Unfolded, Unfolding};
+
+/// A constant, ready to be an operand.
+#[derive(Clone, Debug)]
+pub(super) enum Constant {
+    /// An element in each word.
+    Words(Arc<[u32]>),
+    /// Floats as the package stores them.
+    Packed(Arc<Packed>),
+}
+
+/// Floats that are stored and not more than this are unpacked at load: they are scales, biases and gains, which every
+/// operation takes, and no weights to save memory on.
+const UNPACK_UP_TO: usize = 4096;
+
+/// Constants by the name of the value.
+pub(super) type Constants = HashMap<String, Constant>;
+
+/// Reads every constant of a function, those of nested blocks included; what the engine lacks is added to `missing`.
+pub(super) fn read(
+    package: &Package,
+    function: &Function,
+    missing: &mut Vec<String>,
+) -> mlpackage::Result<Constants> {
+    let mut reading = Reading { package, function, constants: HashMap::new(), pairs: HashMap::new() };
+    reading.block(&function.block, missing)?;
+    Ok(reading.constants)
+}
+
+struct Reading<'a> {
+    package: &'a Package,
+    function: &'a Function,
+    constants: Constants,
+    pairs: HashMap<String, Pair>,
+}
+
+impl Reading<'_> {
+    fn block(&mut self, block: &Block, missing: &mut Vec<String>) -> mlpackage::Result<()> {
+        for operation in &block.operations {
+            for nested in &operation.blocks {
+                self.block(nested, missing)?;
+            }
+            if operation.op == "const" {
+                self.stated(operation)?;
+            } else if operation.is_constexpr() {
+                match self.unfold(operation, &block.operations) {
+                    Ok(()) => {}
+                    Err(NotRead::Lacks(lack)) => missing.push(lack),
+                    Err(NotRead::Package(error)) => return Err(error),
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn stated(&mut self, operation: &Operation) -> mlpackage::Result<()> {
+        let (Some(value), [output]) = (operation.attributes.get("val"), operation.outputs.as_slice()) else {
+            return Ok(());
+        };
+        let Some(ty) = value.tensor_type() else { return Ok(()) };
+        let packed = match ty.dtype.is_float() {
+            true => packed::stated(self.package, value, ty.dtype)?,
+            false => None,
+        };
+        let constant = match packed {
+            Some(packed) => keep(packed),
+            None => match words_of(self.package, value, ty)? {
+                Some(words) => Constant::Words(words.into()),
+                None => return Ok(()),
+            },
+        };
+        self.constants.insert(output.name.clone(), constant);
+        Ok(())
+    }
+
+    fn unfold(&mut self, operation: &Operation, siblings: &[Operation]) -> Result<(), NotRead> {
+        let results: Option<Vec<(DType, Shape)>> = operation
+            .outputs
+            .iter()
+            .map(|o| o.ty.tensor().and_then(|ty| Some((ty.dtype, ty.shape.known()?))))
+            .collect();
+        let results = results.filter(|r| !r.is_empty());
+        let results = results.ok_or_else(|| format!("{} of open shape", operation.op))?;
+        // Arguments are stated constants or results of other constexpr operations in the same block.
+        let find = |name: &str| {
+            let defining = siblings.iter().find(|o| o.outputs.iter().any(|v| v.name == name))?;
+            let output = defining.outputs.iter().find(|v| v.name == name)?;
+            let value = defining.attributes.get("val").filter(|_| defining.op == "const");
+            Some(scope::Bound { ty: output.ty.tensor()?, is_state: false, constant: true, value })
+        };
+        let args = scope::args(operation, self.function.opset, find, Vec::new())?;
+        let unfolding = Unfolding { package: self.package, args: &args, results: &results };
+        let constants = &self.constants;
+        let values_of = |name: &str| match constants.get(name)? {
+            Constant::Words(words) => Some(bytemuck::cast_slice(words).to_vec()),
+            Constant::Packed(packed) => Some(packed.unpack()),
+        };
+        let pairs = &mut self.pairs;
+        match unfolding.unfold(&operation.op, &values_of, &mut |name| pairs.remove(name))? {
+            Unfolded::Dense(packed) => {
+                self.constants.insert(operation.outputs[0].name.clone(), keep(packed));
+            }
+            Unfolded::Pair(pair) => {
+                let values = &operation.outputs[operation.outputs.len() - 1];
+                self.pairs.insert(values.name.clone(), pair);
+            }
+        }
+        Ok(())
+    }
+}
+
+/// A constant that stays packed if that saves anything.
+fn keep(packed: Packed) -> Constant {
+    if packed.elements() <= UNPACK_UP_TO {
+        Constant::Words(packed.unpack().into_iter().map(f32::to_bits).collect())
+    } else {
+        Constant::Packed(Arc::new(packed))
+    }
+}
+
+/// A constant's elements as words; `None` for strings.
+pub(super) fn words_of(
+    package: &Package,
+    value: &Value,
+    ty: &TensorType,
+) -> mlpackage::Result<Option<Vec<u32>>> {
+    Ok(match &value.data {
+        _ if ty.dtype == DType::String => None,
+        ValueData::Immediate(_) => immediate(value, ty),
+        // Numbers of 32 bits do not all fit into an f32.
+        ValueData::Blob(_) if matches!(ty.dtype, DType::Int32 | DType::Uint32) => {
+            let blob = package.blob_of(value)?;
+            blob.map(|b| b.data.as_chunks::<4>().0.iter().map(|b| u32::from_le_bytes(*b)).collect())
+        }
+        _ => {
+            let values = package.floats(value)?;
+            Some(values.into_iter().map(|v| word(ty.dtype, v)).collect())
+        }
+    })
+}
+
+/// The elements of a constant that stands in the program, as words.
+pub(super) fn immediate(value: &Value, ty: &TensorType) -> Option<Vec<u32>> {
+    match &value.data {
+        ValueData::Immediate(Literal::Bools(v)) => Some(v.iter().map(|b| u32::from(*b)).collect()),
+        ValueData::Immediate(Literal::Ints(v)) => Some(v.iter().map(|v| *v as u32).collect()),
+        // Every number of up to 32 bits that is kept as bytes; fp16 for the most part.
+        ValueData::Immediate(literal) if ty.dtype.is_number() => {
+            let values = literal.to_f32(ty)?;
+            Some(values.into_iter().map(|v| word(ty.dtype, v)).collect())
+        }
+        _ => None,
+    }
+}
+
+/// A number as a word of its type.
+fn word(dtype: DType, value: f32) -> u32 {
+    if dtype.is_float() { value.to_bits() } else { value as i64 as u32 }
+}
+
+/// Words as a constant that type inference can read: shapes, bounds and the like are short.
+pub(super) fn value_of(dtype: DType, shape: &Shape, words: &[u32]) -> Option<Value> {
+    if words.len() > 1024 {
+        return None;
+    }
+    let ints: &[i32] = bytemuck::cast_slice(words);
+    match dtype {
+        DType::Bool => {
+            let bools = words.iter().map(|w| *w != 0).collect();
+            Some(Value::immediate(dtype, shape.clone(), Literal::Bools(bools)))
+        }
+        DType::Int32 | DType::Int16 | DType::Uint16 => {
+            Some(Value::immediate(dtype, shape.clone(), Literal::Ints(ints.to_vec())))
+        }
+        DType::Int8 | DType::Uint8 => {
+            let bytes = words.iter().map(|w| *w as u8).collect();
+            Some(Value::immediate(dtype, shape.clone(), Literal::Bytes(bytes)))
+        }
+        DType::Uint32 => {
+            let bytes = words.iter().flat_map(|w| w.to_le_bytes()).collect();
+            Some(Value::immediate(dtype, shape.clone(), Literal::Bytes(bytes)))
+        }
+        DType::Fp32 => Some(Value::fp32s(shape.clone(), bytemuck::cast_slice::<u32, f32>(words).to_vec())),
+        DType::Fp16 => {
+            let halves: Vec<half::f16> =
+                words.iter().map(|w| half::f16::from_f32(f32::from_bits(*w))).collect();
+            Some(Value::fp16s(shape.clone(), &halves))
+        }
+        _ => None,
+    }
+}

@@ -1,0 +1,388 @@
+//! A loaded function: what it takes and gives, and how it is run.
+
+use std::sync::{Arc, PoisonError, RwLock};
+
+use mlpackage::mil::{self, TensorType};
+use mlpackage::{Feature, Interface, Package, Shape, ops};
+
+use super::constants::{self, Constants};
+use super::hazards::Watch;
+use super::inputs::{Input, check_shape, default_input, takes};
+use super::interpreter::{self, Given};
+use super::lowering::{self, NoPlan};
+use super::numerics::Numerics;
+use super::plan::{Plan, Sequence, Workspace, copy_out};
+use crate::engine::{Function, Memory, State};
+use crate::error::{Error, Result};
+use crate::hazard::Hazard;
+use crate::tensor::{Tensor, TensorView, Tensors};
+
+/// Plans for other shapes than the default ones that are kept; the first is dropped for another.
+const KEPT_PLANS: usize = 16;
+
+pub(super) struct LoadedFunction {
+    /// The model that it belongs to.
+    pub(super) id: u64,
+    /// Its number among the model's functions.
+    pub(super) index: usize,
+    pub(super) hazards: bool,
+    name: String,
+    interface: Interface,
+    function: mil::Function,
+    constants: Constants,
+    numerics: Numerics,
+    /// For each of its states, which of the model's it is.
+    states: Vec<usize>,
+    state_bytes: u64,
+    /// The shapes that inputs have where the caller says nothing; `None` if one has no such shape.
+    default_shapes: Option<Vec<Shape>>,
+    /// For inputs of those shapes; `None` if the function is interpreted.
+    plan: Option<Arc<Plan>>,
+    /// For other shapes of flexible inputs.
+    others: RwLock<Vec<Specialised>>,
+}
+
+/// Shapes of inputs, and the plan for them; `None` if they have to be interpreted.
+type Specialised = (Vec<Shape>, Option<Arc<Plan>>);
+
+/// A [`State`] of this engine.
+pub(super) struct CpuState {
+    model: u64,
+    /// Of the model.
+    states: Vec<Vec<u32>>,
+    /// One for each function.
+    workspaces: Vec<Workspace>,
+    /// States of a function, while it runs.
+    lent: Vec<Vec<u32>>,
+    calls: usize,
+}
+
+impl CpuState {
+    pub(super) fn new(model: u64, states: Vec<Vec<u32>>, functions: &[LoadedFunction]) -> Self {
+        let workspaces = functions.iter().map(|_| Workspace::default()).collect();
+        let lent = Vec::with_capacity(states.len());
+        Self { model, states, workspaces, lent, calls: 0 }
+    }
+}
+
+impl LoadedFunction {
+    pub(super) fn load(
+        package: &Package,
+        name: &str,
+        function: &mil::Function,
+        numerics: Numerics,
+        states: &[&str],
+        missing: &mut Vec<String>,
+    ) -> Result<Self> {
+        let interface = package.interface(name).cloned().unwrap_or_else(|| Interface::of(function));
+        unsupported(function, &interface, missing);
+        let constants = constants::read(package, function, missing)?;
+        let place = |(state, _): (&str, &TensorType)| states.iter().position(|known| *known == state);
+        let bytes = |(_, ty): (&str, &TensorType)| 4 * ty.shape.elements().unwrap_or(0) as u64;
+        let mut loaded = Self {
+            id: 0,
+            index: 0,
+            hazards: false,
+            name: name.to_owned(),
+            interface,
+            function: function.clone(),
+            constants,
+            numerics,
+            states: function.states().filter_map(place).collect(),
+            state_bytes: function.states().map(bytes).sum(),
+            default_shapes: None,
+            plan: None,
+            others: RwLock::new(Vec::new()),
+        };
+        if missing.is_empty() {
+            loaded.default_shapes =
+                function.tensor_inputs().map(|(name, ty)| loaded.default_shape(name, ty)).collect();
+            match loaded.default_shapes.as_ref().map(|shapes| loaded.lower(shapes)) {
+                Some(Ok(plan)) => loaded.plan = Some(Arc::new(plan)),
+                Some(Err(NoPlan::Lacks(lacks))) => missing.extend(lacks),
+                Some(Err(NoPlan::DependsOnValues)) | None => {}
+            }
+        }
+        Ok(loaded)
+    }
+
+    fn lower(&self, shapes: &[Shape]) -> Result<Plan, NoPlan> {
+        lowering::plan(&self.function, &self.constants, shapes, self.numerics)
+    }
+
+    fn feature(&self, name: &str) -> Option<&Feature> {
+        self.interface.inputs.iter().find(|f| f.name == name)
+    }
+
+    /// The shape of an input where the caller says nothing.
+    fn default_shape(&self, name: &str, ty: &TensorType) -> Option<Shape> {
+        ty.shape.known().or_else(|| self.feature(name)?.default_shape())
+    }
+
+    /// The plan for inputs of `shapes`; `None` if they have to be interpreted.
+    fn plan_for(&self, inputs: &[Input<'_>]) -> Result<Option<Arc<Plan>>> {
+        let same = |shapes: &[Shape]| shapes.iter().zip(inputs).all(|(s, input)| s.dims() == input.shape());
+        if self.default_shapes.as_ref().is_some_and(|shapes| same(shapes)) {
+            return Ok(self.plan.clone());
+        }
+        let kept = self.others.read().unwrap_or_else(PoisonError::into_inner);
+        if let Some((_, plan)) = kept.iter().find(|(shapes, _)| same(shapes)) {
+            return Ok(plan.clone());
+        }
+        drop(kept);
+        let shapes: Vec<Shape> = inputs.iter().map(|input| input.shape().into()).collect();
+        let plan = match self.lower(&shapes) {
+            Ok(plan) => Some(Arc::new(plan)),
+            Err(NoPlan::DependsOnValues) => None,
+            Err(NoPlan::Lacks(lacks)) => {
+                let shapes: Vec<String> = shapes.iter().map(ToString::to_string).collect();
+                let operation = format!("{} of inputs {}", self.name, shapes.join(", "));
+                return Err(Error::Execution { operation, reason: lacks.join("; ") });
+            }
+        };
+        let mut kept = self.others.write().unwrap_or_else(PoisonError::into_inner);
+        if kept.len() >= KEPT_PLANS {
+            kept.remove(0);
+        }
+        kept.push((shapes, plan.clone()));
+        Ok(plan)
+    }
+
+    /// Puts what the caller gives into the function's order.
+    fn order<'i>(
+        &'i self,
+        given: &[(&str, TensorView<'i>)],
+        ordered: &mut smallvec::SmallVec<[Input<'i>; 8]>,
+    ) -> Result<()> {
+        let bad = |name: &str, reason: String| Error::Input { name: name.to_owned(), reason };
+        for (name, declared) in self.function.tensor_inputs() {
+            let feature = self.feature(name);
+            let mut found = given.iter().filter(|(n, _)| *n == name).map(|(_, view)| view);
+            let view = match (found.next(), feature) {
+                (Some(view), _) => *view,
+                (None, Some(feature)) if feature.optional => {
+                    let default = default_input(feature, declared);
+                    let default =
+                        default.ok_or_else(|| bad(name, "missing, and without a default".into()))?;
+                    ordered.push(Input::Default(default));
+                    continue;
+                }
+                (None, _) => return Err(bad(name, format!("missing, expected {declared}"))),
+            };
+            if found.next().is_some() {
+                return Err(bad(name, "given twice".into()));
+            }
+            if let Err(reason) = check_shape(view.shape(), declared, feature) {
+                return Err(bad(name, reason));
+            }
+            if !takes(declared.dtype, view.elements()) {
+                let found = view.elements().name();
+                return Err(bad(name, format!("its elements are {found}, expected {}", declared.dtype)));
+            }
+            ordered.push(Input::Given(view));
+        }
+        if let Some((name, _)) =
+            given.iter().find(|(n, _)| !self.function.tensor_inputs().any(|(i, _)| i == *n))
+        {
+            let known: Vec<_> = self.function.tensor_inputs().map(|(i, _)| i).collect();
+            return Err(bad(name, format!("the function takes {}", known.join(", "))));
+        }
+        Ok(())
+    }
+
+    fn interpret(&self, inputs: &[Input<'_>], states: &mut [Vec<u32>]) -> Result<Vec<Given>> {
+        let mut given = Vec::with_capacity(inputs.len());
+        for ((name, ty), input) in self.function.tensor_inputs().zip(inputs) {
+            let shape = Shape::from(input.shape());
+            let mut words = vec![0; shape.elements()];
+            input.write(name, ty.dtype, &mut words)?;
+            given.push(Given { dtype: ty.dtype, shape, words: words.into() });
+        }
+        interpreter::run(&self.function, &self.constants, self.numerics, given, states)
+    }
+
+    fn state<'s>(
+        &self,
+        state: &'s mut State,
+    ) -> Result<(&'s mut CpuState, &'s mut Tensors, &'s mut Vec<Hazard>)> {
+        let State { memory, outputs, last, hazards } = state;
+        let memory =
+            memory.downcast_mut::<CpuState>().filter(|s| s.model == self.id).ok_or(Error::ForeignState)?;
+        *last = self.index;
+        Ok((memory, &mut outputs[self.index], hazards))
+    }
+
+    /// Names of results, once, so that later calls need not make them.
+    fn name_outputs(&self, outputs: &mut Tensors) {
+        if outputs.len() != self.function.block.outputs.len() {
+            let names = self.function.block.outputs.iter();
+            *outputs = Tensors::new(names.map(|name| (name.clone(), Tensor::zeros([0]))).collect());
+        }
+    }
+
+    /// Runs one sequence or several that take inputs of the same shapes.
+    fn run(&self, given: &[&[(&str, TensorView<'_>)]], states: &mut [&mut State]) -> Result<()> {
+        let mut ordered: smallvec::SmallVec<[smallvec::SmallVec<[Input<'_>; 8]>; 1]> =
+            smallvec::SmallVec::new();
+        for inputs in given {
+            let mut one = smallvec::SmallVec::new();
+            self.order(inputs, &mut one)?;
+            ordered.push(one);
+        }
+        let shapes_agree =
+            ordered.windows(2).all(|pair| pair[0].iter().zip(&pair[1]).all(|(a, b)| a.shape() == b.shape()));
+        let plan = match (ordered.first(), shapes_agree) {
+            (Some(first), true) => self.plan_for(first)?,
+            _ => None,
+        };
+        if given.len() > 1 && plan.is_none() {
+            // Sequences of different shapes, or interpreted ones, go one by one.
+            return given.iter().zip(states).try_for_each(|(g, state)| self.run(&[g], &mut [state]));
+        }
+        let mut held: smallvec::SmallVec<[Held<'_>; 1]> = smallvec::SmallVec::new();
+        for state in states.iter_mut() {
+            let (memory, outputs, hazards) = self.state(state)?;
+            self.name_outputs(outputs);
+            let watch = self.hazards.then(|| {
+                let mut found = std::mem::take(hazards);
+                for hazard in plan.iter().flat_map(|plan| plan.hazards()) {
+                    if found.iter().all(|known| known.kind != hazard.kind) {
+                        found.push(Hazard { call: memory.calls, ..hazard.clone() });
+                    }
+                }
+                Watch { call: memory.calls, found }
+            });
+            held.push(Held { memory, outputs, hazards, watch });
+        }
+        let outcome = match &plan {
+            Some(plan) => self.run_plan(plan, &ordered, &mut held),
+            None => self.run_interpreted(&ordered[0], &mut held[0]),
+        };
+        for Held { memory, hazards, watch, .. } in held {
+            memory.calls += 1;
+            if let Some(watch) = watch {
+                *hazards = watch.found;
+            }
+        }
+        outcome
+    }
+
+    fn run_plan(
+        &self,
+        plan: &Plan,
+        ordered: &[smallvec::SmallVec<[Input<'_>; 8]>],
+        held: &mut [Held<'_>],
+    ) -> Result<()> {
+        for (inputs, Held { memory, .. }) in ordered.iter().zip(held.iter_mut()) {
+            let buffers = plan.prepare(&mut memory.workspaces[self.index]);
+            for (((name, ty), input), buffer) in self.function.tensor_inputs().zip(inputs).zip(buffers) {
+                input.write(name, ty.dtype, buffer)?;
+            }
+        }
+        held.iter_mut().for_each(|h| h.memory.lend(&self.states));
+        let outcome = {
+            let mut sequences: smallvec::SmallVec<[Sequence<'_>; 1]> = held
+                .iter_mut()
+                .map(|Held { memory, outputs, watch, .. }| Sequence {
+                    workspace: &mut memory.workspaces[self.index],
+                    states: &mut memory.lent,
+                    outputs,
+                    watch: watch.as_mut(),
+                })
+                .collect();
+            plan.run(&mut sequences)
+        };
+        held.iter_mut().for_each(|h| h.memory.take_back(&self.states));
+        outcome
+    }
+
+    fn run_interpreted(&self, inputs: &[Input<'_>], held: &mut Held<'_>) -> Result<()> {
+        held.memory.lend(&self.states);
+        let results = self.interpret(inputs, &mut held.memory.lent);
+        held.memory.take_back(&self.states);
+        for (i, given) in results?.into_iter().enumerate() {
+            let tensor = held.outputs.at_mut(i);
+            tensor.reset(given.dtype, &given.shape);
+            copy_out(&given.words, tensor.data_mut());
+        }
+        Ok(())
+    }
+}
+
+/// A state that a call works on.
+struct Held<'s> {
+    memory: &'s mut CpuState,
+    outputs: &'s mut Tensors,
+    hazards: &'s mut Vec<Hazard>,
+    watch: Option<Watch>,
+}
+
+impl CpuState {
+    /// Puts the states of a function into its order.
+    fn lend(&mut self, states: &[usize]) {
+        self.lent.clear();
+        self.lent.extend(states.iter().map(|&i| std::mem::take(&mut self.states[i])));
+    }
+
+    fn take_back(&mut self, states: &[usize]) {
+        for (&i, state) in states.iter().zip(self.lent.drain(..)) {
+            self.states[i] = state;
+        }
+    }
+}
+
+/// Adds everything that the engine lacks to run a function, whatever the shapes of its inputs.
+fn unsupported(function: &mil::Function, interface: &Interface, missing: &mut Vec<String>) {
+    for feature in &interface.inputs {
+        if feature.array().is_none() {
+            missing.push(format!("inputs other than tensors: {} is {}", feature.name, feature.ty));
+        }
+    }
+    for (name, ty) in function.tensor_inputs() {
+        if ty.shape.elements().is_some_and(|n| n == 0 || n > lowering::MAX_ELEMENTS) {
+            missing.push(format!("room for %{name}, {ty}"));
+        }
+    }
+    for operation in function.block.all_operations() {
+        if operation.op != "const" && ops::lookup(&operation.op).is_none() {
+            missing.push(operation.op.clone());
+            continue;
+        }
+        for output in operation.outputs.iter().filter(|_| operation.op != "const") {
+            if output.ty.tensor().is_none() {
+                missing.push(format!("values other than tensors: %{} is {}", output.name, output.ty));
+            }
+        }
+    }
+}
+
+impl Function for LoadedFunction {
+    fn name(&self) -> &str {
+        &self.name
+    }
+
+    fn describe(&self) -> &Interface {
+        &self.interface
+    }
+
+    fn predict<'s>(&self, inputs: &[(&str, TensorView<'_>)], state: &'s mut State) -> Result<&'s Tensors> {
+        self.run(&[inputs], &mut [&mut *state])?;
+        Ok(state.outputs())
+    }
+
+    fn predict_batch(&self, inputs: &[&[(&str, TensorView<'_>)]], states: &mut [&mut State]) -> Result<()> {
+        assert_eq!(inputs.len(), states.len(), "a state for each sequence");
+        self.run(inputs, states)
+    }
+
+    fn plan(&self) -> String {
+        match &self.plan {
+            Some(plan) => plan.to_string(),
+            None => "interpreted: shapes depend on values, or there is control flow\n".to_owned(),
+        }
+    }
+
+    fn memory(&self) -> Option<Memory> {
+        self.plan.as_ref().map(|plan| Memory { state: self.state_bytes, ..plan.memory() })
+    }
+}

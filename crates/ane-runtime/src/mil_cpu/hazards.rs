@@ -1,0 +1,115 @@
+//! Watching what becomes of results when they are rounded to fp16.
+
+use half::f16;
+use mlpackage::mil::Operation;
+use mlpackage::ops::{Args, Default, OpSpec};
+
+use super::kernels::Operand;
+use crate::hazard::{Hazard, HazardKind, OperandRange};
+
+/// What a tensor holds.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Observed {
+    infinite: bool,
+    nan: bool,
+    /// Whether every element is zero.
+    zero: bool,
+    min: f32,
+    max: f32,
+}
+
+impl Observed {
+    pub(super) fn of(values: &[f32]) -> Self {
+        let mut seen = Self { zero: true, min: f32::INFINITY, max: f32::NEG_INFINITY, ..Self::default() };
+        for &value in values {
+            seen.infinite |= value.is_infinite();
+            seen.nan |= value.is_nan();
+            seen.zero &= value == 0.0;
+            seen.min = seen.min.min(value);
+            seen.max = seen.max.max(value);
+        }
+        seen
+    }
+
+    fn of_operand(operand: Operand<'_>) -> Self {
+        match operand {
+            Operand::Words(words) => Self::of(bytemuck::cast_slice(words)),
+            Operand::Packed(packed) => Self::of(&packed.unpack()),
+        }
+    }
+}
+
+/// Collects the first hazard of each kind.
+pub(super) struct Watch {
+    pub(super) call: usize,
+    pub(super) found: Vec<Hazard>,
+}
+
+impl Watch {
+    /// Compares a result before and after it was rounded with the operands that it was made of.
+    pub(super) fn note<'a>(
+        &mut self,
+        op: &str,
+        result: &str,
+        exact: Observed,
+        rounded: Observed,
+        operands: impl Iterator<Item = (&'static str, Operand<'a>, bool)>,
+    ) {
+        let vanished = rounded.zero && !exact.zero;
+        if !(rounded.infinite || rounded.nan || vanished) {
+            return;
+        }
+        // Integers among the operands (indices, bounds) read as floats are tiny numbers: neither infinite nor NaN.
+        let operands: Vec<_> = operands
+            .map(|(param, operand, constant)| (param, Observed::of_operand(operand), constant))
+            .collect();
+        let any = |f: fn(&Observed) -> bool| operands.iter().any(|(_, seen, _)| f(seen));
+        let kinds = [
+            (HazardKind::Infinity, rounded.infinite && !any(|o| o.infinite)),
+            (HazardKind::NotANumber, rounded.nan && !any(|o| o.nan)),
+            (
+                HazardKind::VanishedConstant,
+                vanished && operands.iter().any(|(_, seen, constant)| *constant && !seen.zero),
+            ),
+        ];
+        for (kind, made) in kinds {
+            if made && self.found.iter().all(|hazard| hazard.kind != kind) {
+                let range = |(param, seen, _): &(&'static str, Observed, bool)| OperandRange {
+                    param,
+                    min: seen.min,
+                    max: seen.max,
+                };
+                self.found.push(Hazard {
+                    kind,
+                    op: op.to_owned(),
+                    result: result.to_owned(),
+                    call: self.call,
+                    operands: operands.iter().map(range).collect(),
+                });
+            }
+        }
+    }
+}
+
+/// An epsilon or the like that is not zero in the program and is in fp16, in which hardware would add it: unless it is the
+/// operation's own default, which nobody chose.
+pub(super) fn vanished_parameter(operation: &Operation, spec: &OpSpec, args: &Args<'_>) -> Option<Hazard> {
+    for (name, bound) in args.iter() {
+        let [arg] = bound else { continue };
+        let Some(param) = spec.param(name, args.opset()).filter(|p| p.constant) else { continue };
+        let value = arg.value.filter(|_| arg.ty.shape.rank() == 0).and_then(|v| v.as_float());
+        let default = match param.default {
+            Some(Default::Fp32(default)) => Some(default),
+            _ => None,
+        };
+        if let Some(value) =
+            value.filter(|v| *v != 0.0 && f16::from_f32(*v) == f16::ZERO && Some(*v) != default)
+        {
+            let result = operation.outputs.first().map(|o| o.name.clone()).unwrap_or_default();
+            let operands = vec![OperandRange { param: param.name, min: value, max: value }];
+            let kind = HazardKind::VanishedConstant;
+            return Some(Hazard { kind, op: operation.op.clone(), result, call: 0, operands });
+        }
+    }
+    None
+}

@@ -1,0 +1,149 @@
+//! Operations that make tensors out of shapes and numbers.
+
+use mlpackage::DType;
+use mlpackage::mil::Value;
+use rand::{Rng as _, RngExt as _, SeedableRng as _};
+use rand_chacha::ChaCha8Rng;
+
+use super::{Lowered, Node};
+
+pub(super) fn lower(node: &Node<'_>) -> Result<Option<Lowered>, String> {
+    Ok(Some(match node.op {
+        "shape" => {
+            let dims = node.shape("x")?;
+            Lowered::new(&[], move |call| {
+                call.out_i32().iter_mut().zip(dims.dims()).for_each(|(out, d)| *out = *d as i32);
+            })
+        }
+        "fill" | "fill_like" => {
+            let word = word_of(node, "value", 0.0)?;
+            Lowered::new(&[], move |call| call.out().fill(word))
+        }
+        "range_1d" => range_1d(node)?,
+        "one_hot" => one_hot(node)?,
+        "band_part" => band_part(node)?,
+        "non_zero" => non_zero(node)?,
+        "random_bernoulli" => {
+            let prob = node.args.float_or("prob", 0.5)?;
+            random(node, move |rng| f32::from(u8::from(rng.random::<f32>() < prob)))?
+        }
+        "random_normal" => {
+            let (mean, stddev) = (node.args.float_or("mean", 0.0)?, node.args.float_or("stddev", 1.0)?);
+            random(node, move |rng| mean + stddev * normal(rng))?
+        }
+        "random_uniform" => {
+            let (low, high) = (node.args.float_or("low", 0.0)?, node.args.float_or("high", 1.0)?);
+            random(node, move |rng| low + (high - low) * rng.random::<f32>())?
+        }
+        _ => return Ok(None),
+    }))
+}
+
+/// A scalar argument of the result's type, as a word.
+fn word_of(node: &Node<'_>, name: &str, default: f32) -> Result<u32, String> {
+    let Some(value) = node.args.get(name).map(|arg| arg.value) else {
+        return Ok(if node.results[0].0.is_float() { default.to_bits() } else { default as i32 as u32 });
+    };
+    let value = value.ok_or_else(|| format!("{} with a computed {name}", node.op))?;
+    word(value).ok_or_else(|| format!("{} of {}", node.op, value.ty))
+}
+
+/// The first element of a constant.
+fn word(value: &Value) -> Option<u32> {
+    let bool = value.as_bools().and_then(|b| b.first()).map(|b| u32::from(*b));
+    let int = value.to_ints().and_then(|v| v.first().copied()).map(|v| v as u32);
+    bool.or(int).or_else(|| value.as_float().map(f32::to_bits))
+}
+
+fn range_1d(node: &Node<'_>) -> Result<Lowered, String> {
+    let is_float = node.results[0].0.is_float();
+    Ok(Lowered::new(&["start", "step"], move |call| {
+        if is_float {
+            let (start, step) = (call.f32(0)[0], call.f32(1)[0]);
+            call.out_f32().iter_mut().enumerate().for_each(|(i, out)| *out = start + i as f32 * step);
+        } else {
+            let (start, step) = (call.i32(0)[0], call.i32(1)[0]);
+            let value = |i: usize| start.wrapping_add(step.wrapping_mul(i as i32));
+            call.out_i32().iter_mut().enumerate().for_each(|(i, out)| *out = value(i));
+        }
+    }))
+}
+
+/// An index that is out of range names nothing: all elements are off.
+fn one_hot(node: &Node<'_>) -> Result<Lowered, String> {
+    let shape = node.result();
+    let axis = node.axis("axis", &shape, -1)?;
+    let inner: usize = shape.dims()[axis + 1..].iter().product();
+    let size = shape.dims()[axis];
+    let (on, off) = (word_of(node, "on_value", 1.0)?, word_of(node, "off_value", 0.0)?);
+    Ok(Lowered::new(&["indices"], move |call| {
+        let indices = call.i32(0);
+        let out = call.out();
+        out.fill(off);
+        for (i, &index) in indices.iter().enumerate() {
+            if let Some(at) = usize::try_from(index).ok().filter(|at| *at < size) {
+                out[(i / inner * size + at) * inner + i % inner] = on;
+            }
+        }
+    }))
+}
+
+/// Zero outside of a band around the diagonal of the last two axes; a negative bound keeps everything on its side.
+fn band_part(node: &Node<'_>) -> Result<Lowered, String> {
+    let x = node.shape("x")?;
+    let [rows, columns] = [x.dims()[x.rank() - 2], x.dims()[x.rank() - 1]];
+    let lower = node.args.int("lower")?.unwrap_or(-1);
+    let upper = node.args.int("upper")?.unwrap_or(-1);
+    Ok(Lowered::new(&["x"], move |call| {
+        let x = call.words(0);
+        for (i, (out, x)) in call.out().iter_mut().zip(x).enumerate() {
+            let (row, column) = ((i / columns % rows) as i64, (i % columns) as i64);
+            let inside = (lower < 0 || row - column <= i64::from(lower))
+                && (upper < 0 || column - row <= i64::from(upper));
+            *out = if inside { *x } else { 0 };
+        }
+    }))
+}
+
+/// The places of elements other than zero, `[how many, rank]`; the caller has counted them.
+fn non_zero(node: &Node<'_>) -> Result<Lowered, String> {
+    let x = node.shape("x")?;
+    let is_float = node.dtype("x")?.is_float();
+    Ok(Lowered::new(&["x"], move |call| {
+        let words = call.words(0);
+        let mut places = call.out_i32().chunks_exact_mut(x.rank().max(1));
+        for (i, _) in words.iter().enumerate().filter(|(_, word)| is_non_zero(**word, is_float)) {
+            let Some(place) = places.next() else { break };
+            let mut rest = i;
+            for axis in (0..x.rank()).rev() {
+                place[axis] = (rest % x.dims()[axis]) as i32;
+                rest /= x.dims()[axis];
+            }
+        }
+    }))
+}
+
+/// Whether an element is other than zero; -0 is not.
+pub(in crate::mil_cpu) fn is_non_zero(word: u32, is_float: bool) -> bool {
+    if is_float { f32::from_bits(word) != 0.0 } else { word != 0 }
+}
+
+/// The same numbers in every call for a seed; others each time for -1. They are not those that Core ML gives.
+fn random(
+    node: &Node<'_>,
+    draw: impl Fn(&mut ChaCha8Rng) -> f32 + Send + Sync + 'static,
+) -> Result<Lowered, String> {
+    let seed = u64::try_from(node.args.int("seed")?.unwrap_or(-1)).ok();
+    debug_assert!(matches!(node.results[0].0, DType::Fp16 | DType::Fp32));
+    Ok(Lowered::new(&[], move |call| {
+        let seed = seed.unwrap_or_else(|| rand::rng().next_u64());
+        let mut rng = ChaCha8Rng::seed_from_u64(seed);
+        call.out_f32().iter_mut().for_each(|out| *out = draw(&mut rng));
+    }))
+}
+
+/// A standard normal number, by Box and Muller.
+fn normal(rng: &mut ChaCha8Rng) -> f32 {
+    let (u, v) = (1.0 - rng.random::<f32>(), rng.random::<f32>());
+    (-2.0 * u.ln()).sqrt() * (std::f32::consts::TAU * v).cos()
+}

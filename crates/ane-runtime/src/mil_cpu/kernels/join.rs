@@ -1,0 +1,161 @@
+//! Operations that put tensors together, take them apart or repeat them.
+
+use mlpackage::Shape;
+
+use super::reshape::read;
+use super::walk::{Walk, strides};
+use super::{Lowered, Node};
+
+pub(super) fn lower(node: &Node<'_>) -> Result<Option<Lowered>, String> {
+    Ok(Some(match node.op {
+        "concat" => concat(node)?,
+        "stack" => {
+            let shape = node.result();
+            let axis = node.axis("axis", &shape, 0)?;
+            // Each value has an extent of one on the new axis.
+            let mut one = shape.dims().to_vec();
+            one[axis] = 1;
+            let count = node.args.many("values").len();
+            let step = strides(shape.dims());
+            joined((0..count).map(|i| Walk::new(&one, [&step], [i * step[axis] as usize])).collect())
+        }
+        "split" => split(node)?,
+        "tile" => {
+            let (x, result) = (node.shape("x")?, node.result());
+            let own = strides(x.dims());
+            // An axis of repetitions, on which the tensor stands still, before each axis.
+            let mut dims = Vec::new();
+            let mut along = Vec::new();
+            for (axis, &extent) in x.dims().iter().enumerate() {
+                dims.extend([result.dims()[axis] / extent, extent]);
+                along.extend([0, own[axis]]);
+            }
+            read(Walk::new(&dims, [&along], [0]))
+        }
+        "pad" => pad(node)?,
+        "sliding_windows" => {
+            let (x, result) = (node.shape("x")?, node.result());
+            let axis = node.axis("axis", &x, 0)?;
+            let stride = node.args.extent("stride")?.unwrap_or(1) as isize;
+            let mut along = strides(x.dims());
+            let step = along[axis];
+            along[axis] = step * stride;
+            along.insert(axis + 1, step);
+            read(Walk::new(result.dims(), [&along], [0]))
+        }
+        _ => return Ok(None),
+    }))
+}
+
+/// A kernel that writes each value to places of its own.
+fn joined(places: Vec<Walk<1>>) -> Lowered {
+    Lowered::new(&["values"], move |call| {
+        for (i, place) in places.iter().enumerate() {
+            let value = call.words(i);
+            place.write(value, call.out());
+        }
+    })
+}
+
+fn concat(node: &Node<'_>) -> Result<Lowered, String> {
+    let shape = node.result();
+    let values: Option<Vec<Shape>> = node.args.many("values").iter().map(|a| a.ty.shape.known()).collect();
+    let values = values.ok_or("concat of open shapes")?;
+    let step = strides(shape.dims());
+    // Scalars are joined into a vector.
+    if values[0].rank() == 0 {
+        return Ok(joined((0..values.len()).map(|i| Walk::new(&[], [&[]], [i])).collect()));
+    }
+    let axis = node.axis("axis", &values[0], 0)?;
+    let mut places = Vec::new();
+    if node.args.bool_or("interleave", false)? {
+        // The first element of each value along the axis, then the second of each.
+        let mut along = step.clone();
+        along[axis] *= values.len() as isize;
+        for (i, value) in values.iter().enumerate() {
+            places.push(Walk::new(value.dims(), [&along], [i * step[axis] as usize]));
+        }
+    } else {
+        let mut start = 0;
+        for value in &values {
+            places.push(Walk::new(value.dims(), [&step], [start * step[axis] as usize]));
+            start += value.dims()[axis];
+        }
+    }
+    Ok(joined(places))
+}
+
+fn split(node: &Node<'_>) -> Result<Lowered, String> {
+    let x = node.shape("x")?;
+    let axis = node.axis("axis", &x, 0)?;
+    let step = strides(x.dims());
+    let mut start = 0;
+    let mut parts = Vec::new();
+    for (_, part) in &node.results {
+        parts.push(Walk::new(part.dims(), [&step], [start * step[axis] as usize]));
+        start += part.dims()[axis];
+    }
+    Ok(Lowered::new(&["x"], move |call| {
+        let x = call.words(0);
+        parts.iter().zip(call.results.iter_mut()).for_each(|(part, out)| part.read(x, out));
+    }))
+}
+
+/// How an element outside of the tensor is found.
+#[derive(Clone, Copy)]
+enum Outside {
+    Constant(u32),
+    /// The border is a mirror that is not repeated itself.
+    Reflect,
+    /// The border goes on.
+    Replicate,
+}
+
+fn pad(node: &Node<'_>) -> Result<Lowered, String> {
+    let (x, result) = (node.shape("x")?, node.result());
+    let pad = node.args.ints("pad")?.ok_or("pad without pad")?;
+    let first = x.rank() - pad.len() / 2;
+    let before: Vec<usize> =
+        (0..x.rank()).map(|axis| if axis < first { 0 } else { pad[2 * (axis - first)] as usize }).collect();
+    let outside = match node.args.string("mode")?.unwrap_or("constant") {
+        "reflect" => Outside::Reflect,
+        "replicate" => Outside::Replicate,
+        _ => Outside::Constant(node.args.float_or("constant_val", 0.0)?.to_bits()),
+    };
+    if matches!(outside, Outside::Reflect) {
+        let extents = x.dims().iter().zip(result.dims());
+        for (axis, (&before, (&size, &padded))) in before.iter().zip(extents).enumerate() {
+            let most = before.max(padded - before - size);
+            if most >= size {
+                return Err(format!("pad that reflects {most} of axis {axis} of {x}"));
+            }
+        }
+    }
+    let (own, step) = (strides(x.dims()), strides(result.dims()));
+    if let Outside::Constant(value) = outside {
+        let start = (0..x.rank()).map(|axis| before[axis] * step[axis] as usize).sum();
+        let inside = Walk::new(x.dims(), [&step], [start]);
+        return Ok(Lowered::new(&["x"], move |call| {
+            let x = call.words(0);
+            let out = call.out();
+            out.fill(value);
+            inside.write(x, out);
+        }));
+    }
+    Ok(Lowered::new(&["x"], move |call| {
+        let source = call.words(0);
+        for (i, out) in call.out().iter_mut().enumerate() {
+            let at = (0..x.rank()).map(|axis| {
+                let (size, place) = (x.dims()[axis] as isize, i / step[axis] as usize % result.dims()[axis]);
+                let at = place as isize - before[axis] as isize;
+                let at = match outside {
+                    Outside::Reflect if at < 0 => -at,
+                    Outside::Reflect if at >= size => 2 * size - 2 - at,
+                    _ => at.clamp(0, size - 1),
+                };
+                at as usize * own[axis] as usize
+            });
+            *out = source[at.sum::<usize>()];
+        }
+    }))
+}

@@ -1,0 +1,142 @@
+//! Operations on a box within a tensor.
+
+use mlpackage::Shape;
+use mlpackage::ops::SliceBounds;
+
+use super::reshape::read;
+use super::walk::{MAX_RANK, Walk, strides};
+use super::{Lowered, Node};
+
+pub(super) fn lower(node: &Node<'_>) -> Result<Option<Lowered>, String> {
+    Ok(Some(match node.op {
+        "slice_by_index" => {
+            let (x, bounds) = (node.shape("x")?, SliceBounds::of(&node.args)?);
+            if bounds.are_stated() {
+                read(place(&x, &bounds, None)?.walk())
+            } else {
+                let len = node.result().elements();
+                Lowered::fallible(&["x", "begin", "end"], move |call| {
+                    let (source, given) = (call.words(0), (call.i32(1), call.i32(2)));
+                    let place = place(&x, &bounds, Some(given))?;
+                    place.expect(len)?;
+                    place.walk().read(source, call.out());
+                    Ok(())
+                })
+            }
+        }
+        "slice_by_size" => {
+            let (x, result) = (node.shape("x")?, node.result());
+            let own = strides(x.dims());
+            match node.args.ints_if_known("begin") {
+                Some(begin) => {
+                    let start = start(&x, &result, &begin)?;
+                    read(Walk::new(result.dims(), [&own], [start]))
+                }
+                None => Lowered::fallible(&["x", "begin"], move |call| {
+                    let source = call.words(0);
+                    let start = start(&x, &result, call.i32(1))?;
+                    Walk::new(result.dims(), [&own], [start]).read(source, call.out());
+                    Ok(())
+                }),
+            }
+        }
+        "slice_update" => {
+            let (x, bounds) = (node.shape("x")?, SliceBounds::of(&node.args)?);
+            if bounds.are_stated() {
+                let walk = place(&x, &bounds, None)?.walk();
+                Lowered::new(&["x", "update"], move |call| {
+                    let (x, update) = (call.words(0), call.words(1));
+                    let out = call.out();
+                    out.copy_from_slice(x);
+                    walk.write(update, out);
+                })
+            } else {
+                Lowered::fallible(&["x", "update", "begin", "end"], move |call| {
+                    let (source, update) = (call.words(0), call.words(1));
+                    let place = place(&x, &bounds, Some((call.i32(2), call.i32(3))))?;
+                    place.expect(update.len())?;
+                    let out = call.out();
+                    out.copy_from_slice(source);
+                    place.write(update, out);
+                    Ok(())
+                })
+            }
+        }
+        // The first of each pair is cut off before, the second behind.
+        "crop" => {
+            let (x, result) = (node.shape("x")?, node.result());
+            let [height, width] = ["crop_height", "crop_width"].map(|n| node.args.extents(n, 2, 0, 0));
+            let own = strides(x.dims());
+            let start = height?[0] * own[x.rank() - 2] as usize + width?[0];
+            read(Walk::new(result.dims(), [&own], [start]))
+        }
+        _ => return Ok(None),
+    }))
+}
+
+/// A box: its extents and the strides by which a tensor is walked along it. On the stack, because it may change with
+/// every call.
+struct Place {
+    rank: usize,
+    extents: [usize; MAX_RANK],
+    strides: [isize; MAX_RANK],
+    start: usize,
+}
+
+fn place(x: &Shape, bounds: &SliceBounds, given: Option<(&[i32], &[i32])>) -> Result<Place, String> {
+    let mut place = Place { rank: x.rank(), extents: [1; MAX_RANK], strides: [1; MAX_RANK], start: 0 };
+    let mut step = 1;
+    for axis in (0..x.rank()).rev() {
+        let (begin, end) = given.map_or((None, None), |(b, e)| (b.get(axis).copied(), e.get(axis).copied()));
+        let size = x.dims()[axis];
+        let range = bounds.range(axis, size, begin, end)?.ok_or("a bound is missing")?;
+        place.extents[axis] = range.len;
+        place.strides[axis] = range.step * step as isize;
+        place.start += range.begin * step;
+        step *= size;
+    }
+    Ok(place)
+}
+
+impl Place {
+    fn walk(&self) -> Walk<1> {
+        Walk::new(&self.extents[..self.rank], [&self.strides[..self.rank]], [self.start])
+    }
+
+    /// Refuses a box of other than so many elements.
+    fn expect(&self, elements: usize) -> Result<(), String> {
+        let extents = &self.extents[..self.rank];
+        if extents.iter().product::<usize>() == elements {
+            Ok(())
+        } else {
+            Err(format!("begin and end name a box of {extents:?}, expected {elements} elements"))
+        }
+    }
+
+    /// As [`Walk::write`], without a walk of its own to allocate.
+    fn write(&self, source: &[u32], out: &mut [u32]) {
+        let (extents, strides) = (&self.extents[..self.rank], &self.strides[..self.rank]);
+        for (i, word) in source.iter().enumerate() {
+            let mut rest = i;
+            let mut at = self.start as isize;
+            for axis in (0..self.rank).rev() {
+                at += (rest % extents[axis]) as isize * strides[axis];
+                rest /= extents[axis];
+            }
+            out[at as usize] = *word;
+        }
+    }
+}
+
+/// Where a box of the extents of `result` begins.
+fn start(x: &Shape, result: &Shape, begin: &[i32]) -> Result<usize, String> {
+    let own = strides(x.dims());
+    let mut start = 0;
+    for (axis, &b) in begin.iter().enumerate() {
+        let b = if b < 0 { i64::from(b) + x.dims()[axis] as i64 } else { i64::from(b) };
+        let at = usize::try_from(b).ok().filter(|b| b + result.dims()[axis] <= x.dims()[axis]);
+        let at = at.ok_or_else(|| format!("begin {begin:?} with size {result} is outside of {x}"))?;
+        start += at * own[axis] as usize;
+    }
+    Ok(start)
+}

@@ -1,0 +1,451 @@
+//! From a function and the shapes of its inputs to a plan: shapes inferred, constants folded, views resolved.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use mlpackage::mil::{Dims, Function, Operation, TensorType, Value};
+use mlpackage::{DType, Shape, ops};
+
+use super::buffers::{self, Draft, DraftCompute, Drafts};
+use super::constants::{self, Constant, Constants};
+use super::hazards::{self, Observed, Watch};
+use super::kernels::{self, Call, Lowered, Node, Operand};
+use super::numerics::{Numerics, round_to_half};
+use super::plan::Plan;
+use super::scope::{self, Bound};
+use crate::hazard::Hazard;
+
+/// A value of more elements than this is refused: a gigabyte of words, and a sure sign of a damaged package.
+pub(super) const MAX_ELEMENTS: usize = 1 << 28;
+
+/// A result of not more elements than this is computed at load if its operands are constants.
+const FOLD_UP_TO: usize = 1 << 20;
+
+/// Why there is no plan.
+pub(super) enum NoPlan {
+    /// A shape depends on values, or there is control flow: the function is interpreted.
+    DependsOnValues,
+    /// The engine lacks something.
+    Lacks(Vec<String>),
+}
+
+/// Operations that give the same elements other axes: no work at all.
+pub(super) fn is_view(op: &str) -> bool {
+    ["identity", "reshape", "reshape_like", "flatten2d", "expand_dims", "squeeze"].contains(&op)
+}
+
+/// The parameter whose elements a view gives.
+pub(super) const VIEWED: &str = "x";
+
+/// Whether two calls with the same operands may give different results.
+pub(super) fn is_random(op: &str) -> bool {
+    op.starts_with("random_")
+}
+
+/// What the planner knows of a value.
+#[derive(Clone)]
+struct Known {
+    ty: TensorType,
+    /// The value itself, where it is constant and short.
+    value: Option<Value>,
+    place: Place,
+}
+
+/// Where a value is while the function runs, before buffers are assigned.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Place {
+    /// An input, or the result of a step.
+    Value(usize),
+    /// One of the plan's constants.
+    Constant(usize),
+    /// What a state held when it was read by step number `at`.
+    State { state: usize, at: usize },
+    /// A constant that no kernel can take: a string.
+    Nowhere,
+}
+
+/// Plans `function` for inputs of `shapes`.
+pub(super) fn plan(
+    function: &Function,
+    constants: &Constants,
+    shapes: &[Shape],
+    numerics: Numerics,
+) -> Result<Plan, NoPlan> {
+    let mut lowering = Lowering {
+        function,
+        available: constants,
+        numerics,
+        known: HashMap::new(),
+        placed: HashMap::new(),
+        constants: Vec::new(),
+        steps: Vec::new(),
+        lens: Vec::new(),
+        missing: Vec::new(),
+        hazards: Vec::new(),
+    };
+    for ((name, ty), shape) in function.tensor_inputs().zip(shapes) {
+        let place = lowering.new_value(shape);
+        let ty = TensorType { dtype: ty.dtype, shape: shape.into() };
+        lowering.known.insert(name, Known { ty, value: None, place });
+    }
+    let inputs = lowering.lens.len();
+    for operation in &function.block.operations {
+        lowering.operation(operation)?;
+    }
+    if !lowering.missing.is_empty() {
+        return Err(NoPlan::Lacks(lowering.missing));
+    }
+    Ok(lowering.finish(inputs))
+}
+
+struct Lowering<'a> {
+    function: &'a Function,
+    available: &'a Constants,
+    numerics: Numerics,
+    known: HashMap<&'a str, Known>,
+    /// Constants of the package that have a place among the plan's.
+    placed: HashMap<&'a str, usize>,
+    constants: Vec<Constant>,
+    steps: Vec<Draft>,
+    /// Elements of each value.
+    lens: Vec<usize>,
+    missing: Vec<String>,
+    /// Constants that vanish before anything runs.
+    hazards: Vec<Hazard>,
+}
+
+impl<'a> Lowering<'a> {
+    fn new_value(&mut self, shape: &Shape) -> Place {
+        self.lens.push(shape.elements());
+        Place::Value(self.lens.len() - 1)
+    }
+
+    fn operation(&mut self, operation: &'a Operation) -> Result<(), NoPlan> {
+        match operation.op.as_str() {
+            "const" => {
+                self.stated(operation);
+                return Ok(());
+            }
+            "cond" | "while_loop" => return Err(NoPlan::DependsOnValues),
+            "read_state" => {
+                let (state, ty) = self.state(operation);
+                let place = Place::State { state, at: self.steps.len() };
+                self.define(operation, 0, Known { ty, value: None, place });
+                return Ok(());
+            }
+            _ if operation.is_constexpr() => {
+                for output in &operation.outputs {
+                    if let Some(ty) = output.ty.tensor().cloned() {
+                        self.known.insert(&output.name, Known { ty, value: None, place: Place::Nowhere });
+                    }
+                }
+                return Ok(());
+            }
+            _ => {}
+        }
+        match self.lower(operation) {
+            Ok(()) => Ok(()),
+            Err(Lack::DependsOnValues) => Err(NoPlan::DependsOnValues),
+            Err(Lack::Missing(what)) => {
+                self.missing.push(what);
+                // What follows is looked at with the types that the program declares, to find all that is missing.
+                for output in &operation.outputs {
+                    let ty = output.ty.tensor().filter(|ty| ty.shape.known().is_some()).cloned();
+                    let Some(ty) = ty else { return Err(NoPlan::Lacks(std::mem::take(&mut self.missing))) };
+                    let place = self.new_value(&ty.shape.known().unwrap_or_default());
+                    self.known.insert(&output.name, Known { ty, value: None, place });
+                }
+                Ok(())
+            }
+        }
+    }
+
+    fn define(&mut self, operation: &'a Operation, output: usize, known: Known) {
+        self.known.insert(&operation.outputs[output].name, known);
+    }
+
+    fn stated(&mut self, operation: &'a Operation) {
+        let value = operation.attributes.get("val");
+        let ty = value.and_then(Value::tensor_type);
+        if let (Some(value), Some(ty)) = (value, ty) {
+            let known = Known { ty: ty.clone(), value: Some(value.clone()), place: Place::Nowhere };
+            self.define(operation, 0, known);
+        }
+    }
+
+    /// The state that an operation names, and its type.
+    fn state(&self, operation: &Operation) -> (usize, TensorType) {
+        let name = operation.arguments(self.function.opset).find(|(param, _)| *param == "input");
+        let name = name.and_then(|(_, bindings)| match bindings.as_slice() {
+            [mlpackage::mil::BindingRef::Name(name)] => Some(*name),
+            _ => None,
+        });
+        let mut states = self.function.states().enumerate();
+        let found = states.find(|(_, (state, _))| Some(*state) == name);
+        let (index, (_, ty)) = found.expect("states are bound by name, checked at load");
+        (index, ty.clone())
+    }
+
+    fn lower(&mut self, operation: &'a Operation) -> Result<(), Lack> {
+        let function = self.function;
+        let states: HashMap<&str, &TensorType> = function.states().collect();
+        let find = |name: &str| match self.known.get(name) {
+            Some(known) => Some(Bound {
+                ty: &known.ty,
+                is_state: false,
+                constant: !matches!(known.place, Place::Value(_) | Place::State { .. }),
+                value: known.value.as_ref(),
+            }),
+            None => states.get(name).map(|ty| Bound { ty, is_state: true, constant: false, value: None }),
+        };
+        let args = scope::args(operation, function.opset, find, Vec::new())?;
+        let spec = ops::lookup(&operation.op).ok_or_else(|| Lack::Missing(operation.op.clone()))?;
+        let inferred =
+            (spec.infer)(&args).map_err(|fault| Lack::Missing(format!("{}: {fault}", operation.op)))?;
+        if operation.op == "write_state" {
+            let data = args.get("data").and_then(|arg| arg.name.map(str::to_owned));
+            let value = args.get("data").and_then(|arg| arg.value.cloned());
+            let (state, _) = self.state(operation);
+            let source = self.operand(data.as_deref(), value.as_ref(), true)?;
+            self.steps.push(Draft::Store { state, source });
+            return Ok(());
+        }
+        let mut results = Vec::with_capacity(inferred.len());
+        for (ty, declared) in inferred.iter().zip(&operation.outputs) {
+            let declared = declared.ty.tensor().map(|ty| &ty.shape);
+            results.push((ty.dtype, concrete(&operation.op, ty, declared)?));
+        }
+        for (dtype, shape) in &results {
+            match shape.checked_elements() {
+                Some(1..=MAX_ELEMENTS) if shape.rank() <= kernels::MAX_RANK => {}
+                Some(0) => {
+                    return Err(Lack::Missing(format!("way to compute with nothing: {dtype} {shape}")));
+                }
+                Some(1..=MAX_ELEMENTS) => {
+                    return Err(Lack::Missing(format!("room for {} axes", shape.rank())));
+                }
+                _ => {
+                    return Err(Lack::Missing(format!(
+                        "room for %{}, {dtype} {shape}",
+                        operation.outputs[0].name
+                    )));
+                }
+            }
+        }
+        if is_view(&operation.op) {
+            let arg = args.get(VIEWED).ok_or_else(|| format!("{} of nothing", operation.op))?;
+            let (name, value) = (arg.name.map(str::to_owned), arg.value.cloned());
+            let place = self.operand(name.as_deref(), value.as_ref(), true)?;
+            let (dtype, shape) = results.swap_remove(0);
+            let value = value.and_then(|v| {
+                let words = constants::immediate(&v, v.tensor_type()?)?;
+                constants::value_of(dtype, &shape, &words)
+            });
+            let ty = TensorType { dtype, shape: shape.into() };
+            self.define(operation, 0, Known { ty, value, place });
+            return Ok(());
+        }
+        if results.iter().any(|(dtype, _)| self.rounds(*dtype)) {
+            self.hazards.extend(hazards::vanished_parameter(operation, spec, &args));
+        }
+        let node = Node { op: &operation.op, args, results };
+        let lowered = kernels::lower(&node).map_err(Lack::Missing)?;
+        let Node { args, results, .. } = node;
+        let mut bound = Vec::new();
+        for param in lowered.operands {
+            for arg in args.many(param) {
+                let keep = lowered.packed.contains(param);
+                bound.push((arg.name.map(str::to_owned), arg.value.cloned(), keep, *param));
+            }
+        }
+        drop(args);
+        let mut operands = Vec::with_capacity(bound.len());
+        for (name, value, keep, param) in bound {
+            operands.push((self.operand(name.as_deref(), value.as_ref(), keep)?, param));
+        }
+        let elements: usize = results.iter().map(|(_, shape)| shape.elements()).sum();
+        let all_constant = operands.iter().all(|(place, _)| matches!(place, Place::Constant(_)));
+        if all_constant && elements <= FOLD_UP_TO && !is_random(&operation.op) {
+            return self.fold(operation, &lowered, &operands, results);
+        }
+        let mut places = Vec::with_capacity(results.len());
+        for (i, (dtype, shape)) in results.into_iter().enumerate() {
+            let place = self.new_value(&shape);
+            places.push((self.lens.len() - 1, self.rounds(dtype)));
+            let ty = TensorType { dtype, shape: shape.into() };
+            self.define(operation, i, Known { ty, value: None, place });
+        }
+        self.steps.push(Draft::Compute(DraftCompute {
+            op: operation.op.clone(),
+            result: operation.outputs.first().map(|o| o.name.clone()).unwrap_or_default(),
+            operands,
+            results: places,
+            kernel: lowered.kernel,
+            scratch: lowered.scratch,
+            fallible: lowered.fallible,
+        }));
+        Ok(())
+    }
+
+    /// Whether results of `dtype` are rounded.
+    fn rounds(&self, dtype: DType) -> bool {
+        self.numerics == Numerics::F16 && dtype == DType::Fp16
+    }
+
+    /// Where an operand is; a constant gets a place among the plan's.
+    fn operand(
+        &mut self,
+        name: Option<&str>,
+        value: Option<&Value>,
+        keep_packed: bool,
+    ) -> Result<Place, String> {
+        if let Some(name) = name {
+            if let Some(known) = self.known.get(name)
+                && known.place != Place::Nowhere
+            {
+                return Ok(self.unpack(known.place, keep_packed));
+            }
+            if let Some((name, constant)) = self.available.get_key_value(name) {
+                let index = *self.placed.entry(name).or_insert_with(|| {
+                    self.constants.push(constant.clone());
+                    self.constants.len() - 1
+                });
+                return Ok(self.unpack(Place::Constant(index), keep_packed));
+            }
+        }
+        let words = value.and_then(|v| constants::immediate(v, v.tensor_type()?));
+        let words = words.ok_or_else(|| format!("operand {} that is no number", name.unwrap_or("stated")))?;
+        self.constants.push(Constant::Words(words.into()));
+        Ok(Place::Constant(self.constants.len() - 1))
+    }
+
+    /// A packed constant is unpacked for those that do not take it as it is.
+    fn unpack(&mut self, place: Place, keep_packed: bool) -> Place {
+        let Place::Constant(index) = place else { return place };
+        let Constant::Packed(packed) = &self.constants[index] else { return place };
+        if keep_packed {
+            return place;
+        }
+        let words = packed.unpack().into_iter().map(f32::to_bits).collect();
+        self.constants.push(Constant::Words(words));
+        Place::Constant(self.constants.len() - 1)
+    }
+
+    /// Computes an operation of constants now.
+    fn fold(
+        &mut self,
+        operation: &'a Operation,
+        lowered: &Lowered,
+        operands: &[(Place, &'static str)],
+        results: Vec<(DType, Shape)>,
+    ) -> Result<(), Lack> {
+        let mut bound = Vec::with_capacity(operands.len());
+        for (place, _) in operands {
+            let Place::Constant(index) = place else { continue };
+            bound.push(match &self.constants[*index] {
+                Constant::Words(words) => Operand::Words(words),
+                Constant::Packed(packed) => Operand::Packed(packed),
+            });
+        }
+        let computed = execute(lowered, &bound, &results, Numerics::F32)
+            .map_err(|reason| Lack::Missing(format!("{}: {reason}", operation.label())))?;
+        let mut watch = Watch { call: 0, found: std::mem::take(&mut self.hazards) };
+        let mut rounded = Vec::with_capacity(computed.len());
+        for ((dtype, _), mut words) in results.iter().zip(computed) {
+            if self.rounds(*dtype) {
+                let values = bytemuck::cast_slice_mut(&mut words);
+                let exact = Observed::of(values);
+                round_to_half(values);
+                let named = operands.iter().zip(&bound).map(|((_, param), operand)| (*param, *operand, true));
+                let result = operation.outputs.first().map_or("", |o| o.name.as_str());
+                watch.note(&operation.op, result, exact, Observed::of(values), named);
+            }
+            rounded.push(words);
+        }
+        self.hazards = watch.found;
+        let computed = rounded;
+        for (i, ((dtype, shape), words)) in results.into_iter().zip(computed).enumerate() {
+            let value = constants::value_of(dtype, &shape, &words);
+            self.constants.push(Constant::Words(words.into()));
+            let place = Place::Constant(self.constants.len() - 1);
+            let ty = TensorType { dtype, shape: shape.into() };
+            self.define(operation, i, Known { ty, value, place });
+        }
+        Ok(())
+    }
+
+    fn finish(mut self, inputs: usize) -> Plan {
+        let mut outputs = Vec::new();
+        for name in &self.function.block.outputs {
+            let known = self.known.get(name.as_str()).cloned();
+            let value = known.as_ref().and_then(|k| k.value.clone());
+            let place = self.operand(Some(name), value.as_ref(), false);
+            if let (Ok(place), Some(known)) = (place, known) {
+                outputs.push((place, known.ty.dtype, known.ty.shape.known().unwrap_or_default()));
+            }
+        }
+        let elements = |(_, ty): (&str, &TensorType)| ty.shape.elements().unwrap_or(0);
+        let hazards = self.hazards;
+        let plan = buffers::assign(Drafts {
+            steps: self.steps,
+            lens: self.lens,
+            inputs,
+            states: self.function.states().map(elements).collect(),
+            outputs,
+            constants: self.constants,
+        });
+        plan.with_hazards(hazards)
+    }
+}
+
+/// Why an operation is not part of a plan.
+enum Lack {
+    DependsOnValues,
+    Missing(String),
+}
+
+impl From<String> for Lack {
+    fn from(what: String) -> Self {
+        Self::Missing(what)
+    }
+}
+
+/// The shape of a result. Where it depends on values, that which the program declares, for operations that look at what
+/// they find when they run.
+fn concrete(op: &str, inferred: &TensorType, declared: Option<&Dims>) -> Result<Shape, Lack> {
+    if let Some(shape) = inferred.shape.known() {
+        return Ok(shape);
+    }
+    let checks = ["slice_by_index", "slice_by_size"].contains(&op);
+    let declared = declared.filter(|d| checks && d.may_be(&inferred.shape)).and_then(Dims::known);
+    declared.ok_or(Lack::DependsOnValues)
+}
+
+/// Runs an operation by itself, outside of any plan.
+pub(super) fn execute(
+    lowered: &Lowered,
+    operands: &[Operand<'_>],
+    results: &[(DType, Shape)],
+    numerics: Numerics,
+) -> Result<Vec<Vec<u32>>, String> {
+    let mut computed: Vec<Vec<u32>> = results.iter().map(|(_, shape)| vec![0; shape.elements()]).collect();
+    let mut scratch = vec![0.0; lowered.scratch];
+    let mut slices: Vec<&mut [u32]> = computed.iter_mut().map(Vec::as_mut_slice).collect();
+    lowered.kernel.run(&mut Call { operands, results: &mut slices, scratch: &mut scratch })?;
+    for ((dtype, _), words) in results.iter().zip(&mut computed) {
+        if numerics == Numerics::F16 && *dtype == DType::Fp16 {
+            round_to_half(bytemuck::cast_slice_mut(words));
+        }
+    }
+    Ok(computed)
+}
+
+impl Constant {
+    /// Bytes mapped from the package, and bytes in memory.
+    pub(super) fn bytes(&self) -> (u64, u64) {
+        match self {
+            Self::Words(words) => (0, 4 * Arc::clone(words).len() as u64),
+            Self::Packed(packed) => packed.bytes(),
+        }
+    }
+}

@@ -1,0 +1,47 @@
+//! Arguments of an operation, looked up among what is known when it is reached.
+
+use std::collections::BTreeMap;
+
+use mlpackage::mil::{BindingRef, Operation, Opset, TensorType, Value};
+use mlpackage::ops::{Arg, Args, BlockTypes};
+
+/// What is known of a value.
+#[derive(Clone, Copy)]
+pub(super) struct Bound<'e> {
+    pub(super) ty: &'e TensorType,
+    pub(super) is_state: bool,
+    /// Whether it is the same in every call.
+    pub(super) constant: bool,
+    /// The value itself, where it is known and short.
+    pub(super) value: Option<&'e Value>,
+}
+
+/// The arguments of an operation; `find` looks up a value by name.
+pub(super) fn args<'e>(
+    operation: &'e Operation,
+    opset: Opset,
+    find: impl Fn(&str) -> Option<Bound<'e>>,
+    blocks: Vec<BlockTypes>,
+) -> Result<Args<'e>, String> {
+    let mut bound = BTreeMap::new();
+    for (param, bindings) in operation.arguments(opset) {
+        let mut args = Vec::with_capacity(bindings.len());
+        for binding in bindings {
+            args.push(match binding {
+                BindingRef::Name(name) => {
+                    let known = find(name)
+                        .ok_or_else(|| format!("{} of %{name}, which is no tensor", operation.op))?;
+                    let Bound { ty, is_state, constant, value } = known;
+                    Arg { name: Some(name), ty, is_state, constant, value }
+                }
+                BindingRef::Value(value) => {
+                    let ty =
+                        value.tensor_type().ok_or_else(|| format!("{} of {}", operation.op, value.ty))?;
+                    Arg { name: None, ty, is_state: false, constant: true, value: Some(value) }
+                }
+            });
+        }
+        bound.insert(param, args);
+    }
+    Ok(Args::new(opset, bound, blocks))
+}

@@ -1,0 +1,252 @@
+//! What `constexpr` operations say of a weight, read into the form in which it stays.
+
+use mlpackage::mil::Opset;
+use mlpackage::ops::Args;
+use mlpackage::{DType, Fault, Package, Shape};
+
+use super::packed::{Blocks, Form, Numbers, Packed, Scales, Sparse, StoredBytes, Table, Values};
+
+/// What a `constexpr` operation gives: a constant, or a mask and the values behind it.
+#[derive(Debug)]
+pub(super) enum Unfolded {
+    Dense(Packed),
+    Pair(Pair),
+}
+
+/// A mask and the values behind it, on their way to `constexpr_sparse_to_dense`.
+#[derive(Debug)]
+pub(super) struct Pair {
+    mask: Mask,
+    values: Values,
+    dtype: DType,
+}
+
+#[derive(Debug)]
+struct Mask {
+    numbers: Numbers,
+    shape: Shape,
+}
+
+/// Reads `constexpr` operations.
+pub(super) struct Unfolding<'a, 'v> {
+    pub(super) package: &'a Package,
+    pub(super) args: &'a Args<'v>,
+    /// Type and shape of the operation's results.
+    pub(super) results: &'a [(DType, Shape)],
+}
+
+/// Why a constant cannot be read.
+pub(super) enum NotRead {
+    /// The package is damaged.
+    Package(mlpackage::Error),
+    /// The engine lacks something.
+    Lacks(String),
+}
+
+impl From<mlpackage::Error> for NotRead {
+    fn from(error: mlpackage::Error) -> Self {
+        Self::Package(error)
+    }
+}
+
+impl From<String> for NotRead {
+    fn from(lack: String) -> Self {
+        Self::Lacks(lack)
+    }
+}
+
+impl From<Fault> for NotRead {
+    fn from(fault: Fault) -> Self {
+        Self::Lacks(fault.to_string())
+    }
+}
+
+type Read<T> = Result<T, NotRead>;
+
+/// The numbers of a constant that was unfolded before, by name.
+pub(super) type Before<'b> = dyn Fn(&str) -> Option<Vec<f32>> + 'b;
+
+impl Unfolding<'_, '_> {
+    /// What the operation gives. `taken` hands over what earlier ones gave, by name: a constant's values, or a pair.
+    pub(super) fn unfold(
+        &self,
+        op: &str,
+        values_of: &Before<'_>,
+        take: &mut dyn FnMut(&str) -> Option<Pair>,
+    ) -> Read<Unfolded> {
+        let (dtype, shape) = &self.results[self.results.len() - 1];
+        let elements = shape.elements();
+        let dense = |form| Ok(Unfolded::Dense(Packed { dtype: *dtype, elements, form }));
+        match op {
+            "constexpr_cast" => dense(Form::Plain(self.numbers("source_val")?)),
+            "constexpr_affine_dequantize" => {
+                let numbers = self.numbers("quantized_data")?;
+                let axis = self.args.axis("axis", self.args.dims("quantized_data")?)?;
+                let scale = self.values("scale", values_of)?;
+                let offset = self.values("zero_point", values_of)?;
+                let len = scale.len().max(offset.len());
+                let mut counts = vec![1; shape.rank()];
+                counts[axis] = len;
+                // One number may stand for all.
+                let spread = |v: Vec<f32>| if v.len() == len { v } else { vec![v[0]; len] };
+                let blocks = Blocks::new(shape.dims(), &counts);
+                let scales = Scales { blocks, scale: spread(scale), offset: Some(spread(offset)) };
+                dense(Form::Scaled { numbers, scales })
+            }
+            "constexpr_blockwise_shift_scale" => {
+                let numbers = self.numbers_of("data", values_of)?;
+                dense(Form::Scaled { numbers, scales: self.scales(shape, values_of)? })
+            }
+            "constexpr_lut_to_dense" => {
+                let numbers = match self.args.opset() < Opset::CoreML8 {
+                    true => self.bits("indices", elements, values_of)?,
+                    false => self.numbers("indices")?,
+                };
+                let indices = match self.args.opset() < Opset::CoreML8 {
+                    true => shape.clone(),
+                    false => self.shape("indices")?,
+                };
+                dense(Form::Table { numbers, table: self.table(&indices, values_of)? })
+            }
+            "constexpr_lut_to_sparse" => {
+                let mask = self.mask("indices_mask")?;
+                let table = self.table(&mask.shape, values_of)?;
+                if table.vector != 1 {
+                    return Err(format!("{op} of vectors").into());
+                }
+                let values = Values::Table(self.numbers("indices_nonzero_data")?, table, *dtype);
+                Ok(Unfolded::Pair(Pair { mask, values, dtype: *dtype }))
+            }
+            "constexpr_sparse_blockwise_shift_scale" => {
+                let (mask, values) = match self.name("nonzero_data").and_then(|name| take(&name)) {
+                    Some(pair) => (pair.mask, pair.values),
+                    None => {
+                        let mask = self.mask("data_mask")?;
+                        (mask, Values::Plain(self.numbers("nonzero_data")?))
+                    }
+                };
+                let scales = self.scales(&mask.shape, values_of)?;
+                let values = Values::Scaled(Box::new(values), scales, *dtype);
+                Ok(Unfolded::Pair(Pair { mask, values, dtype: *dtype }))
+            }
+            "constexpr_sparse_to_dense" => {
+                let pair = match self.name("nonzero_data").and_then(|name| take(&name)) {
+                    Some(pair) => pair,
+                    None => {
+                        let values = Values::Plain(self.numbers("nonzero_data")?);
+                        let numbers = match self.args.opset() < Opset::CoreML8 {
+                            true => self.packed_bits("mask", elements, DType::Uint1)?,
+                            false => self.numbers("mask")?,
+                        };
+                        let mask = Mask { numbers, shape: shape.clone() };
+                        Pair { mask, values, dtype: *dtype }
+                    }
+                };
+                debug_assert_eq!(pair.dtype, *dtype);
+                dense(Form::Sparse(Box::new(Sparse::new(pair.mask.numbers, elements, pair.values))))
+            }
+            _ => Err(op.to_owned().into()),
+        }
+    }
+
+    /// The name that an argument is bound to.
+    fn name(&self, param: &str) -> Option<String> {
+        self.args.get(param)?.name.map(str::to_owned)
+    }
+
+    fn shape(&self, param: &str) -> Read<Shape> {
+        Ok(self.args.shape(param)?)
+    }
+
+    /// The elements of an argument that the program states.
+    fn numbers(&self, param: &str) -> Read<Numbers> {
+        self.numbers_of(param, &|_| None)
+    }
+
+    /// The elements of an argument that the program states, or that an earlier operation unfolded.
+    fn numbers_of(&self, param: &str, values_of: &Before<'_>) -> Read<Numbers> {
+        let arg = self.args.get(param).ok_or_else(|| format!("constexpr without {param}"))?;
+        if let Some(value) = arg.value {
+            return Ok(match self.package.stored_blob_of(value)? {
+                Some(blob) => Numbers::Stored(blob),
+                None => Numbers::Stated(self.package.floats(value)?),
+            });
+        }
+        let values = arg.name.and_then(values_of).map(Numbers::Stated);
+        Ok(values.ok_or_else(|| format!("constexpr with a {param} that is neither stated nor unfolded"))?)
+    }
+
+    fn values(&self, param: &str, values_of: &Before<'_>) -> Read<Vec<f32>> {
+        let numbers = self.numbers_of(param, values_of)?;
+        Ok(match numbers {
+            Numbers::Stated(values) => values,
+            Numbers::Stored(blob) => {
+                let mut values = vec![0.0; blob.blob().elements];
+                blob.blob().read(0, &mut values);
+                values
+            }
+            Numbers::Bits { .. } => Vec::new(),
+        })
+    }
+
+    /// Bits in bytes, as the iOS 16 forms keep masks.
+    fn packed_bits(&self, param: &str, elements: usize, dtype: DType) -> Read<Numbers> {
+        let value = self.args.get(param).and_then(|arg| arg.value);
+        let value = value.ok_or_else(|| format!("constexpr with a computed {param}"))?;
+        let bytes = match self.package.stored_blob_of(value)? {
+            Some(blob) => StoredBytes::Blob(blob),
+            None => StoredBytes::Stated(self.package.floats(value)?.iter().map(|b| *b as u8).collect()),
+        };
+        Ok(Numbers::Bits { bytes, dtype, elements })
+    }
+
+    /// Indices in bytes, as the iOS 16 form keeps them: as many bits each as the table needs.
+    fn bits(&self, param: &str, elements: usize, values_of: &Before<'_>) -> Read<Numbers> {
+        let entries = self.values("lut", values_of)?.len();
+        let dtype = match entries {
+            2 => DType::Uint1,
+            4 => DType::Uint2,
+            16 => DType::Uint4,
+            64 => DType::Uint6,
+            256 => DType::Uint8,
+            _ => return Err(format!("constexpr_lut_to_dense with {entries} entries").into()),
+        };
+        self.packed_bits(param, elements, dtype)
+    }
+
+    fn mask(&self, param: &str) -> Read<Mask> {
+        Ok(Mask { numbers: self.numbers(param)?, shape: self.shape(param)? })
+    }
+
+    fn scales(&self, shape: &Shape, values_of: &Before<'_>) -> Read<Scales> {
+        let counts = self.shape("scale")?;
+        let scale = self.values("scale", values_of)?;
+        let offset = match self.args.get("offset") {
+            Some(_) => Some(self.values("offset", values_of)?),
+            None => None,
+        };
+        Ok(Scales { blocks: Blocks::new(shape.dims(), counts.dims()), scale, offset })
+    }
+
+    /// The table of indices of `shape`.
+    fn table(&self, shape: &Shape, values_of: &Before<'_>) -> Read<Table> {
+        let lut = self.shape("lut")?;
+        let values = self.values("lut", values_of)?;
+        if self.args.opset() < Opset::CoreML8 {
+            let blocks = Blocks::new(shape.dims(), &vec![1; shape.rank()]);
+            let entries = values.len();
+            return Ok(Table { blocks, values, entries, vector: 1, inner: 1 });
+        }
+        let rank = shape.rank();
+        let (entries, vector) = (lut.dims()[rank], lut.dims()[rank + 1]);
+        let blocks = Blocks::new(shape.dims(), &lut.dims()[..rank]);
+        let inner = match self.args.get("vector_axis") {
+            None => 1,
+            Some(_) => {
+                let axis = self.args.axis("vector_axis", &shape.into())?;
+                shape.dims()[axis + 1..].iter().product()
+            }
+        };
+        Ok(Table { blocks, values, entries, vector, inner })
+    }
+}

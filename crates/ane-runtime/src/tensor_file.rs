@@ -1,0 +1,298 @@
+//! Inputs and outputs of calls as safetensors files, mapped when read.
+
+use std::fs::File;
+use std::io::Write as _;
+use std::path::{Path, PathBuf};
+
+use half::{bf16, f16};
+use memmap2::Mmap;
+use mlpackage::{DType, Interface, Shape};
+use safetensors::tensor::TensorView as FileView;
+use safetensors::{Dtype, SafeTensors};
+
+use crate::error::{Error, Result};
+use crate::tensor::{Data, Tensor, Tensors};
+
+/// A safetensors file with the inputs of a call, or of several: then each tensor has a leading axis of calls.
+#[derive(Debug)]
+pub struct TensorFile {
+    path: PathBuf,
+    map: Mmap,
+}
+
+impl TensorFile {
+    /// Maps a file and checks its header.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::File`] if it cannot be read, or is no safetensors file.
+    pub fn open(path: &Path) -> Result<Self> {
+        let bad = |reason: String| Error::File { path: path.to_owned(), reason };
+        let metadata = std::fs::metadata(path).map_err(|e| bad(e.to_string()))?;
+        if !metadata.is_file() {
+            return Err(bad("it is no file".into()));
+        }
+        let file = File::open(path).map_err(|e| bad(e.to_string()))?;
+        // SAFETY: the map is private to this value and only read. As with every mapped file, a process that truncates it
+        // meanwhile can end this one.
+        let map = unsafe { Mmap::map(&file) }.map_err(|e| bad(e.to_string()))?;
+        SafeTensors::deserialize(&map).map_err(|e| bad(format!("no safetensors: {e}")))?;
+        Ok(Self { path: path.to_owned(), map })
+    }
+
+    fn bad(&self, tensor: &str, reason: String) -> Error {
+        Error::File { path: self.path.clone(), reason: format!("tensor {tensor}: {reason}") }
+    }
+
+    /// The inputs of a function, by name, in the types that it declares. With `step` of `steps`, the slice of that call.
+    ///
+    /// A tensor may be of any type from which each of its values converts without loss.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::File`] with the tensor that the function does not take, that has not the leading axis, or that holds a value
+    /// which the input's type cannot hold. Missing inputs and shapes are the engine's business.
+    pub fn inputs(&self, function: &Interface, call: Option<Slice>) -> Result<Vec<(String, Tensor)>> {
+        let file = SafeTensors::deserialize(&self.map).map_err(|e| self.bad("?", e.to_string()))?;
+        let mut inputs = Vec::new();
+        for (name, view) in file.iter() {
+            let feature = function.inputs.iter().find(|f| f.name == name);
+            let Some(ty) = feature.and_then(|f| f.tensor()) else {
+                let known: Vec<&str> = function.inputs.iter().map(|f| f.name.as_str()).collect();
+                return Err(self.bad(name, format!("the function takes {}", known.join(", "))));
+            };
+            let (shape, data) = match call {
+                None => (view.shape(), view.data()),
+                Some(Slice { step, steps }) => match view.shape().split_first() {
+                    Some((&first, rest)) if first == steps => {
+                        let bytes = view.data().len() / steps;
+                        (rest, &view.data()[step * bytes..(step + 1) * bytes])
+                    }
+                    _ => {
+                        let found = Shape::from(view.shape());
+                        return Err(
+                            self.bad(name, format!("shape {found}, expected a leading axis of {steps}"))
+                        );
+                    }
+                },
+            };
+            let data = convert(view.dtype(), data, ty.dtype).map_err(|reason| self.bad(name, reason))?;
+            inputs.push((name.to_owned(), Tensor::with_dtype(ty.dtype, shape, data)?));
+        }
+        Ok(inputs)
+    }
+}
+
+/// One of several calls.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Slice {
+    /// Which, from 0.
+    pub step: usize,
+    /// How many there are.
+    pub steps: usize,
+}
+
+/// A value on its way from one type to another: every one that a file may hold is an f64 or an i128.
+#[derive(Clone, Copy)]
+enum Number {
+    Float(f64),
+    Int(i128),
+}
+
+/// Elements of a file as elements of a tensor of `to`.
+fn convert(from: Dtype, bytes: &[u8], to: DType) -> Result<Data, String> {
+    fn each<const N: usize>(bytes: &[u8], read: impl Fn([u8; N]) -> Number) -> Vec<Number> {
+        bytes.as_chunks::<N>().0.iter().map(|b| read(*b)).collect()
+    }
+    let float = |v: f64| Number::Float(v);
+    let numbers = match from {
+        Dtype::BOOL => each(bytes, |[b]| Number::Int(i128::from(b != 0))),
+        Dtype::U8 => each(bytes, |[b]| Number::Int(b.into())),
+        Dtype::I8 => each(bytes, |[b]| Number::Int((b as i8).into())),
+        Dtype::U16 => each(bytes, |b| Number::Int(u16::from_le_bytes(b).into())),
+        Dtype::I16 => each(bytes, |b| Number::Int(i16::from_le_bytes(b).into())),
+        Dtype::U32 => each(bytes, |b| Number::Int(u32::from_le_bytes(b).into())),
+        Dtype::I32 => each(bytes, |b| Number::Int(i32::from_le_bytes(b).into())),
+        Dtype::U64 => each(bytes, |b| Number::Int(u64::from_le_bytes(b).into())),
+        Dtype::I64 => each(bytes, |b| Number::Int(i64::from_le_bytes(b).into())),
+        Dtype::F16 => each(bytes, |b| float(f16::from_le_bytes(b).into())),
+        Dtype::BF16 => each(bytes, |b| float(bf16::from_le_bytes(b).into())),
+        Dtype::F32 => each(bytes, |b| float(f32::from_le_bytes(b).into())),
+        Dtype::F64 => each(bytes, |b| float(f64::from_le_bytes(b))),
+        other => return Err(format!("its type {other:?} is not read here, expected {to}")),
+    };
+    let lost = |index: usize, value: &dyn std::fmt::Display| {
+        format!("element {index} is {value}, which {to} cannot hold exactly: convert the file first")
+    };
+    if to.is_float() {
+        let mut values = Vec::with_capacity(numbers.len());
+        for (i, number) in numbers.into_iter().enumerate() {
+            let exact = match number {
+                Number::Float(v) => v,
+                // Every integer that fp32 holds, an f64 does.
+                Number::Int(v) if (v as f64) as i128 == v => v as f64,
+                Number::Int(v) => return Err(lost(i, &v)),
+            };
+            let value = if to == DType::Fp16 { f16::from_f64(exact).to_f32() } else { exact as f32 };
+            if f64::from(value) != exact && !exact.is_nan() {
+                return Err(lost(i, &exact));
+            }
+            values.push(value);
+        }
+        return Ok(Data::F32(values));
+    }
+    let whole = |i: usize, number: Number| match number {
+        Number::Int(v) => Ok(v),
+        Number::Float(v) if v.fract() == 0.0 && v.abs() < 1e18 => Ok(v as i128),
+        Number::Float(v) => Err(lost(i, &v)),
+    };
+    if to == DType::Bool {
+        let mut values = Vec::with_capacity(numbers.len());
+        for (i, number) in numbers.into_iter().enumerate() {
+            match whole(i, number)? {
+                v @ (0 | 1) => values.push(v == 1),
+                v => return Err(lost(i, &v)),
+            }
+        }
+        return Ok(Data::Bool(values));
+    }
+    let (low, high) = match to {
+        DType::Int8 => (-128, 127),
+        DType::Uint8 => (0, 255),
+        DType::Int16 => (-32_768, 32_767),
+        DType::Uint16 => (0, 65_535),
+        _ => (i128::from(i32::MIN), i128::from(i32::MAX)),
+    };
+    let mut values = Vec::with_capacity(numbers.len());
+    for (i, number) in numbers.into_iter().enumerate() {
+        match whole(i, number)? {
+            v if (low..=high).contains(&v) => values.push(v as i32),
+            v => return Err(lost(i, &v)),
+        }
+    }
+    Ok(Data::I32(values))
+}
+
+/// What calls gave, one behind the other.
+#[derive(Debug, Default)]
+pub struct Stacked {
+    calls: usize,
+    tensors: Vec<(String, Dtype, Shape, Vec<u8>)>,
+}
+
+impl Stacked {
+    /// Adds what a call gave.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Stack`] if a result has another shape than in the calls before.
+    pub fn push(&mut self, outputs: &Tensors) -> Result<()> {
+        for (i, (name, tensor)) in outputs.iter().enumerate() {
+            let (dtype, bytes): (Dtype, Vec<u8>) = match tensor.data() {
+                Data::F32(v) => (Dtype::F32, v.iter().flat_map(|v| v.to_le_bytes()).collect()),
+                Data::I32(v) => (Dtype::I32, v.iter().flat_map(|v| v.to_le_bytes()).collect()),
+                Data::Bool(v) => (Dtype::BOOL, v.iter().map(|v| u8::from(*v)).collect()),
+            };
+            match self.tensors.get_mut(i) {
+                None => self.tensors.push((name.to_owned(), dtype, tensor.shape().clone(), bytes)),
+                Some((_, _, shape, all)) if shape == tensor.shape() => all.extend(bytes),
+                Some((_, _, shape, _)) => {
+                    return Err(Error::Stack {
+                        name: name.to_owned(),
+                        found: tensor.shape().clone(),
+                        before: shape.clone(),
+                    });
+                }
+            }
+        }
+        self.calls += 1;
+        Ok(())
+    }
+
+    /// Writes everything as safetensors: floats as F32, integers as I32. With `stacked`, each tensor has a leading axis of
+    /// calls; else there was one call. The file appears whole or not at all.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::File`] if it cannot be written, or what stands there is no file.
+    pub fn write(&self, path: &Path, stacked: bool) -> Result<()> {
+        let tensors = self.tensors.iter().map(|(name, dtype, shape, bytes)| {
+            let calls = if stacked { vec![self.calls] } else { Vec::new() };
+            (name.as_str(), *dtype, [&calls, shape.dims()].concat(), bytes.as_slice())
+        });
+        write(path, tensors)
+    }
+}
+
+/// Writes tensors as a safetensors file, which appears whole or not at all. What stands there is replaced if it is a file.
+///
+/// # Errors
+///
+/// [`Error::File`] if it cannot be written, or what stands there is no file.
+pub fn write<'t>(
+    path: &Path,
+    tensors: impl IntoIterator<Item = (&'t str, Dtype, Vec<usize>, &'t [u8])>,
+) -> Result<()> {
+    let bad = |reason: String| Error::File { path: path.to_owned(), reason: format!("write: {reason}") };
+    if std::fs::symlink_metadata(path).is_ok_and(|found| !found.is_file()) {
+        return Err(bad("what stands there is no file, so it is not replaced".into()));
+    }
+    let views: std::result::Result<Vec<_>, _> = tensors
+        .into_iter()
+        .map(|(name, dtype, shape, bytes)| FileView::new(dtype, shape, bytes).map(|view| (name, view)))
+        .collect();
+    let bytes =
+        views.and_then(|views| safetensors::serialize(views, None)).map_err(|e| bad(e.to_string()))?;
+    let folder = path.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    // The kind alone: the error's own words name the temporary file, which is nobody's business.
+    let io = |e: std::io::Error| bad(std::io::Error::from(e.kind()).to_string());
+    let mut file = tempfile::NamedTempFile::new_in(folder).map_err(io)?;
+    file.write_all(&bytes).map_err(io)?;
+    file.as_file().sync_all().map_err(io)?;
+    file.persist(path).map_err(|e| io(e.error))?;
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn floats(values: &[f32]) -> Vec<u8> {
+        values.iter().flat_map(|v| v.to_le_bytes()).collect()
+    }
+
+    #[test]
+    fn what_converts_without_loss_is_taken() {
+        let exact = floats(&[1.5, -2048.0, f32::INFINITY]);
+        assert_eq!(
+            convert(Dtype::F32, &exact, DType::Fp16).unwrap(),
+            Data::F32(vec![1.5, -2048.0, f32::INFINITY])
+        );
+        assert_eq!(convert(Dtype::F32, &floats(&[3.0]), DType::Int32).unwrap(), Data::I32(vec![3]));
+        assert_eq!(convert(Dtype::I64, &7i64.to_le_bytes(), DType::Int32).unwrap(), Data::I32(vec![7]));
+        assert_eq!(convert(Dtype::U8, &[0, 1], DType::Bool).unwrap(), Data::Bool(vec![false, true]));
+        assert_eq!(
+            convert(Dtype::I32, &2049i32.to_le_bytes(), DType::Fp32).unwrap(),
+            Data::F32(vec![2049.0])
+        );
+        let Data::F32(nan) = convert(Dtype::F32, &floats(&[f32::NAN]), DType::Fp16).unwrap() else {
+            panic!()
+        };
+        assert!(nan[0].is_nan());
+    }
+
+    #[test]
+    fn what_does_not_is_named() {
+        let refused = |from, bytes: &[u8], to| convert(from, bytes, to).unwrap_err();
+        let lost = refused(Dtype::F32, &floats(&[1.0, 0.1]), DType::Fp16);
+        assert_eq!(
+            lost,
+            "element 1 is 0.10000000149011612, which fp16 cannot hold exactly: convert the file first"
+        );
+        assert!(refused(Dtype::I32, &2049i32.to_le_bytes(), DType::Fp16).contains("2049"));
+        assert!(refused(Dtype::F32, &floats(&[1.5]), DType::Int32).contains("1.5"));
+        assert!(refused(Dtype::I64, &(1i64 << 40).to_le_bytes(), DType::Int32).contains("1099511627776"));
+        assert!(refused(Dtype::U64, &u64::MAX.to_le_bytes(), DType::Fp32).contains("18446744073709551615"));
+        assert!(refused(Dtype::I32, &2i32.to_le_bytes(), DType::Bool).contains("element 0 is 2"));
+    }
+}
