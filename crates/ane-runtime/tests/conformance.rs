@@ -1,0 +1,64 @@
+//! The conformance suite over the engines that any machine has.
+//!
+//! Packages and expected outputs are made by `tests/conformance/*.py` with coremltools and PyTorch.
+#![allow(clippy::unwrap_used)]
+
+mod suite;
+
+use std::collections::BTreeSet;
+
+use ane_runtime::{MilCpu, Numerics};
+use mlpackage::{Package, ops};
+use suite::{Case, Report, run};
+
+fn passes(report: &Report) {
+    println!(
+        "{} packages, {} calls, {} outputs, {} operations; largest difference {:.2e}",
+        report.packages,
+        report.calls,
+        report.outputs,
+        report.operations.len(),
+        report.largest
+    );
+    assert!(
+        report.failures.is_empty(),
+        "{} failures:\n{}",
+        report.failures.len(),
+        report.failures.join("\n")
+    );
+}
+
+fn opened(case: &Case) -> mlpackage::Result<Package> {
+    Package::open(&case.package)
+}
+
+#[test]
+fn mil_cpu_in_f32() {
+    passes(&run(&MilCpu::new(Numerics::F32), opened));
+}
+
+#[test]
+fn mil_cpu_in_f16() {
+    passes(&run(&MilCpu::new(Numerics::F16), opened));
+}
+
+/// What this project writes of a package is run as the package itself is.
+#[test]
+fn written_and_read_again() {
+    let dir = tempfile::tempdir().unwrap();
+    passes(&run(&MilCpu::new(Numerics::F32), |case| {
+        let copy = dir.path().join(case.package.file_name().unwrap());
+        Package::open(&case.package)?.save(&copy)?;
+        Package::open(&copy)
+    }));
+}
+
+/// Every operation of the table stands in some package of the suite. Those that draw random numbers have tests of their
+/// own (`operations.rs`), as there is nothing to compare them with.
+#[test]
+fn every_operation_of_the_table_is_run() {
+    let report = run(&MilCpu::new(Numerics::F32), opened);
+    let missing: BTreeSet<&str> =
+        ops::all().map(|op| op.name).filter(|name| !report.operations.contains(*name)).collect();
+    assert_eq!(missing, ["random_bernoulli", "random_normal", "random_uniform"].into());
+}

@@ -1,0 +1,97 @@
+#!/usr/bin/env python3
+"""Plants one fault at a time in the executor and asks the test suite to find it.
+
+    python3 run.py [NAME ...]        all, or those whose names are given
+
+Each fault is one line changed in a copy of the workspace; the copy's tests (`--test conformance --test operations --test engine`) must then fail. Exits with 1 if a fault is not found, or cannot be planted because the line is not there any
+more. Needs nothing but Python and cargo; the copy builds into `target/mutants`.
+"""
+
+import os
+import re
+import shutil
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[4]
+SOURCE = "crates/ane-runtime/src/mil_cpu"
+TESTS = ["conformance", "operations", "engine"]
+
+# Name, file, line as it is, line as it must not be.
+FAULTS = [
+    ("axis off by one", "kernels/activation.rs",
+     'Lines::new(shape.dims(), &[node.axis("axis", &shape, -1)?])',
+     'Lines::new(shape.dims(), &[(node.axis("axis", &shape, -1)? + 1) % shape.rank()])'),
+    ("wrong broadcast", "kernels/walk.rs", "if i < missing || from[i - missing] == 1 { 0 }", "if i < missing { 0 }"),
+    ("swapped operands", "kernels/elementwise.rs", '"sub" => Some((|x, y| x - y,', '"sub" => Some((|x, y| y - x,'),
+    ("dropped scale", "packed.rs", "self.scale[block] * (number", "self.scale[0] * (number"),
+    ("dropped zero point", "packed.rs", "(number - self.offset.as_ref().map_or(0.0, |o| o[block]))", "number"),
+    ("stale state", "plan.rs", "kernels::Operand::Words(words) => target.copy_from_slice(words),", "kernels::Operand::Words(_) => {}"),
+    ("state read after it was written", "buffers.rs", "reads.retain(|&(state, at, last)| is_written(state, &drafts.steps[at..last]));",
+     "reads.retain(|&(state, at, last)| is_written(state, &drafts.steps[at..last]) && false);"),
+    ("dropped bias", "kernels/linear.rs", "out[o] = dot(row, x) + bias;", "out[o] = dot(row, x) + 0.0 * bias;"),
+    ("mask not added", "kernels/attention.rs", "Some((word, false)) => scores[j] += f32::from_bits(word),", "Some((_, false)) => {}"),
+    ("padding on the wrong side", "kernels/conv.rs", 'if kind == "same_lower" { total.div_ceil(2) } else { total / 2 }', "total.div_ceil(2)"),
+    ("window off by one", "kernels/pooling.rs", "for i in 0..window.kernel[2] {", "for i in 1..window.kernel[2] {"),
+    ("variance of a sample", "kernels/normalization.rs", "let variance = lines.sum(x, start, |v| (v - mean) * (v - mean)) / n;",
+     "let variance = lines.sum(x, start, |v| (v - mean) * (v - mean)) / (n - 1.0);"),
+    ("negative index not counted from the end", "kernels/gather.rs", "i64::from(index) + extent as i64", "-i64::from(index)"),
+    ("inverse permutation", "kernels/reshape.rs", "perm.iter().map(|&p| x.axis(p)", "perm.iter().rev().map(|&p| x.axis(p)"),
+    ("transposed product", "kernels/linear.rs", "let factor = if tx { x[k * rows + i] } else { x[i * inner + k] };", "let factor = x[i * inner + k];"),
+    ("last element of the table", "packed.rs", "self.values[(block * self.entries + index as usize) * self.vector + component]",
+     "self.values[(block * self.entries + (index as usize).min(self.entries - 2)) * self.vector + component]"),
+    ("bits counted from the stretch before", "packed.rs", "number += usize::from(set);", "number += usize::from(set && at > start);"),
+    ("begin of the box ignored", "kernels/slice.rs", "place.start += range.begin * step;", "place.start += 0 * range.begin * step;"),
+    ("buffer freed while it is read", "buffers.rs", "if last_use[value] <= at\n", "if last_use[value] <= at + 1\n"),
+    ("fp16 results not rounded", "lowering.rs", "self.numerics == Numerics::F16 && dtype == DType::Fp16", "false && dtype == DType::Fp16"),
+    ("scale of the scores", "kernels/attention.rs", "let scale = 1.0 / (e as f32).sqrt();", "let scale = 1.0 / e as f32;"),
+    ("loop that ends where it should go on", "interpreter.rs", "known.words().first().is_none_or(|word| *word == 0)",
+     "known.words().first().is_none_or(|word| *word != 0)"),
+]  # fmt: skip
+
+
+def main() -> int:
+    wanted = sys.argv[1:]
+    faults = [f for f in FAULTS if not wanted or f[0] in wanted]
+    missed = []
+    with tempfile.TemporaryDirectory() as folder:
+        copy = Path(folder) / "workspace"
+        files = subprocess.run(["git", "ls-files"], cwd=ROOT, check=True, capture_output=True, text=True).stdout
+        for name in files.splitlines():
+            if (ROOT / name).is_file():
+                (copy / name).parent.mkdir(parents=True, exist_ok=True)
+                shutil.copy2(ROOT / name, copy / name)
+        environment = os.environ | {"CARGO_TARGET_DIR": str(ROOT / "target/mutants"), "RUST_BACKTRACE": "0"}
+        command = ["cargo", "test", "--quiet", "--package", "ane-runtime", *(a for t in TESTS for a in ("--test", t))]
+        if subprocess.run(command, cwd=copy, env=environment, capture_output=True).returncode:
+            print("the suite fails without any fault")
+            return 1
+        for name, file, line, fault in faults:
+            path = copy / SOURCE / file
+            text = path.read_text()
+            if text.count(line) == 0:
+                print(f"{name}: {file} has no line {line!r}")
+                missed.append(name)
+                continue
+            path.write_text(text.replace(line, fault, 1))
+            result = subprocess.run(command, cwd=copy, env=environment, capture_output=True, text=True)
+            path.write_text(text)
+            output = result.stdout + result.stderr
+            if "error[" in output or "could not compile" in output:
+                print(f"{name}: does not compile\n{output[-2000:]}")
+                missed.append(name)
+            elif result.returncode == 0:
+                print(f"{name}: NOT FOUND")
+                missed.append(name)
+            else:
+                # Names of failed tests stand by themselves, indented, behind "failures:".
+                failed = sorted(set(re.findall(r"^    (\w+)$", output, re.MULTILINE)))
+                print(f"{name}: found by {', '.join(failed) or 'the suite'}", flush=True)
+    print(f"{len(faults) - len(missed)} of {len(faults)} faults found")
+    return 1 if missed else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
