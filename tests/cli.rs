@@ -388,3 +388,56 @@ fn folders_of_another_kind_are_told_from_damaged_ones() {
     refused(dir.path(), &["inspect", "ckpt", "--mil"], &["ckpt is a checkpoint"]);
     refused(dir.path(), &["train", "--out", "x", "--learning-rate", "-1"], &["learning_rate", "-1"]);
 }
+
+/// The package of a bundle, run on the inputs that `verify --dump` wrote: the same logits, bit for bit, from one state that
+/// goes on from step to step.
+#[test]
+fn run_runs_a_package_on_tensors_from_a_file() {
+    let dir = workspace();
+    let at = |name: &str| dir.path().join(name);
+    ok(dir.path(), &["verify", "bundle", "--dump", "dump.safetensors"]);
+    let bytes = fs::read(at("dump.safetensors")).unwrap();
+    let dump = safetensors::SafeTensors::deserialize(&bytes).unwrap();
+    let inputs = dump.iter().filter(|(name, _)| !name.starts_with("logits"));
+    safetensors::serialize_to_file(inputs, None, &at("x.safetensors")).unwrap();
+    let package = "bundle/decoder-00.mlpackage";
+    for (numerics, expected) in [("f32", "logits_f32"), ("f16", "logits_f16")] {
+        let run = ["run", package, "--inputs", "x.safetensors", "--out", "y.safetensors"];
+        let printed = ok(dir.path(), &[run.as_slice(), &["--steps", "16", "--numerics", numerics]].concat());
+        assert!(printed.contains("16 calls") && printed.contains("B of workspace"), "{printed}");
+        let bytes = fs::read(at("y.safetensors")).unwrap();
+        let outputs = safetensors::SafeTensors::deserialize(&bytes).unwrap();
+        let logits = outputs.tensor("logits").unwrap();
+        assert_eq!(logits.shape(), [16, 1, 27, 1, 1]);
+        assert_eq!(logits.data(), dump.tensor(expected).unwrap().data(), "{numerics}");
+    }
+    let plan = ok(dir.path(), &["run", package, "--plan"]);
+    assert!(plan.contains("softmax(x: b") && plan.contains("return b"), "{plan}");
+    let refuse = |arguments: &[&str], words: &[&str]| {
+        let run = ["run", package, "--inputs", "x.safetensors", "--out", "z.safetensors"];
+        refused(dir.path(), &[run.as_slice(), arguments].concat(), words);
+        assert!(!at("z.safetensors").exists());
+    };
+    refuse(&["--steps", "15"], &["x.safetensors", "expected a leading axis of 15"]);
+    refuse(&[], &["input", "shape [16, 1,", "expected [1,"]);
+    refuse(&["--steps", "16", "--function", "encode"], &["no function \"encode\"", "main"]);
+    refuse(&["--hazards"], &["--numerics f16"]);
+    // What fp16 cannot hold is not rounded in silence.
+    let tenth: Vec<u8> = 0.1f32.to_le_bytes().repeat(16);
+    let view =
+        safetensors::tensor::TensorView::new(safetensors::Dtype::F32, vec![1, 1, 16, 1], &tenth).unwrap();
+    safetensors::serialize_to_file([("kv_write", view)], None, &at("x.safetensors")).unwrap();
+    refuse(&[], &["tensor kv_write: element 0 is 0.1", "fp16 cannot hold exactly"]);
+    fs::write(at("x.safetensors"), "{}").unwrap();
+    refuse(&[], &["x.safetensors", "no safetensors"]);
+}
+
+#[test]
+fn verify_looks_for_hazards_if_asked() {
+    let dir = workspace();
+    assert!(ok(dir.path(), &["verify", "bundle", "--hazards"]).contains("no hazards in fp16"));
+    let json = ok(dir.path(), &["verify", "bundle", "--hazards", "--json"]);
+    let json: Value = serde_json::from_str(&json).unwrap();
+    assert_eq!(json["hazards"], serde_json::json!([]));
+    assert_eq!(json["pass"], true);
+}

@@ -8,6 +8,7 @@ mod folder;
 mod generate;
 mod inspect;
 mod output;
+mod run;
 mod train;
 mod verify;
 
@@ -20,7 +21,7 @@ use tracing_subscriber::EnvFilter;
 #[derive(Debug, Parser)]
 #[command(name = "microgpt", version, arg_required_else_help = true)]
 #[command(
-    after_help = "Exit codes: 0 done; 1 a gate failed (verify, floor --require, inspect --check); 2 bad usage or input."
+    after_help = "Exit codes: 0 done; 1 a gate failed (verify, floor --require, inspect --check, run --hazards); 2 bad usage or input."
 )]
 struct Cli {
     #[command(subcommand)]
@@ -36,6 +37,7 @@ enum Command {
     Generate(generate::Generate),
     Chat(chat::Chat),
     Inspect(inspect::Inspect),
+    Run(run::Run),
 }
 
 /// What a command says of a gate.
@@ -65,6 +67,7 @@ pub(crate) fn run() -> ExitCode {
         Command::Generate(command) => command.run(),
         Command::Chat(command) => command.run(),
         Command::Inspect(command) => command.run(),
+        Command::Run(command) => command.run(),
     };
     match result {
         Ok(Outcome::Done) => ExitCode::SUCCESS,
