@@ -317,3 +317,46 @@ fn constants_that_vanish_before_anything_runs_are_hazards() {
     assert!(epsilon(1e-12).is_empty(), "MIL's own default");
     assert!(epsilon(1e-5).is_empty());
 }
+
+/// A mask with more bits than there are values: found by flipping bits of a weight file.
+#[test]
+fn a_mask_that_does_not_fit_its_values_is_refused() {
+    let dir = tempfile::tempdir().unwrap();
+    let damaged = dir.path().join("p.mlpackage");
+    let sound =
+        Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/conformance/model_gpt2_fp16_sparse_int8.mlpackage");
+    let mut flipped = 0;
+    Package::open(&sound)
+        .unwrap()
+        .edit()
+        .save_with(&damaged, |_, blob| {
+            let one_bit = blob.dtype == DType::Uint1 && flipped == 0;
+            flipped += usize::from(one_bit);
+            one_bit.then(|| [&[!blob.data[0]], &blob.data[1..]].concat())
+        })
+        .unwrap();
+    assert_eq!(flipped, 1);
+    let package = Package::open(&damaged).unwrap();
+    let error = MilCpu::new(Numerics::F32).load(&package, &LoadOptions::default()).err().unwrap().to_string();
+    assert!(error.contains("bits of the mask are set, there are"), "{error}");
+}
+
+/// The largest of no elements: refused at load, where it would be folded.
+#[test]
+fn tensors_without_elements_are_refused_at_load() {
+    let dir = tempfile::tempdir().unwrap();
+    let package = common::package(&dir.path().join("p.mlpackage"), |f| {
+        let x = f.input("x", DType::Fp32, [3])?;
+        let none = f.value("none", mlpackage::mil::Value::fp32s([0, 3], []))?;
+        let largest = f
+            .op("reduce_max", "largest")
+            .arg("x", &none)
+            .value("axes", mlpackage::mil::Value::ints([1], [0]));
+        let largest = largest.value("keep_dims", mlpackage::mil::Value::bool(false)).one()?;
+        let y = f.op("add", "y").arg("x", &x).arg("y", &largest).one()?;
+        f.output(&y);
+        Ok(())
+    });
+    let error = MilCpu::new(Numerics::F32).load(&package, &LoadOptions::default()).err().unwrap().to_string();
+    assert!(error.contains("way to compute reduce_max of x tensor<fp32, [0, 3]>"), "{error}");
+}

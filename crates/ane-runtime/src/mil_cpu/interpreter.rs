@@ -10,7 +10,7 @@ use mlpackage::{DType, Shape, ops};
 
 use super::constants::{self, Constant, Constants};
 use super::kernels::{self, Node, Operand, is_non_zero};
-use super::lowering::{MAX_ELEMENTS, VIEWED, execute, is_view};
+use super::lowering::{MAX_ELEMENTS, VIEWED, execute, is_view, unfit};
 use super::numerics::Numerics;
 use super::packed::Packed;
 use super::scope::{self, Bound};
@@ -207,11 +207,8 @@ impl Interpreter<'_> {
             words.map(|w| Elements::Words(w.into())).ok_or_else(|| format!("{param} is no number"))
         };
         let spec = ops::lookup(op).ok_or_else(|| format!("no operation {op}"))?;
-        // Kernels compute with something: an empty tensor comes from a search that found nothing.
-        let empty = args.iter().flat_map(|(param, args)| args.iter().map(move |a| (param, a)));
-        let mut empty = empty.filter(|(_, arg)| arg.ty.shape.elements() == Some(0));
-        if let (Some((param, _)), false) = (empty.next(), is_view(op) || op == "shape") {
-            return Err(Failure::Here(format!("{param} has no elements")));
+        if let Some(reason) = unfit(op, &args) {
+            return Err(Failure::Here(format!("there is no {reason}")));
         }
         let inferred = match op {
             "non_zero" => vec![count_non_zero(&args, &taken)?],

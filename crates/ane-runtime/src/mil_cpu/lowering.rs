@@ -4,6 +4,7 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use mlpackage::mil::{Dims, Function, Operation, TensorType, Value};
+use mlpackage::ops::Args;
 use mlpackage::{DType, Shape, ops};
 
 use super::buffers::{self, Draft, DraftCompute, Drafts};
@@ -17,6 +18,9 @@ use crate::hazard::Hazard;
 
 /// A value of more elements than this is refused: a gigabyte of words, and a sure sign of a damaged package.
 pub(super) const MAX_ELEMENTS: usize = 1 << 28;
+
+/// A plan that takes more memory than this is refused: 16 GiB.
+const MAX_WORKSPACE: u64 = 1 << 34;
 
 /// A result of not more elements than this is computed at load if its operands are constants.
 const FOLD_UP_TO: usize = 1 << 20;
@@ -95,7 +99,13 @@ pub(super) fn plan(
     if !lowering.missing.is_empty() {
         return Err(NoPlan::Lacks(lowering.missing));
     }
-    Ok(lowering.finish(inputs))
+    let plan = lowering.finish(inputs);
+    match plan.memory().workspace {
+        bytes if bytes <= MAX_WORKSPACE => Ok(plan),
+        bytes => {
+            Err(NoPlan::Lacks(vec![format!("room for {bytes} B of workspace, {MAX_WORKSPACE} at most")]))
+        }
+    }
 }
 
 struct Lowering<'a> {
@@ -231,6 +241,9 @@ impl<'a> Lowering<'a> {
                     )));
                 }
             }
+        }
+        if let Some(reason) = unfit(&operation.op, &args) {
+            return Err(Lack::Missing(reason));
         }
         if is_view(&operation.op) {
             let arg = args.get(VIEWED).ok_or_else(|| format!("{} of nothing", operation.op))?;
@@ -396,6 +409,16 @@ impl<'a> Lowering<'a> {
         });
         plan.with_hazards(hazards)
     }
+}
+
+/// What kernels cannot compute with, if an argument is that: a tensor without elements.
+pub(super) fn unfit(op: &str, args: &Args<'_>) -> Option<String> {
+    if is_view(op) || ["shape", "concat"].contains(&op) {
+        return None;
+    }
+    let mut all = args.iter().flat_map(|(param, args)| args.iter().map(move |arg| (param, arg)));
+    let (param, arg) = all.find(|(_, arg)| arg.ty.shape.elements() == Some(0))?;
+    Some(format!("way to compute {op} of {param} {}", arg.ty))
 }
 
 /// Why an operation is not part of a plan.

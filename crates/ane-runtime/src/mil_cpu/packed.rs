@@ -46,6 +46,14 @@ pub(super) enum StoredBytes {
 }
 
 impl Numbers {
+    fn len(&self) -> usize {
+        match self {
+            Self::Stored(blob) => blob.blob().elements,
+            Self::Stated(values) => values.len(),
+            Self::Bits { elements, .. } => *elements,
+        }
+    }
+
     fn read(&self, start: usize, out: &mut [f32]) {
         match self {
             Self::Stored(blob) => blob.blob().read(start, out),
@@ -172,6 +180,13 @@ pub(super) enum Values {
 const STRETCH: usize = 256;
 
 impl Values {
+    fn len(&self) -> usize {
+        match self {
+            Self::Plain(numbers) | Self::Table(numbers, ..) => numbers.len(),
+            Self::Scaled(values, ..) => values.len(),
+        }
+    }
+
     /// Value number `number`, which stands for element `element`.
     fn value(&self, number: usize, element: usize) -> f32 {
         let one = |numbers: &Numbers| {
@@ -270,7 +285,12 @@ impl Packed {
 }
 
 impl Sparse {
-    pub(super) fn new(mask: Numbers, elements: usize, values: Values) -> Self {
+    /// Values where a bit of the mask is set.
+    ///
+    /// # Errors
+    ///
+    /// If there are not as many values as bits that are set.
+    pub(super) fn new(mask: Numbers, elements: usize, values: Values) -> Result<Self, String> {
         let mut before = Vec::with_capacity(elements.div_ceil(STRETCH));
         let mut count = 0;
         for start in (0..elements).step_by(STRETCH) {
@@ -280,7 +300,11 @@ impl Sparse {
             mask.read(start, bits);
             count += bits.iter().filter(|b| **b != 0.0).count() as u32;
         }
-        Self { mask, before, values }
+        if count as usize == values.len() {
+            Ok(Self { mask, before, values })
+        } else {
+            Err(format!("{count} bits of the mask are set, there are {} values", values.len()))
+        }
     }
 
     fn read(&self, start: usize, out: &mut [f32]) {

@@ -143,10 +143,17 @@ impl Unfolding<'_, '_> {
                     }
                 };
                 debug_assert_eq!(pair.dtype, *dtype);
-                dense(Form::Sparse(Box::new(Sparse::new(pair.mask.numbers, elements, pair.values))))
+                let sparse = Sparse::new(pair.mask.numbers, elements, pair.values);
+                dense(Form::Sparse(Box::new(sparse.map_err(|reason| self.damaged(op, reason))?)))
             }
             _ => Err(op.to_owned().into()),
         }
+    }
+
+    /// Numbers that contradict each other.
+    fn damaged(&self, op: &str, reason: String) -> NotRead {
+        let path = self.package.path().to_owned();
+        NotRead::Package(mlpackage::Error::Model { path, reason: format!("{op}: {reason}") })
     }
 
     /// The name that an argument is bound to.
