@@ -60,3 +60,12 @@ pub(super) fn expect_package(path: &Path) -> Result<()> {
     }
     Ok(())
 }
+
+/// Whether a file that may not be there yet lies in a folder.
+pub(super) fn holds(folder: &Path, file: &Path) -> bool {
+    let parent = file.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    match (parent.canonicalize(), folder.canonicalize()) {
+        (Ok(parent), Ok(folder)) => parent.starts_with(folder),
+        _ => false,
+    }
+}

@@ -48,6 +48,9 @@ impl Run {
             "--hazards looks at what is rounded to fp16: give --numerics f16"
         );
         ensure!(self.steps != Some(0), "--steps 0: there is nothing to run");
+        if let Some(out) = &self.out {
+            ensure!(!folder::holds(&self.package, out), "--out {}: it lies in the package", out.display());
+        }
         let package = folder::package(&self.package)?;
         let options =
             LoadOptions { functions: self.function.clone().into_iter().collect(), hazards: self.hazards };

@@ -1,7 +1,7 @@
 //! `microgpt verify`
 
 use std::fmt::Write as _;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use anyhow::{Result, ensure};
 use clap::Args;
@@ -41,7 +41,7 @@ impl Verify {
         let bundle = folder::bundle(&self.bundle)?;
         let checkpoint = self.checkpoint.as_deref().map(folder::checkpoint).transpose()?;
         if let Some(path) = &self.dump {
-            ensure!(!lies_in(path, &self.bundle), "--dump {}: it lies in the bundle", path.display());
+            ensure!(!folder::holds(&self.bundle, path), "--dump {}: it lies in the bundle", path.display());
         }
         let spinner = output::spinner("running the bundle and its reference");
         let (mut verification, transcript) = verify(&bundle, checkpoint.as_ref(), self.seed, self.backend)?;
@@ -60,15 +60,6 @@ impl Verify {
             output::print(&describe(&verification))?;
         }
         Ok(Outcome::of(verification.pass))
-    }
-}
-
-/// Whether a file that may not be there yet lies in a folder.
-fn lies_in(file: &Path, folder: &Path) -> bool {
-    let parent = file.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or(Path::new("."));
-    match (parent.canonicalize(), folder.canonicalize()) {
-        (Ok(parent), Ok(folder)) => parent.starts_with(folder),
-        _ => false,
     }
 }
 
