@@ -2,7 +2,7 @@
 """Makes the models of the conformance suite: written in PyTorch, converted by coremltools, weights compressed by coremltools.
 
     pip install -r requirements.txt
-    python models.py [MODEL ...]        all, or those whose names are given
+    python models.py [MODEL ...] [FORM ...]        all, or those whose names are given
 
 Expected outputs are computed by PyTorch in fp32 with the weights that the package holds: rounded to fp16, quantised,
 palettised or pruned, read back from the package with coremltools.
@@ -41,8 +41,8 @@ def quantize(**options):
     return lambda m: cto.linear_quantize_weights(m, config(cto.OpLinearQuantizerConfig(weight_threshold=SMALLEST, **options)))
 
 
-def palettize(**options):
-    return lambda m: cto.palettize_weights(m, config(cto.OpPalettizerConfig(weight_threshold=SMALLEST, mode="uniform", **options)))
+def palettize(mode="uniform", **options):
+    return lambda m: cto.palettize_weights(m, config(cto.OpPalettizerConfig(weight_threshold=SMALLEST, mode=mode, **options)))
 
 
 def prune(joint=False):
@@ -66,6 +66,7 @@ QUANTISED = {
     "lut6": palettize(nbits=6),
     "lut8": palettize(nbits=8),
     "lut4_grouped": palettize(nbits=4, granularity="per_grouped_channel", group_size=4),
+    "lut4_vector": palettize(mode="kmeans", nbits=4, cluster_dim=2),
     "sparse": prune(),
     "sparse_int8": jointly(
         prune(),
@@ -447,17 +448,23 @@ def seeded(kind, **options):
 
 
 if __name__ == "__main__":
-    wanted = sys.argv[1:]
+    # Models, and forms of compression; all where none are named.
+    wanted = [a for a in sys.argv[1:] if a in ("gpt2", "llama", "encoder", "convnet")]
+    forms = [a for a in sys.argv[1:] if a not in wanted]
     for kind in (Gpt2, Llama, Encoder, ConvNet):
         if wanted and kind.name not in wanted:
             continue
-        for precision in (FP32, FP16):
+        for precision in (FP32, FP16) if not forms or "plain" in forms else ():
             make(seeded(kind), "plain", None, precision, ct.target.iOS18)
         # One layer is enough to see whether weights are unpacked as they should be.
         for suffix, compress in QUANTISED.items():
-            if suffix == ("int4_per_block" if kind is ConvNet else "int4_per_channel_block"):
+            if forms and suffix not in forms:
+                continue
+            if suffix in (("int4_per_block", "lut4_vector") if kind is ConvNet else ("int4_per_channel_block",)):
                 continue
             make(seeded(kind, layers=1), suffix, compress, FP16, ct.target.iOS18)
         if not states(kind()):
             for suffix, compress in EARLY.items():
+                if forms and suffix not in forms:
+                    continue
                 make(seeded(kind, layers=1), suffix, compress, FP16, ct.target.iOS16)
