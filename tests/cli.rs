@@ -428,10 +428,14 @@ fn run_runs_a_package_on_tensors_from_a_file() {
         &["run", package, "--inputs", "x.safetensors", "--out", &inside],
         &["it lies in the package"],
     );
-    refused(dir.path(), &["run", package, "--inputs", ".", "--out", "z.safetensors"], &["it is no file"]);
+    refused(
+        dir.path(),
+        &["run", package, "--inputs", ".", "--out", "z.safetensors"],
+        &["it is not a regular file"],
+    );
     fs::create_dir(at("folder")).unwrap();
     let run = ["run", package, "--inputs", "x.safetensors", "--steps", "16", "--out", "folder"];
-    refused(dir.path(), &run, &["folder", "no file, so it is not replaced"]);
+    refused(dir.path(), &run, &["folder", "not a regular file, so it is not replaced"]);
     // What fp16 cannot hold is not rounded in silence.
     let tenth: Vec<u8> = 0.1f32.to_le_bytes().repeat(16);
     let view =

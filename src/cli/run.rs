@@ -20,7 +20,7 @@ pub(crate) struct Run {
     /// Inputs by name, as safetensors; each value must be one that the input's type can hold
     #[arg(long, value_name = "FILE", required_unless_present = "plan")]
     inputs: Option<PathBuf>,
-    /// Where the outputs go, as safetensors: floats as F32, integers as I32
+    /// Where the outputs go, as safetensors: floats as F32, integers as I32, bools as BOOL
     #[arg(long, value_name = "FILE", required_unless_present = "plan")]
     out: Option<PathBuf>,
     /// The function [default: the package's own]
@@ -52,8 +52,8 @@ impl Run {
             ensure!(!folder::holds(&self.package, out), "--out {}: it lies in the package", out.display());
         }
         let package = folder::package(&self.package)?;
-        let options =
-            LoadOptions { functions: self.function.clone().into_iter().collect(), hazards: self.hazards };
+        let functions = self.function.clone().into_iter().collect();
+        let options = LoadOptions { functions, hazards: self.hazards, ..LoadOptions::default() };
         let model = MilCpu::new(numerics).load(&package, &options)?;
         let function = model.default_function();
         if self.plan {

@@ -68,7 +68,8 @@ impl DecodeModel {
         };
         let embeddings = Embeddings::from_bundle(bundle)?;
         let package = bundle.package(shard)?;
-        let options = LoadOptions { functions: vec![shard.function.clone()], hazards };
+        let options =
+            LoadOptions { functions: vec![shard.function.clone()], hazards, ..LoadOptions::default() };
         let model = engine.load(&package, &options)?;
         check_interface(manifest, model.describe()).map_err(|(what, reason)| bad(&what, reason))?;
         let s = manifest.architecture.context_length;

@@ -13,8 +13,9 @@ pub trait Engine: Send + Sync {
     /// Its name, such as `mil-cpu (f16)`.
     fn name(&self) -> &str;
 
-    /// Loads functions of a package. Whatever the engine cannot run is refused here, all of it at once; never half-way
-    /// through a call.
+    /// Loads functions of a package. Whatever the engine cannot run is refused here, all of it at once. What depends on the
+    /// shapes of flexible inputs or on computed values, such as a tensor without elements, is known no sooner than the
+    /// call: it is refused there, before anything has changed.
     ///
     /// # Errors
     ///
@@ -31,6 +32,23 @@ pub struct LoadOptions {
     pub functions: Vec<String>,
     /// Whether calls look for [hazards](Hazard). Costs a pass over every result.
     pub hazards: bool,
+    /// What a call may take at most.
+    pub limits: Limits,
+}
+
+/// What a call may take at most: a program that asks for more is damaged, or means harm.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Limits {
+    /// Bytes of buffers and results, 4 GiB unless told.
+    pub workspace: u64,
+    /// Iterations of all `while_loop`s of a call together, 65,536 unless told.
+    pub iterations: usize,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self { workspace: 1 << 32, iterations: 1 << 16 }
+    }
 }
 
 /// Functions of a package that were loaded. It can be shared between threads; what changes is in the [`State`].
@@ -91,7 +109,8 @@ pub trait Function: Send + Sync {
     /// [`Error::Input`](crate::Error::Input) for inputs that are missing, unknown, of the wrong kind or shape;
     /// [`Error::ForeignState`](crate::Error::ForeignState) for the state of another model;
     /// [`Error::Execution`](crate::Error::Execution) where what an operation is to do depends on values that do not allow
-    /// it, such as an index out of range. The state is then as it was.
+    /// it, such as an index out of range, or a call takes more than its [`Limits`]. The model's memory in `state` is then as
+    /// it was; what [`State::outputs`] gives is not defined until the next call that succeeds.
     fn predict<'s>(&self, inputs: &[(&str, TensorView<'_>)], state: &'s mut State) -> Result<&'s Tensors>;
 
     /// Runs the function once for each of several sequences, each with inputs and a state of its own; what they give is
@@ -100,7 +119,8 @@ pub trait Function: Send + Sync {
     ///
     /// # Errors
     ///
-    /// As [`predict`](Self::predict), for the first sequence that cannot be run. Those before it may have run.
+    /// As [`predict`](Self::predict), for the first sequence that cannot be run. Others may have run: those before it, if
+    /// they ran one by one; none, if they shared the work.
     ///
     /// # Panics
     ///
@@ -113,18 +133,19 @@ pub trait Function: Send + Sync {
         Ok(())
     }
 
-    /// What a call takes, as text: how the function was lowered. Empty if the engine has nothing to say.
+    /// What a call takes, as text: how the function was lowered, for inputs of their default shapes. Empty if the engine has
+    /// nothing to say.
     fn plan(&self) -> String {
         String::new()
     }
 
-    /// How much memory it takes; `None` if the engine does not know.
+    /// How much memory it takes, for inputs of their default shapes; `None` if the engine does not know.
     fn memory(&self) -> Option<Memory> {
         None
     }
 }
 
-/// How much memory a function takes, in bytes. Known before it runs, and kept to.
+/// How much memory a function takes, in bytes. Known before it runs, and kept to for inputs of their default shapes.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Memory {
     /// Weights as they are stored, mapped from the package.
@@ -148,7 +169,7 @@ pub struct State {
 }
 
 impl State {
-    /// What the last call gave; empty before the first.
+    /// What the last call gave, until the next one; empty before the first.
     pub fn outputs(&self) -> &Tensors {
         &self.outputs[self.last]
     }

@@ -27,7 +27,8 @@ pub enum HazardKind {
     Infinity,
     /// A NaN, of operands without one.
     NotANumber,
-    /// Zero, of a constant that is not: an epsilon, a scale or a mask below half of fp16's smallest number, 2^-25.
+    /// Zero, of a constant that is not: an epsilon, a scale or a mask below half of fp16's smallest number, 2^-25. An epsilon
+    /// that is MIL's own default for the operation does not count.
     VanishedConstant,
 }
 

@@ -18,7 +18,7 @@ mod tokenizer;
 
 pub use decoder::{DecodeModel, Decoder, Sequence};
 pub use embeddings::Embeddings;
-pub use engine::{Engine, Function, LoadOptions, Memory, Model, State};
+pub use engine::{Engine, Function, Limits, LoadOptions, Memory, Model, State};
 pub use error::{Error, Result};
 pub use generate::{FinishReason, Generation};
 pub use hazard::{Hazard, HazardKind, OperandRange};

@@ -30,7 +30,7 @@ impl TensorFile {
         let bad = |reason: String| Error::File { path: path.to_owned(), reason };
         let metadata = std::fs::metadata(path).map_err(|e| bad(e.to_string()))?;
         if !metadata.is_file() {
-            return Err(bad("it is no file".into()));
+            return Err(bad("it is not a regular file".into()));
         }
         let file = File::open(path).map_err(|e| bad(e.to_string()))?;
         // SAFETY: the map is private to this value and only read. As with every mapped file, a process that truncates it
@@ -235,7 +235,7 @@ pub fn write<'t>(
 ) -> Result<()> {
     let bad = |reason: String| Error::File { path: path.to_owned(), reason: format!("write: {reason}") };
     if std::fs::symlink_metadata(path).is_ok_and(|found| !found.is_file()) {
-        return Err(bad("what stands there is no file, so it is not replaced".into()));
+        return Err(bad("what stands there is not a regular file, so it is not replaced".into()));
     }
     let views: std::result::Result<Vec<_>, _> = tensors
         .into_iter()
@@ -244,13 +244,28 @@ pub fn write<'t>(
     let bytes =
         views.and_then(|views| safetensors::serialize(views, None)).map_err(|e| bad(e.to_string()))?;
     let folder = path.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    if !folder.is_dir() {
+        return Err(bad(format!("there is no folder {}", folder.display())));
+    }
     // The kind alone: the error's own words name the temporary file, which is nobody's business.
     let io = |e: std::io::Error| bad(std::io::Error::from(e.kind()).to_string());
-    let mut file = tempfile::NamedTempFile::new_in(folder).map_err(io)?;
+    let mut file = temporary().tempfile_in(folder).map_err(io)?;
     file.write_all(&bytes).map_err(io)?;
     file.as_file().sync_all().map_err(io)?;
     file.persist(path).map_err(|e| io(e.error))?;
     Ok(())
+}
+
+/// A temporary file that others may read as they may any file that a program makes: `persist` keeps its permissions.
+fn temporary() -> tempfile::Builder<'static, 'static> {
+    #[cfg_attr(not(unix), expect(unused_mut))]
+    let mut builder = tempfile::Builder::new();
+    #[cfg(unix)]
+    {
+        use std::os::unix::fs::PermissionsExt as _;
+        builder.permissions(std::fs::Permissions::from_mode(0o666));
+    }
+    builder
 }
 
 #[cfg(test)]

@@ -5,7 +5,7 @@ mod common;
 
 use std::path::Path;
 
-use ane_runtime::{Engine as _, Error, LoadOptions, MilCpu, Numerics, Tensor};
+use ane_runtime::{Engine as _, Error, Limits, LoadOptions, MilCpu, Numerics, Tensor};
 use common::{load, package, tensor};
 use mlpackage::{DType, Package};
 
@@ -21,6 +21,102 @@ fn what_the_engine_lacks_is_refused_at_load() {
         assert_eq!(["list_read", "make_list", "rnn"].map(lacks), [1, 1, 1], "{operations:?}");
         assert!(error.to_string().contains("unchecked.mlpackage"), "{error}");
     }
+}
+
+/// A call keeps to its limits: memory that a plan would take, memory that is found out on the way, and loops without end.
+#[test]
+fn what_goes_beyond_the_limits_is_refused() {
+    let dir = tempfile::tempdir().unwrap();
+    let doubled = |interpreted: bool| {
+        common::package(&dir.path().join(format!("{interpreted}.mlpackage")), |f| {
+            let x = f.input("x", DType::Fp16, [1024])?;
+            let y = f.op("add", "y").arg("x", &x).arg("y", &x).one()?;
+            f.output(&y);
+            if interpreted {
+                let result = f.op("non_zero", "places").arg("x", &y).one()?;
+                f.output(&result);
+            }
+            Ok(())
+        })
+    };
+    let limited = |workspace| LoadOptions {
+        limits: Limits { workspace, ..Limits::default() },
+        ..LoadOptions::default()
+    };
+    let engine = MilCpu::new(Numerics::F32);
+    // Planned: two buffers and one result of 4 KiB.
+    let package = doubled(false);
+    assert!(engine.load(&package, &limited(12_288)).is_ok());
+    let error = engine.load(&package, &limited(12_287)).err().unwrap();
+    assert!(
+        error.to_string().ends_with("it has no room for 12288 B of workspace, 12287 B at most"),
+        "{error}"
+    );
+    // Interpreted: 4 KiB for y, and 4 for the place of each of its two elements that are not zero.
+    let package = doubled(true);
+    let mut values = vec![0.0; 1024];
+    values[7..9].fill(1.0);
+    let call = |workspace| {
+        let model = engine.load(&package, &limited(workspace)).unwrap();
+        let x = tensor(&[1024], &values);
+        model
+            .predict(&[("x", x.view())], &mut model.new_state())
+            .map(|outputs| outputs["places"].as_i32().unwrap().to_vec())
+    };
+    assert_eq!(call(4096 + 8).unwrap(), [7, 8]);
+    let error = call(4096 + 7).unwrap_err().to_string();
+    assert_eq!(
+        error,
+        "non_zero -> %places: it needs 8 B of workspace beside 4096 B that are held, 4103 B at most"
+    );
+
+    // The loop of this fixture runs `n` times.
+    let package = fixture("control_flow");
+    let options =
+        LoadOptions { limits: Limits { iterations: 5, ..Limits::default() }, ..LoadOptions::default() };
+    let model = engine.load(&package, &options).unwrap();
+    let x = tensor(&[2, 3], &[1.0; 6]);
+    let call = |n: i32| {
+        let n = [n];
+        let n = ane_runtime::TensorView::new(&[1], &n[..]).unwrap();
+        model.predict(&[("x", x.view()), ("n", n)], &mut model.new_state()).map(drop)
+    };
+    assert!(call(5).is_ok());
+    let error = call(6).unwrap_err().to_string();
+    assert!(error.contains("while_loop -> "), "{error}");
+    assert!(error.ends_with("it goes on after 5 iterations of all loops"), "{error}");
+    assert_eq!(
+        model.default_function().plan(),
+        "interpreted: what cond -> %chosen gives or runs depends on values\n"
+    );
+}
+
+/// The box that computed bounds name must have the shape of what it is for, not just as many elements.
+#[test]
+fn a_box_of_another_shape_is_refused() {
+    let model = load(Numerics::F32, |f| {
+        let x = f.input("x", DType::Fp32, [4, 4])?;
+        let update = f.input("update", DType::Fp32, [2, 1])?;
+        let begin = f.input("begin", DType::Int32, [2])?;
+        let end = f.input("end", DType::Int32, [2])?;
+        let stride = mlpackage::mil::Value::ints([2], [1, 1]);
+        let written = f.op("slice_update", "written").arg("x", &x).arg("update", &update);
+        let written = written.arg("begin", &begin).arg("end", &end).value("stride", stride).one()?;
+        f.output(&written);
+        Ok(())
+    });
+    let (x, update) = (Tensor::zeros([4, 4]), tensor(&[2, 1], &[1.0, 2.0]));
+    let call = |end: [i32; 2]| {
+        let bounds = [[0, 0], end];
+        let view = |i: usize| ane_runtime::TensorView::new(&[2], &bounds[i][..]).unwrap();
+        let inputs = [("x", x.view()), ("update", update.view()), ("begin", view(0)), ("end", view(1))];
+        let outputs =
+            model.predict(&inputs, &mut model.new_state()).map(|o| o["written"].as_f32().unwrap().to_vec());
+        outputs.map_err(|e| e.to_string())
+    };
+    assert_eq!(call([2, 1]).unwrap()[..8], [1.0, 0.0, 0.0, 0.0, 2.0, 0.0, 0.0, 0.0]);
+    let error = "slice_update -> %written: begin and end name a box of [1, 2], expected [2, 1]";
+    assert_eq!(call([1, 2]).unwrap_err(), error);
 }
 
 /// 2^28 elements fit; anything above is refused before memory is asked for.
@@ -237,9 +333,16 @@ fn what_is_no_number_is_passed_on() {
     assert_eq!(error.to_string(), "input x: its elements are int32, expected fp16");
 }
 
-/// The first operation that made something which fp16 cannot hold is named, once for each kind, with what it was made of.
+/// The first operation that made something which fp16 cannot hold is named, once for each kind, with what it was made of:
+/// whether the function was planned or, because of a result whose shape depends on values, is interpreted.
 #[test]
 fn hazards_name_the_operation_and_its_operands() {
+    for interpreted in [false, true] {
+        hazards_are_named(interpreted);
+    }
+}
+
+fn hazards_are_named(interpreted: bool) {
     let dir = tempfile::tempdir().unwrap();
     let package = common::package(&dir.path().join("p.mlpackage"), |f| {
         let x = f.input("x", DType::Fp16, [2])?;
@@ -253,10 +356,15 @@ fn hazards_name_the_operation_and_its_operands() {
             .value("axis", mlpackage::mil::Value::int(0));
         let all = all.value("interleave", mlpackage::mil::Value::bool(false)).one()?;
         f.output(&all);
+        if interpreted {
+            let result = f.op("non_zero", "places").arg("x", &all).one()?;
+            f.output(&result);
+        }
         Ok(())
     });
     let options = LoadOptions { hazards: true, ..LoadOptions::default() };
     let model = MilCpu::new(Numerics::F16).load(&package, &options).unwrap();
+    assert_eq!(model.default_function().memory().is_none(), interpreted);
     let mut state = model.new_state();
     let mut after = |x: [f32; 2]| {
         model.predict(&[("x", tensor(&[2], &x).view())], &mut state).unwrap();

@@ -108,6 +108,44 @@ fn binary_operations_broadcast_both_ways() {
     }
 }
 
+/// As numpy has it, and 0 where numpy has a warning: the quotient by zero.
+#[test]
+fn integer_division_never_fails() {
+    let model = load(Numerics::F32, |f| {
+        let x = f.input("x", DType::Int32, [4])?;
+        let y = f.input("y", DType::Int32, [4])?;
+        for op in ["floor_div", "mod", "real_div"] {
+            let result = f.op(op, op).arg("x", &x).arg("y", &y).one()?;
+            f.output(&result);
+        }
+        Ok(())
+    });
+    let (x, y) = ([-7, i32::MIN, 5, 7], [2, -1, 0, -2]);
+    let view = |values| ane_runtime::TensorView::new(&[4], values).unwrap();
+    let mut state = model.new_state();
+    let outputs = model.predict(&[("x", view(&x[..])), ("y", view(&y[..]))], &mut state).unwrap();
+    assert_eq!(outputs["floor_div"].as_i32().unwrap(), [-4, i32::MIN, 0, -4]);
+    assert_eq!(outputs["mod"].as_i32().unwrap(), [1, 0, 5, -1]);
+    assert_eq!(outputs["real_div"].as_i32().unwrap(), [-3, i32::MIN, 0, -3]);
+}
+
+/// A window may be far larger than what it is over: it costs no more than what it covers.
+#[test]
+fn pooling_with_a_huge_window_takes_what_there_is() {
+    let huge = 1 << 30;
+    for (op, expected) in [("max_pool", [4.0, 4.0]), ("l2_pool", [30f32.sqrt(), 30f32.sqrt()])] {
+        let got = run(&[(&[1, 1, 4], &[1.0, 2.0, 3.0, 4.0])], |f, v| {
+            let pool = f.op(op, "r").arg("x", &v[0]).value("kernel_sizes", Value::ints([1], [huge]));
+            let pool =
+                pool.value("strides", Value::ints([1], [1])).value("pad_type", Value::string("custom"));
+            let pool =
+                pool.value("pad", Value::ints([2], [huge - 4, 1])).value("ceil_mode", Value::bool(false));
+            Ok(vec![pool.one()?])
+        });
+        assert_eq!(got[0], expected, "{op}");
+    }
+}
+
 #[test]
 fn cast_truncates_rounds_and_tests_for_zero() {
     let cast = |x: &[f32], to: &str| unary("cast", x, &[("dtype", Value::string(to))]);

@@ -232,8 +232,11 @@ rules! {
     DeclaredType = "declared-type", Error, "declare the type that follows from the arguments";
     /// An operation has as many results as declared, and as many blocks.
     ResultCount = "result-count", Error, "declare as many results as the operation has";
-    /// What a block returns is defined in it, once.
-    Returned = "returned", Error, "return tensors that the function computes, each once";
+    /// What a block returns is defined in it.
+    Returned = "returned", Error, "return tensors that the function computes";
+    /// A function returns a value once.
+    ReturnedTwice = "returned-twice", Warning,
+        "return the result of an identity under another name: coremltools writes this, and which of the two outputs of one name Core ML gives is not known";
     /// The model's description says what the program does.
     Description = "description", Error, "describe the inputs, outputs and states that the function has, with their types";
     /// Every function is described, and the default one exists.

@@ -21,14 +21,15 @@ pub fn model(bytes: &[u8]) {
     let Ok(model) = decode_model(bytes) else { return };
     let (program, mut findings) = mil::program_from_proto(model.ml_program.unwrap_or_default());
     let whole = findings.is_empty();
+    let ints = mil::BlobInts::default();
     let description = Description::from_proto(model.description.unwrap_or_default(), &program, &mut findings);
-    findings.extend(mil::check(&program));
+    findings.extend(mil::check(&program, &ints));
     for finding in &findings {
         assert!(!finding.to_string().is_empty());
     }
     let _ = program.to_string();
     for (name, function) in &program.functions {
-        let _ = mil::resolve(name, function);
+        let _ = mil::resolve(name, function, &ints);
         let _ = description.interface(name).map(|i| i.differences(function));
     }
     if whole {

@@ -19,6 +19,25 @@ pub(super) enum Constant {
     Packed(Arc<Packed>),
 }
 
+impl Constant {
+    /// Bytes mapped from the package, and bytes in memory.
+    pub(super) fn bytes(&self) -> (u64, u64) {
+        match self {
+            Self::Words(words) => (0, 4 * words.len() as u64),
+            Self::Packed(packed) => packed.bytes(),
+        }
+    }
+}
+
+/// A constant as type inference reads it: its elements where they are few, also if they stand in a weight file.
+pub(super) fn stated(constants: &Constants, name: &str, value: &Value, ty: &TensorType) -> Value {
+    let read = match constants.get(name) {
+        Some(Constant::Words(words)) => ty.shape.known().and_then(|s| value_of(ty.dtype, &s, words)),
+        _ => None,
+    };
+    read.unwrap_or_else(|| value.clone())
+}
+
 /// Floats that are stored and not more than this are unpacked at load: they are scales, biases and gains, which every
 /// operation takes, and no weights to save memory on.
 const UNPACK_UP_TO: usize = 4096;

@@ -1,5 +1,6 @@
 //! A loaded function: what it takes and gives, and how it is run.
 
+use std::collections::TryReserveError;
 use std::sync::{Arc, PoisonError, RwLock};
 
 use mlpackage::mil::{self, TensorType};
@@ -12,7 +13,7 @@ use super::interpreter::{self, Given};
 use super::lowering::{self, NoPlan};
 use super::numerics::Numerics;
 use super::plan::{Plan, Sequence, Workspace, copy_out};
-use crate::engine::{Function, Memory, State};
+use crate::engine::{Function, Limits, LoadOptions, Memory, State};
 use crate::error::{Error, Result};
 use crate::hazard::Hazard;
 use crate::tensor::{Tensor, TensorView, Tensors};
@@ -25,7 +26,8 @@ pub(super) struct LoadedFunction {
     pub(super) id: u64,
     /// Its number among the model's functions.
     pub(super) index: usize,
-    pub(super) hazards: bool,
+    hazards: bool,
+    limits: Limits,
     name: String,
     interface: Interface,
     function: mil::Function,
@@ -36,8 +38,8 @@ pub(super) struct LoadedFunction {
     state_bytes: u64,
     /// The shapes that inputs have where the caller says nothing; `None` if one has no such shape.
     default_shapes: Option<Vec<Shape>>,
-    /// For inputs of those shapes; `None` if the function is interpreted.
-    plan: Option<Arc<Plan>>,
+    /// For inputs of those shapes; why there is none if the function is interpreted.
+    plan: Result<Arc<Plan>, String>,
     /// For other shapes of flexible inputs.
     others: RwLock<Vec<Specialised>>,
 }
@@ -71,6 +73,7 @@ impl LoadedFunction {
         name: &str,
         function: &mil::Function,
         numerics: Numerics,
+        options: &LoadOptions,
         states: &[&str],
         missing: &mut Vec<String>,
     ) -> Result<Self> {
@@ -82,7 +85,8 @@ impl LoadedFunction {
         let mut loaded = Self {
             id: 0,
             index: 0,
-            hazards: false,
+            hazards: options.hazards,
+            limits: options.limits,
             name: name.to_owned(),
             interface,
             function: function.clone(),
@@ -91,23 +95,26 @@ impl LoadedFunction {
             states: function.states().filter_map(place).collect(),
             state_bytes: function.states().map(bytes).sum(),
             default_shapes: None,
-            plan: None,
+            plan: Err("an input has no default shape".into()),
             others: RwLock::new(Vec::new()),
         };
         if missing.is_empty() {
             loaded.default_shapes =
                 function.tensor_inputs().map(|(name, ty)| loaded.default_shape(name, ty)).collect();
             match loaded.default_shapes.as_ref().map(|shapes| loaded.lower(shapes)) {
-                Some(Ok(plan)) => loaded.plan = Some(Arc::new(plan)),
+                Some(Ok(plan)) => loaded.plan = Ok(Arc::new(plan)),
                 Some(Err(NoPlan::Lacks(lacks))) => missing.extend(lacks),
-                Some(Err(NoPlan::DependsOnValues)) | None => {}
+                Some(Err(NoPlan::DependsOnValues(operation))) => {
+                    loaded.plan = Err(format!("what {operation} gives or runs depends on values"));
+                }
+                None => {}
             }
         }
         Ok(loaded)
     }
 
     fn lower(&self, shapes: &[Shape]) -> Result<Plan, NoPlan> {
-        lowering::plan(&self.function, &self.constants, shapes, self.numerics)
+        lowering::plan(&self.function, &self.constants, shapes, self.numerics, self.limits)
     }
 
     fn feature(&self, name: &str) -> Option<&Feature> {
@@ -123,7 +130,7 @@ impl LoadedFunction {
     fn plan_for(&self, inputs: &[Input<'_>]) -> Result<Option<Arc<Plan>>> {
         let same = |shapes: &[Shape]| shapes.iter().zip(inputs).all(|(s, input)| s.dims() == input.shape());
         if self.default_shapes.as_ref().is_some_and(|shapes| same(shapes)) {
-            return Ok(self.plan.clone());
+            return Ok(self.plan.as_ref().ok().cloned());
         }
         let kept = self.others.read().unwrap_or_else(PoisonError::into_inner);
         if let Some((_, plan)) = kept.iter().find(|(shapes, _)| same(shapes)) {
@@ -133,7 +140,7 @@ impl LoadedFunction {
         let shapes: Vec<Shape> = inputs.iter().map(|input| input.shape().into()).collect();
         let plan = match self.lower(&shapes) {
             Ok(plan) => Some(Arc::new(plan)),
-            Err(NoPlan::DependsOnValues) => None,
+            Err(NoPlan::DependsOnValues(_)) => None,
             Err(NoPlan::Lacks(lacks)) => {
                 let shapes: Vec<String> = shapes.iter().map(ToString::to_string).collect();
                 let operation = format!("{} of inputs {}", self.name, shapes.join(", "));
@@ -190,7 +197,12 @@ impl LoadedFunction {
         Ok(())
     }
 
-    fn interpret(&self, inputs: &[Input<'_>], states: &mut [Vec<u32>]) -> Result<Vec<Given>> {
+    fn interpret(
+        &self,
+        inputs: &[Input<'_>],
+        states: &mut [Vec<u32>],
+        watch: Option<&mut Watch>,
+    ) -> Result<Vec<Given>> {
         let mut given = Vec::with_capacity(inputs.len());
         for ((name, ty), input) in self.function.tensor_inputs().zip(inputs) {
             let shape = Shape::from(input.shape());
@@ -198,7 +210,8 @@ impl LoadedFunction {
             input.write(name, ty.dtype, &mut words)?;
             given.push(Given { dtype: ty.dtype, shape, words: words.into() });
         }
-        interpreter::run(&self.function, &self.constants, self.numerics, given, states)
+        let Self { function, constants, numerics, limits, .. } = self;
+        interpreter::Interpreter::new(function, constants, *numerics, *limits, watch).run(given, states)
     }
 
     fn state<'s>(
@@ -244,13 +257,9 @@ impl LoadedFunction {
             let (memory, outputs, hazards) = self.state(state)?;
             self.name_outputs(outputs);
             let watch = self.hazards.then(|| {
-                let mut found = std::mem::take(hazards);
-                for hazard in plan.iter().flat_map(|plan| plan.hazards()) {
-                    if found.iter().all(|known| known.kind != hazard.kind) {
-                        found.push(Hazard { call: memory.calls, ..hazard.clone() });
-                    }
-                }
-                Watch { call: memory.calls, found }
+                let mut watch = Watch { call: memory.calls, found: std::mem::take(hazards) };
+                plan.iter().flat_map(|plan| plan.hazards()).for_each(|hazard| watch.add(hazard));
+                watch
             });
             held.push(Held { memory, outputs, hazards, watch });
         }
@@ -274,7 +283,8 @@ impl LoadedFunction {
         held: &mut [Held<'_>],
     ) -> Result<()> {
         for (inputs, Held { memory, .. }) in ordered.iter().zip(held.iter_mut()) {
-            let buffers = plan.prepare(&mut memory.workspaces[self.index]);
+            let workspace = &mut memory.workspaces[self.index];
+            let buffers = plan.prepare(workspace).map_err(|e| self.out_of_memory(plan, &e))?;
             for (((name, ty), input), buffer) in self.function.tensor_inputs().zip(inputs).zip(buffers) {
                 input.write(name, ty.dtype, buffer)?;
             }
@@ -296,9 +306,14 @@ impl LoadedFunction {
         outcome
     }
 
+    fn out_of_memory(&self, plan: &Plan, error: &TryReserveError) -> Error {
+        let reason = format!("no room for {} B of workspace: {error}", plan.memory().workspace);
+        Error::Execution { operation: self.name.clone(), reason }
+    }
+
     fn run_interpreted(&self, inputs: &[Input<'_>], held: &mut Held<'_>) -> Result<()> {
         held.memory.lend(&self.states);
-        let results = self.interpret(inputs, &mut held.memory.lent);
+        let results = self.interpret(inputs, &mut held.memory.lent, held.watch.as_mut());
         held.memory.take_back(&self.states);
         for (i, given) in results?.into_iter().enumerate() {
             let tensor = held.outputs.at_mut(i);
@@ -377,12 +392,12 @@ impl Function for LoadedFunction {
 
     fn plan(&self) -> String {
         match &self.plan {
-            Some(plan) => plan.to_string(),
-            None => "interpreted: shapes depend on values, or there is control flow\n".to_owned(),
+            Ok(plan) => plan.to_string(),
+            Err(reason) => format!("interpreted: {reason}\n"),
         }
     }
 
     fn memory(&self) -> Option<Memory> {
-        self.plan.as_ref().map(|plan| Memory { state: self.state_bytes, ..plan.memory() })
+        self.plan.as_ref().ok().map(|plan| Memory { state: self.state_bytes, ..plan.memory() })
     }
 }

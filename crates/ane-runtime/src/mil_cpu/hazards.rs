@@ -40,12 +40,20 @@ impl Observed {
 }
 
 /// Collects the first hazard of each kind.
+#[derive(Debug)]
 pub(super) struct Watch {
     pub(super) call: usize,
     pub(super) found: Vec<Hazard>,
 }
 
 impl Watch {
+    /// Adds a hazard that was known before anything ran.
+    pub(super) fn add(&mut self, hazard: &Hazard) {
+        if self.found.iter().all(|known| known.kind != hazard.kind) {
+            self.found.push(Hazard { call: self.call, ..hazard.clone() });
+        }
+    }
+
     /// Compares a result before and after it was rounded with the operands that it was made of.
     pub(super) fn note<'a>(
         &mut self,

@@ -9,21 +9,24 @@ use mlpackage::ops::Args;
 use mlpackage::{DType, Shape, ops};
 
 use super::constants::{self, Constant, Constants};
+use super::hazards::{self, Watch};
 use super::kernels::{self, Node, Operand, is_non_zero};
-use super::lowering::{MAX_ELEMENTS, VIEWED, execute, is_view, unfit};
+use super::lowering::{Execution, MAX_ELEMENTS, VIEWED, is_view, unfit};
 use super::numerics::Numerics;
 use super::packed::Packed;
 use super::scope::{self, Bound};
+use crate::engine::Limits;
 use crate::error::{Error, Result};
-
-/// A `while_loop` that goes on for longer than this is taken to be endless.
-const MAX_ITERATIONS: usize = 1 << 20;
 
 /// A value while the function runs.
 #[derive(Clone)]
 struct Known {
     ty: TensorType,
     elements: Elements,
+    /// Whether it is the same in every call.
+    constant: bool,
+    /// Bytes that it takes, where it was computed and is no view of something else.
+    bytes: u64,
     /// The value itself, where it is short: shapes depend on such.
     value: Option<Value>,
 }
@@ -43,41 +46,11 @@ pub(super) struct Given {
     pub(super) words: Arc<[u32]>,
 }
 
-/// Runs `function` once. States are written when all of it has succeeded.
-pub(super) fn run(
-    function: &Function,
-    constants: &Constants,
-    numerics: Numerics,
-    inputs: Vec<Given>,
-    states: &mut [Vec<u32>],
-) -> Result<Vec<Given>> {
-    let mut interpreter = Interpreter {
-        function,
-        constants,
-        numerics,
-        states: states.iter().map(|state| Arc::from(state.as_slice())).collect(),
-        known: HashMap::new(),
-    };
-    for ((name, _), given) in function.tensor_inputs().zip(inputs) {
-        let known = Known::new(given.dtype, given.shape, given.words);
-        interpreter.known.insert(name.to_owned(), known);
-    }
-    let results = interpreter.block(&function.block)?;
-    let given = |known: Known| {
-        let shape = known.ty.shape.known().unwrap_or_default();
-        Given { dtype: known.ty.dtype, shape, words: known.words() }
-    };
-    let outputs = results.into_iter().map(given).collect();
-    for (state, written) in states.iter_mut().zip(interpreter.states) {
-        state.copy_from_slice(&written);
-    }
-    Ok(outputs)
-}
-
 impl Known {
     fn new(dtype: DType, shape: Shape, words: Arc<[u32]>) -> Self {
         let value = constants::value_of(dtype, &shape, &words);
-        Self { ty: TensorType { dtype, shape: shape.into() }, elements: Elements::Words(words), value }
+        let ty = TensorType { dtype, shape: shape.into() };
+        Self { ty, elements: Elements::Words(words), constant: false, bytes: 0, value }
     }
 
     fn words(&self) -> Arc<[u32]> {
@@ -89,15 +62,53 @@ impl Known {
     }
 }
 
-struct Interpreter<'a> {
+/// A function while it is run once.
+pub(super) struct Interpreter<'a> {
     function: &'a Function,
     constants: &'a Constants,
     numerics: Numerics,
+    limits: Limits,
+    /// Where hazards are noted, if that was asked for.
+    watch: Option<&'a mut Watch>,
     states: Vec<Arc<[u32]>>,
     known: HashMap<String, Known>,
+    /// Bytes of what was computed and is known.
+    held: u64,
+    /// Iterations of loops so far.
+    iterations: usize,
 }
 
-impl Interpreter<'_> {
+impl<'a> Interpreter<'a> {
+    pub(super) fn new(
+        function: &'a Function,
+        constants: &'a Constants,
+        numerics: Numerics,
+        limits: Limits,
+        watch: Option<&'a mut Watch>,
+    ) -> Self {
+        let (states, known) = (Vec::new(), HashMap::new());
+        Self { function, constants, numerics, limits, watch, states, known, held: 0, iterations: 0 }
+    }
+
+    /// Runs the function. States are written when all of it has succeeded.
+    pub(super) fn run(mut self, inputs: Vec<Given>, states: &mut [Vec<u32>]) -> Result<Vec<Given>> {
+        self.states = states.iter().map(|state| Arc::from(state.as_slice())).collect();
+        for ((name, _), given) in self.function.tensor_inputs().zip(inputs) {
+            let known = Known::new(given.dtype, given.shape, given.words);
+            self.known.insert(name.to_owned(), known);
+        }
+        let results = self.block(&self.function.block)?;
+        let given = |known: Known| {
+            let shape = known.ty.shape.known().unwrap_or_default();
+            Given { dtype: known.ty.dtype, shape, words: known.words() }
+        };
+        let outputs = results.into_iter().map(given).collect();
+        for (state, written) in states.iter_mut().zip(self.states) {
+            state.copy_from_slice(&written);
+        }
+        Ok(outputs)
+    }
+
     /// Runs a block; what it defines is forgotten, what it returns is given back.
     fn block(&mut self, block: &Block) -> Result<Vec<Known>> {
         for operation in &block.operations {
@@ -114,15 +125,26 @@ impl Interpreter<'_> {
         };
         let results = block.outputs.iter().map(known).collect::<Result<Vec<_>>>()?;
         for output in block.operations.iter().flat_map(|operation| &operation.outputs) {
-            self.known.remove(&output.name);
+            self.forget(&output.name);
         }
         Ok(results)
     }
 
     fn define(&mut self, operation: &Operation, index: usize, known: Known) {
         if let Some(output) = operation.outputs.get(index) {
-            self.known.insert(output.name.clone(), known);
+            self.remember(&output.name, known);
         }
+    }
+
+    fn remember(&mut self, name: &str, known: Known) {
+        self.held += known.bytes;
+        if let Some(before) = self.known.insert(name.to_owned(), known) {
+            self.held -= before.bytes;
+        }
+    }
+
+    fn forget(&mut self, name: &str) {
+        self.held -= self.known.remove(name).map_or(0, |known| known.bytes);
     }
 
     fn operation(&mut self, operation: &Operation) -> Result<(), Failure> {
@@ -130,10 +152,14 @@ impl Interpreter<'_> {
             "const" => {
                 let value = operation.attributes.get("val");
                 if let Some((value, ty)) = value.and_then(|v| Some((v, v.tensor_type()?))) {
-                    let elements = self.constant(&operation.outputs[0].name);
-                    let short = ty.shape.elements().is_some_and(|n| n <= 1024);
-                    let value = short.then(|| value.clone());
-                    self.define(operation, 0, Known { ty: ty.clone(), elements, value });
+                    let name = &operation.outputs[0].name;
+                    let value = Some(constants::stated(self.constants, name, value, ty));
+                    let elements = self.constant(name);
+                    self.define(
+                        operation,
+                        0,
+                        Known { ty: ty.clone(), elements, constant: true, bytes: 0, value },
+                    );
                 }
                 Ok(())
             }
@@ -141,7 +167,8 @@ impl Interpreter<'_> {
                 for (i, output) in operation.outputs.iter().enumerate() {
                     if let Some(ty) = output.ty.tensor() {
                         let elements = self.constant(&output.name);
-                        self.define(operation, i, Known { ty: ty.clone(), elements, value: None });
+                        let known = Known { ty: ty.clone(), elements, constant: true, bytes: 0, value: None };
+                        self.define(operation, i, known);
                     }
                 }
                 Ok(())
@@ -149,7 +176,10 @@ impl Interpreter<'_> {
             "cond" => self.cond(operation),
             "while_loop" => self.while_loop(operation),
             _ => {
-                match self.compute(operation)? {
+                let mut watch = self.watch.take();
+                let effect = self.compute(operation, watch.as_deref_mut());
+                self.watch = watch;
+                match effect? {
                     Effect::Write { state, words } => self.states[state] = words,
                     Effect::Define(results) => {
                         let results = results.into_iter().enumerate();
@@ -189,15 +219,18 @@ impl Interpreter<'_> {
         scope::args(operation, self.function.opset, find, Vec::new())
     }
 
-    fn compute(&self, operation: &Operation) -> Result<Effect, Failure> {
+    fn compute(&self, operation: &Operation, mut watch: Option<&mut Watch>) -> Result<Effect, Failure> {
         let args = self.args(operation)?;
         let op = operation.op.as_str();
         if op == "read_state" {
             let (state, ty) = self.state(&args).ok_or_else(|| "no such state".to_owned())?;
             let elements = Elements::Words(Arc::clone(&self.states[state]));
-            return Ok(Effect::Define(vec![Known { ty, elements, value: None }]));
+            return Ok(Effect::Define(vec![Known { ty, elements, constant: false, bytes: 0, value: None }]));
         }
-        // What the caller's values make of a constant: a state, a binding, an operand.
+        let is_constant = |param: &str, index: usize| {
+            let arg = args.many(param).get(index);
+            arg.and_then(|arg| self.known.get(arg.name?)).is_none_or(|known| known.constant)
+        };
         let taken = |param: &str, index: usize| -> Result<Elements, String> {
             let arg = args.many(param).get(index).ok_or_else(|| format!("no {param}"))?;
             if let Some(known) = arg.name.and_then(|name| self.known.get(name)) {
@@ -240,22 +273,37 @@ impl Interpreter<'_> {
             results.push((ty.dtype, shape));
         }
         if is_view(op) {
-            let elements = taken(VIEWED, 0)?;
+            let (elements, constant) = (taken(VIEWED, 0)?, is_constant(VIEWED, 0));
             let (dtype, shape) = results.swap_remove(0);
             let known = match elements {
-                Elements::Words(words) => Known::new(dtype, shape, words),
+                Elements::Words(words) => Known { constant, ..Known::new(dtype, shape, words) },
                 elements => {
                     let ty = TensorType { dtype, shape: shape.into() };
-                    Known { ty, elements, value: None }
+                    Known { ty, elements, constant, bytes: 0, value: None }
                 }
             };
             return Ok(Effect::Define(vec![known]));
         }
+        let needed: u64 = results.iter().map(|(_, shape)| 4 * shape.elements() as u64).sum();
+        if self.held + needed > self.limits.workspace {
+            let (held, most) = (self.held, self.limits.workspace);
+            return Err(Failure::Here(format!(
+                "it needs {needed} B of workspace beside {held} B that are held, {most} B at most"
+            )));
+        }
+        if let Some(watch) = watch.as_deref_mut()
+            && results.iter().any(|(dtype, _)| self.numerics == Numerics::F16 && *dtype == DType::Fp16)
+            && let Some(hazard) = hazards::vanished_parameter(operation, spec, &args)
+        {
+            watch.add(&hazard);
+        }
         let node = Node { op, args: args.clone(), results };
         let lowered = kernels::lower(&node)?;
         let mut operands = Vec::new();
+        let mut params = Vec::new();
         for param in lowered.operands {
             for index in 0..args.many(param).len() {
+                params.push((*param, is_constant(param, index)));
                 operands.push(match (taken(param, index)?, lowered.packed.contains(param)) {
                     (Elements::Packed(packed), false) => {
                         Elements::Words(packed.unpack().into_iter().map(f32::to_bits).collect())
@@ -272,9 +320,14 @@ impl Interpreter<'_> {
                 Elements::None => Operand::Words(&[]),
             })
             .collect();
-        let computed = execute(&lowered, &bound, &node.results, self.numerics)?;
-        let define =
-            |((dtype, shape), words): ((DType, Shape), Vec<u32>)| Known::new(dtype, shape, words.into());
+        let computed = Execution { operation, lowered: &lowered, operands: &bound, results: &node.results }
+            .run(self.numerics, watch.map(|watch| (watch, params.as_slice())))?;
+        let constant = !params.is_empty() && params.iter().all(|(_, constant)| *constant);
+        let define = |((dtype, shape), words): ((DType, Shape), Vec<u32>)| Known {
+            constant,
+            bytes: 4 * words.len() as u64,
+            ..Known::new(dtype, shape, words.into())
+        };
         Ok(Effect::Define(node.results.into_iter().zip(computed).map(define).collect()))
     }
 
@@ -294,7 +347,7 @@ impl Interpreter<'_> {
         let [condition, body] = operation.blocks.as_slice() else {
             return Err(Failure::Here("it has not two blocks".into()));
         };
-        for _ in 0..MAX_ITERATIONS {
+        loop {
             let goes_on = self.with(condition, &variables)?;
             if goes_on.first().is_none_or(|known| known.words().first().is_none_or(|word| *word == 0)) {
                 for (i, known) in variables.into_iter().enumerate() {
@@ -302,20 +355,22 @@ impl Interpreter<'_> {
                 }
                 return Ok(());
             }
+            self.iterations += 1;
+            if self.iterations > self.limits.iterations {
+                let most = self.limits.iterations;
+                return Err(Failure::Here(format!("it goes on after {most} iterations of all loops")));
+            }
             variables = self.with(body, &variables)?;
         }
-        Err(Failure::Here(format!("it goes on after {MAX_ITERATIONS} iterations")))
     }
 
     /// Runs a block on variables.
     fn with(&mut self, block: &Block, variables: &[Known]) -> Result<Vec<Known>> {
         for (input, known) in block.inputs.iter().zip(variables) {
-            self.known.insert(input.name.clone(), known.clone());
+            self.remember(&input.name, known.clone());
         }
         let results = self.block(block);
-        for input in &block.inputs {
-            self.known.remove(&input.name);
-        }
+        block.inputs.iter().for_each(|input| self.forget(&input.name));
         results
     }
 

@@ -1,7 +1,6 @@
 //! From a function and the shapes of its inputs to a plan: shapes inferred, constants folded, views resolved.
 
 use std::collections::HashMap;
-use std::sync::Arc;
 
 use mlpackage::mil::{Dims, Function, Operation, TensorType, Value};
 use mlpackage::ops::Args;
@@ -14,21 +13,19 @@ use super::kernels::{self, Call, Lowered, Node, Operand};
 use super::numerics::{Numerics, round_to_half};
 use super::plan::Plan;
 use super::scope::{self, Bound};
+use crate::engine::Limits;
 use crate::hazard::Hazard;
 
 /// A value of more elements than this is refused: a gigabyte of words, and a sure sign of a damaged package.
 pub(super) const MAX_ELEMENTS: usize = 1 << 28;
-
-/// A plan that takes more memory than this is refused: 16 GiB.
-const MAX_WORKSPACE: u64 = 1 << 34;
 
 /// A result of not more elements than this is computed at load if its operands are constants.
 const FOLD_UP_TO: usize = 1 << 20;
 
 /// Why there is no plan.
 pub(super) enum NoPlan {
-    /// A shape depends on values, or there is control flow: the function is interpreted.
-    DependsOnValues,
+    /// A shape depends on values, or there is control flow: the function is interpreted, because of this operation.
+    DependsOnValues(String),
     /// The engine lacks something.
     Lacks(Vec<String>),
 }
@@ -74,6 +71,7 @@ pub(super) fn plan(
     constants: &Constants,
     shapes: &[Shape],
     numerics: Numerics,
+    limits: Limits,
 ) -> Result<Plan, NoPlan> {
     let mut lowering = Lowering {
         function,
@@ -101,9 +99,10 @@ pub(super) fn plan(
     }
     let plan = lowering.finish(inputs);
     match plan.memory().workspace {
-        bytes if bytes <= MAX_WORKSPACE => Ok(plan),
+        bytes if bytes <= limits.workspace => Ok(plan),
         bytes => {
-            Err(NoPlan::Lacks(vec![format!("room for {bytes} B of workspace, {MAX_WORKSPACE} at most")]))
+            let most = limits.workspace;
+            Err(NoPlan::Lacks(vec![format!("room for {bytes} B of workspace, {most} B at most")]))
         }
     }
 }
@@ -136,7 +135,7 @@ impl<'a> Lowering<'a> {
                 self.stated(operation);
                 return Ok(());
             }
-            "cond" | "while_loop" => return Err(NoPlan::DependsOnValues),
+            "cond" | "while_loop" => return Err(NoPlan::DependsOnValues(operation.label())),
             "read_state" => {
                 let (state, ty) = self.state(operation);
                 let place = Place::State { state, at: self.steps.len() };
@@ -155,7 +154,7 @@ impl<'a> Lowering<'a> {
         }
         match self.lower(operation) {
             Ok(()) => Ok(()),
-            Err(Lack::DependsOnValues) => Err(NoPlan::DependsOnValues),
+            Err(Lack::DependsOnValues) => Err(NoPlan::DependsOnValues(operation.label())),
             Err(Lack::Missing(what)) => {
                 self.missing.push(what);
                 // What follows is looked at with the types that the program declares, to find all that is missing.
@@ -178,7 +177,8 @@ impl<'a> Lowering<'a> {
         let value = operation.attributes.get("val");
         let ty = value.and_then(Value::tensor_type);
         if let (Some(value), Some(ty)) = (value, ty) {
-            let known = Known { ty: ty.clone(), value: Some(value.clone()), place: Place::Nowhere };
+            let value = constants::stated(self.available, &operation.outputs[0].name, value, ty);
+            let known = Known { ty: ty.clone(), value: Some(value), place: Place::Nowhere };
             self.define(operation, 0, known);
         }
     }
@@ -360,23 +360,13 @@ impl<'a> Lowering<'a> {
                 Constant::Packed(packed) => Operand::Packed(packed),
             });
         }
-        let computed = execute(lowered, &bound, &results, Numerics::F32)
-            .map_err(|reason| Lack::Missing(format!("{}: {reason}", operation.label())))?;
+        let params: Vec<_> = operands.iter().map(|(_, param)| (*param, true)).collect();
         let mut watch = Watch { call: 0, found: std::mem::take(&mut self.hazards) };
-        let mut rounded = Vec::with_capacity(computed.len());
-        for ((dtype, _), mut words) in results.iter().zip(computed) {
-            if self.rounds(*dtype) {
-                let values = bytemuck::cast_slice_mut(&mut words);
-                let exact = Observed::of(values);
-                round_to_half(values);
-                let named = operands.iter().zip(&bound).map(|((_, param), operand)| (*param, *operand, true));
-                let result = operation.outputs.first().map_or("", |o| o.name.as_str());
-                watch.note(&operation.op, result, exact, Observed::of(values), named);
-            }
-            rounded.push(words);
-        }
+        let computed = Execution { operation, lowered, operands: &bound, results: &results }
+            .run(self.numerics, Some((&mut watch, &params)));
         self.hazards = watch.found;
-        let computed = rounded;
+        let computed =
+            computed.map_err(|reason| Lack::Missing(format!("{}: {reason}", operation.label())))?;
         for (i, ((dtype, shape), words)) in results.into_iter().zip(computed).enumerate() {
             let value = constants::value_of(dtype, &shape, &words);
             self.constants.push(Constant::Words(words.into()));
@@ -444,31 +434,43 @@ fn concrete(op: &str, inferred: &TensorType, declared: Option<&Dims>) -> Result<
     declared.ok_or(Lack::DependsOnValues)
 }
 
-/// Runs an operation by itself, outside of any plan.
-pub(super) fn execute(
-    lowered: &Lowered,
-    operands: &[Operand<'_>],
-    results: &[(DType, Shape)],
-    numerics: Numerics,
-) -> Result<Vec<Vec<u32>>, String> {
-    let mut computed: Vec<Vec<u32>> = results.iter().map(|(_, shape)| vec![0; shape.elements()]).collect();
-    let mut scratch = vec![0.0; lowered.scratch];
-    let mut slices: Vec<&mut [u32]> = computed.iter_mut().map(Vec::as_mut_slice).collect();
-    lowered.kernel.run(&mut Call { operands, results: &mut slices, scratch: &mut scratch })?;
-    for ((dtype, _), words) in results.iter().zip(&mut computed) {
-        if numerics == Numerics::F16 && *dtype == DType::Fp16 {
-            round_to_half(bytemuck::cast_slice_mut(words));
-        }
-    }
-    Ok(computed)
+/// An operation by itself, outside of any plan.
+pub(super) struct Execution<'a, 'o> {
+    pub(super) operation: &'a Operation,
+    pub(super) lowered: &'a Lowered,
+    pub(super) operands: &'a [Operand<'o>],
+    pub(super) results: &'a [(DType, Shape)],
 }
 
-impl Constant {
-    /// Bytes mapped from the package, and bytes in memory.
-    pub(super) fn bytes(&self) -> (u64, u64) {
-        match self {
-            Self::Words(words) => (0, 4 * Arc::clone(words).len() as u64),
-            Self::Packed(packed) => packed.bytes(),
+impl Execution<'_, '_> {
+    /// Computes the results. A watch comes with the parameter that each operand is for, and whether the operand is
+    /// constant.
+    pub(super) fn run(
+        &self,
+        numerics: Numerics,
+        mut watch: Option<(&mut Watch, &[(&'static str, bool)])>,
+    ) -> Result<Vec<Vec<u32>>, String> {
+        let Self { operation, lowered, operands, results } = *self;
+        let mut computed: Vec<Vec<u32>> =
+            results.iter().map(|(_, shape)| vec![0; shape.elements()]).collect();
+        let mut scratch = vec![0.0; lowered.scratch];
+        let mut slices: Vec<&mut [u32]> = computed.iter_mut().map(Vec::as_mut_slice).collect();
+        lowered.kernel.run(&mut Call { operands, results: &mut slices, scratch: &mut scratch })?;
+        for ((dtype, _), words) in results.iter().zip(&mut computed) {
+            if numerics != Numerics::F16 || *dtype != DType::Fp16 {
+                continue;
+            }
+            let values = bytemuck::cast_slice_mut(words);
+            let Some((watch, params)) = &mut watch else {
+                round_to_half(values);
+                continue;
+            };
+            let exact = Observed::of(values);
+            round_to_half(values);
+            let named = params.iter().zip(operands).map(|((param, constant), o)| (*param, *o, *constant));
+            let result = operation.outputs.first().map_or("", |o| o.name.as_str());
+            watch.note(&operation.op, result, exact, Observed::of(values), named);
         }
+        Ok(computed)
     }
 }

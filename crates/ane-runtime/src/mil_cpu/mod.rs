@@ -73,8 +73,8 @@ impl Engine for MilCpu {
             }
             let known: Vec<&str> = states.iter().map(|(state, _)| state.as_str()).collect();
             let mut loaded =
-                LoadedFunction::load(package, name, function, self.numerics, &known, &mut missing)?;
-            (loaded.id, loaded.index, loaded.hazards) = (id, index, options.hazards);
+                LoadedFunction::load(package, name, function, self.numerics, options, &known, &mut missing)?;
+            (loaded.id, loaded.index) = (id, index);
             functions.push(loaded);
         }
         if !missing.is_empty() {

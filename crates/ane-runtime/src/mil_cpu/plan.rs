@@ -1,6 +1,7 @@
 //! A function planned for inputs of given shapes: what to compute in which order, and where it lies. Running it
 //! allocates nothing.
 
+use std::collections::TryReserveError;
 use std::fmt;
 
 use mlpackage::{DType, Shape};
@@ -146,19 +147,22 @@ impl Plan {
     }
 
     /// Makes a workspace and tensors for results fit this plan. Allocates only where they do not yet.
-    pub(super) fn prepare<'w>(&'w self, workspace: &'w mut Workspace) -> impl Iterator<Item = &'w mut [u32]> {
+    ///
+    /// # Errors
+    ///
+    /// If there is no room.
+    pub(super) fn prepare<'w>(
+        &'w self,
+        workspace: &'w mut Workspace,
+    ) -> Result<impl Iterator<Item = &'w mut [u32]>, TryReserveError> {
         if workspace.buffers.len() < self.buffers.len() {
             workspace.buffers.resize_with(self.buffers.len(), Vec::new);
         }
         for (buffer, &len) in workspace.buffers.iter_mut().zip(&self.buffers) {
-            if buffer.len() < len {
-                buffer.resize(len, 0);
-            }
+            grow(buffer, len)?;
         }
-        if workspace.scratch.len() < self.scratch {
-            workspace.scratch.resize(self.scratch, 0.0);
-        }
-        workspace.buffers.iter_mut().zip(&self.inputs).map(|(buffer, &len)| &mut buffer[..len])
+        grow(&mut workspace.scratch, self.scratch)?;
+        Ok(workspace.buffers.iter_mut().zip(&self.inputs).map(|(buffer, &len)| &mut buffer[..len]))
     }
 
     /// Runs the function, for which [`prepare`](Self::prepare) has made room and the caller has written the inputs.
@@ -312,6 +316,15 @@ impl Plan {
             watch.note(&compute.op, &compute.result, exact, rounded, operands);
         }
     }
+}
+
+/// Makes a buffer at least as long as `len`.
+fn grow<T: Clone + Default>(buffer: &mut Vec<T>, len: usize) -> Result<(), TryReserveError> {
+    if buffer.len() < len {
+        buffer.try_reserve_exact(len - buffer.len())?;
+        buffer.resize(len, T::default());
+    }
+    Ok(())
 }
 
 /// What is taken out of a workspace while a kernel runs.

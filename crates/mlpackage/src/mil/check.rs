@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, HashMap};
 
+use super::blob_ints::BlobInts;
 use super::opset::Opset;
 use super::program::{BindingRef, Block, Function, Operation, Program};
 use super::types::{NamedType, TensorType, ValueType};
@@ -23,9 +24,10 @@ pub struct Resolved<'a> {
     pub blocks: Vec<Vec<Resolved<'a>>>,
 }
 
-/// Every rule of MIL that the program breaks, in order; empty if there is nothing to say.
-pub fn check(program: &Program) -> Vec<Finding> {
-    program.functions.iter().flat_map(|(name, f)| examine(name, f).1).collect()
+/// Every rule of MIL that the program breaks, in order; empty if there is nothing to say. `ints` are the integers that
+/// it keeps in weight files.
+pub fn check(program: &Program, ints: &BlobInts) -> Vec<Finding> {
+    program.functions.iter().flat_map(|(name, f)| examine(name, f, ints).1).collect()
 }
 
 /// Looks up the arguments of every operation and infers every type again.
@@ -33,14 +35,22 @@ pub fn check(program: &Program) -> Vec<Finding> {
 /// # Errors
 ///
 /// Every finding, if one of them is an error.
-pub fn resolve<'a>(name: &'a str, function: &'a Function) -> Result<Vec<Resolved<'a>>, Vec<Finding>> {
-    let (resolved, findings) = examine(name, function);
+pub fn resolve<'a>(
+    name: &'a str,
+    function: &'a Function,
+    ints: &'a BlobInts,
+) -> Result<Vec<Resolved<'a>>, Vec<Finding>> {
+    let (resolved, findings) = examine(name, function, ints);
     if findings.iter().any(Finding::is_error) { Err(findings) } else { Ok(resolved) }
 }
 
-fn examine<'a>(name: &'a str, function: &'a Function) -> (Vec<Resolved<'a>>, Vec<Finding>) {
-    let mut scope =
-        Scope { function: name, opset: function.opset, values: HashMap::new(), findings: Vec::new() };
+fn examine<'a>(
+    name: &'a str,
+    function: &'a Function,
+    ints: &'a BlobInts,
+) -> (Vec<Resolved<'a>>, Vec<Finding>) {
+    let opset = function.opset;
+    let mut scope = Scope { function: name, opset, ints, values: HashMap::new(), findings: Vec::new() };
     for input in &function.inputs {
         scope.check_input(input);
         scope.insert(input, false, None);
@@ -56,6 +66,7 @@ fn examine<'a>(name: &'a str, function: &'a Function) -> (Vec<Resolved<'a>>, Vec
 struct Scope<'a> {
     function: &'a str,
     opset: Opset,
+    ints: &'a BlobInts,
     /// The values that an operation may refer to.
     values: HashMap<&'a str, Known<'a>>,
     findings: Vec<Finding>,
@@ -120,6 +131,7 @@ impl<'a> Scope<'a> {
                 self.findings.push(Finding::operation(self.function, operation.label(), fault));
             }
             let value = operation.attributes.get("val").filter(|_| operation.op == "const");
+            let value = value.map(|value| self.ints.stated(value));
             let constant = value.is_some() || operation.is_constexpr();
             for output in &operation.outputs {
                 self.insert(output, constant, value);
@@ -137,7 +149,7 @@ impl<'a> Scope<'a> {
                 }
             }
             if block.inputs.is_empty() && block.outputs[..i].contains(output) {
-                self.report(Rule::Returned, format!("it returns %{output} twice"));
+                self.report(Rule::ReturnedTwice, format!("it returns %{output} twice"));
             }
         }
         resolved
@@ -224,7 +236,7 @@ impl<'a> Scope<'a> {
                     let reason = "is a blob that is bound directly, which only constexpr operations take";
                     return Err(Fault::at(Rule::BlobBinding, param, reason));
                 }
-                constant_arg(param, value)
+                constant_arg(param, self.ints.stated(value))
             }
             BindingRef::Name(name) => {
                 let Known { ty, constant, value } = *self.values.get(name).ok_or_else(|| {

@@ -5,6 +5,7 @@
 //! outputs once. [`builder::FunctionBuilder`] makes such functions and infers every type; [`check`] infers them again
 //! for programs that were read.
 
+mod blob_ints;
 pub mod builder;
 mod check;
 mod decode;
@@ -16,6 +17,7 @@ mod text;
 mod types;
 mod value;
 
+pub use blob_ints::BlobInts;
 pub use check::{Resolved, check, resolve};
 pub(crate) use decode::program_from_proto;
 pub(crate) use dims::axis_of;

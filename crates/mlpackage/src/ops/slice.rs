@@ -200,7 +200,10 @@ fn slice_by_size(args: &Args<'_>) -> Inferred {
     let mut dims = Vec::new();
     for (axis, full) in x.shape.iter().enumerate() {
         let begin = begin.as_ref().map(|b| i64::from(b[axis]));
-        let bad = |size: i64| format!("{size} from {begin:?} on is outside of axis {axis} of {}", x.shape);
+        let bad = |size: i64| {
+            let begin = begin.map_or("?".to_owned(), |begin| begin.to_string());
+            format!("size {size} from {begin} on is outside of axis {axis} of {}", x.shape)
+        };
         dims.push(match (size.as_ref().map(|s| i64::from(s[axis])), begin) {
             (None, _) => Dim::Unknown,
             (Some(-1), None) => Dim::Unknown,

@@ -23,7 +23,7 @@ pub(super) fn package(package: &Package) -> Vec<Finding> {
     let about_files = [Rule::WeightFile, Rule::WeightPath, Rule::ManifestItem];
     let whole = findings.iter().all(|f| about_files.contains(&f.rule));
     if whole {
-        findings.extend(mil::check(&package.program));
+        findings.extend(mil::check(&package.program, &package.blob_ints()));
         description(&package.program, &package.description, package.specification_version, &mut findings);
         weights(package, &mut findings);
     }

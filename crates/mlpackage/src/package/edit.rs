@@ -92,7 +92,9 @@ impl<'p> PackageEdit<'p> {
         destination: &Path,
         mut rewrite: impl FnMut(&BlobRef, Blob<'_>) -> Option<Vec<u8>>,
     ) -> Result<()> {
-        writer::check(&self.program, &self.description, self.package.specification_version)?;
+        let replaced = |at: &BlobRef| self.blobs.get(&(at.file.clone(), at.offset)).map(Vec::as_slice);
+        let ints = self.package.blob_ints_of(&self.program, replaced);
+        writer::check(&self.program, &self.description, self.package.specification_version, &ints)?;
         let mut blobs = std::mem::take(&mut self.blobs);
         let mut next = |at: &BlobRef, blob: Blob<'_>| match blobs.remove(&(at.file.clone(), at.offset)) {
             Some(data) => Some(data),

@@ -575,7 +575,7 @@ const OPERATIONS: &[Fault] = &[
         d.block().outputs[0] = "nothing".into();
     }),
     fault("no outputs", Rule::Returned, "returns nothing", |d| d.block().outputs.clear()),
-    fault("an output twice", Rule::Returned, "returns %mean twice", |d| {
+    fault("an output twice", Rule::ReturnedTwice, "returns %mean twice", |d| {
         d.block().outputs.push("mean".into());
     }),
     fault("a state as output", Rule::StateUse, "returns %cache", |d| d.block().outputs[0] = "cache".into()),

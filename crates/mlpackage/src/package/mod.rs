@@ -20,7 +20,7 @@ use crate::error::{Error, Result};
 use crate::finding::{Finding, Rule};
 use crate::interface::Interface;
 use crate::manifest::{MANIFEST, Manifest};
-use crate::mil::{self, Function, Program, TensorType, Value, ValueData};
+use crate::mil::{self, BlobInts, BlobRef, Function, Program, TensorType, Value, ValueData};
 use crate::{footprint, paths, proto};
 
 pub use description::{Description, Metadata};
@@ -215,6 +215,24 @@ impl Package {
             Some(finding) => Err(finding.into()),
             None => Ok(()),
         }
+    }
+
+    /// The short integer constants that stand in weight files, which shapes may follow from. Those whose blobs are damaged
+    /// are left out; [`check`](Self::check) tells of them.
+    pub fn blob_ints(&self) -> BlobInts {
+        self.blob_ints_of(&self.program, |_| None)
+    }
+
+    /// Those of `program`, with other elements for the blobs that `replaced` knows.
+    fn blob_ints_of<'a>(
+        &'a self,
+        program: &Program,
+        replaced: impl Fn(&BlobRef) -> Option<&'a [u8]>,
+    ) -> BlobInts {
+        BlobInts::of(program, |at, ty| {
+            let blob = self.weights.get(&at.file)?.blob(at.offset).ok()?;
+            differs(&blob, ty).is_none().then(|| replaced(at).unwrap_or(blob.data))
+        })
     }
 
     /// Begins a changed copy of the package.

@@ -13,7 +13,7 @@ use crate::blob::BlobWriter;
 use crate::error::{Error, Result};
 use crate::finding::{Finding, Rule};
 use crate::manifest::{MANIFEST, Manifest};
-use crate::mil::{self, Opset, Program};
+use crate::mil::{self, BlobInts, Opset, Program};
 use crate::proto;
 
 /// Writes a package: first the weights, in the order in which the program is built, then the program.
@@ -63,7 +63,7 @@ impl PackageWriter {
     /// As [`finish`](Self::finish), and if the description does not fit the program.
     pub fn finish_with(self, program: &Program, description: &Description) -> Result<()> {
         let version = least_specification_version(program, description);
-        check(program, description, version)?;
+        check(program, description, version, &BlobInts::default())?;
         let model = encode(program, description, version, false)?;
         self.weights.finish()?;
         let root = self.dir.path();
@@ -74,8 +74,13 @@ impl PackageWriter {
 }
 
 /// Refuses a program or description that breaks a rule.
-pub(super) fn check(program: &Program, description: &Description, version: i32) -> Result<()> {
-    let mut findings = mil::check(program);
+pub(super) fn check(
+    program: &Program,
+    description: &Description,
+    version: i32,
+    ints: &BlobInts,
+) -> Result<()> {
+    let mut findings = mil::check(program, ints);
     super::check::description(program, description, version, &mut findings);
     match findings.into_iter().find(Finding::is_error) {
         Some(finding) => Err(finding.into()),

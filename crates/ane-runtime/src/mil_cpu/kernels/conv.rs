@@ -133,6 +133,14 @@ impl Window {
         at.checked_sub(self.before[axis]).filter(|at| *at < self.input[axis])
     }
 
+    /// The taps of the window at `place` that are on elements of `axis`.
+    pub(super) fn taps_on(&self, axis: usize, place: usize) -> std::ops::Range<usize> {
+        let (begin, dilation) = (place * self.stride[axis], self.dilation[axis]);
+        let end = (self.input[axis] + self.before[axis]).saturating_sub(begin).div_ceil(dilation);
+        let first = self.before[axis].saturating_sub(begin).div_ceil(dilation);
+        first..end.min(self.kernel[axis])
+    }
+
     /// The places on the last axis at which tap `tap` is on an element, and the element that the first of them is on.
     fn along(&self, tap: usize) -> (std::ops::Range<usize>, usize) {
         let (stride, offset, before) = (self.stride[2], tap * self.dilation[2], self.before[2]);

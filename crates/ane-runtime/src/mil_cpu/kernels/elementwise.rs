@@ -162,7 +162,7 @@ fn binary(node: &Node<'_>) -> Result<Option<Lowered>, String> {
         "add" => Some((|x, y| x + y, i32::wrapping_add)),
         "sub" => Some((|x, y| x - y, i32::wrapping_sub)),
         "mul" => Some((|x, y| x * y, i32::wrapping_mul)),
-        "real_div" => Some((|x, y| x / y, |x, y| x.checked_div(y).unwrap_or(0))),
+        "real_div" => Some((|x, y| x / y, |x, y| if y == 0 { 0 } else { x.wrapping_div(y) })),
         "floor_div" => Some((|x, y| (x / y).floor(), floor_div)),
         "mod" => Some((modulo, |x, y| x.wrapping_sub(floor_div(x, y).wrapping_mul(y)))),
         "maximum" => Some((larger, i32::max)),
@@ -232,13 +232,13 @@ fn modulo(x: f32, y: f32) -> f32 {
     if rest != 0.0 && (rest < 0.0) != (y < 0.0) { rest + y } else { rest }
 }
 
-/// Towards minus infinity; 0 where the quotient is none.
+/// Towards minus infinity; 0 if `y` is. The smallest number divided by -1 wraps around to itself, as in numpy.
 fn floor_div(x: i32, y: i32) -> i32 {
-    match (x.checked_div(y), x.checked_rem(y)) {
-        (Some(quotient), Some(rest)) if rest != 0 && (rest < 0) != (y < 0) => quotient - 1,
-        (Some(quotient), Some(_)) => quotient,
-        _ => 0,
+    if y == 0 {
+        return 0;
     }
+    let (quotient, rest) = (x.wrapping_div(y), x.wrapping_rem(y));
+    if rest != 0 && (rest < 0) != (y < 0) { quotient - 1 } else { quotient }
 }
 
 /// Wraps around as multiplication does; a negative power is the truncated quotient.

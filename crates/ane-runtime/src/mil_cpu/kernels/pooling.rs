@@ -57,11 +57,11 @@ impl Pool {
     fn of(&self, x: &[f32], window: &Window, at: [usize; 3]) -> f32 {
         let [_, height, width] = window.input;
         let (mut seen, mut total, mut max) = (0usize, 0.0f32, f32::NEG_INFINITY);
-        for z in 0..window.kernel[0] {
+        for z in window.taps_on(0, at[0]) {
             let Some(z) = window.on(0, at[0], z) else { continue };
-            for y in 0..window.kernel[1] {
+            for y in window.taps_on(1, at[1]) {
                 let Some(y) = window.on(1, at[1], y) else { continue };
-                for i in 0..window.kernel[2] {
+                for i in window.taps_on(2, at[2]) {
                     let Some(i) = window.on(2, at[2], i) else { continue };
                     let value = x[(z * height + y) * width + i];
                     seen += 1;

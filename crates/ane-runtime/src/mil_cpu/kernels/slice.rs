@@ -14,11 +14,11 @@ pub(super) fn lower(node: &Node<'_>) -> Result<Option<Lowered>, String> {
             if bounds.are_stated() {
                 read(place(&x, &bounds, None)?.walk())
             } else {
-                let len = node.result().elements();
+                let result = node.result();
                 Lowered::fallible(&["x", "begin", "end"], move |call| {
                     let (source, given) = (call.words(0), (call.i32(1), call.i32(2)));
                     let place = place(&x, &bounds, Some(given))?;
-                    place.expect(len)?;
+                    place.expect(&result)?;
                     place.walk().read(source, call.out());
                     Ok(())
                 })
@@ -51,10 +51,11 @@ pub(super) fn lower(node: &Node<'_>) -> Result<Option<Lowered>, String> {
                     walk.write(update, out);
                 })
             } else {
+                let updated = node.shape("update")?;
                 Lowered::fallible(&["x", "update", "begin", "end"], move |call| {
                     let (source, update) = (call.words(0), call.words(1));
                     let place = place(&x, &bounds, Some((call.i32(2), call.i32(3))))?;
-                    place.expect(update.len())?;
+                    place.expect(&updated)?;
                     let out = call.out();
                     out.copy_from_slice(source);
                     place.write(update, out);
@@ -80,11 +81,18 @@ struct Place {
     rank: usize,
     extents: [usize; MAX_RANK],
     strides: [isize; MAX_RANK],
+    squeezed: [bool; MAX_RANK],
     start: usize,
 }
 
 fn place(x: &Shape, bounds: &SliceBounds, given: Option<(&[i32], &[i32])>) -> Result<Place, String> {
-    let mut place = Place { rank: x.rank(), extents: [1; MAX_RANK], strides: [1; MAX_RANK], start: 0 };
+    let mut place = Place {
+        rank: x.rank(),
+        extents: [1; MAX_RANK],
+        strides: [1; MAX_RANK],
+        squeezed: [false; MAX_RANK],
+        start: 0,
+    };
     let mut step = 1;
     for axis in (0..x.rank()).rev() {
         let (begin, end) = given.map_or((None, None), |(b, e)| (b.get(axis).copied(), e.get(axis).copied()));
@@ -92,6 +100,7 @@ fn place(x: &Shape, bounds: &SliceBounds, given: Option<(&[i32], &[i32])>) -> Re
         let range = bounds.range(axis, size, begin, end)?.ok_or("a bound is missing")?;
         place.extents[axis] = range.len;
         place.strides[axis] = range.step * step as isize;
+        place.squeezed[axis] = range.squeeze;
         place.start += range.begin * step;
         step *= size;
     }
@@ -103,14 +112,15 @@ impl Place {
         Walk::new(&self.extents[..self.rank], [&self.strides[..self.rank]], [self.start])
     }
 
-    /// Refuses a box of other than so many elements.
-    fn expect(&self, elements: usize) -> Result<(), String> {
-        let extents = &self.extents[..self.rank];
-        if extents.iter().product::<usize>() == elements {
-            Ok(())
-        } else {
-            Err(format!("begin and end name a box of {extents:?}, expected {elements} elements"))
+    /// Refuses a box of another shape.
+    fn expect(&self, shape: &Shape) -> Result<(), String> {
+        let axes = (0..self.rank).filter(|&axis| !self.squeezed[axis]);
+        let found = axes.map(|axis| &self.extents[axis]);
+        if found.clone().eq(shape.dims()) {
+            return Ok(());
         }
+        let found: Shape = found.copied().collect::<Vec<_>>().into();
+        Err(format!("begin and end name a box of {found}, expected {shape}"))
     }
 
     /// As [`Walk::write`], without a walk of its own to allocate.
@@ -133,7 +143,6 @@ fn start(x: &Shape, result: &Shape, begin: &[i32]) -> Result<usize, String> {
     let own = strides(x.dims());
     let mut start = 0;
     for (axis, &b) in begin.iter().enumerate() {
-        let b = if b < 0 { i64::from(b) + x.dims()[axis] as i64 } else { i64::from(b) };
         let at = usize::try_from(b).ok().filter(|b| b + result.dims()[axis] <= x.dims()[axis]);
         let at = at.ok_or_else(|| format!("begin {begin:?} with size {result} is outside of {x}"))?;
         start += at * own[axis] as usize;

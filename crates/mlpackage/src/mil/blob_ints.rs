@@ -1,0 +1,65 @@
+//! Integers that a program states, and keeps in a weight file.
+
+use std::collections::HashMap;
+
+use super::program::Program;
+use super::types::TensorType;
+use super::value::{BlobRef, Literal, Value, ValueData};
+use crate::dtype::DType;
+
+/// The most elements that are read: axes, sizes, bounds and paddings are short, tables of indices are not.
+const MOST_ELEMENTS: usize = 1024;
+
+/// The short integer constants of a program that stand in a weight file, which is where coremltools puts those of ten
+/// elements or more. Shapes follow from them: the sizes of a `split` into eleven parts, the padding of five axes.
+///
+/// Empty for a program without weight files; [`Package::blob_ints`](crate::Package::blob_ints) reads those of a package.
+#[derive(Clone, Debug, Default)]
+pub struct BlobInts(HashMap<BlobRef, Vec<Value>>);
+
+impl BlobInts {
+    /// Reads the constants of `program`; `read` gives the packed elements of a blob, or `None` where they are not what
+    /// the program says.
+    pub(crate) fn of<'a>(
+        program: &Program,
+        read: impl Fn(&BlobRef, &TensorType) -> Option<&'a [u8]>,
+    ) -> Self {
+        let mut found: HashMap<BlobRef, Vec<Value>> = HashMap::new();
+        let operations = program.functions.values().flat_map(|f| f.block.all_operations());
+        for (ty, at) in operations.flat_map(|o| o.values()).flat_map(Value::blobs) {
+            if !ty.shape.elements().is_some_and(|n| n <= MOST_ELEMENTS) {
+                continue;
+            }
+            if let Some(literal) = read(at, ty).and_then(|data| integers(ty.dtype, data)) {
+                let value = Value::immediate(ty.dtype, ty.shape.clone(), literal);
+                let known = found.entry(at.clone()).or_default();
+                if !known.contains(&value) {
+                    known.push(value);
+                }
+            }
+        }
+        Self(found)
+    }
+
+    /// The same constant with its elements in the program; the constant itself if they are not known.
+    pub(super) fn stated<'a>(&'a self, value: &'a Value) -> &'a Value {
+        let ValueData::Blob(at) = &value.data else { return value };
+        let known = self.0.get(at).and_then(|values| values.iter().find(|v| v.ty == value.ty));
+        known.unwrap_or(value)
+    }
+}
+
+/// Packed integers as the program would hold them; `None` for other types.
+fn integers(dtype: DType, data: &[u8]) -> Option<Literal> {
+    Some(match dtype {
+        DType::Int32 => Literal::Ints(data.as_chunks().0.iter().map(|b| i32::from_le_bytes(*b)).collect()),
+        DType::Int16 => {
+            Literal::Ints(data.as_chunks().0.iter().map(|b| i32::from(i16::from_le_bytes(*b))).collect())
+        }
+        DType::Uint16 => {
+            Literal::Ints(data.as_chunks().0.iter().map(|b| i32::from(u16::from_le_bytes(*b))).collect())
+        }
+        DType::Uint32 | DType::Int8 | DType::Uint8 => Literal::Bytes(data.to_vec()),
+        _ => return None,
+    })
+}
