@@ -21,6 +21,7 @@ use memmap2::Mmap;
 use crate::dtype::DType;
 use crate::elements;
 use crate::error::{Error, Result};
+use crate::mil::BlobInts;
 use crate::paths;
 
 const ALIGNMENT: u64 = 64;
@@ -34,6 +35,8 @@ pub struct BlobWriter {
     file: BufWriter<File>,
     position: u64,
     count: u32,
+    /// What the checker wants to know of what was written.
+    pub(crate) ints: BlobInts,
 }
 
 impl BlobWriter {
@@ -49,6 +52,7 @@ impl BlobWriter {
             file: BufWriter::with_capacity(1 << 20, file),
             position: 0,
             count: 0,
+            ints: BlobInts::default(),
         };
         writer.put(&header(0))?;
         Ok(writer)

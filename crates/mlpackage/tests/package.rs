@@ -8,7 +8,7 @@ use mlpackage::mil::builder::FunctionBuilder;
 use mlpackage::mil::{Dim, Opset, Program, TensorType, Value, ValueData};
 use mlpackage::{
     AllowedShapes, BlobFile, BlobWriter, DType, Description, DimRange, Error, Metadata, Package,
-    PackageWriter, Shape,
+    PackageWriter, Rule, Shape,
 };
 use proptest::prelude::*;
 
@@ -370,6 +370,39 @@ fn every_dtype_is_written_and_read() {
         file.blobs().unwrap().into_iter().map(|(_, b)| (b.dtype, b.elements, b.data.to_vec())).collect();
     let expected: Vec<(DType, usize, Vec<u8>)> = stored.iter().map(|&d| (d, 5, data(d))).collect();
     assert_eq!(read, expected);
+}
+
+/// Eleven sizes of a split stand in the weight file: what is written there decides shapes, and is held against them.
+#[test]
+fn integers_in_a_weight_file_decide_shapes() {
+    let fixture = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/blob_integers.mlpackage");
+    let package = Package::open(&fixture).unwrap();
+    let operations = &package.function("main").unwrap().block.operations;
+    let sizes = operations.iter().find(|o| o.outputs[0].name.contains("split_sizes")).unwrap();
+    let ValueData::Blob(at) = &sizes.attributes["val"].data else { panic!("{}", sizes.attributes["val"]) };
+    let dir = tempfile::tempdir().unwrap();
+    let copy = dir.path().join("copy.mlpackage");
+    let bytes = |sizes: [i32; 11]| sizes.iter().flat_map(|s| s.to_le_bytes()).collect::<Vec<u8>>();
+    let mut edit = package.edit();
+    // The first two are 1 and 2.
+    edit.replace_blob(at, bytes([2, 1, 3, 1, 2, 3, 1, 2, 3, 2, 2])).unwrap();
+    let error = edit.save(&copy).unwrap_err().to_string();
+    assert!(
+        error.contains("%y_part_0 is declared tensor<fp16, [1, 2]>, it is tensor<fp16, [2, 2]>"),
+        "{error}"
+    );
+    let mut edit = package.edit();
+    edit.replace_blob(at, bytes([1, 2, 3, 1, 2, 3, 1, 2, 3, 2, 2])).unwrap();
+    edit.save(&copy).unwrap();
+
+    // A file that says something else than the program is found when it is read.
+    let weights = copy.join(WEIGHTS);
+    let mut file = fs::read(&weights).unwrap();
+    let start = at.offset as usize + 64;
+    file[start..start + 4].copy_from_slice(&9i32.to_le_bytes());
+    fs::write(&weights, file).unwrap();
+    let found = Package::open(&copy).unwrap().check();
+    assert_eq!(found.iter().map(|f| f.rule).collect::<Vec<_>>(), [Rule::ArgumentsMismatch], "{found:?}");
 }
 
 /// A copy with other numbers in one blob: the rest is the same bytes.

@@ -24,25 +24,31 @@ impl BlobInts {
         program: &Program,
         read: impl Fn(&BlobRef, &TensorType) -> Option<&'a [u8]>,
     ) -> Self {
-        let mut found: HashMap<BlobRef, Vec<Value>> = HashMap::new();
+        let mut found = Self::default();
         let operations = program.functions.values().flat_map(|f| f.block.all_operations());
         for (ty, at) in operations.flat_map(|o| o.values()).flat_map(Value::blobs) {
-            if !ty.shape.elements().is_some_and(|n| n <= MOST_ELEMENTS) {
-                continue;
-            }
-            if let Some(literal) = read(at, ty).and_then(|data| integers(ty.dtype, data)) {
-                let value = Value::immediate(ty.dtype, ty.shape.clone(), literal);
-                let known = found.entry(at.clone()).or_default();
-                if !known.contains(&value) {
-                    known.push(value);
-                }
+            if let Some(data) = read(at, ty) {
+                found.insert(at, ty, data);
             }
         }
-        Self(found)
+        found
+    }
+
+    /// Adds the blob at `at` if it holds a few integers.
+    pub(crate) fn insert(&mut self, at: &BlobRef, ty: &TensorType, data: &[u8]) {
+        if !ty.shape.elements().is_some_and(|n| n <= MOST_ELEMENTS) {
+            return;
+        }
+        let Some(literal) = integers(ty.dtype, data) else { return };
+        let value = Value::immediate(ty.dtype, ty.shape.clone(), literal);
+        let known = self.0.entry(at.clone()).or_default();
+        if !known.contains(&value) {
+            known.push(value);
+        }
     }
 
     /// The same constant with its elements in the program; the constant itself if they are not known.
-    pub(super) fn stated<'a>(&'a self, value: &'a Value) -> &'a Value {
+    pub(crate) fn stated<'a>(&'a self, value: &'a Value) -> &'a Value {
         let ValueData::Blob(at) = &value.data else { return value };
         let known = self.0.get(at).and_then(|values| values.iter().find(|v| v.ty == value.ty));
         known.unwrap_or(value)

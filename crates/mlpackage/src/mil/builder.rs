@@ -175,7 +175,9 @@ impl<'w> FunctionBuilder<'w> {
         let elements =
             elements.ok_or_else(|| self.bad(Rule::Constant, format!("{ty} is no type of a constant")))?;
         let offset = self.weights.write(ty.dtype, elements, data)?;
-        Ok(Value::blob(ty, BlobRef { file: WEIGHT_BLOB_NAME.to_owned(), offset }))
+        let at = BlobRef { file: WEIGHT_BLOB_NAME.to_owned(), offset };
+        self.weights.ints.insert(&at, &ty, data);
+        Ok(Value::blob(ty, at))
     }
 
     /// fp16 elements, in the program if there are fewer than ten and in the weight file otherwise: coremltools' rule.
@@ -250,6 +252,7 @@ impl<'w> FunctionBuilder<'w> {
             ]),
             blocks: Vec::new(),
         });
+        let value = self.weights.ints.stated(&value).clone();
         Ok(Var { name, ty, constant: true, value: Some(value) })
     }
 

@@ -63,7 +63,7 @@ impl PackageWriter {
     /// As [`finish`](Self::finish), and if the description does not fit the program.
     pub fn finish_with(self, program: &Program, description: &Description) -> Result<()> {
         let version = least_specification_version(program, description);
-        check(program, description, version, &BlobInts::default())?;
+        check(program, description, version, &self.weights.ints)?;
         let model = encode(program, description, version, false)?;
         self.weights.finish()?;
         let root = self.dir.path();
