@@ -304,10 +304,14 @@ impl Interface {
             }
             for (i, feature) in described.iter().enumerate() {
                 let name = &feature.name;
-                if !found.iter().any(|(found, _)| found == name) {
-                    differences.push(format!("{kind} {name} is described, the function has none"));
-                } else if described[..i].iter().any(|earlier| earlier.name == *name) {
-                    differences.push(format!("{kind} {name} is described twice"));
+                let earlier = described[..i].iter().filter(|earlier| earlier.name == *name).count();
+                match found.iter().filter(|(found, _)| found == name).count() {
+                    0 => differences.push(format!("{kind} {name} is described, the function has none")),
+                    // A value that is returned twice is described twice.
+                    times if earlier >= times => {
+                        differences.push(format!("{kind} {name} is described twice"));
+                    }
+                    _ => {}
                 }
             }
         }

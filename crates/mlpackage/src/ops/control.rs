@@ -34,11 +34,16 @@ fn list(types: &[TensorType]) -> String {
     format!("({})", types.join(", "))
 }
 
+/// Whether it is one bool: a scalar, or, as in the loops that coremltools makes of a GRU, a vector of one.
+fn is_one_bool(ty: &TensorType) -> bool {
+    ty.dtype == DType::Bool && (ty.shape.rank() == 0 || ty.shape == [1])
+}
+
 /// One of two blocks, which give results of the same types.
 fn cond(args: &Args<'_>) -> Inferred {
     let [yes, no] = two(args, "one for true, one for false")?;
-    if args.dims("pred")?.rank() != 0 {
-        return Err(Fault::value("pred", format!("is {}, expected a scalar", args.ty("pred")?)));
+    if !is_one_bool(args.ty("pred")?) {
+        return Err(Fault::value("pred", format!("is {}, expected one bool", args.ty("pred")?)));
     }
     if !may_be(&yes.outputs, &no.outputs) {
         let (yes, no) = (list(&yes.outputs), list(&no.outputs));
@@ -59,7 +64,7 @@ fn while_loop(args: &Args<'_>) -> Inferred {
         }
     }
     match condition.outputs.as_slice() {
-        [one] if one.dtype == DType::Bool && one.shape.rank() == 0 => {}
+        [one] if is_one_bool(one) => {}
         other => return Err(format!("the condition gives {}, expected one bool", list(other)).into()),
     }
     if !may_be(&body.outputs, &body.inputs) {
