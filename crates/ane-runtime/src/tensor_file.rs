@@ -1,5 +1,6 @@
 //! Inputs and outputs of calls as safetensors files, mapped when read.
 
+use std::collections::BTreeSet;
 use std::fs::File;
 use std::io::Write as _;
 use std::path::{Path, PathBuf};
@@ -228,7 +229,7 @@ impl Stacked {
 ///
 /// # Errors
 ///
-/// [`Error::File`] if it cannot be written, or what stands there is no file.
+/// [`Error::File`] if it cannot be written, two tensors have one name, or what stands there is no file.
 pub fn write<'t>(
     path: &Path,
     tensors: impl IntoIterator<Item = (&'t str, Dtype, Vec<usize>, &'t [u8])>,
@@ -236,6 +237,11 @@ pub fn write<'t>(
     let bad = |reason: String| Error::File { path: path.to_owned(), reason: format!("write: {reason}") };
     if std::fs::symlink_metadata(path).is_ok_and(|found| !found.is_file()) {
         return Err(bad("what stands there is not a regular file, so it is not replaced".into()));
+    }
+    let mut names = BTreeSet::new();
+    let tensors: Vec<_> = tensors.into_iter().collect();
+    if let Some((name, ..)) = tensors.iter().find(|(name, ..)| !names.insert(*name)) {
+        return Err(bad(format!("two tensors are called {name}")));
     }
     let views: std::result::Result<Vec<_>, _> = tensors
         .into_iter()

@@ -91,6 +91,22 @@ fn what_goes_beyond_the_limits_is_refused() {
     );
 }
 
+/// Results go by name: what a function returns twice is there once.
+#[test]
+fn a_value_that_is_returned_twice_is_one_result() {
+    let model = load(Numerics::F32, |f| {
+        let x = f.input("x", DType::Fp32, [2])?;
+        let y = f.op("square", "y").arg("x", &x).one()?;
+        let z = f.op("add", "z").arg("x", &y).arg("y", &y).one()?;
+        [&y, &z, &y].into_iter().for_each(|result| f.output(result));
+        Ok(())
+    });
+    let mut state = model.new_state();
+    let outputs = model.predict(&[("x", tensor(&[2], &[2.0, 3.0]).view())], &mut state).unwrap();
+    assert_eq!(outputs.iter().map(|(name, _)| name).collect::<Vec<_>>(), ["y", "z"]);
+    assert_eq!(outputs["z"].as_f32(), Some(&[8.0, 18.0][..]));
+}
+
 /// The box that computed bounds name must have the shape of what it is for, not just as many elements.
 #[test]
 fn a_box_of_another_shape_is_refused() {

@@ -1,6 +1,6 @@
 //! A loaded function: what it takes and gives, and how it is run.
 
-use std::collections::TryReserveError;
+use std::collections::{HashSet, TryReserveError};
 use std::sync::{Arc, PoisonError, RwLock};
 
 use mlpackage::mil::{self, TensorType};
@@ -82,6 +82,10 @@ impl LoadedFunction {
         let constants = constants::read(package, function, missing)?;
         let place = |(state, _): (&str, &TensorType)| states.iter().position(|known| *known == state);
         let bytes = |(_, ty): (&str, &TensorType)| 4 * ty.shape.elements().unwrap_or(0) as u64;
+        // Results go by name, and a value that is returned twice is one of them.
+        let mut returned = function.clone();
+        let mut seen = HashSet::new();
+        returned.block.outputs.retain(|name| seen.insert(name.clone()));
         let mut loaded = Self {
             id: 0,
             index: 0,
@@ -89,7 +93,7 @@ impl LoadedFunction {
             limits: options.limits,
             name: name.to_owned(),
             interface,
-            function: function.clone(),
+            function: returned,
             constants,
             numerics,
             states: function.states().filter_map(place).collect(),
