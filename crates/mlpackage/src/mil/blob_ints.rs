@@ -36,7 +36,7 @@ impl BlobInts {
 
     /// Adds the blob at `at` if it holds a few integers.
     pub(crate) fn insert(&mut self, at: &BlobRef, ty: &TensorType, data: &[u8]) {
-        if !ty.shape.elements().is_some_and(|n| n <= MOST_ELEMENTS) {
+        if ty.shape.elements().is_none_or(|n| n > MOST_ELEMENTS) {
             return;
         }
         let Some(literal) = integers(ty.dtype, data) else { return };
