@@ -235,6 +235,19 @@ fn matmul_transposes_and_broadcasts() {
     assert_eq!(matmul(x_t, (&[2, 2, 3], &y_t), true, true), expected);
 }
 
+/// A vector is a row on the left and a column on the right, and its axis is gone from the result.
+#[test]
+fn matmul_takes_vectors() {
+    let (row, matrix): ((&[usize], &[f32]), (&[usize], &[f32])) =
+        ((&[2], &[1.0, 10.0]), (&[2, 2, 2], &[1.0, 2.0, 3.0, 4.0, 5.0, 6.0, 7.0, 8.0]));
+    let product = |inputs: &[(&[usize], &[f32])]| {
+        run(inputs, |f, v| Ok(vec![f.op("matmul", "r").arg("x", &v[0]).arg("y", &v[1]).one()?])).remove(0)
+    };
+    assert_eq!(product(&[row, matrix]), [31.0, 42.0, 75.0, 86.0]);
+    assert_eq!(product(&[matrix, row]), [21.0, 43.0, 65.0, 87.0]);
+    assert_eq!(product(&[row, (&[2], &[3.0, 4.0])]), [43.0]);
+}
+
 #[test]
 fn linear_has_a_bias() {
     let got = run(&[(&[2, 3], &[1.0, 2.0, 3.0, 4.0, 5.0, 6.0])], |f, v| {

@@ -2,7 +2,11 @@
 
 use std::fmt;
 
+use prost::Message as _;
+
+use crate::dtype::DType;
 use crate::mil::{Dim, Dims, Function, TensorType};
+use crate::proto;
 use crate::shape::Shape;
 
 /// Inputs, outputs and states of a function, as the package describes them to Core ML.
@@ -93,6 +97,22 @@ impl OtherType {
             OtherKind::Dictionary => "dictionary",
             OtherKind::Sequence => "sequence",
         }
+    }
+}
+
+/// What is known of an image: enough to compare it with the tensor that the program takes.
+struct Image {
+    /// `None` if there are several sizes.
+    size: Option<[usize; 2]>,
+    channels: Option<usize>,
+}
+
+impl Image {
+    /// Whether it may be a tensor `[N, C, H, W]`.
+    fn may_be(&self, shape: &Dims) -> bool {
+        let &[_, channels, height, width] = shape.as_slice() else { return true };
+        self.channels.is_none_or(|c| channels.may_be(c))
+            && self.size.is_none_or(|[h, w]| height.may_be(h) && width.may_be(w))
     }
 }
 
@@ -222,6 +242,21 @@ impl Feature {
         }
     }
 
+    /// The image that it is; `None` if it is none.
+    fn image(&self) -> Option<Image> {
+        let FeatureType::Other(OtherType { kind: OtherKind::Image, encoded }) = &self.ty else { return None };
+        let image = proto::ImageFeatureType::decode(encoded.as_slice()).ok()?;
+        let extent = |extent: i64| usize::try_from(extent).ok();
+        let size = extent(image.height).zip(extent(image.width)).map(|(height, width)| [height, width]);
+        let channels = match image.color_space {
+            proto::ImageFeatureType::GRAYSCALE | proto::ImageFeatureType::GRAYSCALE_FLOAT16 => Some(1),
+            proto::ImageFeatureType::RGB | proto::ImageFeatureType::BGR => Some(3),
+            _ => None,
+        };
+        let several = image.enumerated_sizes.is_some() || image.size_range.is_some();
+        Some(Image { size: size.filter(|_| !several), channels })
+    }
+
     /// Its type, if it is a tensor.
     pub fn tensor(&self) -> Option<&TensorType> {
         self.array().map(|a| &a.tensor)
@@ -315,6 +350,13 @@ impl Interface {
                 }
             }
         }
+        for (what, name) in
+            [("label", &self.predicted_feature), ("probabilities", &self.predicted_probabilities)]
+        {
+            if !name.is_empty() && !self.outputs.iter().any(|f| f.name == *name) {
+                differences.push(format!("the {what} of the classifier is {name:?}, which is no output"));
+            }
+        }
         differences
     }
 }
@@ -322,20 +364,30 @@ impl Interface {
 impl Feature {
     /// Whether a value of the program of type `ty` may be what is described.
     fn may_be(&self, kind: &str, ty: &TensorType) -> bool {
-        let Some(described) = self.tensor() else { return kind != "state" };
+        let Some(described) = self.tensor() else {
+            return kind != "state" && self.image().is_none_or(|image| image.may_be(&ty.shape));
+        };
         // coremltools leaves out the shape of an output that follows from the inputs.
         let unstated = kind == "output" && described.shape.rank() == 0;
         let shapes_fit = match self.array().map(|a| &a.shapes) {
             Some(AllowedShapes::Enumerated { shapes, .. }) => {
                 shapes.iter().all(|s| Dims::from(s).may_be(&ty.shape))
             }
-            Some(AllowedShapes::Ranged { default, ranges }) => {
-                Dims::from(default).may_be(&ty.shape)
-                    && ranges.len() == ty.shape.rank()
-                    && ranges.iter().zip(ty.shape.iter()).all(|(r, d)| r.dim() == d || r.dim().may_be(d))
+            Some(ranged @ AllowedShapes::Ranged { default, ranges }) => {
+                ranged.admit(default)
+                    && Dims::from(default).may_be(&ty.shape)
+                    && ranges.iter().zip(ty.shape.iter()).all(|(r, d)| d.known().is_none() || r.dim() == d)
             }
             _ => true,
         };
-        described.dtype == ty.dtype && (unstated || (described.shape.may_be(&ty.shape) && shapes_fit))
+        let default_fits = match self.array().and_then(|a| a.default_value) {
+            Some(DefaultValue::Int(_)) => ty.dtype == DType::Int32,
+            Some(DefaultValue::Float(_)) => [DType::Fp16, DType::Fp32].contains(&ty.dtype),
+            Some(DefaultValue::Double(_)) => ty.dtype == DType::Fp64,
+            None => true,
+        };
+        default_fits
+            && described.dtype == ty.dtype
+            && (unstated || (described.shape.may_be(&ty.shape) && shapes_fit))
     }
 }

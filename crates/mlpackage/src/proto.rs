@@ -93,7 +93,29 @@ pub(crate) struct FeatureType {
     pub(crate) is_optional: bool,
 }
 
-/// Types other than arrays and states are kept as they are encoded: this crate passes them on and does not look inside.
+/// What is compared of an image.
+#[derive(Clone, PartialEq, Message)]
+pub(crate) struct ImageFeatureType {
+    #[prost(int64, tag = "1")]
+    pub(crate) width: i64,
+    #[prost(int64, tag = "2")]
+    pub(crate) height: i64,
+    #[prost(int32, tag = "3")]
+    pub(crate) color_space: i32,
+    #[prost(bytes, optional, tag = "21")]
+    pub(crate) enumerated_sizes: Option<Vec<u8>>,
+    #[prost(bytes, optional, tag = "31")]
+    pub(crate) size_range: Option<Vec<u8>>,
+}
+
+impl ImageFeatureType {
+    pub(crate) const GRAYSCALE: i32 = 10;
+    pub(crate) const RGB: i32 = 20;
+    pub(crate) const BGR: i32 = 30;
+    pub(crate) const GRAYSCALE_FLOAT16: i32 = 40;
+}
+
+/// Types other than arrays and states are kept as they are encoded and passed on.
 pub(crate) mod feature_type {
     use super::{ArrayFeatureType, Oneof, StateFeatureType};
 

@@ -76,8 +76,8 @@ fn shapes_must_match() {
     );
     says(
         &refused(|f, x, _| {
-            let op = f.op("slice_by_index", "y").arg("x", x).value("begin", ints(&[0, 4, 0, 0]));
-            op.value("end", ints(&[1, 5, 1, 2])).one()
+            let op = f.op("slice_by_index", "y").arg("x", x).value("begin", ints(&[0, 5, 0, 0]));
+            op.value("end", ints(&[1, 6, 1, 2])).one()
         }),
         "outside of axis 1",
     );

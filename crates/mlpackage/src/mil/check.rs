@@ -194,7 +194,8 @@ impl<'a> Scope<'a> {
         if operation.op == "const" {
             return check_const(operation).map(|()| without_row(blocks));
         }
-        if ops::is_unchecked(&operation.op) {
+        if ops::is_unchecked(&operation.op) || self.carries_lists(operation) {
+            self.known_names(operation)?;
             let fault = Fault::new(Rule::OperationUnchecked, "its arguments and types are not checked");
             let resolved = without_row(blocks);
             self.findings.push(Finding::operation(self.function, operation.label(), fault));
@@ -219,6 +220,37 @@ impl<'a> Scope<'a> {
         Ok(Resolved { operation, spec: Some(spec), args, blocks })
     }
 
+    /// Whether a loop or a branch hands on values that are no tensors, whose types are not inferred.
+    fn carries_lists(&self, operation: &Operation) -> bool {
+        let is_list = |name: &str| {
+            self.values.get(name).is_some_and(|known| matches!(known.ty, ValueType::List { .. }))
+        };
+        ["while_loop", "cond"].contains(&operation.op.as_str())
+            && operation.arguments(self.opset).any(|(_, bindings)| {
+                bindings.iter().any(|b| matches!(b, BindingRef::Name(name) if is_list(name)))
+            })
+    }
+
+    /// Refuses names that nothing has defined, and states.
+    fn known_names(&self, operation: &Operation) -> Result<(), Fault> {
+        for (param, bindings) in operation.arguments(self.opset) {
+            for binding in bindings {
+                let BindingRef::Name(name) = binding else { continue };
+                if let ValueType::State(_) = self.known(param, name)?.ty {
+                    return Err(Fault::at(Rule::StateUse, param, "is a state, expected a value"));
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn known(&self, param: &str, name: &str) -> Result<Known<'a>, Fault> {
+        self.values.get(name).copied().ok_or_else(|| {
+            let reason = format!("is %{name}, which is not defined before it is used");
+            Fault::at(Rule::Undefined, param, reason)
+        })
+    }
+
     fn bound(&self, operation: &'a Operation) -> Result<BTreeMap<&'a str, Vec<Arg<'a>>>, Fault> {
         let mut bound = BTreeMap::new();
         for (param, bindings) in operation.arguments(self.opset) {
@@ -239,10 +271,7 @@ impl<'a> Scope<'a> {
                 constant_arg(param, self.ints.stated(value))
             }
             BindingRef::Name(name) => {
-                let Known { ty, constant, value } = *self.values.get(name).ok_or_else(|| {
-                    let reason = format!("is %{name}, which is not defined before it is used");
-                    Fault::at(Rule::Undefined, param, reason)
-                })?;
+                let Known { ty, constant, value } = self.known(param, name)?;
                 let is_state = matches!(ty, ValueType::State(_));
                 let tensor = ty.tensor().ok_or_else(|| {
                     Fault::at(Rule::ArgumentType, param, format!("is {ty}, expected a tensor"))
@@ -298,9 +327,11 @@ fn check_const(operation: &Operation) -> Result<(), Fault> {
     }
 }
 
-/// Whether an operation of that type keeps its arguments among its attributes, as the `constexpr` forms did up to iOS 17.
+/// Whether an operation of that type keeps its arguments among its attributes, as the `constexpr` forms of iOS 16 do: up to
+/// iOS 17 all of them, later those that got no other form in iOS 18.
 pub(crate) fn attributes_are_arguments(op: &str, opset: Opset) -> bool {
-    opset < Opset::CoreML8 && op.starts_with("constexpr_")
+    let unchanged = ["constexpr_affine_dequantize", "constexpr_cast"].contains(&op);
+    op.starts_with("constexpr_") && (opset < Opset::CoreML8 || unchanged)
 }
 
 /// Whether `name` is `[A-Za-z_][A-Za-z0-9_@]*`.

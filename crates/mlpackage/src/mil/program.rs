@@ -62,7 +62,7 @@ pub struct Operation {
     pub outputs: Vec<NamedType>,
     /// The branches of a `cond`, the condition and body of a `while_loop`; nothing for other operations.
     pub blocks: Vec<Block>,
-    /// Attributes by name: `name` on most, `val` on constants, everything on the constexpr forms before iOS 18.
+    /// Attributes by name: `name` on most, `val` on constants, everything on the constexpr forms of iOS 16.
     pub attributes: BTreeMap<String, Value>,
 }
 
@@ -139,8 +139,8 @@ impl Operation {
         self.op.starts_with("constexpr_")
     }
 
-    /// What its parameters are bound to in a function of `opset`: its inputs, and of the `constexpr` forms up to iOS 17,
-    /// which keep their arguments among their attributes, those.
+    /// What its parameters are bound to in a function of `opset`: its inputs, and of the `constexpr` forms of iOS 16, which
+    /// keep their arguments among their attributes, those.
     pub fn arguments(&self, opset: Opset) -> impl Iterator<Item = (&str, Vec<BindingRef<'_>>)> {
         let inputs = self.inputs.iter().map(|(param, bindings)| {
             let bindings = bindings.iter().map(|binding| match binding {

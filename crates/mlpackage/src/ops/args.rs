@@ -134,13 +134,13 @@ impl<'a> Args<'a> {
         ty.shape.known().ok_or_else(|| Fault::value(name, format!("is {ty}: its dimensions are not fixed")))
     }
 
-    /// Integers of a constant argument that may be missing.
+    /// A vector of integers, of a constant argument that may be missing.
     ///
     /// # Errors
     ///
-    /// If it is bound, but not to integers that the program states.
+    /// If it is bound, but not to a vector of integers that the program states.
     pub fn ints(&self, name: &str) -> Result<Option<Vec<i32>>, Fault> {
-        self.stated(name, "integers", Value::to_ints)
+        self.stated(name, Rank::Vector, "integers", Value::to_ints)
     }
 
     /// Integers of an argument, if the program states them; `None` if it is missing or computed.
@@ -154,11 +154,7 @@ impl<'a> Args<'a> {
     ///
     /// As [`ints`](Self::ints), and if there is not exactly one.
     pub fn int(&self, name: &str) -> Result<Option<i32>, Fault> {
-        match self.ints(name)?.as_deref() {
-            None => Ok(None),
-            Some(&[one]) => Ok(Some(one)),
-            Some(many) => Err(Fault::value(name, format!("has {} integers, expected one", many.len()))),
-        }
+        self.stated(name, Rank::Scalar, "an integer", |value| value.to_ints()?.first().copied())
     }
 
     /// The extent that a constant argument names, which must be positive; `None` if it is missing.
@@ -186,13 +182,30 @@ impl<'a> Args<'a> {
         })
     }
 
+    /// Two non-negative integers for each of `axes` axes, one pair behind the other, from a constant argument `[axes, 2]`.
+    ///
+    /// # Errors
+    ///
+    /// If it is missing, of another shape, or one is negative.
+    pub fn pairs(&self, name: &str, axes: usize) -> Result<Vec<usize>, Fault> {
+        let ty = self.ty(name)?;
+        let stated = self.ints_if_known(name).filter(|_| ty.shape == [axes, 2]);
+        let extents = stated.and_then(|s| s.into_iter().map(|v| usize::try_from(v).ok()).collect());
+        extents.ok_or_else(|| {
+            let reason =
+                format!("must be [{axes}, 2] numbers of at least 0, stated in the program; it is {ty}");
+            Fault::value(name, reason)
+        })
+    }
+
     /// The bool of a constant argument, `default` if it is missing.
     ///
     /// # Errors
     ///
     /// If it is bound, but not to a bool that the program states.
     pub fn bool_or(&self, name: &str, default: bool) -> Result<bool, Fault> {
-        let stated = self.stated(name, "a bool", |v| v.as_bools().and_then(|b| b.first()).copied())?;
+        let stated =
+            self.stated(name, Rank::Scalar, "a bool", |v| v.as_bools().and_then(|b| b.first()).copied())?;
         Ok(stated.unwrap_or(default))
     }
 
@@ -202,7 +215,7 @@ impl<'a> Args<'a> {
     ///
     /// If it is bound, but not to bools that the program states.
     pub fn bools(&self, name: &str) -> Result<Option<&'a [bool]>, Fault> {
-        self.stated(name, "bools", Value::as_bools)
+        self.stated(name, Rank::Vector, "bools", Value::as_bools)
     }
 
     /// The string of a constant argument that may be missing.
@@ -211,7 +224,7 @@ impl<'a> Args<'a> {
     ///
     /// If it is bound, but not to a string that the program states.
     pub fn string(&self, name: &str) -> Result<Option<&'a str>, Fault> {
-        self.stated(name, "a string", Value::as_str)
+        self.stated(name, Rank::Scalar, "a string", Value::as_str)
     }
 
     /// The number of a constant scalar argument, `default` if it is missing.
@@ -220,7 +233,7 @@ impl<'a> Args<'a> {
     ///
     /// If it is bound, but not to an fp16 or fp32 value that the program states.
     pub fn float_or(&self, name: &str, default: f32) -> Result<f32, Fault> {
-        Ok(self.stated(name, "a number", Value::as_float)?.unwrap_or(default))
+        Ok(self.stated(name, Rank::Scalar, "a number", Value::as_float)?.unwrap_or(default))
     }
 
     /// The axes that a constant argument names, each in range and none twice; all of `dims`' if it is missing.
@@ -279,15 +292,33 @@ impl<'a> Args<'a> {
     fn stated<T>(
         &self,
         name: &str,
+        rank: Rank,
         what: &str,
         read: impl Fn(&'a Value) -> Option<T>,
     ) -> Result<Option<T>, Fault> {
-        match self.get(name) {
-            None => Ok(None),
-            Some(arg) => match arg.value.and_then(read) {
-                Some(v) => Ok(Some(v)),
-                None => Err(Fault::value(name, format!("must be {what}, stated in the program"))),
-            },
+        let Some(arg) = self.get(name) else { return Ok(None) };
+        if arg.ty.shape.rank() != rank as usize {
+            return Err(Fault::value(name, format!("is {}, expected {}", arg.ty, rank.describe())));
+        }
+        match arg.value.and_then(read) {
+            Some(v) => Ok(Some(v)),
+            None => Err(Fault::value(name, format!("must be {what}, stated in the program"))),
+        }
+    }
+}
+
+/// The rank of a constant: Core ML tells a scalar from a vector of one.
+#[derive(Clone, Copy)]
+enum Rank {
+    Scalar = 0,
+    Vector = 1,
+}
+
+impl Rank {
+    fn describe(self) -> &'static str {
+        match self {
+            Self::Scalar => "a scalar",
+            Self::Vector => "a vector",
         }
     }
 }

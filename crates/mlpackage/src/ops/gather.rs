@@ -44,9 +44,20 @@ fn replaced(dims: &Dims, axis: usize, indices: &[Dim]) -> Dims {
     [&dims.as_slice()[..axis], indices, &dims.as_slice()[axis + 1..]].concat().into()
 }
 
+/// Refuses indices that the program states and that are outside of the axis.
+fn check_indices(args: &Args<'_>, size: Dim) -> Result<(), Fault> {
+    let (Some(size), Some(indices)) = (size.known(), args.ints_if_known("indices")) else { return Ok(()) };
+    let within = |index: i64| index < size as i64 && index >= -(size as i64);
+    match indices.into_iter().find(|index| !within(i64::from(*index))) {
+        Some(index) => Err(Fault::value("indices", format!("holds {index}, the axis has {size} elements"))),
+        None => Ok(()),
+    }
+}
+
 fn gather(args: &Args<'_>) -> Inferred {
     let (x, indices) = (args.ty("x")?, args.dims("indices")?);
     let axis = axis_or_first(args, &x.shape)?;
+    check_indices(args, x.shape[axis])?;
     let batch = batch_dims(args, axis.min(indices.rank()))?;
     let same = (0..batch).all(|i| x.shape[i].may_be(indices[i]));
     if !same {
@@ -63,6 +74,7 @@ fn same_but_for(axis: usize, a: &Dims, b: &Dims) -> bool {
 fn gather_along_axis(args: &Args<'_>) -> Inferred {
     let (x, indices) = (args.ty("x")?, args.dims("indices")?);
     let axis = axis_or_first(args, &x.shape)?;
+    check_indices(args, x.shape[axis])?;
     if !same_but_for(axis, &x.shape, indices) {
         return Err(format!("x {} and indices {indices} may differ on axis {axis} only", x.shape).into());
     }

@@ -57,8 +57,11 @@ fn concat(args: &Args<'_>) -> Inferred {
     let dtype = args.same_dtype(&["values"])?;
     let shapes: Vec<&Dims> = args.many("values").iter().map(|a| &a.ty.shape).collect();
     let first = shapes[0];
-    // Scalars are joined into a vector, whatever the axis.
+    // Scalars are joined into a vector.
     if first.rank() == 0 && shapes.iter().all(|s| s.rank() == 0) {
+        if let Some(axis) = args.int("axis")?.filter(|axis| ![0, -1].contains(axis)) {
+            return Err(Fault::value("axis", format!("names axis {axis} is outside of a vector")));
+        }
         return Ok(vec![TensorType { dtype, shape: [shapes.len()].into() }]);
     }
     let axis = args.axis("axis", first)?;

@@ -147,6 +147,9 @@ fn conv_transpose(args: &Args<'_>) -> Inferred {
     let groups = args.extent("groups")?.unwrap_or(1);
     let channels = w[1].map(|c| c.checked_mul(groups)).ok_or("weight has too many channels")?;
     check_bias(args, channels)?;
+    let strides = args.extents("strides", spatial, 1, 1)?;
+    let dilations = args.extents("dilations", spatial, 1, 1)?;
+    let padding = Padding::of(args, spatial)?;
     if let Some(shape) = args.ints("output_shape")? {
         let dims: Option<Vec<usize>> = shape.iter().map(|&d| usize::try_from(d).ok()).collect();
         let dims = dims.map(Dims::from).filter(|d| d.rank() == x.rank());
@@ -155,9 +158,6 @@ fn conv_transpose(args: &Args<'_>) -> Inferred {
             dims.ok_or_else(|| format!("output_shape {shape:?}, expected [{}, {channels}, ..]", x[0]))?;
         return Ok(vec![TensorType { dtype, shape }]);
     }
-    let strides = args.extents("strides", spatial, 1, 1)?;
-    let dilations = args.extents("dilations", spatial, 1, 1)?;
-    let padding = Padding::of(args, spatial)?;
     let mut out = vec![x[0], channels];
     for i in 0..spatial {
         let size = match &padding {
@@ -192,15 +192,29 @@ fn matmul(args: &Args<'_>) -> Inferred {
     let (x, y) = (args.dims("x")?, args.dims("y")?);
     let tx = args.bool_or("transpose_x", false)?;
     let ty = args.bool_or("transpose_y", false)?;
-    // Outer axes, rows, columns.
-    let side = |dims: &Dims, transpose: bool| -> Option<(Dims, Dim, Dim)> {
-        let (outer, matrix) = dims.as_slice().split_at_checked(dims.rank().checked_sub(2)?)?;
-        let (rows, columns) = if transpose { (matrix[1], matrix[0]) } else { (matrix[0], matrix[1]) };
-        Some((outer.to_vec().into(), rows, columns))
+    for (name, dims, transposed) in [("x", x, tx), ("y", y, ty)] {
+        match dims.rank() {
+            0 => return Err(Fault::value(name, "is a scalar, expected rank 1 or more")),
+            1 if transposed => {
+                return Err(Fault::value(name, format!("is {dims}, and a vector cannot be transposed")));
+            }
+            _ => {}
+        }
+    }
+    // Outer axes, rows, columns. A vector is a row of x, or a column of y.
+    let side = |dims: &Dims, transpose: bool, column: bool| -> (Dims, Dim, Dim) {
+        match *dims.as_slice() {
+            [ref outer @ .., rows, columns] => {
+                let (rows, columns) = if transpose { (columns, rows) } else { (rows, columns) };
+                (outer.to_vec().into(), rows, columns)
+            }
+            [one] if column => (Dims::default(), one, Dim::Known(1)),
+            [one] => (Dims::default(), Dim::Known(1), one),
+            [] => unreachable!("scalars were refused"),
+        }
     };
-    let (Some((ox, rows, kx)), Some((oy, ky, columns))) = (side(x, tx), side(y, ty)) else {
-        return Err(Fault::value("x", format!("is {x} and y {y}, expected rank 2 or more")));
-    };
+    let (ox, rows, kx) = side(x, tx, false);
+    let (oy, ky, columns) = side(y, ty, true);
     if !kx.may_be(ky) {
         return Err(format!(
             "x {x} (transposed: {tx}) and y {y} (transposed: {ty}) do not match: {kx} against {ky}"
@@ -208,7 +222,10 @@ fn matmul(args: &Args<'_>) -> Inferred {
         .into());
     }
     let outer = ox.broadcast(&oy).ok_or_else(|| format!("x {x} and y {y} do not broadcast"))?;
-    Ok(vec![TensorType { dtype, shape: [outer.as_slice(), &[rows, columns]].concat().into() }])
+    let mut shape = outer.as_slice().to_vec();
+    shape.extend((x.rank() > 1).then_some(rows));
+    shape.extend((y.rank() > 1).then_some(columns));
+    Ok(vec![TensorType { dtype, shape: shape.into() }])
 }
 
 /// The two products that MIL has: `[B, C, H, W1] x [B, W1, H, W2]` and the same without B, under any letters.

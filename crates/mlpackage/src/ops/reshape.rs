@@ -246,7 +246,7 @@ fn to_depth(args: &Args<'_>, block: &str) -> Inferred {
 /// A `[2]` and a `[2, 2]` argument.
 fn blocks(args: &Args<'_>, borders: &str) -> Result<([usize; 2], [usize; 4]), Fault> {
     let block = args.extents("block_shape", 2, 1, 1)?;
-    let border = args.extents(borders, 4, 0, 0)?;
+    let border = args.pairs(borders, 2)?;
     Ok(([block[0], block[1]], [border[0], border[1], border[2], border[3]]))
 }
 

@@ -108,14 +108,23 @@ fn upsample(args: &Args<'_>) -> Inferred {
     with_size(args, scaled(height, "scale_factor_height")?, scaled(width, "scale_factor_width")?)
 }
 
+/// Where a resized image is sampled.
+const SAMPLING_MODES: &[&str] =
+    &["STRICT_ALIGN_CORNERS", "ALIGN_CORNERS", "UNALIGN_CORNERS", "DEFAULT", "OFFSET_CORNERS"];
+
+/// Refuses a string that is none of `modes`.
+fn check_mode(args: &Args<'_>, name: &str, modes: &[&str]) -> Result<(), Fault> {
+    match args.string(name)? {
+        Some(mode) if !modes.contains(&mode) => {
+            Err(Fault::value(name, format!("is {mode:?}, expected one of {}", modes.join(", "))))
+        }
+        _ => Ok(()),
+    }
+}
+
 fn resize_to(args: &Args<'_>) -> Inferred {
     size(args)?;
-    if let Some(mode) = args.string("sampling_mode")?
-        && !["STRICT_ALIGN_CORNERS", "ALIGN_CORNERS", "UNALIGN_CORNERS", "DEFAULT", "OFFSET_CORNERS"]
-            .contains(&mode)
-    {
-        return Err(Fault::value("sampling_mode", format!("is {mode:?}, which is none")));
-    }
+    check_mode(args, "sampling_mode", SAMPLING_MODES)?;
     let target = |name| Ok::<_, Fault>(Dim::Known(args.extent(name)?.unwrap_or(1)));
     with_size(args, target("target_size_height")?, target("target_size_width")?)
 }
@@ -123,6 +132,8 @@ fn resize_to(args: &Args<'_>) -> Inferred {
 /// The last `resized_dims` extents are the last ones of `shape`; a 0 keeps that of `x`.
 fn resize(args: &Args<'_>) -> Inferred {
     let x = args.ty("x")?;
+    check_mode(args, "interpolation_mode", &["LINEAR", "NEAREST_NEIGHBOR"])?;
+    check_mode(args, "sampling_mode", SAMPLING_MODES)?;
     let count = args.extent("resized_dims")?.ok_or_else(|| Fault::missing("resized_dims"))?;
     let first = x.shape.rank().checked_sub(count);
     let first = first.ok_or_else(|| format!("resized_dims is {count}, x is {x}"))?;
@@ -157,6 +168,10 @@ fn crop(args: &Args<'_>) -> Inferred {
 /// `x [N, C, H, W]`, `coordinates [N, H', W', 2]` → `[N, C, H', W']`.
 fn resample(args: &Args<'_>) -> Inferred {
     let (x, coordinates) = (args.dims("x")?, args.dims("coordinates")?);
+    check_mode(args, "sampling_mode", &["nearest", "bilinear"])?;
+    check_mode(args, "padding_mode", &["constant", "border", "reflection", "symmetric"])?;
+    let modes = ["unnormalized", "normalized_minus_one_to_one", "normalized_zero_to_one"];
+    check_mode(args, "coordinates_mode", &modes)?;
     match (x.as_slice(), coordinates.as_slice()) {
         (&[n, _, _, _], &[m, height, width, two]) if n.may_be(m) && two.may_be(2) => {
             with_size(args, height, width)

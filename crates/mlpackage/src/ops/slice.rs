@@ -166,6 +166,10 @@ impl SliceBounds {
         let span = if step > 0 { last - first } else { first - last };
         let len = if span > 0 { (span - 1) / step.abs() + 1 } else { 0 };
         let tail = first + step * (len - 1).max(0);
+        // coremltools writes slices of nothing into programs that it has not optimised; they lie between two elements.
+        if len == 0 && first == last && !squeeze {
+            return Ok(Some(SliceRange { begin: 0, step: step as isize, len: 0, squeeze }));
+        }
         if len == 0 || !(0..size).contains(&first) || !(0..size).contains(&tail) {
             return Err(format!("[{first}, {last}) by {step} is outside of axis {axis} of {size}").into());
         }

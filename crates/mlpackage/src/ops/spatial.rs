@@ -27,11 +27,11 @@ pub(super) enum Padding {
 impl Padding {
     /// Reads `pad_type` and `pad`.
     pub(super) fn of(args: &Args<'_>, spatial: usize) -> Result<Self, Fault> {
+        // It has to be sound whether it counts or not.
+        let pad = args.extents("pad", 2 * spatial, 0, 0)?;
         match args.string("pad_type")?.unwrap_or("valid") {
             "valid" => Ok(Self::Fixed(vec![0; 2 * spatial])),
-            "custom" if args.get("pad").is_some() => {
-                Ok(Self::Fixed(args.extents("pad", 2 * spatial, 0, 0)?))
-            }
+            "custom" if args.get("pad").is_some() => Ok(Self::Fixed(pad)),
             "custom" => Err("pad_type custom needs argument pad".into()),
             "same" => Ok(Self::Same),
             "same_lower" if args.opset() >= Opset::CoreML6 => Ok(Self::Same),

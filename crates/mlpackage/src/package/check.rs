@@ -63,6 +63,12 @@ pub(super) fn description(
             }
         }
     }
+    let known = Opset::CoreML5.specification_version()..=Opset::CoreML9.specification_version();
+    if !known.contains(&specification_version) {
+        let (first, last) = (known.start(), known.end());
+        let reason = format!("specificationVersion is {specification_version}, known are {first} to {last}");
+        findings.push(Finding::package(Rule::SpecificationVersion, reason));
+    }
     if program.functions.is_empty() {
         findings.push(Finding::package(Rule::FunctionDescription, "the program has no functions"));
     }

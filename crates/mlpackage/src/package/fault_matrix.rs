@@ -116,6 +116,18 @@ impl Draft {
         }
     }
 
+    /// Changes the image that is the first input.
+    fn image(&mut self, change: impl FnOnce(&mut proto::ImageFeatureType)) {
+        match self.description().input[0].r#type.as_mut().unwrap().r#type.as_mut().unwrap() {
+            proto::feature_type::Type::Image(encoded) => {
+                let mut image = proto::ImageFeatureType::decode(encoded.as_slice()).unwrap();
+                change(&mut image);
+                *encoded = image.encode_to_vec();
+            }
+            other => panic!("{other:?}"),
+        }
+    }
+
     fn patch(&mut self, at: usize, bytes: &[u8]) {
         self.weights[at..at + bytes.len()].copy_from_slice(bytes);
     }
@@ -461,6 +473,22 @@ const OPERATIONS: &[Fault] = &[
         d.bind("conv", "pad_type", Value::string("custom"));
         d.bind("conv", "pad", ints(&[0, 0]));
     }),
+    fault("a vector in place of a scalar", Rule::ArgumentValue, "expected a scalar", |d| {
+        d.bind("soft", "axis", ints(&[1]));
+    }),
+    fault("a scalar in place of a vector", Rule::ArgumentValue, "expected a vector", |d| {
+        d.bind("mean", "axes", Value::int(1));
+    }),
+    fault("padding of another rank that does not count", Rule::ArgumentValue, "argument pad", |d| {
+        d.bind("conv", "pad_type", Value::string("valid"));
+        d.bind("conv", "pad", ints(&[0, 0, 0]));
+    }),
+    fault("an index that is none", Rule::ArgumentValue, "argument indices holds 65535", |d| {
+        d.bind("picked", "indices", ints(&[65_535]));
+    }),
+    fault("a specification of the future", Rule::SpecificationVersion, "is 11, known are 6 to 10", |d| {
+        d.model.specification_version = 11;
+    }),
     fault("an axis that x has not", Rule::ArgumentValue, "argument axis", |d| {
         d.bind("soft", "axis", Value::int(4));
     }),
@@ -512,7 +540,7 @@ const OPERATIONS: &[Fault] = &[
         d.argument("joined", "values", names.to_vec());
     }),
     fault("a box outside", Rule::ArgumentsMismatch, "outside of axis 1", |d| {
-        d.bind("cut", "begin", ints(&[0, 3]));
+        d.bind("cut", "begin", ints(&[0, 5]));
     }),
     fault("matrices that do not fit", Rule::ArgumentsMismatch, "do not match: 8 against 3", |d| {
         d.name("product", "y", "flat");
@@ -597,6 +625,26 @@ const OPERATIONS: &[Fault] = &[
         tensor(state.wrapped_type.as_mut().unwrap()).dimensions[3].dimension = Some(open);
     }),
     fault("a state before iOS 18", Rule::StateType, "needs opset CoreML8", |d| d.set_opset(Opset::CoreML7)),
+    in_fixture("unchecked", "a name of an unchecked operation", Rule::Undefined, "is %nowhere", |d| {
+        let binding = proto::binding::Binding::Name("nowhere".into());
+        d.kind("rnn").inputs.get_mut("x").unwrap().arguments[0].binding = Some(binding);
+    }),
+    in_fixture("normalizations", "a norm of no axes", Rule::ArgumentMissing, "argument axes", |d| {
+        d.kind("layer_norm").inputs.remove("axes");
+    }),
+    in_fixture("convolutions", "strides that are none", Rule::ArgumentValue, "argument strides", |d| {
+        let shape = proto::binding::Binding::Value(value_to_proto(&ints(&[1, 2, 6, 6])));
+        let strides = proto::binding::Binding::Value(value_to_proto(&ints(&[-1, 0])));
+        for (param, binding) in [("output_shape", shape), ("strides", strides)] {
+            let arguments = vec![proto::Binding { binding: Some(binding) }];
+            d.kind("conv_transpose").inputs.insert(param.into(), proto::Argument { arguments });
+        }
+    }),
+    in_fixture("resizes", "an interpolation that is none", Rule::ArgumentValue, "interpolation_mode", |d| {
+        let binding = proto::binding::Binding::Value(value_to_proto(&Value::string("CUBIC")));
+        let arguments = vec![proto::Binding { binding: Some(binding) }];
+        d.kind("resize").inputs.insert("interpolation_mode".into(), proto::Argument { arguments });
+    }),
     in_fixture("control_flow", "a branch too few", Rule::ResultCount, "1 blocks, expected two", |d| {
         d.kind("cond").blocks.pop();
     }),
@@ -686,6 +734,57 @@ const DESCRIPTION: &[Fault] = &[
             panic!("ranged")
         };
         range.size_ranges[1].upper_bound = 0;
+    }),
+    in_fixture(
+        "flexible_ranged",
+        "a range of what is fixed",
+        Rule::Description,
+        "input x is described",
+        |d| {
+            let array = Draft::array(&mut d.description().input[0]);
+            let Some(proto::array_feature_type::ShapeFlexibility::Range(range)) =
+                &mut array.shape_flexibility
+            else {
+                panic!("ranged")
+            };
+            range.size_ranges[2].upper_bound = 9;
+        },
+    ),
+    in_fixture(
+        "flexible_ranged",
+        "a default out of its range",
+        Rule::Description,
+        "input x is described",
+        |d| Draft::array(&mut d.description().input[0]).shape[1] = 65,
+    ),
+    in_fixture(
+        "optional_input",
+        "a default of another type",
+        Rule::Description,
+        "input y is described",
+        |d| {
+            let value = proto::array_feature_type::DefaultOptionalValue::Int(3);
+            Draft::array(&mut d.description().input[1]).default_optional_value = Some(value);
+        },
+    ),
+    in_fixture(
+        "classifier",
+        "a label that is no output",
+        Rule::Description,
+        "label of the classifier",
+        |d| {
+            d.description().predicted_feature_name = "nope".into();
+        },
+    ),
+    in_fixture("classifier", "an image of another width", Rule::Description, "input image", |d| {
+        d.image(|image| image.width += 1);
+    }),
+    in_fixture("classifier", "an image of other channels", Rule::Description, "input image", |d| {
+        let other = |space| match space {
+            proto::ImageFeatureType::RGB => proto::ImageFeatureType::GRAYSCALE,
+            _ => proto::ImageFeatureType::RGB,
+        };
+        d.image(|image| image.color_space = other(image.color_space));
     }),
     in_fixture(
         "multifunction",

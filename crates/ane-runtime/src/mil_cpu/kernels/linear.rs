@@ -103,9 +103,24 @@ struct Matrices {
     transposed: (bool, bool),
 }
 
+/// The shapes of x, y and the result of a `matmul`, in which a vector is a matrix of one row, or of one column.
+fn matrices(node: &Node<'_>) -> Result<[Shape; 3], String> {
+    let (x, y, result) = (node.shape("x")?, node.shape("y")?, node.result());
+    let mut dims = result.dims().to_vec();
+    if y.rank() == 1 {
+        dims.push(1);
+    }
+    if x.rank() == 1 {
+        dims.insert(dims.len() - 1, 1);
+    }
+    let x = if x.rank() == 1 { Shape::from([1, x.dims()[0]]) } else { x };
+    let y = if y.rank() == 1 { Shape::from([y.dims()[0], 1]) } else { y };
+    Ok([x, y, dims.into()])
+}
+
 impl Matrices {
     fn of(node: &Node<'_>) -> Result<Self, String> {
-        let (x, y, shape) = (node.shape("x")?, node.shape("y")?, node.result());
+        let [x, y, shape] = matrices(node)?;
         let outer = shape.rank() - 2;
         let dims = &shape.dims()[..outer];
         let transposed = (node.args.bool_or("transpose_x", false)?, node.args.bool_or("transpose_y", false)?);
@@ -211,7 +226,7 @@ impl Contraction {
 }
 
 fn matrix_contraction(node: &Node<'_>) -> Result<Contraction, String> {
-    let (x, y, shape) = (node.shape("x")?, node.shape("y")?, node.result());
+    let [x, y, shape] = matrices(node)?;
     let (tx, ty) = (node.args.bool_or("transpose_x", false)?, node.args.bool_or("transpose_y", false)?);
     let outer = shape.rank() - 2;
     let side = |s: &Shape| {

@@ -80,7 +80,7 @@ fn gather_blocks(node: &Node<'_>, block: &str, blocks_first: bool) -> Result<Low
 /// Two extents for the blocks, two pairs for the borders.
 fn blocks(node: &Node<'_>, borders: &str) -> Result<([usize; 2], [usize; 4]), String> {
     let block = node.args.extents("block_shape", 2, 1, 1)?;
-    let border = node.args.extents(borders, 4, 0, 0)?;
+    let border = node.args.pairs(borders, 2)?;
     Ok(([block[0], block[1]], [border[0], border[1], border[2], border[3]]))
 }
 
