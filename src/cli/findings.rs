@@ -59,12 +59,8 @@ impl Checked {
 
     fn describe(&self) -> String {
         let mut text = String::new();
-        for Reported { severity, finding, advice } in &self.findings {
-            let severity = match severity {
-                Severity::Error => "error",
-                Severity::Warning => "warning",
-            };
-            let _ = writeln!(text, "{severity}[{}]: {finding}\n  {advice}", finding.rule);
+        for Reported { finding, .. } in &self.findings {
+            let _ = writeln!(text, "{finding:#}");
         }
         let _ = writeln!(text, "{}: {} errors, {} warnings", self.path, self.errors, self.warnings);
         text

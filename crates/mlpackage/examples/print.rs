@@ -37,7 +37,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     }
     let listed = start.elapsed();
     for finding in package.check() {
-        println!("{}: {finding}\n  {}", finding.rule, finding.advice());
+        println!("{finding:#}");
     }
     println!("opened in {opened:.1?}, listed after {listed:.1?}, checked after {:.1?}", start.elapsed());
     Ok(())

@@ -68,9 +68,22 @@ impl Finding {
     }
 }
 
-/// `function main, operation conv -> %y: argument groups is 3, expected ..`
+impl fmt::Display for Severity {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Warning => "warning",
+            Self::Error => "error",
+        })
+    }
+}
+
+/// `function main, operation conv -> %y: argument groups is 3, expected ..`; with `{:#}` the severity, the rule and, on a
+/// line of its own, what to do.
 impl fmt::Display for Finding {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if f.alternate() {
+            write!(f, "{}[{}]: ", self.severity(), self.rule)?;
+        }
         match (&self.function, &self.operation) {
             (None, _) => {}
             (Some(function), None) => write!(f, "function {function}: ")?,
@@ -79,7 +92,11 @@ impl fmt::Display for Finding {
         if let Some(argument) = &self.argument {
             write!(f, "argument {argument} ")?;
         }
-        f.write_str(&self.reason)
+        f.write_str(&self.reason)?;
+        if f.alternate() {
+            write!(f, "\n  {}", self.advice())?;
+        }
+        Ok(())
     }
 }
 
@@ -286,6 +303,11 @@ mod tests {
         assert_eq!(
             finding.to_string(),
             "function main, operation conv -> %y: argument groups is 3, expected a divisor of 4"
+        );
+        assert_eq!(
+            format!("{finding:#}"),
+            "error[argument-value]: function main, operation conv -> %y: argument groups is 3, expected a divisor of 4\n  \
+             bind a value that the operation takes"
         );
         assert!(finding.is_error());
     }

@@ -67,6 +67,10 @@ impl Manifest {
     /// Reads the manifest of a package.
     pub(crate) fn read(package: &Path) -> Result<Self> {
         let path = package.join(MANIFEST);
+        if !path.exists() {
+            let reason = "it is not there: a .mlpackage is a folder with this file in it".to_owned();
+            return Err(Error::Manifest { path, reason });
+        }
         Self::parse(&path, &paths::read_small(&path, LIMIT)?)
     }
 

@@ -154,14 +154,39 @@ impl<'w> FunctionBuilder<'w> {
         Ok(var)
     }
 
-    /// A constant in the weight file: `data` holds the packed elements.
+    /// A constant in the weight file: `data` holds the packed elements as little-endian bytes.
     ///
     /// # Errors
     ///
     /// If the bytes are not as many as the type needs, or cannot be written.
     pub fn weight(&mut self, name: &str, ty: TensorType, data: &[u8]) -> Result<Var> {
+        let needed = ty.shape.elements().and_then(|elements| ty.dtype.packed_bytes(elements));
+        if needed.is_some_and(|needed| needed != data.len()) {
+            let reason = format!("%{name} is {ty}, of {} B; {} B are given", needed.unwrap_or(0), data.len());
+            return Err(self.bad(Rule::Constant, reason));
+        }
         let value = self.blob(ty, data)?;
         self.constant(name.to_owned(), value)
+    }
+
+    /// A constant of fp16 elements in the weight file.
+    ///
+    /// # Errors
+    ///
+    /// As [`weight`](Self::weight).
+    pub fn weight_fp16(&mut self, name: &str, shape: impl Into<Dims>, values: &[half::f16]) -> Result<Var> {
+        let bytes: Vec<u8> = values.iter().flat_map(|v| v.to_le_bytes()).collect();
+        self.weight(name, TensorType::new(DType::Fp16, shape), &bytes)
+    }
+
+    /// A constant of fp32 elements in the weight file.
+    ///
+    /// # Errors
+    ///
+    /// As [`weight`](Self::weight).
+    pub fn weight_fp32(&mut self, name: &str, shape: impl Into<Dims>, values: &[f32]) -> Result<Var> {
+        let bytes: Vec<u8> = values.iter().flat_map(|v| v.to_le_bytes()).collect();
+        self.weight(name, TensorType::new(DType::Fp32, shape), &bytes)
     }
 
     /// Writes `data` to the weight file and returns the value that refers to it, to be bound to a `constexpr`

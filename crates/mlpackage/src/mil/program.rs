@@ -154,7 +154,8 @@ impl Operation {
         inputs.chain(attributes.map(|(param, value)| (param.as_str(), vec![BindingRef::Value(value)])))
     }
 
-    /// Every constant that it states: bound directly, or an attribute.
+    /// Every constant that it states: bound directly, or an attribute. Of a `const` that is its attribute `val`; the
+    /// `constexpr` forms that unfold compressed weights have theirs in either place.
     pub fn values(&self) -> impl Iterator<Item = &Value> {
         let bound = self.inputs.values().flatten().filter_map(|b| match b {
             Binding::Value(v) => Some(v),

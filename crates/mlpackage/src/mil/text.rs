@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::fmt;
 
 use super::program::{Binding, Function, Operation, Program};
-use super::types::{TensorType, ValueType};
+use super::types::{NamedType, TensorType, ValueType};
 use super::value::{Literal, Value, ValueData};
 use crate::dtype::DType;
 use crate::elements;
@@ -30,7 +30,7 @@ const STEP: usize = 4;
 
 fn write_function(f: &mut fmt::Formatter<'_>, name: &str, function: &Function) -> fmt::Result {
     write!(f, "    func {name}<{}>(", function.opset.text_name())?;
-    write_list(f, &function.inputs, |f, input| write!(f, "{} {}", input.ty, input.name))?;
+    write_list(f, &function.inputs, write_named)?;
     f.write_str(")")?;
     if !function.attributes.is_empty() {
         f.write_str(" ")?;
@@ -47,7 +47,7 @@ fn write_function(f: &mut fmt::Formatter<'_>, name: &str, function: &Function) -
 
 /// The operation without what ends its line, its nested blocks below it.
 fn write_operation(f: &mut fmt::Formatter<'_>, operation: &Operation, margin: usize) -> fmt::Result {
-    write_list(f, &operation.outputs, |f, output| write!(f, "{} {}", output.ty, output.name))?;
+    write_list(f, &operation.outputs, write_named)?;
     if !operation.outputs.is_empty() {
         f.write_str(" = ")?;
     }
@@ -64,7 +64,7 @@ fn write_operation(f: &mut fmt::Formatter<'_>, operation: &Operation, margin: us
     write_attributes(f, &operation.attributes)?;
     for block in &operation.blocks {
         f.write_str(" (")?;
-        write_list(f, &block.inputs, |f, input| write!(f, "{} {}", input.ty, input.name))?;
+        write_list(f, &block.inputs, write_named)?;
         f.write_str(") {\n")?;
         let inner = margin + STEP;
         for nested in &block.operations {
@@ -81,6 +81,14 @@ fn write_attributes(f: &mut fmt::Formatter<'_>, attributes: &BTreeMap<String, Va
     f.write_str("[")?;
     write_list(f, attributes, |f, (name, value)| write!(f, "{name} = {value}"))?;
     f.write_str("]")
+}
+
+/// A name behind its type; a scalar is written without a shape.
+fn write_named(f: &mut fmt::Formatter<'_>, named: &NamedType) -> fmt::Result {
+    match &named.ty {
+        ValueType::Tensor(ty) if ty.shape.rank() == 0 => write!(f, "{} {}", ty.dtype, named.name),
+        ty => write!(f, "{ty} {}", named.name),
+    }
 }
 
 /// Items with commas between them.
