@@ -7,7 +7,9 @@ use std::path::Path;
 
 use ane_runtime::{Engine as _, Error, Limits, LoadOptions, MilCpu, Numerics, Tensor};
 use common::{load, package, tensor};
-use mlpackage::{DType, Package};
+use mlpackage::mil::builder::FunctionBuilder;
+use mlpackage::mil::{Dim, Opset, Program};
+use mlpackage::{AllowedShapes, DType, Description, DimRange, Package, PackageWriter};
 
 /// Everything that is missing is named at load, once each: recurrent layers and lists are outside of the table.
 #[test]
@@ -89,6 +91,44 @@ fn what_goes_beyond_the_limits_is_refused() {
         model.default_function().plan(),
         "interpreted: what cond -> %chosen gives or runs depends on values\n"
     );
+}
+
+/// Default shapes need not go together: a package that never meant them to be used at once loads, and runs with others.
+#[test]
+fn default_shapes_that_do_not_go_together_are_no_reason_to_refuse() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("p.mlpackage");
+    let mut writer = PackageWriter::create(&path).unwrap();
+    let mut f = FunctionBuilder::new("main", Opset::CoreML8, writer.weights());
+    let open = [Dim::Unknown, Dim::Known(4)];
+    let [x, y] = ["x", "y"].map(|name| f.input(name, DType::Fp32, open).unwrap());
+    let z = f.op("add", "z").arg("x", &x).arg("y", &y).one().unwrap();
+    f.output(&z);
+    let program = Program::new([("main", f.finish())]);
+    let mut description = Description::of(&program);
+    for (name, default) in [("x", 2), ("y", 3)] {
+        let ranges = vec![DimRange { lower: 1, upper: Some(9) }, DimRange::fixed(4)];
+        let shapes = AllowedShapes::Ranged { default: [default, 4].into(), ranges };
+        description.interface_mut("main").unwrap().input_mut(name).unwrap().allow(shapes);
+    }
+    writer.finish_with(&program, &description).unwrap();
+
+    let package = Package::open(&path).unwrap();
+    let model = MilCpu::new(Numerics::F32).load(&package, &LoadOptions::default()).unwrap();
+    let plan = model.default_function().plan();
+    assert!(plan.starts_with("interpreted: the default shapes of its inputs do not go together"), "{plan}");
+    let mut state = model.new_state();
+    let mut call = |x: usize, y: usize| {
+        let (x, y) = (tensor(&[x, 4], &vec![1.0; 4 * x]), tensor(&[y, 4], &vec![2.0; 4 * y]));
+        let outputs = model.predict(&[("x", x.view()), ("y", y.view())], &mut state);
+        outputs.map(|o| o["z"].shape().dims().to_vec()).map_err(|e| e.to_string())
+    };
+    assert_eq!(call(3, 3).unwrap(), [3, 4]);
+    assert_eq!(call(1, 3).unwrap(), [3, 4]);
+    for (x, y) in [(2, 3), (4, 3)] {
+        let error = call(x, y).unwrap_err();
+        assert!(error.contains(&format!("[{x}, 4]")) && error.contains("add -> %z"), "{error}");
+    }
 }
 
 /// Results go by name: what a function returns twice is there once.

@@ -111,6 +111,10 @@ impl LoadedFunction {
                 Some(Err(NoPlan::DependsOnValues(operation))) => {
                     loaded.plan = Err(format!("what {operation} gives or runs depends on values"));
                 }
+                Some(Err(NoPlan::Shapes(reason))) => {
+                    loaded.plan =
+                        Err(format!("the default shapes of its inputs do not go together: {reason}"));
+                }
                 None => {}
             }
         }
@@ -145,6 +149,9 @@ impl LoadedFunction {
         let plan = match self.lower(&shapes) {
             Ok(plan) => Some(Arc::new(plan)),
             Err(NoPlan::DependsOnValues(_)) => None,
+            Err(NoPlan::Shapes(reason)) => {
+                return Err(Error::Execution { operation: self.name.clone(), reason });
+            }
             Err(NoPlan::Lacks(lacks)) => {
                 let shapes: Vec<String> = shapes.iter().map(ToString::to_string).collect();
                 let operation = format!("{} of inputs {}", self.name, shapes.join(", "));

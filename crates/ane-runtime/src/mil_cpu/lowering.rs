@@ -26,6 +26,8 @@ const FOLD_UP_TO: usize = 1 << 20;
 pub(super) enum NoPlan {
     /// A shape depends on values, or there is control flow: the function is interpreted, because of this operation.
     DependsOnValues(String),
+    /// The inputs' shapes do not go together, each of which may be what the package allows.
+    Shapes(String),
     /// The engine lacks something.
     Lacks(Vec<String>),
 }
@@ -155,6 +157,9 @@ impl<'a> Lowering<'a> {
         match self.lower(operation) {
             Ok(()) => Ok(()),
             Err(Lack::DependsOnValues) => Err(NoPlan::DependsOnValues(operation.label())),
+            Err(Lack::Shapes(reason)) => {
+                Err(NoPlan::Shapes(format!("operation {}: {reason}", operation.label())))
+            }
             Err(Lack::Missing(what)) => {
                 self.missing.push(what);
                 // What follows is looked at with the types that the program declares, to find all that is missing.
@@ -210,8 +215,7 @@ impl<'a> Lowering<'a> {
         };
         let args = scope::args(operation, function.opset, find, Vec::new())?;
         let spec = ops::lookup(&operation.op).ok_or_else(|| Lack::Missing(operation.op.clone()))?;
-        let inferred =
-            (spec.infer)(&args).map_err(|fault| Lack::Missing(format!("{}: {fault}", operation.op)))?;
+        let inferred = (spec.infer)(&args).map_err(|fault| Lack::Shapes(fault.to_string()))?;
         if operation.op == "write_state" {
             let data = args.get("data").and_then(|arg| arg.name.map(str::to_owned));
             let value = args.get("data").and_then(|arg| arg.value.cloned());
@@ -414,6 +418,7 @@ pub(super) fn unfit(op: &str, args: &Args<'_>) -> Option<String> {
 /// Why an operation is not part of a plan.
 enum Lack {
     DependsOnValues,
+    Shapes(String),
     Missing(String),
 }
 
