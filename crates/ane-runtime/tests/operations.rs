@@ -238,8 +238,8 @@ fn matmul_transposes_and_broadcasts() {
 /// A vector is a row on the left and a column on the right, and its axis is gone from the result.
 #[test]
 fn matmul_takes_vectors() {
-    let (row, matrix): ((&[usize], &[f32]), (&[usize], &[f32])) =
-        ((&[2], &[1.0, 10.0]), (&[2, 2, 2], &[1.0, 2.0, 3.0, 4.0, 5.0, 6.0, 7.0, 8.0]));
+    let row: (&[usize], &[f32]) = (&[2], &[1.0, 10.0]);
+    let matrix: (&[usize], &[f32]) = (&[2, 2, 2], &[1.0, 2.0, 3.0, 4.0, 5.0, 6.0, 7.0, 8.0]);
     let product = |inputs: &[(&[usize], &[f32])]| {
         run(inputs, |f, v| Ok(vec![f.op("matmul", "r").arg("x", &v[0]).arg("y", &v[1]).one()?])).remove(0)
     };
