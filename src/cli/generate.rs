@@ -67,6 +67,8 @@ pub(super) enum NumericsArg {
     F32,
     /// Every fp16 result rounded to fp16
     F16,
+    /// The fastest: fused operations on all threads, with errors as small as those of fp16
+    Fast,
 }
 
 impl From<NumericsArg> for Numerics {
@@ -74,6 +76,7 @@ impl From<NumericsArg> for Numerics {
         match numerics {
             NumericsArg::F32 => Self::F32,
             NumericsArg::F16 => Self::F16,
+            NumericsArg::Fast => Self::Fast,
         }
     }
 }

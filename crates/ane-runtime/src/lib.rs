@@ -12,6 +12,7 @@ mod logits;
 mod mil_cpu;
 pub mod parity;
 mod sampling;
+mod simd;
 mod tensor;
 pub mod tensor_file;
 mod tokenizer;

@@ -42,6 +42,11 @@ fn mil_cpu_in_f16() {
     passes(&run(&MilCpu::new(Numerics::F16), opened));
 }
 
+#[test]
+fn mil_cpu_fast() {
+    passes(&run(&MilCpu::new(Numerics::Fast), opened));
+}
+
 /// What this project writes of a package is run as the package itself is.
 #[test]
 fn written_and_read_again() {

@@ -42,7 +42,7 @@ fn steps_allocate_nothing_and_keep_to_the_stated_memory() {
     let path = Path::new(env!("CARGO_MANIFEST_DIR"))
         .join("tests/conformance/model_gpt2_fp16_int8_per_channel.mlpackage");
     let package = Package::open(&path).unwrap();
-    for numerics in [Numerics::F32, Numerics::F16] {
+    for numerics in [Numerics::F32, Numerics::F16, Numerics::Fast] {
         let model = MilCpu::new(numerics).load(&package, &LoadOptions::default()).unwrap();
         let function = model.default_function();
         let stated = function.memory().unwrap();

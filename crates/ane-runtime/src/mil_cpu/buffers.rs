@@ -2,6 +2,7 @@
 
 use std::collections::HashMap;
 
+use mlpackage::mil::Value;
 use mlpackage::{DType, Shape};
 
 use super::constants::Constant;
@@ -30,6 +31,12 @@ pub(super) struct DraftCompute {
     pub(super) result: String,
     /// Each with the name of its parameter.
     pub(super) operands: Vec<(Place, &'static str)>,
+    /// Of each operand.
+    pub(super) shapes: Vec<Shape>,
+    /// States that it reads and writes in place.
+    pub(super) states: Vec<usize>,
+    /// Parameters that are no operands, where the program states them.
+    pub(super) params: Vec<(String, Value)>,
     /// Values, and whether they are rounded to fp16.
     pub(super) results: Vec<(usize, bool)>,
     pub(super) kernel: Box<dyn Kernel>,
@@ -54,7 +61,7 @@ impl Draft {
         }
     }
 
-    fn replace(&mut self, f: impl Fn(Place) -> Place) {
+    pub(super) fn replace(&mut self, f: impl Fn(Place) -> Place) {
         match self {
             Self::Compute(compute) => compute.operands.iter_mut().for_each(|(place, _)| *place = f(*place)),
             Self::Store { source, .. } => *source = f(*source),
@@ -186,6 +193,7 @@ impl Assignment {
                     op: compute.op,
                     result: compute.result,
                     operands,
+                    states: compute.states,
                     results: compute.results.iter().map(|(value, round)| self.slot(*value, *round)).collect(),
                     kernel: compute.kernel,
                     scratch: compute.scratch,

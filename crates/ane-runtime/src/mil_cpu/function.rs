@@ -13,6 +13,7 @@ use super::interpreter::{self, Given};
 use super::lowering::{self, NoPlan};
 use super::numerics::Numerics;
 use super::plan::{Plan, Sequence, Workspace, copy_out};
+use super::workers::Workers;
 use crate::engine::{Function, Limits, LoadOptions, Memory, State};
 use crate::error::{Error, Result};
 use crate::hazard::Hazard;
@@ -28,6 +29,8 @@ pub(super) struct LoadedFunction {
     pub(super) index: usize,
     hazards: bool,
     limits: Limits,
+    /// Threads for fused operations; `None` where nothing is fused.
+    workers: Option<Arc<Workers>>,
     name: String,
     interface: Interface,
     function: mil::Function,
@@ -42,6 +45,14 @@ pub(super) struct LoadedFunction {
     plan: Result<Arc<Plan>, String>,
     /// For other shapes of flexible inputs.
     others: RwLock<Vec<Specialised>>,
+}
+
+/// What the functions of a model are loaded with.
+pub(super) struct Loading<'a> {
+    pub(super) package: &'a Package,
+    pub(super) numerics: Numerics,
+    pub(super) options: &'a LoadOptions,
+    pub(super) workers: Option<&'a Arc<Workers>>,
 }
 
 /// Shapes of inputs, and the plan for them; `None` if they have to be interpreted.
@@ -69,14 +80,13 @@ impl CpuState {
 
 impl LoadedFunction {
     pub(super) fn load(
-        package: &Package,
+        loading: &Loading<'_>,
         name: &str,
         function: &mil::Function,
-        numerics: Numerics,
-        options: &LoadOptions,
         states: &[&str],
         missing: &mut Vec<String>,
     ) -> Result<Self> {
+        let Loading { package, numerics, options, workers } = *loading;
         let interface = package.interface(name).cloned().unwrap_or_else(|| Interface::of(function));
         unsupported(function, &interface, missing);
         let constants = constants::read(package, function, missing)?;
@@ -91,6 +101,7 @@ impl LoadedFunction {
             index: 0,
             hazards: options.hazards,
             limits: options.limits,
+            workers: workers.cloned(),
             name: name.to_owned(),
             interface,
             function: returned,
@@ -122,7 +133,14 @@ impl LoadedFunction {
     }
 
     fn lower(&self, shapes: &[Shape]) -> Result<Plan, NoPlan> {
-        lowering::plan(&self.function, &self.constants, shapes, self.numerics, self.limits)
+        lowering::plan(
+            &self.function,
+            &self.constants,
+            shapes,
+            self.numerics,
+            self.limits,
+            self.workers.as_ref(),
+        )
     }
 
     fn feature(&self, name: &str) -> Option<&Feature> {

@@ -1,6 +1,7 @@
 //! From a function and the shapes of its inputs to a plan: shapes inferred, constants folded, views resolved.
 
 use std::collections::HashMap;
+use std::sync::Arc;
 
 use mlpackage::mil::{Dims, Function, Operation, TensorType, Value};
 use mlpackage::ops::Args;
@@ -8,11 +9,13 @@ use mlpackage::{DType, Shape, ops};
 
 use super::buffers::{self, Draft, DraftCompute, Drafts};
 use super::constants::{self, Constant, Constants};
+use super::fusion;
 use super::hazards::{self, Observed, Watch};
 use super::kernels::{self, Call, Lowered, Node, Operand};
 use super::numerics::{Numerics, round_to_half};
 use super::plan::Plan;
 use super::scope::{self, Bound};
+use super::workers::Workers;
 use crate::engine::Limits;
 use crate::hazard::Hazard;
 
@@ -67,13 +70,14 @@ pub(super) enum Place {
     Nowhere,
 }
 
-/// Plans `function` for inputs of `shapes`.
+/// Plans `function` for inputs of `shapes`; with workers, operations are fused for them.
 pub(super) fn plan(
     function: &Function,
     constants: &Constants,
     shapes: &[Shape],
     numerics: Numerics,
     limits: Limits,
+    workers: Option<&Arc<Workers>>,
 ) -> Result<Plan, NoPlan> {
     let mut lowering = Lowering {
         function,
@@ -99,7 +103,7 @@ pub(super) fn plan(
     if !lowering.missing.is_empty() {
         return Err(NoPlan::Lacks(lowering.missing));
     }
-    let plan = lowering.finish(inputs);
+    let plan = lowering.finish(inputs, workers);
     match plan.memory().workspace {
         bytes if bytes <= limits.workspace => Ok(plan),
         bytes => {
@@ -275,6 +279,13 @@ impl<'a> Lowering<'a> {
                 bound.push((arg.name.map(str::to_owned), arg.value.cloned(), keep, *param));
             }
         }
+        let of_operands = |param: &&str| args.many(param).iter();
+        let shapes = lowered.operands.iter().flat_map(of_operands);
+        let shapes = shapes.map(|arg| arg.ty.shape.known().unwrap_or_default()).collect();
+        let params = args.iter().filter(|(param, _)| !lowered.operands.contains(param));
+        let params =
+            params.filter_map(|(param, args)| Some((param.to_owned(), args.first()?.value?.clone())));
+        let params = params.collect();
         drop(args);
         let mut operands = Vec::with_capacity(bound.len());
         for (name, value, keep, param) in bound {
@@ -296,6 +307,9 @@ impl<'a> Lowering<'a> {
             op: operation.op.clone(),
             result: operation.outputs.first().map(|o| o.name.clone()).unwrap_or_default(),
             operands,
+            shapes,
+            states: Vec::new(),
+            params,
             results: places,
             kernel: lowered.kernel,
             scratch: lowered.scratch,
@@ -381,7 +395,7 @@ impl<'a> Lowering<'a> {
         Ok(())
     }
 
-    fn finish(mut self, inputs: usize) -> Plan {
+    fn finish(mut self, inputs: usize, workers: Option<&Arc<Workers>>) -> Plan {
         let mut outputs = Vec::new();
         for name in &self.function.block.outputs {
             let known = self.known.get(name.as_str()).cloned();
@@ -393,14 +407,18 @@ impl<'a> Lowering<'a> {
         }
         let elements = |(_, ty): (&str, &TensorType)| ty.shape.elements().unwrap_or(0);
         let hazards = self.hazards;
-        let plan = buffers::assign(Drafts {
+        let mut drafts = Drafts {
             steps: self.steps,
             lens: self.lens,
             inputs,
             states: self.function.states().map(elements).collect(),
             outputs,
             constants: self.constants,
-        });
+        };
+        if let Some(workers) = workers {
+            fusion::fuse(&mut drafts, workers);
+        }
+        let plan = buffers::assign(drafts);
         plan.with_hazards(hazards)
     }
 }
@@ -460,7 +478,8 @@ impl Execution<'_, '_> {
             results.iter().map(|(_, shape)| vec![0; shape.elements()]).collect();
         let mut scratch = vec![0.0; lowered.scratch];
         let mut slices: Vec<&mut [u32]> = computed.iter_mut().map(Vec::as_mut_slice).collect();
-        lowered.kernel.run(&mut Call { operands, results: &mut slices, scratch: &mut scratch })?;
+        let mut call = Call { operands, results: &mut slices, states: &mut [], scratch: &mut scratch };
+        lowered.kernel.run(&mut call)?;
         for ((dtype, _), words) in results.iter().zip(&mut computed) {
             if numerics != Numerics::F16 || *dtype != DType::Fp16 {
                 continue;

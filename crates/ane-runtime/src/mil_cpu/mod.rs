@@ -3,6 +3,7 @@
 mod buffers;
 mod constants;
 mod function;
+mod fusion;
 mod hazards;
 mod inputs;
 mod interpreter;
@@ -13,7 +14,9 @@ mod packed;
 mod plan;
 mod scope;
 mod unfolding;
+mod workers;
 
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use mlpackage::Package;
@@ -22,19 +25,34 @@ use mlpackage::mil::TensorType;
 use crate::engine::{Engine, Function, LoadOptions, Model, State};
 use crate::error::{Error, Result};
 use crate::tensor::Tensors;
-use function::{CpuState, LoadedFunction};
+use function::{CpuState, LoadedFunction, Loading};
 pub use numerics::Numerics;
+use workers::Workers;
+
+/// How many threads a model computes with where nobody says otherwise: a token of a small transformer is too little work for
+/// more.
+const DEFAULT_THREADS: usize = 4;
 
 /// The engine.
 #[derive(Clone, Copy, Debug)]
 pub struct MilCpu {
     numerics: Numerics,
+    threads: usize,
 }
 
 impl MilCpu {
     /// An engine that computes with `numerics`.
     pub fn new(numerics: Numerics) -> Self {
-        Self { numerics }
+        let threads = std::thread::available_parallelism().map_or(1, usize::from);
+        Self { numerics, threads: threads.min(DEFAULT_THREADS) }
+    }
+
+    /// An engine whose models compute with up to `threads` threads each, the caller's own among them, where the numerics are
+    /// [`Fast`](Numerics::Fast); others take one. There are never more than the machine runs at once.
+    #[must_use]
+    pub fn with_threads(self, threads: usize) -> Self {
+        let most = std::thread::available_parallelism().map_or(1, usize::from);
+        Self { threads: threads.clamp(1, most), ..self }
     }
 }
 
@@ -43,6 +61,7 @@ impl Engine for MilCpu {
         match self.numerics {
             Numerics::F32 => "mil-cpu (f32)",
             Numerics::F16 => "mil-cpu (f16)",
+            Numerics::Fast => "mil-cpu (fast)",
         }
     }
 
@@ -60,6 +79,9 @@ impl Engine for MilCpu {
         let mut states: Vec<(String, TensorType)> = Vec::new();
         let mut functions = Vec::with_capacity(names.len());
         let mut missing = Vec::new();
+        let workers = (self.numerics == Numerics::Fast).then(|| Arc::new(Workers::new(self.threads)));
+        let (numerics, workers) = (self.numerics, workers.as_ref());
+        let loading = Loading { package, numerics, options, workers };
         for (index, name) in names.iter().enumerate() {
             let function = package.function(name)?;
             for (state, ty) in function.states() {
@@ -72,8 +94,7 @@ impl Engine for MilCpu {
                 }
             }
             let known: Vec<&str> = states.iter().map(|(state, _)| state.as_str()).collect();
-            let mut loaded =
-                LoadedFunction::load(package, name, function, self.numerics, options, &known, &mut missing)?;
+            let mut loaded = LoadedFunction::load(&loading, name, function, &known, &mut missing)?;
             (loaded.id, loaded.index) = (id, index);
             functions.push(loaded);
         }

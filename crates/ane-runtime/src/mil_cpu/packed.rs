@@ -3,6 +3,7 @@
 use mlpackage::{DType, Package, StoredBlob};
 
 use super::numerics::round_to_half;
+use crate::simd::{Lut, Rows};
 
 /// A constant of floats as it is stored.
 #[derive(Debug)]
@@ -221,7 +222,64 @@ impl Values {
     }
 }
 
+/// What each row of a matrix is multiplied with.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum RowScales<'a> {
+    One(f32),
+    Each(&'a [f32]),
+}
+
 impl Packed {
+    /// The matrix of `rows` rows that it is, in a form that has a kernel of its own, and the scales of the rows; `None` if
+    /// there is none. Tables are cut into as many groups of rows as they have, each with its own.
+    pub(super) fn rows(&self, rows: usize) -> Option<(Rows<'_>, RowScales<'_>)> {
+        const UNSCALED: RowScales<'static> = RowScales::One(1.0);
+        match &self.form {
+            Form::Plain(Numbers::Stored(blob)) => {
+                let blob = blob.blob();
+                match blob.dtype {
+                    DType::Fp16 => Some((Rows::Half(blob.data), UNSCALED)),
+                    DType::Fp32 => Some((Rows::Single(bytemuck::try_cast_slice(blob.data).ok()?), UNSCALED)),
+                    _ => None,
+                }
+            }
+            Form::Scaled {
+                numbers: Numbers::Stored(blob),
+                scales: Scales { blocks, scale, offset: None },
+            } => {
+                let blob = blob.blob();
+                let scales = match scale.as_slice() {
+                    &[one] => RowScales::One(one),
+                    each if each.len() == rows && blocks.counts.first() == Some(&rows) => {
+                        RowScales::Each(each)
+                    }
+                    _ => return None,
+                };
+                (blob.dtype == DType::Int8).then(|| (Rows::Int8(bytemuck::cast_slice(blob.data)), scales))
+            }
+            Form::Table { numbers, table } if table.vector == 1 && self.dtype == DType::Fp16 => {
+                let (indices, dtype) = match numbers {
+                    Numbers::Stored(blob) => (blob.blob().data, blob.blob().dtype),
+                    Numbers::Bits { bytes: StoredBytes::Blob(blob), dtype, .. } => (blob.blob().data, *dtype),
+                    Numbers::Bits { bytes: StoredBytes::Stated(bytes), dtype, .. } => {
+                        (bytes.as_slice(), *dtype)
+                    }
+                    Numbers::Stated(_) => return None,
+                };
+                let bits = dtype.bits();
+                let groups = table.blocks.counts.first().copied().unwrap_or(1);
+                let by_rows = table.blocks.counts.iter().skip(1).all(|count| *count == 1)
+                    && rows.is_multiple_of(groups);
+                let row_bits = self.elements / rows * bits;
+                let fits =
+                    [4, 6, 8].contains(&bits) && table.entries == 1 << bits && row_bits.is_multiple_of(8);
+                let lut = Lut { bits, indices, table: &table.values, rows_per_table: rows / groups };
+                (by_rows && fits).then_some((Rows::Lut(lut), UNSCALED))
+            }
+            _ => None,
+        }
+    }
+
     /// Number of elements.
     pub(super) fn elements(&self) -> usize {
         self.elements

@@ -64,6 +64,8 @@ pub(super) struct Compute {
     /// Name of its first result.
     pub(super) result: String,
     pub(super) operands: Vec<Operand>,
+    /// States that it reads and writes in place.
+    pub(super) states: Vec<usize>,
     pub(super) results: Vec<Slot>,
     pub(super) kernel: Box<dyn Kernel>,
     pub(super) scratch: usize,
@@ -121,7 +123,12 @@ impl Plan {
     ) -> Self {
         let computes = || steps.iter().filter_map(Step::compute);
         let scratch = computes().map(|c| c.scratch).max().unwrap_or(0);
-        let first_store = steps.iter().position(|step| matches!(step, Step::Store { .. }));
+        let writes = |step: &Step| match step {
+            Step::Store { .. } => true,
+            Step::Compute(compute) => !compute.states.is_empty(),
+            Step::Load { .. } => false,
+        };
+        let first_store = steps.iter().position(writes);
         let may_fail_late = first_store.is_some_and(|first| {
             steps[first..].iter().filter_map(Step::compute).any(|compute| compute.fallible)
         });
@@ -258,10 +265,14 @@ impl Plan {
     fn compute(&self, compute: &Compute, sequences: &mut [Sequence<'_>]) -> Result<()> {
         // Results and scratch memory are taken out of the workspaces while their other buffers are read.
         let mut taken: SmallVec<[Taken; 1]> = SmallVec::new();
-        for Sequence { workspace, .. } in &mut *sequences {
+        for Sequence { workspace, states, .. } in &mut *sequences {
             let results =
                 compute.results.iter().map(|slot| std::mem::take(&mut workspace.buffers[slot.buffer]));
-            taken.push(Taken { results: results.collect(), scratch: std::mem::take(&mut workspace.scratch) });
+            taken.push(Taken {
+                results: results.collect(),
+                states: compute.states.iter().map(|state| std::mem::take(&mut states[*state])).collect(),
+                scratch: std::mem::take(&mut workspace.scratch),
+            });
         }
         let outcome = {
             let mut bound: SmallVec<[Bound<'_, '_>; 1]> = SmallVec::new();
@@ -273,12 +284,18 @@ impl Plan {
                 bound.push(Bound {
                     operands: operands.collect(),
                     results: results.map(|(buffer, slot)| &mut buffer[..slot.len]).collect(),
+                    states: taken.states.iter_mut().map(Vec::as_mut_slice).collect(),
                     scratch: &mut taken.scratch,
                 });
             }
             let mut calls: SmallVec<[Call<'_, '_>; 1]> = bound
                 .iter_mut()
-                .map(|b| Call { operands: &b.operands, results: &mut b.results, scratch: b.scratch })
+                .map(|b| Call {
+                    operands: &b.operands,
+                    results: &mut b.results,
+                    states: &mut b.states,
+                    scratch: b.scratch,
+                })
                 .collect();
             compute.kernel.run_batch(&mut calls)
         };
@@ -288,6 +305,9 @@ impl Plan {
             }
             for (slot, buffer) in compute.results.iter().zip(taken.results) {
                 sequence.workspace.buffers[slot.buffer] = buffer;
+            }
+            for (state, memory) in compute.states.iter().zip(taken.states) {
+                sequence.states[*state] = memory;
             }
             sequence.workspace.scratch = taken.scratch;
         }
@@ -330,12 +350,14 @@ fn grow<T: Clone + Default>(buffer: &mut Vec<T>, len: usize) -> Result<(), TryRe
 /// What is taken out of a workspace while a kernel runs.
 struct Taken {
     results: SmallVec<[Vec<u32>; 4]>,
+    states: SmallVec<[Vec<u32>; 2]>,
     scratch: Vec<f32>,
 }
 
 struct Bound<'a, 'r> {
     operands: SmallVec<[kernels::Operand<'a>; 8]>,
     results: SmallVec<[&'r mut [u32]; 4]>,
+    states: SmallVec<[&'r mut [u32]; 2]>,
     scratch: &'r mut [f32],
 }
 
@@ -394,6 +416,9 @@ impl fmt::Display for Plan {
                     for (i, operand) in compute.operands.iter().enumerate() {
                         let comma = if i == 0 { "" } else { ", " };
                         write!(f, "{comma}{}: {}[{}]", operand.param, operand.source, operand.len)?;
+                    }
+                    for state in &compute.states {
+                        write!(f, ", in place: s{state}")?;
                     }
                     writeln!(f, ")  -> %{}", compute.result)?;
                 }

@@ -93,6 +93,8 @@ pub(super) struct Call<'a, 'r> {
     pub(super) operands: &'a [Operand<'a>],
     /// A slice of the right length for each result.
     pub(super) results: &'a mut [&'r mut [u32]],
+    /// States that are read and written in place.
+    pub(super) states: &'a mut [&'r mut [u32]],
     /// Room for as many numbers as [`Lowered::scratch`] says.
     pub(super) scratch: &'a mut [f32],
 }
@@ -107,7 +109,7 @@ impl<'a> Call<'a, '_> {
     }
 
     /// The elements of an operand of floats.
-    fn f32(&self, i: usize) -> &'a [f32] {
+    pub(super) fn f32(&self, i: usize) -> &'a [f32] {
         bytemuck::cast_slice(self.words(i))
     }
 
@@ -127,7 +129,7 @@ impl<'a> Call<'a, '_> {
     }
 
     /// The first result, as floats.
-    fn out_f32(&mut self) -> &mut [f32] {
+    pub(super) fn out_f32(&mut self) -> &mut [f32] {
         bytemuck::cast_slice_mut(self.results[0])
     }
 

@@ -1,0 +1,311 @@
+//! One query for each head, over a cache in which one row is written first.
+
+use std::sync::Arc;
+
+use super::super::buffers::{Draft, DraftCompute};
+use super::super::kernels::{Call, Kernel, Operand, Outcome};
+use super::super::lowering::Place;
+use super::super::workers::Parts;
+use super::{Graph, Machine};
+use crate::simd;
+use smallvec::SmallVec;
+
+/// Multiply-adds that are worth waking a thread for.
+const LEAST_WORK: usize = 32_768;
+
+struct Attention {
+    machine: Machine,
+    heads: usize,
+    /// Positions of the cache.
+    context: usize,
+    /// Elements of a head.
+    width: usize,
+    scale: f32,
+    masked: bool,
+}
+
+/// A sequence's operands and results.
+struct Sequence<'a> {
+    query: &'a [f32],
+    key: &'a [f32],
+    value: &'a [f32],
+    write: &'a [f32],
+    mask: Option<&'a [f32]>,
+    keys: Parts<'a>,
+    values: Parts<'a>,
+    scores: Parts<'a>,
+    out: Parts<'a>,
+}
+
+const OPERANDS: [&str; 5] = ["query", "key", "value", "write", "mask"];
+
+impl Kernel for Attention {
+    fn run(&self, call: &mut Call<'_, '_>) -> Outcome {
+        self.run_batch(std::slice::from_mut(call))
+    }
+
+    fn run_batch(&self, calls: &mut [Call<'_, '_>]) -> Outcome {
+        let mut sequences: SmallVec<[Sequence<'_>; 1]> = SmallVec::new();
+        for call in calls.iter_mut() {
+            let Call { operands, results, states, scratch } = call;
+            let floats = |i: usize| match operands[i] {
+                Operand::Words(words) => bytemuck::cast_slice(words),
+                Operand::Packed(_) => unreachable!("nothing of it is a weight"),
+            };
+            let [keys, values] = &mut **states else { unreachable!("two states") };
+            sequences.push(Sequence {
+                query: floats(0),
+                key: floats(1),
+                value: floats(2),
+                write: floats(3),
+                mask: self.masked.then(|| floats(4)),
+                keys: Parts::of(bytemuck::cast_slice_mut(keys)),
+                values: Parts::of(bytemuck::cast_slice_mut(values)),
+                scores: Parts::of(&mut scratch[..self.heads * self.context]),
+                out: Parts::of(bytemuck::cast_slice_mut(results[0])),
+            });
+        }
+        let job = |i: usize| {
+            let (sequence, head) = (&sequences[i / self.heads], i % self.heads);
+            self.head(sequence, head);
+        };
+        let parts = sequences.len() * self.heads;
+        if 2 * parts * self.context * self.width < LEAST_WORK {
+            (0..parts).for_each(job);
+        } else {
+            self.machine.workers.run(parts, &job);
+        }
+        Ok(())
+    }
+}
+
+impl Attention {
+    /// Writes a head's row of the cache and mixes its values.
+    fn head(&self, sequence: &Sequence<'_>, head: usize) {
+        let (isa, width) = (self.machine.isa, self.width);
+        let own = head * width..(head + 1) * width;
+        let cache = head * self.context * width..(head + 1) * self.context * width;
+        // SAFETY: every call of this function has a head of a sequence to itself.
+        let (keys, values, scores, out) = unsafe {
+            (
+                sequence.keys.part(cache.clone()),
+                sequence.values.part(cache),
+                sequence.scores.part(head * self.context..(head + 1) * self.context),
+                sequence.out.part(own.clone()),
+            )
+        };
+        let (key, value) = (&sequence.key[own.clone()], &sequence.value[own.clone()]);
+        for (i, &write) in sequence.write.iter().enumerate().filter(|(_, write)| **write != 0.0) {
+            let row = i * width..(i + 1) * width;
+            replace_row(write, key, &mut keys[row.clone()]);
+            replace_row(write, value, &mut values[row]);
+        }
+        let query = &sequence.query[own];
+        for (score, key) in scores.iter_mut().zip(keys.chunks_exact(width)) {
+            *score = self.scale * simd::dot(isa, query, key);
+        }
+        if let Some(mask) = sequence.mask {
+            scores.iter_mut().zip(mask).for_each(|(score, mask)| *score += mask);
+        }
+        simd::softmax(isa, scores);
+        out.fill(0.0);
+        // What is behind the mask weighs nothing.
+        for (weight, value) in
+            scores.iter().zip(values.chunks_exact(width)).filter(|(weight, _)| **weight != 0.0)
+        {
+            simd::add_scaled(isa, *weight, value, out);
+        }
+    }
+}
+
+/// `row * (1 - write) + new * write`.
+fn replace_row(write: f32, new: &[f32], row: &mut [f32]) {
+    if write == 1.0 {
+        row.copy_from_slice(new);
+    } else {
+        row.iter_mut().zip(new).for_each(|(row, new)| *row = *row * (1.0 - write) + new * write);
+    }
+}
+
+/// What was found.
+struct Found {
+    members: Vec<usize>,
+    /// Query, key, value, write and mask.
+    operands: Vec<Place>,
+    states: [usize; 2],
+    heads: usize,
+    context: usize,
+    width: usize,
+    scale: f32,
+}
+
+pub(super) fn fuse(graph: &mut Graph<'_>, machine: &Machine) {
+    for last in 0..graph.steps.len() {
+        let Some(found) = find(graph, last) else { continue };
+        let Some(compute) = graph.compute(last) else { continue };
+        let (result, results) = (compute.result.clone(), compute.results.clone());
+        let kernel = Attention {
+            machine: Machine { isa: machine.isa, workers: Arc::clone(&machine.workers) },
+            heads: found.heads,
+            context: found.context,
+            width: found.width,
+            scale: found.scale,
+            masked: found.operands.len() == OPERANDS.len(),
+        };
+        let fused = DraftCompute {
+            op: "attention".into(),
+            result,
+            operands: found.operands.into_iter().zip(OPERANDS).collect(),
+            shapes: Vec::new(),
+            states: found.states.to_vec(),
+            params: Vec::new(),
+            results,
+            kernel: Box::new(kernel),
+            scratch: found.heads * found.context,
+            fallible: false,
+        };
+        graph.replace(&found.members, last, fused);
+    }
+}
+
+/// `matmul(softmax(scale * q k^T + mask), v)` with `k` and `v` of one-hot updated caches.
+fn find(graph: &Graph<'_>, last: usize) -> Option<Found> {
+    let mixed = graph.compute(last).filter(|c| c.op == "matmul" && !c.is_true("transpose_x"))?;
+    let &[1, heads, context, width] = mixed.shape("y")?.dims() else { return None };
+    if mixed.is_true("transpose_y") || mixed.shape("x")?.dims() != [1, heads, 1, context] {
+        return None;
+    }
+    let mut members = vec![last];
+    let mut follow = |found: Option<(usize, _)>| -> Option<&DraftCompute> {
+        let (step, compute) = found?;
+        members.push(step);
+        Some(compute)
+    };
+    let softmax = follow(graph.made_by(mixed.operand("x")?, &["softmax"]))?;
+    let axis = softmax.param("axis").and_then(|v| v.to_ints()).unwrap_or_else(|| vec![-1]);
+    if softmax.shape("x")?.axis(*axis.first()?) != Some(3) {
+        return None;
+    }
+    let mut scores = softmax.operand("x")?;
+    let mut mask = None;
+    if let Some((step, sum)) = graph.made_by(scores, &["add"]) {
+        let (product, other) = sum
+            .pair()
+            .into_iter()
+            .flatten()
+            .find(|(p, _)| graph.made_by(*p, &["matmul", "mul"]).is_some())?;
+        let shape = sum.shapes.get(sum.operands.iter().position(|(place, _)| *place == other)?)?;
+        if shape.elements() != context || shape.dims().last() != Some(&context) {
+            return None;
+        }
+        follow(Some((step, sum)))?;
+        (scores, mask) = (product, Some(other));
+    }
+    let mut scale = 1.0;
+    let mut scaled = |graph: &Graph<'_>, place: Place| -> Option<(usize, Place)> {
+        let (step, product) = graph.made_by(place, &["mul"])?;
+        let (inner, factor) =
+            product.pair().into_iter().flatten().find_map(|(inner, f)| Some((inner, graph.scalar(f)?)))?;
+        scale *= factor;
+        Some((step, inner))
+    };
+    if let Some((step, inner)) = scaled(graph, scores) {
+        follow(graph.compute(step).map(|compute| (step, compute)))?;
+        scores = inner;
+    }
+    let product = follow(graph.made_by(scores, &["matmul"]))?;
+    let fits = product.is_true("transpose_y")
+        && !product.is_true("transpose_x")
+        && product.shape("x")?.dims() == [1, heads, 1, width]
+        && product.shape("y")?.dims() == [1, heads, context, width];
+    if !fits {
+        return None;
+    }
+    let mut query = product.operand("x")?;
+    if let Some((step, inner)) = scaled(graph, query) {
+        follow(graph.compute(step).map(|compute| (step, compute)))?;
+        query = inner;
+    }
+    let keys = update(graph, product.operand("y")?)?;
+    let values = update(graph, mixed.operand("y")?)?;
+    let same_shape =
+        keys.write == values.write && [&keys, &values].iter().all(|u| u.shape == [heads, context, width]);
+    if !same_shape || keys.state == values.state {
+        return None;
+    }
+    members.extend(keys.members.iter().chain(&values.members));
+    if !graph.is_closed(&members, last) {
+        return None;
+    }
+    let mut operands = vec![query, keys.new, values.new, keys.write];
+    operands.extend(mask);
+    let states = [keys.state, values.state];
+    Some(Found { members, operands, states, heads, context, width, scale })
+}
+
+/// A cache in which a row is replaced.
+struct Update {
+    members: Vec<usize>,
+    state: usize,
+    new: Place,
+    write: Place,
+    /// Heads, positions, width.
+    shape: [usize; 3],
+}
+
+/// `cache * (1 - write) + new * write`, stored where it was read, and nowhere else.
+fn update(graph: &Graph<'_>, place: Place) -> Option<Update> {
+    let (sum_step, sum) = graph.made_by(place, &["add"])?;
+    let product = |place: Place| graph.made_by(place, &["mul"]);
+    let of_state = |c: &DraftCompute| {
+        c.pair().into_iter().flatten().find_map(|(cache, keep)| match cache {
+            Place::State { state, .. } => Some((state, keep)),
+            _ => None,
+        })
+    };
+    let (kept, placed) = sum
+        .pair()
+        .into_iter()
+        .flatten()
+        .find(|(kept, _)| product(*kept).is_some_and(|(_, c)| of_state(c).is_some()))?;
+    let ((kept_step, kept), (placed_step, placed)) = (product(kept)?, product(placed)?);
+    let (state, keep) = of_state(kept)?;
+    let (_, complement) = graph.made_by(keep, &["sub"])?;
+    let write = complement.operand("y")?;
+    if graph.scalar(complement.operand("x")?)? != 1.0 {
+        return None;
+    }
+    let (new, _) = placed.pair().into_iter().flatten().find(|(_, w)| *w == write)?;
+    let &[1, heads, context, width] = sum.shapes.first()?.dims() else { return None };
+    let shape_of = |compute: &DraftCompute, place: Place| {
+        let at = compute.operands.iter().position(|(p, _)| *p == place)?;
+        Some(compute.shapes.get(at)?.dims().to_vec())
+    };
+    let fits =
+        shape_of(placed, new)? == [1, heads, 1, width] && shape_of(placed, write)? == [1, 1, context, 1];
+    // The only reader of the state, and the only writer.
+    let reads = graph.computes().flat_map(|(_, compute)| &compute.operands);
+    let reads =
+        reads.filter(|(place, _)| matches!(place, Place::State { state: s, .. } if *s == state)).count();
+    let returned = graph
+        .drafts
+        .outputs
+        .iter()
+        .any(|(p, _, _)| matches!(p, Place::State { state: s, .. } if *s == state));
+    let touches = |step: &Option<Draft>| match step {
+        Some(Draft::Store { state: s, source }) => {
+            *s == state || matches!(source, Place::State { state: s, .. } if *s == state)
+        }
+        Some(Draft::Load { state: s, .. }) => *s == state,
+        Some(Draft::Compute(compute)) => compute.states.contains(&state),
+        None => false,
+    };
+    let mut touching = graph.steps.iter().enumerate().filter(|(_, step)| touches(step));
+    let (store_step, store) = touching.next()?;
+    let stored = matches!(store, Some(Draft::Store { source, .. }) if *source == place);
+    if !fits || reads != 1 || returned || !stored || touching.next().is_some() {
+        return None;
+    }
+    let members = vec![sum_step, kept_step, placed_step, store_step];
+    Some(Update { members, state, new, write, shape: [heads, context, width] })
+}

@@ -1,0 +1,165 @@
+//! A row divided by the root of its mean square.
+
+use super::super::buffers::DraftCompute;
+use super::super::kernels::{Call, Kernel, Outcome};
+use super::super::lowering::Place;
+use super::{Graph, Machine};
+use crate::simd::{self, Isa};
+
+struct Norm {
+    isa: Isa,
+    /// Elements of a row.
+    len: usize,
+    epsilon: f32,
+}
+
+impl Kernel for Norm {
+    fn run(&self, call: &mut Call<'_, '_>) -> Outcome {
+        let x = call.f32(0);
+        for (x, out) in x.chunks_exact(self.len).zip(call.out_f32().chunks_exact_mut(self.len)) {
+            simd::rms_norm(self.isa, x, self.epsilon, out);
+        }
+        Ok(())
+    }
+}
+
+/// What was found.
+struct Found {
+    members: Vec<usize>,
+    x: Place,
+    len: usize,
+    epsilon: f32,
+}
+
+pub(super) fn fuse(graph: &mut Graph<'_>, machine: &Machine) {
+    for last in 0..graph.steps.len() {
+        let Some(found) = find(graph, last).filter(|found| graph.is_closed(&found.members, last)) else {
+            continue;
+        };
+        let Some(compute) = graph.compute(last) else { continue };
+        let (result, results) = (compute.result.clone(), compute.results.clone());
+        let shape = compute.shapes[0].clone();
+        let kernel = Norm { isa: machine.isa, len: found.len, epsilon: found.epsilon };
+        let fused = DraftCompute {
+            op: "rms_norm".into(),
+            result,
+            operands: vec![(found.x, "x")],
+            shapes: vec![shape],
+            states: Vec::new(),
+            params: Vec::new(),
+            results,
+            kernel: Box::new(kernel),
+            scratch: 0,
+            fallible: false,
+        };
+        graph.replace(&found.members, last, fused);
+    }
+}
+
+/// `mul(a, rsqrt(mean(a * a) + e))`.
+fn find(graph: &Graph<'_>, last: usize) -> Option<Found> {
+    let product = graph.compute(last).filter(|compute| compute.op == "mul")?;
+    let (row, (rsqrt_step, rsqrt)) = product
+        .pair()
+        .into_iter()
+        .flatten()
+        .find_map(|(row, factor)| graph.made_by(factor, &["rsqrt"]).map(|found| (row, found)))?;
+    let mut members = vec![last, rsqrt_step];
+    let inner = rsqrt.operand("x")?;
+    let (mean, added) = match graph.made_by(inner, &["add"]) {
+        None => (inner, None),
+        Some((step, sum)) => {
+            members.push(step);
+            let (mean, added) = sum
+                .pair()
+                .into_iter()
+                .flatten()
+                .find(|(mean, _)| graph.made_by(*mean, &["reduce_mean"]).is_some())?;
+            (mean, Some(added))
+        }
+    };
+    let (mean_step, mean) = graph.made_by(mean, &["reduce_mean"])?;
+    let (square_step, square) = graph.made_by(mean.operand("x")?, &["mul", "square"])?;
+    let of = [square.operand("x"), square.operand("y").or_else(|| square.operand("x"))];
+    if of != [Some(row), Some(row)] {
+        return None;
+    }
+    members.extend([mean_step, square_step]);
+    let len = row_len(mean)?;
+    // An epsilon that an operation has of itself is added to the square, too.
+    let own = rsqrt.param("epsilon").and_then(|v| v.as_float()).unwrap_or(1e-12);
+    match added.map(|added| graph.scalar(added).ok_or(added)) {
+        None => Some(scaled(graph, members, row, len, own)),
+        Some(Ok(epsilon)) => Some(scaled(graph, members, row, len, epsilon + own)),
+        Some(Err(added)) => divided_by_largest(graph, members, row, len, added),
+    }
+}
+
+/// Elements of a row that `reduce` reduces, if they lie one behind the other.
+fn row_len(reduce: &DraftCompute) -> Option<usize> {
+    let shape = reduce.shape("x")?;
+    let axes = reduce.param("axes")?.to_ints()?;
+    let axes: Option<Vec<usize>> = axes.into_iter().map(|axis| shape.axis(axis)).collect();
+    let axes = axes.filter(|_| reduce.is_true("keep_dims"))?;
+    let first = *axes.iter().min()?;
+    let within = shape.dims().iter().enumerate().skip(first);
+    let whole = within.clone().all(|(axis, extent)| axes.contains(&axis) || *extent == 1);
+    whole.then(|| within.map(|(_, extent)| extent).product())
+}
+
+/// A row that was multiplied with a number before: its epsilon is that much smaller, squared.
+fn scaled(graph: &Graph<'_>, mut members: Vec<usize>, row: Place, len: usize, epsilon: f32) -> Found {
+    let factor = || {
+        let (step, scaling) = graph.made_by(row, &["mul", "real_div"])?;
+        let (x, y) = (scaling.operand("x")?, scaling.operand("y")?);
+        match (scaling.op.as_str(), graph.scalar(x), graph.scalar(y)) {
+            ("mul", _, Some(factor)) => Some((step, x, factor)),
+            ("mul", Some(factor), _) => Some((step, y, factor)),
+            ("real_div", _, Some(divisor)) => Some((step, x, 1.0 / divisor)),
+            _ => None,
+        }
+    };
+    let usable =
+        |factor: f32| factor.is_finite() && (epsilon / (factor * factor)).is_finite() && factor > 0.0;
+    match factor().filter(|(_, _, factor)| usable(*factor)) {
+        Some((step, x, factor)) if graph.is_closed(&[members.as_slice(), &[step]].concat(), members[0]) => {
+            members.push(step);
+            Found { members, x, len, epsilon: epsilon / (factor * factor) }
+        }
+        _ => Found { members, x: row, len, epsilon },
+    }
+}
+
+/// `x / u` with `u = max(max |x|, c)`, and `(c / u)^2` for an epsilon: multiplied by `u`, that is `c^2`. The epsilon that
+/// `rsqrt` has of itself, 10^-12 of a mean square that is one in the row's length or more, is left out.
+fn divided_by_largest(
+    graph: &Graph<'_>,
+    mut members: Vec<usize>,
+    row: Place,
+    len: usize,
+    added: Place,
+) -> Option<Found> {
+    let (square_step, square) = graph.made_by(added, &["mul", "square"])?;
+    let ratio = square.operand("x")?;
+    if square.operand("y").is_some_and(|y| y != ratio) {
+        return None;
+    }
+    let (ratio_step, ratio) = graph.made_by(ratio, &["real_div"])?;
+    let (row_step, division) = graph.made_by(row, &["real_div"])?;
+    let (floor, unit) = (graph.scalar(ratio.operand("x")?)?, ratio.operand("y")?);
+    let x = division.operand("x")?;
+    if division.operand("y")? != unit {
+        return None;
+    }
+    let (unit_step, maximum) = graph.made_by(unit, &["maximum"])?;
+    let (max_step, max) = maximum.pair().into_iter().flatten().find_map(|(max, least)| {
+        let found = graph.made_by(max, &["reduce_max"])?;
+        (graph.scalar(least)? == floor).then_some(found)
+    })?;
+    let (abs_step, abs) = graph.made_by(max.operand("x")?, &["abs"])?;
+    if abs.operand("x")? != x || row_len(max)? != len {
+        return None;
+    }
+    members.extend([square_step, ratio_step, row_step, unit_step, max_step, abs_step]);
+    Some(Found { members, x, len, epsilon: floor * floor })
+}

@@ -1,0 +1,281 @@
+//! Matrices times one vector, with what follows: a bias, a rectifier, a residual.
+
+use smallvec::SmallVec;
+
+use super::super::buffers::DraftCompute;
+use super::super::constants::Constant;
+use super::super::kernels::{Call, Kernel, Operand, Outcome};
+use super::super::lowering::Place;
+use super::super::packed::RowScales;
+use super::super::workers::Parts;
+use super::{Graph, Machine};
+use crate::simd::{FixedBuffer, Rows, Vector};
+
+/// Multiply-adds that are worth waking a thread for: a microsecond or two.
+const LEAST_WORK: usize = 32_768;
+
+/// Rows that a kernel takes at once.
+const STEP: usize = 4;
+
+struct Projection {
+    machine: Machine,
+    d_in: usize,
+    /// Whether a part has weights of 8 bits.
+    fixed: bool,
+    parts: Vec<Part>,
+}
+
+/// A matrix. Its result is the one of the same number.
+struct Part {
+    d_out: usize,
+    /// Which operand it is.
+    weight: usize,
+    bias: Option<usize>,
+    relu: bool,
+    residual: Option<usize>,
+}
+
+impl Part {
+    /// What becomes of a stretch of sums.
+    fn finish(&self, scales: RowScales<'_>, call: &Operands<'_>, first: usize, out: &mut [f32]) {
+        match scales {
+            RowScales::One(1.0) => {}
+            RowScales::One(scale) => out.iter_mut().for_each(|out| *out *= scale),
+            RowScales::Each(scales) => out.iter_mut().zip(&scales[first..]).for_each(|(out, s)| *out *= s),
+        }
+        if let Some(bias) = self.bias {
+            out.iter_mut().zip(&call.f32(bias)[first..]).for_each(|(out, b)| *out += b);
+        }
+        if self.relu {
+            // Written so that a NaN stays.
+            out.iter_mut().for_each(|out| *out = if *out < 0.0 { 0.0 } else { *out });
+        }
+        if let Some(residual) = self.residual {
+            out.iter_mut().zip(&call.f32(residual)[first..]).for_each(|(out, r)| *out += r);
+        }
+    }
+}
+
+/// The operands of a call, for threads to read.
+struct Operands<'a>(&'a [Operand<'a>]);
+
+impl Operands<'_> {
+    fn f32(&self, i: usize) -> &[f32] {
+        match self.0[i] {
+            Operand::Words(words) => bytemuck::cast_slice(words),
+            Operand::Packed(_) => unreachable!("only weights stay packed"),
+        }
+    }
+}
+
+impl Kernel for Projection {
+    fn run(&self, call: &mut Call<'_, '_>) -> Outcome {
+        self.run_batch(std::slice::from_mut(call))
+    }
+
+    fn run_batch(&self, calls: &mut [Call<'_, '_>]) -> Outcome {
+        let isa = self.machine.isa;
+        let sequences = calls.len();
+        let Some(weights) = calls.first().map(|call| call.operands) else { return Ok(()) };
+        let matrices: SmallVec<[(Rows<'_>, RowScales<'_>); 4]> = self
+            .parts
+            .iter()
+            .map(|part| match weights[part.weight] {
+                Operand::Words(words) => (Rows::Single(bytemuck::cast_slice(words)), RowScales::One(1.0)),
+                Operand::Packed(packed) => packed.rows(part.d_out).expect("was asked when this was lowered"),
+            })
+            .collect();
+        let mut plain: SmallVec<[Vector<'_>; 1]> = SmallVec::new();
+        let mut fixed: SmallVec<[Vector<'_>; 1]> = SmallVec::new();
+        let mut operands: SmallVec<[Operands<'_>; 1]> = SmallVec::new();
+        // Of all sequences for the first part, then for the second, and so on.
+        let mut results: SmallVec<[SmallVec<[Parts<'_>; 1]>; 4]> = SmallVec::new();
+        results.resize_with(self.parts.len(), SmallVec::new);
+        for call in calls.iter_mut() {
+            let Call { operands: bound, results: out, scratch, .. } = call;
+            let x = Operands(bound);
+            if self.fixed {
+                let buffer = FixedBuffer::new(scratch, self.d_in);
+                fixed.push(Vector::Fixed(buffer.round(isa, bytemuck::cast_slice(words(&bound[0])))));
+            }
+            plain.push(Vector::Plain(bytemuck::cast_slice(words(&bound[0]))));
+            operands.push(x);
+            for (results, out) in results.iter_mut().zip(out.iter_mut()) {
+                results.push(Parts::of(bytemuck::cast_slice_mut(out)));
+            }
+        }
+        let rows: usize = self.parts.iter().map(|part| part.d_out).sum();
+        let workers = &self.machine.workers;
+        let least = (LEAST_WORK / (self.d_in * sequences)).max(STEP);
+        let threads = workers.threads().min(rows / least).max(1);
+        let share = rows.div_ceil(threads).next_multiple_of(STEP);
+        let job = |thread: usize| {
+            let (begin, end) = (thread * share, rows.min((thread + 1) * share));
+            let mut before = 0;
+            for (i, part) in self.parts.iter().enumerate() {
+                let first = begin.max(before) - before;
+                let last = end.min(before + part.d_out).saturating_sub(before);
+                before += part.d_out;
+                if first >= last {
+                    continue;
+                }
+                let (matrix, scales) = matrices[i];
+                let x = if matches!(matrix, Rows::Int8(_)) { &fixed } else { &plain };
+                // SAFETY: threads have different rows, and parts different results.
+                let out = results[i].iter().map(|out| unsafe { out.part(first..last) });
+                let mut out: SmallVec<[&mut [f32]; 1]> = out.collect();
+                match out.as_mut_slice() {
+                    [one] => matrix.times(isa, first, x[0], one),
+                    many => matrix.times_all(isa, first, x, many),
+                }
+                for (out, operands) in out.iter_mut().zip(&operands) {
+                    part.finish(scales, operands, first, out);
+                }
+            }
+        };
+        workers.run(threads, &job);
+        Ok(())
+    }
+}
+
+fn words<'a>(operand: &Operand<'a>) -> &'a [u32] {
+    match operand {
+        Operand::Words(words) => words,
+        Operand::Packed(_) => unreachable!("only weights stay packed"),
+    }
+}
+
+/// A projection that was found.
+struct Found {
+    members: Vec<usize>,
+    /// The first step of it, and the last.
+    first: usize,
+    last: usize,
+    x: Place,
+    d_in: usize,
+    d_out: usize,
+    weight: Place,
+    bias: Option<Place>,
+    relu: bool,
+    residual: Option<Place>,
+    int8: bool,
+}
+
+pub(super) fn fuse(graph: &mut Graph<'_>, machine: &Machine) {
+    let mut found: Vec<Found> = (0..graph.steps.len()).filter_map(|step| find(graph, step)).collect();
+    while !found.is_empty() {
+        let first = found.remove(0);
+        let mut group = vec![first];
+        // Those without a residual need nothing but `x`, and can be computed where the first of them is.
+        if group[0].residual.is_none() {
+            let (same, others): (Vec<Found>, Vec<Found>) = found.into_iter().partition(|other| {
+                other.residual.is_none() && other.x == group[0].x && other.d_in == group[0].d_in
+            });
+            group.extend(same);
+            found = others;
+        }
+        let at = if group[0].residual.is_some() { group[0].last } else { group[0].first };
+        replace(graph, machine, &group, at);
+    }
+}
+
+fn find(graph: &Graph<'_>, first: usize) -> Option<Found> {
+    let product = graph.compute(first).filter(|c| ["conv", "linear"].contains(&c.op.as_str()))?;
+    let (x, weight) = (product.operand("x")?, product.operand("weight")?);
+    let (x_shape, w_shape) = (product.shape("x")?, product.shape("weight")?);
+    let &[d_out, d_in, ref window @ ..] = w_shape.dims() else { return None };
+    let Place::Constant(index) = weight else { return None };
+    let one_place = window.iter().all(|extent| *extent == 1)
+        && x_shape.elements() == d_in
+        && graph.drafts.lens[product.result()] == d_out
+        && (product.op == "linear" || x_shape.dims().get(1) == Some(&d_in));
+    let int8 = match &graph.drafts.constants[index] {
+        Constant::Words(_) => false,
+        Constant::Packed(packed) => matches!(packed.rows(d_out)?, (Rows::Int8(_), _)),
+    };
+    let bias = product.operand("bias");
+    if !one_place || matches!(bias, Some(Place::Value(_) | Place::State { .. } | Place::Nowhere)) {
+        return None;
+    }
+    let mut found = Found {
+        members: vec![first],
+        first,
+        last: first,
+        x,
+        d_in,
+        d_out,
+        weight,
+        bias,
+        relu: false,
+        residual: None,
+        int8,
+    };
+    if let Some((step, _)) = next(graph, &found, "relu") {
+        found.relu = true;
+        found.take(step);
+    }
+    if let Some((step, sum)) = next(graph, &found, "add") {
+        let own = Place::Value(graph.compute(found.last)?.result());
+        let other = sum.pair().into_iter().flatten().find(|(x, y)| *x == own && *y != own).map(|(_, y)| y);
+        let same_size = sum.shapes.iter().all(|shape| shape.elements() == d_out);
+        if let Some(other) = other.filter(|_| same_size) {
+            found.residual = Some(other);
+            found.take(step);
+        }
+    }
+    Some(found)
+}
+
+/// The step that alone reads what was found so far, if it is of type `op`.
+fn next<'g>(graph: &'g Graph<'_>, found: &Found, op: &str) -> Option<(usize, &'g DraftCompute)> {
+    let value = graph.compute(found.last)?.result();
+    let step = graph.only_reader(value)?;
+    graph.compute(step).filter(|compute| compute.op == op).map(|compute| (step, compute))
+}
+
+impl Found {
+    fn take(&mut self, step: usize) {
+        self.members.push(step);
+        self.last = step;
+    }
+}
+
+fn replace(graph: &mut Graph<'_>, machine: &Machine, group: &[Found], at: usize) {
+    let mut operands = vec![(group[0].x, "x")];
+    let mut parts = Vec::with_capacity(group.len());
+    let mut results = Vec::with_capacity(group.len());
+    let mut names = Vec::with_capacity(group.len());
+    let mut add = |place: Place, param: &'static str| {
+        operands.push((place, param));
+        operands.len() - 1
+    };
+    for found in group {
+        parts.push(Part {
+            d_out: found.d_out,
+            weight: add(found.weight, "weight"),
+            bias: found.bias.map(|bias| add(bias, "bias")),
+            relu: found.relu,
+            residual: found.residual.map(|residual| add(residual, "residual")),
+        });
+        if let Some(last) = graph.compute(found.last) {
+            results.extend(last.results.clone());
+            names.push(last.result.clone());
+        }
+    }
+    let fixed = group.iter().any(|found| found.int8);
+    let d_in = group[0].d_in;
+    let fused = DraftCompute {
+        op: "projection".into(),
+        result: names.join(", %"),
+        operands,
+        shapes: Vec::new(),
+        states: Vec::new(),
+        params: Vec::new(),
+        results,
+        kernel: Box::new(Projection { machine: machine.clone(), d_in, fixed, parts }),
+        scratch: if fixed { FixedBuffer::words(d_in) } else { 0 },
+        fallible: false,
+    };
+    let members: Vec<usize> = group.iter().flat_map(|found| found.members.iter().copied()).collect();
+    graph.replace(&members, at, fused);
+}

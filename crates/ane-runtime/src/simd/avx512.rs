@@ -1,0 +1,194 @@
+//! AVX-512 with VNNI.
+
+use std::arch::x86_64::*;
+
+use super::fixed::Digits;
+
+/// For each of some vectors of digits, the whole products with each row of weights, `stride` apart in `weights`.
+///
+/// Weights are made unsigned by flipping their highest bit, since VNNI multiplies unsigned bytes with signed ones; the sums
+/// of the digits take the difference off again.
+#[target_feature(enable = "avx512f,avx512bw,avx512vnni")]
+pub(super) fn products<const ROWS: usize, const VECTORS: usize>(
+    weights: &[i8],
+    stride: usize,
+    len: usize,
+    digits: [Digits<'_>; VECTORS],
+) -> [[i32; ROWS]; VECTORS] {
+    assert!(weights.len() >= (ROWS - 1) * stride + len);
+    for digits in &digits {
+        assert!(digits.high.len() >= len.next_multiple_of(64) && digits.low.len() == digits.high.len());
+    }
+    let flip = _mm512_set1_epi8(-128);
+    let mut high = [[_mm512_setzero_si512(); ROWS]; VECTORS];
+    // SAFETY: there are sixteen sums.
+    let mut low = digits.map(|digits| [unsafe { _mm512_loadu_si512(digits.sums.as_ptr().cast()) }; ROWS]);
+    let mut k = 0;
+    while k < len {
+        let mask: __mmask64 = if len - k >= 64 { !0 } else { (1 << (len - k)) - 1 };
+        for r in 0..ROWS {
+            // SAFETY: the mask leaves out what is behind the end of the row. What is masked becomes 128 and meets digits that
+            // are zero.
+            let w = unsafe { _mm512_maskz_loadu_epi8(mask, weights.as_ptr().add(r * stride + k)) };
+            let w = _mm512_xor_si512(w, flip);
+            for (v, digits) in digits.iter().enumerate() {
+                // SAFETY: digits are padded to a multiple of 64.
+                let load = |digits: &[i8]| unsafe { _mm512_loadu_si512(digits.as_ptr().add(k).cast()) };
+                high[v][r] = _mm512_dpbusd_epi32(high[v][r], w, load(digits.high));
+                low[v][r] = _mm512_dpbusd_epi32(low[v][r], w, load(digits.low));
+            }
+        }
+        k += 64;
+    }
+    std::array::from_fn(|v| {
+        let lanes: [__m512i; ROWS] =
+            std::array::from_fn(|r| _mm512_add_epi32(_mm512_slli_epi32(high[v][r], 7), low[v][r]));
+        match lanes.as_slice() {
+            &[a, b, c, d] => {
+                let four = sum_of_four(a, b, c, d);
+                std::array::from_fn(|r| four[r])
+            }
+            _ => lanes.map(|lanes| _mm512_reduce_add_epi32(lanes)),
+        }
+    })
+}
+
+/// The sum of the lanes of each of four vectors.
+#[target_feature(enable = "avx512f")]
+fn sum_of_four(a: __m512i, b: __m512i, c: __m512i, d: __m512i) -> [i32; 4] {
+    let ab = _mm512_add_epi32(_mm512_unpacklo_epi32(a, b), _mm512_unpackhi_epi32(a, b));
+    let cd = _mm512_add_epi32(_mm512_unpacklo_epi32(c, d), _mm512_unpackhi_epi32(c, d));
+    let abcd = _mm512_add_epi32(_mm512_unpacklo_epi64(ab, cd), _mm512_unpackhi_epi64(ab, cd));
+    let halves = _mm256_add_epi32(_mm512_castsi512_si256(abcd), _mm512_extracti64x4_epi64(abcd, 1));
+    let quarter = _mm_add_epi32(_mm256_castsi256_si128(halves), _mm256_extracti128_si256(halves, 1));
+    let mut out = [0; 4];
+    // SAFETY: four numbers of 32 bits.
+    unsafe { _mm_storeu_si128(out.as_mut_ptr().cast(), quarter) };
+    out
+}
+
+/// The sum of the products of fp16 elements, two bytes each, with `x`.
+#[target_feature(enable = "avx512f,avx512bw,avx512vl")]
+pub(super) fn dot_halves(bytes: &[u8], x: &[f32]) -> f32 {
+    assert!(bytes.len() >= 2 * x.len());
+    let mut sums = [_mm512_setzero_ps(); 4];
+    let mut k = 0;
+    let mut chunk = 0;
+    while k < x.len() {
+        let left = x.len() - k;
+        let mask: __mmask16 = if left >= 16 { !0 } else { (1 << left) - 1 };
+        // SAFETY: the mask leaves out what is behind the end.
+        let (w, x) = unsafe {
+            (
+                _mm256_maskz_loadu_epi16(mask, bytes.as_ptr().add(2 * k).cast()),
+                _mm512_maskz_loadu_ps(mask, x.as_ptr().add(k)),
+            )
+        };
+        sums[chunk % 4] = _mm512_fmadd_ps(_mm512_cvtph_ps(w), x, sums[chunk % 4]);
+        (k, chunk) = (k + 16, chunk + 1);
+    }
+    let [a, b, c, d] = sums;
+    _mm512_reduce_add_ps(_mm512_add_ps(_mm512_add_ps(a, b), _mm512_add_ps(c, d)))
+}
+
+/// A table of up to 256 fp16 entries in registers.
+pub(super) struct Table([__m512i; 8]);
+
+impl Table {
+    /// The entries as bits of fp16; those that are missing are never looked up.
+    #[target_feature(enable = "avx512f")]
+    pub(super) fn new(entries: &[u16]) -> Self {
+        let mut padded = [0u16; 256];
+        padded[..entries.len()].copy_from_slice(entries);
+        // SAFETY: 32 entries of 16 bits each.
+        Self(std::array::from_fn(|i| unsafe { _mm512_loadu_si512(padded.as_ptr().add(32 * i).cast()) }))
+    }
+
+    /// The entries that 32 indices of 16 bits name.
+    #[target_feature(enable = "avx512f,avx512bw")]
+    fn look_up<const BITS: usize>(&self, indices: __m512i) -> __m512i {
+        let [a, b, c, d, e, f, g, h] = self.0;
+        match BITS {
+            4 => _mm512_permutexvar_epi16(indices, a),
+            6 => _mm512_permutex2var_epi16(a, indices, b),
+            _ => {
+                let sixth = _mm512_test_epi16_mask(indices, _mm512_set1_epi16(64));
+                let seventh = _mm512_test_epi16_mask(indices, _mm512_set1_epi16(128));
+                let low = _mm512_mask_blend_epi16(
+                    sixth,
+                    _mm512_permutex2var_epi16(a, indices, b),
+                    _mm512_permutex2var_epi16(c, indices, d),
+                );
+                let high = _mm512_mask_blend_epi16(
+                    sixth,
+                    _mm512_permutex2var_epi16(e, indices, f),
+                    _mm512_permutex2var_epi16(g, indices, h),
+                );
+                _mm512_mask_blend_epi16(seventh, low, high)
+            }
+        }
+    }
+}
+
+/// 32 indices of `BITS` bits from `bytes` on, 16 bits each. `left` indices are there.
+#[target_feature(enable = "avx512f,avx512bw,avx512vl")]
+fn indices<const BITS: usize>(bytes: &[u8], left: usize) -> __m512i {
+    let count = (left.min(32) * BITS).div_ceil(8);
+    let mask: __mmask32 = if count >= 32 { !0 } else { (1 << count) - 1 };
+    assert!(bytes.len() >= count);
+    // SAFETY: the mask leaves out what is behind the end.
+    let bytes = unsafe { _mm256_maskz_loadu_epi8(mask, bytes.as_ptr().cast()) };
+    match BITS {
+        // A byte is two of 16 bits: its lower half in the lower, its upper half in the upper.
+        4 => {
+            let wide = _mm512_cvtepu8_epi32(_mm256_castsi256_si128(bytes));
+            let lower = _mm512_and_si512(wide, _mm512_set1_epi32(0x0f));
+            let upper = _mm512_and_si512(_mm512_slli_epi32(wide, 12), _mm512_set1_epi32(0x0f_0000));
+            _mm512_or_si512(lower, upper)
+        }
+        // Two indices are 12 bits: those of number j begin at bit 12 j. Words of 16 bits are put side by side that hold them,
+        // and shifted: by 0, 12, 8 and 4, again and again.
+        6 => {
+            const WORDS: [i16; 32] = {
+                let mut words = [0; 32];
+                let mut j = 0;
+                while j < 16 {
+                    words[2 * j] = (12 * j / 16) as i16;
+                    words[2 * j + 1] = (12 * j / 16) as i16 + 1;
+                    j += 1;
+                }
+                words
+            };
+            // SAFETY: 32 words.
+            let words = unsafe { _mm512_loadu_si512(WORDS.as_ptr().cast()) };
+            let pairs = _mm512_permutexvar_epi16(words, _mm512_castsi256_si512(bytes));
+            let pairs = _mm512_srlv_epi32(pairs, _mm512_set4_epi32(4, 8, 12, 0));
+            let lower = _mm512_and_si512(pairs, _mm512_set1_epi32(0x3f));
+            let upper = _mm512_and_si512(_mm512_slli_epi32(pairs, 10), _mm512_set1_epi32(0x3f_0000));
+            _mm512_or_si512(lower, upper)
+        }
+        _ => _mm512_cvtepu8_epi16(bytes),
+    }
+}
+
+/// The sum of the products of the entries that indices of `BITS` bits name with `x`. The first index begins a byte.
+#[target_feature(enable = "avx512f,avx512bw,avx512vl")]
+pub(super) fn dot_table<const BITS: usize>(table: &Table, bytes: &[u8], x: &[f32]) -> f32 {
+    let mut sums = [_mm512_setzero_ps(); 2];
+    let mut k = 0;
+    while k < x.len() {
+        let left = x.len() - k;
+        let entries = table.look_up::<BITS>(indices::<BITS>(&bytes[k * BITS / 8..], left));
+        for (i, sum) in sums.iter_mut().enumerate() {
+            let left = left.saturating_sub(16 * i);
+            let mask: __mmask16 = if left >= 16 { !0 } else { (1 << left) - 1 };
+            let half =
+                if i == 0 { _mm512_castsi512_si256(entries) } else { _mm512_extracti64x4_epi64(entries, 1) };
+            // SAFETY: the mask leaves out what is behind the end.
+            let x = unsafe { _mm512_maskz_loadu_ps(mask, x.as_ptr().wrapping_add(k + 16 * i)) };
+            *sum = _mm512_fmadd_ps(_mm512_cvtph_ps(half), x, *sum);
+        }
+        k += 32;
+    }
+    _mm512_reduce_add_ps(_mm512_add_ps(sums[0], sums[1]))
+}

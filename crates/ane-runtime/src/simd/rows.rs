@@ -1,0 +1,472 @@
+//! A matrix as a package stores it, times vectors.
+
+use super::fixed::{BLOCK, Numbers};
+use super::{Fixed, Isa, vectors};
+
+/// A matrix whose rows lie one behind the other.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Rows<'a> {
+    /// Whole numbers of 8 bits, times vectors in fixed point.
+    Int8(&'a [i8]),
+    /// fp16, two bytes each.
+    Half(&'a [u8]),
+    /// fp32.
+    Single(&'a [f32]),
+    /// Indices into a table.
+    Lut(Lut<'a>),
+}
+
+/// Indices of 4, 6 or 8 bits, one behind the other, into a table of fp16 numbers. Every row begins with a byte of its own.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Lut<'a> {
+    /// Bits of an index.
+    pub(crate) bits: usize,
+    /// The packed indices.
+    pub(crate) indices: &'a [u8],
+    /// The tables, one behind the other, of as many entries as there are indices.
+    pub(crate) table: &'a [f32],
+    /// How many rows share a table.
+    pub(crate) rows_per_table: usize,
+}
+
+/// A vector that rows are multiplied with.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Vector<'a> {
+    /// In fixed point, for [`Rows::Int8`].
+    Fixed(Fixed<'a>),
+    /// As it is, for all others.
+    Plain(&'a [f32]),
+}
+
+impl Vector<'_> {
+    fn len(&self) -> usize {
+        match self {
+            Self::Fixed(fixed) => fixed.len,
+            Self::Plain(values) => values.len(),
+        }
+    }
+}
+
+impl Rows<'_> {
+    /// Multiplies the rows from `first` on, as many as `out` has numbers, with `x`.
+    pub(crate) fn times(&self, isa: Isa, first: usize, x: Vector<'_>, out: &mut [f32]) {
+        let d_in = x.len();
+        match (self, x) {
+            (Self::Int8(weights), Vector::Fixed(x)) => {
+                let weights = &weights[first * d_in..(first + out.len()) * d_in];
+                int8(isa, weights, &[x], &mut [out]);
+            }
+            (Self::Half(bytes), Vector::Plain(x)) => {
+                let rows = bytes[2 * first * d_in..].chunks_exact(2 * d_in);
+                rows.zip(out).for_each(|(row, out)| *out = dot_halves(isa, row, x));
+            }
+            (Self::Single(values), Vector::Plain(x)) => {
+                let rows = values[first * d_in..].chunks_exact(d_in);
+                rows.zip(out).for_each(|(row, out)| *out = vectors::dot(isa, row, x));
+            }
+            (Self::Lut(lut), Vector::Plain(x)) => lut.times(isa, first, x, out),
+            _ => unreachable!("weights of 8 bits and vectors in fixed point go together"),
+        }
+    }
+
+    /// As [`times`](Self::times), for several vectors of one length; what each gives is what it gives by itself.
+    pub(crate) fn times_all(&self, isa: Isa, first: usize, x: &[Vector<'_>], out: &mut [&mut [f32]]) {
+        if let Self::Int8(weights) = self {
+            let mut fixed: smallvec::SmallVec<[Fixed<'_>; 16]> = smallvec::SmallVec::new();
+            fixed.extend(x.iter().filter_map(|x| match x {
+                Vector::Fixed(x) => Some(*x),
+                Vector::Plain(_) => None,
+            }));
+            assert_eq!(fixed.len(), out.len());
+            let Some((d_in, rows)) = fixed.first().map(|x| x.len).zip(out.first().map(|o| o.len())) else {
+                return;
+            };
+            return int8(isa, &weights[first * d_in..(first + rows) * d_in], &fixed, out);
+        }
+        // A few rows stay in the cache while every vector meets them.
+        const TILE: usize = 16;
+        let rows = out.first().map_or(0, |out| out.len());
+        for start in (0..rows).step_by(TILE) {
+            let end = rows.min(start + TILE);
+            for (x, out) in x.iter().zip(out.iter_mut()) {
+                self.times(isa, first + start, *x, &mut out[start..end]);
+            }
+        }
+    }
+}
+
+/// Each row of `weights` times each of `x`.
+fn int8(isa: Isa, weights: &[i8], x: &[Fixed<'_>], out: &mut [&mut [f32]]) {
+    const ROWS: usize = 4;
+    let Some(d_in) = x.first().map(|x| x.len) else { return };
+    let rows = weights.len() / d_in;
+    for block in 0..d_in.div_ceil(BLOCK) {
+        let start = block * BLOCK;
+        let len = BLOCK.min(d_in - start);
+        let mut row = 0;
+        while row < rows {
+            let many = ROWS.min(rows - row);
+            let weights = &weights[row * d_in + start..];
+            let mut done = 0;
+            while done < x.len() {
+                let mut totals = [[0i32; ROWS]; 4];
+                let vectors = products(isa, weights, d_in, many, len, block, &x[done..], &mut totals);
+                for ((x, totals), out) in x[done..].iter().zip(&totals).zip(&mut out[done..]).take(vectors) {
+                    for (out, total) in out[row..row + many].iter_mut().zip(totals) {
+                        let value = x.scales[block] * *total as f32;
+                        *out = if block == 0 { value } else { *out + value };
+                    }
+                }
+                done += vectors;
+            }
+            row += many;
+        }
+    }
+}
+
+/// The products of up to four rows with as many vectors as it does at once: how many these were.
+#[allow(clippy::too_many_arguments)] // a loop's body, called from one place
+#[inline(always)]
+fn products(
+    isa: Isa,
+    weights: &[i8],
+    stride: usize,
+    rows: usize,
+    len: usize,
+    block: usize,
+    x: &[Fixed<'_>],
+    totals: &mut [[i32; 4]; 4],
+) -> usize {
+    match isa {
+        #[cfg(target_arch = "x86_64")]
+        Isa::Avx512 => {
+            use super::avx512::products;
+            let digits = |v: usize| x[v].digits(block).expect("digits, for an Isa that takes them");
+            // SAFETY: an `Isa` is only had where the machine has the instructions.
+            unsafe {
+                match (rows, x.len()) {
+                    (4, 1..=3) => totals[0] = products::<4, 1>(weights, stride, len, [digits(0)])[0],
+                    (4, _) => {
+                        let digits = std::array::from_fn(digits);
+                        let first = products::<2, 4>(weights, stride, len, digits);
+                        let second = products::<2, 4>(&weights[2 * stride..], stride, len, digits);
+                        for ((totals, first), second) in totals.iter_mut().zip(first).zip(second) {
+                            *totals = [first[0], first[1], second[0], second[1]];
+                        }
+                        return 4;
+                    }
+                    _ => {
+                        for r in 0..rows {
+                            totals[0][r] =
+                                products::<1, 1>(&weights[r * stride..], stride, len, [digits(0)])[0][0];
+                        }
+                    }
+                }
+            }
+        }
+        #[cfg(target_arch = "x86_64")]
+        Isa::Avx2 => {
+            use super::avx2::products;
+            let numbers = whole(&x[0], block, len);
+            // SAFETY: as above.
+            unsafe {
+                match rows {
+                    4 => totals[0] = products::<4>(weights, stride, numbers),
+                    _ => (0..rows).for_each(|r| {
+                        totals[0][r] = products::<1>(&weights[r * stride..], stride, numbers)[0]
+                    }),
+                }
+            }
+        }
+        #[cfg(target_arch = "aarch64")]
+        Isa::NeonDot => {
+            use super::neon::products_of_digits as products;
+            let digits = x[0].digits(block).expect("digits, for an Isa that takes them");
+            // SAFETY: as above.
+            unsafe {
+                match rows {
+                    4 => totals[0] = products::<4>(weights, stride, len, digits),
+                    _ => (0..rows).for_each(|r| {
+                        totals[0][r] = products::<1>(&weights[r * stride..], stride, len, digits)[0]
+                    }),
+                }
+            }
+        }
+        #[cfg(target_arch = "aarch64")]
+        Isa::Neon => {
+            use super::neon::products;
+            let numbers = whole(&x[0], block, len);
+            // SAFETY: as above.
+            unsafe {
+                match rows {
+                    4 => totals[0] = products::<4>(weights, stride, numbers),
+                    _ => (0..rows).for_each(|r| {
+                        totals[0][r] = products::<1>(&weights[r * stride..], stride, numbers)[0]
+                    }),
+                }
+            }
+        }
+        Isa::Portable => {
+            let numbers = whole(&x[0], block, len);
+            for (total, row) in totals[0][..rows].iter_mut().zip(weights.chunks(stride)) {
+                *total = super::portable::product(&row[..len], numbers);
+            }
+        }
+    }
+    1
+}
+
+/// The numbers of a block.
+fn whole<'a>(x: &Fixed<'a>, block: usize, len: usize) -> &'a [i16] {
+    match x.numbers {
+        Numbers::Whole(numbers) => &numbers[block * BLOCK..][..len],
+        Numbers::Digits(..) => unreachable!("whole numbers, for an Isa that takes them"),
+    }
+}
+
+/// A row of fp16 elements times `x`.
+fn dot_halves(isa: Isa, row: &[u8], x: &[f32]) -> f32 {
+    match isa {
+        // SAFETY: an `Isa` is only had where the machine has the instructions.
+        #[cfg(target_arch = "x86_64")]
+        Isa::Avx512 => unsafe { super::avx512::dot_halves(row, x) },
+        // SAFETY: as above.
+        #[cfg(target_arch = "x86_64")]
+        Isa::Avx2 => unsafe { super::avx2::dot_halves(row, x) },
+        // SAFETY: as above.
+        #[cfg(target_arch = "aarch64")]
+        Isa::Neon | Isa::NeonDot => unsafe { super::neon::dot_halves(row, x) },
+        Isa::Portable => in_stretches(isa, x, |start, out| {
+            super::portable::halves(&row[2 * start..2 * (start + out.len())], out);
+        }),
+    }
+}
+
+/// A vector that is made a stretch at a time, times `x`.
+fn in_stretches(isa: Isa, x: &[f32], make: impl Fn(usize, &mut [f32])) -> f32 {
+    const STRETCH: usize = 256;
+    let mut buffer = [0.0; STRETCH];
+    let stretches = x.chunks(STRETCH).enumerate();
+    let sums = stretches.map(|(i, x)| {
+        let buffer = &mut buffer[..x.len()];
+        make(i * STRETCH, buffer);
+        vectors::dot(isa, buffer, x)
+    });
+    sums.sum()
+}
+
+impl Lut<'_> {
+    fn times(&self, isa: Isa, first: usize, x: &[f32], out: &mut [f32]) {
+        assert!((x.len() * self.bits).is_multiple_of(8));
+        let (mut row, mut out) = (first, out);
+        while !out.is_empty() {
+            let table = row / self.rows_per_table;
+            let rows = ((table + 1) * self.rows_per_table - row).min(out.len());
+            let (head, tail) = out.split_at_mut(rows);
+            let entries = 1 << self.bits;
+            self.with_table(isa, &self.table[table * entries..][..entries], row, x, head);
+            (row, out) = (row + rows, tail);
+        }
+    }
+
+    fn with_table(&self, isa: Isa, table: &[f32], first: usize, x: &[f32], out: &mut [f32]) {
+        let row_bytes = x.len() * self.bits / 8;
+        let rows = self.indices[first * row_bytes..].chunks_exact(row_bytes).zip(out);
+        match isa {
+            #[cfg(target_arch = "x86_64")]
+            Isa::Avx512 => {
+                let mut halves = [0u16; 256];
+                for (half, entry) in halves.iter_mut().zip(table) {
+                    *half = half::f16::from_f32(*entry).to_bits();
+                }
+                // SAFETY: an `Isa` is only had where the machine has the instructions.
+                unsafe {
+                    use super::avx512::{Table, dot_table};
+                    let table = Table::new(&halves);
+                    match self.bits {
+                        4 => rows.for_each(|(row, out)| *out = dot_table::<4>(&table, row, x)),
+                        6 => rows.for_each(|(row, out)| *out = dot_table::<6>(&table, row, x)),
+                        _ => rows.for_each(|(row, out)| *out = dot_table::<8>(&table, row, x)),
+                    }
+                }
+            }
+            #[cfg(target_arch = "x86_64")]
+            Isa::Avx2 if self.bits == 8 => {
+                let table: &[f32; 256] = table.try_into().expect("256 entries");
+                // SAFETY: as above.
+                rows.for_each(|(row, out)| *out = unsafe { super::avx2::dot_entries(table, row, x) });
+            }
+            _ => rows.for_each(|(row, out)| {
+                *out = in_stretches(isa, x, |start, out| {
+                    super::portable::entries(self.bits, row, start, table, out);
+                });
+            }),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::super::FixedBuffer;
+    use super::*;
+
+    /// Numbers between -1 and 1, some of them far larger, as activations are.
+    fn activations(len: usize, seed: u64) -> Vec<f32> {
+        let mut state = seed | 1;
+        let mut next = || {
+            state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+            (state >> 40) as f32 / (1 << 23) as f32 - 1.0
+        };
+        (0..len).map(|i| next() * if i % 37 == 5 { 20.0 } else { 1.0 }).collect()
+    }
+
+    fn bytes(len: usize, seed: u64) -> Vec<u8> {
+        activations(len, seed).iter().map(|v| (v * 1e4) as i32 as u8).collect()
+    }
+
+    /// Row by row, in double precision.
+    fn expected(rows: usize, x: &[f32], weight: impl Fn(usize, usize) -> f64) -> Vec<f64> {
+        (0..rows).map(|r| x.iter().enumerate().map(|(k, x)| weight(r, k) * f64::from(*x)).sum()).collect()
+    }
+
+    fn assert_within(isa: Isa, got: &[f32], expected: &[f64], bound: impl Fn(usize) -> f64) {
+        for (i, (got, expected)) in got.iter().zip(expected).enumerate() {
+            let error = (f64::from(*got) - expected).abs();
+            assert!(
+                error <= bound(i),
+                "{isa:?}, row {i}: {got}, expected {expected}, {error} > {}",
+                bound(i)
+            );
+        }
+    }
+
+    /// Shapes that no vector divides, and the decoder's own.
+    fn shapes() -> impl Strategy<Value = (usize, usize)> {
+        let odd = (1usize..40, 1usize..1200);
+        prop_oneof![4 => odd, 1 => Just((9, 512)), 1 => Just((5, 2048)), 1 => Just((3, 2500))]
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(64))]
+
+        /// Fixed point errs by half a step for each element at most, so a row by half a step times the sum of its weights' magnitudes,
+        /// and every set of instructions gives the same bits.
+        #[test]
+        fn int8_rows((rows, d_in) in shapes(), seed in any::<u64>()) {
+            let weights: Vec<i8> = bytes(rows * d_in, seed).iter().map(|b| *b as i8).collect();
+            let x = activations(d_in, seed ^ 1);
+            let exact = expected(rows, &x, |r, k| f64::from(weights[r * d_in + k]));
+            let mut before: Option<Vec<f32>> = None;
+            for isa in Isa::all() {
+                let mut memory = vec![f32::NAN; FixedBuffer::words(d_in)];
+                let fixed = FixedBuffer::new(&mut memory, d_in).round(isa, &x);
+                let mut out = vec![f32::NAN; rows];
+                Rows::Int8(&weights).times(isa, 0, Vector::Fixed(fixed), &mut out);
+                let step = x.iter().fold(0.0f64, |m, v| m.max(f64::from(v.abs()))) / 16_256.0;
+                assert_within(isa, &out, &exact, |r| {
+                    let sum: f64 = weights[r * d_in..(r + 1) * d_in].iter().map(|w| f64::from(*w).abs()).sum();
+                    // The sum of the blocks is rounded to f32, as is each of its terms.
+                    0.5001 * step * sum + 1e-6 * exact[r].abs() + 1e-6 * step * sum
+                });
+                // A part of the rows, and several vectors at once, are the same bits.
+                let mut part = vec![f32::NAN; rows - rows / 2];
+                Rows::Int8(&weights).times(isa, rows / 2, Vector::Fixed(fixed), &mut part);
+                prop_assert_eq!(&part, &out[rows / 2..]);
+                let mut many = vec![vec![f32::NAN; rows]; 6];
+                let mut slices: Vec<&mut [f32]> = many.iter_mut().map(Vec::as_mut_slice).collect();
+                Rows::Int8(&weights).times_all(isa, 0, &[Vector::Fixed(fixed); 6], &mut slices);
+                many.iter().for_each(|one| assert_eq!(one, &out));
+                if let Some(before) = before.replace(out.clone()) {
+                    prop_assert_eq!(before, out);
+                }
+            }
+        }
+
+        /// f32 sums: n terms err by n roundings at most, each of 2^-24 of the sum of magnitudes.
+        #[test]
+        fn float_rows((rows, d_in) in shapes(), seed in any::<u64>()) {
+            let singles = activations(rows * d_in, seed);
+            let halves: Vec<half::f16> = singles.iter().map(|v| half::f16::from_f32(*v)).collect();
+            let half_bytes: Vec<u8> = halves.iter().flat_map(|h| h.to_le_bytes()).collect();
+            let x = activations(d_in, seed ^ 1);
+            for isa in Isa::all() {
+                let mut out = vec![f32::NAN; rows];
+                Rows::Single(&singles).times(isa, 0, Vector::Plain(&x), &mut out);
+                let weight = |r: usize, k: usize| f64::from(singles[r * d_in + k]);
+                let bound = |r: usize| {
+                    let sum: f64 = x.iter().enumerate().map(|(k, x)| (weight(r, k) * f64::from(*x)).abs()).sum();
+                    (d_in + 1) as f64 * 2f64.powi(-24) * sum * 1.01
+                };
+                assert_within(isa, &out, &expected(rows, &x, weight), bound);
+                Rows::Half(&half_bytes).times(isa, 0, Vector::Plain(&x), &mut out);
+                let weight = |r: usize, k: usize| halves[r * d_in + k].to_f64();
+                assert_within(isa, &out, &expected(rows, &x, weight), bound);
+            }
+        }
+
+        /// Tables of fp16 numbers, with indices of each width.
+        #[test]
+        fn lut_rows(rows in 1usize..20, eighths in 1usize..100, bits in prop::sample::select(vec![4, 6, 8]), seed in any::<u64>()) {
+            // A row begins with a byte of its own.
+            let d_in = 8 * eighths;
+            let indices = bytes(rows * d_in * bits / 8, seed);
+            // Three rows share a table.
+            let tables = rows.div_ceil(3);
+            let table: Vec<f32> =
+                activations(tables << bits, seed ^ 2).iter().map(|v| half::f16::from_f32(*v).to_f32()).collect();
+            let x = activations(d_in, seed ^ 1);
+            let index = |r: usize, k: usize| {
+                let bit = |i: usize| usize::from(indices[i / 8] >> (i % 8) & 1);
+                (0..bits).map(|b| bit((r * d_in + k) * bits + b) << b).sum::<usize>()
+            };
+            let weight = |r: usize, k: usize| f64::from(table[((r / 3) << bits) + index(r, k)]);
+            for isa in Isa::all() {
+                let mut out = vec![f32::NAN; rows];
+                let lut = Lut { bits, indices: &indices, table: &table, rows_per_table: 3 };
+                Rows::Lut(lut).times(isa, 0, Vector::Plain(&x), &mut out);
+                assert_within(isa, &out, &expected(rows, &x, weight), |r| {
+                    let sum: f64 = x.iter().enumerate().map(|(k, x)| (weight(r, k) * f64::from(*x)).abs()).sum();
+                    (d_in + 1) as f64 * 2f64.powi(-24) * sum * 1.01
+                });
+            }
+        }
+    }
+
+    /// The worst that 32 bits have to hold: a whole block of the largest weights and activations.
+    #[test]
+    fn a_block_of_the_largest_numbers_does_not_overflow() {
+        for sign in [1.0f32, -1.0] {
+            let x = vec![3.0 * sign; BLOCK];
+            for isa in Isa::all() {
+                let mut memory = vec![0.0; FixedBuffer::words(BLOCK)];
+                let fixed = FixedBuffer::new(&mut memory, BLOCK).round(isa, &x);
+                let mut out = [0.0];
+                Rows::Int8(&[-128; BLOCK]).times(isa, 0, Vector::Fixed(fixed), &mut out);
+                // 1024 * -128 * 3: a power of two times 3.
+                assert_eq!(out, [-393_216.0 * sign], "{isa:?}");
+            }
+        }
+    }
+
+    #[test]
+    fn what_is_no_number_stays_none() {
+        for isa in Isa::all() {
+            for bad in [f32::NAN, f32::INFINITY, f32::NEG_INFINITY] {
+                let mut x = vec![1.0; 70];
+                x[66] = bad;
+                let mut memory = vec![0.0; FixedBuffer::words(70)];
+                let fixed = FixedBuffer::new(&mut memory, 70).round(isa, &x);
+                let mut out = [0.0];
+                Rows::Int8(&[1; 70]).times(isa, 0, Vector::Fixed(fixed), &mut out);
+                assert!(out[0].is_nan(), "{isa:?} {bad}: {out:?}");
+            }
+            let mut memory = vec![f32::NAN; FixedBuffer::words(5)];
+            let fixed = FixedBuffer::new(&mut memory, 5).round(isa, &[0.0; 5]);
+            let mut out = [f32::NAN];
+            Rows::Int8(&[7; 5]).times(isa, 0, Vector::Fixed(fixed), &mut out);
+            assert_eq!(out, [0.0]);
+        }
+    }
+}

@@ -1,0 +1,279 @@
+//! Loops over vectors, compiled once for each set of instructions: the compiler writes the instructions.
+
+use super::Isa;
+use super::fixed::{BLOCK, LARGEST};
+
+/// Compiles the function behind `=>`, which must be inlined, for each set of instructions. It has a parameter that says
+/// whether there is an instruction that multiplies and adds at once, without which [`f32::mul_add`] is a slow function.
+macro_rules! for_each_isa {
+    ($($(#[$doc:meta])* $vis:vis fn $name:ident($($arg:ident: $ty:ty),* $(,)?) $(-> $ret:ty)? => $inner:ident;)+) => {$(
+        $(#[$doc])*
+        $vis fn $name(isa: Isa, $($arg: $ty),*) $(-> $ret)? {
+            #[cfg(target_arch = "x86_64")]
+            #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512dq,avx2,fma,f16c")]
+            fn avx512($($arg: $ty),*) $(-> $ret)? {
+                $inner::<true>($($arg),*)
+            }
+            #[cfg(target_arch = "x86_64")]
+            #[target_feature(enable = "avx2,fma,f16c")]
+            fn avx2($($arg: $ty),*) $(-> $ret)? {
+                $inner::<true>($($arg),*)
+            }
+            match isa {
+                // SAFETY: an `Isa` is only had where the machine has the instructions.
+                #[cfg(target_arch = "x86_64")]
+                Isa::Avx512 => unsafe { avx512($($arg),*) },
+                // SAFETY: as above.
+                #[cfg(target_arch = "x86_64")]
+                Isa::Avx2 => unsafe { avx2($($arg),*) },
+                // NEON, which every aarch64 has, multiplies and adds at once; an x86-64 without AVX2 does not.
+                _ => $inner::<{ cfg!(target_arch = "aarch64") }>($($arg),*),
+            }
+        }
+    )+};
+}
+
+for_each_isa! {
+    /// Fixed point in two digits; see [`Fixed`](super::Fixed).
+    pub(super) fn digits(
+        x: &[f32],
+        scales: &mut [f32],
+        high: &mut [i8],
+        low: &mut [i8],
+        sums: &mut [[i32; 16]],
+    ) => digits_of;
+    /// Fixed point in numbers of 16 bits.
+    pub(super) fn whole(x: &[f32], scales: &mut [f32], numbers: &mut [i16]) => whole_of;
+    /// The sum of the products of two vectors.
+    pub(crate) fn dot(x: &[f32], y: &[f32]) -> f32 => dot_of;
+    /// `out += factor * x`.
+    pub(crate) fn add_scaled(factor: f32, x: &[f32], out: &mut [f32]) => add_scaled_of;
+    /// `x / sqrt(mean(x^2) + epsilon)`.
+    pub(crate) fn rms_norm(x: &[f32], epsilon: f32, out: &mut [f32]) => rms_norm_of;
+    /// `exp(x - max(x)) / sum`, in place.
+    pub(crate) fn softmax(x: &mut [f32]) => softmax_of;
+}
+
+/// `x * y + z`.
+#[inline(always)]
+fn mul_add<const FMA: bool>(x: f32, y: f32, z: f32) -> f32 {
+    if FMA { x.mul_add(y, z) } else { x * y + z }
+}
+
+/// The largest magnitude of a block, and what makes 16,256 of it.
+#[inline(always)]
+fn scale_of(x: &[f32]) -> (f32, f32) {
+    let largest = largest_of::<false>(x);
+    // A NaN or an infinity makes every product of the block NaN, as it would in f32.
+    match largest > 0.0 && largest.is_finite() {
+        true if LARGEST / largest < f32::MAX => (largest / LARGEST, LARGEST / largest),
+        true => (0.0, 0.0),
+        false if largest == 0.0 => (0.0, 0.0),
+        false => (f32::NAN, 0.0),
+    }
+}
+
+#[inline(always)]
+fn largest_of<const FMA: bool>(x: &[f32]) -> f32 {
+    let mut lanes = [0.0f32; 16];
+    let (chunks, rest) = x.as_chunks::<16>();
+    for chunk in chunks {
+        for (lane, v) in lanes.iter_mut().zip(chunk) {
+            // Written so that a NaN wins, and stays.
+            let v = v.abs();
+            *lane = if *lane >= v { *lane } else { v };
+        }
+    }
+    rest.iter()
+        .map(|v| v.abs())
+        .chain(lanes)
+        .fold(0.0, |largest, v| if largest >= v || largest.is_nan() { largest } else { v })
+}
+
+#[inline(always)]
+fn whole_of<const FMA: bool>(x: &[f32], scales: &mut [f32], numbers: &mut [i16]) {
+    for ((x, scale), numbers) in x.chunks(BLOCK).zip(scales).zip(numbers.chunks_mut(BLOCK)) {
+        let (step, factor) = scale_of(x);
+        *scale = step;
+        for (number, x) in numbers.iter_mut().zip(x) {
+            *number = (x * factor).round_ties_even() as i32 as i16;
+        }
+        numbers[x.len()..].fill(0);
+    }
+}
+
+#[inline(always)]
+fn digits_of<const FMA: bool>(
+    x: &[f32],
+    scales: &mut [f32],
+    high: &mut [i8],
+    low: &mut [i8],
+    sums: &mut [[i32; 16]],
+) {
+    let bytes = high.chunks_mut(BLOCK).zip(low.chunks_mut(BLOCK));
+    for (((x, scale), (high, low)), sums) in x.chunks(BLOCK).zip(scales).zip(bytes).zip(sums) {
+        let (step, factor) = scale_of(x);
+        *scale = step;
+        let mut numbers = [0i32; BLOCK];
+        for (number, x) in numbers.iter_mut().zip(x) {
+            *number = (x * factor).round_ties_even() as i32;
+        }
+        for ((number, high), low) in numbers.iter().zip(high.iter_mut()).zip(low.iter_mut()) {
+            *high = ((number + 64) >> 7) as i8;
+            *low = (((number + 64) & 127) - 64) as i8;
+        }
+        *sums = [0; 16];
+        for chunk in numbers.as_chunks::<64>().0.iter().take(high.len() / 64) {
+            for (sum, four) in sums.iter_mut().zip(chunk.as_chunks::<4>().0) {
+                *sum -= 128 * four.iter().sum::<i32>();
+            }
+        }
+    }
+}
+
+#[inline(always)]
+fn dot_of<const FMA: bool>(x: &[f32], y: &[f32]) -> f32 {
+    let mut lanes = [[0.0f32; 16]; 4];
+    let (xs, x_rest) = x.as_chunks::<64>();
+    let (ys, y_rest) = y.as_chunks::<64>();
+    for (x, y) in xs.iter().zip(ys) {
+        for ((lanes, x), y) in lanes.iter_mut().zip(x.as_chunks::<16>().0).zip(y.as_chunks::<16>().0) {
+            for i in 0..16 {
+                lanes[i] = mul_add::<FMA>(x[i], y[i], lanes[i]);
+            }
+        }
+    }
+    let (xs, x_rest) = x_rest.as_chunks::<16>();
+    let (ys, y_rest) = y_rest.as_chunks::<16>();
+    for (x, y) in xs.iter().zip(ys) {
+        for i in 0..16 {
+            lanes[0][i] = mul_add::<FMA>(x[i], y[i], lanes[0][i]);
+        }
+    }
+    let [a, b, c, d] = lanes;
+    let total = (0..16).map(|i| (a[i] + b[i]) + (c[i] + d[i])).sum();
+    x_rest.iter().zip(y_rest).fold(total, |total, (x, y)| total + x * y)
+}
+
+#[inline(always)]
+fn add_scaled_of<const FMA: bool>(factor: f32, x: &[f32], out: &mut [f32]) {
+    for (out, x) in out.iter_mut().zip(x) {
+        *out = mul_add::<FMA>(*x, factor, *out);
+    }
+}
+
+#[inline(always)]
+fn rms_norm_of<const FMA: bool>(x: &[f32], epsilon: f32, out: &mut [f32]) {
+    let mean = dot_of::<FMA>(x, x) / x.len() as f32;
+    let factor = 1.0 / (mean + epsilon).sqrt();
+    out.iter_mut().zip(x).for_each(|(out, x)| *out = x * factor);
+}
+
+#[inline(always)]
+fn softmax_of<const FMA: bool>(x: &mut [f32]) {
+    let mut lanes = [f32::NEG_INFINITY; 16];
+    let (chunks, rest) = x.as_chunks::<16>();
+    for chunk in chunks {
+        for (lane, v) in lanes.iter_mut().zip(chunk) {
+            *lane = lane.max(*v);
+        }
+    }
+    let max = rest.iter().copied().chain(lanes).fold(f32::NEG_INFINITY, f32::max);
+    let mut sums = [0.0f32; 16];
+    let (chunks, rest) = x.as_chunks_mut::<16>();
+    for chunk in chunks {
+        for (sum, v) in sums.iter_mut().zip(chunk) {
+            *v = exp::<FMA>(*v - max);
+            *sum += *v;
+        }
+    }
+    let mut total: f32 = sums.iter().sum();
+    for v in rest {
+        *v = exp::<FMA>(*v - max);
+        total += *v;
+    }
+    let factor = 1.0 / total;
+    x.iter_mut().for_each(|v| *v *= factor);
+}
+
+/// `e^x` to within 2 units in the last place for `x` up to 0, which is all that softmax asks for; 0 below -87.3, a NaN for a
+/// NaN. `x` is split into `n ln 2 + r` with `|r|` up to `ln 2 / 2`, and `e^r` is its Taylor series to the seventh power.
+#[inline(always)]
+fn exp<const FMA: bool>(x: f32) -> f32 {
+    const LN_2_HIGH: f32 = 0.693_359_4;
+    const LN_2_LOW: f32 = -2.121_944_4e-4;
+    let clamped = x.max(-88.0);
+    let n = (clamped * std::f32::consts::LOG2_E).round_ties_even();
+    let r = mul_add::<FMA>(n, -LN_2_HIGH, clamped);
+    let r = mul_add::<FMA>(n, -LN_2_LOW, r);
+    let mut series = 1.0 / 5_040.0;
+    for coefficient in [1.0 / 720.0, 1.0 / 120.0, 1.0 / 24.0, 1.0 / 6.0, 0.5, 1.0, 1.0] {
+        series = mul_add::<FMA>(r, series, coefficient);
+    }
+    // 2^n, for n from -126 on.
+    let power = f32::from_bits((((n as i32).max(-126) + 127) as u32) << 23);
+    let value = series * power;
+    if x < -87.3 {
+        0.0
+    } else if x.is_nan() {
+        x
+    } else {
+        value
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Against double precision, over the whole range that softmax uses.
+    #[test]
+    fn exp_is_right_to_two_units_in_the_last_place() {
+        let mut worst = 0.0f64;
+        for i in 0..=900_000 {
+            let x = -87.3 * (i as f32 / 900_000.0);
+            for got in [exp::<true>(x), exp::<false>(x)] {
+                let exact = f64::from(x).exp();
+                worst = worst.max((f64::from(got) - exact).abs() / exact);
+            }
+        }
+        assert!(worst < 2.0 * 2f64.powi(-23), "{worst}");
+        assert_eq!(exp::<true>(0.0), 1.0);
+        assert_eq!([exp::<true>(-1e4), exp::<true>(f32::NEG_INFINITY)], [0.0; 2]);
+        assert!(exp::<true>(f32::NAN).is_nan());
+    }
+
+    #[test]
+    fn softmax_and_norm_over_odd_lengths() {
+        for isa in Isa::all() {
+            for len in [1, 15, 16, 17, 64, 77] {
+                let x: Vec<f32> = (0..len).map(|i| (i as f32 * 0.7).sin() * 9.0).collect();
+                let mut soft = x.clone();
+                softmax(isa, &mut soft);
+                let sum: f64 = x.iter().map(|v| f64::from(*v).exp()).sum();
+                for (got, x) in soft.iter().zip(&x) {
+                    let exact = f64::from(*x).exp() / sum;
+                    // Two units of exp, one of the factor, and the sum's own len roundings.
+                    assert!(
+                        (f64::from(*got) - exact).abs() <= exact * (4 + len) as f64 * 2f64.powi(-23),
+                        "{isa:?} {len}"
+                    );
+                }
+                let mut normed = vec![0.0; len];
+                rms_norm(isa, &x, 1e-5, &mut normed);
+                let mean = x.iter().map(|v| f64::from(*v) * f64::from(*v)).sum::<f64>() / len as f64;
+                for (got, x) in normed.iter().zip(&x) {
+                    let exact = f64::from(*x) / (mean + 1e-5).sqrt();
+                    assert!((f64::from(*got) - exact).abs() <= 1e-6 * exact.abs() + 1e-12, "{isa:?} {len}");
+                }
+            }
+            // What is masked is nothing at all, and a NaN is everything.
+            let mut masked = [1.0, -1e4, 1.0];
+            softmax(isa, &mut masked);
+            assert_eq!(masked, [0.5, 0.0, 0.5]);
+            let mut bad = [1.0, f32::NAN, 1.0];
+            softmax(isa, &mut bad);
+            assert!(bad.iter().all(|v| v.is_nan()), "{bad:?}");
+        }
+    }
+}
