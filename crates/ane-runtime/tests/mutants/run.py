@@ -62,7 +62,8 @@ def main() -> int:
         for name in files.splitlines():
             if (ROOT / name).is_file():
                 (copy / name).parent.mkdir(parents=True, exist_ok=True)
-                shutil.copy2(ROOT / name, copy / name)
+                # As new files: those of an earlier run left what they were built into, the last fault included.
+                shutil.copy(ROOT / name, copy / name)
         environment = os.environ | {"CARGO_TARGET_DIR": str(ROOT / "target/mutants"), "RUST_BACKTRACE": "0"}
         command = ["cargo", "test", "--quiet", "--package", "ane-runtime", *(a for t in TESTS for a in ("--test", t))]
         if subprocess.run(command, cwd=copy, env=environment, capture_output=True).returncode:
