@@ -3,7 +3,9 @@
 
 mod common;
 
-use ane_runtime::{Engine as _, Function, LoadOptions, MilCpu, Model, Numerics, State, Tensor, Tensors};
+use ane_runtime::{
+    Engine as _, Function, Fusion, LoadOptions, MilCpu, Model, Numerics, State, Tensor, Tensors,
+};
 use common::{package, tensor};
 use mlpackage::mil::builder::{FunctionBuilder, Var};
 use mlpackage::mil::{TensorType, Value};
@@ -242,6 +244,32 @@ fn a_batch_is_the_same() {
         for ((given, alone), together) in given.iter().zip(&mut alone).zip(&together) {
             let expected = step(&*fast, given, alone)["result"].clone();
             assert_eq!(together.outputs()["result"], expected);
+        }
+    }
+}
+
+/// What is left out stays in its operations, which compute the same.
+#[test]
+fn a_fusion_can_be_left_out() {
+    let (package, _dir) = built(Norm::Largest, Twist::None);
+    for (fusion, expected) in
+        [(Fusion::Norm, [0, 4, 1]), (Fusion::Projection, [2, 0, 1]), (Fusion::Attention, [2, 4, 0])]
+    {
+        let engine = MilCpu::new(Numerics::Fast).without(fusion);
+        let fast = engine.load(&package, &LoadOptions::default()).unwrap();
+        let [norms, projections, attentions, _] = counts(fast.default_function());
+        assert_eq!([norms, projections, attentions], expected, "{fusion:?}");
+        let whole = model(&package, Numerics::Fast, 1);
+        let mut states = [whole.new_state(), fast.new_state()];
+        let [a, b] = &mut states;
+        for i in 0..CONTEXT {
+            let inputs = inputs(i, 1.0);
+            let expected = step(&*whole, &inputs, a)["result"].as_f32().unwrap().to_vec();
+            let found = step(&*fast, &inputs, b)["result"].as_f32().unwrap();
+            let largest = expected.iter().fold(0.0f32, |m, v| m.max(v.abs()));
+            // Both are within the bound that `Numerics::Fast` promises.
+            let near = |(e, f): (&f32, &f32)| (e - f).abs() <= 2e-3 * largest;
+            assert!(expected.iter().zip(found).all(near), "{fusion:?}, step {i}");
         }
     }
 }

@@ -7,13 +7,13 @@ use mlpackage::mil::{self, TensorType};
 use mlpackage::{Feature, Interface, Package, Shape, ops};
 
 use super::constants::{self, Constants};
+use super::fusion::Target;
 use super::hazards::Watch;
 use super::inputs::{Input, check_shape, default_input, takes};
 use super::interpreter::{self, Given};
 use super::lowering::{self, NoPlan};
 use super::numerics::Numerics;
 use super::plan::{Plan, Sequence, Workspace, copy_out};
-use super::workers::Workers;
 use crate::engine::{Function, Limits, LoadOptions, Memory, State};
 use crate::error::{Error, Result};
 use crate::hazard::Hazard;
@@ -29,8 +29,8 @@ pub(super) struct LoadedFunction {
     pub(super) index: usize,
     hazards: bool,
     limits: Limits,
-    /// Threads for fused operations; `None` where nothing is fused.
-    workers: Option<Arc<Workers>>,
+    /// What fused operations are computed with; `None` where nothing is fused.
+    target: Option<Target>,
     name: String,
     interface: Interface,
     function: mil::Function,
@@ -52,7 +52,7 @@ pub(super) struct Loading<'a> {
     pub(super) package: &'a Package,
     pub(super) numerics: Numerics,
     pub(super) options: &'a LoadOptions,
-    pub(super) workers: Option<&'a Arc<Workers>>,
+    pub(super) target: Option<&'a Target>,
 }
 
 /// Shapes of inputs, and the plan for them; `None` if they have to be interpreted.
@@ -86,7 +86,7 @@ impl LoadedFunction {
         states: &[&str],
         missing: &mut Vec<String>,
     ) -> Result<Self> {
-        let Loading { package, numerics, options, workers } = *loading;
+        let Loading { package, numerics, options, target } = *loading;
         let interface = package.interface(name).cloned().unwrap_or_else(|| Interface::of(function));
         unsupported(function, &interface, missing);
         let constants = constants::read(package, function, missing)?;
@@ -101,7 +101,7 @@ impl LoadedFunction {
             index: 0,
             hazards: options.hazards,
             limits: options.limits,
-            workers: workers.cloned(),
+            target: target.cloned(),
             name: name.to_owned(),
             interface,
             function: returned,
@@ -139,7 +139,7 @@ impl LoadedFunction {
             shapes,
             self.numerics,
             self.limits,
-            self.workers.as_ref(),
+            self.target.as_ref(),
         )
     }
 

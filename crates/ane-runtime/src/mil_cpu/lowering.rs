@@ -1,7 +1,6 @@
 //! From a function and the shapes of its inputs to a plan: shapes inferred, constants folded, views resolved.
 
 use std::collections::HashMap;
-use std::sync::Arc;
 
 use mlpackage::mil::{Dims, Function, Operation, TensorType, Value};
 use mlpackage::ops::Args;
@@ -9,13 +8,12 @@ use mlpackage::{DType, Shape, ops};
 
 use super::buffers::{self, Draft, DraftCompute, Drafts};
 use super::constants::{self, Constant, Constants};
-use super::fusion;
+use super::fusion::{self, Target};
 use super::hazards::{self, Observed, Watch};
 use super::kernels::{self, Call, Lowered, Node, Operand};
 use super::numerics::{Numerics, round_to_half};
 use super::plan::Plan;
 use super::scope::{self, Bound};
-use super::workers::Workers;
 use crate::engine::Limits;
 use crate::hazard::Hazard;
 
@@ -70,14 +68,14 @@ pub(super) enum Place {
     Nowhere,
 }
 
-/// Plans `function` for inputs of `shapes`; with workers, operations are fused for them.
+/// Plans `function` for inputs of `shapes`; with a target, operations are fused for it.
 pub(super) fn plan(
     function: &Function,
     constants: &Constants,
     shapes: &[Shape],
     numerics: Numerics,
     limits: Limits,
-    workers: Option<&Arc<Workers>>,
+    target: Option<&Target>,
 ) -> Result<Plan, NoPlan> {
     let mut lowering = Lowering {
         function,
@@ -103,7 +101,7 @@ pub(super) fn plan(
     if !lowering.missing.is_empty() {
         return Err(NoPlan::Lacks(lowering.missing));
     }
-    let plan = lowering.finish(inputs, workers);
+    let plan = lowering.finish(inputs, target);
     match plan.memory().workspace {
         bytes if bytes <= limits.workspace => Ok(plan),
         bytes => {
@@ -395,7 +393,7 @@ impl<'a> Lowering<'a> {
         Ok(())
     }
 
-    fn finish(mut self, inputs: usize, workers: Option<&Arc<Workers>>) -> Plan {
+    fn finish(mut self, inputs: usize, target: Option<&Target>) -> Plan {
         let mut outputs = Vec::new();
         for name in &self.function.block.outputs {
             let known = self.known.get(name.as_str()).cloned();
@@ -415,8 +413,8 @@ impl<'a> Lowering<'a> {
             outputs,
             constants: self.constants,
         };
-        if let Some(workers) = workers {
-            fusion::fuse(&mut drafts, workers);
+        if let Some(target) = target {
+            fusion::fuse(&mut drafts, target);
         }
         let plan = buffers::assign(drafts);
         plan.with_hazards(hazards)

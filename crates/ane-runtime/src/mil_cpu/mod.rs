@@ -1,4 +1,4 @@
-//! Engine `mil-cpu`: executes an ML Program as it stands in the package, on any machine.
+//! Engine `mil-cpu`: executes an ML Program as it stands in the package, on any target.
 
 mod buffers;
 mod constants;
@@ -14,9 +14,7 @@ mod packed;
 mod plan;
 mod scope;
 mod unfolding;
-mod workers;
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use mlpackage::Package;
@@ -26,8 +24,9 @@ use crate::engine::{Engine, Function, LoadOptions, Model, State};
 use crate::error::{Error, Result};
 use crate::tensor::Tensors;
 use function::{CpuState, LoadedFunction, Loading};
+pub use fusion::Fusion;
+use fusion::Target;
 pub use numerics::Numerics;
-use workers::Workers;
 
 /// How many threads a model computes with where nobody says otherwise: a token of a small transformer is too little work for
 /// more.
@@ -38,13 +37,15 @@ const DEFAULT_THREADS: usize = 4;
 pub struct MilCpu {
     numerics: Numerics,
     threads: usize,
+    /// Of each fusion, whether it is left out.
+    left_out: [bool; Fusion::ALL.len()],
 }
 
 impl MilCpu {
     /// An engine that computes with `numerics`.
     pub fn new(numerics: Numerics) -> Self {
         let threads = std::thread::available_parallelism().map_or(1, usize::from);
-        Self { numerics, threads: threads.min(DEFAULT_THREADS) }
+        Self { numerics, threads: threads.min(DEFAULT_THREADS), left_out: [false; Fusion::ALL.len()] }
     }
 
     /// An engine whose models compute with up to `threads` threads each, the caller's own among them, where the numerics are
@@ -53,6 +54,18 @@ impl MilCpu {
     pub fn with_threads(self, threads: usize) -> Self {
         let most = std::thread::available_parallelism().map_or(1, usize::from);
         Self { threads: threads.clamp(1, most), ..self }
+    }
+
+    /// The same without a fusion, to measure what it is worth. Only [`Fast`](Numerics::Fast) fuses anything.
+    #[must_use]
+    pub fn without(mut self, fusion: Fusion) -> Self {
+        self.left_out[fusion as usize] = true;
+        self
+    }
+
+    /// How many threads a model computes with.
+    pub fn threads(&self) -> usize {
+        if self.numerics == Numerics::Fast { self.threads } else { 1 }
     }
 }
 
@@ -79,9 +92,9 @@ impl Engine for MilCpu {
         let mut states: Vec<(String, TensorType)> = Vec::new();
         let mut functions = Vec::with_capacity(names.len());
         let mut missing = Vec::new();
-        let workers = (self.numerics == Numerics::Fast).then(|| Arc::new(Workers::new(self.threads)));
-        let (numerics, workers) = (self.numerics, workers.as_ref());
-        let loading = Loading { package, numerics, options, workers };
+        let target = (self.numerics == Numerics::Fast).then(|| Target::new(self.threads, self.left_out));
+        let (numerics, target) = (self.numerics, target.as_ref());
+        let loading = Loading { package, numerics, options, target };
         for (index, name) in names.iter().enumerate() {
             let function = package.function(name)?;
             for (state, ty) in function.states() {

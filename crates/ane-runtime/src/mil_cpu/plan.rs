@@ -216,6 +216,7 @@ impl Plan {
         Ok(())
     }
 
+    #[inline]
     fn operand<'a>(
         &'a self,
         workspace: &'a Workspace,
@@ -263,58 +264,73 @@ impl Plan {
 
     /// Runs a kernel for every sequence at once.
     fn compute(&self, compute: &Compute, sequences: &mut [Sequence<'_>]) -> Result<()> {
-        // Results and scratch memory are taken out of the workspaces while their other buffers are read.
-        let mut taken: SmallVec<[Taken; 1]> = SmallVec::new();
-        for Sequence { workspace, states, .. } in &mut *sequences {
-            let results =
-                compute.results.iter().map(|slot| std::mem::take(&mut workspace.buffers[slot.buffer]));
-            taken.push(Taken {
-                results: results.collect(),
-                states: compute.states.iter().map(|state| std::mem::take(&mut states[*state])).collect(),
-                scratch: std::mem::take(&mut workspace.scratch),
-            });
-        }
-        let outcome = {
-            let mut bound: SmallVec<[Bound<'_, '_>; 1]> = SmallVec::new();
-            for (sequence, taken) in sequences.iter().zip(&mut taken) {
-                let operands = compute.operands.iter().map(|operand| {
-                    self.operand(sequence.workspace, sequence.states, operand.source, operand.len)
-                });
-                let results = taken.results.iter_mut().zip(&compute.results);
-                bound.push(Bound {
-                    operands: operands.collect(),
-                    results: results.map(|(buffer, slot)| &mut buffer[..slot.len]).collect(),
-                    states: taken.states.iter_mut().map(Vec::as_mut_slice).collect(),
-                    scratch: &mut taken.scratch,
-                });
+        let outcome = match sequences {
+            // The same as below, without lists of one.
+            [sequence] => {
+                let mut taken = Taken::take(compute, sequence);
+                let outcome = {
+                    let mut bound = self.bind(compute, sequence, &mut taken);
+                    compute.kernel.run(&mut bound.call())
+                };
+                self.put_back(compute, sequence, taken, outcome.is_ok());
+                outcome
             }
-            let mut calls: SmallVec<[Call<'_, '_>; 1]> = bound
-                .iter_mut()
-                .map(|b| Call {
-                    operands: &b.operands,
-                    results: &mut b.results,
-                    states: &mut b.states,
-                    scratch: b.scratch,
-                })
-                .collect();
-            compute.kernel.run_batch(&mut calls)
+            _ => {
+                let mut taken: Vec<Taken> = sequences.iter_mut().map(|s| Taken::take(compute, s)).collect();
+                let outcome = {
+                    let each = sequences.iter().zip(&mut taken);
+                    let mut bound: Vec<Bound<'_, '_>> =
+                        each.map(|(sequence, taken)| self.bind(compute, sequence, taken)).collect();
+                    let mut calls: Vec<Call<'_, '_>> = bound.iter_mut().map(Bound::call).collect();
+                    compute.kernel.run_batch(&mut calls)
+                };
+                for (sequence, taken) in sequences.iter_mut().zip(taken) {
+                    self.put_back(compute, sequence, taken, outcome.is_ok());
+                }
+                outcome
+            }
         };
-        for (sequence, mut taken) in sequences.iter_mut().zip(taken) {
-            if outcome.is_ok() {
-                self.round(compute, sequence, &mut taken);
-            }
-            for (slot, buffer) in compute.results.iter().zip(taken.results) {
-                sequence.workspace.buffers[slot.buffer] = buffer;
-            }
-            for (state, memory) in compute.states.iter().zip(taken.states) {
-                sequence.states[*state] = memory;
-            }
-            sequence.workspace.scratch = taken.scratch;
-        }
         outcome.map_err(|reason| Error::Execution {
             operation: format!("{} -> %{}", compute.op, compute.result),
             reason,
         })
+    }
+
+    #[inline]
+    fn bind<'a, 'r>(
+        &'a self,
+        compute: &Compute,
+        sequence: &'a Sequence<'_>,
+        taken: &'r mut Taken,
+    ) -> Bound<'a, 'r> {
+        let mut operands = SmallVec::new();
+        for Operand { source, len, .. } in &compute.operands {
+            operands.push(self.operand(sequence.workspace, sequence.states, *source, *len));
+        }
+        let mut results = SmallVec::new();
+        for (buffer, slot) in taken.results.iter_mut().zip(&compute.results) {
+            results.push(&mut buffer[..slot.len]);
+        }
+        let mut states = SmallVec::new();
+        for state in &mut taken.states {
+            states.push(state.as_mut_slice());
+        }
+        Bound { operands, results, states, scratch: &mut taken.scratch }
+    }
+
+    #[inline]
+    /// Ends a step: what was taken for it is the workspace's again.
+    fn put_back(&self, compute: &Compute, sequence: &mut Sequence<'_>, mut taken: Taken, is_done: bool) {
+        if is_done {
+            self.round(compute, sequence, &mut taken);
+        }
+        for (slot, buffer) in compute.results.iter().zip(taken.results) {
+            sequence.workspace.buffers[slot.buffer] = buffer;
+        }
+        for (state, memory) in compute.states.iter().zip(taken.states) {
+            sequence.states[*state] = memory;
+        }
+        sequence.workspace.scratch = taken.scratch;
     }
 
     /// Rounds results to fp16 where they are of fp16, and watches what becomes of them.
@@ -347,18 +363,44 @@ fn grow<T: Clone + Default>(buffer: &mut Vec<T>, len: usize) -> Result<(), TryRe
     Ok(())
 }
 
-/// What is taken out of a workspace while a kernel runs.
+/// Results and scratch memory, which are taken out of a workspace while a kernel writes them and reads its other buffers.
 struct Taken {
     results: SmallVec<[Vec<u32>; 4]>,
     states: SmallVec<[Vec<u32>; 2]>,
     scratch: Vec<f32>,
 }
 
+impl Taken {
+    #[inline]
+    fn take(compute: &Compute, Sequence { workspace, states, .. }: &mut Sequence<'_>) -> Self {
+        let mut taken = Self {
+            results: SmallVec::new(),
+            states: SmallVec::new(),
+            scratch: std::mem::take(&mut workspace.scratch),
+        };
+        for slot in &compute.results {
+            taken.results.push(std::mem::take(&mut workspace.buffers[slot.buffer]));
+        }
+        for state in &compute.states {
+            taken.states.push(std::mem::take(&mut states[*state]));
+        }
+        taken
+    }
+}
+
+/// What a kernel is called with, for one sequence.
 struct Bound<'a, 'r> {
     operands: SmallVec<[kernels::Operand<'a>; 8]>,
     results: SmallVec<[&'r mut [u32]; 4]>,
     states: SmallVec<[&'r mut [u32]; 2]>,
     scratch: &'r mut [f32],
+}
+
+impl<'r> Bound<'_, 'r> {
+    fn call(&mut self) -> Call<'_, 'r> {
+        let Self { operands, results, states, scratch } = self;
+        Call { operands, results, states, scratch }
+    }
 }
 
 /// Words as elements of a tensor at the border.

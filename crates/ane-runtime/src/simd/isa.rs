@@ -48,6 +48,21 @@ impl Isa {
         Self::all().pop().unwrap_or(Self::Portable)
     }
 
+    /// What it is called.
+    pub(crate) fn name(self) -> &'static str {
+        match self {
+            Self::Portable => "portable",
+            #[cfg(target_arch = "x86_64")]
+            Self::Avx2 => "AVX2",
+            #[cfg(target_arch = "x86_64")]
+            Self::Avx512 => "AVX-512 VNNI",
+            #[cfg(target_arch = "aarch64")]
+            Self::Neon => "NEON",
+            #[cfg(target_arch = "aarch64")]
+            Self::NeonDot => "NEON dot product",
+        }
+    }
+
     /// Whether products of 8-bit numbers are taken of digits of 8 bits, and not of numbers of 16.
     pub(super) fn takes_digits(self) -> bool {
         match self {

@@ -16,11 +16,13 @@ mod fixed;
 mod isa;
 #[cfg(target_arch = "aarch64")]
 mod neon;
+mod peak;
 mod portable;
 mod rows;
 mod vectors;
 
 pub(crate) use fixed::{Fixed, FixedBuffer};
 pub(crate) use isa::Isa;
-pub(crate) use rows::{Lut, Rows, Vector};
-pub(crate) use vectors::{add_scaled, dot, rms_norm, softmax};
+pub(crate) use peak::byte_products;
+pub(crate) use rows::{Lut, Rows, Vector, beside};
+pub(crate) use vectors::{Cache, LANES, attend, multiply_adds, rms_norm, sum_of_words};

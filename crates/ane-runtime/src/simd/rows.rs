@@ -12,6 +12,9 @@ pub(crate) enum Rows<'a> {
     Half(&'a [u8]),
     /// fp32.
     Single(&'a [f32]),
+    /// fp32, sixteen rows side by side: their first elements, their second ones, and so on; the last group is filled up with
+    /// zeros. For short rows, whose products would be spent on adding up lanes.
+    Beside(&'a [[f32; 16]]),
     /// Indices into a table.
     Lut(Lut<'a>),
 }
@@ -64,6 +67,10 @@ impl Rows<'_> {
                 let rows = values[first * d_in..].chunks_exact(d_in);
                 rows.zip(out).for_each(|(row, out)| *out = vectors::dot(isa, row, x));
             }
+            (Self::Beside(groups), Vector::Plain(x)) => {
+                assert_eq!(first % 16, 0, "a group is whole");
+                vectors::beside(isa, &groups[first / 16 * d_in..], x, out);
+            }
             (Self::Lut(lut), Vector::Plain(x)) => lut.times(isa, first, x, out),
             _ => unreachable!("weights of 8 bits and vectors in fixed point go together"),
         }
@@ -93,6 +100,14 @@ impl Rows<'_> {
             }
         }
     }
+}
+
+/// Rows of `len` elements as [`Rows::Beside`] has them.
+pub(crate) fn beside(rows: &[f32], len: usize) -> Vec<[f32; 16]> {
+    let groups = rows.chunks(16 * len);
+    let element =
+        |group: &[f32], k: usize| std::array::from_fn(|r| group.get(r * len + k).copied().unwrap_or(0.0));
+    groups.flat_map(|group| (0..len).map(move |k| element(group, k))).collect()
 }
 
 /// Each row of `weights` times each of `x`.
@@ -145,15 +160,11 @@ fn products(
             // SAFETY: an `Isa` is only had where the machine has the instructions.
             unsafe {
                 match (rows, x.len()) {
-                    (4, 1..=3) => totals[0] = products::<4, 1>(weights, stride, len, [digits(0)])[0],
+                    (4, 1) => totals[0] = products::<4, 1>(weights, stride, len, [digits(0)])[0],
                     (4, _) => {
-                        let digits = std::array::from_fn(digits);
-                        let first = products::<2, 4>(weights, stride, len, digits);
-                        let second = products::<2, 4>(&weights[2 * stride..], stride, len, digits);
-                        for ((totals, first), second) in totals.iter_mut().zip(first).zip(second) {
-                            *totals = [first[0], first[1], second[0], second[1]];
-                        }
-                        return 4;
+                        let two = products::<4, 2>(weights, stride, len, [digits(0), digits(1)]);
+                        totals[..2].copy_from_slice(&two);
+                        return 2;
                     }
                     _ => {
                         for r in 0..rows {
@@ -399,6 +410,9 @@ mod tests {
                     let sum: f64 = x.iter().enumerate().map(|(k, x)| (weight(r, k) * f64::from(*x)).abs()).sum();
                     (d_in + 1) as f64 * 2f64.powi(-24) * sum * 1.01
                 };
+                assert_within(isa, &out, &expected(rows, &x, weight), bound);
+                out.fill(f32::NAN);
+                Rows::Beside(&beside(&singles, d_in)).times(isa, 0, Vector::Plain(&x), &mut out);
                 assert_within(isa, &out, &expected(rows, &x, weight), bound);
                 Rows::Half(&half_bytes).times(isa, 0, Vector::Plain(&x), &mut out);
                 let weight = |r: usize, k: usize| halves[r * d_in + k].to_f64();

@@ -3,6 +3,9 @@
 use super::Isa;
 use super::fixed::{BLOCK, LARGEST};
 
+/// Lanes of [`multiply_adds`]: enough registers that none waits for the one before.
+pub(crate) const LANES: usize = 128;
+
 /// Compiles the function behind `=>`, which must be inlined, for each set of instructions. It has a parameter that says
 /// whether there is an instruction that multiplies and adds at once, without which [`f32::mul_add`] is a slow function.
 macro_rules! for_each_isa {
@@ -46,18 +49,55 @@ for_each_isa! {
     pub(super) fn whole(x: &[f32], scales: &mut [f32], numbers: &mut [i16]) => whole_of;
     /// The sum of the products of two vectors.
     pub(crate) fn dot(x: &[f32], y: &[f32]) -> f32 => dot_of;
-    /// `out += factor * x`.
-    pub(crate) fn add_scaled(factor: f32, x: &[f32], out: &mut [f32]) => add_scaled_of;
+    /// Rows that lie [side by side](super::Rows::Beside) times `x`.
+    pub(super) fn beside(groups: &[[f32; 16]], x: &[f32], out: &mut [f32]) => beside_of;
+    /// One query over a cache: `softmax(scale * keys query + mask)` of the values, whose rows are as long as the query and as
+    /// many as there are scores.
+    pub(crate) fn attend(
+        cache: Cache<'_>,
+        scale: f32,
+        mask: Option<&[f32]>,
+        scores: &mut [f32],
+        out: &mut [f32],
+    ) => attend_of;
+    /// The sum of all words, for nothing but reading them.
+    pub(crate) fn sum_of_words(words: &[u64]) -> u64 => sum_of_words_of;
+    /// Multiplies and adds f32 in registers, [`LANES`] numbers so many times.
+    pub(crate) fn multiply_adds(times: usize, factor: f32, sums: &mut [f32; LANES]) => multiply_adds_of;
     /// `x / sqrt(mean(x^2) + epsilon)`.
     pub(crate) fn rms_norm(x: &[f32], epsilon: f32, out: &mut [f32]) => rms_norm_of;
     /// `exp(x - max(x)) / sum`, in place.
-    pub(crate) fn softmax(x: &mut [f32]) => softmax_of;
+    #[cfg(test)]
+    fn softmax(x: &mut [f32]) => softmax_of;
 }
 
 /// `x * y + z`.
 #[inline(always)]
 fn mul_add<const FMA: bool>(x: f32, y: f32, z: f32) -> f32 {
     if FMA { x.mul_add(y, z) } else { x * y + z }
+}
+
+#[inline(always)]
+fn sum_of_words_of<const FMA: bool>(words: &[u64]) -> u64 {
+    let mut lanes = [0u64; 32];
+    let (chunks, rest) = words.as_chunks::<32>();
+    for chunk in chunks {
+        for (lane, word) in lanes.iter_mut().zip(chunk) {
+            *lane = lane.wrapping_add(*word);
+        }
+    }
+    lanes.iter().chain(rest).fold(0, |sum, word| sum.wrapping_add(*word))
+}
+
+#[inline(always)]
+fn multiply_adds_of<const FMA: bool>(times: usize, factor: f32, sums: &mut [f32; LANES]) {
+    let mut lanes = *sums;
+    for _ in 0..times {
+        for lane in &mut lanes {
+            *lane = mul_add::<FMA>(*lane, factor, factor);
+        }
+    }
+    *sums = lanes;
 }
 
 /// The largest magnitude of a block, and what makes 16,256 of it.
@@ -151,8 +191,85 @@ fn dot_of<const FMA: bool>(x: &[f32], y: &[f32]) -> f32 {
         }
     }
     let [a, b, c, d] = lanes;
-    let total = (0..16).map(|i| (a[i] + b[i]) + (c[i] + d[i])).sum();
-    x_rest.iter().zip(y_rest).fold(total, |total, (x, y)| total + x * y)
+    let mut total = sum_of(std::array::from_fn(|i| (a[i] + b[i]) + (c[i] + d[i])));
+    for (x, y) in x_rest.iter().zip(y_rest) {
+        total += x * y;
+    }
+    total
+}
+
+/// The sum of sixteen lanes, half on half.
+#[inline(always)]
+fn sum_of(lanes: [f32; 16]) -> f32 {
+    let eight: [f32; 8] = std::array::from_fn(|i| lanes[i] + lanes[i + 8]);
+    let four: [f32; 4] = std::array::from_fn(|i| eight[i] + eight[i + 4]);
+    (four[0] + four[2]) + (four[1] + four[3])
+}
+
+/// The largest of sixteen lanes that are no NaN.
+#[inline(always)]
+fn max_of(lanes: [f32; 16]) -> f32 {
+    let eight: [f32; 8] = std::array::from_fn(|i| lanes[i].max(lanes[i + 8]));
+    let four: [f32; 4] = std::array::from_fn(|i| eight[i].max(eight[i + 4]));
+    four[0].max(four[2]).max(four[1].max(four[3]))
+}
+
+#[inline(always)]
+fn beside_of<const FMA: bool>(groups: &[[f32; 16]], x: &[f32], out: &mut [f32]) {
+    for (group, out) in groups.chunks_exact(x.len()).zip(out.chunks_mut(16)) {
+        let mut sums = [0.0f32; 16];
+        for (weights, x) in group.iter().zip(x) {
+            for i in 0..16 {
+                sums[i] = mul_add::<FMA>(weights[i], *x, sums[i]);
+            }
+        }
+        match out.as_mut_array() {
+            Some(out) => *out = sums,
+            None => out.copy_from_slice(&sums[..out.len()]),
+        }
+    }
+}
+
+/// A query, and the keys and values that it meets.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Cache<'a> {
+    pub(crate) query: &'a [f32],
+    pub(crate) keys: &'a [f32],
+    pub(crate) values: &'a [f32],
+}
+
+#[inline(always)]
+fn attend_of<const FMA: bool>(
+    Cache { query, keys, values }: Cache<'_>,
+    scale: f32,
+    mask: Option<&[f32]>,
+    scores: &mut [f32],
+    out: &mut [f32],
+) {
+    match query.len() {
+        4 => return attend_fixed_of::<FMA, 4>(query, keys, values, scale, mask, scores, out),
+        8 => return attend_fixed_of::<FMA, 8>(query, keys, values, scale, mask, scores, out),
+        16 => return attend_fixed_of::<FMA, 16>(query, keys, values, scale, mask, scores, out),
+        32 => return attend_fixed_of::<FMA, 32>(query, keys, values, scale, mask, scores, out),
+        64 => return attend_fixed_of::<FMA, 64>(query, keys, values, scale, mask, scores, out),
+        128 => return attend_fixed_of::<FMA, 128>(query, keys, values, scale, mask, scores, out),
+        _ => {}
+    }
+    let width = query.len();
+    for (score, key) in scores.iter_mut().zip(keys.chunks_exact(width)) {
+        *score = scale * dot_of::<FMA>(query, key);
+    }
+    if let Some(mask) = mask {
+        scores.iter_mut().zip(mask).for_each(|(score, mask)| *score += mask);
+    }
+    softmax_of::<FMA>(scores);
+    out.fill(0.0);
+    for (weight, value) in scores.iter().zip(values.chunks_exact(width)) {
+        // What is behind the mask weighs nothing.
+        if *weight != 0.0 {
+            add_scaled_of::<FMA>(*weight, value, out);
+        }
+    }
 }
 
 #[inline(always)]
@@ -160,6 +277,50 @@ fn add_scaled_of<const FMA: bool>(factor: f32, x: &[f32], out: &mut [f32]) {
     for (out, x) in out.iter_mut().zip(x) {
         *out = mul_add::<FMA>(*x, factor, *out);
     }
+}
+
+/// The same for heads of a width that is known here: what is mixed stays in registers.
+#[inline(always)]
+fn attend_fixed_of<const FMA: bool, const WIDTH: usize>(
+    query: &[f32],
+    keys: &[f32],
+    values: &[f32],
+    scale: f32,
+    mask: Option<&[f32]>,
+    scores: &mut [f32],
+    out: &mut [f32],
+) {
+    let query: [f32; WIDTH] = std::array::from_fn(|i| query[i]);
+    for (score, key) in scores.iter_mut().zip(keys.as_chunks::<WIDTH>().0) {
+        *score = scale
+            * if WIDTH < 16 {
+                let mut total = 0.0;
+                for i in 0..WIDTH {
+                    total = mul_add::<FMA>(query[i], key[i], total);
+                }
+                total
+            } else {
+                let mut lanes = [0.0f32; 16];
+                for (query, key) in query.as_chunks::<16>().0.iter().zip(key.as_chunks::<16>().0) {
+                    for i in 0..16 {
+                        lanes[i] = mul_add::<FMA>(query[i], key[i], lanes[i]);
+                    }
+                }
+                // Keeps the compiler from taking many keys at once, whose elements it would have to gather.
+                std::hint::black_box(sum_of(lanes))
+            };
+    }
+    if let Some(mask) = mask {
+        scores.iter_mut().zip(mask).for_each(|(score, mask)| *score += mask);
+    }
+    softmax_of::<FMA>(scores);
+    let mut mixed = [0.0f32; WIDTH];
+    for (weight, value) in scores.iter().zip(values.as_chunks::<WIDTH>().0) {
+        for i in 0..WIDTH {
+            mixed[i] = mul_add::<FMA>(*weight, value[i], mixed[i]);
+        }
+    }
+    out.copy_from_slice(&mixed);
 }
 
 #[inline(always)]
@@ -178,7 +339,7 @@ fn softmax_of<const FMA: bool>(x: &mut [f32]) {
             *lane = lane.max(*v);
         }
     }
-    let max = rest.iter().copied().chain(lanes).fold(f32::NEG_INFINITY, f32::max);
+    let max = rest.iter().copied().fold(max_of(lanes), f32::max);
     let mut sums = [0.0f32; 16];
     let (chunks, rest) = x.as_chunks_mut::<16>();
     for chunk in chunks {
@@ -187,7 +348,7 @@ fn softmax_of<const FMA: bool>(x: &mut [f32]) {
             *sum += *v;
         }
     }
-    let mut total: f32 = sums.iter().sum();
+    let mut total = sum_of(sums);
     for v in rest {
         *v = exp::<FMA>(*v - max);
         total += *v;
@@ -274,6 +435,42 @@ mod tests {
             let mut bad = [1.0, f32::NAN, 1.0];
             softmax(isa, &mut bad);
             assert!(bad.iter().all(|v| v.is_nan()), "{bad:?}");
+        }
+    }
+
+    /// Narrow heads and wide ones, contexts of any length, with and without a mask.
+    #[test]
+    fn attention_is_that_of_double_precision() {
+        for (width, context) in
+            [(1, 3), (3, 16), (4, 16), (4, 17), (8, 1), (8, 33), (16, 5), (64, 64), (70, 19)]
+        {
+            let wave = |n: usize, step: f32| (0..n).map(|i| (i as f32 * step).sin()).collect::<Vec<f32>>();
+            let (query, keys, values) =
+                (wave(width, 0.9), wave(context * width, 0.37), wave(context * width, 0.53));
+            let mask: Vec<f32> = (0..context).map(|i| if i <= context / 2 { 0.0 } else { -1e4 }).collect();
+            for mask in [None, Some(mask.as_slice())] {
+                let seen = mask.map_or(context, |_| context / 2 + 1);
+                let product = |t: usize| {
+                    let key = &keys[t * width..(t + 1) * width];
+                    0.3 * query.iter().zip(key).map(|(q, k)| f64::from(*q) * f64::from(*k)).sum::<f64>()
+                };
+                let weights: Vec<f64> = (0..seen).map(|t| product(t).exp()).collect();
+                let total: f64 = weights.iter().sum();
+                for isa in Isa::all() {
+                    let (mut scores, mut out) = (vec![f32::NAN; context], vec![f32::NAN; width]);
+                    let cache = Cache { query: &query, keys: &keys, values: &values };
+                    attend(isa, cache, 0.3, mask, &mut scores, &mut out);
+                    for (i, got) in out.iter().enumerate() {
+                        let mixed =
+                            |(t, weight): (usize, &f64)| weight / total * f64::from(values[t * width + i]);
+                        let exact: f64 = weights.iter().enumerate().map(mixed).sum();
+                        // Scores of up to 21 err by 70 roundings at most, and the sums by one for each position.
+                        let bound = (70.0 * 21.0 + context as f64) * 2f64.powi(-24);
+                        let error = (f64::from(*got) - exact).abs();
+                        assert!(error < bound, "{isa:?} {width} {context}: {got}, expected {exact}");
+                    }
+                }
+            }
         }
     }
 }

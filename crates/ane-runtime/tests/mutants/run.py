@@ -34,7 +34,7 @@ FAULTS = [
     ("dropped bias", "kernels/linear.rs", "out[o] = dot(row, x) + bias;", "out[o] = dot(row, x) + 0.0 * bias;"),
     ("mask not added", "kernels/attention.rs", "Some((word, false)) => scores[j] += f32::from_bits(word),", "Some((_, false)) => {}"),
     ("padding on the wrong side", "kernels/conv.rs", 'if kind == "same_lower" { total.div_ceil(2) } else { total / 2 }', "total.div_ceil(2)"),
-    ("window off by one", "kernels/pooling.rs", "for i in 0..window.kernel[2] {", "for i in 1..window.kernel[2] {"),
+    ("window off by one", "kernels/pooling.rs", "for i in window.taps_on(2, at[2]) {", "for i in window.taps_on(2, at[2]).skip(1) {"),
     ("variance of a sample", "kernels/normalization.rs", "let variance = lines.sum(x, start, |v| (v - mean) * (v - mean)) / n;",
      "let variance = lines.sum(x, start, |v| (v - mean) * (v - mean)) / (n - 1.0);"),
     ("negative index not counted from the end", "kernels/gather.rs", "i64::from(index) + extent as i64", "-i64::from(index)"),

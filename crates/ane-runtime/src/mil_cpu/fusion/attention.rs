@@ -1,20 +1,18 @@
 //! One query for each head, over a cache in which one row is written first.
 
-use std::sync::Arc;
-
 use super::super::buffers::{Draft, DraftCompute};
 use super::super::kernels::{Call, Kernel, Operand, Outcome};
 use super::super::lowering::Place;
-use super::super::workers::Parts;
-use super::{Graph, Machine};
+use super::{Graph, Target};
 use crate::simd;
+use crate::workers::Parts;
 use smallvec::SmallVec;
 
 /// Multiply-adds that are worth waking a thread for.
 const LEAST_WORK: usize = 32_768;
 
 struct Attention {
-    machine: Machine,
+    target: Target,
     heads: usize,
     /// Positions of the cache.
     context: usize,
@@ -73,7 +71,7 @@ impl Kernel for Attention {
         if 2 * parts * self.context * self.width < LEAST_WORK {
             (0..parts).for_each(job);
         } else {
-            self.machine.workers.run(parts, &job);
+            self.target.workers.run(parts, &job);
         }
         Ok(())
     }
@@ -82,7 +80,7 @@ impl Kernel for Attention {
 impl Attention {
     /// Writes a head's row of the cache and mixes its values.
     fn head(&self, sequence: &Sequence<'_>, head: usize) {
-        let (isa, width) = (self.machine.isa, self.width);
+        let (isa, width) = (self.target.isa, self.width);
         let own = head * width..(head + 1) * width;
         let cache = head * self.context * width..(head + 1) * self.context * width;
         // SAFETY: every call of this function has a head of a sequence to itself.
@@ -100,21 +98,8 @@ impl Attention {
             replace_row(write, key, &mut keys[row.clone()]);
             replace_row(write, value, &mut values[row]);
         }
-        let query = &sequence.query[own];
-        for (score, key) in scores.iter_mut().zip(keys.chunks_exact(width)) {
-            *score = self.scale * simd::dot(isa, query, key);
-        }
-        if let Some(mask) = sequence.mask {
-            scores.iter_mut().zip(mask).for_each(|(score, mask)| *score += mask);
-        }
-        simd::softmax(isa, scores);
-        out.fill(0.0);
-        // What is behind the mask weighs nothing.
-        for (weight, value) in
-            scores.iter().zip(values.chunks_exact(width)).filter(|(weight, _)| **weight != 0.0)
-        {
-            simd::add_scaled(isa, *weight, value, out);
-        }
+        let cache = simd::Cache { query: &sequence.query[own], keys, values };
+        simd::attend(isa, cache, self.scale, sequence.mask, scores, out);
     }
 }
 
@@ -139,13 +124,13 @@ struct Found {
     scale: f32,
 }
 
-pub(super) fn fuse(graph: &mut Graph<'_>, machine: &Machine) {
+pub(super) fn fuse(graph: &mut Graph<'_>, target: &Target) {
     for last in 0..graph.steps.len() {
         let Some(found) = find(graph, last) else { continue };
         let Some(compute) = graph.compute(last) else { continue };
         let (result, results) = (compute.result.clone(), compute.results.clone());
         let kernel = Attention {
-            machine: Machine { isa: machine.isa, workers: Arc::clone(&machine.workers) },
+            target: target.clone(),
             heads: found.heads,
             context: found.context,
             width: found.width,

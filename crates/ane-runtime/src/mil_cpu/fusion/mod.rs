@@ -19,23 +19,50 @@ use mlpackage::Shape;
 use super::buffers::{Draft, DraftCompute, Drafts};
 use super::constants::Constant;
 use super::lowering::Place;
-use super::workers::Workers;
 use crate::simd::Isa;
+use crate::workers::Workers;
+
+/// Several operations that become one, wherever [`Numerics::Fast`](super::Numerics::Fast) finds them.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Fusion {
+    /// A row divided by the root of its mean square.
+    Norm,
+    /// A matrix of constants times one vector, with a rectifier and a residual behind it.
+    Projection,
+    /// A row of a cache written, and attention over it.
+    Attention,
+}
+
+impl Fusion {
+    /// All of them.
+    pub const ALL: [Self; 3] = [Self::Norm, Self::Projection, Self::Attention];
+}
 
 /// What fused operations are computed with.
 #[derive(Clone)]
-struct Machine {
+pub(super) struct Target {
     isa: Isa,
     workers: Arc<Workers>,
+    left_out: [bool; Fusion::ALL.len()],
+}
+
+impl Target {
+    /// So many threads, and fusions that are left out.
+    pub(super) fn new(threads: usize, left_out: [bool; Fusion::ALL.len()]) -> Self {
+        Self { isa: Isa::best(), workers: Arc::new(Workers::new(threads)), left_out }
+    }
 }
 
 /// Fuses what can be fused.
-pub(super) fn fuse(drafts: &mut Drafts, workers: &Arc<Workers>) {
-    let machine = Machine { isa: Isa::best(), workers: Arc::clone(workers) };
+pub(super) fn fuse(drafts: &mut Drafts, target: &Target) {
     let mut graph = Graph::of(drafts);
-    norm::fuse(&mut graph, &machine);
-    projection::fuse(&mut graph, &machine);
-    attention::fuse(&mut graph, &machine);
+    for fusion in Fusion::ALL.into_iter().filter(|fusion| !target.left_out[*fusion as usize]) {
+        match fusion {
+            Fusion::Norm => norm::fuse(&mut graph, target),
+            Fusion::Projection => projection::fuse(&mut graph, target),
+            Fusion::Attention => attention::fuse(&mut graph, target),
+        }
+    }
     graph.sweep();
     graph.finish();
 }

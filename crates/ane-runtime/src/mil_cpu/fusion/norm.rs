@@ -3,7 +3,7 @@
 use super::super::buffers::DraftCompute;
 use super::super::kernels::{Call, Kernel, Outcome};
 use super::super::lowering::Place;
-use super::{Graph, Machine};
+use super::{Graph, Target};
 use crate::simd::{self, Isa};
 
 struct Norm {
@@ -31,7 +31,7 @@ struct Found {
     epsilon: f32,
 }
 
-pub(super) fn fuse(graph: &mut Graph<'_>, machine: &Machine) {
+pub(super) fn fuse(graph: &mut Graph<'_>, target: &Target) {
     for last in 0..graph.steps.len() {
         let Some(found) = find(graph, last).filter(|found| graph.is_closed(&found.members, last)) else {
             continue;
@@ -39,7 +39,7 @@ pub(super) fn fuse(graph: &mut Graph<'_>, machine: &Machine) {
         let Some(compute) = graph.compute(last) else { continue };
         let (result, results) = (compute.result.clone(), compute.results.clone());
         let shape = compute.shapes[0].clone();
-        let kernel = Norm { isa: machine.isa, len: found.len, epsilon: found.epsilon };
+        let kernel = Norm { isa: target.isa, len: found.len, epsilon: found.epsilon };
         let fused = DraftCompute {
             op: "rms_norm".into(),
             result,

@@ -7,18 +7,18 @@ use super::super::constants::Constant;
 use super::super::kernels::{Call, Kernel, Operand, Outcome};
 use super::super::lowering::Place;
 use super::super::packed::RowScales;
-use super::super::workers::Parts;
-use super::{Graph, Machine};
-use crate::simd::{FixedBuffer, Rows, Vector};
+use super::{Graph, Target};
+use crate::simd::{self, FixedBuffer, Rows, Vector};
+use crate::workers::Parts;
 
 /// Multiply-adds that are worth waking a thread for: a microsecond or two.
 const LEAST_WORK: usize = 32_768;
 
-/// Rows that a kernel takes at once.
-const STEP: usize = 4;
+/// Rows that a kernel takes at once, or lie side by side.
+const STEP: usize = 16;
 
 struct Projection {
-    machine: Machine,
+    target: Target,
     d_in: usize,
     /// Whether a part has weights of 8 bits.
     fixed: bool,
@@ -57,13 +57,39 @@ impl Part {
 }
 
 /// The operands of a call, for threads to read.
+#[derive(Clone, Copy)]
 struct Operands<'a>(&'a [Operand<'a>]);
 
-impl Operands<'_> {
-    fn f32(&self, i: usize) -> &[f32] {
+impl<'a> Operands<'a> {
+    fn f32(&self, i: usize) -> &'a [f32] {
         match self.0[i] {
             Operand::Words(words) => bytemuck::cast_slice(words),
             Operand::Packed(_) => unreachable!("only weights stay packed"),
+        }
+    }
+
+    fn matrix(&self, part: &Part) -> (Rows<'a>, RowScales<'a>) {
+        match self.0[part.weight] {
+            Operand::Words(words) => (Rows::Beside(bytemuck::cast_slice(words)), RowScales::One(1.0)),
+            Operand::Packed(packed) => packed.rows(part.d_out).expect("was asked when this was lowered"),
+        }
+    }
+}
+
+/// What is read of a sequence.
+struct Input<'a> {
+    operands: Operands<'a>,
+    x: Vector<'a>,
+    /// `x` in fixed point, if a part has weights of 8 bits.
+    fixed: Option<Vector<'a>>,
+}
+
+impl<'a> Input<'a> {
+    /// The vector in the form that such rows take.
+    fn of(&self, rows: Rows<'_>) -> Vector<'a> {
+        match (rows, self.fixed) {
+            (Rows::Int8(_), Some(fixed)) => fixed,
+            _ => self.x,
         }
     }
 }
@@ -74,38 +100,23 @@ impl Kernel for Projection {
     }
 
     fn run_batch(&self, calls: &mut [Call<'_, '_>]) -> Outcome {
-        let isa = self.machine.isa;
+        let isa = self.target.isa;
         let sequences = calls.len();
-        let Some(weights) = calls.first().map(|call| call.operands) else { return Ok(()) };
-        let matrices: SmallVec<[(Rows<'_>, RowScales<'_>); 4]> = self
-            .parts
-            .iter()
-            .map(|part| match weights[part.weight] {
-                Operand::Words(words) => (Rows::Single(bytemuck::cast_slice(words)), RowScales::One(1.0)),
-                Operand::Packed(packed) => packed.rows(part.d_out).expect("was asked when this was lowered"),
-            })
-            .collect();
-        let mut plain: SmallVec<[Vector<'_>; 1]> = SmallVec::new();
-        let mut fixed: SmallVec<[Vector<'_>; 1]> = SmallVec::new();
-        let mut operands: SmallVec<[Operands<'_>; 1]> = SmallVec::new();
-        // Of all sequences for the first part, then for the second, and so on.
-        let mut results: SmallVec<[SmallVec<[Parts<'_>; 1]>; 4]> = SmallVec::new();
-        results.resize_with(self.parts.len(), SmallVec::new);
-        for call in calls.iter_mut() {
-            let Call { operands: bound, results: out, scratch, .. } = call;
-            let x = Operands(bound);
-            if self.fixed {
-                let buffer = FixedBuffer::new(scratch, self.d_in);
-                fixed.push(Vector::Fixed(buffer.round(isa, bytemuck::cast_slice(words(&bound[0])))));
-            }
-            plain.push(Vector::Plain(bytemuck::cast_slice(words(&bound[0]))));
-            operands.push(x);
-            for (results, out) in results.iter_mut().zip(out.iter_mut()) {
-                results.push(Parts::of(bytemuck::cast_slice_mut(out)));
-            }
+        let mut inputs: SmallVec<[Input<'_>; 1]> = SmallVec::new();
+        // Of every part for the first sequence, then for the second, and so on.
+        let mut results: SmallVec<[Parts<'_>; 4]> = SmallVec::new();
+        for Call { operands, results: out, scratch, .. } in calls.iter_mut() {
+            let operands = Operands(operands);
+            let x = operands.f32(0);
+            let fixed = match self.fixed {
+                true => Some(Vector::Fixed(FixedBuffer::new(scratch, self.d_in).round(isa, x))),
+                false => None,
+            };
+            inputs.push(Input { operands, x: Vector::Plain(x), fixed });
+            out.iter_mut().for_each(|out| results.push(Parts::of(bytemuck::cast_slice_mut(out))));
         }
         let rows: usize = self.parts.iter().map(|part| part.d_out).sum();
-        let workers = &self.machine.workers;
+        let workers = &self.target.workers;
         let least = (LEAST_WORK / (self.d_in * sequences)).max(STEP);
         let threads = workers.threads().min(rows / least).max(1);
         let share = rows.div_ceil(threads).next_multiple_of(STEP);
@@ -113,35 +124,35 @@ impl Kernel for Projection {
             let (begin, end) = (thread * share, rows.min((thread + 1) * share));
             let mut before = 0;
             for (i, part) in self.parts.iter().enumerate() {
-                let first = begin.max(before) - before;
-                let last = end.min(before + part.d_out).saturating_sub(before);
+                // A part is cut between whole steps, wherever it begins.
+                let cut = |at: usize| at.saturating_sub(before).next_multiple_of(STEP).min(part.d_out);
+                let (first, last) = (cut(begin), cut(end));
                 before += part.d_out;
                 if first >= last {
                     continue;
                 }
-                let (matrix, scales) = matrices[i];
-                let x = if matches!(matrix, Rows::Int8(_)) { &fixed } else { &plain };
-                // SAFETY: threads have different rows, and parts different results.
-                let out = results[i].iter().map(|out| unsafe { out.part(first..last) });
-                let mut out: SmallVec<[&mut [f32]; 1]> = out.collect();
-                match out.as_mut_slice() {
-                    [one] => matrix.times(isa, first, x[0], one),
-                    many => matrix.times_all(isa, first, x, many),
-                }
-                for (out, operands) in out.iter_mut().zip(&operands) {
-                    part.finish(scales, operands, first, out);
+                let (matrix, scales) = inputs[0].operands.matrix(part);
+                // SAFETY: threads have different rows, and parts and sequences different results.
+                let out = |s: usize| unsafe { results[s * self.parts.len() + i].part(first..last) };
+                match inputs.as_slice() {
+                    [input] => {
+                        let out = out(0);
+                        matrix.times(isa, first, input.of(matrix), out);
+                        part.finish(scales, &input.operands, first, out);
+                    }
+                    _ => {
+                        let x: Vec<Vector<'_>> = inputs.iter().map(|input| input.of(matrix)).collect();
+                        let mut out: Vec<&mut [f32]> = (0..sequences).map(out).collect();
+                        matrix.times_all(isa, first, &x, &mut out);
+                        for (out, input) in out.iter_mut().zip(&inputs) {
+                            part.finish(scales, &input.operands, first, out);
+                        }
+                    }
                 }
             }
         };
         workers.run(threads, &job);
         Ok(())
-    }
-}
-
-fn words<'a>(operand: &Operand<'a>) -> &'a [u32] {
-    match operand {
-        Operand::Words(words) => words,
-        Operand::Packed(_) => unreachable!("only weights stay packed"),
     }
 }
 
@@ -161,7 +172,7 @@ struct Found {
     int8: bool,
 }
 
-pub(super) fn fuse(graph: &mut Graph<'_>, machine: &Machine) {
+pub(super) fn fuse(graph: &mut Graph<'_>, target: &Target) {
     let mut found: Vec<Found> = (0..graph.steps.len()).filter_map(|step| find(graph, step)).collect();
     while !found.is_empty() {
         let first = found.remove(0);
@@ -175,7 +186,7 @@ pub(super) fn fuse(graph: &mut Graph<'_>, machine: &Machine) {
             found = others;
         }
         let at = if group[0].residual.is_some() { group[0].last } else { group[0].first };
-        replace(graph, machine, &group, at);
+        replace(graph, target, &group, at);
     }
 }
 
@@ -240,7 +251,18 @@ impl Found {
     }
 }
 
-fn replace(graph: &mut Graph<'_>, machine: &Machine, group: &[Found], at: usize) {
+/// Where the weights are, as [`Projection`] takes them: those that are words, side by side.
+fn beside(graph: &mut Graph<'_>, found: &Found) -> Place {
+    let Place::Constant(index) = found.weight else { return found.weight };
+    let constants = &mut graph.drafts.constants;
+    let Constant::Words(words) = &constants[index] else { return found.weight };
+    let groups = simd::beside(bytemuck::cast_slice(words), found.d_in);
+    let words: &[u32] = bytemuck::cast_slice(&groups);
+    constants.push(Constant::Words(words.into()));
+    Place::Constant(constants.len() - 1)
+}
+
+fn replace(graph: &mut Graph<'_>, target: &Target, group: &[Found], at: usize) {
     let mut operands = vec![(group[0].x, "x")];
     let mut parts = Vec::with_capacity(group.len());
     let mut results = Vec::with_capacity(group.len());
@@ -252,7 +274,7 @@ fn replace(graph: &mut Graph<'_>, machine: &Machine, group: &[Found], at: usize)
     for found in group {
         parts.push(Part {
             d_out: found.d_out,
-            weight: add(found.weight, "weight"),
+            weight: add(beside(graph, found), "weight"),
             bias: found.bias.map(|bias| add(bias, "bias")),
             relu: found.relu,
             residual: found.residual.map(|residual| add(residual, "residual")),
@@ -272,7 +294,7 @@ fn replace(graph: &mut Graph<'_>, machine: &Machine, group: &[Found], at: usize)
         states: Vec::new(),
         params: Vec::new(),
         results,
-        kernel: Box::new(Projection { machine: machine.clone(), d_in, fixed, parts }),
+        kernel: Box::new(Projection { target: target.clone(), d_in, fixed, parts }),
         scratch: if fixed { FixedBuffer::words(d_in) } else { 0 },
         fallible: false,
     };

@@ -20,7 +20,7 @@ const SPINS: usize = 20_000;
 const PATIENCE: usize = 10_000;
 
 /// Threads that run the parts of a job beside the caller.
-pub(super) struct Workers {
+pub(crate) struct Workers {
     shared: Arc<Shared>,
     threads: Vec<JoinHandle<()>>,
     /// Held while a job runs. Whoever finds it taken does the work alone.
@@ -44,7 +44,7 @@ struct Shared {
 }
 
 /// A slice whose parts are written by different threads.
-pub(super) struct Parts<'a> {
+pub(crate) struct Parts<'a> {
     start: *mut f32,
     len: usize,
     whole: PhantomData<&'a mut [f32]>,
@@ -54,7 +54,7 @@ pub(super) struct Parts<'a> {
 unsafe impl Sync for Parts<'_> {}
 
 impl<'a> Parts<'a> {
-    pub(super) fn of(whole: &'a mut [f32]) -> Self {
+    pub(crate) fn of(whole: &'a mut [f32]) -> Self {
         Self { start: whole.as_mut_ptr(), len: whole.len(), whole: PhantomData }
     }
 
@@ -63,7 +63,7 @@ impl<'a> Parts<'a> {
     /// # Safety
     ///
     /// No other part that overlaps it is in use.
-    pub(super) unsafe fn part(&self, range: Range<usize>) -> &'a mut [f32] {
+    pub(crate) unsafe fn part(&self, range: Range<usize>) -> &'a mut [f32] {
         assert!(range.start <= range.end && range.end <= self.len);
         // SAFETY: it is within the slice, which is borrowed for as long as the part lives.
         unsafe { std::slice::from_raw_parts_mut(self.start.add(range.start), range.len()) }
@@ -75,7 +75,7 @@ unsafe impl Sync for Shared {}
 
 impl Workers {
     /// Threads for jobs of so many parts, the caller's own among them.
-    pub(super) fn new(parts: usize) -> Self {
+    pub(crate) fn new(parts: usize) -> Self {
         let shared = Arc::new(Shared {
             jobs: AtomicUsize::new(0),
             job: UnsafeCell::new(None),
@@ -101,7 +101,7 @@ impl Workers {
     /// # Panics
     ///
     /// If a part does.
-    pub(super) fn run(&self, parts: usize, job: &(dyn Fn(usize) + Sync)) {
+    pub(crate) fn run(&self, parts: usize, job: &(dyn Fn(usize) + Sync)) {
         let guard = match self.busy.try_lock() {
             Ok(guard) if parts > 1 && !self.threads.is_empty() => guard,
             _ => return (0..parts).for_each(job),
@@ -119,7 +119,7 @@ impl Workers {
     }
 
     /// How many parts can run at the same time.
-    pub(super) fn threads(&self) -> usize {
+    pub(crate) fn threads(&self) -> usize {
         self.threads.len() + 1
     }
 

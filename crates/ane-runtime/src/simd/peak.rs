@@ -1,0 +1,112 @@
+//! As many products of bytes as the machine can add up, on numbers that stay in registers.
+
+use super::Isa;
+
+/// Products of 8-bit numbers, added up in 32 bits, `times` times over some registers: how many products that were, and a sum
+/// that keeps the work from being left out.
+pub(crate) fn byte_products(isa: Isa, times: usize) -> (u64, i64) {
+    match isa {
+        // SAFETY: an `Isa` is only had where the machine has the instructions.
+        #[cfg(target_arch = "x86_64")]
+        Isa::Avx512 => unsafe { x86::avx512(times) },
+        // SAFETY: as above.
+        #[cfg(target_arch = "x86_64")]
+        Isa::Avx2 => unsafe { x86::avx2(times) },
+        // SAFETY: as above.
+        #[cfg(target_arch = "aarch64")]
+        Isa::NeonDot => unsafe { arm::dot(times) },
+        _ => portable(times),
+    }
+}
+
+/// Left to the compiler, which makes of it what it makes of the portable kernel.
+fn portable(times: usize) -> (u64, i64) {
+    let weights: [i8; 32] = std::hint::black_box(std::array::from_fn(|i| i as i8));
+    let mut sums = [0i32; 32];
+    for k in 0..times {
+        for (sum, weight) in sums.iter_mut().zip(weights) {
+            *sum = sum.wrapping_add(i32::from(weight) * i32::from(k as i16));
+        }
+    }
+    (32 * times as u64, sums.iter().map(|sum| i64::from(*sum)).sum())
+}
+
+#[cfg(target_arch = "x86_64")]
+mod x86 {
+    use std::arch::x86_64::*;
+    use std::hint::black_box;
+
+    #[target_feature(enable = "avx512f,avx512bw,avx512vnni")]
+    pub(super) fn avx512(times: usize) -> (u64, i64) {
+        let (weights, digits) = (black_box(_mm512_set1_epi8(3)), black_box(_mm512_set1_epi8(5)));
+        let mut sums = [_mm512_setzero_si512(); 16];
+        for _ in 0..times {
+            for sum in &mut sums {
+                *sum = _mm512_dpbusd_epi32(*sum, weights, digits);
+            }
+        }
+        let total = sums.into_iter().map(|sum| i64::from(_mm512_reduce_add_epi32(sum))).sum();
+        (64 * 16 * times as u64, total)
+    }
+
+    #[target_feature(enable = "avx2")]
+    pub(super) fn avx2(times: usize) -> (u64, i64) {
+        let (weights, numbers) = (black_box(_mm256_set1_epi16(3)), black_box(_mm256_set1_epi16(5)));
+        let mut sums = [_mm256_setzero_si256(); 8];
+        for _ in 0..times {
+            for sum in &mut sums {
+                // Of numbers that change, or the products would be made once.
+                *sum = _mm256_add_epi32(*sum, _mm256_madd_epi16(_mm256_xor_si256(*sum, weights), numbers));
+            }
+        }
+        let mut lanes = [0i32; 8];
+        let total = sums.into_iter().map(|sum| {
+            // SAFETY: eight numbers of 32 bits.
+            unsafe { _mm256_storeu_si256(lanes.as_mut_ptr().cast(), sum) };
+            lanes.iter().map(|lane| i64::from(*lane)).sum::<i64>()
+        });
+        let total = total.sum();
+        (16 * 8 * times as u64, total)
+    }
+}
+
+#[cfg(target_arch = "aarch64")]
+mod arm {
+    use std::arch::aarch64::*;
+    use std::arch::asm;
+    use std::hint::black_box;
+
+    #[target_feature(enable = "neon,dotprod")]
+    pub(super) fn dot(times: usize) -> (u64, i64) {
+        let (weights, digits) = (black_box(vdupq_n_s8(3)), black_box(vdupq_n_s8(5)));
+        let mut sums = [vdupq_n_s32(0); 8];
+        for _ in 0..times {
+            for sum in &mut sums {
+                // SAFETY: it reads and writes nothing but these registers.
+                unsafe {
+                    asm!("sdot {sum:v}.4s, {w:v}.16b, {d:v}.16b", sum = inout(vreg) *sum, w = in(vreg) weights,
+                         d = in(vreg) digits, options(pure, nomem, nostack, preserves_flags));
+                }
+            }
+        }
+        let total = sums.into_iter().map(|sum| i64::from(vaddvq_s32(sum))).sum();
+        (16 * 8 * times as u64, total)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// What is counted as done is done: 3 times 5 for each product, where the numbers are these.
+    #[test]
+    fn products_are_counted() {
+        for isa in Isa::all() {
+            let (products, sum) = byte_products(isa, 100);
+            assert!(products >= 100 && products.is_multiple_of(100), "{isa:?}");
+            if isa.takes_digits() {
+                assert_eq!(sum, 15 * products as i64, "{isa:?}");
+            }
+        }
+    }
+}
