@@ -43,7 +43,7 @@ fn main() -> Result<()> {
         print!("{}", PlacementReport::predict(&bundle.package(shard)?, Some(architecture))?);
     }
     let tokenizer = TextTokenizer::from_bundle(&bundle)?;
-    let mut decoder = Decoder::load(&bundle, &MilCpu::new(Numerics::F32))?;
+    let mut decoder = Decoder::load(&bundle, &MilCpu::new(Numerics::Fast))?;
     println!("\nRunning on {}. Type the beginning of a name; /help for help, /quit to end.", decoder.name());
     let sampling = Sampling::Temperature { temperature: 0.5 };
     let mut session = ChatSession::new(&mut decoder, &tokenizer, sampling, 3, 42);

@@ -1,5 +1,6 @@
 #![doc = include_str!("../README.md")]
 
+pub mod benchmark;
 pub mod export;
 pub mod reference;
 pub mod verification;

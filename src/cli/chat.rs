@@ -4,11 +4,12 @@ use std::io::{self, IsTerminal as _};
 use std::path::PathBuf;
 
 use ane_runtime::chat::ChatSession;
-use ane_runtime::{Decoder, LogitsSource as _, MilCpu, TextTokenizer};
+use ane_runtime::{Decoder, LogitsSource as _, TextTokenizer};
 use anyhow::{Result, bail};
 use clap::Args;
 
-use super::generate::{NumericsArg, SamplingArgs};
+use super::engine::EngineArgs;
+use super::generate::SamplingArgs;
 use super::{Outcome, folder, output};
 
 /// Chat with a bundle: type the beginning of a name, get completions streamed back.
@@ -19,9 +20,8 @@ pub(crate) struct Chat {
     /// Completions a line
     #[arg(short, default_value_t = 3)]
     n: usize,
-    /// Arithmetic of the engine mil-cpu
-    #[arg(long, value_enum, default_value = "f32")]
-    numerics: NumericsArg,
+    #[command(flatten)]
+    engine: EngineArgs,
     #[command(flatten)]
     sampling: SamplingArgs,
 }
@@ -38,7 +38,7 @@ impl Chat {
         };
         let bundle = folder::bundle(&path)?;
         let tokenizer = TextTokenizer::from_bundle(&bundle)?;
-        let mut decoder = Decoder::load(&bundle, &MilCpu::new(self.numerics.into()))?;
+        let mut decoder = Decoder::load(&bundle, &self.engine.engine())?;
         let sampling = self.sampling.sampling()?;
         let interactive = io::stdin().is_terminal();
         if interactive {

@@ -3,13 +3,14 @@
 use std::path::PathBuf;
 use std::time::Instant;
 
-use ane_runtime::{Decoder, Generation, LogitsSource, MilCpu, Numerics, Sampler, Sampling, TextTokenizer};
+use ane_runtime::{Decoder, Generation, LogitsSource, Sampler, Sampling, TextTokenizer};
 use anyhow::Result;
-use clap::{Args, ValueEnum};
+use clap::Args;
 use microgpt_ane::reference::BurnReference;
 use microgpt_model::Backend;
 use serde::Serialize;
 
+use super::engine::EngineArgs;
 use super::{Outcome, folder, output};
 
 /// Complete a prompt with a bundle, or with burn's reference if a checkpoint is given.
@@ -27,9 +28,8 @@ pub(crate) struct Generate {
     /// At most so many tokens are added to each prompt [default: what the context holds]
     #[arg(long)]
     max_tokens: Option<usize>,
-    /// Arithmetic of the engine mil-cpu
-    #[arg(long, value_enum, default_value = "f32")]
-    numerics: NumericsArg,
+    #[command(flatten)]
+    engine: EngineArgs,
     #[command(flatten)]
     sampling: SamplingArgs,
     /// Print a JSON object: the texts, the number of tokens, tokens/s
@@ -57,27 +57,6 @@ pub(super) struct SamplingArgs {
 impl SamplingArgs {
     pub(super) fn sampling(&self) -> ane_runtime::Result<Sampling> {
         Sampling::from_options(self.temperature, self.top_k, self.top_p)
-    }
-}
-
-/// Arithmetic of the engine mil-cpu.
-#[derive(Clone, Copy, Debug, ValueEnum)]
-pub(super) enum NumericsArg {
-    /// Every operation in f32
-    F32,
-    /// Every fp16 result rounded to fp16
-    F16,
-    /// The fastest: fused operations on all threads, with errors as small as those of fp16
-    Fast,
-}
-
-impl From<NumericsArg> for Numerics {
-    fn from(numerics: NumericsArg) -> Self {
-        match numerics {
-            NumericsArg::F32 => Self::F32,
-            NumericsArg::F16 => Self::F16,
-            NumericsArg::Fast => Self::Fast,
-        }
     }
 }
 
@@ -144,7 +123,7 @@ impl Generate {
             ));
         }
         let bundle = folder::bundle(&self.model)?;
-        let decoder = Decoder::load(&bundle, &MilCpu::new(self.numerics.into()))?;
+        let decoder = Decoder::load(&bundle, &self.engine.engine())?;
         Ok((Box::new(decoder), TextTokenizer::from_bundle(&bundle)?))
     }
 }

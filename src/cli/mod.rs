@@ -1,6 +1,8 @@
 //! Arguments, exit codes and the commands, each in a file of its own.
 
+mod bench;
 mod chat;
+mod engine;
 mod export;
 mod findings;
 mod floor;
@@ -36,6 +38,7 @@ enum Command {
     Verify(verify::Verify),
     Generate(generate::Generate),
     Chat(chat::Chat),
+    Bench(bench::Bench),
     Inspect(inspect::Inspect),
     Run(run::Run),
 }
@@ -66,6 +69,7 @@ pub(crate) fn run() -> ExitCode {
         Command::Verify(command) => command.run(),
         Command::Generate(command) => command.run(),
         Command::Chat(command) => command.run(),
+        Command::Bench(command) => command.run(),
         Command::Inspect(command) => command.run(),
         Command::Run(command) => command.run(),
     };

@@ -9,7 +9,7 @@ use ane_runtime::{Engine as _, Function, LoadOptions, MilCpu, TensorView};
 use anyhow::{Context as _, Result, ensure};
 use clap::Args;
 
-use super::generate::NumericsArg;
+use super::engine::NumericsArg;
 use super::{Outcome, folder, output};
 
 /// Run a function of any .mlpackage on tensors from a file: no Mac, no Python.

@@ -1,0 +1,304 @@
+//! How fast a bundle decodes on an engine, next to what the machine could do at most.
+//!
+//! Every figure is measured in turn with the others, again and again, so that a machine whose speed drifts treats them alike;
+//! medians are what is reported.
+
+use std::fmt;
+use std::time::{Duration, Instant};
+
+use ane_runtime::machine::Machine;
+use ane_runtime::{
+    DecodeModel, Decoder, Engine, Generation, Result, Sampler, Sampling, Sequence, TextTokenizer,
+};
+use mlpackage::Bundle;
+use serde::Serialize;
+
+/// Tokens/s of Experiment 27: 500 names of the scaled preset, decoded on the Neural Engine of an M4 Max through Core ML.
+pub const EXPERIMENT_27: f64 = 1_535.0;
+
+/// What is measured, and for how long.
+#[derive(Clone, Copy, Debug)]
+pub struct BenchmarkOptions {
+    /// Threads that the bounds of the machine are measured with: as many as the engine takes.
+    pub threads: usize,
+    /// For how long decoding is measured.
+    pub duration: Duration,
+    /// Sequences that are decoded at once.
+    pub batch: usize,
+    /// Names that are generated; 0 leaves them out.
+    pub names: usize,
+    /// Seed of the names.
+    pub seed: u64,
+}
+
+/// Two threads' bounds, three seconds, a batch of 16, and the 500 names of Experiment 27.
+impl Default for BenchmarkOptions {
+    fn default() -> Self {
+        Self { threads: 2, duration: Duration::from_secs(3), batch: 16, names: 500, seed: 42 }
+    }
+}
+
+/// What was measured.
+#[derive(Clone, Debug, Serialize)]
+pub struct Benchmark {
+    /// Name of the engine.
+    pub engine: String,
+    /// Instructions and threads that the bounds are measured with.
+    pub machine: String,
+    /// Bytes that a token needs: weights as they are stored, and what was unfolded at load.
+    pub weight_bytes: u64,
+    /// Weights that each token is multiplied with.
+    pub multiply_adds_a_token: u64,
+    /// From opening the bundle to the logits of the first token, with its files in the system's cache: milliseconds.
+    pub load_ms: f64,
+    /// Reading the weights once: milliseconds.
+    pub stream_floor_ms: f64,
+    /// Products of 8-bit numbers the machine adds up in a second.
+    pub byte_products_a_second: f64,
+    /// One sequence, token by token over the whole context.
+    pub decode: Decode,
+    /// Several sequences at once.
+    pub batch: Batch,
+    /// The run of Experiment 27.
+    pub names: Option<Names>,
+    /// The most memory that the process had so far, where the system says so: bytes.
+    pub peak_memory_bytes: Option<u64>,
+}
+
+/// One sequence.
+#[derive(Clone, Debug, Serialize)]
+pub struct Decode {
+    /// Tokens a second: the median of whole contexts.
+    pub tokens_per_second: f64,
+    /// Milliseconds that half of all tokens took at most.
+    pub p50_ms: f64,
+    /// Milliseconds that nine of ten tokens took at most.
+    pub p90_ms: f64,
+    /// Milliseconds that 99 of a hundred tokens took at most.
+    pub p99_ms: f64,
+    /// The median time per token of whole contexts over the stream floor.
+    pub times_stream_floor: f64,
+}
+
+/// Several sequences.
+#[derive(Clone, Debug, Serialize)]
+pub struct Batch {
+    /// How many.
+    pub sequences: usize,
+    /// Tokens a second of all together.
+    pub tokens_per_second: f64,
+    /// Over those of one sequence.
+    pub times_one: f64,
+    /// Tokens a second if the machine only multiplied: two products of 8-bit numbers for each weight.
+    pub arithmetic_bound: f64,
+}
+
+/// Generated names.
+#[derive(Clone, Debug, Serialize)]
+pub struct Names {
+    /// How many.
+    pub names: usize,
+    /// Tokens that the model was run on.
+    pub tokens: usize,
+    /// For how long, with sampling and text.
+    pub seconds: f64,
+    /// Tokens a second.
+    pub tokens_per_second: f64,
+}
+
+/// Measures a bundle on an engine.
+///
+/// # Errors
+///
+/// If the bundle cannot be loaded or run.
+pub fn benchmark(bundle: &Bundle, engine: &dyn Engine, options: &BenchmarkOptions) -> Result<Benchmark> {
+    let mut loads = Vec::new();
+    for _ in 0..5 {
+        let started = Instant::now();
+        let bundle = Bundle::open(bundle.path())?;
+        let model = DecodeModel::load(&bundle, engine)?;
+        model.decode(0, &mut model.new_sequence())?;
+        loads.push(started.elapsed().as_secs_f64());
+    }
+    let model = DecodeModel::load(bundle, engine)?;
+    let memory = model.model().default_function().memory().unwrap_or_default();
+    let weight_bytes = memory.weights + memory.constants;
+    // As many bytes as the weights, in memory of the same kind: not all of one page.
+    let weights: Vec<u8> = (0..weight_bytes).map(|i| (i * 31) as u8).collect();
+    let machine = Machine::new(options.threads);
+
+    let context = model.context_length();
+    // The whole of the first round only warms up.
+    let mut floors = Vec::new();
+    let (mut contexts, mut tokens, mut batches) = (Vec::new(), Vec::new(), Vec::new());
+    let started = Instant::now();
+    let mut rounds = 0;
+    while rounds < 3 || started.elapsed() < options.duration {
+        for _ in 0..5 {
+            floors.push(machine.read(&weights).as_secs_f64());
+        }
+        let mut sequence = model.new_sequence();
+        let mut last = Instant::now();
+        let begin = last;
+        for position in 0..context {
+            model.decode(token_at(&model, position), &mut sequence)?;
+            let now = Instant::now();
+            tokens.push((now - last).as_secs_f64());
+            last = now;
+        }
+        contexts.push(context as f64 / begin.elapsed().as_secs_f64());
+        batches.push(batch(&model, options.batch.max(1))?);
+        if rounds == 0 {
+            for warm_up in [&mut floors, &mut tokens, &mut contexts, &mut batches] {
+                warm_up.clear();
+            }
+        }
+        rounds += 1;
+    }
+
+    let names = match options.names {
+        0 => None,
+        names => Some(generate(bundle, model, names, options.seed)?),
+    };
+    let floor = percentile(&mut floors, 50);
+    let one = percentile(&mut contexts, 50);
+    let many = percentile(&mut batches, 50);
+    let architecture = &bundle.manifest().architecture;
+    let (c, v, l) = (architecture.n_embd as u64, architecture.vocab_size as u64, architecture.n_layer as u64);
+    let multiply_adds = 12 * c * c * l + v * c;
+    let byte_products = machine.byte_products();
+    Ok(Benchmark {
+        engine: engine.name().to_owned(),
+        machine: machine.to_string(),
+        weight_bytes,
+        multiply_adds_a_token: multiply_adds,
+        load_ms: 1e3 * percentile(&mut loads, 50),
+        stream_floor_ms: 1e3 * floor,
+        byte_products_a_second: byte_products,
+        decode: Decode {
+            tokens_per_second: one,
+            p50_ms: 1e3 * percentile(&mut tokens, 50),
+            p90_ms: 1e3 * percentile(&mut tokens, 90),
+            p99_ms: 1e3 * percentile(&mut tokens, 99),
+            times_stream_floor: 1.0 / (one * floor),
+        },
+        batch: Batch {
+            sequences: options.batch.max(1),
+            tokens_per_second: many,
+            times_one: many / one,
+            arithmetic_bound: byte_products / (2 * multiply_adds) as f64,
+        },
+        names,
+        peak_memory_bytes: peak_memory(),
+    })
+}
+
+/// Any token, and not always the same.
+fn token_at(model: &DecodeModel, position: usize) -> u32 {
+    (position % model.vocab_size()) as u32
+}
+
+/// Tokens a second of several sequences at once, over a context.
+fn batch(model: &DecodeModel, sequences: usize) -> Result<f64> {
+    let mut all: Vec<Sequence> = (0..sequences).map(|_| model.new_sequence()).collect();
+    let mut all: Vec<&mut Sequence> = all.iter_mut().collect();
+    let mut tokens = vec![0; sequences];
+    let started = Instant::now();
+    for position in 0..model.context_length() {
+        tokens.fill(token_at(model, position));
+        model.decode_batch(&tokens, &mut all)?;
+    }
+    Ok((sequences * model.context_length()) as f64 / started.elapsed().as_secs_f64())
+}
+
+/// Names as `microgpt generate` makes them, one after the other.
+fn generate(bundle: &Bundle, model: DecodeModel, names: usize, seed: u64) -> Result<Names> {
+    let tokenizer = TextTokenizer::from_bundle(bundle)?;
+    let mut decoder = Decoder::new(std::sync::Arc::new(model));
+    let mut sampler = Sampler::new(Sampling::Temperature { temperature: 0.5 }, seed);
+    let started = Instant::now();
+    let mut tokens = 0;
+    for _ in 0..names {
+        let mut generation = Generation::new(&mut decoder, &tokenizer, &mut sampler, "", usize::MAX)?;
+        generation.by_ref().try_for_each(|piece| piece.map(drop))?;
+        tokens += generation.tokens();
+    }
+    let seconds = started.elapsed().as_secs_f64();
+    Ok(Names { names, tokens, seconds, tokens_per_second: tokens as f64 / seconds })
+}
+
+/// The value that so many percent are not above.
+fn percentile(values: &mut [f64], percent: usize) -> f64 {
+    values.sort_by(f64::total_cmp);
+    let last = values.len().saturating_sub(1);
+    values.get(last * percent / 100).copied().unwrap_or(f64::NAN)
+}
+
+/// The most memory that this process had: Linux keeps count of it.
+fn peak_memory() -> Option<u64> {
+    let status = std::fs::read_to_string("/proc/self/status").ok()?;
+    let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"))?;
+    let kilobytes: u64 = line.trim().strip_suffix("kB")?.trim().parse().ok()?;
+    Some(1024 * kilobytes)
+}
+
+impl fmt::Display for Benchmark {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let mega = |bytes: u64| bytes as f64 / 1e6;
+        writeln!(f, "engine        {}", self.engine)?;
+        writeln!(
+            f,
+            "machine       {}: {:.0} G products of 8-bit numbers a second",
+            self.machine,
+            self.byte_products_a_second / 1e9
+        )?;
+        writeln!(
+            f,
+            "stream floor  {:.4} ms to read {:.3} MB of weights",
+            self.stream_floor_ms,
+            mega(self.weight_bytes)
+        )?;
+        writeln!(f, "load          {:.1} ms to the first token", self.load_ms)?;
+        let Decode { tokens_per_second, p50_ms, p90_ms, p99_ms, times_stream_floor } = &self.decode;
+        writeln!(
+            f,
+            "decode        {tokens_per_second:.0} tokens/s, {times_stream_floor:.2} x the stream floor"
+        )?;
+        writeln!(f, "              {p50_ms:.4} ms (half), {p90_ms:.4} (90 %), {p99_ms:.4} (99 %)")?;
+        let Batch { sequences, tokens_per_second, times_one, arithmetic_bound } = &self.batch;
+        writeln!(
+            f,
+            "batch         {sequences} sequences: {tokens_per_second:.0} tokens/s, {times_one:.2} x one; the machine's \
+             products would allow {arithmetic_bound:.0}"
+        )?;
+        if let Some(Names { names, tokens, seconds, tokens_per_second }) = &self.names {
+            writeln!(
+                f,
+                "names         {names} names, {tokens} tokens, {seconds:.2} s: {tokens_per_second:.0} tokens/s \
+                 (Experiment 27, scaled, on an M4 Max's ANE: {EXPERIMENT_27})"
+            )?;
+        }
+        if let Some(peak) = self.peak_memory_bytes {
+            writeln!(
+                f,
+                "memory        {:.1} MB at most, this benchmark's own {:.1} MB included",
+                mega(peak),
+                mega(self.weight_bytes)
+            )?;
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn percentiles_of_few_values() {
+        assert_eq!(percentile(&mut [3.0, 1.0, 2.0], 50), 2.0);
+        assert_eq!(percentile(&mut [7.0], 99), 7.0);
+        assert_eq!(percentile(&mut (0..=100).map(f64::from).collect::<Vec<_>>(), 99), 99.0);
+        assert!(percentile(&mut [], 50).is_nan());
+    }
+}
