@@ -1,0 +1,49 @@
+//! Bundles to measure: of random weights, since speed does not depend on what they are.
+#![allow(dead_code, reason = "each bench takes what it needs")]
+
+use std::path::Path;
+
+use microgpt_ane::ane_export::{ExportOptions, Quantization};
+use microgpt_ane::export::export;
+use microgpt_ane::microgpt_model::{CharTokenizer, Checkpoint, GptConfig, Preset, Weights};
+use microgpt_ane::mlpackage::Bundle;
+
+/// Threads of the engines and of the bounds that they are compared with.
+pub(crate) const THREADS: usize = 2;
+
+/// The checkpoint and the bundle of a preset.
+pub(crate) struct Made {
+    pub(crate) checkpoint: Checkpoint,
+    pub(crate) bundle: Bundle,
+    _folder: tempfile::TempDir,
+}
+
+/// Exports a preset whose configuration `change` has its way with.
+pub(crate) fn made(
+    preset: Preset,
+    quantization: Quantization,
+    change: impl FnOnce(GptConfig) -> GptConfig,
+) -> Made {
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    let tokenizer = CharTokenizer::from_documents(&["abcdefghijklmnopqrstuvwxyz"]);
+    let config = change(GptConfig::preset(preset, tokenizer.vocab_size()));
+    let (checkpoint, bundle) = (folder.path().join("checkpoint"), folder.path().join("bundle"));
+    let weights = Weights::random(&config, 0.05, 5);
+    Checkpoint::write(&checkpoint, &config, &tokenizer, &weights, None).expect("a checkpoint");
+    let checkpoint = Checkpoint::open(&checkpoint).expect("the checkpoint");
+    let options = ExportOptions { quantization, ..ExportOptions::default() };
+    export(&checkpoint, &bundle, &options, None, |_, _| {}).expect("an export");
+    Made { checkpoint, bundle: open(&bundle), _folder: folder }
+}
+
+/// Opens a bundle.
+pub(crate) fn open(path: &Path) -> Bundle {
+    Bundle::open(path).expect("a bundle")
+}
+
+/// As many bytes as the weights of the bundle's model, to read at the speed of the machine.
+pub(crate) fn bytes_like(bundle: &Bundle) -> Vec<u8> {
+    let config = &bundle.manifest().architecture;
+    let (c, v, l) = (config.n_embd, config.vocab_size, config.n_layer);
+    (0..12 * c * c * l + v * c).map(|i| (i * 31) as u8).collect()
+}
