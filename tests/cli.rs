@@ -65,7 +65,7 @@ fn names(dir: &Path) -> Vec<String> {
 #[test]
 fn every_command_has_help() {
     let dir = tempfile::tempdir().unwrap();
-    for command in ["train", "export", "floor", "verify", "generate", "chat", "inspect"] {
+    for command in ["train", "export", "floor", "verify", "generate", "chat", "bench", "inspect", "run"] {
         assert!(ok(dir.path(), &[command, "--help"]).contains("Usage: microgpt"), "{command}");
     }
     assert_eq!(microgpt(dir.path(), &[]).code, 2);
@@ -454,4 +454,58 @@ fn verify_looks_for_hazards_if_asked() {
     let json: Value = serde_json::from_str(&json).unwrap();
     assert_eq!(json["hazards"], serde_json::json!([]));
     assert_eq!(json["pass"], true);
+}
+
+/// Whether a bundle is fast is for a person to read; that everything is measured and consistent is for a test.
+#[test]
+fn bench_measures_a_bundle() {
+    let dir = workspace();
+    let short = ["bench", "bundle", "--seconds", "0", "--names", "3", "--batch", "2", "--threads", "1"];
+    let text = ok(dir.path(), &short);
+    for line in [
+        "engine        mil-cpu (fast)",
+        "stream floor ",
+        "batch         2 sequences",
+        "names         3 names",
+        "1535",
+    ] {
+        assert!(text.contains(line), "{line:?} in {text}");
+    }
+    let json = ok(dir.path(), &[&short[..], &["--numerics", "f32", "--json"]].concat());
+    let json: Value = serde_json::from_str(&json).unwrap();
+    assert_eq!(json["engine"], "mil-cpu (f32)");
+    // 12 * 16 * 16 for a layer and 27 * 16 for the head.
+    assert_eq!(json["multiply_adds_a_token"], 3504);
+    let number =
+        |at: &str| json.pointer(at).and_then(Value::as_f64).unwrap_or_else(|| panic!("{at}: {json}"));
+    for at in [
+        "/load_ms",
+        "/stream_floor_ms",
+        "/byte_products_a_second",
+        "/decode/tokens_per_second",
+        "/batch/arithmetic_bound",
+    ] {
+        assert!(number(at) > 0.0, "{at}: {json}");
+    }
+    assert!(number("/decode/p50_ms") <= number("/decode/p99_ms"));
+    assert_eq!(number("/names/names"), 3.0);
+    // Every name has at least the step that begins it, and at most a context.
+    assert!((3.0..=48.0).contains(&number("/names/tokens")), "{json}");
+    let none = ok(dir.path(), &["bench", "bundle", "--seconds", "0", "--names", "0", "--json"]);
+    assert_eq!(serde_json::from_str::<Value>(&none).unwrap()["names"], Value::Null);
+}
+
+#[test]
+fn bench_refuses_what_cannot_be_measured() {
+    let dir = workspace();
+    for (arguments, words) in [
+        (["bench", "bundle", "--seconds", "-1"], "seconds"),
+        (["bench", "bundle", "--seconds", "nan"], "--seconds NaN is not between"),
+        (["bench", "bundle", "--batch", "0"], "0 is not in"),
+        (["bench", "bundle", "--threads", "0"], "0 is not in"),
+        (["bench", "bundle", "--numerics", "int4"], "[possible values: f32, f16, fast]"),
+        (["bench", "ckpt", "--names", "1"], "checkpoint"),
+    ] {
+        refused(dir.path(), &arguments, &[words]);
+    }
 }

@@ -6,8 +6,8 @@ mod common;
 use ane_export::{ExportOptions, NormForm, Projections, Quantization};
 use ane_floor::{Basis, Count, Device, PlacementReport};
 use ane_runtime::{
-    DecodeModel, Decoder, Error, Generation, LogitsSource as _, MilCpu, Numerics, Sampler, Sampling,
-    TextTokenizer, parity,
+    DecodeModel, Decoder, Engine as _, Error, Generation, LoadOptions, LogitsSource as _, MilCpu, Numerics,
+    Sampler, Sampling, TextTokenizer, parity,
 };
 use microgpt_ane::export::export;
 use microgpt_ane::reference::BurnReference;
@@ -26,6 +26,14 @@ fn exported(checkpoint: &Checkpoint, folder: &std::path::Path, options: &ExportO
 fn report(bundle: &Bundle) -> PlacementReport {
     let package = bundle.package(&bundle.manifest().shards[0]).unwrap();
     PlacementReport::predict(&package, Some(&bundle.manifest().architecture)).unwrap()
+}
+
+/// Steps of a bundle's decode function in the arithmetic for speed.
+fn fast_steps(bundle: &Bundle) -> usize {
+    let package = bundle.package(&bundle.manifest().shards[0]).unwrap();
+    let model = MilCpu::new(Numerics::Fast).load(&package, &LoadOptions::default()).unwrap();
+    print!("{}", model.default_function().plan());
+    model.default_function().plan().lines().filter(|line| line.contains(" = ")).count()
 }
 
 /// Every quantisation, layout of projections and norm form computes what burn computes with the same weights.
@@ -55,10 +63,11 @@ fn every_combination_keeps_parity_with_burn_on_every_backend() {
                         assert!(verification.pass, "{}", bad());
                     }
                     assert_eq!(verification.tokens.len(), 16, "a full context");
-                    assert_eq!(verification.checks.len(), 3);
+                    assert_eq!(verification.checks.len(), 4);
                     assert!(verification.checks.iter().all(|c| c.parity.positions == 16));
                     assert_eq!(transcript.logits_f32.len(), 16 * 27);
                 }
+                assert_eq!(fast_steps(&bundle), 0, "{options:?}");
             }
         }
     }

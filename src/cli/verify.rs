@@ -15,7 +15,7 @@ use super::{Outcome, folder, output};
 pub(crate) struct Verify {
     /// The bundle's folder
     bundle: PathBuf,
-    /// The checkpoint; without one, the bundle's f16 results are held against its f32 results
+    /// The checkpoint; without one, the bundle's f16 and fast results are held against its f32 results
     #[arg(long, value_name = "CKPT")]
     checkpoint: Option<PathBuf>,
     /// Seed of the sequence that is compared

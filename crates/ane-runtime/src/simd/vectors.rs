@@ -79,14 +79,16 @@ fn mul_add<const FMA: bool>(x: f32, y: f32, z: f32) -> f32 {
 
 #[inline(always)]
 fn sum_of_words_of<const FMA: bool>(words: &[u64]) -> u64 {
-    let mut lanes = [0u64; 32];
-    let (chunks, rest) = words.as_chunks::<32>();
-    for chunk in chunks {
-        for (lane, word) in lanes.iter_mut().zip(chunk) {
-            *lane = lane.wrapping_add(*word);
-        }
+    // Four places at once, as a product of four rows reads its weights: a processor has more reads under way then.
+    let (ab, cd) = words.split_at(words.len() / 4 * 2);
+    let (a, b) = ab.split_at(ab.len() / 2);
+    let (c, d) = cd.split_at(ab.len() / 2);
+    let (d, rest) = d.split_at(a.len());
+    let mut sum = 0u64;
+    for (((a, b), c), d) in a.iter().zip(b).zip(c).zip(d) {
+        sum = sum.wrapping_add(a.wrapping_add(*b).wrapping_add(c.wrapping_add(*d)));
     }
-    lanes.iter().chain(rest).fold(0, |sum, word| sum.wrapping_add(*word))
+    rest.iter().fold(sum, |sum, word| sum.wrapping_add(*word))
 }
 
 #[inline(always)]
