@@ -2,20 +2,134 @@
 
 use std::arch::x86_64::*;
 
-use super::fixed::Digits;
+use smallvec::SmallVec;
 
-/// For each of some vectors of digits, the whole products with each row of weights, `stride` apart in `weights`.
+use super::Fixed;
+use super::fixed::Digits;
+use super::vectors::scale_of;
+
+/// How many bytes before they are needed weights are asked for.
+const AHEAD: usize = 2048;
+
+/// `x` in fixed point, in two digits: what a step is worth. `high` and `low` are padded to a multiple of 64.
+#[target_feature(enable = "avx512f,avx512bw")]
+pub(super) fn digits(x: &[f32], high: &mut [i8], low: &mut [i8], sums: &mut [i32; 16]) -> f32 {
+    assert!(high.len() >= x.len() && high.len().is_multiple_of(64) && low.len() == high.len());
+    let mask = |k: usize| -> __mmask16 {
+        match x.len().saturating_sub(k) {
+            16.. => !0,
+            left => (1 << left) - 1,
+        }
+    };
+    // SAFETY: the mask leaves out what is behind the end.
+    let load = |k: usize| unsafe { _mm512_maskz_loadu_ps(mask(k), x.as_ptr().wrapping_add(k)) };
+    let mut largest = [_mm512_setzero_ps(); 4];
+    let mut nan = 0;
+    for k in (0..x.len()).step_by(64) {
+        for (i, largest) in largest.iter_mut().enumerate() {
+            let v = load(k + 16 * i);
+            nan |= _mm512_cmp_ps_mask::<_CMP_UNORD_Q>(v, v);
+            *largest = _mm512_max_ps(*largest, _mm512_abs_ps(v));
+        }
+    }
+    let [a, b, c, d] = largest;
+    let largest = _mm512_reduce_max_ps(_mm512_max_ps(_mm512_max_ps(a, b), _mm512_max_ps(c, d)));
+    let (step, factor) = scale_of(if nan == 0 { largest } else { f32::NAN });
+
+    let factor = _mm512_set1_ps(factor);
+    let mut sum = _mm512_setzero_si512();
+    for k in (0..high.len()).step_by(16) {
+        // To the nearest, ties to even.
+        let number = _mm512_cvtps_epi32(_mm512_mul_ps(load(k), factor));
+        sum = _mm512_sub_epi32(sum, _mm512_slli_epi32(number, 7));
+        let up = _mm512_add_epi32(number, _mm512_set1_epi32(64));
+        let lower = _mm512_sub_epi32(_mm512_and_si512(up, _mm512_set1_epi32(127)), _mm512_set1_epi32(64));
+        let upper = _mm512_srai_epi32(up, 7);
+        // SAFETY: the length is a multiple of 64.
+        unsafe {
+            _mm_storeu_si128(high.as_mut_ptr().add(k).cast(), _mm512_cvtepi32_epi8(upper));
+            _mm_storeu_si128(low.as_mut_ptr().add(k).cast(), _mm512_cvtepi32_epi8(lower));
+        }
+    }
+    // SAFETY: there are sixteen sums.
+    unsafe { _mm512_storeu_si512(sums.as_mut_ptr().cast(), sum) };
+    step
+}
+
+/// Rows of `stride` weights, of which `len` are the block's, times a block of each of some vectors: added to `out`, or its first
+/// value.
+#[target_feature(enable = "avx512f,avx512bw,avx512vnni")]
+pub(super) fn times(
+    weights: &[i8],
+    stride: usize,
+    len: usize,
+    block: usize,
+    x: &[Fixed<'_>],
+    out: &mut [&mut [f32]],
+) {
+    let mut vectors: SmallVec<[(Digits<'_>, f32); 16]> = SmallVec::new();
+    vectors.extend(x.iter().filter_map(|x| Some((x.digits(block)?, x.scales[block]))));
+    let Some(rows) = out.first().map(|out| out.len()) else { return };
+    // Four rows from four places, so that each is read from begin to end: the processor sees what comes next.
+    let quarter = rows / 4;
+    for row in 0..quarter {
+        let at = [row, row + quarter, row + 2 * quarter, row + 3 * quarter];
+        let mut rows = [&weights[..len]; 4];
+        for (row, at) in rows.iter_mut().zip(at) {
+            *row = &weights[at * stride..][..len];
+        }
+        for (vectors, out) in vectors.chunks(2).zip(out.chunks_mut(2)) {
+            match vectors {
+                &[(a, a_scale), (b, b_scale)] => {
+                    let [a, b] = products(rows, [a, b]);
+                    store(&a, a_scale, &at, block, &mut *out[0]);
+                    store(&b, b_scale, &at, block, &mut *out[1]);
+                }
+                &[(a, scale)] => {
+                    let [a] = products(rows, [a]);
+                    store(&a, scale, &at, block, &mut *out[0]);
+                }
+                _ => {}
+            }
+        }
+    }
+    for row in 4 * quarter..rows {
+        for (&(digits, scale), out) in vectors.iter().zip(out.iter_mut()) {
+            let [[total]] = products([&weights[row * stride..][..len]], [digits]);
+            store(&[total], scale, &[row], block, &mut *out);
+        }
+    }
+}
+
+/// What becomes of the sums of a block.
+#[inline(always)]
+fn store<const ROWS: usize>(
+    totals: &[i32; ROWS],
+    scale: f32,
+    at: &[usize; ROWS],
+    block: usize,
+    out: &mut [f32],
+) {
+    for (total, at) in totals.iter().zip(at) {
+        let value = scale * *total as f32;
+        out[*at] = if block == 0 { value } else { out[*at] + value };
+    }
+}
+
+/// For each of some vectors of digits, the products with each row of weights.
 ///
 /// Weights are made unsigned by flipping their highest bit, since VNNI multiplies unsigned bytes with signed ones; the sums
 /// of the digits take the difference off again.
 #[target_feature(enable = "avx512f,avx512bw,avx512vnni")]
-pub(super) fn products<const ROWS: usize, const VECTORS: usize>(
-    weights: &[i8],
-    stride: usize,
-    len: usize,
+#[inline]
+fn products<const ROWS: usize, const VECTORS: usize>(
+    rows: [&[i8]; ROWS],
     digits: [Digits<'_>; VECTORS],
 ) -> [[i32; ROWS]; VECTORS] {
-    assert!(weights.len() >= (ROWS - 1) * stride + len);
+    let len = rows[0].len();
+    for row in rows {
+        assert!(row.len() == len);
+    }
     for digits in &digits {
         assert!(digits.high.len() >= len.next_multiple_of(64) && digits.low.len() == digits.high.len());
     }
@@ -26,10 +140,11 @@ pub(super) fn products<const ROWS: usize, const VECTORS: usize>(
     let mut k = 0;
     while k < len {
         let mask: __mmask64 = if len - k >= 64 { !0 } else { (1 << (len - k)) - 1 };
-        for r in 0..ROWS {
+        for (r, row) in rows.iter().enumerate() {
+            _mm_prefetch::<_MM_HINT_T0>(row.as_ptr().wrapping_add(k + AHEAD));
             // SAFETY: the mask leaves out what is behind the end of the row. What is masked becomes 128 and meets digits that
             // are zero.
-            let w = unsafe { _mm512_maskz_loadu_epi8(mask, weights.as_ptr().add(r * stride + k)) };
+            let w = unsafe { _mm512_maskz_loadu_epi8(mask, row.as_ptr().add(k)) };
             let w = _mm512_xor_si512(w, flip);
             for (v, digits) in digits.iter().enumerate() {
                 // SAFETY: digits are padded to a multiple of 64.
@@ -55,6 +170,7 @@ pub(super) fn products<const ROWS: usize, const VECTORS: usize>(
 
 /// The sum of the lanes of each of four vectors.
 #[target_feature(enable = "avx512f")]
+#[inline]
 fn sum_of_four(a: __m512i, b: __m512i, c: __m512i, d: __m512i) -> [i32; 4] {
     let ab = _mm512_add_epi32(_mm512_unpacklo_epi32(a, b), _mm512_unpackhi_epi32(a, b));
     let cd = _mm512_add_epi32(_mm512_unpacklo_epi32(c, d), _mm512_unpackhi_epi32(c, d));

@@ -91,7 +91,19 @@ impl<'a> FixedBuffer<'a> {
             let (high, low): (&mut [i8], &mut [i8]) =
                 (bytemuck::cast_slice_mut(high), bytemuck::cast_slice_mut(low));
             let sums: &mut [[i32; 16]] = bytemuck::cast_slice_mut(sums);
-            super::vectors::digits(isa, x, scales, high, low, sums);
+            match isa {
+                #[cfg(target_arch = "x86_64")]
+                Isa::Avx512 => {
+                    let bytes = high.chunks_mut(BLOCK).zip(low.chunks_mut(BLOCK));
+                    for (((x, scale), (high, low)), sums) in
+                        x.chunks(BLOCK).zip(&mut *scales).zip(bytes).zip(&mut *sums)
+                    {
+                        // SAFETY: an `Isa` is only had where the machine has the instructions.
+                        *scale = unsafe { super::avx512::digits(x, high, low, sums) };
+                    }
+                }
+                _ => super::vectors::digits(isa, x, scales, high, low, sums),
+            }
             Fixed { len: self.len, scales, numbers: Numbers::Digits(high, low, sums) }
         } else {
             let whole: &mut [i16] = bytemuck::cast_slice_mut(numbers);

@@ -118,29 +118,29 @@ fn int8(isa: Isa, weights: &[i8], x: &[Fixed<'_>], out: &mut [&mut [f32]]) {
     for block in 0..d_in.div_ceil(BLOCK) {
         let start = block * BLOCK;
         let len = BLOCK.min(d_in - start);
+        #[cfg(target_arch = "x86_64")]
+        if isa == Isa::Avx512 {
+            // SAFETY: an `Isa` is only had where the machine has the instructions.
+            unsafe { super::avx512::times(&weights[start..], d_in, len, block, x, out) };
+            continue;
+        }
         let mut row = 0;
         while row < rows {
             let many = ROWS.min(rows - row);
             let weights = &weights[row * d_in + start..];
-            let mut done = 0;
-            while done < x.len() {
-                let mut totals = [[0i32; ROWS]; 4];
-                let vectors = products(isa, weights, d_in, many, len, block, &x[done..], &mut totals);
-                for ((x, totals), out) in x[done..].iter().zip(&totals).zip(&mut out[done..]).take(vectors) {
-                    for (out, total) in out[row..row + many].iter_mut().zip(totals) {
-                        let value = x.scales[block] * *total as f32;
-                        *out = if block == 0 { value } else { *out + value };
-                    }
+            for (x, out) in x.iter().zip(out.iter_mut()) {
+                let totals = products(isa, weights, d_in, many, len, block, x);
+                for (out, total) in out[row..row + many].iter_mut().zip(totals) {
+                    let value = x.scales[block] * total as f32;
+                    *out = if block == 0 { value } else { *out + value };
                 }
-                done += vectors;
             }
             row += many;
         }
     }
 }
 
-/// The products of up to four rows with as many vectors as it does at once: how many these were.
-#[allow(clippy::too_many_arguments)] // a loop's body, called from one place
+/// The products of up to four rows with a vector.
 #[inline(always)]
 fn products(
     isa: Isa,
@@ -149,82 +149,45 @@ fn products(
     rows: usize,
     len: usize,
     block: usize,
-    x: &[Fixed<'_>],
-    totals: &mut [[i32; 4]; 4],
-) -> usize {
-    match isa {
-        #[cfg(target_arch = "x86_64")]
-        Isa::Avx512 => {
-            use super::avx512::products;
-            let digits = |v: usize| x[v].digits(block).expect("digits, for an Isa that takes them");
+    x: &Fixed<'_>,
+) -> [i32; 4] {
+    /// Four rows at once, or as many as there are one by one.
+    macro_rules! products {
+        ($products:path, $($arg:expr),+) => {{
+            use $products as products;
             // SAFETY: an `Isa` is only had where the machine has the instructions.
             unsafe {
-                match (rows, x.len()) {
-                    (4, 1) => totals[0] = products::<4, 1>(weights, stride, len, [digits(0)])[0],
-                    (4, _) => {
-                        let two = products::<4, 2>(weights, stride, len, [digits(0), digits(1)]);
-                        totals[..2].copy_from_slice(&two);
-                        return 2;
-                    }
-                    _ => {
-                        for r in 0..rows {
-                            totals[0][r] =
-                                products::<1, 1>(&weights[r * stride..], stride, len, [digits(0)])[0][0];
-                        }
-                    }
-                }
-            }
-        }
-        #[cfg(target_arch = "x86_64")]
-        Isa::Avx2 => {
-            use super::avx2::products;
-            let numbers = whole(&x[0], block, len);
-            // SAFETY: as above.
-            unsafe {
                 match rows {
-                    4 => totals[0] = products::<4>(weights, stride, numbers),
-                    _ => (0..rows).for_each(|r| {
-                        totals[0][r] = products::<1>(&weights[r * stride..], stride, numbers)[0]
+                    4 => products::<4>(weights, stride, $($arg),+),
+                    _ => std::array::from_fn(|r| match r < rows {
+                        true => products::<1>(&weights[r * stride..], stride, $($arg),+)[0],
+                        false => 0,
                     }),
                 }
             }
-        }
+        }};
+    }
+    match isa {
+        #[cfg(target_arch = "x86_64")]
+        Isa::Avx512 => unreachable!("has a loop of its own"),
+        #[cfg(target_arch = "x86_64")]
+        Isa::Avx2 => products!(super::avx2::products, whole(x, block, len)),
         #[cfg(target_arch = "aarch64")]
         Isa::NeonDot => {
-            use super::neon::products_of_digits as products;
-            let digits = x[0].digits(block).expect("digits, for an Isa that takes them");
-            // SAFETY: as above.
-            unsafe {
-                match rows {
-                    4 => totals[0] = products::<4>(weights, stride, len, digits),
-                    _ => (0..rows).for_each(|r| {
-                        totals[0][r] = products::<1>(&weights[r * stride..], stride, len, digits)[0]
-                    }),
-                }
-            }
+            let digits = x.digits(block).expect("digits, for an Isa that takes them");
+            products!(super::neon::products_of_digits, len, digits)
         }
         #[cfg(target_arch = "aarch64")]
-        Isa::Neon => {
-            use super::neon::products;
-            let numbers = whole(&x[0], block, len);
-            // SAFETY: as above.
-            unsafe {
-                match rows {
-                    4 => totals[0] = products::<4>(weights, stride, numbers),
-                    _ => (0..rows).for_each(|r| {
-                        totals[0][r] = products::<1>(&weights[r * stride..], stride, numbers)[0]
-                    }),
-                }
-            }
-        }
+        Isa::Neon => products!(super::neon::products, whole(x, block, len)),
         Isa::Portable => {
-            let numbers = whole(&x[0], block, len);
-            for (total, row) in totals[0][..rows].iter_mut().zip(weights.chunks(stride)) {
+            let numbers = whole(x, block, len);
+            let mut totals = [0; 4];
+            for (total, row) in totals[..rows].iter_mut().zip(weights.chunks(stride)) {
                 *total = super::portable::product(&row[..len], numbers);
             }
+            totals
         }
     }
-    1
 }
 
 /// The numbers of a block.

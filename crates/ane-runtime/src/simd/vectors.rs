@@ -102,10 +102,9 @@ fn multiply_adds_of<const FMA: bool>(times: usize, factor: f32, sums: &mut [f32;
     *sums = lanes;
 }
 
-/// The largest magnitude of a block, and what makes 16,256 of it.
+/// What a step is worth in a block of this largest magnitude, and what makes steps of its elements.
 #[inline(always)]
-fn scale_of(x: &[f32]) -> (f32, f32) {
-    let largest = largest_of::<false>(x);
+pub(super) fn scale_of(largest: f32) -> (f32, f32) {
     // A NaN or an infinity makes every product of the block NaN, as it would in f32.
     match largest > 0.0 && largest.is_finite() {
         true if LARGEST / largest < f32::MAX => (largest / LARGEST, LARGEST / largest),
@@ -135,7 +134,7 @@ fn largest_of<const FMA: bool>(x: &[f32]) -> f32 {
 #[inline(always)]
 fn whole_of<const FMA: bool>(x: &[f32], scales: &mut [f32], numbers: &mut [i16]) {
     for ((x, scale), numbers) in x.chunks(BLOCK).zip(scales).zip(numbers.chunks_mut(BLOCK)) {
-        let (step, factor) = scale_of(x);
+        let (step, factor) = scale_of(largest_of::<false>(x));
         *scale = step;
         for (number, x) in numbers.iter_mut().zip(x) {
             *number = (x * factor).round_ties_even() as i32 as i16;
@@ -154,7 +153,7 @@ fn digits_of<const FMA: bool>(
 ) {
     let bytes = high.chunks_mut(BLOCK).zip(low.chunks_mut(BLOCK));
     for (((x, scale), (high, low)), sums) in x.chunks(BLOCK).zip(scales).zip(bytes).zip(sums) {
-        let (step, factor) = scale_of(x);
+        let (step, factor) = scale_of(largest_of::<false>(x));
         *scale = step;
         let mut numbers = [0i32; BLOCK];
         for (number, x) in numbers.iter_mut().zip(x) {
