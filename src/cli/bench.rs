@@ -24,7 +24,7 @@ pub(crate) struct Bench {
     #[arg(long, default_value_t = 500)]
     names: usize,
     /// For how long the first two are measured
-    #[arg(long, default_value_t = 3.0)]
+    #[arg(long, allow_negative_numbers = true, default_value_t = 3.0)]
     seconds: f64,
     /// Seed of the names
     #[arg(long, default_value_t = 42)]

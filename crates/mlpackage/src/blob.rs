@@ -209,6 +209,11 @@ impl BlobFile {
         u32_at(&self.map, 0)
     }
 
+    /// The whole file.
+    pub fn as_bytes(&self) -> &[u8] {
+        &self.map
+    }
+
     /// Size of the file in bytes.
     pub fn bytes(&self) -> u64 {
         self.map.len() as u64

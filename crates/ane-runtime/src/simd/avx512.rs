@@ -79,13 +79,13 @@ pub(super) fn times(
             *row = &weights[at * stride..][..len];
         }
         for (vectors, out) in vectors.chunks(2).zip(out.chunks_mut(2)) {
-            match vectors {
-                &[(a, a_scale), (b, b_scale)] => {
+            match *vectors {
+                [(a, a_scale), (b, b_scale)] => {
                     let [a, b] = products(rows, [a, b]);
                     store(&a, a_scale, &at, block, &mut *out[0]);
                     store(&b, b_scale, &at, block, &mut *out[1]);
                 }
-                &[(a, scale)] => {
+                [(a, scale)] => {
                     let [a] = products(rows, [a]);
                     store(&a, scale, &at, block, &mut *out[0]);
                 }
@@ -96,7 +96,7 @@ pub(super) fn times(
     for row in 4 * quarter..rows {
         for (&(digits, scale), out) in vectors.iter().zip(out.iter_mut()) {
             let [[total]] = products([&weights[row * stride..][..len]], [digits]);
-            store(&[total], scale, &[row], block, &mut *out);
+            store(&[total], scale, &[row], block, out);
         }
     }
 }
