@@ -43,9 +43,10 @@ fn ane_vs_cpu(c: &mut Criterion) {
         for (engine_name, engine) in engines() {
             let model = DecodeModel::load(&made.bundle, &*engine).expect("a model");
             group.throughput(Throughput::Elements(model.context_length() as u64));
+            let mut sequence = model.new_sequence();
             group.bench_function(engine_name, |b| {
                 b.iter(|| {
-                    let mut sequence = model.new_sequence();
+                    model.reset(&mut sequence);
                     for position in 0..model.context_length() {
                         let token = (position % model.vocab_size()) as u32;
                         black_box(model.decode(token, &mut sequence).expect("a token"));

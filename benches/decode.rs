@@ -29,18 +29,19 @@ fn fast() -> MilCpu {
 }
 
 /// A whole context, so that every position counts once.
-fn context(model: &DecodeModel) {
-    let mut sequence = model.new_sequence();
+fn context(model: &DecodeModel, sequence: &mut Sequence) {
+    model.reset(sequence);
     for position in 0..model.context_length() {
         let token = (position % model.vocab_size()) as u32;
-        black_box(model.decode(token, &mut sequence).expect("a token"));
+        black_box(model.decode(token, sequence).expect("a token"));
     }
 }
 
 fn engine(group: &mut BenchmarkGroup<'_, WallTime>, name: &str, bundle: &Bundle, engine: &dyn Engine) {
     let model = DecodeModel::load(bundle, engine).expect("a model");
     group.throughput(Throughput::Elements(model.context_length() as u64));
-    group.bench_function(name, |b| b.iter(|| context(&model)));
+    let mut sequence = model.new_sequence();
+    group.bench_function(name, |b| b.iter(|| context(&model, &mut sequence)));
 }
 
 /// Reading the weights for as many tokens as a context has.
@@ -92,9 +93,10 @@ fn prefill(c: &mut Criterion) {
         BurnReference::from_checkpoint(&made.checkpoint, Backend::default()).expect("burn's model");
     let mut group = c.benchmark_group("prefill");
     group.throughput(Throughput::Elements(prompt.len() as u64));
+    let mut sequence = model.new_sequence();
     group.bench_function("fast", |b| {
         b.iter(|| {
-            let mut sequence = model.new_sequence();
+            model.reset(&mut sequence);
             prompt
                 .iter()
                 .for_each(|token| _ = black_box(model.decode(*token, &mut sequence).expect("a token")));
@@ -113,8 +115,9 @@ fn batch(c: &mut Criterion) {
         let tokens = vec![3; sequences];
         group.throughput(Throughput::Elements((sequences * model.context_length()) as u64));
         group.bench_with_input(BenchmarkId::from_parameter(sequences), &sequences, |b, _| {
+            let mut all: Vec<Sequence> = (0..sequences).map(|_| model.new_sequence()).collect();
             b.iter(|| {
-                let mut all: Vec<Sequence> = (0..sequences).map(|_| model.new_sequence()).collect();
+                all.iter_mut().for_each(|sequence| model.reset(sequence));
                 let mut all: Vec<&mut Sequence> = all.iter_mut().collect();
                 for _ in 0..model.context_length() {
                     model.decode_batch(&tokens, &mut all).expect("a token for each");

@@ -111,6 +111,12 @@ impl DecodeModel {
         }
     }
 
+    /// Makes a sequence one without tokens, as a [new one](Self::new_sequence) is.
+    pub fn reset(&self, sequence: &mut Sequence) {
+        self.model.reset(&mut sequence.state);
+        sequence.position = 0;
+    }
+
     /// Appends a token to a sequence and gives the logits of the next one, `[V]`.
     ///
     /// # Errors
@@ -269,7 +275,7 @@ impl LogitsSource for Decoder {
 
     fn reset(&mut self) {
         // What is left in the cache is behind the mask until it is overwritten; zeros make it visible in a dump.
-        self.sequence = self.model.new_sequence();
+        self.model.reset(&mut self.sequence);
     }
 
     fn step(&mut self, token: u32) -> Result<&[f32]> {

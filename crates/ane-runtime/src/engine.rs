@@ -59,6 +59,12 @@ pub trait Model: Send + Sync {
     /// A fresh state, all zeros: one for each sequence. Functions share what they both call by the same name.
     fn new_state(&self) -> State;
 
+    /// Makes a state a [fresh one](Self::new_state) again, for the next sequence. An engine that can keeps its memory, which is
+    /// faster than asking the system for as much.
+    fn reset(&self, state: &mut State) {
+        *state = self.new_state();
+    }
+
     /// The function that runs when none is named.
     fn default_function(&self) -> &dyn Function;
 

@@ -11,8 +11,8 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::SeqCst};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
 
-/// How many times a worker looks for the next job before it goes to sleep: some tens of microseconds, which is longer than
-/// what lies between two steps of a token, or between two tokens.
+/// How many times a worker looks for the next job before it goes to sleep: a third of a millisecond to one, as long as the
+/// processor's pause is. Longer than what lies between two steps of a token, or between two tokens.
 const SPINS: usize = 20_000;
 
 /// How many times the caller looks for the end of a job before it lets others run: a worker without a processor of its own
@@ -44,17 +44,17 @@ struct Shared {
 }
 
 /// A slice whose parts are written by different threads.
-pub(crate) struct Parts<'a> {
-    start: *mut f32,
+pub(crate) struct Parts<'a, T = f32> {
+    start: *mut T,
     len: usize,
-    whole: PhantomData<&'a mut [f32]>,
+    whole: PhantomData<&'a mut [T]>,
 }
 
 // SAFETY: who takes a part promises that nobody else has it.
-unsafe impl Sync for Parts<'_> {}
+unsafe impl<T: Send> Sync for Parts<'_, T> {}
 
-impl<'a> Parts<'a> {
-    pub(crate) fn of(whole: &'a mut [f32]) -> Self {
+impl<'a, T> Parts<'a, T> {
+    pub(crate) fn of(whole: &'a mut [T]) -> Self {
         Self { start: whole.as_mut_ptr(), len: whole.len(), whole: PhantomData }
     }
 
@@ -63,7 +63,7 @@ impl<'a> Parts<'a> {
     /// # Safety
     ///
     /// No other part that overlaps it is in use.
-    pub(crate) unsafe fn part(&self, range: Range<usize>) -> &'a mut [f32] {
+    pub(crate) unsafe fn part(&self, range: Range<usize>) -> &'a mut [T] {
         assert!(range.start <= range.end && range.end <= self.len);
         // SAFETY: it is within the slice, which is borrowed for as long as the part lives.
         unsafe { std::slice::from_raw_parts_mut(self.start.add(range.start), range.len()) }

@@ -246,6 +246,38 @@ fn states_belong_to_a_model_and_a_sequence() {
     assert_eq!(outputs["after"].as_f32().unwrap(), [4.0, -8.0]);
 }
 
+/// A state that is reset is as good as a fresh one, whatever it was before and whose.
+#[test]
+fn a_state_can_be_reset() {
+    for numerics in [Numerics::F32, Numerics::Fast] {
+        let counter = || {
+            load(numerics, |f| {
+                let x = f.input("x", DType::Fp16, [2])?;
+                let total = f.state("total", DType::Fp16, [2])?;
+                let before = f.read_state("before", &total)?;
+                let after = f.op("add", "after").arg("x", &before).arg("y", &x).one()?;
+                f.write_state(&total, &after)?;
+                f.output(&after);
+                Ok(())
+            })
+        };
+        let (model, other) = (counter(), counter());
+        let x = tensor(&[2], &[1.0, -2.0]);
+        let mut foreign = other.new_state();
+        other.predict(&[("x", x.view())], &mut foreign).unwrap();
+        for mut state in [model.new_state(), foreign] {
+            for _ in 0..2 {
+                model.reset(&mut state);
+                assert!(state.outputs().is_empty());
+                for expected in [[1.0, -2.0], [2.0, -4.0]] {
+                    let outputs = model.predict(&[("x", x.view())], &mut state).unwrap();
+                    assert_eq!(outputs["after"].as_f32().unwrap(), expected);
+                }
+            }
+        }
+    }
+}
+
 /// What was read of a state stays what it was when the state is written.
 #[test]
 fn a_state_that_was_read_keeps_its_value_when_the_state_is_written() {

@@ -225,6 +225,55 @@ fn what_is_read_elsewhere_stays() {
     }
 }
 
+/// A window over the cache, holes in it, positions that are only made less likely: whatever a mask may be.
+#[test]
+fn any_mask_is_added() {
+    let (package, _dir) = built(Norm::Plain, Twist::None);
+    let [exact, fast] =
+        [(Numerics::F32, 1), (Numerics::Fast, 2)].map(|(n, threads)| model(&package, n, threads));
+    let masks: [[f32; CONTEXT]; 6] = [
+        [0.0; CONTEXT],
+        [-1e4, -1e4, 0.0, 0.0, 0.0, -1e4, -1e4, -1e4],
+        [0.0, -1e4, -1e4, 0.0, -1e4, 0.0, -1e4, -1e4],
+        [-3.0, 1.0, 0.5, -1e4, -1.0, -2.0, 0.0, 0.25],
+        // Nothing can be seen: all alike again.
+        [-1e4; CONTEXT],
+        [-1e4, -1e4, -1e4, -1e4, -9_999.0, -1e4, -1e4, -5e3],
+    ];
+    let mut states = [exact.new_state(), fast.new_state()];
+    for i in 0..4 * CONTEXT {
+        let [x, _, write] = inputs(i % CONTEXT, 1.0);
+        let inputs = [x, tensor(&[1, 1, 1, CONTEXT], &masks[i % masks.len()]), write];
+        let [exact_state, fast_state] = &mut states;
+        let expected = step(&*exact, &inputs, exact_state)["result"].as_f32().unwrap();
+        let found = step(&*fast, &inputs, fast_state)["result"].as_f32().unwrap();
+        let largest = expected.iter().fold(0.0f32, |m, v| m.max(v.abs()));
+        let error = expected.iter().zip(found).fold(0.0f32, |m, (e, f)| m.max((e - f).abs()));
+        assert!(error <= 1e-3 * largest, "step {i}: {error} of {largest}");
+    }
+}
+
+/// Positions before and behind those that a mask lets through are not looked at, as [`Numerics::Fast`] says.
+#[test]
+fn what_a_mask_leaves_out_is_not_looked_at() {
+    let (package, _dir) = built(Norm::Plain, Twist::None);
+    let fast = model(&package, Numerics::Fast, 2);
+    let mut state = fast.new_state();
+    let [_, mask, write] = inputs(5, 1.0);
+    let bad = [tensor(&[1, CHANNELS, 1, 1], &[f32::NAN; CHANNELS]), mask, write];
+    let spoilt = step(&*fast, &bad, &mut state)["result"].as_f32().unwrap();
+    assert!(spoilt.iter().all(|v| v.is_nan()));
+    // Position 5 is behind the mask of 3, and before one that begins at 6.
+    let finite = |state: &mut State, inputs: &[Tensor; 3]| {
+        step(&*fast, inputs, state)["result"].as_f32().unwrap().iter().all(|v| v.is_finite())
+    };
+    assert!(finite(&mut state, &inputs(3, 1.0)));
+    let [x, _, write] = inputs(6, 1.0);
+    let window: Vec<f32> = (0..CONTEXT).map(|i| if i < 6 { -1e4 } else { 0.0 }).collect();
+    assert!(finite(&mut state, &[x, tensor(&[1, 1, 1, CONTEXT], &window), write]));
+    assert!(!finite(&mut state, &inputs(6, 1.0)));
+}
+
 /// Several sequences at once give, bit for bit, what each gives by itself.
 #[test]
 fn a_batch_is_the_same() {

@@ -76,6 +76,15 @@ impl CpuState {
         let lent = Vec::with_capacity(states.len());
         Self { model, states, workspaces, lent, calls: 0 }
     }
+
+    /// All zeros again, if the state is one of this model.
+    pub(super) fn reset(&mut self, model: u64) -> bool {
+        if self.model == model {
+            self.states.iter_mut().for_each(|state| state.fill(0));
+            self.calls = 0;
+        }
+        self.model == model
+    }
 }
 
 impl LoadedFunction {

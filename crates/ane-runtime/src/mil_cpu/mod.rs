@@ -147,6 +147,17 @@ impl Model for LoadedModel {
         }
     }
 
+    fn reset(&self, state: &mut State) {
+        let own = state.memory.downcast_mut::<CpuState>().is_some_and(|memory| memory.reset(self.id));
+        if !own {
+            *state = self.new_state();
+            return;
+        }
+        state.outputs.fill(Tensors::default());
+        state.last = 0;
+        state.hazards.clear();
+    }
+
     fn default_function(&self) -> &dyn Function {
         &self.functions[0]
     }

@@ -13,8 +13,14 @@ pub enum Numerics {
     /// and an epsilon that vanishes show up as they would on hardware that stores fp16.
     F16,
     /// For speed, with errors as small as those of fp16: operations are fused, computed in f32 by the fastest instructions that
-    /// there are, on several threads; weights of 8 bits meet activations in 15-bit fixed point, and scales are applied to sums
-    /// instead of weights.
+    /// there are, on several threads. Two things are not as in [`F32`](Self::F32):
+    ///
+    /// - Weights of 8 bits meet activations in 15-bit fixed point, and scales are applied to sums instead of weights. Of a block
+    ///   of 1,024 activations with the largest magnitude `m`, each is off by at most `m / 32,512`, so a result by at most
+    ///   `s * sum |w| * m / 32,512` a block, for integer weights `w` of scale `s`; products and sums of them are exact.
+    /// - Attention does not look at the positions before the first and behind the last that its mask lets through, which is
+    ///   whose mask is not 8,192 below the largest. They weigh exactly nothing unless their scores are larger than the others'
+    ///   by thousands, as those of no sound model are.
     Fast,
 }
 

@@ -1,15 +1,22 @@
 //! One query for each head, over a cache in which one row is written first.
 
+use std::ops::Range;
+
+use smallvec::SmallVec;
+
 use super::super::buffers::{Draft, DraftCompute};
 use super::super::kernels::{Call, Kernel, Operand, Outcome};
 use super::super::lowering::Place;
 use super::{Graph, Target};
 use crate::simd;
 use crate::workers::Parts;
-use smallvec::SmallVec;
 
 /// Multiply-adds that are worth waking a thread for.
 const LEAST_WORK: usize = 32_768;
+
+/// A position whose mask is so far below the largest one is not looked at: only a score that is larger than the best by
+/// about as much could make it count, where scores of a sound model are tens. Decoders mask with -10,000.
+const LEFT_OUT: f32 = 8_192.0;
 
 struct Attention {
     target: Target,
@@ -29,6 +36,8 @@ struct Sequence<'a> {
     value: &'a [f32],
     write: &'a [f32],
     mask: Option<&'a [f32]>,
+    /// Positions before it and behind it are [left out](LEFT_OUT).
+    seen: Range<usize>,
     keys: Parts<'a>,
     values: Parts<'a>,
     scores: Parts<'a>,
@@ -51,12 +60,14 @@ impl Kernel for Attention {
                 Operand::Packed(_) => unreachable!("nothing of it is a weight"),
             };
             let [keys, values] = &mut **states else { unreachable!("two states") };
+            let mask: Option<&[f32]> = self.masked.then(|| floats(4));
             sequences.push(Sequence {
                 query: floats(0),
                 key: floats(1),
                 value: floats(2),
                 write: floats(3),
-                mask: self.masked.then(|| floats(4)),
+                mask,
+                seen: mask.map_or(0..self.context, seen),
                 keys: Parts::of(bytemuck::cast_slice_mut(keys)),
                 values: Parts::of(bytemuck::cast_slice_mut(values)),
                 scores: Parts::of(&mut scratch[..self.heads * self.context]),
@@ -68,7 +79,8 @@ impl Kernel for Attention {
             self.head(sequence, head);
         };
         let parts = sequences.len() * self.heads;
-        if 2 * parts * self.context * self.width < LEAST_WORK {
+        let seen: usize = sequences.iter().map(|sequence| sequence.seen.len()).sum();
+        if 2 * self.heads * seen * self.width < LEAST_WORK {
             (0..parts).for_each(job);
         } else {
             self.target.workers.run(parts, &job);
@@ -98,9 +110,23 @@ impl Attention {
             replace_row(write, key, &mut keys[row.clone()]);
             replace_row(write, value, &mut values[row]);
         }
+        let seen = &sequence.seen;
+        let rows = seen.start * width..seen.end * width;
+        let (keys, values) = (&keys[rows.clone()], &values[rows]);
         let cache = simd::Cache { query: &sequence.query[own], keys, values };
-        simd::attend(isa, cache, self.scale, sequence.mask, scores, out);
+        let mask = sequence.mask.map(|mask| &mask[seen.clone()]);
+        simd::attend(isa, cache, self.scale, mask, &mut scores[seen.clone()], out);
     }
+}
+
+/// The first and the last position that a mask does not leave out, and what is between them.
+fn seen(mask: &[f32]) -> Range<usize> {
+    let least = mask.iter().copied().fold(f32::NEG_INFINITY, f32::max) - LEFT_OUT;
+    // A NaN is seen, and so is what it makes of the result.
+    let left_out = |mask: &f32| *mask < least;
+    let first = mask.iter().take_while(|mask| left_out(mask)).count();
+    let behind = mask[first..].iter().rev().take_while(|mask| left_out(mask)).count();
+    first..mask.len() - behind
 }
 
 /// `row * (1 - write) + new * write`.

@@ -8,11 +8,14 @@ use super::super::kernels::{Call, Kernel, Operand, Outcome};
 use super::super::lowering::Place;
 use super::super::packed::RowScales;
 use super::{Graph, Target};
-use crate::simd::{self, FixedBuffer, Rows, Vector};
+use crate::simd::{self, Fixed, FixedBuffer, Isa, Rows, Vector};
 use crate::workers::Parts;
 
 /// Multiply-adds that are worth waking a thread for: a microsecond or two.
 const LEAST_WORK: usize = 32_768;
+
+/// The same in numbers that are rounded to fixed point.
+const LEAST_ROUNDED: usize = 4_096;
 
 /// Rows that a kernel takes at once, or lie side by side.
 const STEP: usize = 16;
@@ -79,17 +82,23 @@ impl<'a> Operands<'a> {
 /// What is read of a sequence.
 struct Input<'a> {
     operands: Operands<'a>,
-    x: Vector<'a>,
-    /// `x` in fixed point, if a part has weights of 8 bits.
-    fixed: Option<Vector<'a>>,
+    x: &'a [f32],
+    /// For `x` in fixed point, if a part has weights of 8 bits.
+    buffer: Option<FixedBuffer<'a>>,
+    /// What came of it.
+    fixed: Option<Fixed<'a>>,
 }
 
 impl<'a> Input<'a> {
+    fn round(&mut self, isa: Isa) {
+        self.fixed = self.buffer.take().map(|buffer| buffer.round(isa, self.x));
+    }
+
     /// The vector in the form that such rows take.
     fn of(&self, rows: Rows<'_>) -> Vector<'a> {
         match (rows, self.fixed) {
-            (Rows::Int8(_), Some(fixed)) => fixed,
-            _ => self.x,
+            (Rows::Int8(_), Some(fixed)) => Vector::Fixed(fixed),
+            _ => Vector::Plain(self.x),
         }
     }
 }
@@ -107,16 +116,19 @@ impl Kernel for Projection {
         let mut results: SmallVec<[Parts<'_>; 4]> = SmallVec::new();
         for Call { operands, results: out, scratch, .. } in calls.iter_mut() {
             let operands = Operands(operands);
-            let x = operands.f32(0);
-            let fixed = match self.fixed {
-                true => Some(Vector::Fixed(FixedBuffer::new(scratch, self.d_in).round(isa, x))),
-                false => None,
-            };
-            inputs.push(Input { operands, x: Vector::Plain(x), fixed });
+            let buffer = self.fixed.then(|| FixedBuffer::new(scratch, self.d_in));
+            inputs.push(Input { operands, x: operands.f32(0), buffer, fixed: None });
             out.iter_mut().for_each(|out| results.push(Parts::of(bytemuck::cast_slice_mut(out))));
         }
-        let rows: usize = self.parts.iter().map(|part| part.d_out).sum();
         let workers = &self.target.workers;
+        if sequences * self.d_in < LEAST_ROUNDED {
+            inputs.iter_mut().for_each(|input| input.round(isa));
+        } else {
+            let inputs = Parts::of(&mut inputs);
+            // SAFETY: every input is asked for once.
+            workers.run(sequences, &|s| unsafe { inputs.part(s..s + 1) }[0].round(isa));
+        }
+        let rows: usize = self.parts.iter().map(|part| part.d_out).sum();
         let least = (LEAST_WORK / (self.d_in * sequences)).max(STEP);
         let threads = workers.threads().min(rows / least).max(1);
         let share = rows.div_ceil(threads).next_multiple_of(STEP);
