@@ -15,9 +15,8 @@ use std::thread::JoinHandle;
 /// processor's pause is. Longer than what lies between two steps of a token, or between two tokens.
 const SPINS: usize = 20_000;
 
-/// How many times the caller looks for the end of a job before it lets others run: a worker without a processor of its own
-/// can go on only then.
-const PATIENCE: usize = 10_000;
+/// How many times a thread looks before it lets others run: who waits may be what keeps the other from its processor.
+const PATIENCE: usize = 64;
 
 /// Threads that run the parts of a job beside the caller.
 pub(crate) struct Workers {
@@ -30,10 +29,15 @@ pub(crate) struct Workers {
 struct Shared {
     /// Number of jobs so far.
     jobs: AtomicUsize,
-    /// The job that runs. Written by the caller before `jobs` goes up, and read by workers after.
+    /// Whether there is a job that a worker may join.
+    open: AtomicBool,
+    /// The job. Written by the caller while it is not open and nobody is inside, and read by workers that are inside while it
+    /// is open.
     job: UnsafeCell<Option<&'static (dyn Fn(usize) + Sync)>>,
-    /// Workers that have not finished it.
-    running: AtomicUsize,
+    /// Workers that have joined the job, or are about to look whether they may.
+    inside: AtomicUsize,
+    /// For each thread, how many of its parts somebody has taken.
+    taken: Box<[Taken]>,
     /// Whether a part panicked.
     panicked: AtomicBool,
     stop: AtomicBool,
@@ -42,6 +46,11 @@ struct Shared {
     lock: Mutex<()>,
     wake: Condvar,
 }
+
+/// A counter with a cache line of its own.
+#[derive(Default)]
+#[repr(align(128))]
+struct Taken(AtomicUsize);
 
 /// A slice whose parts are written by different threads.
 pub(crate) struct Parts<'a, T = f32> {
@@ -70,7 +79,7 @@ impl<'a, T> Parts<'a, T> {
     }
 }
 
-// SAFETY: `job` is written only by the caller that holds `busy`, while no worker runs; see `Workers::run`.
+// SAFETY: `job` is written only by the caller that holds `busy`, while no worker may look at it; see `Workers::run`.
 unsafe impl Sync for Shared {}
 
 impl Workers {
@@ -78,8 +87,10 @@ impl Workers {
     pub(crate) fn new(parts: usize) -> Self {
         let shared = Arc::new(Shared {
             jobs: AtomicUsize::new(0),
+            open: AtomicBool::new(false),
             job: UnsafeCell::new(None),
-            running: AtomicUsize::new(0),
+            inside: AtomicUsize::new(0),
+            taken: (0..parts.max(1)).map(|_| Taken::default()).collect(),
             panicked: AtomicBool::new(false),
             stop: AtomicBool::new(false),
             asleep: AtomicUsize::new(0),
@@ -98,6 +109,9 @@ impl Workers {
 
     /// Calls `job` with each number below `parts`, at the same time if nobody else does so, and returns when all are done.
     ///
+    /// Each thread has every so manieth part. Who is done with its own takes those that are left of others: a worker that
+    /// sleeps, or that has no processor, keeps nobody waiting.
+    ///
     /// # Panics
     ///
     /// If a part does.
@@ -106,16 +120,26 @@ impl Workers {
             Ok(guard) if parts > 1 && !self.threads.is_empty() => guard,
             _ => return (0..parts).for_each(job),
         };
-        let others = self.threads.len();
-        // Each thread takes every so manieth part.
-        let share = move |thread: usize| (thread..parts).step_by(others + 1).for_each(job);
-        self.start(&share, others);
+        let threads = self.threads();
+        let taken = &self.shared.taken;
+        let share = move |thread: usize| {
+            for owner in (thread..threads).chain(0..thread) {
+                loop {
+                    let part = owner + threads * taken[owner].0.fetch_add(1, SeqCst);
+                    if part >= parts {
+                        break;
+                    }
+                    job(part);
+                }
+            }
+        };
+        self.start(&share);
         let own = catch_unwind(AssertUnwindSafe(|| share(0)));
-        self.finish(guard);
+        let others = self.finish(guard);
         if let Err(panic) = own {
             resume_unwind(panic);
         }
-        assert!(!self.shared.panicked.swap(false, SeqCst), "a part of a job panicked");
+        assert!(!others, "a part of a job panicked");
     }
 
     /// How many parts can run at the same time.
@@ -123,14 +147,14 @@ impl Workers {
         self.threads.len() + 1
     }
 
-    fn start(&self, job: &(dyn Fn(usize) + Sync), others: usize) {
+    fn start(&self, job: &(dyn Fn(usize) + Sync)) {
         let shared = &self.shared;
-        // SAFETY: `run` does not return, nor unwind, before every worker has counted itself out of `running`, which it does when
-        // it has called the job for the last time.
+        // SAFETY: `run` does not return, nor unwind, before the job is closed and every worker that joined it is out again.
         let job: &'static (dyn Fn(usize) + Sync) = unsafe { std::mem::transmute(job) };
-        // SAFETY: the caller holds `busy` and no worker runs, so that nobody else looks at it.
+        shared.taken.iter().for_each(|taken| taken.0.store(0, SeqCst));
+        // SAFETY: the caller holds `busy` and the job before is closed, so that nobody else looks at it.
         unsafe { *shared.job.get() = Some(job) };
-        shared.running.store(others, SeqCst);
+        shared.open.store(true, SeqCst);
         shared.jobs.fetch_add(1, SeqCst);
         if shared.asleep.load(SeqCst) > 0 {
             let _lock = shared.lock.lock().unwrap_or_else(PoisonError::into_inner);
@@ -138,13 +162,23 @@ impl Workers {
         }
     }
 
-    fn finish(&self, _guard: MutexGuard<'_, ()>) {
-        let mut looks = 0usize;
-        while self.shared.running.load(SeqCst) > 0 {
-            looks += 1;
-            if looks < PATIENCE { std::hint::spin_loop() } else { std::thread::yield_now() }
+    /// Waits for those who joined; whether a part of theirs panicked.
+    fn finish(&self, _guard: MutexGuard<'_, ()>) -> bool {
+        // A worker counts itself in first and looks then whether the job is open; here it is the other way round. So one of the
+        // two sees the other.
+        self.shared.open.store(false, SeqCst);
+        let mut looks = 0;
+        while self.shared.inside.load(SeqCst) > 0 {
+            pause(&mut looks);
         }
+        self.shared.panicked.swap(false, SeqCst)
     }
+}
+
+/// Lets a moment go by.
+fn pause(looks: &mut usize) {
+    *looks += 1;
+    if looks.is_multiple_of(PATIENCE) { std::thread::yield_now() } else { std::hint::spin_loop() }
 }
 
 impl Drop for Workers {
@@ -162,29 +196,34 @@ impl Drop for Workers {
 }
 
 impl Shared {
-    fn work(&self, part: usize) {
-        let mut done = 0;
-        while self.wait(done) {
-            done += 1;
-            // SAFETY: the job was written before `jobs` went up, and stays until this worker counts itself out.
-            let job = unsafe { *self.job.get() };
-            if let Some(job) = job
-                && catch_unwind(AssertUnwindSafe(|| job(part))).is_err()
-            {
-                self.panicked.store(true, SeqCst);
+    fn work(&self, thread: usize) {
+        let mut seen = 0;
+        while let Some(jobs) = self.wait(seen) {
+            seen = jobs;
+            self.inside.fetch_add(1, SeqCst);
+            if self.open.load(SeqCst) {
+                // SAFETY: the job was written before it was opened, and stays until this worker is out again.
+                let job = unsafe { *self.job.get() };
+                if let Some(job) = job
+                    && catch_unwind(AssertUnwindSafe(|| job(thread))).is_err()
+                {
+                    self.panicked.store(true, SeqCst);
+                }
             }
-            self.running.fetch_sub(1, SeqCst);
+            self.inside.fetch_sub(1, SeqCst);
         }
     }
 
-    /// Waits for a job after the first `done`; whether there is one.
-    fn wait(&self, done: usize) -> bool {
-        let comes = || self.stop.load(SeqCst) || self.jobs.load(SeqCst) != done;
-        for _ in 0..SPINS {
+    /// Waits until there were other than `seen` jobs, and says how many; `None` if there will be none.
+    fn wait(&self, seen: usize) -> Option<usize> {
+        let comes = || self.stop.load(SeqCst) || self.jobs.load(SeqCst) != seen;
+        let jobs = || (!self.stop.load(SeqCst)).then(|| self.jobs.load(SeqCst));
+        let mut looks = 0;
+        while looks < SPINS {
             if comes() {
-                return !self.stop.load(SeqCst);
+                return jobs();
             }
-            std::hint::spin_loop();
+            pause(&mut looks);
         }
         let mut lock = self.lock.lock().unwrap_or_else(PoisonError::into_inner);
         // Whoever brings a job raises `jobs` first and looks for sleepers then; who goes to sleep does it the other way round. So
@@ -194,7 +233,7 @@ impl Shared {
             lock = self.wake.wait(lock).unwrap_or_else(PoisonError::into_inner);
         }
         self.asleep.fetch_sub(1, SeqCst);
-        !self.stop.load(SeqCst)
+        jobs()
     }
 }
 
@@ -249,12 +288,15 @@ mod tests {
     #[test]
     fn a_panic_goes_to_the_caller() {
         let workers = Workers::new(2);
-        for bad in [0, 1] {
+        for bad in [&[0][..], &[1], &[0, 1]] {
             let ran = AtomicU32::new(0);
+            let both = std::sync::Barrier::new(2);
             let outcome = catch_unwind(AssertUnwindSafe(|| {
                 workers.run(2, &|part| {
                     ran.fetch_add(1, SeqCst);
-                    assert_ne!(part, bad, "planted");
+                    // Each thread has one.
+                    both.wait();
+                    assert!(!bad.contains(&part), "planted");
                 });
             }));
             assert!(outcome.is_err());
@@ -264,6 +306,23 @@ mod tests {
             });
             assert_eq!(ran.load(SeqCst), 4);
         }
+    }
+
+    /// A worker that does not come keeps nobody waiting.
+    #[test]
+    fn the_caller_does_what_nobody_else_has_begun() {
+        let workers = Workers::new(2);
+        // The worker goes, and is told of no job any more.
+        workers.shared.stop.store(true, SeqCst);
+        while !workers.threads[0].is_finished() {
+            let _lock = workers.shared.lock.lock().unwrap();
+            workers.shared.wake.notify_all();
+        }
+        let ran = AtomicU32::new(0);
+        workers.run(5, &|part| {
+            ran.fetch_add(part as u32, SeqCst);
+        });
+        assert_eq!(ran.load(SeqCst), 10);
     }
 
     #[test]

@@ -273,6 +273,9 @@ impl LoadedFunction {
 
     /// Runs one sequence or several that take inputs of the same shapes.
     fn run(&self, given: &[&[(&str, TensorView<'_>)]], states: &mut [&mut State]) -> Result<()> {
+        if given.is_empty() {
+            return Ok(());
+        }
         let mut ordered: smallvec::SmallVec<[smallvec::SmallVec<[Input<'_>; 8]>; 1]> =
             smallvec::SmallVec::new();
         for inputs in given {

@@ -17,7 +17,9 @@ pub enum Numerics {
     ///
     /// - Weights of 8 bits meet activations in 15-bit fixed point, and scales are applied to sums instead of weights. Of a block
     ///   of 1,024 activations with the largest magnitude `m`, each is off by at most `m / 32,512`, so a result by at most
-    ///   `s * sum |w| * m / 32,512` a block, for integer weights `w` of scale `s`; products and sums of them are exact.
+    ///   `s * sum |w| * m / 32,512` a block, for integer weights `w` of scale `s`; products and sums of them are exact. A weight
+    ///   is `s * w` itself here, where `F32` has it rounded to fp16, as its type says: from that, the two differ by up to
+    ///   `sum |s w x| / 2,048`.
     /// - Attention does not look at the positions before the first and behind the last that its mask lets through, which is
     ///   whose mask is not 8,192 below the largest. They weigh exactly nothing unless their scores are larger than the others'
     ///   by thousands, as those of no sound model are.

@@ -8,7 +8,7 @@ pub(crate) enum Isa {
     /// AVX2, FMA and F16C.
     #[cfg(target_arch = "x86_64")]
     Avx2,
-    /// AVX-512 (F, BW, VL) with VNNI.
+    /// AVX-512 (F, BW, DQ, VL) with VNNI.
     #[cfg(target_arch = "x86_64")]
     Avx512,
     /// NEON.
@@ -28,7 +28,8 @@ impl Isa {
             use std::arch::is_x86_feature_detected as has;
             if has!("avx2") && has!("fma") && has!("f16c") {
                 all.push(Self::Avx2);
-                if has!("avx512f") && has!("avx512bw") && has!("avx512vl") && has!("avx512vnni") {
+                let wide = has!("avx512f") && has!("avx512bw") && has!("avx512vl") && has!("avx512dq");
+                if wide && has!("avx512vnni") {
                     all.push(Self::Avx512);
                 }
             }

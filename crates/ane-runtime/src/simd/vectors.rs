@@ -64,8 +64,8 @@ for_each_isa! {
     pub(crate) fn sum_of_words(words: &[u64]) -> u64 => sum_of_words_of;
     /// Multiplies and adds f32 in registers, [`LANES`] numbers so many times.
     pub(crate) fn multiply_adds(times: usize, factor: f32, sums: &mut [f32; LANES]) => multiply_adds_of;
-    /// `x / sqrt(mean(x^2) + epsilon)`.
-    pub(crate) fn rms_norm(x: &[f32], epsilon: f32, out: &mut [f32]) => rms_norm_of;
+    /// `x / sqrt(mean(x^2) + epsilon)`, and the sum of the squares.
+    pub(crate) fn rms_norm(x: &[f32], epsilon: f32, out: &mut [f32]) -> f32 => rms_norm_of;
     /// `exp(x - max(x)) / sum`, in place.
     #[cfg(test)]
     fn softmax(x: &mut [f32]) => softmax_of;
@@ -325,10 +325,11 @@ fn attend_fixed_of<const FMA: bool, const WIDTH: usize>(
 }
 
 #[inline(always)]
-fn rms_norm_of<const FMA: bool>(x: &[f32], epsilon: f32, out: &mut [f32]) {
-    let mean = dot_of::<FMA>(x, x) / x.len() as f32;
-    let factor = 1.0 / (mean + epsilon).sqrt();
+fn rms_norm_of<const FMA: bool>(x: &[f32], epsilon: f32, out: &mut [f32]) -> f32 {
+    let squares = dot_of::<FMA>(x, x);
+    let factor = 1.0 / (squares / x.len() as f32 + epsilon).sqrt();
     out.iter_mut().zip(x).for_each(|(out, x)| *out = x * factor);
+    squares
 }
 
 #[inline(always)]

@@ -10,16 +10,33 @@ struct Norm {
     isa: Isa,
     /// Elements of a row.
     len: usize,
-    epsilon: f32,
+    epsilon: f64,
+    /// Whether the row was brought to a better scale before it was squared.
+    rescaled: bool,
 }
+
+/// Sums of squares that f32 holds with all its digits, and their inverses, too.
+const SQUARES: std::ops::Range<f32> = 1e-30..1e30;
 
 impl Kernel for Norm {
     fn run(&self, call: &mut Call<'_, '_>) -> Outcome {
         let x = call.f32(0);
         for (x, out) in x.chunks_exact(self.len).zip(call.out_f32().chunks_exact_mut(self.len)) {
-            simd::rms_norm(self.isa, x, self.epsilon, out);
+            let squares = simd::rms_norm(self.isa, x, self.epsilon as f32, out);
+            if self.rescaled && !SQUARES.contains(&squares) {
+                self.in_f64(x, out);
+            }
         }
         Ok(())
+    }
+}
+
+impl Norm {
+    /// For rows whose squares f32 does not hold: those that the scale was for.
+    fn in_f64(&self, x: &[f32], out: &mut [f32]) {
+        let mean = x.iter().map(|x| f64::from(*x).powi(2)).sum::<f64>() / x.len() as f64;
+        let factor = 1.0 / (mean + self.epsilon).sqrt();
+        out.iter_mut().zip(x).for_each(|(out, x)| *out = (f64::from(*x) * factor) as f32);
     }
 }
 
@@ -28,7 +45,8 @@ struct Found {
     members: Vec<usize>,
     x: Place,
     len: usize,
-    epsilon: f32,
+    epsilon: f64,
+    rescaled: bool,
 }
 
 pub(super) fn fuse(graph: &mut Graph<'_>, target: &Target) {
@@ -39,7 +57,8 @@ pub(super) fn fuse(graph: &mut Graph<'_>, target: &Target) {
         let Some(compute) = graph.compute(last) else { continue };
         let (result, results) = (compute.result.clone(), compute.results.clone());
         let shape = compute.shapes[0].clone();
-        let kernel = Norm { isa: target.isa, len: found.len, epsilon: found.epsilon };
+        let Found { len, epsilon, rescaled, .. } = found;
+        let kernel = Norm { isa: target.isa, len, epsilon, rescaled };
         let fused = DraftCompute {
             op: "rms_norm".into(),
             result,
@@ -119,14 +138,14 @@ fn scaled(graph: &Graph<'_>, mut members: Vec<usize>, row: Place, len: usize, ep
             _ => None,
         }
     };
-    let usable =
-        |factor: f32| factor.is_finite() && (epsilon / (factor * factor)).is_finite() && factor > 0.0;
+    let epsilon = f64::from(epsilon);
+    let usable = |factor: f32| factor.is_finite() && factor > 0.0;
     match factor().filter(|(_, _, factor)| usable(*factor)) {
         Some((step, x, factor)) if graph.is_closed(&[members.as_slice(), &[step]].concat(), members[0]) => {
             members.push(step);
-            Found { members, x, len, epsilon: epsilon / (factor * factor) }
+            Found { members, x, len, epsilon: epsilon / f64::from(factor).powi(2), rescaled: true }
         }
-        _ => Found { members, x: row, len, epsilon },
+        _ => Found { members, x: row, len, epsilon, rescaled: false },
     }
 }
 
@@ -161,5 +180,5 @@ fn divided_by_largest(
         return None;
     }
     members.extend([square_step, ratio_step, row_step, unit_step, max_step, abs_step]);
-    Some(Found { members, x, len, epsilon: floor * floor })
+    Some(Found { members, x, len, epsilon: f64::from(floor).powi(2), rescaled: true })
 }

@@ -185,17 +185,15 @@ struct Found {
 }
 
 pub(super) fn fuse(graph: &mut Graph<'_>, target: &Target) {
-    let mut found: Vec<Found> = (0..graph.steps.len()).filter_map(|step| find(graph, step)).collect();
-    while !found.is_empty() {
-        let first = found.remove(0);
+    // Looked for anew after each replacement: two projections may have claimed the sum of both.
+    loop {
+        let mut found = (0..graph.steps.len()).filter_map(|step| find(graph, step));
+        let Some(first) = found.next() else { return };
         let mut group = vec![first];
         // Those without a residual need nothing but `x`, and can be computed where the first of them is.
         if group[0].residual.is_none() {
-            let (same, others): (Vec<Found>, Vec<Found>) = found.into_iter().partition(|other| {
-                other.residual.is_none() && other.x == group[0].x && other.d_in == group[0].d_in
-            });
-            group.extend(same);
-            found = others;
+            let (x, d_in) = (group[0].x, group[0].d_in);
+            group.extend(found.filter(|o| o.residual.is_none() && o.x == x && o.d_in == d_in));
         }
         let at = if group[0].residual.is_some() { group[0].last } else { group[0].first };
         replace(graph, target, &group, at);
@@ -240,7 +238,9 @@ fn find(graph: &Graph<'_>, first: usize) -> Option<Found> {
     if let Some((step, sum)) = next(graph, &found, "add") {
         let own = Place::Value(graph.compute(found.last)?.result());
         let other = sum.pair().into_iter().flatten().find(|(x, y)| *x == own && *y != own).map(|(_, y)| y);
-        let same_size = sum.shapes.iter().all(|shape| shape.elements() == d_out);
+        // Two of one size whose axes differ make a larger one.
+        let same_size = sum.shapes.iter().all(|shape| shape.elements() == d_out)
+            && graph.drafts.lens[sum.result()] == d_out;
         if let Some(other) = other.filter(|_| same_size) {
             found.residual = Some(other);
             found.take(step);
