@@ -98,7 +98,12 @@ fn scale(group: &[f16]) -> f16 {
     } else {
         f16::from_f32(max.to_f32() / 127.0)
     };
-    if scale == f16::ZERO { f16::from_bits(1) } else { scale }
+    match scale {
+        scale if scale == f16::ZERO => f16::from_bits(1),
+        // The largest weight must not unfold to infinity because its scale was rounded up.
+        scale if !f16::from_f32(127.0 * scale.to_f32()).is_finite() => f16::from_bits(scale.to_bits() - 1),
+        scale => scale,
+    }
 }
 
 #[cfg(test)]
@@ -109,6 +114,13 @@ mod tests {
 
     fn matrix(rows: usize, values: Vec<f32>) -> Matrix {
         Matrix { name: "w".into(), rows, columns: values.len() / rows, values }
+    }
+
+    /// 65504 / 127 = 515.8 is 516 in fp16, and 127 * 516 = 65532 is beyond it.
+    #[test]
+    fn the_largest_weights_stay_finite() {
+        let stored = Stored::new(&matrix(1, vec![65_504.0, -65_504.0]), Quantization::Int8PerTensor).unwrap();
+        assert_eq!(stored.values(), [65_472.0, -65_472.0]);
     }
 
     #[test]
