@@ -15,7 +15,13 @@ pub struct Generation<'a> {
     left: usize,
     tokens: usize,
     finished: Option<FinishReason>,
+    /// Tokens whose text is not complete: some of the bytes of a character.
+    pending: Vec<u32>,
 }
+
+/// Tokens that wait for the rest of a character at most. One has four bytes and a token has one at least; more is text that
+/// is no UTF-8.
+const PENDING: usize = 8;
 
 /// Why a completion ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -53,7 +59,16 @@ impl<'a> Generation<'a> {
             logits.clear();
             logits.extend_from_slice(source.step(token)?);
         }
-        Ok(Self { source, tokenizer, sampler, logits, left: limit, tokens: tokens.len(), finished: None })
+        Ok(Self {
+            source,
+            tokenizer,
+            sampler,
+            logits,
+            left: limit,
+            tokens: tokens.len(),
+            finished: None,
+            pending: Vec::new(),
+        })
     }
 
     /// Why it ended; `None` while it goes on.
@@ -67,10 +82,9 @@ impl<'a> Generation<'a> {
     }
 }
 
-impl Iterator for Generation<'_> {
-    type Item = Result<String>;
-
-    fn next(&mut self) -> Option<Self::Item> {
+impl Generation<'_> {
+    /// The next token; `None` at the end.
+    fn advance(&mut self) -> Option<Result<u32>> {
         if self.finished.is_some() {
             return None;
         }
@@ -99,6 +113,115 @@ impl Iterator for Generation<'_> {
                 }
             }
         }
-        Some(Ok(self.tokenizer.decode(&[token])))
+        Some(Ok(token))
+    }
+}
+
+impl Iterator for Generation<'_> {
+    type Item = Result<String>;
+
+    fn next(&mut self) -> Option<Self::Item> {
+        loop {
+            match self.advance() {
+                Some(Ok(token)) => self.pending.push(token),
+                Some(Err(e)) => return Some(Err(e)),
+                None if self.pending.is_empty() => return None,
+                None => {}
+            }
+            let text = self.tokenizer.decode(&self.pending);
+            let complete = !text.ends_with(char::REPLACEMENT_CHARACTER);
+            if complete || self.finished.is_some() || self.pending.len() >= PENDING {
+                self.pending.clear();
+                return Some(Ok(text));
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::sampling::Sampling;
+
+    /// Says what it was told to, token by token.
+    struct Script {
+        tokens: Vec<u32>,
+        position: usize,
+        logits: Vec<f32>,
+    }
+
+    impl LogitsSource for Script {
+        fn name(&self) -> String {
+            "script".into()
+        }
+
+        fn vocab_size(&self) -> usize {
+            self.logits.len()
+        }
+
+        fn context_length(&self) -> usize {
+            64
+        }
+
+        fn position(&self) -> usize {
+            self.position
+        }
+
+        fn reset(&mut self) {
+            self.position = 0;
+        }
+
+        fn step(&mut self, _token: u32) -> Result<&[f32]> {
+            self.logits.fill(0.0);
+            if let Some(&token) = self.tokens.get(self.position) {
+                self.logits[token as usize] = 1.0;
+            }
+            self.position += 1;
+            Ok(&self.logits)
+        }
+    }
+
+    /// A tokenizer of single bytes, as byte pair encoding begins: the byte that is written `c` has the id of its place.
+    fn bytes() -> TextTokenizer {
+        use std::fmt::Write as _;
+        let alphabet: std::collections::BTreeSet<char> =
+            tokenizers::pre_tokenizers::byte_level::ByteLevel::alphabet().into_iter().collect();
+        let vocab = alphabet.iter().enumerate().fold(String::new(), |mut json, (id, c)| {
+            write!(json, "{}:{id},", serde_json::to_string(&c.to_string()).unwrap()).unwrap();
+            json
+        });
+        let byte_level =
+            r#"{"type":"ByteLevel","add_prefix_space":false,"trim_offsets":true,"use_regex":true}"#;
+        let json = format!(
+            r#"{{"version":"1.0","added_tokens":[],"pre_tokenizer":{byte_level},"decoder":{byte_level},
+                "model":{{"type":"BPE","vocab":{{{vocab}"<bos>":256}},"merges":[]}}}}"#
+        );
+        TextTokenizer::from_json(&json, 256).unwrap()
+    }
+
+    fn pieces(text_tokens: Vec<u32>) -> Vec<String> {
+        let tokenizer = bytes();
+        let tokens = text_tokens.into_iter().chain([256]).collect();
+        let mut script = Script { tokens, position: 0, logits: vec![0.0; 257] };
+        let mut sampler = Sampler::new(Sampling::Greedy, 0);
+        let generation = Generation::new(&mut script, &tokenizer, &mut sampler, "", usize::MAX).unwrap();
+        generation.map(Result::unwrap).collect()
+    }
+
+    #[test]
+    fn a_character_of_several_tokens_is_one_piece() {
+        let tokens = bytes().encode("aé€😀b").unwrap();
+        assert_eq!(tokens.len(), 1 + 2 + 3 + 4 + 1);
+        assert_eq!(pieces(tokens), ["a", "é", "€", "😀", "b"]);
+    }
+
+    #[test]
+    fn bytes_that_are_no_character_come_at_the_end() {
+        let mut tokens = bytes().encode("a€").unwrap();
+        tokens.truncate(3);
+        assert_eq!(pieces(tokens).concat(), "a\u{fffd}");
+        let first_of_four = bytes().encode("😀").unwrap()[0];
+        // Nothing is held back for ever.
+        assert_eq!(pieces(vec![first_of_four; 20]).len(), 3);
     }
 }
