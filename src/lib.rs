@@ -2,6 +2,8 @@
 
 pub mod benchmark;
 pub mod export;
+pub mod loss_curve;
+pub mod memory;
 pub mod reference;
 pub mod verification;
 

@@ -5,7 +5,7 @@ use std::path::Path;
 
 use microgpt_ane::ane_export::{ExportOptions, Quantization};
 use microgpt_ane::export::export;
-use microgpt_ane::microgpt_model::{CharTokenizer, Checkpoint, GptConfig, Preset, Weights};
+use microgpt_ane::microgpt_model::{Checkpoint, GptConfig, Preset, Tokenizer, Weights};
 use microgpt_ane::mlpackage::Bundle;
 
 /// Threads of the engines and of the bounds that they are compared with.
@@ -25,7 +25,7 @@ pub(crate) fn made(
     change: impl FnOnce(GptConfig) -> GptConfig,
 ) -> Made {
     let folder = tempfile::tempdir().expect("a temporary folder");
-    let tokenizer = CharTokenizer::from_documents(&["abcdefghijklmnopqrstuvwxyz"]);
+    let tokenizer = Tokenizer::characters(&["abcdefghijklmnopqrstuvwxyz"]);
     let config = change(GptConfig::preset(preset, tokenizer.vocab_size()));
     let (checkpoint, bundle) = (folder.path().join("checkpoint"), folder.path().join("bundle"));
     let weights = Weights::random(&config, 0.05, 5);

@@ -18,12 +18,13 @@ pub(crate) struct Bench {
     #[command(flatten)]
     engine: EngineArgs,
     /// Sequences that are decoded at once, for the second figure
-    #[arg(long, default_value_t = 16, value_parser = clap::value_parser!(u16).range(1..=1024))]
+    #[arg(long, allow_negative_numbers = true, default_value_t = 16, value_parser = clap::value_parser!(u16).range(1..=1024))]
     batch: u16,
     /// Names that are generated, for the third; 0 for none
-    #[arg(long, default_value_t = 500)]
+    #[arg(long, allow_negative_numbers = true, default_value_t = 500)]
     names: usize,
-    /// For how long the first two are measured
+    /// For how long the first two are measured, after a round to warm up; one round, of 4 contexts and one of the batch, is the
+    /// least
     #[arg(long, allow_negative_numbers = true, default_value_t = 3.0)]
     seconds: f64,
     /// Seed of the names

@@ -9,8 +9,8 @@ pub(super) struct EngineArgs {
     /// Arithmetic of the engine mil-cpu
     #[arg(long, value_enum, default_value = "fast")]
     pub(super) numerics: NumericsArg,
-    /// Threads for fast arithmetic [default: those of the machine, but no more than 4]
-    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..))]
+    /// Threads for fast arithmetic, never more than the machine runs at once [default: those of the machine, but no more than 4]
+    #[arg(long, allow_negative_numbers = true, value_name = "N", value_parser = clap::value_parser!(u16).range(1..))]
     threads: Option<u16>,
 }
 

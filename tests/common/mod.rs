@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use std::sync::OnceLock;
 
 use microgpt_ane::microgpt_model::{
-    Backend, CharTokenizer, Checkpoint, Corpus, GptConfig, Preset, TrainingConfig, Weights, train,
+    Backend, Checkpoint, Corpus, GptConfig, Preset, Tokenizer, TrainingConfig, Weights, train,
 };
 
 /// The original preset after 200 steps on the built-in names: less than a second, and its logits are those of a model that
@@ -27,7 +27,7 @@ pub(crate) fn trained() -> &'static Path {
 
 /// A checkpoint of random weights in `folder`.
 pub(crate) fn random(folder: &Path, shape: impl FnOnce(GptConfig) -> GptConfig, std: f32) -> Checkpoint {
-    let tokenizer = CharTokenizer::from_documents(&["abcdefghijklmnopqrstuvwxyz"]);
+    let tokenizer = Tokenizer::characters(&["abcdefghijklmnopqrstuvwxyz"]);
     let config = shape(GptConfig::preset(Preset::Original, tokenizer.vocab_size()));
     let path = folder.join("random-checkpoint");
     Checkpoint::write(&path, &config, &tokenizer, &Weights::random(&config, std, 5), None).unwrap();

@@ -23,10 +23,7 @@ pub(crate) fn render(checkpoint: &Checkpoint, options: &ExportOptions, manifest:
         ("parameters", config.parameters().to_string()),
         ("n_embd / n_head / n_layer", format!("{} / {} / {}", config.n_embd, config.n_head, config.n_layer)),
         ("context", config.block_size.to_string()),
-        (
-            "vocabulary",
-            format!("{} tokens, {:?} and BOS", config.vocab_size, checkpoint.tokenizer().vocabulary()),
-        ),
+        ("vocabulary", checkpoint.tokenizer().to_string()),
         ("weights", options.quantization.to_string()),
         ("projections", options.projections.to_string()),
         ("cache update", options.cache_update.to_string()),

@@ -6,11 +6,11 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use ane_export::{CacheUpdate, ExportOptions, NormForm, Projections, Quantization, export};
-use microgpt_model::{CharTokenizer, Checkpoint, GptConfig, INIT_STD, Preset, Weights};
+use microgpt_model::{Checkpoint, GptConfig, INIT_STD, Preset, Tokenizer, Weights};
 use mlpackage::{Bundle, Package};
 
 fn checkpoint(folder: &Path, preset: Preset, weights: impl FnOnce(&GptConfig) -> Weights) -> Checkpoint {
-    let tokenizer = CharTokenizer::from_documents(&["abcdefghijklmnopqrstuvwxyz"]);
+    let tokenizer = Tokenizer::characters(&["abcdefghijklmnopqrstuvwxyz"]);
     let config = GptConfig::preset(preset, tokenizer.vocab_size());
     let path = folder.join("checkpoint");
     Checkpoint::write(&path, &config, &tokenizer, &weights(&config), None).unwrap();

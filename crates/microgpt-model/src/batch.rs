@@ -1,90 +1,130 @@
-//! Documents as padded batches of token ids.
+//! Examples side by side, as tensors.
 
 use burn::tensor::{Device, Int, Tensor, TensorData};
 
-use crate::error::Result;
-use crate::tokenizer::CharTokenizer;
+/// A row is filled with documents up to this length, or that of the longest: attention costs its square, and projections do
+/// not care how positions are laid out.
+const ROW: usize = 64;
 
-/// A document as token ids: wrapped in BOS and cut to the predictions that fit the context.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct Example {
-    /// At least BOS and one more, at most `block_size + 1`.
-    tokens: Vec<u32>,
-}
-
-impl Example {
-    pub(crate) fn new(document: &str, tokenizer: &CharTokenizer, block_size: usize) -> Result<Self> {
-        let mut tokens = vec![tokenizer.bos()];
-        tokens.extend(tokenizer.encode(document)?);
-        tokens.push(tokenizer.bos());
-        tokens.truncate(block_size + 1);
-        Ok(Self { tokens })
-    }
-
-    /// Tokens to predict.
-    pub(crate) fn predictions(&self) -> usize {
-        self.tokens.len() - 1
-    }
-}
-
-/// Examples side by side, padded at the end to the longest.
-#[derive(Debug)]
+/// Examples laid out in rows. Several share a row, as documents are short and padding is computed like anything else: a
+/// position sees only its own example, and counts from where that begins.
+#[derive(Clone, Debug)]
 pub(crate) struct Batch {
-    /// `[B, T]`
+    /// `[R, T]`
     pub(crate) inputs: Tensor<2, Int>,
-    /// `[B * T]`
+    /// Places within the examples, `[R, T]`.
+    pub(crate) positions: Tensor<2, Int>,
+    /// What attention adds to its scores: 0 where a position may look, minus infinity elsewhere. `[R, T, T]`, or `[1, T, T]`
+    /// where all rows are alike.
+    pub(crate) visible: Tensor<3>,
+    /// `[R * T]`
     pub(crate) targets: Tensor<1, Int>,
-    /// `[B * T]`: 1 where there is something to predict, 0 in the padding.
-    pub(crate) mask: Tensor<1>,
-    /// Number of ones in the mask.
-    pub(crate) predictions: usize,
+    /// 1 where there is something to predict, 0 in the padding; `None` if there is no padding. `[R * T]`
+    pub(crate) mask: Option<Tensor<1>>,
 }
 
 impl Batch {
-    pub(crate) fn new<'a>(examples: impl IntoIterator<Item = &'a Example>, device: &Device) -> Self {
-        let examples: Vec<&Example> = examples.into_iter().collect();
-        let (b, t) = (examples.len(), examples.iter().map(|e| e.predictions()).max().unwrap_or(0));
-        let mut inputs = vec![0i64; b * t];
-        let mut targets = vec![0i64; b * t];
-        let mut mask = vec![0f32; b * t];
+    pub(crate) fn new(examples: &[&[u32]], device: &Device) -> Self {
+        let (rows, t) = layout(examples);
+        let r = rows.len();
+        let (mut inputs, mut targets) = (vec![0i32; r * t], vec![0i32; r * t]);
+        let (mut positions, mut mask) = (vec![0i32; r * t], vec![0f32; r * t]);
+        let mut visible = vec![f32::NEG_INFINITY; r * t * t];
         let mut predictions = 0;
-        for (row, example) in examples.iter().enumerate() {
-            for (i, pair) in example.tokens.windows(2).enumerate() {
-                let at = row * t + i;
-                inputs[at] = i64::from(pair[0]);
-                targets[at] = i64::from(pair[1]);
-                mask[at] = 1.0;
-                predictions += 1;
+        for (row, members) in rows.iter().enumerate() {
+            let mut begin = 0;
+            for &member in members {
+                let tokens = examples[member];
+                for (i, pair) in tokens.windows(2).enumerate() {
+                    let at = row * t + begin + i;
+                    inputs[at] = pair[0] as i32;
+                    targets[at] = pair[1] as i32;
+                    positions[at] = i as i32;
+                    mask[at] = 1.0;
+                    visible[at * t + begin..=at * t + begin + i].fill(0.0);
+                }
+                begin += tokens.len() - 1;
+                predictions += tokens.len() - 1;
             }
+            // Padding sees itself: a softmax over nothing is NaN.
+            (begin..t).for_each(|i| visible[(row * t + i) * t + i] = 0.0);
         }
+        let one = t * t;
+        let alike = visible.chunks_exact(one).all(|row| row == &visible[..one]);
+        let masks = if alike { 1 } else { r };
+        visible.truncate(masks * one);
+        let ints = |values: Vec<i32>| Tensor::<1, Int>::from_data(TensorData::new(values, [r * t]), device);
         Self {
-            inputs: Tensor::from_data(TensorData::new(inputs, [b, t]), device),
-            targets: Tensor::from_data(TensorData::new(targets, [b * t]), device),
-            mask: Tensor::from_data(TensorData::new(mask, [b * t]), device),
-            predictions,
+            inputs: ints(inputs).reshape([r, t]),
+            positions: ints(positions).reshape([r, t]),
+            visible: Tensor::from_data(TensorData::new(visible, [masks, t, t]), device),
+            targets: ints(targets),
+            mask: (predictions < r * t).then(|| Tensor::from_data(TensorData::new(mask, [r * t]), device)),
         }
     }
+}
+
+/// Which examples share a row, and how long rows are: the longest example first, each into the row that is emptiest.
+fn layout(examples: &[&[u32]]) -> (Vec<Vec<usize>>, usize) {
+    let lengths: Vec<usize> = examples.iter().map(|e| e.len() - 1).collect();
+    let (total, longest) = (lengths.iter().sum::<usize>(), lengths.iter().copied().max().unwrap_or(0));
+    let count = total.div_ceil(longest.max(ROW)).max(1);
+    let mut by_length: Vec<usize> = (0..examples.len()).collect();
+    by_length.sort_by_key(|&i| std::cmp::Reverse(lengths[i]));
+    let mut rows = vec![Vec::new(); count];
+    let mut filled = vec![0; count];
+    for i in by_length {
+        let emptiest = (0..count).min_by_key(|&row| filled[row]).expect("there is at least one row");
+        rows[emptiest].push(i);
+        filled[emptiest] += lengths[i];
+    }
+    (rows, filled.into_iter().max().unwrap_or(0))
 }
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
     use crate::device::Backend;
 
     #[test]
-    fn documents_are_wrapped_cut_and_padded() {
-        let tokenizer = CharTokenizer::from_documents(&["abcdef"]); // BOS is 6
-        let example = |d: &str| Example::new(d, &tokenizer, 4).unwrap();
-        assert_eq!(example("ab").tokens, [6, 0, 1, 6]);
-        assert_eq!(example("abcdef").tokens, [6, 0, 1, 2, 3], "four predictions fit");
-        let batch = Batch::new([&example("abcdef"), &example("b")], &Backend::default().device());
+    fn documents_share_a_row_and_see_only_themselves() {
+        let batch = Batch::new(&[&[6, 0, 1, 6], &[6, 2]], &Backend::default().device());
         let ints = |t: Tensor<2, Int>| t.into_data().try_into_vec_as::<i64>().unwrap();
-        assert_eq!(ints(batch.inputs), [6, 0, 1, 2, 6, 1, 0, 0]);
-        assert_eq!(batch.targets.into_data().try_into_vec_as::<i64>().unwrap(), [0, 1, 2, 3, 1, 6, 0, 0]);
+        assert_eq!(ints(batch.inputs), [6, 0, 1, 6]);
+        assert_eq!(ints(batch.positions), [0, 1, 2, 0]);
+        assert_eq!(batch.targets.into_data().try_into_vec_as::<i64>().unwrap(), [0, 1, 6, 2]);
+        assert!(batch.mask.is_none());
+        let no = f32::NEG_INFINITY;
         assert_eq!(
-            batch.mask.into_data().try_into_vec_as::<f32>().unwrap(),
-            [1., 1., 1., 1., 1., 1., 0., 0.]
+            batch.visible.into_data().try_into_vec_as::<f32>().unwrap(),
+            [0., no, no, no, 0., 0., no, no, 0., 0., 0., no, no, no, no, 0.]
         );
-        assert_eq!(batch.predictions, 6);
+    }
+
+    #[test]
+    fn full_windows_have_one_mask_and_no_padding() {
+        let window: Vec<u32> = (0..=64).collect();
+        let batch = Batch::new(&[&window, &window, &window], &Backend::default().device());
+        assert_eq!(batch.inputs.dims(), [3, 64]);
+        assert_eq!(batch.visible.dims(), [1, 64, 64]);
+        assert!(batch.mask.is_none());
+    }
+
+    proptest! {
+        /// Nothing is lost, nothing is there twice, and little is padding.
+        #[test]
+        fn rows_hold_every_example_once(lengths in prop::collection::vec(1usize..40, 1..60)) {
+            let examples: Vec<Vec<u32>> = lengths.iter().map(|&l| vec![0; l + 1]).collect();
+            let examples: Vec<&[u32]> = examples.iter().map(Vec::as_slice).collect();
+            let (rows, t) = layout(&examples);
+            let mut members: Vec<usize> = rows.concat();
+            members.sort_unstable();
+            prop_assert_eq!(members, (0..lengths.len()).collect::<Vec<_>>());
+            let total: usize = lengths.iter().sum();
+            // The emptiest row is at most one example behind the fullest.
+            prop_assert!(rows.len() * t <= total + rows.len() * lengths.iter().max().unwrap());
+        }
     }
 }

@@ -5,7 +5,8 @@
 //! model.safetensors   the weights, names and layout as PyTorch has them
 //! tokenizer.json      as the `tokenizers` library reads it
 //! metrics.jsonl       one line a training step (if it was trained here)
-//! training/           how it was trained (if it was trained here)
+//! loss.svg            a picture of them (if it was trained by the command)
+//! training/           how it was trained (if it was trained here), or states of a run that is not finished
 //! ```
 
 use std::collections::BTreeMap;
@@ -19,8 +20,8 @@ use safetensors::{Dtype, SafeTensors};
 use crate::config::GptConfig;
 use crate::error::{Error, Result};
 use crate::publish;
-use crate::report::TrainingReport;
-use crate::tokenizer::CharTokenizer;
+use crate::report::{TrainingReport, metrics_jsonl};
+use crate::tokenizer::Tokenizer;
 use crate::weights::Weights;
 
 /// Names of a checkpoint's files.
@@ -29,6 +30,7 @@ mod file {
     pub(super) const WEIGHTS: &str = "model.safetensors";
     pub(super) const TOKENIZER: &str = "tokenizer.json";
     pub(super) const METRICS: &str = "metrics.jsonl";
+    pub(super) const PICTURE: &str = "loss.svg";
     pub(super) const REPORT: &str = "training/report.json";
 }
 
@@ -40,7 +42,7 @@ const CONFIG_LIMIT: u64 = 1 << 20;
 pub struct Checkpoint {
     path: PathBuf,
     config: GptConfig,
-    tokenizer: CharTokenizer,
+    tokenizer: Tokenizer,
     weights: Mmap,
     report: Option<TrainingReport>,
 }
@@ -63,7 +65,7 @@ impl Checkpoint {
                 .map_err(|e| Error::file(&config_path, e.to_string()))?;
         config.validate().map_err(|e| Error::file(&config_path, e.to_string()))?;
         let tokenizer_path = path.join(file::TOKENIZER);
-        let tokenizer = CharTokenizer::from_file(&tokenizer_path)?;
+        let tokenizer = Tokenizer::from_file(&tokenizer_path)?;
         if tokenizer.vocab_size() != config.vocab_size {
             return Err(Error::file(
                 &tokenizer_path,
@@ -84,6 +86,10 @@ impl Checkpoint {
             false => None,
         };
         let weights_path = path.join(file::WEIGHTS);
+        if !weights_path.exists() && path.join("training").is_dir() {
+            let reason = "missing, as its training is not finished: go on with --resume, or take one of training/step-*";
+            return Err(Error::file(&weights_path, reason));
+        }
         let metadata = fs::metadata(&weights_path).map_err(|e| Error::io("open", &weights_path, e))?;
         if !metadata.is_file() {
             return Err(Error::file(&weights_path, "not a file"));
@@ -105,31 +111,18 @@ impl Checkpoint {
     pub fn write(
         path: &Path,
         config: &GptConfig,
-        tokenizer: &CharTokenizer,
+        tokenizer: &Tokenizer,
         weights: &Weights,
         report: Option<&TrainingReport>,
     ) -> Result<()> {
         config.validate()?;
-        publish::folder(path, no_checkpoint, |dir| {
-            let write = |name: &str, bytes: &[u8]| {
-                let path = dir.join(name);
-                fs::write(&path, bytes).map_err(|e| Error::io("write", &path, e))
-            };
-            let mut json = serde_json::to_vec_pretty(config).expect("a config serializes into memory");
-            json.push(b'\n');
-            write(file::CONFIG, &json)?;
-            write(file::TOKENIZER, tokenizer.to_json().as_bytes())?;
-            let tensors = dir.join(file::WEIGHTS);
-            write_safetensors(&tensors, config, weights)?;
-            // The library creates its file private; the weights are for whoever may read the rest.
-            fs::metadata(dir.join(file::CONFIG))
-                .and_then(|config| fs::set_permissions(&tensors, config.permissions()))
-                .map_err(|e| Error::io("change permissions of", &tensors, e))?;
+        publish::folder(path, differs, |dir| {
+            write_files(dir, config, tokenizer, weights)?;
             if let Some(report) = report {
                 let folder = dir.join("training");
                 fs::create_dir(&folder).map_err(|e| Error::io("create folder", &folder, e))?;
-                write(file::METRICS, report.metrics_jsonl().as_bytes())?;
-                write(file::REPORT, report.to_json().as_bytes())?;
+                write(&dir.join(file::METRICS), metrics_jsonl(&report.history).as_bytes())?;
+                write(&dir.join(file::REPORT), report.to_json().as_bytes())?;
             }
             Ok(())
         })
@@ -142,7 +135,7 @@ impl Checkpoint {
     /// [`Error::Occupied`] if something other than a checkpoint stands there; [`Error::Io`] if nothing can be written
     /// beside it.
     pub fn check_destination(path: &Path) -> Result<()> {
-        publish::check(path, no_checkpoint)
+        publish::check(path, differs)
     }
 
     /// Where it stands.
@@ -156,7 +149,7 @@ impl Checkpoint {
     }
 
     /// The tokenizer.
-    pub fn tokenizer(&self) -> &CharTokenizer {
+    pub fn tokenizer(&self) -> &Tokenizer {
         &self.tokenizer
     }
 
@@ -227,8 +220,40 @@ impl Checkpoint {
     }
 }
 
+/// The files of a model, without those of its training.
+#[cfg(feature = "train")]
+pub(crate) const FILES: [&str; 3] = [file::CONFIG, file::TOKENIZER, file::WEIGHTS];
+
+/// Writes [`FILES`] into a folder.
+pub(crate) fn write_files(
+    dir: &Path,
+    config: &GptConfig,
+    tokenizer: &Tokenizer,
+    weights: &Weights,
+) -> Result<()> {
+    write_config(dir, config, tokenizer)?;
+    let tensors = dir.join(file::WEIGHTS);
+    write_safetensors(&tensors, config, weights)?;
+    // The library creates its file private; the weights are for whoever may read the rest.
+    fs::metadata(dir.join(file::CONFIG))
+        .and_then(|config| fs::set_permissions(&tensors, config.permissions()))
+        .map_err(|e| Error::io("change permissions of", &tensors, e))
+}
+
+/// Writes what is known of a model before it has weights.
+pub(crate) fn write_config(dir: &Path, config: &GptConfig, tokenizer: &Tokenizer) -> Result<()> {
+    let mut json = serde_json::to_vec_pretty(config).expect("a config serializes into memory");
+    json.push(b'\n');
+    write(&dir.join(file::CONFIG), &json)?;
+    write(&dir.join(file::TOKENIZER), tokenizer.to_json().as_bytes())
+}
+
+fn write(path: &Path, bytes: &[u8]) -> Result<()> {
+    fs::write(path, bytes).map_err(|e| Error::io("write", path, e))
+}
+
 /// Why a folder is no checkpoint that was written here; `None` if it is one and nothing else.
-fn no_checkpoint(folder: &Path) -> Option<String> {
+pub(crate) fn differs(folder: &Path) -> Option<String> {
     let Ok(bytes) = read_small(&folder.join(file::CONFIG)) else {
         return Some(format!("has no {}", file::CONFIG));
     };
@@ -236,14 +261,15 @@ fn no_checkpoint(folder: &Path) -> Option<String> {
     if config.is_none_or(|c| c["model_type"] != crate::config::MODEL_TYPE) {
         return Some(format!("its {} is not that of a {}", file::CONFIG, crate::config::MODEL_TYPE));
     }
-    let known = [file::CONFIG, file::WEIGHTS, file::TOKENIZER, file::METRICS, "training", ".DS_Store"];
+    let known =
+        [file::CONFIG, file::WEIGHTS, file::TOKENIZER, file::METRICS, file::PICTURE, "training", ".DS_Store"];
     let names = fs::read_dir(folder).ok()?.flatten().map(|e| e.file_name().to_string_lossy().into_owned());
     let mut strangers: Vec<String> = names.filter(|name| !known.contains(&name.as_str())).collect();
     strangers.sort();
     strangers.first().map(|name| format!("holds {name}, which would be lost"))
 }
 
-fn read_small(path: &Path) -> Result<Vec<u8>> {
+pub(crate) fn read_small(path: &Path) -> Result<Vec<u8>> {
     let metadata = fs::metadata(path).map_err(|e| Error::io("open", path, e))?;
     if !metadata.is_file() {
         return Err(Error::file(path, "not a file"));
@@ -301,7 +327,7 @@ mod tests {
     fn written() -> (tempfile::TempDir, PathBuf) {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("checkpoint");
-        let tokenizer = CharTokenizer::from_documents(&["abc"]);
+        let tokenizer = Tokenizer::characters(&["abc"]);
         let config = GptConfig::preset(Preset::Original, tokenizer.vocab_size());
         Checkpoint::write(&path, &config, &tokenizer, &Weights::random(&config, INIT_STD, 3), None).unwrap();
         (dir, path)
@@ -388,7 +414,7 @@ mod tests {
     #[test]
     fn tokenizer_of_another_model() {
         let (_dir, path) = written();
-        let other = CharTokenizer::from_documents(&["abcd"]);
+        let other = Tokenizer::characters(&["abcd"]);
         fs::write(path.join(file::TOKENIZER), other.to_json()).unwrap();
         assert!(refused(&path).contains("5 tokens, config.json says vocab_size 4"));
     }

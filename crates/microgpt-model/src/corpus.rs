@@ -2,11 +2,13 @@
 
 use std::fs;
 use std::io::Read as _;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use rand::SeedableRng as _;
 use rand::seq::SliceRandom as _;
 use rand_chacha::ChaCha8Rng;
+use serde::{Deserialize, Serialize};
+use sha2::{Digest as _, Sha256};
 
 use crate::error::{Error, Result};
 
@@ -16,17 +18,31 @@ const BUILT_IN: &str = include_str!("../data/names.txt");
 /// Everything is kept in memory; a device that never ends is told from a corpus by this.
 const LIMIT: u64 = 1 << 30;
 
-/// Documents, one a line of the text that they come from.
+/// What a text consists of.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Layout {
+    /// A document a line, without the space around it; blank lines are none.
+    #[default]
+    Lines,
+    /// Running text, trained on in windows as long as the context.
+    Packed,
+}
+
+/// A text to train on.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Corpus {
     origin: String,
+    path: Option<PathBuf>,
+    layout: Layout,
     documents: Vec<String>,
+    sha256: String,
 }
 
-/// A corpus in two parts.
+/// A corpus in two parts. Of running text, each is one string.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Split {
-    /// To train on, in the order of training.
+    /// To train on, in the order of the first epoch.
     pub train: Vec<String>,
     /// Never trained on.
     pub held_out: Vec<String>,
@@ -35,15 +51,15 @@ pub struct Split {
 impl Corpus {
     /// The corpus that comes with the crate: given names, lower-case, a to z.
     pub fn built_in() -> Self {
-        Self::from_text("built-in names", BUILT_IN).expect("the built-in corpus has documents")
+        Self::from_text("built-in names", BUILT_IN, Layout::Lines).expect("the built-in corpus has documents")
     }
 
-    /// Reads a file of one document a line.
+    /// Reads a file.
     ///
     /// # Errors
     ///
-    /// [`Error::Io`]; [`Error::Corpus`] if it is not UTF-8 or has no document.
-    pub fn from_file(path: &Path) -> Result<Self> {
+    /// [`Error::Io`]; [`Error::Corpus`] if it is not UTF-8, has no document, or is beyond 1 GiB.
+    pub fn from_file(path: &Path, layout: Layout) -> Result<Self> {
         let origin = path.display().to_string();
         let mut bytes = Vec::new();
         fs::File::open(path)
@@ -62,25 +78,39 @@ impl Corpus {
                 return Err(Error::Corpus { origin, reason });
             }
         };
-        Self::from_text(&origin, &text)
+        let path = std::path::absolute(path).map_err(|e| Error::io("find", path, e))?;
+        Ok(Self { path: Some(path), ..Self::from_text(&origin, &text, layout)? })
     }
 
-    /// Takes every line that is not blank as a document, without the space around it.
+    /// Takes a text as it is laid out.
     ///
     /// # Errors
     ///
-    /// [`Error::Corpus`] if there is none.
-    pub fn from_text(origin: &str, text: &str) -> Result<Self> {
+    /// [`Error::Corpus`] if there is nothing in it.
+    pub fn from_text(origin: &str, text: &str, layout: Layout) -> Result<Self> {
+        let sha256 = sha256(text.as_bytes());
         let text = text.strip_prefix('\u{feff}').unwrap_or(text);
-        let documents: Vec<String> =
-            text.lines().map(str::trim).filter(|l| !l.is_empty()).map(str::to_owned).collect();
+        let (documents, expected): (Vec<String>, _) = match layout {
+            Layout::Lines => (
+                text.lines().map(str::trim).filter(|l| !l.is_empty()).map(str::to_owned).collect(),
+                "it has no document: one a line is expected",
+            ),
+            Layout::Packed => (
+                [text].into_iter().filter(|t| !t.trim().is_empty()).map(str::to_owned).collect(),
+                "it has no text",
+            ),
+        };
         if documents.is_empty() {
-            return Err(Error::Corpus {
-                origin: origin.to_owned(),
-                reason: "it has no document: one a line is expected".into(),
-            });
+            return Err(Error::Corpus { origin: origin.to_owned(), reason: expected.into() });
         }
-        Ok(Self { origin: origin.to_owned(), documents })
+        Ok(Self { origin: origin.to_owned(), path: None, layout, documents, sha256 })
+    }
+
+    /// The same corpus under the name that it was first given.
+    #[cfg(feature = "train")]
+    pub(crate) fn called(mut self, origin: &str) -> Self {
+        self.origin = origin.to_owned();
+        self
     }
 
     /// Where it comes from.
@@ -88,36 +118,69 @@ impl Corpus {
         &self.origin
     }
 
-    /// The documents, in the order of the text.
+    /// The file that it was read from, with its whole path.
+    pub fn path(&self) -> Option<&Path> {
+        self.path.as_deref()
+    }
+
+    /// What the text consists of.
+    pub fn layout(&self) -> Layout {
+        self.layout
+    }
+
+    /// SHA-256 of the text, in hexadecimal.
+    pub fn sha256(&self) -> &str {
+        &self.sha256
+    }
+
+    /// The documents, in the order of the text; running text is one.
     pub fn documents(&self) -> &[String] {
         &self.documents
     }
 
-    /// Shuffles the documents and sets `held_out` of them aside, at least one if the share is not zero.
+    /// Sets a share of the corpus aside, at least one document if the share is not zero: documents are shuffled by `seed`
+    /// before, or stay as they stand without one; of running text the end is set aside.
     ///
     /// # Errors
     ///
     /// [`Error::Training`] if the share is not in `[0, 1)` or leaves nothing to train on.
-    pub fn split(&self, held_out: f64, seed: u64) -> Result<Split> {
+    pub fn split(&self, held_out: f64, seed: Option<u64>) -> Result<Split> {
         let bad = |reason: String| Error::Training { option: "held_out", reason };
         if !(0.0..1.0).contains(&held_out) {
             return Err(bad(format!("{held_out} is not a share of at least 0 and below 1")));
         }
-        let mut train = self.documents.clone();
-        train.shuffle(&mut ChaCha8Rng::seed_from_u64(seed));
-        let aside = match (held_out * train.len() as f64).round() as usize {
-            0 if held_out > 0.0 => 1,
-            n => n,
+        let aside = |all: usize, what: &str| match (held_out * all as f64).round() as usize {
+            0 if held_out > 0.0 && all > 1 => Ok(1),
+            n if n < all && (n > 0 || held_out == 0.0) => Ok(n),
+            _ => Err(bad(format!(
+                "{held_out} of {all} {what} leaves none to train on: lower --held-out, 0 holds none out"
+            ))),
         };
-        if aside >= train.len() {
-            return Err(bad(format!(
-                "{held_out} of {} documents leaves none to train on: lower --held-out, 0 holds none out",
-                train.len()
-            )));
+        match self.layout {
+            Layout::Lines => {
+                let mut train = self.documents.clone();
+                if let Some(seed) = seed {
+                    train.shuffle(&mut ChaCha8Rng::seed_from_u64(seed));
+                }
+                let held_out = train.split_off(train.len() - aside(train.len(), "documents")?);
+                Ok(Split { train, held_out })
+            }
+            Layout::Packed => {
+                let text = &self.documents[0];
+                let characters = text.chars().count();
+                let kept = characters - aside(characters, "characters")?;
+                let at = text.char_indices().nth(kept).map_or(text.len(), |(at, _)| at);
+                let (train, end) = text.split_at(at);
+                let held_out = [end].into_iter().filter(|t| !t.is_empty()).map(str::to_owned).collect();
+                Ok(Split { train: vec![train.to_owned()], held_out })
+            }
         }
-        let held_out = train.split_off(train.len() - aside);
-        Ok(Split { train, held_out })
     }
+}
+
+/// A digest, in hexadecimal.
+pub(crate) fn sha256(bytes: &[u8]) -> String {
+    Sha256::digest(bytes).iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
 #[cfg(test)]
@@ -138,9 +201,9 @@ mod tests {
     #[test]
     fn split_is_a_partition_and_repeats() {
         let corpus = Corpus::built_in();
-        let split = corpus.split(0.1, 7).unwrap();
-        assert_eq!(split, corpus.split(0.1, 7).unwrap());
-        assert_ne!(split.train, corpus.split(0.1, 8).unwrap().train);
+        let split = corpus.split(0.1, Some(7)).unwrap();
+        assert_eq!(split, corpus.split(0.1, Some(7)).unwrap());
+        assert_ne!(split.train, corpus.split(0.1, Some(8)).unwrap().train);
         let mut all = [split.train, split.held_out.clone()].concat();
         all.sort();
         let mut original = corpus.documents().to_vec();
@@ -151,11 +214,13 @@ mod tests {
 
     #[test]
     fn nothing_to_train_on() {
-        assert!(Corpus::from_text("t", "\n  \n").unwrap_err().to_string().contains("no document"));
-        let one = Corpus::from_text("t", "ada").unwrap();
-        assert!(one.split(0.1, 0).unwrap_err().to_string().contains("leaves none"));
-        assert_eq!(one.split(0.0, 0).unwrap().train, ["ada"]);
-        assert!(one.split(f64::NAN, 0).is_err());
+        assert!(
+            Corpus::from_text("t", "\n  \n", Layout::Lines).unwrap_err().to_string().contains("no document")
+        );
+        let one = Corpus::from_text("t", "ada", Layout::Lines).unwrap();
+        assert!(one.split(0.1, Some(0)).unwrap_err().to_string().contains("leaves none"));
+        assert_eq!(one.split(0.0, Some(0)).unwrap().train, ["ada"]);
+        assert!(one.split(f64::NAN, None).is_err());
     }
 
     #[test]
@@ -163,12 +228,42 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("latin1.txt");
         fs::write(&path, b"ada\nren\xe9\n").unwrap();
-        assert!(Corpus::from_file(&path).unwrap_err().to_string().contains("line 2 is not UTF-8"));
+        assert!(
+            Corpus::from_file(&path, Layout::Lines).unwrap_err().to_string().contains("line 2 is not UTF-8")
+        );
     }
 
     #[test]
     fn windows_line_ends_and_byte_order_marks_are_not_part_of_a_document() {
-        let corpus = Corpus::from_text("t", "\u{feff}ada\r\nbo\r\n").unwrap();
+        let corpus = Corpus::from_text("t", "\u{feff}ada\r\nbo\r\n", Layout::Lines).unwrap();
         assert_eq!(corpus.documents(), ["ada", "bo"]);
+    }
+
+    #[test]
+    fn without_a_seed_documents_stay_in_order() {
+        let corpus = Corpus::from_text("t", "a\nb\nc\nd", Layout::Lines).unwrap();
+        let split = corpus.split(0.25, None).unwrap();
+        assert_eq!(
+            (split.train, split.held_out),
+            (vec!["a".into(), "b".into(), "c".into()], vec!["d".into()])
+        );
+    }
+
+    #[test]
+    fn running_text_keeps_its_lines_and_its_end_is_held_out() {
+        let corpus = Corpus::from_text("t", " One.\n\nTwo é.\n", Layout::Packed).unwrap();
+        assert_eq!(corpus.documents(), [" One.\n\nTwo é.\n"]);
+        let split = corpus.split(0.2, Some(1)).unwrap();
+        // 14 characters, 3 of them held out.
+        assert_eq!((split.train, split.held_out), (vec![" One.\n\nTwo ".into()], vec!["é.\n".into()]));
+        assert!(corpus.split(0.0, None).unwrap().held_out.is_empty());
+        assert!(Corpus::from_text("t", " \n", Layout::Packed).unwrap_err().to_string().contains("no text"));
+    }
+
+    /// FIPS 180-2, appendix B.1.
+    #[test]
+    fn digest_of_a_known_text() {
+        let corpus = Corpus::from_text("t", "abc", Layout::Lines).unwrap();
+        assert_eq!(corpus.sha256(), "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad");
     }
 }

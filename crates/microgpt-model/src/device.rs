@@ -38,6 +38,35 @@ impl Backend {
         }
     }
 
+    /// Whether its tensors are memory of this process.
+    pub(crate) fn is_host(self) -> bool {
+        match self {
+            #[cfg(feature = "flex")]
+            Self::Flex => true,
+            #[cfg(feature = "ndarray")]
+            Self::Ndarray => true,
+        }
+    }
+
+    /// As many of its devices as are asked for, without gradients.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Training`] if it has fewer.
+    pub(crate) fn devices(self, count: usize) -> Result<Vec<Device>> {
+        match count {
+            0 => Err(Error::Training { option: "devices", reason: "0, expected at least 1".into() }),
+            1 => Ok(vec![self.device()]),
+            _ => Err(Error::Training {
+                option: "devices",
+                reason: format!(
+                    "{count}, but burn's {self} runs on the CPU, which is one device and already takes every core: \
+                     accumulate computes a large batch in parts on one device"
+                ),
+            }),
+        }
+    }
+
     /// burn's device for it, without gradients.
     pub fn device(self) -> Device {
         match self {
@@ -53,6 +82,19 @@ impl Backend {
 impl Default for Backend {
     fn default() -> Self {
         Self::ALL[0]
+    }
+}
+
+impl serde::Serialize for Backend {
+    fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_str(self.name())
+    }
+}
+
+impl<'de> serde::Deserialize<'de> for Backend {
+    fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let name = String::deserialize(deserializer)?;
+        name.parse().map_err(serde::de::Error::custom)
     }
 }
 

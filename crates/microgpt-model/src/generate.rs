@@ -5,7 +5,7 @@ use rand::{Rng, RngExt as _};
 use crate::config::GptConfig;
 use crate::error::{Error, Result};
 use crate::model::Gpt;
-use crate::tokenizer::CharTokenizer;
+use crate::tokenizer::Tokenizer;
 
 /// Completes `prompt` as microGPT samples: from BOS, at a temperature (its own is 0.5), until BOS or the end of the
 /// context. Temperature 0 takes the most likely token every time. Returns the prompt with its completion.
@@ -17,7 +17,7 @@ use crate::tokenizer::CharTokenizer;
 pub fn generate(
     model: &Gpt,
     config: &GptConfig,
-    tokenizer: &CharTokenizer,
+    tokenizer: &Tokenizer,
     prompt: &str,
     temperature: f32,
     rng: &mut impl Rng,
@@ -106,7 +106,7 @@ mod tests {
     #[test]
     fn a_prompt_longer_than_the_context_is_refused() {
         let config = GptConfig::preset(Preset::Original, 3);
-        let tokenizer = CharTokenizer::from_documents(&["ab"]);
+        let tokenizer = Tokenizer::characters(&["ab"]);
         let model =
             Gpt::new(&config, &crate::Weights::random(&config, INIT_STD, 0), &Backend::default().device());
         let mut rng = ChaCha8Rng::seed_from_u64(1);

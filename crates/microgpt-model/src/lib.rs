@@ -15,18 +15,22 @@ mod batch;
 #[cfg(feature = "train")]
 mod device;
 #[cfg(feature = "train")]
+mod examples;
+#[cfg(feature = "train")]
 mod generate;
 #[cfg(feature = "train")]
 mod model;
+#[cfg(feature = "train")]
+mod order;
 #[cfg(feature = "train")]
 mod training;
 
 pub use checkpoint::Checkpoint;
 pub use config::{GptConfig, MODEL_TYPE, Preset, TensorSpec};
-pub use corpus::{Corpus, Split};
+pub use corpus::{Corpus, Layout, Split};
 pub use error::{Error, Result};
-pub use report::{StepMetrics, TrainingReport};
-pub use tokenizer::{BOS_TOKEN, CharTokenizer};
+pub use report::{Evaluation, StepMetrics, TrainingReport};
+pub use tokenizer::{BOS_TOKEN, MIN_BYTE_PAIR_VOCAB, Tokenizer, TokenizerKind};
 pub use weights::{INIT_STD, WIDE_INIT_STD, Weights};
 
 #[cfg(feature = "train")]
@@ -36,4 +40,7 @@ pub use generate::generate;
 #[cfg(feature = "train")]
 pub use model::Gpt;
 #[cfg(feature = "train")]
-pub use training::{Progress, Trained, TrainingConfig, train};
+pub use training::{
+    Progress, Resumed, SaveEvery, SaveTo, Schedule, SkippedState, Trained, Trainer, TrainingConfig,
+    TrainingSizes, train,
+};

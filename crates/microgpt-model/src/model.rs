@@ -13,9 +13,11 @@
 use burn::module::{Module, Param};
 use burn::nn::{Embedding, Linear};
 use burn::tensor::activation::{relu, softmax};
-use burn::tensor::{Bool, Device, Int, Tensor, TensorData};
+use burn::tensor::{Device, Int, Tensor, TensorData};
 
+use crate::batch::Batch;
 use crate::config::GptConfig;
+use crate::training::Dropout;
 use crate::weights::Weights;
 
 /// A microGPT.
@@ -103,6 +105,11 @@ impl Gpt {
         })
     }
 
+    #[cfg(test)]
+    pub(crate) fn wte_values(&self) -> Tensor<2> {
+        self.wte.weight.val()
+    }
+
     /// Logits of every next token.
     ///
     /// # Shapes
@@ -112,6 +119,16 @@ impl Gpt {
     pub fn forward(&self, tokens: Tensor<2, Int>) -> Tensor<2> {
         let x = self.embed(tokens);
         self.forward_embedded(x)
+    }
+
+    /// Logits of a training batch, `[R * T, V]`, dropping what `dropout` says: of the embedding sums and of what each half of a
+    /// layer adds.
+    pub(crate) fn forward_batch(&self, batch: &Batch, dropout: &mut Dropout) -> Tensor<2> {
+        let [r, t] = batch.inputs.dims();
+        let x = self.wte.forward(batch.inputs.clone()) + self.wpe.forward(batch.positions.clone());
+        let [_, _, c] = x.dims();
+        let x = dropout.apply(x.reshape([r * t, c]));
+        self.decode(x, [r, t], batch.visible.clone().unsqueeze_dim(1), dropout)
     }
 
     /// Sums of token and position embeddings.
@@ -134,10 +151,23 @@ impl Gpt {
     /// - output: `[B * T, V]`
     pub fn forward_embedded(&self, x: Tensor<3>) -> Tensor<2> {
         let [b, t, c] = x.dims();
-        let future = Tensor::<2, Bool>::tril_mask([t, t], 0, &x.device()); // true where a key is in the future
-        let mut x = rms_norm(x.reshape([b * t, c]), self.eps);
+        let causal: Vec<f32> =
+            (0..t * t).map(|i| if i % t <= i / t { 0.0 } else { f32::NEG_INFINITY }).collect();
+        let visible = Tensor::from_data(TensorData::new(causal, [1, 1, t, t]), &x.device());
+        self.decode(x.reshape([b * t, c]), [b, t], visible, &mut Dropout::none())
+    }
+
+    /// Logits `[B * T, V]` from embedding sums `[B * T, C]`; `visible`, `[B or 1, 1, T, T]`, is added to attention's scores.
+    fn decode(
+        &self,
+        x: Tensor<2>,
+        [b, t]: [usize; 2],
+        visible: Tensor<4>,
+        dropout: &mut Dropout,
+    ) -> Tensor<2> {
+        let mut x = rms_norm(x, self.eps);
         for layer in &self.layers {
-            x = layer.forward(x, [b, t], &future);
+            x = layer.forward(x, [b, t], &visible, dropout);
         }
         self.lm_head.forward(x)
     }
@@ -160,25 +190,29 @@ impl Gpt {
 
 impl Layer {
     /// One layer on the residual stream `[B * T, C]`.
-    fn forward(&self, x: Tensor<2>, [b, t]: [usize; 2], future: &Tensor<2, Bool>) -> Tensor<2> {
+    fn forward(
+        &self,
+        x: Tensor<2>,
+        [b, t]: [usize; 2],
+        visible: &Tensor<4>,
+        dropout: &mut Dropout,
+    ) -> Tensor<2> {
         let h = rms_norm(x.clone(), self.eps);
-        let x = x + self.attn_o.forward(self.attention(h, [b, t], future));
+        let x = x + dropout.apply(self.attn_o.forward(self.attention(h, [b, t], visible)));
         let h = relu(self.mlp_fc1.forward(rms_norm(x.clone(), self.eps))); // [B * T, 4C]
-        x + self.mlp_fc2.forward(h)
+        x + dropout.apply(self.mlp_fc2.forward(h))
     }
 
-    /// Causal attention, `softmax(q k^T / sqrt(D)) v`.
-    fn attention(&self, h: Tensor<2>, [b, t]: [usize; 2], future: &Tensor<2, Bool>) -> Tensor<2> {
+    /// Attention, `softmax(q k^T / sqrt(D) + visible) v`.
+    fn attention(&self, h: Tensor<2>, [b, t]: [usize; 2], visible: &Tensor<4>) -> Tensor<2> {
         let [_, c] = h.dims();
         let d = c / self.n_head;
         let heads = |x: Tensor<2>| x.reshape([b, t, self.n_head, d]).swap_dims(1, 2); // [B, H, T, D]
         let q = heads(self.attn_q.forward(h.clone()));
         let k = heads(self.attn_k.forward(h.clone()));
         let v = heads(self.attn_v.forward(h));
-        let scores = q.matmul(k.swap_dims(2, 3)) / (d as f64).sqrt(); // [B, H, T, T]
-        let mask = future.clone().unsqueeze::<4>().expand([b, self.n_head, t, t]);
-        let weights = softmax(scores.mask_fill(mask, f32::NEG_INFINITY), 3);
-        weights.matmul(v).swap_dims(1, 2).reshape([b * t, c])
+        let scores = q.matmul(k.swap_dims(2, 3)) / (d as f64).sqrt() + visible.clone(); // [B, H, T, T]
+        softmax(scores, 3).matmul(v).swap_dims(1, 2).reshape([b * t, c])
     }
 }
 

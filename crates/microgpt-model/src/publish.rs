@@ -11,9 +11,10 @@ use crate::error::{Error, Result};
 pub(crate) type Judge = fn(&Path) -> Option<String>;
 
 /// Lets `fill` write into a hidden folder beside `destination`, flushes it and renames it into place. An existing folder
-/// is replaced if it is empty or `judge` has nothing against it.
+/// is replaced if it is empty or `judge` has nothing against it. What a killed process left half done of the same
+/// destination is removed.
 pub(crate) fn folder(destination: &Path, judge: Judge, fill: impl FnOnce(&Path) -> Result<()>) -> Result<()> {
-    let Stage { parent, staging, parents: _parents } = stage(destination, judge)?;
+    let Stage { parent, staging, parents: _parents, _lock } = stage(destination, judge)?;
     // The temporary folder is private; what is filled and moved is a plain one inside it.
     let new = staging.path().join("new");
     fs::create_dir(&new).map_err(|e| Error::io("create folder", &new, e))?;
@@ -41,7 +42,12 @@ struct Stage {
     staging: TempDir,
     /// What was made on the way.
     parents: NewParents,
+    /// Held as long as the process lives, so that another one can tell what was left behind from what is in the making.
+    _lock: Option<File>,
 }
+
+/// How the name of a folder under construction ends.
+const SUFFIX: &str = ".partial";
 
 /// Folders that were made on the way to a destination; those that are still empty go when this is dropped.
 struct NewParents(Vec<PathBuf>);
@@ -64,10 +70,27 @@ fn stage(destination: &Path, judge: Judge) -> Result<Stage> {
     let missing = parent.ancestors().take_while(|p| !p.as_os_str().is_empty() && !p.exists());
     let parents = NewParents(missing.map(Path::to_owned).collect());
     fs::create_dir_all(&parent).map_err(|e| Error::io("create folder", &parent, e))?;
-    let staging = tempfile::Builder::new().prefix(".checkpoint.").suffix(".partial").tempdir_in(&parent);
+    let prefix = format!(".{}.", destination.file_name().unwrap_or_default().to_string_lossy());
+    remove_remains(&parent, &prefix);
+    let staging = tempfile::Builder::new().prefix(&prefix).suffix(SUFFIX).tempdir_in(&parent);
     // The kind of the error alone: tempfile adds a name that means nothing to the caller.
     let staging = staging.map_err(|e| Error::io("create a folder in", &parent, e.kind().into()))?;
-    Ok(Stage { parent, staging, parents })
+    let lock = File::open(staging.path()).ok().filter(|folder| folder.try_lock().is_ok());
+    Ok(Stage { parent, staging, parents, _lock: lock })
+}
+
+/// Removes what processes that were killed left of the same output: folders whose lock nobody holds.
+fn remove_remains(parent: &Path, prefix: &str) {
+    let Ok(entries) = fs::read_dir(parent) else { return };
+    for entry in entries.flatten() {
+        let name = entry.file_name().to_string_lossy().into_owned();
+        let random = name.strip_prefix(prefix).and_then(|rest| rest.strip_suffix(SUFFIX));
+        let ours = random.is_some_and(|r| r.len() == 6 && r.chars().all(|c| c.is_ascii_alphanumeric()));
+        if ours && File::open(entry.path()).is_ok_and(|folder| folder.try_lock().is_ok()) {
+            // If it cannot be removed, it disturbs nobody.
+            let _ = fs::remove_dir_all(entry.path());
+        }
+    }
 }
 
 fn replaceable(destination: &Path, judge: Judge) -> Result<()> {
@@ -134,6 +157,22 @@ mod tests {
         assert_eq!(fs::read_dir(base.path()).unwrap().count(), 1);
         folder(&out, judge, |d| fs::write(d.join("m"), "3").map_err(|e| Error::io("write", d, e))).unwrap();
         assert_eq!(fs::read_to_string(out.join("m")).unwrap(), "3");
+        assert_eq!(fs::read_dir(base.path()).unwrap().count(), 1);
+    }
+
+    #[test]
+    fn what_a_killed_process_left_is_removed_and_what_another_makes_is_not() {
+        let base = tempfile::tempdir().unwrap();
+        let out = base.path().join("out");
+        let left = base.path().join(".out.abc123.partial");
+        fs::create_dir_all(left.join("new")).unwrap();
+        folder(&out, judge, |d| {
+            // While this one is in the making, another comes.
+            folder(&out, judge, |d| fs::write(d.join("m"), "2").map_err(|e| Error::io("write", d, e)))?;
+            fs::write(d.join("m"), "1").map_err(|e| Error::io("write", d, e))
+        })
+        .unwrap();
+        assert_eq!(fs::read_to_string(out.join("m")).unwrap(), "1");
         assert_eq!(fs::read_dir(base.path()).unwrap().count(), 1);
     }
 

@@ -17,32 +17,62 @@ pub struct StepMetrics {
     pub tokens: usize,
 }
 
+/// One evaluation of what is held out.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Evaluation {
+    /// Steps done by then.
+    pub step: usize,
+    /// Mean negative log likelihood of every held-out prediction, in nats.
+    pub loss: f32,
+}
+
 /// A training run.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct TrainingReport {
-    /// Where the documents came from.
+    /// Where the text came from.
     pub corpus: String,
-    /// Documents trained on.
+    /// Documents, or windows of running text, trained on.
     pub train_documents: usize,
-    /// Documents held out.
+    /// Documents, or windows of running text, held out.
     pub held_out_documents: usize,
-    /// Seed of the weights and of the order of documents.
+    /// Seed of the weights, of the order of documents and of what was dropped.
     pub seed: u64,
     /// Standard deviation of the initial weights.
     pub init_std: f32,
-    /// Steps.
+    /// Steps done; fewer than were asked for if training stopped early.
     pub steps: usize,
-    /// Documents a step.
+    /// The step whose weights were kept.
+    #[serde(default)]
+    pub kept_step: usize,
+    /// Examples a step.
     pub batch_size: usize,
-    /// Learning rate of the first step; it falls linearly to 0.
+    /// The highest learning rate.
     pub learning_rate: f64,
+    /// How it fell: `linear`, `cosine` or `constant`.
+    #[serde(default)]
+    pub schedule: String,
+    /// Steps over which it rose before.
+    #[serde(default)]
+    pub warmup: usize,
+    /// Weight decay.
+    #[serde(default)]
+    pub weight_decay: f64,
+    /// Share of activations that were dropped.
+    #[serde(default)]
+    pub dropout: f64,
+    /// Length that gradients were scaled down to.
+    #[serde(default)]
+    pub clip_norm: Option<f64>,
     /// burn's backend.
     pub backend: String,
     /// Mean of the last 50 steps' losses (all, if there were fewer), in nats.
     pub train_loss: f32,
-    /// Mean negative log likelihood of every prediction in the held-out documents, in nats; `None` without any.
+    /// Mean negative log likelihood of every held-out prediction with the weights that were kept, in nats; `None` without any.
     pub held_out_loss: Option<f32>,
-    /// Wall time of the steps.
+    /// What was held out, evaluated on the way.
+    #[serde(default)]
+    pub evaluations: Vec<Evaluation>,
+    /// Wall time of the steps, without evaluations.
     pub seconds: f64,
     /// Predictions trained on a second.
     pub tokens_per_second: f64,
@@ -52,18 +82,18 @@ pub struct TrainingReport {
 }
 
 impl TrainingReport {
-    /// One JSON object a line, with at least `step` and `loss`.
-    pub(crate) fn metrics_jsonl(&self) -> String {
-        self.history.iter().fold(String::new(), |mut text, step| {
-            let line = serde_json::to_string(step).expect("numbers serialize into memory");
-            writeln!(text, "{line}").expect("writing to a string");
-            text
-        })
-    }
-
     pub(crate) fn to_json(&self) -> String {
         let mut json = serde_json::to_string_pretty(self).expect("a report serializes into memory");
         json.push('\n');
         json
     }
+}
+
+/// One JSON object a line, with at least `step` and `loss`.
+pub(crate) fn metrics_jsonl(history: &[StepMetrics]) -> String {
+    history.iter().fold(String::new(), |mut text, step| {
+        let line = serde_json::to_string(step).expect("numbers serialize into memory");
+        writeln!(text, "{line}").expect("writing to a string");
+        text
+    })
 }

@@ -1,131 +1,30 @@
-//! microGPT's tokenizer: a character is a token, and one more token begins and ends a document.
+//! microGPT's tokenizer: a character is a token. A word-level model over single characters with no unknown token.
 
 use std::collections::BTreeSet;
-use std::fs;
-use std::path::Path;
 
 use serde_json::{Value, json};
-use tokenizers::Tokenizer;
 
-use crate::error::{Error, Result};
+use super::{BOS_TOKEN, Tokenizer, TokenizerKind, build, expect_same, frame};
 
-/// The token that begins and ends a document; its id is the last one.
-pub const BOS_TOKEN: &str = "<bos>";
+const KIND: TokenizerKind = TokenizerKind::Characters;
 
-const LIMIT: u64 = 64 << 20;
-
-/// A character tokenizer, kept as a `tokenizer.json` of the `tokenizers` library: a word-level model over single
-/// characters with no unknown token.
-#[derive(Clone, Debug)]
-pub struct CharTokenizer {
-    inner: Tokenizer,
-    bos: u32,
+pub(super) fn from_documents<S: AsRef<str>>(documents: &[S]) -> Tokenizer {
+    let characters: BTreeSet<char> = documents.iter().flat_map(|d| d.as_ref().chars()).collect();
+    from_characters(characters.into_iter())
 }
 
-impl CharTokenizer {
-    /// The tokenizer of a corpus: its characters in order of code points get ids from 0 on, BOS the next one.
-    pub fn from_documents<S: AsRef<str>>(documents: &[S]) -> Self {
-        let characters: BTreeSet<char> = documents.iter().flat_map(|d| d.as_ref().chars()).collect();
-        Self::from_characters(characters.into_iter())
-    }
+/// The tokenizer of a `tokenizer.json`, if it is one of characters and nothing more.
+pub(super) fn from_json(json: &Value) -> Result<Tokenizer, String> {
+    let characters = characters_of(json)?;
+    expect_same(json, &canonical(characters.iter().copied()), KIND)?;
+    Ok(from_characters(characters.into_iter()))
+}
 
-    /// The tokenizer of these characters, whose ids are their places.
-    fn from_characters(characters: impl ExactSizeIterator<Item = char>) -> Self {
-        let bos = characters.len() as u32;
-        let json = canonical(characters);
-        let mut inner: Tokenizer =
-            serde_json::from_value(json).expect("the library reads what `canonical` gives it");
-        // A `<bos>` in a text is five characters, not the token.
-        inner.set_encode_special_tokens(true);
-        Self { inner, bos }
-    }
-
-    /// Reads a `tokenizer.json`.
-    ///
-    /// # Errors
-    ///
-    /// [`Error::Io`]; [`Error::File`] if it is another tokenizer than one of characters with ids from 0 on and
-    /// [`BOS_TOKEN`] behind them, or does more than that: normalise, truncate, pad.
-    pub fn from_file(path: &Path) -> Result<Self> {
-        let metadata = fs::metadata(path).map_err(|e| Error::io("open", path, e))?;
-        if !metadata.is_file() {
-            return Err(Error::file(path, "not a file"));
-        }
-        if metadata.len() > LIMIT {
-            let reason = format!("{} bytes, expected a tokenizer of less than {LIMIT}", metadata.len());
-            return Err(Error::file(path, reason));
-        }
-        let bytes = fs::read(path).map_err(|e| Error::io("read", path, e))?;
-        let json: Value =
-            serde_json::from_slice(&bytes).map_err(|e| Error::file(path, format!("no tokenizer: {e}")))?;
-        let characters = characters_of(&json).map_err(|reason| Error::file(path, reason))?;
-        // Held against the one that these characters make, field by field: the library would take many others, and each
-        // would change texts in its own way.
-        let expected = canonical(characters.iter().copied());
-        let fields = ["model", "added_tokens", "normalizer", "pre_tokenizer", "post_processor", "decoder"];
-        for field in fields.into_iter().chain(["truncation", "padding"]) {
-            if json.get(field).unwrap_or(&Value::Null) != &expected[field] {
-                let reason = format!(
-                    "field {field} is not that of a character tokenizer: expected {}",
-                    expected[field]
-                );
-                return Err(Error::file(path, excerpt_to(&reason, 400)));
-            }
-        }
-        Ok(Self::from_characters(characters.into_iter()))
-    }
-
-    /// The tokenizer as JSON, for `tokenizer.json`. The same tokenizer always gives the same text.
-    pub fn to_json(&self) -> String {
-        // The library writes its vocabulary in order of ids.
-        self.inner.to_string(true).expect("a tokenizer serializes into memory")
-    }
-
-    /// Number of tokens, BOS included.
-    pub fn vocab_size(&self) -> usize {
-        self.inner.get_vocab_size(true)
-    }
-
-    /// Id of the token that begins and ends a document.
-    pub fn bos(&self) -> u32 {
-        self.bos
-    }
-
-    /// The ids of a text's characters, without BOS.
-    ///
-    /// # Errors
-    ///
-    /// [`Error::UnknownCharacter`].
-    pub fn encode(&self, text: &str) -> Result<Vec<u32>> {
-        let mut buffer = [0; 4];
-        let unknown = text
-            .chars()
-            .enumerate()
-            .find(|(_, c)| self.inner.token_to_id(c.encode_utf8(&mut buffer)).is_none());
-        if let Some((position, character)) = unknown {
-            return Err(Error::UnknownCharacter {
-                character,
-                position,
-                text: excerpt(text),
-                vocabulary: self.vocabulary(),
-            });
-        }
-        let encoding = self.inner.encode_fast(text, false).expect("every character is a token");
-        Ok(encoding.get_ids().to_vec())
-    }
-
-    /// The text of a sequence of ids; BOS has none.
-    pub fn decode(&self, ids: &[u32]) -> String {
-        self.inner.decode(ids, true).unwrap_or_default()
-    }
-
-    /// Every character that is a token, in order of ids.
-    pub fn vocabulary(&self) -> String {
-        (0..self.vocab_size() as u32)
-            .filter(|&id| id != self.bos)
-            .filter_map(|id| self.inner.id_to_token(id))
-            .collect()
-    }
+/// The tokenizer of these characters, whose ids are their places.
+fn from_characters(characters: impl ExactSizeIterator<Item = char>) -> Tokenizer {
+    let bos = characters.len() as u32;
+    let inner = build(canonical(characters)).expect("the library reads what `canonical` gives it");
+    Tokenizer { inner, bos, kind: KIND }
 }
 
 /// The text of a `tokenizer.json` for characters whose ids are their places.
@@ -134,31 +33,11 @@ fn canonical(characters: impl ExactSizeIterator<Item = char>) -> Value {
     let mut vocab: serde_json::Map<String, Value> =
         characters.enumerate().map(|(id, c)| (c.to_string(), json!(id))).collect();
     vocab.insert(BOS_TOKEN.into(), json!(bos));
-    json!({
-        "version": "1.0",
-        "truncation": null,
-        "padding": null,
-        "added_tokens": [{
-            "id": bos, "content": BOS_TOKEN, "single_word": false, "lstrip": false, "rstrip": false,
-            "normalized": false, "special": true,
-        }],
-        "normalizer": null,
-        "pre_tokenizer": {
-            "type": "Split", "pattern": {"Regex": "(?s)."}, "behavior": "Isolated", "invert": false,
-        },
-        "post_processor": {
-            "type": "TemplateProcessing",
-            "single": [{"SpecialToken": {"id": BOS_TOKEN, "type_id": 0}}, {"Sequence": {"id": "A", "type_id": 0}}],
-            "pair": [
-                {"SpecialToken": {"id": BOS_TOKEN, "type_id": 0}}, {"Sequence": {"id": "A", "type_id": 0}},
-                {"SpecialToken": {"id": BOS_TOKEN, "type_id": 0}}, {"Sequence": {"id": "B", "type_id": 0}},
-            ],
-            "special_tokens": {BOS_TOKEN: {"id": BOS_TOKEN, "ids": [bos], "tokens": [BOS_TOKEN]}},
-        },
-        "decoder": {"type": "Fuse"},
-        // The library wants a name here; it is in no vocabulary, so that an unknown character is an error.
-        "model": {"type": "WordLevel", "vocab": vocab, "unk_token": "<unk>"},
-    })
+    let split =
+        json!({"type": "Split", "pattern": {"Regex": "(?s)."}, "behavior": "Isolated", "invert": false});
+    // The library wants an unknown token's name; it is in no vocabulary, so that an unknown character is an error.
+    let model = json!({"type": "WordLevel", "vocab": vocab, "unk_token": "<unk>"});
+    frame(bos, model, split, json!({"type": "Fuse"}))
 }
 
 /// The characters of a tokenizer's vocabulary in order of their ids, which run from 0 on with BOS as the last.
@@ -190,24 +69,14 @@ fn characters_of(json: &Value) -> Result<Vec<char>, String> {
     Ok(characters)
 }
 
-/// The beginning of a text, for an error that quotes it.
-fn excerpt(text: &str) -> String {
-    excerpt_to(text, 80)
-}
-
-fn excerpt_to(text: &str, characters: usize) -> String {
-    match text.char_indices().nth(characters) {
-        Some((end, _)) => format!("{}...", &text[..end]),
-        None => text.to_owned(),
-    }
-}
-
 #[cfg(test)]
 mod tests {
+    use std::fs;
+
     use super::*;
 
-    fn tokenizer() -> CharTokenizer {
-        CharTokenizer::from_documents(&["bca", "zé d"])
+    fn tokenizer() -> Tokenizer {
+        Tokenizer::characters(&["bca", "zé d"])
     }
 
     #[test]
@@ -221,7 +90,7 @@ mod tests {
 
     #[test]
     fn names_have_27_tokens() {
-        let t = CharTokenizer::from_documents(&["abcdefghijklmnopqrstuvwxyz"]);
+        let t = Tokenizer::characters(&["abcdefghijklmnopqrstuvwxyz"]);
         assert_eq!((t.vocab_size(), t.bos()), (27, 26));
     }
 
@@ -236,7 +105,7 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("tokenizer.json");
         fs::write(&path, tokenizer().to_json()).unwrap();
-        let read = CharTokenizer::from_file(&path).unwrap();
+        let read = Tokenizer::from_file(&path).unwrap();
         assert_eq!(read.encode("dab").unwrap(), tokenizer().encode("dab").unwrap());
         for _ in 0..8 {
             assert_eq!(tokenizer().to_json(), read.to_json());
@@ -251,7 +120,7 @@ mod tests {
             let json = tokenizer().to_json();
             assert!(json.contains(from), "{json}");
             fs::write(&path, json.replace(from, to)).unwrap();
-            CharTokenizer::from_file(&path).unwrap_err().to_string()
+            Tokenizer::from_file(&path).unwrap_err().to_string()
         };
         assert!(refused("\"a\": 1", "\"a\": 2").contains("no token has id 1"));
         assert!(refused("\"a\": 1", "\"a\": 1000000").contains("no token has id 1"));
@@ -280,18 +149,18 @@ mod tests {
             let mut changed: Value = serde_json::from_str(&tokenizer().to_json()).unwrap();
             changed[field] = value;
             fs::write(&path, changed.to_string()).unwrap();
-            let error = CharTokenizer::from_file(&path).unwrap_err().to_string();
+            let error = Tokenizer::from_file(&path).unwrap_err().to_string();
             assert!(error.contains(&format!("field {field} is not")), "{error}");
         }
         // The library panics on this one.
         let broken = tokenizer().to_json().replace("\"Fuse\"", "Fuse");
         fs::write(&path, broken).unwrap();
-        assert!(CharTokenizer::from_file(&path).unwrap_err().to_string().contains("no tokenizer"));
+        assert!(Tokenizer::from_file(&path).unwrap_err().to_string().contains("no tokenizer"));
     }
 
     #[test]
     fn a_special_token_in_a_text_is_its_characters() {
-        let t = CharTokenizer::from_documents(&["<bos>"]);
+        let t = Tokenizer::characters(&["<bos>"]);
         assert_eq!(t.encode("<bos>").unwrap().len(), 5);
         assert!(tokenizer().encode("<bos>").is_err());
     }
@@ -299,7 +168,7 @@ mod tests {
     /// What another program sees that uses the library by itself.
     #[test]
     fn the_library_alone_encodes_the_same_and_puts_bos_in_front() {
-        let inner = Tokenizer::from_bytes(tokenizer().to_json()).unwrap();
+        let inner = tokenizers::Tokenizer::from_bytes(tokenizer().to_json()).unwrap();
         assert_eq!(inner.encode("zéd", true).unwrap().get_ids(), [7, 5, 6, 4]);
         assert!(inner.encode("x", false).is_err(), "no silent unknown token");
     }

@@ -1,100 +1,63 @@
-//! Trains a microGPT the way microGPT does: Adam, linear decay to 0, documents wrapped in BOS.
+//! Trains a microGPT the way microGPT does: Adam, a learning rate that falls, documents wrapped in BOS.
+//!
+//! The loop is our own, as burn's learner keeps its place by the epoch and a run here must go on from any step to the bit.
+//! Whatever a step depends on follows from its number and the seed: the examples, the learning rate, what is dropped.
 
+mod adam;
+mod config;
+mod dropout;
+mod loss;
+mod memory;
+mod schedule;
+mod state;
+
+use std::path::PathBuf;
 use std::time::Instant;
 
-use burn::optim::{AdamConfig, GradientsParams};
-use burn::tensor::activation::log_softmax;
-use burn::tensor::{Device, Tensor};
+use burn::module::Module as _;
+use burn::optim::{GradientsAccumulator, GradientsParams};
+use burn::tensor::Device;
 
-use crate::batch::{Batch, Example};
-use crate::config::{GptConfig, Preset};
+use self::adam::{Adam, AdamOptions};
+use self::state::CorpusIdentity;
+use crate::batch::Batch;
+use crate::config::GptConfig;
 use crate::corpus::Corpus;
-use crate::device::Backend;
 use crate::error::{Error, Result};
+use crate::examples::Examples;
 use crate::model::Gpt;
-use crate::report::{StepMetrics, TrainingReport};
-use crate::tokenizer::CharTokenizer;
-use crate::weights::{INIT_STD, WIDE_INIT_STD, Weights};
+use crate::order::Order;
+use crate::report::{Evaluation, StepMetrics, TrainingReport};
+use crate::tokenizer::Tokenizer;
+use crate::weights::Weights;
+
+pub use self::config::TrainingConfig;
+pub(crate) use self::dropout::Dropout;
+pub use self::schedule::Schedule;
+pub use self::state::{Resumed, SaveEvery, SkippedState};
 
 /// microGPT's Adam: first and second beta, and epsilon.
-const BETAS: (f32, f32) = (0.85, 0.99);
-const EPSILON: f32 = 1e-8;
-
-/// Documents that are evaluated at a time.
-const EVALUATION_BATCH: usize = 64;
-
-/// How to train.
-#[derive(Clone, Debug, PartialEq)]
-pub struct TrainingConfig {
-    /// Steps.
-    pub steps: usize,
-    /// Documents a step. With more than one, all predictions of a step weigh the same.
-    pub batch_size: usize,
-    /// Learning rate of the first step; step k of n has `learning_rate * (1 - k / n)`.
-    pub learning_rate: f64,
-    /// Share of the documents that is held out, in `[0, 1)`.
-    pub held_out: f64,
-    /// Standard deviation of the initial weights.
-    pub init_std: f32,
-    /// Seed of the weights and of the order of documents.
-    pub seed: u64,
-    /// burn's backend.
-    pub backend: Backend,
-}
-
-impl TrainingConfig {
-    /// microGPT's own recipe for the original preset; for the scaled one the same with larger batches, a lower learning
-    /// rate and smaller initial weights, without which a model of that width begins with a loss of 37 and learns slowly.
-    pub fn preset(preset: Preset) -> Self {
-        let (steps, batch_size, learning_rate, init_std) = match preset {
-            Preset::Original => (1_000, 1, 0.01, INIT_STD),
-            Preset::Scaled => (5_000, 32, 1e-3, WIDE_INIT_STD),
-        };
-        Self {
-            steps,
-            batch_size,
-            learning_rate,
-            held_out: 0.1,
-            init_std,
-            seed: 42,
-            backend: Backend::default(),
-        }
-    }
-
-    fn validate(&self) -> Result<()> {
-        let bad = |option, reason: String| Err(Error::Training { option, reason });
-        if self.steps == 0 {
-            return bad("steps", "0, expected at least 1".into());
-        }
-        if self.batch_size == 0 || self.batch_size > 1 << 16 {
-            return bad("batch_size", format!("{} is not between 1 and 65536", self.batch_size));
-        }
-        if !(self.learning_rate > 0.0 && self.learning_rate <= 1.0) {
-            return bad("learning_rate", format!("{} is not above 0 and at most 1", self.learning_rate));
-        }
-        if !(self.init_std > 0.0 && self.init_std.is_finite()) {
-            return bad("init_std", format!("{} is not above 0 and finite", self.init_std));
-        }
-        Ok(())
-    }
-
-    /// The learning rate of a step, counted from 0.
-    fn learning_rate_at(&self, step: usize) -> f64 {
-        self.learning_rate * (1.0 - step as f64 / self.steps as f64)
-    }
-}
+const BETAS: (f64, f64) = (0.85, 0.99);
+const EPSILON: f64 = 1e-8;
 
 /// What a run tells while it goes on.
 #[derive(Clone, Copy, Debug)]
 pub enum Progress {
     /// A step is done.
     Step(StepMetrics),
-    /// So many of the held-out documents are evaluated.
+    /// So many of the held-out examples are evaluated.
     Evaluation {
         /// Evaluated so far.
         done: usize,
         /// All of them.
         total: usize,
+    },
+    /// What is held out was evaluated.
+    Evaluated(Evaluation),
+    /// The state after that step is on disk.
+    Saved {
+        /// Steps done.
+        step: usize,
     },
 }
 
@@ -104,44 +67,17 @@ pub struct Trained {
     /// Its dimensions.
     pub config: GptConfig,
     /// The corpus's tokenizer.
-    pub tokenizer: CharTokenizer,
+    pub tokenizer: Tokenizer,
     /// Its weights.
     pub weights: Weights,
     /// How it went.
     pub report: TrainingReport,
 }
 
-/// Bytes of memory that training takes for each parameter: the weight, its gradient and Adam's two moments, in f32.
-const BYTES_A_PARAMETER: u64 = 16;
-
-/// Refuses a model that does not fit into the memory that is left, where the system says how much that is.
-fn check_memory(config: &GptConfig) -> Result<()> {
-    let needed = config.parameters().saturating_mul(BYTES_A_PARAMETER);
-    match available_memory() {
-        Some(available) if needed > available => Err(Error::Config {
-            field: "n_embd",
-            reason: format!(
-                "{} with n_layer {} makes {} parameters, training them takes more than {:.1} GB, {:.1} GB are free",
-                config.n_embd,
-                config.n_layer,
-                config.parameters(),
-                needed as f64 / 1e9,
-                available as f64 / 1e9
-            ),
-        }),
-        _ => Ok(()),
-    }
-}
-
-/// What Linux says could be had without swapping; `None` elsewhere.
-fn available_memory() -> Option<u64> {
-    let info = std::fs::read_to_string("/proc/meminfo").ok()?;
-    let line = info.lines().find_map(|line| line.strip_prefix("MemAvailable:"))?;
-    line.trim().strip_suffix(" kB")?.parse::<u64>().ok()?.checked_mul(1024)
-}
-
-/// Trains a model from random weights on a corpus. `config` gives the model's dimensions from the size of the
+/// Trains a model of characters from random weights on a corpus. `config` gives the model's dimensions from the size of the
 /// vocabulary, which follows from the corpus: `|vocab_size| GptConfig::preset(Preset::Original, vocab_size)`.
+///
+/// [`Trainer`] does the same step by step, begins with other weights or another tokenizer, and keeps its state on disk.
 ///
 /// # Errors
 ///
@@ -152,68 +88,325 @@ pub fn train(
     training: &TrainingConfig,
     mut progress: impl FnMut(Progress),
 ) -> Result<Trained> {
-    training.validate()?;
-    let tokenizer = CharTokenizer::from_documents(corpus.documents());
+    let tokenizer = Tokenizer::characters(corpus.documents());
     let config = config(tokenizer.vocab_size());
-    config.validate()?;
-    check_memory(&config)?;
-    let split = corpus.split(training.held_out, training.seed)?;
-    let examples = |documents: &[String]| -> Result<Vec<Example>> {
-        documents.iter().map(|d| Example::new(d, &tokenizer, config.block_size)).collect()
-    };
-    let (train, held_out) = (examples(&split.train)?, examples(&split.held_out)?);
+    Trainer::new(corpus, config, tokenizer, None, training.clone())?.run(None, |_, told| progress(told))
+}
 
-    let device = training.backend.device().autodiff();
-    let mut model = Gpt::new(&config, &Weights::random(&config, training.init_std, training.seed), &device);
-    let mut optimizer =
-        AdamConfig::new().with_beta_1(BETAS.0).with_beta_2(BETAS.1).with_epsilon(EPSILON).init();
-    let mut history = Vec::with_capacity(training.steps.min(1 << 20));
-    let started = Instant::now();
-    for step in 0..training.steps {
-        let documents =
-            (0..training.batch_size).map(|i| &train[(step * training.batch_size + i) % train.len()]);
-        let batch = Batch::new(documents, &device);
-        let tokens = batch.predictions;
-        let loss = loss(&model, batch);
-        let value = loss.clone().into_scalar::<f32>();
-        if !value.is_finite() {
+/// Where a run keeps its state while it goes on.
+#[derive(Clone, Debug, PartialEq)]
+pub struct SaveTo {
+    /// The checkpoint's folder.
+    pub folder: PathBuf,
+    /// How often.
+    pub every: SaveEvery,
+}
+
+/// A training run: a model, its optimizer and its data after some number of steps.
+#[derive(Debug)]
+pub struct Trainer {
+    config: GptConfig,
+    tokenizer: Tokenizer,
+    training: TrainingConfig,
+    corpus: CorpusIdentity,
+    train: Examples,
+    held_out: Examples,
+    order: Order,
+    devices: Vec<Device>,
+    /// Empty only while the optimizer has it: whoever else held its tensors would make it copy them.
+    model: Option<Gpt>,
+    adam: Adam,
+    history: Vec<StepMetrics>,
+    evaluations: Vec<Evaluation>,
+    /// The best evaluation and the weights that it was of.
+    best: Option<(Evaluation, Weights)>,
+    /// Time that steps took.
+    seconds: f64,
+    /// The folder that holds states of this run.
+    home: Option<PathBuf>,
+}
+
+impl Trainer {
+    /// A run before its first step, from `weights` or, without any, from random ones.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Config`] or [`Error::Training`] for an option that makes no sense, a model beyond the memory that is free, or
+    /// one that is not of the tokenizer's vocabulary; [`Error::UnknownCharacter`] if the tokenizer lacks one of the corpus.
+    pub fn new(
+        corpus: &Corpus,
+        config: GptConfig,
+        tokenizer: Tokenizer,
+        weights: Option<Weights>,
+        training: TrainingConfig,
+    ) -> Result<Self> {
+        training.validate()?;
+        config.validate()?;
+        if config.vocab_size != tokenizer.vocab_size() {
+            let reason = format!("{}, the tokenizer has {}", config.vocab_size, tokenizer.vocab_size());
+            return Err(Error::Config { field: "vocab_size", reason });
+        }
+        memory::check(&config)?;
+        let devices: Vec<Device> =
+            training.backend.devices(training.devices)?.into_iter().map(Device::autodiff).collect();
+        let split = corpus.split(training.held_out, training.shuffle.then_some(training.seed))?;
+        let examples = |texts| Examples::new(texts, corpus.layout(), &tokenizer, config.block_size);
+        let (train, held_out) = (examples(&split.train)?, examples(&split.held_out)?);
+        let weights = weights.unwrap_or_else(|| Weights::random(&config, training.init_std, training.seed));
+        let options = AdamOptions {
+            beta_1: BETAS.0,
+            beta_2: BETAS.1,
+            epsilon: EPSILON,
+            weight_decay: training.weight_decay,
+            clip_norm: training.clip_norm.unwrap_or(f64::INFINITY),
+        };
+        Ok(Self {
+            order: Order::new(train.len(), training.shuffle.then_some(training.seed)),
+            model: Some(Gpt::new(&config, &weights, &devices[0])),
+            adam: Adam::new(options, training.backend.is_host()),
+            corpus: CorpusIdentity::of(corpus),
+            config,
+            tokenizer,
+            training,
+            train,
+            held_out,
+            devices,
+            history: Vec::new(),
+            evaluations: Vec::new(),
+            best: None,
+            seconds: 0.0,
+            home: None,
+        })
+    }
+
+    /// The dimensions of the model.
+    pub fn config(&self) -> &GptConfig {
+        &self.config
+    }
+
+    /// The tokenizer.
+    pub fn tokenizer(&self) -> &Tokenizer {
+        &self.tokenizer
+    }
+
+    /// How it is trained.
+    pub fn training(&self) -> &TrainingConfig {
+        &self.training
+    }
+
+    /// The model as it is now, on its first device.
+    pub fn model(&self) -> Gpt {
+        self.parameters().valid()
+    }
+
+    fn parameters(&self) -> &Gpt {
+        self.model.as_ref().expect("a step gives back the model that it takes")
+    }
+
+    /// Steps done.
+    pub fn step_count(&self) -> usize {
+        self.history.len()
+    }
+
+    /// Examples and predictions of an epoch, and examples held out.
+    pub fn sizes(&self) -> TrainingSizes {
+        TrainingSizes {
+            examples: self.train.len(),
+            tokens: self.train.predictions(),
+            cut: self.train.cut() + self.held_out.cut(),
+            held_out: self.held_out.len(),
+        }
+    }
+
+    /// Whether all steps are done, or the best evaluation is too long ago.
+    pub fn is_finished(&self) -> bool {
+        let since_best = || {
+            let best = self.best.as_ref().map_or(0, |(best, _)| best.step);
+            self.evaluations.iter().filter(|e| e.step > best).count()
+        };
+        let patience = self.training.patience;
+        self.step_count() >= self.training.steps || (patience > 0 && since_best() >= patience)
+    }
+
+    /// Trains to the end. With `save`, the state is kept on disk on the way, and the run can be resumed after any stop.
+    /// `progress` is given the run as it is then.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Diverged`]; [`Error::Io`] and [`Error::Occupied`] if the state cannot be saved.
+    pub fn run(
+        mut self,
+        save: Option<&SaveTo>,
+        mut progress: impl FnMut(&Self, Progress),
+    ) -> Result<Trained> {
+        let mut saved = Instant::now();
+        while !self.is_finished() {
+            let metrics = self.step()?;
+            progress(&self, Progress::Step(metrics));
+            if self.evaluation_is_due() {
+                self.evaluate(&mut progress);
+            }
+            let due = |save: &&SaveTo| save.every.is_due(self.step_count(), saved.elapsed());
+            if let Some(SaveTo { folder, .. }) = save.filter(due).filter(|_| !self.is_finished()) {
+                self.save(folder)?;
+                progress(&self, Progress::Saved { step: self.step_count() });
+                saved = Instant::now();
+            }
+        }
+        if self.evaluations.last().is_none_or(|last| last.step != self.step_count()) {
+            self.evaluate(&mut progress);
+        }
+        Ok(self.finish())
+    }
+
+    /// One step of the optimizer.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Diverged`] if the loss is not finite; the model is then as it was.
+    pub fn step(&mut self) -> Result<StepMetrics> {
+        let started = Instant::now();
+        let (step, size) = (self.step_count(), self.training.batch_size);
+        let examples: Vec<&[u32]> =
+            (step * size..(step + 1) * size).map(|n| self.train.get(self.order.at(n))).collect();
+        let tokens: usize = examples.iter().map(|e| e.len() - 1).sum();
+        // As many parts as were asked for, or as there are devices for.
+        let parts = self.training.accumulate.max(self.devices.len()).min(size);
+        let parts: Vec<&[&[u32]]> = examples.chunks(size.div_ceil(parts)).collect();
+        let (loss, gradients) = self.gradients(&parts, tokens);
+        if !loss.is_finite() {
             return Err(Error::Diverged {
                 step: step + 1,
-                loss: value,
-                learning_rate: training.learning_rate,
-                init_std: training.init_std,
+                loss,
+                learning_rate: self.training.learning_rate,
+                init_std: self.training.init_std,
             });
         }
-        let gradients = GradientsParams::from_grads(loss.backward(), &model);
-        let learning_rate = training.learning_rate_at(step);
-        model = optimizer.step(learning_rate, model, gradients);
-        let metrics = StepMetrics { step: step + 1, loss: value, learning_rate, tokens };
-        history.push(metrics);
-        progress(Progress::Step(metrics));
+        let learning_rate = self.training.learning_rate_at(step);
+        self.model = self.model.take().map(|model| self.adam.step(learning_rate, model, gradients));
+        let metrics = StepMetrics { step: step + 1, loss, learning_rate, tokens };
+        self.history.push(metrics);
+        self.seconds += started.elapsed().as_secs_f64();
+        Ok(metrics)
     }
-    let seconds = started.elapsed().as_secs_f64();
 
-    let weights = model.weights(&config);
-    let model = Gpt::new(&config, &weights, &training.backend.device());
-    let held_out_loss = evaluate(&model, &held_out, &training.backend.device(), progress);
-    let tokens: usize = history.iter().map(|s| s.tokens).sum();
-    let report = TrainingReport {
-        corpus: corpus.origin().to_owned(),
-        init_std: training.init_std,
-        train_documents: train.len(),
-        held_out_documents: held_out.len(),
-        seed: training.seed,
-        steps: training.steps,
-        batch_size: training.batch_size,
-        learning_rate: training.learning_rate,
-        backend: training.backend.name().to_owned(),
-        train_loss: closing_loss(&history),
-        held_out_loss,
-        seconds,
-        tokens_per_second: tokens as f64 / seconds,
-        history,
-    };
-    Ok(Trained { config, tokenizer, weights, report })
+    /// Mean loss of a step's examples and its gradients, part by part, each device its share of the parts.
+    fn gradients(&self, parts: &[&[&[u32]]], tokens: usize) -> (f32, GradientsParams) {
+        let first_pass = (self.step_count() * parts.len()) as u64;
+        let on_device = |number: usize, device: &Device| {
+            let model = match number {
+                0 => self.parameters().clone(),
+                _ => self.parameters().clone().fork(device),
+            };
+            let mut accumulated = GradientsAccumulator::new();
+            let mut total = 0f64;
+            for (i, part) in parts.iter().enumerate().skip(number).step_by(self.devices.len()) {
+                let batch = Batch::new(part, device);
+                let pass = first_pass + i as u64;
+                let mut dropout = Dropout::new(self.training.dropout, self.training.seed, pass);
+                let loss = loss::summed(&model, &batch, &mut dropout) / tokens as f64;
+                total += f64::from(loss.clone().into_scalar::<f32>());
+                let gradients = GradientsParams::from_grads(loss.backward(), &model);
+                if parts.len() == 1 {
+                    return (total, gradients);
+                }
+                accumulated.accumulate(&model, gradients);
+            }
+            (total, accumulated.grads())
+        };
+        let [main, others @ ..] = self.devices.as_slice() else { unreachable!("there is a device") };
+        if others.is_empty() {
+            let (loss, gradients) = on_device(0, main);
+            return (loss as f32, gradients);
+        }
+        let shares: Vec<(f64, GradientsParams)> = std::thread::scope(|scope| {
+            let on_device = &on_device;
+            let handles: Vec<_> = self
+                .devices
+                .iter()
+                .enumerate()
+                .map(|(number, device)| scope.spawn(move || on_device(number, device)))
+                .collect();
+            handles.into_iter().map(|h| h.join().unwrap_or_else(|e| std::panic::resume_unwind(e))).collect()
+        });
+        let inner = main.clone().inner();
+        let mut sum = GradientsAccumulator::new();
+        let mut loss = 0f64;
+        for (share, gradients) in shares {
+            loss += share;
+            sum.accumulate(self.parameters(), gradients.to_device(&inner, self.parameters()));
+        }
+        (loss as f32, sum.grads())
+    }
+
+    fn evaluation_is_due(&self) -> bool {
+        let every = self.training.evaluate_every;
+        every > 0 && self.step_count().is_multiple_of(every) && self.held_out.len() > 0
+    }
+
+    /// Evaluates what is held out with the weights of now.
+    fn evaluate(&mut self, progress: &mut impl FnMut(&Self, Progress)) {
+        let device = self.devices[0].clone().inner();
+        let model = self.model();
+        let told = |done, total| progress(self, Progress::Evaluation { done, total });
+        let Some(loss) = loss::evaluate(&model, &self.held_out, &device, told) else { return };
+        let evaluation = Evaluation { step: self.step_count(), loss };
+        self.evaluations.push(evaluation);
+        progress(self, Progress::Evaluated(evaluation));
+        let better = self.best.as_ref().is_none_or(|(best, _)| loss < best.loss);
+        if self.training.keep_best && better {
+            self.best = Some((evaluation, model.weights(&self.config)));
+        }
+    }
+
+    /// The result: the best weights if they are to be kept, else the last.
+    fn finish(self) -> Trained {
+        let last = self.evaluations.last().map(|e| e.loss);
+        let last_weights = || self.model().weights(&self.config);
+        let (kept_step, held_out_loss, weights) = match &self.best {
+            Some((best, weights)) => (best.step, Some(best.loss), weights.clone()),
+            None => (self.history.len(), last, last_weights()),
+        };
+        let tokens: usize = self.history.iter().map(|s| s.tokens).sum();
+        let training = &self.training;
+        let report = TrainingReport {
+            corpus: self.corpus.origin,
+            train_documents: self.train.len(),
+            held_out_documents: self.held_out.len(),
+            seed: training.seed,
+            init_std: training.init_std,
+            steps: self.history.len(),
+            kept_step,
+            batch_size: training.batch_size,
+            learning_rate: training.learning_rate,
+            schedule: training.schedule.to_string(),
+            warmup: training.warmup,
+            weight_decay: training.weight_decay,
+            dropout: training.dropout,
+            clip_norm: training.clip_norm,
+            backend: training.backend.name().to_owned(),
+            train_loss: closing_loss(&self.history),
+            held_out_loss,
+            evaluations: self.evaluations,
+            seconds: self.seconds,
+            tokens_per_second: tokens as f64 / self.seconds,
+            history: self.history,
+        };
+        Trained { config: self.config, tokenizer: self.tokenizer, weights, report }
+    }
+}
+
+/// How much there is to train on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct TrainingSizes {
+    /// Documents, or windows of running text, of an epoch.
+    pub examples: usize,
+    /// Predictions of an epoch.
+    pub tokens: usize,
+    /// Documents longer than the context, whose ends are left out.
+    pub cut: usize,
+    /// Documents, or windows of running text, that are held out.
+    pub held_out: usize,
 }
 
 /// Mean loss of the last 50 steps, the figure that a run is judged by: a single document's loss is noise.
@@ -222,38 +415,13 @@ fn closing_loss(history: &[StepMetrics]) -> f32 {
     last.iter().map(|s| s.loss).sum::<f32>() / last.len().max(1) as f32
 }
 
-/// Mean negative log likelihood of a batch's predictions.
-fn loss(model: &Gpt, batch: Batch) -> Tensor<1> {
-    let [rows] = batch.targets.dims();
-    let log_probs = log_softmax(model.forward(batch.inputs), 1); // [B * T, V]
-    let picked = log_probs.gather(1, batch.targets.reshape([rows, 1])).reshape([rows]);
-    -(picked * batch.mask).sum() / batch.predictions as f32
-}
-
-/// Mean negative log likelihood of every prediction in `examples`; `None` if there are none.
-fn evaluate(
-    model: &Gpt,
-    examples: &[Example],
-    device: &Device,
-    mut progress: impl FnMut(Progress),
-) -> Option<f32> {
-    // Documents of one length side by side: less padding, the same sum.
-    let mut sorted: Vec<&Example> = examples.iter().collect();
-    sorted.sort_by_key(|e| e.predictions());
-    let (mut total, mut predictions) = (0f64, 0usize);
-    for (i, chunk) in sorted.chunks(EVALUATION_BATCH).enumerate() {
-        let batch = Batch::new(chunk.iter().copied(), device);
-        let n = batch.predictions;
-        total += f64::from(loss(model, batch).into_scalar::<f32>()) * n as f64;
-        predictions += n;
-        progress(Progress::Evaluation { done: i * EVALUATION_BATCH + chunk.len(), total: examples.len() });
-    }
-    (predictions > 0).then(|| (total / predictions as f64) as f32)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::config::Preset;
+    use crate::corpus::Layout;
+    use crate::device::Backend;
+    use crate::weights::INIT_STD;
 
     fn config(vocab_size: usize) -> GptConfig {
         GptConfig::preset(Preset::Original, vocab_size)
@@ -261,6 +429,12 @@ mod tests {
 
     fn quick(backend: Backend) -> TrainingConfig {
         TrainingConfig { steps: 60, batch_size: 4, backend, ..TrainingConfig::preset(Preset::Original) }
+    }
+
+    fn trainer(training: TrainingConfig) -> Trainer {
+        let corpus = Corpus::built_in();
+        let tokenizer = Tokenizer::characters(corpus.documents());
+        Trainer::new(&corpus, config(27), tokenizer, None, training).unwrap()
     }
 
     #[test]
@@ -285,40 +459,100 @@ mod tests {
         }
     }
 
-    /// Padding must not count: the loss of a padded batch is the mean over the predictions of its documents.
+    /// Neither padding nor a neighbour in the same row may count: the loss of a batch is that of its documents alone.
     #[test]
     fn loss_of_a_batch_is_the_mean_over_its_predictions() {
-        let tokenizer = CharTokenizer::from_documents(&["abcdefghijklmnopqrstuvwxyz"]);
+        let tokenizer = Tokenizer::characters(&["abcdefghijklmnopqrstuvwxyz"]);
         let config = config(27);
         let device = Backend::default().device();
         let model = Gpt::new(&config, &Weights::random(&config, INIT_STD, 1), &device);
-        let example = |d: &str| Example::new(d, &tokenizer, config.block_size).unwrap();
-        let examples = [example("ann"), example("maximilian"), example("jo")];
-        let alone = |e: &Example| f64::from(loss(&model, Batch::new([e], &device)).into_scalar::<f32>());
-        let predictions: usize = examples.iter().map(Example::predictions).sum();
-        let expected: f64 =
-            examples.iter().map(|e| alone(e) * e.predictions() as f64).sum::<f64>() / predictions as f64;
-        let together = f64::from(loss(&model, Batch::new(&examples, &device)).into_scalar::<f32>());
-        // Both are f32 means of about twenty terms.
-        assert!((together - expected).abs() < 1e-5, "{together} against {expected}");
-        let evaluated = f64::from(evaluate(&model, &examples, &device, |_| {}).unwrap());
-        assert!((evaluated - expected).abs() < 1e-5, "{evaluated} against {expected}");
+        // Nine documents, of which some share a row and one row is padded.
+        let names: Vec<String> =
+            ["ann", "maximilian", "jo", "wilhelmina", "bartholomew", "christopher", "o", "evangeline", "al"]
+                .map(str::to_owned)
+                .into();
+        let examples = Examples::new(&names, Layout::Lines, &tokenizer, config.block_size).unwrap();
+        let loss = |examples: &[&[u32]]| {
+            let batch = Batch::new(examples, &device);
+            f64::from(loss::summed(&model, &batch, &mut Dropout::none()).into_scalar::<f32>())
+        };
+        let alone: f64 = examples.iter().map(|e| loss(&[e])).sum();
+        let together = loss(&examples.iter().collect::<Vec<_>>());
+        // Both are f32 sums of 64 terms of about 3.3.
+        assert!((together - alone).abs() < 1e-4, "{together} against {alone}");
+        let mean = alone / examples.predictions() as f64;
+        let evaluated = f64::from(loss::evaluate(&model, &examples, &device, |_, _| {}).unwrap());
+        assert!((evaluated - mean).abs() < 1e-5, "{evaluated} against {mean}");
     }
 
+    /// The large batch in parts, and shared out among devices: the same step.
     #[test]
-    fn learning_rate_falls_linearly_to_zero() {
-        let training = TrainingConfig::preset(Preset::Original);
-        assert_eq!(training.learning_rate_at(0), 0.01);
-        assert!((training.learning_rate_at(250) - 0.0075).abs() < 1e-12);
-        assert!(training.learning_rate_at(999) > 0.0);
+    fn a_batch_in_parts_and_on_several_devices_trains_the_same() {
+        let whole = TrainingConfig { steps: 20, batch_size: 12, ..quick(Backend::default()) };
+        let run = |mut trainer: Trainer| (0..20).map(|_| trainer.step().unwrap().loss).collect::<Vec<f32>>();
+        let expected = run(trainer(whole.clone()));
+        let in_parts = run(trainer(TrainingConfig { accumulate: 5, ..whole.clone() }));
+        let shared = {
+            let mut trainer = trainer(whole);
+            // The CPU is one device; two handles of it take the way that two devices would.
+            trainer.devices = vec![Backend::default().device().autodiff(); 2];
+            run(trainer)
+        };
+        for losses in [in_parts, shared] {
+            assert_eq!(losses.len(), expected.len());
+            for (loss, expected) in losses.iter().zip(&expected) {
+                // Sums of f32 in another order, which training makes larger from step to step.
+                assert!((loss - expected).abs() < 1e-4, "{loss} against {expected}");
+            }
+        }
     }
 
-    /// Attention multiplies by two weights of 1e15 and the head by a third: its logits overflow f32 at once.
     #[test]
     fn a_run_that_diverges_says_so() {
+        // Attention multiplies by two weights of 1e15 and the head by a third: its logits overflow f32 at once.
         let training = TrainingConfig { init_std: 1e15, ..TrainingConfig::preset(Preset::Original) };
         let error = train(&Corpus::built_in(), config, &training, |_| {}).unwrap_err();
         assert!(matches!(error, Error::Diverged { step: 1, .. }), "{error}");
+    }
+
+    #[test]
+    fn keeps_the_best_and_stops_when_it_is_past() {
+        // A rate at which the model soon gets worse.
+        let training = TrainingConfig {
+            steps: 400,
+            learning_rate: 0.5,
+            evaluate_every: 10,
+            keep_best: true,
+            patience: 3,
+            schedule: Schedule::Constant,
+            ..quick(Backend::default())
+        };
+        let trained = train(&Corpus::built_in(), config, &training, |_| {}).unwrap();
+        let report = &trained.report;
+        assert!(report.steps < 400, "{}", report.steps);
+        let best = report.evaluations.iter().min_by(|a, b| a.loss.total_cmp(&b.loss)).unwrap();
+        assert_eq!((report.kept_step, report.held_out_loss), (best.step, Some(best.loss)));
+        assert_eq!(report.steps, best.step + 30, "three evaluations later");
+        let device = Backend::default().device();
+        let model = Gpt::new(&trained.config, &trained.weights, &device);
+        let split = Corpus::built_in().split(0.1, Some(42)).unwrap();
+        let held_out = Examples::new(&split.held_out, Layout::Lines, &trained.tokenizer, 16).unwrap();
+        let again = loss::evaluate(&model, &held_out, &device, |_, _| {}).unwrap();
+        assert_eq!(again, best.loss, "the weights are those of that evaluation");
+    }
+
+    #[test]
+    fn running_text_and_byte_pairs_train() {
+        let text = "the quick brown fox jumps over the lazy dog.\n".repeat(60);
+        let corpus = Corpus::from_text("fox", &text, Layout::Packed).unwrap();
+        let tokenizer = Tokenizer::byte_pairs(corpus.documents(), 300).unwrap();
+        let config = config(tokenizer.vocab_size());
+        let training = TrainingConfig { steps: 150, ..quick(Backend::default()) };
+        let trained =
+            Trainer::new(&corpus, config, tokenizer, None, training).unwrap().run(None, |_, _| {}).unwrap();
+        // A text that repeats itself: ln 300 = 5.7 at first, and little is left to guess.
+        assert!(trained.report.history[0].loss > 5.0, "{}", trained.report.history[0].loss);
+        assert!(trained.report.held_out_loss.unwrap() < 1.0, "{:?}", trained.report.held_out_loss);
     }
 
     #[test]
@@ -326,16 +560,22 @@ mod tests {
         let corpus = Corpus::built_in();
         let preset = TrainingConfig::preset(Preset::Original);
         let cases = [
-            TrainingConfig { steps: 0, ..preset.clone() },
-            TrainingConfig { batch_size: 0, ..preset.clone() },
-            TrainingConfig { learning_rate: f64::NAN, ..preset.clone() },
-            TrainingConfig { held_out: 1.0, ..preset.clone() },
-            TrainingConfig { init_std: -0.1, ..preset },
+            ("steps", TrainingConfig { steps: 0, ..preset.clone() }),
+            ("batch_size", TrainingConfig { batch_size: 0, ..preset.clone() }),
+            ("accumulate", TrainingConfig { accumulate: 2, ..preset.clone() }),
+            ("learning_rate", TrainingConfig { learning_rate: f64::NAN, ..preset.clone() }),
+            ("warmup", TrainingConfig { warmup: 1001, ..preset.clone() }),
+            ("weight_decay", TrainingConfig { weight_decay: -0.1, ..preset.clone() }),
+            ("dropout", TrainingConfig { dropout: 1.0, ..preset.clone() }),
+            ("clip_norm", TrainingConfig { clip_norm: Some(0.0), ..preset.clone() }),
+            ("held_out", TrainingConfig { held_out: 1.0, ..preset.clone() }),
+            ("init_std", TrainingConfig { init_std: -0.1, ..preset.clone() }),
+            ("keep_best", TrainingConfig { keep_best: true, ..preset.clone() }),
+            ("patience", TrainingConfig { patience: 1, ..preset.clone() }),
+            ("devices", TrainingConfig { devices: 2, ..preset }),
         ];
-        for (case, option) in
-            cases.iter().zip(["steps", "batch_size", "learning_rate", "held_out", "init_std"])
-        {
-            let error = train(&corpus, config, case, |_| {}).unwrap_err().to_string();
+        for (option, case) in cases {
+            let error = train(&corpus, config, &case, |_| {}).unwrap_err().to_string();
             assert!(error.contains(option), "{error}");
         }
     }

@@ -1,0 +1,545 @@
+//! The state of a run on disk, from which it goes on as if nothing had happened.
+//!
+//! ```text
+//! CHECKPOINT/
+//!   config.json, tokenizer.json
+//!   training/
+//!     step-000500/          appears whole or not at all; the newest two are kept
+//!       config.json, model.safetensors, tokenizer.json    a checkpoint like any other
+//!       optimizer.safetensors                             Adam's moments, and the best weights so far
+//!       metrics.jsonl                                     every step until then
+//!       state.json                                        the rest, and the SHA-256 of the files above and of itself
+//! ```
+//!
+//! The first state is put in place together with the folder around it, so that until then whatever stood there is untouched;
+//! [`Checkpoint::write`] replaces all of it when the run is done.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use safetensors::tensor::TensorView;
+use safetensors::{Dtype, SafeTensors};
+use serde::{Deserialize, Serialize};
+
+use super::adam::Moments;
+use super::{Trainer, TrainingConfig};
+use crate::checkpoint::{self, Checkpoint};
+use crate::corpus::{Corpus, Layout, sha256};
+use crate::error::{Error, Result};
+use crate::publish;
+use crate::report::{Evaluation, StepMetrics, metrics_jsonl};
+use crate::weights::Weights;
+
+const VERSION: u32 = 1;
+const STATES: &str = "training";
+const STATE: &str = "state.json";
+const OPTIMIZER: &str = "optimizer.safetensors";
+const METRICS: &str = "metrics.jsonl";
+
+/// States that are kept: the newest, and one more in case it is damaged.
+const KEPT: usize = 2;
+
+/// What an old state is called while it is removed.
+const REMOVED: &str = ".removed";
+
+/// A line a step: some hundred bytes each.
+const METRICS_LIMIT: u64 = 4 << 30;
+
+/// How often the state of a run is saved.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum SaveEvery {
+    /// After so many steps.
+    Steps(usize),
+    /// After the first step that ends so long after the last saving.
+    Time(Duration),
+}
+
+/// A minute is little to lose.
+impl Default for SaveEvery {
+    fn default() -> Self {
+        Self::Time(Duration::from_secs(60))
+    }
+}
+
+impl SaveEvery {
+    pub(super) fn is_due(self, step: usize, since: Duration) -> bool {
+        match self {
+            Self::Steps(every) => every > 0 && step.is_multiple_of(every),
+            Self::Time(every) => since >= every,
+        }
+    }
+}
+
+/// By what a corpus is known again.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct CorpusIdentity {
+    pub(super) origin: String,
+    pub(super) path: Option<PathBuf>,
+    pub(super) layout: Layout,
+    pub(super) sha256: String,
+}
+
+impl CorpusIdentity {
+    pub(super) fn of(corpus: &Corpus) -> Self {
+        Self {
+            origin: corpus.origin().to_owned(),
+            path: corpus.path().map(Path::to_owned),
+            layout: corpus.layout(),
+            sha256: corpus.sha256().to_owned(),
+        }
+    }
+
+    /// The corpus, if it is what it was.
+    fn open(&self) -> Result<Corpus> {
+        let corpus = match &self.path {
+            Some(path) => Corpus::from_file(path, self.layout)?,
+            None => Corpus::built_in(),
+        };
+        match corpus.sha256() == self.sha256 {
+            true => Ok(corpus.called(&self.origin)),
+            false => Err(Error::Corpus {
+                origin: self.origin.clone(),
+                reason: format!(
+                    "it was changed since the run began: SHA-256 {}, expected {}. A run goes on with the text that it began \
+                     with only",
+                    corpus.sha256(),
+                    self.sha256
+                ),
+            }),
+        }
+    }
+}
+
+/// `state.json`
+#[derive(Debug, Serialize, Deserialize)]
+struct Sealed {
+    /// SHA-256 of `state` as compact JSON.
+    sha256: String,
+    state: State,
+}
+
+impl Sealed {
+    fn new(state: State) -> Self {
+        Self { sha256: Self::digest(&state), state }
+    }
+
+    fn to_json(&self) -> Vec<u8> {
+        serde_json::to_vec_pretty(self).expect("a state serializes into memory")
+    }
+
+    fn digest(state: &State) -> String {
+        sha256(&serde_json::to_vec(state).expect("a state serializes into memory"))
+    }
+}
+
+#[derive(Debug, Serialize, Deserialize)]
+struct State {
+    version: u32,
+    step: usize,
+    seconds: f64,
+    training: TrainingConfig,
+    corpus: CorpusIdentity,
+    evaluations: Vec<Evaluation>,
+    best: Option<Evaluation>,
+    /// SHA-256 of the folder's other files.
+    files: BTreeMap<String, String>,
+}
+
+/// A state that could not be used.
+#[derive(Debug)]
+pub struct SkippedState {
+    /// Its folder.
+    pub path: PathBuf,
+    /// What is wrong with it.
+    pub error: Error,
+}
+
+/// A run that goes on.
+#[derive(Debug)]
+pub struct Resumed {
+    /// The run, after the newest state that is whole.
+    pub trainer: Trainer,
+    /// Newer states, which are damaged.
+    pub skipped: Vec<SkippedState>,
+}
+
+impl Trainer {
+    /// Goes on with the run whose states are in a checkpoint's folder.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::File`] if there is no state, or none that is whole; [`Error::Corpus`] if its text is gone or was changed.
+    pub fn resume(folder: &Path) -> Result<Resumed> {
+        let mut skipped = Vec::new();
+        for (_, path) in states(folder)? {
+            match Self::open_state(&path) {
+                Ok(mut trainer) => {
+                    trainer.home = Some(folder.to_owned());
+                    return Ok(Resumed { trainer, skipped });
+                }
+                // No older state has another corpus.
+                Err(error @ Error::Corpus { .. }) => return Err(error),
+                Err(error) => skipped.push(SkippedState { path, error }),
+            }
+        }
+        let reason = match (skipped.first(), Checkpoint::open(folder)) {
+            (Some(newest), _) => format!("no state of it is whole; the newest: {}", newest.error),
+            (None, Ok(_)) => {
+                "its training is finished, or it was not trained here: --init trains on from its weights, as \
+                              a new run"
+                    .to_owned()
+            }
+            (None, Err(_)) => "it has no state of a training run: expected training/step-*".to_owned(),
+        };
+        Err(Error::file(folder, reason))
+    }
+
+    /// Puts the state of now on disk, beside those of the same run in `folder`. Older ones are removed.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Occupied`] if the run has no state there yet and something other than a checkpoint stands there;
+    /// [`Error::Io`].
+    pub fn save(&mut self, folder: &Path) -> Result<()> {
+        let name = format!("step-{:06}", self.step_count());
+        if self.home.as_deref() == Some(folder) {
+            let state = folder.join(STATES).join(&name);
+            publish::folder(&state, |_| None, |dir| self.write_state(dir))?;
+        } else {
+            publish::folder(folder, checkpoint::differs, |dir| {
+                checkpoint::write_config(dir, &self.config, &self.tokenizer)?;
+                let state = dir.join(STATES).join(&name);
+                fs::create_dir_all(&state).map_err(|e| Error::io("create folder", &state, e))?;
+                self.write_state(&state)
+            })?;
+            self.home = Some(folder.to_owned());
+        }
+        for (_, old) in states(folder)?.into_iter().skip(KEPT) {
+            // Out of the way first: a folder that is half removed must not look like a state.
+            let gone = old.with_file_name(REMOVED);
+            let _ = fs::remove_dir_all(&gone);
+            fs::rename(&old, &gone).map_err(|e| Error::io("remove", &old, e))?;
+            fs::remove_dir_all(&gone).map_err(|e| Error::io("remove", &gone, e))?;
+        }
+        Ok(())
+    }
+
+    fn write_state(&self, dir: &Path) -> Result<()> {
+        let write = |name: &str, bytes: &[u8]| {
+            let path = dir.join(name);
+            fs::write(&path, bytes).map_err(|e| Error::io("write", &path, e))
+        };
+        checkpoint::write_files(dir, &self.config, &self.tokenizer, &self.model().weights(&self.config))?;
+        write(METRICS, metrics_jsonl(&self.history).as_bytes())?;
+        let mut tensors: Vec<(String, Vec<f32>)> = Vec::new();
+        for (name, moments) in self.adam.moments() {
+            let [first, second] = moments.read();
+            tensors.push((format!("first.{name}"), first));
+            tensors.push((format!("second.{name}"), second));
+        }
+        if let Some((_, weights)) = &self.best {
+            tensors.extend(weights.iter().map(|(name, values)| (format!("best.{name}"), values.to_vec())));
+        }
+        write_tensors(&dir.join(OPTIMIZER), &tensors)?;
+        let mut files = BTreeMap::new();
+        for name in checkpoint::FILES.into_iter().chain([METRICS, OPTIMIZER]) {
+            let path = dir.join(name);
+            let bytes = fs::read(&path).map_err(|e| Error::io("read", &path, e))?;
+            files.insert(name.to_owned(), sha256(&bytes));
+        }
+        let state = State {
+            version: VERSION,
+            step: self.step_count(),
+            seconds: self.seconds,
+            training: self.training.clone(),
+            corpus: self.corpus.clone(),
+            evaluations: self.evaluations.clone(),
+            best: self.best.as_ref().map(|(best, _)| *best),
+            files,
+        };
+        write(STATE, &Sealed::new(state).to_json())
+    }
+
+    fn open_state(dir: &Path) -> Result<Self> {
+        let path = dir.join(STATE);
+        let bytes = checkpoint::read_small(&path)?;
+        let sealed: Sealed =
+            serde_path_to_error::deserialize(&mut serde_json::Deserializer::from_slice(&bytes))
+                .map_err(|e| Error::file(&path, e.to_string()))?;
+        // A number that is read as the same one may be written in other digits.
+        if Sealed::digest(&sealed.state) != sealed.sha256 || sealed.to_json() != bytes {
+            return Err(Error::file(&path, "damaged: it does not have the SHA-256 that it says"));
+        }
+        let state = sealed.state;
+        if state.version != VERSION {
+            let reason = format!("version {}, this program reads {VERSION}", state.version);
+            return Err(Error::file(&path, reason));
+        }
+        let checkpoint = Checkpoint::open(dir)?;
+        for name in checkpoint::FILES.into_iter().chain([METRICS, OPTIMIZER]) {
+            let path = dir.join(name);
+            let bytes = read_mapped(&path)?;
+            let (found, expected) = (sha256(&bytes), state.files.get(name));
+            if expected != Some(&found) {
+                let expected = expected.map_or("none", String::as_str);
+                let reason = format!("damaged: SHA-256 {found}, {STATE} says {expected}");
+                return Err(Error::file(path, reason));
+            }
+        }
+        let corpus = state.corpus.open()?;
+        let (config, tokenizer) = (checkpoint.config().clone(), checkpoint.tokenizer().clone());
+        let mut trainer = Self::new(&corpus, config, tokenizer, Some(checkpoint.weights()?), state.training)?;
+        trainer.history = read_metrics(&dir.join(METRICS), state.step)?;
+        trainer.read_optimizer(&dir.join(OPTIMIZER), state.step as u64, state.best)?;
+        trainer.evaluations = state.evaluations;
+        trainer.seconds = state.seconds;
+        Ok(trainer)
+    }
+
+    fn read_optimizer(&mut self, path: &Path, step: u64, best: Option<Evaluation>) -> Result<()> {
+        let bytes = read_mapped(path)?;
+        let file = SafeTensors::deserialize(&bytes)
+            .map_err(|e| Error::file(path, format!("no safetensors: {e}")))?;
+        let device = self.devices[0].clone().inner();
+        let read = |name: String, elements: usize| -> Result<Vec<f32>> {
+            let bad = |reason: String| Error::Tensor { path: path.to_owned(), tensor: name.clone(), reason };
+            let view = file.tensor(&name).map_err(|_| bad("missing".into()))?;
+            if view.dtype() != Dtype::F32 || view.data().len() != 4 * elements {
+                let found = format!("{:?} {:?}", view.dtype(), view.shape());
+                return Err(bad(format!("{found}, expected F32 with {elements} elements")));
+            }
+            Ok(view.data().as_chunks::<4>().0.iter().map(|b| f32::from_le_bytes(*b)).collect())
+        };
+        let mut moments = BTreeMap::new();
+        for tensor in self.config.tensors() {
+            let elements = tensor.shape[0] * tensor.shape[1];
+            let first = read(format!("first.{}", tensor.name), elements)?;
+            let second = read(format!("second.{}", tensor.name), elements)?;
+            moments.insert(tensor.name, Moments::write(first, second, &device));
+        }
+        self.adam.restore(step, moments);
+        if let Some(best) = best {
+            let mut values = BTreeMap::new();
+            for tensor in self.config.tensors() {
+                let elements = tensor.shape[0] * tensor.shape[1];
+                values.insert(tensor.name.clone(), read(format!("best.{}", tensor.name), elements)?);
+            }
+            let weights = Weights::from_fn(&self.config, |name, _| values.remove(name).unwrap_or_default());
+            self.best = Some((best, weights));
+        }
+        Ok(())
+    }
+}
+
+/// The states in a checkpoint's folder, the newest first.
+fn states(folder: &Path) -> Result<Vec<(usize, PathBuf)>> {
+    if !folder.is_dir() {
+        let missing = std::io::Error::new(std::io::ErrorKind::NotFound, "no such folder");
+        return Err(Error::io("open checkpoint", folder, missing));
+    }
+    let Ok(entries) = fs::read_dir(folder.join(STATES)) else { return Ok(Vec::new()) };
+    let step = |path: &Path| path.file_name()?.to_str()?.strip_prefix("step-")?.parse::<usize>().ok();
+    let mut states: Vec<(usize, PathBuf)> =
+        entries.flatten().filter_map(|e| Some((step(&e.path())?, e.path()))).collect();
+    states.sort_by_key(|(step, _)| std::cmp::Reverse(*step));
+    Ok(states)
+}
+
+fn write_tensors(path: &Path, tensors: &[(String, Vec<f32>)]) -> Result<()> {
+    let views = tensors.iter().map(|(name, values)| {
+        let view = TensorView::new(Dtype::F32, vec![values.len()], bytemuck::cast_slice(values));
+        (name.as_str(), view.expect("as many bytes as elements"))
+    });
+    safetensors::serialize_to_file(views, None, path).map_err(|e| match e {
+        safetensors::SafeTensorError::IoError(e) => Error::io("write", path, e),
+        e => Error::file(path, e.to_string()),
+    })
+}
+
+fn read_metrics(path: &Path, steps: usize) -> Result<Vec<StepMetrics>> {
+    let bytes = read_mapped(path)?;
+    let history: Vec<StepMetrics> = serde_json::Deserializer::from_slice(&bytes)
+        .into_iter()
+        .collect::<Result<_, _>>()
+        .map_err(|e| Error::file(path, e.to_string()))?;
+    if history.len() != steps {
+        let reason = format!("{} steps, {STATE} says {steps}", history.len());
+        return Err(Error::file(path, reason));
+    }
+    Ok(history)
+}
+
+/// A file's bytes, without reading more of it than is used.
+fn read_mapped(path: &Path) -> Result<memmap2::Mmap> {
+    let metadata = fs::metadata(path).map_err(|e| Error::io("open", path, e))?;
+    if !metadata.is_file() || metadata.len() > METRICS_LIMIT.max(1 << 40) {
+        return Err(Error::file(path, "not a file, or none of this size"));
+    }
+    let file = fs::File::open(path).map_err(|e| Error::io("open", path, e))?;
+    // SAFETY: the map is private to the caller and only read; states are replaced by rename, never changed in place.
+    unsafe { memmap2::Mmap::map(&file) }.map_err(|e| Error::io("map", path, e))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::{GptConfig, Preset};
+    use crate::tokenizer::Tokenizer;
+
+    /// A recipe with everything that a state has to keep.
+    fn training() -> TrainingConfig {
+        TrainingConfig {
+            steps: 40,
+            batch_size: 6,
+            accumulate: 2,
+            dropout: 0.1,
+            weight_decay: 0.1,
+            clip_norm: Some(1.0),
+            evaluate_every: 7,
+            keep_best: true,
+            ..TrainingConfig::preset(Preset::Original)
+        }
+    }
+
+    fn begin() -> Trainer {
+        let corpus = Corpus::built_in();
+        let tokenizer = Tokenizer::characters(corpus.documents());
+        let config = GptConfig::preset(Preset::Original, 27);
+        Trainer::new(&corpus, config, tokenizer, None, training()).unwrap()
+    }
+
+    fn save_to(folder: &Path, steps: usize) -> super::super::SaveTo {
+        super::super::SaveTo { folder: folder.to_owned(), every: SaveEvery::Steps(steps) }
+    }
+
+    /// Trains until so many steps are done, saving every three.
+    fn interrupted(folder: &Path, steps: usize) {
+        let mut trainer = begin();
+        while trainer.step_count() < steps {
+            trainer.step().unwrap();
+            if trainer.evaluation_is_due() {
+                trainer.evaluate(&mut |_, _| {});
+            }
+            if trainer.step_count().is_multiple_of(3) {
+                trainer.save(folder).unwrap();
+            }
+        }
+    }
+
+    #[test]
+    fn goes_on_to_the_bit() {
+        let expected = begin().run(None, |_, _| {}).unwrap();
+        let dir = tempfile::tempdir().unwrap();
+        let folder = dir.path().join("ckpt");
+        interrupted(&folder, 14);
+        // Twice, as a run that is resumed is saved and stopped again.
+        for (done, further) in [(12, 9), (21, 40)] {
+            let Resumed { mut trainer, skipped } = Trainer::resume(&folder).unwrap();
+            assert!(skipped.is_empty());
+            assert_eq!(trainer.step_count(), done);
+            if further == 40 {
+                let trained = trainer.run(Some(&save_to(&folder, 3)), |_, _| {}).unwrap();
+                assert_eq!(trained.weights, expected.weights);
+                assert_eq!(trained.report.history, expected.report.history);
+                assert_eq!(trained.report.evaluations, expected.report.evaluations);
+                assert_eq!(trained.report.kept_step, expected.report.kept_step);
+                break;
+            }
+            for _ in 0..further {
+                trainer.step().unwrap();
+                if trainer.evaluation_is_due() {
+                    trainer.evaluate(&mut |_, _| {});
+                }
+            }
+            trainer.save(&folder).unwrap();
+        }
+        let left: Vec<usize> = states(&folder).unwrap().into_iter().map(|(step, _)| step).collect();
+        assert_eq!(left, [39, 36], "the newest two");
+    }
+
+    #[test]
+    fn a_state_is_a_checkpoint_and_the_folder_says_that_it_is_not_finished() {
+        let dir = tempfile::tempdir().unwrap();
+        let folder = dir.path().join("ckpt");
+        interrupted(&folder, 3);
+        assert_eq!(Checkpoint::open(&folder.join("training/step-000003")).unwrap().config().n_embd, 16);
+        let error = Checkpoint::open(&folder).unwrap_err().to_string();
+        assert!(error.contains("its training is not finished"), "{error}");
+    }
+
+    #[test]
+    fn a_damaged_state_is_named_and_the_one_before_is_taken() {
+        let dir = tempfile::tempdir().unwrap();
+        for name in ["model.safetensors", OPTIMIZER, METRICS, "config.json", "tokenizer.json", STATE] {
+            let folder = dir.path().join(name);
+            interrupted(&folder, 6);
+            let path = folder.join("training/step-000006").join(name);
+            let mut bytes = fs::read(&path).unwrap();
+            // A digit, a letter or a bit of a weight.
+            let middle = (bytes.len() / 2..).find(|&i| bytes[i].is_ascii_alphanumeric()).unwrap();
+            bytes[middle] ^= 0x01;
+            fs::write(&path, &bytes).unwrap();
+            let Resumed { trainer, skipped } = Trainer::resume(&folder).unwrap();
+            assert_eq!(trainer.step_count(), 3, "{name}");
+            assert_eq!(skipped.len(), 1);
+            assert!(skipped[0].error.to_string().contains(name), "{name}: {}", skipped[0].error);
+            for gone in ["training/step-000006", "training/step-000003"] {
+                fs::remove_file(folder.join(gone).join(name)).unwrap();
+            }
+            let error = Trainer::resume(&folder).unwrap_err().to_string();
+            assert!(error.contains("no state of it is whole") && error.contains(name), "{error}");
+        }
+    }
+
+    #[test]
+    fn there_is_nothing_to_go_on_with() {
+        let dir = tempfile::tempdir().unwrap();
+        let folder = dir.path().join("ckpt");
+        assert!(Trainer::resume(&folder).unwrap_err().to_string().contains("no such folder"));
+        fs::create_dir(&folder).unwrap();
+        assert!(Trainer::resume(&folder).unwrap_err().to_string().contains("has no state"));
+        let trained = begin().run(None, |_, _| {}).unwrap();
+        Checkpoint::write(
+            &folder,
+            &trained.config,
+            &trained.tokenizer,
+            &trained.weights,
+            Some(&trained.report),
+        )
+        .unwrap();
+        assert!(Trainer::resume(&folder).unwrap_err().to_string().contains("its training is finished"));
+    }
+
+    #[test]
+    fn a_text_that_was_changed_is_refused() {
+        let dir = tempfile::tempdir().unwrap();
+        let (folder, text) = (dir.path().join("ckpt"), dir.path().join("names.txt"));
+        fs::write(&text, "ada\nbob\ncy\n").unwrap();
+        let corpus = Corpus::from_file(&text, Layout::Lines).unwrap();
+        let tokenizer = Tokenizer::characters(corpus.documents());
+        let config = GptConfig::preset(Preset::Original, tokenizer.vocab_size());
+        let training = TrainingConfig { held_out: 0.0, ..TrainingConfig::preset(Preset::Original) };
+        let mut trainer = Trainer::new(&corpus, config, tokenizer, None, training).unwrap();
+        trainer.step().unwrap();
+        trainer.save(&folder).unwrap();
+        assert_eq!(Trainer::resume(&folder).unwrap().trainer.step_count(), 1);
+        fs::write(&text, "ada\nbob\ncya\n").unwrap();
+        assert!(Trainer::resume(&folder).unwrap_err().to_string().contains("it was changed"));
+        fs::remove_file(&text).unwrap();
+        assert!(Trainer::resume(&folder).unwrap_err().to_string().contains("names.txt"));
+    }
+
+    #[test]
+    fn what_stood_there_is_untouched_until_there_is_a_state() {
+        let dir = tempfile::tempdir().unwrap();
+        let folder = dir.path().join("ckpt");
+        fs::create_dir(&folder).unwrap();
+        fs::write(folder.join("thesis.tex"), "").unwrap();
+        let mut trainer = begin();
+        trainer.step().unwrap();
+        assert!(matches!(trainer.save(&folder), Err(Error::Occupied { .. })));
+        assert!(folder.join("thesis.tex").is_file());
+    }
+}

@@ -1,0 +1,334 @@
+//! `microgpt train`
+
+mod view;
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use anyhow::{Context as _, Result};
+use clap::{Args, ValueEnum};
+use microgpt_ane::loss_curve;
+use microgpt_model::{
+    Backend, Checkpoint, Corpus, GptConfig, Layout, Preset, Resumed, SaveEvery, SaveTo, Schedule, Tokenizer,
+    Trainer, TrainingConfig,
+};
+
+use self::view::View;
+use super::{Outcome, output};
+
+/// Train a model and write a checkpoint.
+#[derive(Debug, Args)]
+#[command(after_help = "\
+The presets' recipes, which the options change one by one:
+  original  microGPT's own: 1000 steps of 1 document, learning rate 0.01 falling linearly, initial weights 0.08
+  scaled    Experiment 27's: 5000 steps of 32 documents, 0.001 falling linearly, initial weights 0.02
+  compact   what predicts unseen names best: dropout, weight decay, a cosine, and the best evaluation's weights
+A run that was stopped, in whatever way, goes on with `microgpt train --resume CKPT` as if nothing had happened.")]
+pub(crate) struct Train {
+    /// Where to write the checkpoint; while it is trained, its state is kept there
+    #[arg(long, value_name = "CKPT", required_unless_present = "resume")]
+    out: Option<PathBuf>,
+    /// Go on with a run that was stopped, in the same folder and with the same options
+    #[arg(long, value_name = "CKPT", conflicts_with_all = RUN_OPTIONS)]
+    resume: Option<PathBuf>,
+    #[command(flatten)]
+    model: ModelOptions,
+    #[command(flatten)]
+    data: DataOptions,
+    #[command(flatten)]
+    recipe: RecipeOptions,
+    /// Steps between states on disk, for --resume [default: about a minute]
+    #[arg(long, value_name = "STEPS")]
+    save_every: Option<usize>,
+    /// Steps between samples of what the model writes [default: a fifth of the run; 0: none]
+    #[arg(long, value_name = "STEPS")]
+    sample_every: Option<usize>,
+    /// Print the report as JSON
+    #[arg(long)]
+    json: bool,
+}
+
+/// Every option that says what a run is, which a run that goes on knows already.
+const RUN_OPTIONS: &[&str] = &[
+    "out",
+    "preset",
+    "init",
+    "n_embd",
+    "n_head",
+    "n_layer",
+    "block_size",
+    "data",
+    "packed",
+    "tokenizer",
+    "vocab_size",
+    "held_out",
+    "no_shuffle",
+    "steps",
+    "seed",
+    "batch_size",
+    "accumulate",
+    "learning_rate",
+    "schedule",
+    "warmup",
+    "weight_decay",
+    "dropout",
+    "clip_norm",
+    "evaluate_every",
+    "keep_best",
+    "patience",
+    "init_std",
+    "backend",
+    "devices",
+];
+
+/// The model.
+#[derive(Debug, Args)]
+#[command(next_help_heading = "Model")]
+struct ModelOptions {
+    /// Dimensions and recipe: original (16 dimensions, 1 layer), scaled (512, 6) or compact (128, 4)
+    #[arg(long, value_enum, default_value = "original")]
+    preset: PresetArg,
+    /// Begin with the weights, dimensions and tokenizer of this checkpoint, ours or PyTorch's, instead of random ones
+    #[arg(long, value_name = "CKPT", conflicts_with_all = ["n_embd", "n_head", "n_layer", "block_size", "tokenizer", "vocab_size", "init_std"])]
+    init: Option<PathBuf>,
+    /// Width, if not the preset's
+    #[arg(long)]
+    n_embd: Option<usize>,
+    /// Attention heads, if not the preset's
+    #[arg(long)]
+    n_head: Option<usize>,
+    /// Layers, if not the preset's
+    #[arg(long)]
+    n_layer: Option<usize>,
+    /// Context length, if not the preset's
+    #[arg(long)]
+    block_size: Option<usize>,
+    /// Standard deviation of the initial weights [default: 0.08 for original, 0.02 for scaled and compact]
+    #[arg(long, allow_negative_numbers = true)]
+    init_std: Option<f32>,
+}
+
+/// What it is trained on.
+#[derive(Debug, Args)]
+#[command(next_help_heading = "Text")]
+struct DataOptions {
+    /// A file in UTF-8, one document a line [default: the built-in corpus of given names]
+    #[arg(long, value_name = "FILE")]
+    data: Option<PathBuf>,
+    /// The file is running text: train on windows as long as the context
+    #[arg(long, requires = "data")]
+    packed: bool,
+    /// What a token is
+    #[arg(long, value_enum, default_value = "characters")]
+    tokenizer: TokenizerArg,
+    /// Tokens of a bpe tokenizer, at least 257 [default: 512]
+    #[arg(long, value_name = "N")]
+    vocab_size: Option<usize>,
+    /// Share of the text that is held out and never trained on
+    #[arg(long, default_value_t = 0.1, allow_negative_numbers = true)]
+    held_out: f64,
+    /// Take documents as they stand, every epoch alike
+    #[arg(long)]
+    no_shuffle: bool,
+}
+
+/// How it is trained.
+#[derive(Debug, Args)]
+#[command(next_help_heading = "Recipe")]
+struct RecipeOptions {
+    /// Training steps [default: 1000, 5000 or 12000]
+    #[arg(long)]
+    steps: Option<usize>,
+    /// Seed of the weights, of the order of documents and of what is dropped
+    #[arg(long, default_value_t = 42)]
+    seed: u64,
+    /// Documents, or windows of running text, a step [default: 1, 32 or 64]
+    #[arg(long)]
+    batch_size: Option<usize>,
+    /// Compute a step's batch in so many parts: less memory, the same step
+    #[arg(long, value_name = "PARTS", default_value_t = 1)]
+    accumulate: usize,
+    /// The highest learning rate [default: 0.01, 0.001 or 0.002]
+    #[arg(long, allow_negative_numbers = true)]
+    learning_rate: Option<f64>,
+    /// How it falls: linear, cosine or constant [default: linear; cosine for compact]
+    #[arg(long)]
+    schedule: Option<Schedule>,
+    /// Steps over which it rises before [default: 0; 200 for compact]
+    #[arg(long, value_name = "STEPS")]
+    warmup: Option<usize>,
+    /// Decoupled weight decay, as AdamW has it [default: 0; 0.1 for compact]
+    #[arg(long, allow_negative_numbers = true)]
+    weight_decay: Option<f64>,
+    /// Share of activations that are dropped [default: 0; 0.15 for compact]
+    #[arg(long, allow_negative_numbers = true)]
+    dropout: Option<f64>,
+    /// Scale gradients down to this length; 0 never does [default: 0; 1 for compact]
+    #[arg(long, value_name = "NORM", allow_negative_numbers = true)]
+    clip_norm: Option<f64>,
+    /// Steps between evaluations of what is held out; 0: at the end alone [default: 0; 500 for compact]
+    #[arg(long, value_name = "STEPS")]
+    evaluate_every: Option<usize>,
+    /// Keep the weights of the best evaluation instead of the last [default: yes for compact]
+    #[arg(long, num_args = 0..=1, default_missing_value = "true", value_name = "BOOL")]
+    keep_best: Option<bool>,
+    /// Stop after so many evaluations without a better one; 0 never does [default: 0; 8 for compact]
+    #[arg(long, value_name = "EVALUATIONS")]
+    patience: Option<usize>,
+    /// burn's backend; others than flex are features of the build
+    #[arg(long, alias = "device", default_value_t = Backend::default())]
+    backend: Backend,
+    /// Devices of the backend that share a step
+    #[arg(long, default_value_t = 1)]
+    devices: usize,
+}
+
+#[derive(Clone, Copy, Debug, ValueEnum)]
+enum PresetArg {
+    Original,
+    Scaled,
+    Compact,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+enum TokenizerArg {
+    /// Every character of the text
+    Characters,
+    /// Byte pairs learnt from the text: knows every text, and needs fewer tokens for it
+    Bpe,
+}
+
+impl From<PresetArg> for Preset {
+    fn from(preset: PresetArg) -> Self {
+        match preset {
+            PresetArg::Original => Self::Original,
+            PresetArg::Scaled => Self::Scaled,
+            PresetArg::Compact => Self::Compact,
+        }
+    }
+}
+
+impl Train {
+    pub(crate) fn run(self) -> Result<Outcome> {
+        let every = match self.save_every {
+            Some(steps) => SaveEvery::Steps(steps),
+            None => SaveEvery::default(),
+        };
+        let (trainer, folder) = match &self.resume {
+            Some(folder) => {
+                let Resumed { trainer, skipped } = Trainer::resume(folder)?;
+                for state in &skipped {
+                    eprintln!("warning: {} is skipped: {}", state.path.display(), state.error);
+                }
+                eprintln!("going on after step {} of {}", trainer.step_count(), trainer.training().steps);
+                (trainer, folder.clone())
+            }
+            None => {
+                let folder = self.out.clone().context("--out is missing")?;
+                (self.begin(&folder)?, folder)
+            }
+        };
+        let mut view = View::new(&trainer, self.sample_every);
+        let save = SaveTo { folder: folder.clone(), every };
+        let trained = trainer.run(Some(&save), |trainer, told| view.show(trainer, told))?;
+        view.finish();
+        let report = &trained.report;
+        Checkpoint::write(&folder, &trained.config, &trained.tokenizer, &trained.weights, Some(report))?;
+        loss_curve::write(&folder.join("loss.svg"), report)?;
+        match self.json {
+            true => output::print_json(report)?,
+            false => output::print(&view::summary(&trained, &folder))?,
+        }
+        Ok(Outcome::Done)
+    }
+
+    /// A run from its beginning.
+    fn begin(&self, folder: &std::path::Path) -> Result<Trainer> {
+        Checkpoint::check_destination(folder)?;
+        let layout = if self.data.packed { Layout::Packed } else { Layout::Lines };
+        let corpus = match &self.data.data {
+            Some(path) => Corpus::from_file(path, layout)?,
+            None => Corpus::built_in(),
+        };
+        let training = self.training();
+        let (config, tokenizer, weights) = match &self.model.init {
+            Some(path) => {
+                let checkpoint = Checkpoint::open(path)?;
+                let weights = checkpoint.weights()?;
+                (checkpoint.config().clone(), checkpoint.tokenizer().clone(), Some(weights))
+            }
+            None => {
+                let tokenizer = self.data.tokenizer(&corpus)?;
+                (self.model.config(tokenizer.vocab_size()), tokenizer, None)
+            }
+        };
+        Ok(Trainer::new(&corpus, config, tokenizer, weights, training)?)
+    }
+
+    fn training(&self) -> TrainingConfig {
+        let preset = TrainingConfig::preset(self.model.preset.into());
+        let recipe = &self.recipe;
+        TrainingConfig {
+            steps: recipe.steps.unwrap_or(preset.steps),
+            batch_size: recipe.batch_size.unwrap_or(preset.batch_size),
+            accumulate: recipe.accumulate,
+            learning_rate: recipe.learning_rate.unwrap_or(preset.learning_rate),
+            schedule: recipe.schedule.unwrap_or(preset.schedule),
+            // A preset's warm-up must not be longer than a run that was asked to be short.
+            warmup: recipe.warmup.unwrap_or(preset.warmup.min(recipe.steps.unwrap_or(preset.steps) / 10)),
+            weight_decay: recipe.weight_decay.unwrap_or(preset.weight_decay),
+            dropout: recipe.dropout.unwrap_or(preset.dropout),
+            clip_norm: match recipe.clip_norm {
+                Some(clip) => Some(clip).filter(|clip| *clip != 0.0),
+                None => preset.clip_norm,
+            },
+            held_out: self.data.held_out,
+            shuffle: !self.data.no_shuffle,
+            evaluate_every: recipe.evaluate_every.unwrap_or(preset.evaluate_every),
+            // Nothing held out, nothing to choose by, unless that is what was asked for.
+            keep_best: recipe.keep_best.unwrap_or(preset.keep_best && self.data.held_out > 0.0),
+            patience: recipe.patience.unwrap_or(if self.data.held_out > 0.0 { preset.patience } else { 0 }),
+            init_std: self.model.init_std.unwrap_or(preset.init_std),
+            seed: recipe.seed,
+            backend: recipe.backend,
+            devices: recipe.devices,
+        }
+    }
+}
+
+impl ModelOptions {
+    fn config(&self, vocab_size: usize) -> GptConfig {
+        let preset = GptConfig::preset(self.preset.into(), vocab_size);
+        GptConfig {
+            n_embd: self.n_embd.unwrap_or(preset.n_embd),
+            n_head: self.n_head.unwrap_or(preset.n_head),
+            n_layer: self.n_layer.unwrap_or(preset.n_layer),
+            block_size: self.block_size.unwrap_or(preset.block_size),
+            ..preset
+        }
+    }
+}
+
+impl DataOptions {
+    fn tokenizer(&self, corpus: &Corpus) -> Result<Tokenizer> {
+        Ok(match (self.tokenizer, self.vocab_size) {
+            (TokenizerArg::Characters, None) => Tokenizer::characters(corpus.documents()),
+            (TokenizerArg::Characters, Some(_)) => {
+                anyhow::bail!(
+                    "--vocab-size is for --tokenizer bpe: a tokenizer of characters has those of the text"
+                )
+            }
+            (TokenizerArg::Bpe, size) => Tokenizer::byte_pairs(corpus.documents(), size.unwrap_or(512))?,
+        })
+    }
+}
+
+/// Hours, minutes and seconds, as far as they matter.
+fn duration(seconds: f64) -> String {
+    let whole = Duration::from_secs_f64(seconds.max(0.0)).as_secs();
+    match (whole / 3600, whole / 60 % 60, whole % 60) {
+        (0, 0, _) => format!("{seconds:.1} s"),
+        (0, m, s) => format!("{m} min {s} s"),
+        (h, m, _) => format!("{h} h {m} min"),
+    }
+}

@@ -1,0 +1,144 @@
+//! What a person sees of a training run.
+
+use std::path::Path;
+use std::time::Instant;
+
+use indicatif::ProgressBar;
+use microgpt_ane::memory::peak_memory;
+use microgpt_model::{Progress, Trained, Trainer, generate};
+use rand::SeedableRng as _;
+use rand_chacha::ChaCha8Rng;
+
+use super::{duration, output};
+
+/// Samples that are shown together.
+const SAMPLES: usize = 4;
+
+/// Sharp enough to look like the corpus.
+const TEMPERATURE: f32 = 0.5;
+
+/// A progress bar, and lines above it.
+pub(super) struct View {
+    bar: ProgressBar,
+    sample_every: usize,
+    smoothed: Option<f32>,
+    held_out: Option<f32>,
+    tokens: usize,
+    started: Instant,
+}
+
+impl View {
+    pub(super) fn new(trainer: &Trainer, sample_every: Option<usize>) -> Self {
+        let (training, sizes) = (trainer.training(), trainer.sizes());
+        eprintln!(
+            "{} parameters ({} dimensions, {} layers, context {}); {}",
+            trainer.config().parameters(),
+            trainer.config().n_embd,
+            trainer.config().n_layer,
+            trainer.config().block_size,
+            trainer.tokenizer(),
+        );
+        eprintln!(
+            "{} examples with {} tokens an epoch, {} held out; {} steps are {:.1} epochs",
+            sizes.examples,
+            sizes.tokens,
+            sizes.held_out,
+            training.steps,
+            (training.steps * training.batch_size) as f64 / sizes.examples as f64,
+        );
+        if sizes.cut > 0 {
+            eprintln!(
+                "warning: {} documents are longer than the context of {}: their ends are left out. A larger --block-size, or \
+                 --packed, takes all of them",
+                sizes.cut,
+                trainer.config().block_size
+            );
+        }
+        let bar = output::progress_bar(training.steps, "steps");
+        bar.set_position(trainer.step_count() as u64);
+        bar.reset_eta();
+        let sample_every = sample_every.unwrap_or(training.steps.div_ceil(5));
+        Self { bar, sample_every, smoothed: None, held_out: None, tokens: 0, started: Instant::now() }
+    }
+
+    pub(super) fn show(&mut self, trainer: &Trainer, told: Progress) {
+        match told {
+            Progress::Step(metrics) => {
+                let loss = self.smoothed.map_or(metrics.loss, |s| 0.98 * s + 0.02 * metrics.loss);
+                self.smoothed = Some(loss);
+                self.tokens += metrics.tokens;
+                self.bar.set_position(metrics.step as u64);
+                let held_out = self.held_out.map_or(String::new(), |loss| format!(", held-out {loss:.3}"));
+                let speed = self.tokens as f64 / self.started.elapsed().as_secs_f64();
+                self.bar.set_message(format!("loss {loss:.3}{held_out}, {speed:.0} tokens/s"));
+                let due = self.sample_every > 0 && metrics.step.is_multiple_of(self.sample_every);
+                if due && !self.bar.is_hidden() {
+                    self.bar.println(format!("step {}: {}", metrics.step, samples(trainer)));
+                }
+            }
+            Progress::Evaluation { done, total } if self.smoothed.is_none() || done == total => {}
+            Progress::Evaluation { done, total } => {
+                self.bar.set_message(format!("held-out documents {done}/{total}"));
+            }
+            Progress::Evaluated(evaluation) => {
+                self.held_out = Some(evaluation.loss);
+                let loss = self.smoothed.unwrap_or(f32::NAN);
+                self.line(&format!(
+                    "step {}: loss {loss:.4}, held-out {:.4}",
+                    evaluation.step, evaluation.loss
+                ));
+            }
+            Progress::Saved { step } => self.line(&format!("step {step}: saved")),
+        }
+    }
+
+    pub(super) fn finish(&self) {
+        self.bar.finish_and_clear();
+    }
+
+    /// A line above the bar, or on standard error if there is none.
+    fn line(&self, text: &str) {
+        if self.bar.is_hidden() { eprintln!("{text}") } else { self.bar.println(text) }
+    }
+}
+
+/// What the model writes by now, on a line.
+fn samples(trainer: &Trainer) -> String {
+    let mut rng = ChaCha8Rng::seed_from_u64(trainer.training().seed);
+    let (model, config, tokenizer) = (trainer.model(), trainer.config(), trainer.tokenizer());
+    let texts = (0..SAMPLES).map(|_| generate(&model, config, tokenizer, "", TEMPERATURE, &mut rng));
+    let texts: Vec<String> = texts.map(|text| format!("{:?}", text.unwrap_or_default())).collect();
+    texts.join(" ")
+}
+
+/// What came of it.
+pub(super) fn summary(trained: &Trained, folder: &Path) -> String {
+    let report = &trained.report;
+    let held_out = match report.held_out_loss {
+        Some(loss) => format!("{loss:.4} ({} documents)", report.held_out_documents),
+        None => "none held out".to_owned(),
+    };
+    let kept = match report.kept_step {
+        step if step == report.steps => String::new(),
+        step => format!(", with the weights of step {step}"),
+    };
+    let memory =
+        peak_memory().map_or(String::new(), |bytes| format!(", {:.0} MB at most", bytes as f64 / 1e6));
+    format!(
+        "trained {} parameters for {} steps of {} on {} documents from {}\n\
+         mean loss of the last {} steps: {:.4}; held-out loss: {held_out}{kept}\n\
+         {}, {:.0} tokens/s ({}){memory}\n\
+         checkpoint: {}\n",
+        trained.config.parameters(),
+        report.steps,
+        report.batch_size,
+        report.train_documents,
+        report.corpus,
+        report.steps.min(50),
+        report.train_loss,
+        duration(report.seconds),
+        report.tokens_per_second,
+        report.backend,
+        folder.display()
+    )
+}

@@ -1,0 +1,112 @@
+//! A picture of a training run: loss against steps.
+
+use std::path::Path;
+
+use anyhow::{Context as _, Result, anyhow};
+use microgpt_model::{StepMetrics, TrainingReport};
+use plotters::prelude::*;
+
+const SIZE: (u32, u32) = (900, 520);
+const TRAINING: RGBColor = RGBColor(0x1f, 0x6f, 0xb4);
+const HELD_OUT: RGBColor = RGBColor(0xd9, 0x5f, 0x02);
+
+/// Points of the training curve: each is the mean of as many steps as share a pixel or two.
+const POINTS: usize = 400;
+
+/// Writes the losses of a run as an SVG, in one step.
+///
+/// # Errors
+///
+/// If the file cannot be written.
+pub fn write(path: &Path, report: &TrainingReport) -> Result<()> {
+    let svg = draw(report).map_err(|e| anyhow!("draw {}: {e}", path.display()))?;
+    let folder = path.parent().context("a file has a folder")?;
+    let mut builder = tempfile::Builder::new();
+    #[cfg(unix)]
+    {
+        use std::os::unix::fs::PermissionsExt as _;
+        // What the umask leaves of it, as of the files beside it.
+        builder.permissions(std::fs::Permissions::from_mode(0o666));
+    }
+    let mut staged =
+        builder.tempfile_in(folder).with_context(|| format!("create a file in {}", folder.display()))?;
+    std::io::Write::write_all(&mut staged, svg.as_bytes())
+        .with_context(|| format!("write {}", path.display()))?;
+    staged.persist(path).with_context(|| format!("write {}", path.display()))?;
+    Ok(())
+}
+
+/// The losses of a run as SVG text.
+///
+/// # Errors
+///
+/// If the library cannot draw them.
+pub fn draw(report: &TrainingReport) -> Result<String, Box<dyn std::error::Error>> {
+    let training = means(&report.history);
+    let held_out: Vec<(f64, f64)> =
+        report.evaluations.iter().map(|e| (e.step as f64, f64::from(e.loss))).collect();
+    let losses = || training.iter().chain(&held_out).map(|(_, loss)| *loss);
+    let (low, high) = losses().fold((f64::MAX, f64::MIN), |(low, high), l| (low.min(l), high.max(l)));
+    let margin = (0.05 * (high - low)).max(0.01);
+    let mut svg = String::new();
+    {
+        let area = SVGBackend::with_string(&mut svg, SIZE).into_drawing_area();
+        area.fill(&WHITE)?;
+        let mut chart = ChartBuilder::on(&area)
+            .margin(16)
+            .caption(
+                format!("{}: {} steps of {}", report.corpus, report.steps, report.batch_size),
+                ("sans-serif", 18),
+            )
+            .x_label_area_size(40)
+            .y_label_area_size(56)
+            .build_cartesian_2d(0.0..report.steps as f64, low - margin..high + margin)?;
+        chart.configure_mesh().x_desc("step").y_desc("loss, nats a token").light_line_style(WHITE).draw()?;
+        chart
+            .draw_series(LineSeries::new(training, TRAINING.stroke_width(2)))?
+            .label(format!("training: {:.4} at the end", report.train_loss))
+            .legend(|(x, y)| PathElement::new([(x, y), (x + 20, y)], TRAINING.stroke_width(2)));
+        if let Some(loss) = report.held_out_loss {
+            chart
+                .draw_series(LineSeries::new(held_out, HELD_OUT.stroke_width(2)).point_size(3))?
+                .label(format!("held out: {loss:.4} at step {}", report.kept_step))
+                .legend(|(x, y)| PathElement::new([(x, y), (x + 20, y)], HELD_OUT.stroke_width(2)));
+        }
+        chart
+            .configure_series_labels()
+            .position(SeriesLabelPosition::UpperRight)
+            .background_style(WHITE.mix(0.9))
+            .border_style(BLACK.mix(0.3))
+            .draw()?;
+        area.present()?;
+    }
+    Ok(svg)
+}
+
+/// Means over stretches of steps, each at the last of its steps.
+fn means(history: &[StepMetrics]) -> Vec<(f64, f64)> {
+    let stretch = history.len().div_ceil(POINTS).max(1);
+    let mean = |steps: &[StepMetrics]| {
+        let loss = steps.iter().map(|s| f64::from(s.loss)).sum::<f64>() / steps.len() as f64;
+        (steps[steps.len() - 1].step as f64, loss)
+    };
+    history.chunks(stretch).map(mean).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn step(step: usize, loss: f32) -> StepMetrics {
+        StepMetrics { step, loss, learning_rate: 0.1, tokens: 1 }
+    }
+
+    #[test]
+    fn stretches_of_steps_have_their_mean_at_their_end() {
+        let history: Vec<StepMetrics> = (1..=801).map(|s| step(s, (s % 3) as f32)).collect();
+        let means = means(&history);
+        assert_eq!(means.len(), 267, "three steps each");
+        assert!(means.iter().all(|(_, loss)| *loss == 1.0));
+        assert_eq!((means[0].0, means[266].0), (3.0, 801.0));
+    }
+}
