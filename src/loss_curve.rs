@@ -45,23 +45,34 @@ pub fn draw(report: &TrainingReport) -> Result<String, Box<dyn std::error::Error
     let training = means(&report.history);
     let held_out: Vec<(f64, f64)> =
         report.evaluations.iter().map(|e| (e.step as f64, f64::from(e.loss))).collect();
-    let losses = || training.iter().chain(&held_out).map(|(_, loss)| *loss);
-    let (low, high) = losses().fold((f64::MAX, f64::MIN), |(low, high), l| (low.min(l), high.max(l)));
+    // The first steps, of a model that knows nothing yet, would press all that follows flat.
+    let settled = report.steps as f64 / 50.0;
+    let (low, high) = training
+        .iter()
+        .chain(&held_out)
+        .filter(|(step, _)| *step > settled)
+        .fold((f64::MAX, f64::MIN), |(low, high), (_, loss)| (low.min(*loss), high.max(*loss)));
     let margin = (0.05 * (high - low)).max(0.01);
+    let (low, high) = (low - margin, high + margin);
+    let training = training.into_iter().map(|(step, loss)| (step, loss.min(high)));
+    let corpus = Path::new(&report.corpus).file_name().unwrap_or(report.corpus.as_ref()).to_string_lossy();
     let mut svg = String::new();
     {
         let area = SVGBackend::with_string(&mut svg, SIZE).into_drawing_area();
         area.fill(&WHITE)?;
         let mut chart = ChartBuilder::on(&area)
             .margin(16)
-            .caption(
-                format!("{}: {} steps of {}", report.corpus, report.steps, report.batch_size),
-                ("sans-serif", 18),
-            )
+            .caption(format!("{corpus}: {} steps of {}", report.steps, report.batch_size), ("sans-serif", 18))
             .x_label_area_size(40)
             .y_label_area_size(56)
-            .build_cartesian_2d(0.0..report.steps as f64, low - margin..high + margin)?;
-        chart.configure_mesh().x_desc("step").y_desc("loss, nats a token").light_line_style(WHITE).draw()?;
+            .build_cartesian_2d(0.0..report.steps as f64, low..high)?;
+        chart
+            .configure_mesh()
+            .x_desc("step")
+            .y_desc("loss, nats a token")
+            .x_label_formatter(&|step| format!("{step:.0}"))
+            .light_line_style(WHITE)
+            .draw()?;
         chart
             .draw_series(LineSeries::new(training, TRAINING.stroke_width(2)))?
             .label(format!("training: {:.4} at the end", report.train_loss))

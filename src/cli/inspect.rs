@@ -34,7 +34,7 @@ enum Found {
     Checkpoint {
         config: microgpt_model::GptConfig,
         parameters: u64,
-        report: Option<microgpt_model::TrainingReport>,
+        report: Option<Box<microgpt_model::TrainingReport>>,
     },
     Bundle {
         manifest: Box<BundleManifest>,
@@ -84,7 +84,7 @@ impl Inspect {
             );
             let checkpoint = folder::checkpoint(&self.path)?;
             let config = checkpoint.config().clone();
-            let (parameters, report) = (config.parameters(), checkpoint.report().cloned());
+            let (parameters, report) = (config.parameters(), checkpoint.report().cloned().map(Box::new));
             found = Some(Found::Checkpoint { config, parameters, report });
         } else {
             packages.push(folder::package(&self.path)?);

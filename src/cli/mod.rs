@@ -32,7 +32,7 @@ struct Cli {
 
 #[derive(Debug, Subcommand)]
 enum Command {
-    Train(train::Train),
+    Train(Box<train::Train>),
     Export(export::Export),
     Floor(floor::Floor),
     Verify(verify::Verify),

@@ -1,16 +1,21 @@
 //! `microgpt train`
 
+#[cfg(feature = "tui")]
+mod dashboard;
 mod view;
 
+use std::ops::ControlFlow;
 use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use anyhow::{Context as _, Result};
 use clap::{Args, ValueEnum};
 use microgpt_ane::loss_curve;
 use microgpt_model::{
-    Backend, Checkpoint, Corpus, GptConfig, Layout, Preset, Resumed, SaveEvery, SaveTo, Schedule, Tokenizer,
-    Trainer, TrainingConfig,
+    Backend, Checkpoint, Corpus, Ended, GptConfig, Layout, Preset, Resumed, SaveEvery, SaveTo, Schedule,
+    Tokenizer, Trainer, TrainingConfig,
 };
 
 use self::view::View;
@@ -43,6 +48,9 @@ pub(crate) struct Train {
     /// Steps between samples of what the model writes [default: a fifth of the run; 0: none]
     #[arg(long, value_name = "STEPS")]
     sample_every: Option<usize>,
+    /// Show burn's dashboard while training; a feature of the build
+    #[arg(long)]
+    tui: bool,
     /// Print the report as JSON
     #[arg(long)]
     json: bool,
@@ -228,10 +236,34 @@ impl Train {
                 (self.begin(&folder)?, folder)
             }
         };
-        let mut view = View::new(&trainer, self.sample_every);
+        let mut view = View::new(&trainer, self.sample_every, self.tui)?;
         let save = SaveTo { folder: folder.clone(), every };
-        let trained = trainer.run(Some(&save), |trainer, told| view.show(trainer, told))?;
+        // What Ctrl-C asks for is done after the step; a second one ends the process as it always did.
+        let stop = Arc::new(AtomicBool::new(false));
+        let asked = Arc::clone(&stop);
+        ctrlc::set_handler(move || {
+            if asked.swap(true, Ordering::Relaxed) {
+                std::process::exit(130);
+            }
+        })?;
+        let ended = trainer.run(Some(&save), |trainer, told| {
+            view.show(trainer, told);
+            match stop.load(Ordering::Relaxed) || view.asks_to_stop() {
+                true => ControlFlow::Break(()),
+                false => ControlFlow::Continue(()),
+            }
+        });
         view.finish();
+        let trained = match ended? {
+            Ended::Trained(trained) => trained,
+            Ended::Stopped { step } => {
+                let folder = folder.display();
+                output::print(&format!(
+                    "stopped after step {step}; microgpt train --resume {folder} goes on\n"
+                ))?;
+                return Ok(Outcome::Done);
+            }
+        };
         let report = &trained.report;
         Checkpoint::write(&folder, &trained.config, &trained.tokenizer, &trained.weights, Some(report))?;
         loss_curve::write(&folder.join("loss.svg"), report)?;

@@ -3,7 +3,7 @@
 use std::fmt;
 use std::str::FromStr;
 
-use burn::tensor::Device;
+use burn::tensor::{Device, DeviceType};
 
 use crate::error::{Error, Result};
 
@@ -17,6 +17,18 @@ pub enum Backend {
     /// burn's older CPU backend, deprecated upstream.
     #[cfg(feature = "ndarray")]
     Ndarray,
+    /// Any GPU that `wgpu` finds: Vulkan, DirectX 12, Metal.
+    #[cfg(feature = "wgpu")]
+    Wgpu,
+    /// Apple's GPUs, in Metal's own language.
+    #[cfg(feature = "metal")]
+    Metal,
+    /// NVIDIA's GPUs.
+    #[cfg(feature = "cuda")]
+    Cuda,
+    /// AMD's GPUs.
+    #[cfg(feature = "rocm")]
+    Rocm,
 }
 
 impl Backend {
@@ -26,6 +38,14 @@ impl Backend {
         Self::Flex,
         #[cfg(feature = "ndarray")]
         Self::Ndarray,
+        #[cfg(feature = "wgpu")]
+        Self::Wgpu,
+        #[cfg(feature = "metal")]
+        Self::Metal,
+        #[cfg(feature = "cuda")]
+        Self::Cuda,
+        #[cfg(feature = "rocm")]
+        Self::Rocm,
     ];
 
     /// Its name, as `--backend` takes it.
@@ -35,39 +55,72 @@ impl Backend {
             Self::Flex => "flex",
             #[cfg(feature = "ndarray")]
             Self::Ndarray => "ndarray",
+            #[cfg(feature = "wgpu")]
+            Self::Wgpu => "wgpu",
+            #[cfg(feature = "metal")]
+            Self::Metal => "metal",
+            #[cfg(feature = "cuda")]
+            Self::Cuda => "cuda",
+            #[cfg(feature = "rocm")]
+            Self::Rocm => "rocm",
+        }
+    }
+
+    /// What burn lists its hardware under; `None` if it is the CPU, whose tensors are memory of this process.
+    fn hardware(self) -> Option<DeviceType> {
+        match self {
+            #[cfg(feature = "flex")]
+            Self::Flex => None,
+            #[cfg(feature = "ndarray")]
+            Self::Ndarray => None,
+            #[cfg(feature = "wgpu")]
+            Self::Wgpu => Some(DeviceType::Wgpu),
+            #[cfg(feature = "metal")]
+            Self::Metal => Some(DeviceType::Metal),
+            #[cfg(feature = "cuda")]
+            Self::Cuda => Some(DeviceType::Cuda),
+            #[cfg(feature = "rocm")]
+            Self::Rocm => Some(DeviceType::Rocm),
         }
     }
 
     /// Whether its tensors are memory of this process.
     pub(crate) fn is_host(self) -> bool {
-        match self {
-            #[cfg(feature = "flex")]
-            Self::Flex => true,
-            #[cfg(feature = "ndarray")]
-            Self::Ndarray => true,
-        }
+        self.hardware().is_none()
     }
 
     /// As many of its devices as are asked for, without gradients.
     ///
     /// # Errors
     ///
-    /// [`Error::Training`] if it has fewer.
+    /// [`Error::Training`] if this machine has fewer.
     pub(crate) fn devices(self, count: usize) -> Result<Vec<Device>> {
-        match count {
-            0 => Err(Error::Training { option: "devices", reason: "0, expected at least 1".into() }),
-            1 => Ok(vec![self.device()]),
-            _ => Err(Error::Training {
-                option: "devices",
-                reason: format!(
-                    "{count}, but burn's {self} runs on the CPU, which is one device and already takes every core: \
-                     accumulate computes a large batch in parts on one device"
-                ),
-            }),
+        let bad = |reason| Err(Error::Training { option: "devices", reason });
+        if count == 0 {
+            return bad("0, expected at least 1".into());
+        }
+        let Some(hardware) = self.hardware() else {
+            if count == 1 {
+                return Ok(vec![self.device()]);
+            }
+            return bad(format!(
+                "{count}, but burn's {self} runs on the CPU, which is one device and already takes every core: accumulate \
+                 computes a large batch in parts on one device"
+            ));
+        };
+        let found: Vec<Device> = Device::enumerate(hardware).into_iter().collect();
+        match found.len() {
+            0 => bad(format!("burn's {self} finds none on this machine: choose another backend")),
+            n if n < count => bad(format!("{count}, burn's {self} finds {n}")),
+            _ => Ok(found.into_iter().take(count).collect()),
         }
     }
 
     /// burn's device for it, without gradients.
+    ///
+    /// # Panics
+    ///
+    /// burn panics when a device that the machine does not have is first used.
     pub fn device(self) -> Device {
         match self {
             #[cfg(feature = "flex")]
@@ -75,6 +128,14 @@ impl Backend {
             #[cfg(feature = "ndarray")]
             #[allow(deprecated)] // asked for by name
             Self::Ndarray => Device::ndarray(),
+            #[cfg(feature = "wgpu")]
+            Self::Wgpu => Device::wgpu(burn::tensor::DeviceKind::DefaultDevice),
+            #[cfg(feature = "metal")]
+            Self::Metal => Device::metal(burn::tensor::DeviceKind::DefaultDevice),
+            #[cfg(feature = "cuda")]
+            Self::Cuda => Device::cuda(burn::tensor::DeviceIndex::Default),
+            #[cfg(feature = "rocm")]
+            Self::Rocm => Device::rocm(burn::tensor::DeviceIndex::Default),
         }
     }
 }
@@ -110,13 +171,41 @@ impl FromStr for Backend {
     fn from_str(name: &str) -> Result<Self> {
         Self::ALL.iter().copied().find(|b| b.name() == name).ok_or_else(|| {
             let built: Vec<_> = Self::ALL.iter().map(|b| b.name()).collect();
-            Error::Training {
-                option: "backend",
-                reason: format!(
-                    "{name:?} is not in this build, which has {}; build with --features ndarray for ndarray",
-                    built.join(", ")
-                ),
-            }
+            let built = built.join(", ");
+            let reason = match FEATURES.contains(&name) {
+                true => {
+                    format!("{name} is not in this build, which has {built}: build with --features {name}")
+                }
+                false => {
+                    format!("{name:?} is none: this build has {built}, others are {}", FEATURES.join(", "))
+                }
+            };
+            Error::Training { option: "backend", reason }
         })
+    }
+}
+
+/// Every backend that a build can have, by the features that add them.
+const FEATURES: [&str; 6] = ["flex", "ndarray", "wgpu", "metal", "cuda", "rocm"];
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn backends_by_name() {
+        for &backend in Backend::ALL {
+            assert_eq!(backend.name().parse::<Backend>().unwrap(), backend);
+            assert!(FEATURES.contains(&backend.name()));
+        }
+        let error = "tpu".parse::<Backend>().unwrap_err().to_string();
+        assert!(error.contains("\"tpu\" is none") && error.contains("cuda"), "{error}");
+    }
+
+    #[test]
+    fn the_cpu_is_one_device() {
+        assert_eq!(Backend::default().devices(1).unwrap().len(), 1);
+        let error = Backend::default().devices(2).unwrap_err().to_string();
+        assert!(error.contains("one device") && error.contains("accumulate"), "{error}");
     }
 }

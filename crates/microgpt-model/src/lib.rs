@@ -41,6 +41,6 @@ pub use generate::generate;
 pub use model::Gpt;
 #[cfg(feature = "train")]
 pub use training::{
-    Progress, Resumed, SaveEvery, SaveTo, Schedule, SkippedState, Trained, Trainer, TrainingConfig,
+    Ended, Progress, Resumed, SaveEvery, SaveTo, Schedule, SkippedState, Trained, Trainer, TrainingConfig,
     TrainingSizes, train,
 };

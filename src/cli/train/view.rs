@@ -1,8 +1,10 @@
 //! What a person sees of a training run.
 
+use std::io::{self, IsTerminal as _};
 use std::path::Path;
 use std::time::Instant;
 
+use anyhow::{Result, ensure};
 use indicatif::ProgressBar;
 use microgpt_ane::memory::peak_memory;
 use microgpt_model::{Progress, Trained, Trainer, generate};
@@ -17,9 +19,11 @@ const SAMPLES: usize = 4;
 /// Sharp enough to look like the corpus.
 const TEMPERATURE: f32 = 0.5;
 
-/// A progress bar, and lines above it.
+/// A progress bar, and lines above it; or burn's dashboard.
 pub(super) struct View {
     bar: ProgressBar,
+    #[cfg(feature = "tui")]
+    dashboard: Option<super::dashboard::Dashboard>,
     sample_every: usize,
     smoothed: Option<f32>,
     held_out: Option<f32>,
@@ -28,7 +32,7 @@ pub(super) struct View {
 }
 
 impl View {
-    pub(super) fn new(trainer: &Trainer, sample_every: Option<usize>) -> Self {
+    pub(super) fn new(trainer: &Trainer, sample_every: Option<usize>, tui: bool) -> Result<Self> {
         let (training, sizes) = (trainer.training(), trainer.sizes());
         eprintln!(
             "{} parameters ({} dimensions, {} layers, context {}); {}",
@@ -54,14 +58,42 @@ impl View {
                 trainer.config().block_size
             );
         }
-        let bar = output::progress_bar(training.steps, "steps");
+        #[cfg(not(feature = "tui"))]
+        ensure!(!tui, "--tui is not in this build: build with --features tui");
+        ensure!(!tui || io::stdout().is_terminal(), "--tui needs a terminal, and standard output is none");
+        let bar = match tui {
+            true => ProgressBar::hidden(),
+            false => output::progress_bar(training.steps, "steps"),
+        };
         bar.set_position(trainer.step_count() as u64);
         bar.reset_eta();
         let sample_every = sample_every.unwrap_or(training.steps.div_ceil(5));
-        Self { bar, sample_every, smoothed: None, held_out: None, tokens: 0, started: Instant::now() }
+        Ok(Self {
+            bar,
+            #[cfg(feature = "tui")]
+            dashboard: tui.then(|| super::dashboard::Dashboard::new(trainer)),
+            sample_every,
+            smoothed: None,
+            held_out: None,
+            tokens: 0,
+            started: Instant::now(),
+        })
+    }
+
+    /// Whether the dashboard's user wants the run to end.
+    pub(super) fn asks_to_stop(&self) -> bool {
+        #[cfg(feature = "tui")]
+        if let Some(dashboard) = &self.dashboard {
+            return dashboard.asks_to_stop();
+        }
+        false
     }
 
     pub(super) fn show(&mut self, trainer: &Trainer, told: Progress) {
+        #[cfg(feature = "tui")]
+        if let Some(dashboard) = &mut self.dashboard {
+            return dashboard.show(told);
+        }
         match told {
             Progress::Step(metrics) => {
                 let loss = self.smoothed.map_or(metrics.loss, |s| 0.98 * s + 0.02 * metrics.loss);
@@ -92,7 +124,9 @@ impl View {
         }
     }
 
-    pub(super) fn finish(&self) {
+    pub(super) fn finish(&mut self) {
+        #[cfg(feature = "tui")]
+        drop(self.dashboard.take());
         self.bar.finish_and_clear();
     }
 

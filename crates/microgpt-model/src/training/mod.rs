@@ -11,6 +11,7 @@ mod memory;
 mod schedule;
 mod state;
 
+use std::ops::ControlFlow;
 use std::path::PathBuf;
 use std::time::Instant;
 
@@ -90,7 +91,27 @@ pub fn train(
 ) -> Result<Trained> {
     let tokenizer = Tokenizer::characters(corpus.documents());
     let config = config(tokenizer.vocab_size());
-    Trainer::new(corpus, config, tokenizer, None, training.clone())?.run(None, |_, told| progress(told))
+    let trainer = Trainer::new(corpus, config, tokenizer, None, training.clone())?;
+    let ended = trainer.run(None, |_, told| {
+        progress(told);
+        ControlFlow::Continue(())
+    })?;
+    match ended {
+        Ended::Trained(trained) => Ok(*trained),
+        Ended::Stopped { .. } => unreachable!("nobody asked to stop"),
+    }
+}
+
+/// How a run ended.
+#[derive(Clone, Debug)]
+pub enum Ended {
+    /// It went to its end.
+    Trained(Box<Trained>),
+    /// It was asked to stop.
+    Stopped {
+        /// Steps done.
+        step: usize,
+    },
 }
 
 /// Where a run keeps its state while it goes on.
@@ -229,7 +250,7 @@ impl Trainer {
     }
 
     /// Trains to the end. With `save`, the state is kept on disk on the way, and the run can be resumed after any stop.
-    /// `progress` is given the run as it is then.
+    /// `progress` is given the run as it is then; if it breaks after a step, the state is saved and the run ends there.
     ///
     /// # Errors
     ///
@@ -237,26 +258,29 @@ impl Trainer {
     pub fn run(
         mut self,
         save: Option<&SaveTo>,
-        mut progress: impl FnMut(&Self, Progress),
-    ) -> Result<Trained> {
+        mut progress: impl FnMut(&Self, Progress) -> ControlFlow<()>,
+    ) -> Result<Ended> {
         let mut saved = Instant::now();
         while !self.is_finished() {
             let metrics = self.step()?;
-            progress(&self, Progress::Step(metrics));
+            let stop = progress(&self, Progress::Step(metrics)).is_break();
             if self.evaluation_is_due() {
                 self.evaluate(&mut progress);
             }
-            let due = |save: &&SaveTo| save.every.is_due(self.step_count(), saved.elapsed());
+            let due = |save: &&SaveTo| stop || save.every.is_due(self.step_count(), saved.elapsed());
             if let Some(SaveTo { folder, .. }) = save.filter(due).filter(|_| !self.is_finished()) {
                 self.save(folder)?;
-                progress(&self, Progress::Saved { step: self.step_count() });
+                let _ = progress(&self, Progress::Saved { step: self.step_count() });
                 saved = Instant::now();
+            }
+            if stop && !self.is_finished() {
+                return Ok(Ended::Stopped { step: self.step_count() });
             }
         }
         if self.evaluations.last().is_none_or(|last| last.step != self.step_count()) {
             self.evaluate(&mut progress);
         }
-        Ok(self.finish())
+        Ok(Ended::Trained(Box::new(self.finish())))
     }
 
     /// One step of the optimizer.
@@ -345,14 +369,16 @@ impl Trainer {
     }
 
     /// Evaluates what is held out with the weights of now.
-    fn evaluate(&mut self, progress: &mut impl FnMut(&Self, Progress)) {
+    fn evaluate(&mut self, progress: &mut impl FnMut(&Self, Progress) -> ControlFlow<()>) {
         let device = self.devices[0].clone().inner();
         let model = self.model();
-        let told = |done, total| progress(self, Progress::Evaluation { done, total });
+        let told = |done, total| {
+            let _ = progress(self, Progress::Evaluation { done, total });
+        };
         let Some(loss) = loss::evaluate(&model, &self.held_out, &device, told) else { return };
         let evaluation = Evaluation { step: self.step_count(), loss };
         self.evaluations.push(evaluation);
-        progress(self, Progress::Evaluated(evaluation));
+        let _ = progress(self, Progress::Evaluated(evaluation));
         let better = self.best.as_ref().is_none_or(|(best, _)| loss < best.loss);
         if self.training.keep_best && better {
             self.best = Some((evaluation, model.weights(&self.config)));
@@ -548,8 +574,10 @@ mod tests {
         let tokenizer = Tokenizer::byte_pairs(corpus.documents(), 300).unwrap();
         let config = config(tokenizer.vocab_size());
         let training = TrainingConfig { steps: 150, ..quick(Backend::default()) };
-        let trained =
-            Trainer::new(&corpus, config, tokenizer, None, training).unwrap().run(None, |_, _| {}).unwrap();
+        let trainer = Trainer::new(&corpus, config, tokenizer, None, training).unwrap();
+        let Ended::Trained(trained) = trainer.run(None, |_, _| ControlFlow::Continue(())).unwrap() else {
+            panic!()
+        };
         // A text that repeats itself: ln 300 = 5.7 at first, and little is left to guess.
         assert!(trained.report.history[0].loss > 5.0, "{}", trained.report.history[0].loss);
         assert!(trained.report.held_out_loss.unwrap() < 1.0, "{:?}", trained.report.held_out_loss);

@@ -384,6 +384,9 @@ fn read_mapped(path: &Path) -> Result<memmap2::Mmap> {
 
 #[cfg(test)]
 mod tests {
+    use std::ops::ControlFlow;
+
+    use super::super::{Ended, Progress, Trained};
     use super::*;
     use crate::config::{GptConfig, Preset};
     use crate::tokenizer::Tokenizer;
@@ -414,13 +417,20 @@ mod tests {
         super::super::SaveTo { folder: folder.to_owned(), every: SaveEvery::Steps(steps) }
     }
 
+    fn to_the_end(trainer: Trainer, save: Option<&super::super::SaveTo>) -> Trained {
+        match trainer.run(save, |_, _| ControlFlow::Continue(())).unwrap() {
+            Ended::Trained(trained) => *trained,
+            Ended::Stopped { step } => panic!("stopped at {step}"),
+        }
+    }
+
     /// Trains until so many steps are done, saving every three.
     fn interrupted(folder: &Path, steps: usize) {
         let mut trainer = begin();
         while trainer.step_count() < steps {
             trainer.step().unwrap();
             if trainer.evaluation_is_due() {
-                trainer.evaluate(&mut |_, _| {});
+                trainer.evaluate(&mut |_, _| ControlFlow::Continue(()));
             }
             if trainer.step_count().is_multiple_of(3) {
                 trainer.save(folder).unwrap();
@@ -430,7 +440,7 @@ mod tests {
 
     #[test]
     fn goes_on_to_the_bit() {
-        let expected = begin().run(None, |_, _| {}).unwrap();
+        let expected = to_the_end(begin(), None);
         let dir = tempfile::tempdir().unwrap();
         let folder = dir.path().join("ckpt");
         interrupted(&folder, 14);
@@ -440,7 +450,7 @@ mod tests {
             assert!(skipped.is_empty());
             assert_eq!(trainer.step_count(), done);
             if further == 40 {
-                let trained = trainer.run(Some(&save_to(&folder, 3)), |_, _| {}).unwrap();
+                let trained = to_the_end(trainer, Some(&save_to(&folder, 3)));
                 assert_eq!(trained.weights, expected.weights);
                 assert_eq!(trained.report.history, expected.report.history);
                 assert_eq!(trained.report.evaluations, expected.report.evaluations);
@@ -450,7 +460,7 @@ mod tests {
             for _ in 0..further {
                 trainer.step().unwrap();
                 if trainer.evaluation_is_due() {
-                    trainer.evaluate(&mut |_, _| {});
+                    trainer.evaluate(&mut |_, _| ControlFlow::Continue(()));
                 }
             }
             trainer.save(&folder).unwrap();
@@ -500,7 +510,7 @@ mod tests {
         assert!(Trainer::resume(&folder).unwrap_err().to_string().contains("no such folder"));
         fs::create_dir(&folder).unwrap();
         assert!(Trainer::resume(&folder).unwrap_err().to_string().contains("has no state"));
-        let trained = begin().run(None, |_, _| {}).unwrap();
+        let trained = to_the_end(begin(), None);
         Checkpoint::write(
             &folder,
             &trained.config,
@@ -541,5 +551,19 @@ mod tests {
         trainer.step().unwrap();
         assert!(matches!(trainer.save(&folder), Err(Error::Occupied { .. })));
         assert!(folder.join("thesis.tex").is_file());
+    }
+
+    #[test]
+    fn a_run_that_is_asked_to_stop_is_saved_there() {
+        let dir = tempfile::tempdir().unwrap();
+        let folder = dir.path().join("ckpt");
+        let ended = begin().run(Some(&save_to(&folder, 1_000)), |_, told| match told {
+            Progress::Step(metrics) if metrics.step == 11 => ControlFlow::Break(()),
+            _ => ControlFlow::Continue(()),
+        });
+        assert!(matches!(ended.unwrap(), Ended::Stopped { step: 11 }));
+        let resumed = Trainer::resume(&folder).unwrap().trainer;
+        assert_eq!(resumed.step_count(), 11);
+        assert_eq!(to_the_end(resumed, None).weights, to_the_end(begin(), None).weights);
     }
 }
