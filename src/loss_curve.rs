@@ -56,6 +56,8 @@ pub fn draw(report: &TrainingReport) -> Result<String, Box<dyn std::error::Error
     let (low, high) = (low - margin, high + margin);
     let training = training.into_iter().map(|(step, loss)| (step, loss.min(high)));
     let corpus = Path::new(&report.corpus).file_name().unwrap_or(report.corpus.as_ref()).to_string_lossy();
+    // XML has no way to write these.
+    let corpus: String = corpus.chars().filter(|c| !c.is_control()).collect();
     let mut svg = String::new();
     {
         let area = SVGBackend::with_string(&mut svg, SIZE).into_drawing_area();

@@ -80,6 +80,60 @@ fn a_run_that_is_finished_is_not_resumed() {
     refused(dir, &["train", "--resume", "ckpt", "--steps", "9"], &["--resume", "--steps"]);
 }
 
+/// What stops a run, and what it leaves.
+#[cfg(unix)]
+#[test]
+fn a_signal_saves_and_ends_a_run() {
+    let dir = tempfile::tempdir().unwrap();
+    for signal in ["INT", "TERM"] {
+        let out = dir.path().join(signal);
+        let mut child = Command::new(env!("CARGO_BIN_EXE_microgpt"))
+            .args(["train", "--steps", "1000000", "--json", "--out"])
+            .arg(&out)
+            .stdout(std::process::Stdio::piped())
+            .stderr(std::process::Stdio::piped())
+            .spawn()
+            .unwrap();
+        // Until it trains: it tells of its text first, and takes signals right after.
+        let mut told = std::io::BufReader::new(child.stderr.take().unwrap());
+        let mut line = String::new();
+        while !line.contains("epochs") {
+            line.clear();
+            assert!(std::io::BufRead::read_line(&mut told, &mut line).unwrap() > 0, "it ended");
+        }
+        std::thread::sleep(std::time::Duration::from_millis(300));
+        let kill = Command::new("kill").args([&format!("-{signal}"), &child.id().to_string()]).status();
+        assert!(kill.unwrap().success());
+        let output = child.wait_with_output().unwrap();
+        assert_eq!(output.status.code(), Some(130));
+        assert!(output.stdout.is_empty(), "no report of what is not finished");
+        assert!(fs::read_dir(out.join("training")).unwrap().count() == 1);
+        refused(dir.path(), &["train", "--out", signal], &["not finished", "--resume"]);
+        refused(dir.path(), &["export", signal, "--out", "x"], &["not finished", "--resume"]);
+    }
+}
+
+/// What comes in the way while a run goes on does not cost its result.
+#[test]
+fn a_result_that_finds_no_place_is_put_beside_it() {
+    let dir = tempfile::tempdir().unwrap();
+    let dir = dir.path();
+    let mut child = Command::new(env!("CARGO_BIN_EXE_microgpt"))
+        .current_dir(dir)
+        .args(["train", "--steps", "3000", "--out", "ckpt"])
+        .stderr(std::process::Stdio::piped())
+        .spawn()
+        .unwrap();
+    let mut told = std::io::BufReader::new(child.stderr.take().unwrap());
+    let mut line = String::new();
+    std::io::BufRead::read_line(&mut told, &mut line).unwrap();
+    fs::create_dir(dir.join("ckpt")).unwrap();
+    fs::write(dir.join("ckpt/thesis.tex"), "").unwrap();
+    assert!(child.wait().unwrap().success());
+    assert!(dir.join("ckpt/thesis.tex").is_file());
+    assert!(ok(dir, &["inspect", "ckpt.finished"]).contains("4192"));
+}
+
 #[test]
 fn texts_of_every_kind() {
     let dir = tempfile::tempdir().unwrap();
@@ -119,6 +173,8 @@ fn options_of_the_recipe_are_checked() {
     refused(dir, &train(&["--patience", "3"]), &["patience", "--keep-best"]);
     refused(dir, &train(&["--warmup", "3"]), &["warmup", "2 steps"]);
     refused(dir, &train(&["--backend", "cuda"]), &["cuda", "--features cuda"]);
+    ok(dir, &["train", "--preset", "compact", "--steps", "2", "--keep-best", "false", "--out", "out"]);
+    ok(dir, &["train", "--preset", "compact", "--steps", "2", "--evaluate-every", "0", "--out", "out"]);
     // A short run of a preset whose own recipe is long.
     ok(dir, &["train", "--preset", "compact", "--steps", "3", "--batch-size", "4", "--out", "out"]);
     ok(
@@ -137,4 +193,26 @@ fn options_of_the_recipe_are_checked() {
             "out",
         ],
     );
+}
+
+#[test]
+fn a_text_that_was_moved_is_told_of() {
+    let dir = tempfile::tempdir().unwrap();
+    let dir = dir.path();
+    fs::write(dir.join("names.txt"), "ada\nbob\ncy\ndora\n").unwrap();
+    // A run that is killed after its first state.
+    let mut child = Command::new(env!("CARGO_BIN_EXE_microgpt"))
+        .current_dir(dir)
+        .args(["train", "--data", "names.txt", "--steps", "1000000", "--save-every", "1", "--out", "ckpt"])
+        .stderr(std::process::Stdio::null())
+        .spawn()
+        .unwrap();
+    while !dir.join("ckpt/training").is_dir() {
+        std::thread::sleep(std::time::Duration::from_millis(5));
+    }
+    child.kill().unwrap();
+    child.wait().unwrap();
+    fs::rename(dir.join("names.txt"), dir.join("moved.txt")).unwrap();
+    refused(dir, &["train", "--resume", "ckpt"], &["names.txt", "cannot be read"]);
+    refused(dir, &["train", "--resume", "ckpt", "--data", "ckpt/config.json"], &["was changed"]);
 }

@@ -23,7 +23,7 @@ use tracing_subscriber::EnvFilter;
 #[derive(Debug, Parser)]
 #[command(name = "microgpt", version, arg_required_else_help = true)]
 #[command(
-    after_help = "Exit codes: 0 done; 1 a gate failed (verify, floor --require, inspect --check, run --hazards); 2 bad usage or input."
+    after_help = "Exit codes: 0 done; 1 a gate failed (verify, floor --require, inspect --check, run --hazards); 2 bad usage or input; 130 training was stopped, and can be resumed."
 )]
 struct Cli {
     #[command(subcommand)]
@@ -50,6 +50,8 @@ enum Outcome {
     Done,
     /// The gate failed.
     GateFailed,
+    /// It was asked to stop, and did.
+    Stopped,
 }
 
 impl Outcome {
@@ -76,6 +78,8 @@ pub(crate) fn run() -> ExitCode {
     match result {
         Ok(Outcome::Done) => ExitCode::SUCCESS,
         Ok(Outcome::GateFailed) => ExitCode::from(1),
+        // As a shell says of what SIGINT ended.
+        Ok(Outcome::Stopped) => ExitCode::from(130),
         Err(error) if output::is_broken_pipe(&error) => ExitCode::SUCCESS,
         Err(error) => {
             eprintln!("error: {}", output::causes(&error));

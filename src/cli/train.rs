@@ -5,17 +5,17 @@ mod dashboard;
 mod view;
 
 use std::ops::ControlFlow;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use anyhow::{Context as _, Result};
+use anyhow::{Context as _, Result, ensure};
 use clap::{Args, ValueEnum};
 use microgpt_ane::loss_curve;
 use microgpt_model::{
     Backend, Checkpoint, Corpus, Ended, GptConfig, Layout, Preset, Resumed, SaveEvery, SaveTo, Schedule,
-    Tokenizer, Trainer, TrainingConfig,
+    Tokenizer, Trained, Trainer, TrainingConfig,
 };
 
 use self::view::View;
@@ -33,7 +33,8 @@ pub(crate) struct Train {
     /// Where to write the checkpoint; while it is trained, its state is kept there
     #[arg(long, value_name = "CKPT", required_unless_present = "resume")]
     out: Option<PathBuf>,
-    /// Go on with a run that was stopped, in the same folder and with the same options
+    /// Go on with a run that was stopped, in the same folder and with the same options; --data says where its text is now, if it
+    /// was moved
     #[arg(long, value_name = "CKPT", conflicts_with_all = RUN_OPTIONS)]
     resume: Option<PathBuf>,
     #[command(flatten)]
@@ -65,7 +66,6 @@ const RUN_OPTIONS: &[&str] = &[
     "n_head",
     "n_layer",
     "block_size",
-    "data",
     "packed",
     "tokenizer",
     "vocab_size",
@@ -153,7 +153,7 @@ struct RecipeOptions {
     /// Documents, or windows of running text, a step [default: 1, 32 or 64]
     #[arg(long)]
     batch_size: Option<usize>,
-    /// Compute a step's batch in so many parts: less memory, the same step
+    /// Compute a step's batch in so many parts: less memory, the same step, but for what is dropped
     #[arg(long, value_name = "PARTS", default_value_t = 1)]
     accumulate: usize,
     /// The highest learning rate [default: 0.01, 0.001 or 0.002]
@@ -224,11 +224,12 @@ impl Train {
         };
         let (trainer, folder) = match &self.resume {
             Some(folder) => {
-                let Resumed { trainer, skipped } = Trainer::resume(folder)?;
+                let Resumed { trainer, skipped } = Trainer::resume(folder, self.data.data.as_deref())?;
                 for state in &skipped {
-                    eprintln!("warning: {} is skipped: {}", state.path.display(), state.error);
+                    output::tell(&format!("warning: {} is skipped: {}", state.path.display(), state.error));
                 }
-                eprintln!("going on after step {} of {}", trainer.step_count(), trainer.training().steps);
+                let (step, steps) = (trainer.step_count(), trainer.training().steps);
+                output::tell(&format!("going on after step {step} of {steps}"));
                 (trainer, folder.clone())
             }
             None => {
@@ -237,6 +238,8 @@ impl Train {
             }
         };
         let mut view = View::new(&trainer, self.sample_every, self.tui)?;
+        // A folder by its whole name can be replaced, `.` cannot.
+        let folder = folder.canonicalize().unwrap_or(folder);
         let save = SaveTo { folder: folder.clone(), every };
         // What Ctrl-C asks for is done after the step; a second one ends the process as it always did.
         let stop = Arc::new(AtomicBool::new(false));
@@ -258,14 +261,12 @@ impl Train {
             Ended::Trained(trained) => trained,
             Ended::Stopped { step } => {
                 let folder = folder.display();
-                output::print(&format!(
-                    "stopped after step {step}; microgpt train --resume {folder} goes on\n"
-                ))?;
-                return Ok(Outcome::Done);
+                output::tell(&format!("stopped after step {step}; microgpt train --resume {folder} goes on"));
+                return Ok(Outcome::Stopped);
             }
         };
         let report = &trained.report;
-        Checkpoint::write(&folder, &trained.config, &trained.tokenizer, &trained.weights, Some(report))?;
+        let folder = publish(&trained, folder)?;
         loss_curve::write(&folder.join("loss.svg"), report)?;
         match self.json {
             true => output::print_json(report)?,
@@ -275,7 +276,12 @@ impl Train {
     }
 
     /// A run from its beginning.
-    fn begin(&self, folder: &std::path::Path) -> Result<Trainer> {
+    fn begin(&self, folder: &Path) -> Result<Trainer> {
+        ensure!(
+            !Trainer::is_unfinished(folder),
+            "{0} holds a run that is not finished: --resume {0} goes on with it; give another --out, or remove it first",
+            folder.display()
+        );
         Checkpoint::check_destination(folder)?;
         let layout = if self.data.packed { Layout::Packed } else { Layout::Lines };
         let corpus = match &self.data.data {
@@ -300,6 +306,10 @@ impl Train {
     fn training(&self) -> TrainingConfig {
         let preset = TrainingConfig::preset(self.model.preset.into());
         let recipe = &self.recipe;
+        let evaluate_every = recipe.evaluate_every.unwrap_or(preset.evaluate_every);
+        // Nothing to choose by, no choice, unless that is what was asked for.
+        let chooses = self.data.held_out > 0.0 && evaluate_every > 0;
+        let keep_best = recipe.keep_best.unwrap_or(preset.keep_best && chooses);
         TrainingConfig {
             steps: recipe.steps.unwrap_or(preset.steps),
             batch_size: recipe.batch_size.unwrap_or(preset.batch_size),
@@ -316,10 +326,9 @@ impl Train {
             },
             held_out: self.data.held_out,
             shuffle: !self.data.no_shuffle,
-            evaluate_every: recipe.evaluate_every.unwrap_or(preset.evaluate_every),
-            // Nothing held out, nothing to choose by, unless that is what was asked for.
-            keep_best: recipe.keep_best.unwrap_or(preset.keep_best && self.data.held_out > 0.0),
-            patience: recipe.patience.unwrap_or(if self.data.held_out > 0.0 { preset.patience } else { 0 }),
+            evaluate_every,
+            keep_best,
+            patience: recipe.patience.unwrap_or(if keep_best { preset.patience } else { 0 }),
             init_std: self.model.init_std.unwrap_or(preset.init_std),
             seed: recipe.seed,
             backend: recipe.backend,
@@ -353,6 +362,19 @@ impl DataOptions {
             (TokenizerArg::Bpe, size) => Tokenizer::byte_pairs(corpus.documents(), size.unwrap_or(512))?,
         })
     }
+}
+
+/// Puts the checkpoint in its place, or beside it if something has come in the way since the run began.
+fn publish(trained: &Trained, folder: PathBuf) -> Result<PathBuf> {
+    let Trained { config, tokenizer, weights, report } = trained;
+    let write = |folder: &Path| Checkpoint::write(folder, config, tokenizer, weights, Some(report));
+    let Err(error) = write(&folder) else { return Ok(folder) };
+    let mut beside = folder.into_os_string();
+    beside.push(".finished");
+    let beside = PathBuf::from(beside);
+    write(&beside).with_context(|| error.to_string())?;
+    output::tell(&format!("warning: {error}. The checkpoint is in {}", beside.display()));
+    Ok(beside)
 }
 
 /// Hours, minutes and seconds, as far as they matter.

@@ -24,6 +24,13 @@ pub(crate) struct Batch {
 }
 
 impl Batch {
+    /// About how many rows a batch has, and how many positions each, for so many examples of which the longest and the mean
+    /// have so many predictions.
+    pub(crate) fn extent(examples: usize, longest: usize, mean: usize) -> (usize, usize) {
+        let row = longest.max(ROW);
+        (examples.saturating_mul(mean.max(1)).div_ceil(row), row)
+    }
+
     pub(crate) fn new(examples: &[&[u32]], device: &Device) -> Self {
         let (rows, t) = layout(examples);
         let r = rows.len();

@@ -36,6 +36,9 @@ mod file {
 
 const CONFIG_LIMIT: u64 = 1 << 20;
 
+/// A report has a line for every evaluation of a run.
+pub(crate) const REPORT_LIMIT: u64 = 1 << 30;
+
 /// A checkpoint that was opened: config and tokenizer are read and agree, every tensor is there and has its shape. The
 /// weights stay on disk, mapped.
 #[derive(Debug)]
@@ -80,7 +83,7 @@ impl Checkpoint {
         let report_path = path.join(file::REPORT);
         let report = match report_path.is_file() {
             true => Some(
-                serde_json::from_slice(&read_small(&report_path)?)
+                serde_json::from_slice(&read_file(&report_path, REPORT_LIMIT)?)
                     .map_err(|e| Error::file(&report_path, e.to_string()))?,
             ),
             false => None,
@@ -202,6 +205,12 @@ impl Checkpoint {
 
     fn check_tensors(&self) -> Result<()> {
         let file = self.safetensors()?;
+        let specs = self.config.tensors();
+        let known: std::collections::HashSet<&str> = specs.iter().map(|spec| spec.name.as_str()).collect();
+        // Left out, it would be another model: one without its biases, or without the gains of its norms.
+        if let Some(stranger) = file.names().into_iter().filter(|name| !known.contains(name)).min() {
+            return Err(self.bad_tensor(stranger, "a microGPT of this config has no such tensor"));
+        }
         for spec in self.config.tensors() {
             let view = file
                 .tensor(&spec.name)
@@ -234,10 +243,15 @@ pub(crate) fn write_files(
     write_config(dir, config, tokenizer)?;
     let tensors = dir.join(file::WEIGHTS);
     write_safetensors(&tensors, config, weights)?;
-    // The library creates its file private; the weights are for whoever may read the rest.
-    fs::metadata(dir.join(file::CONFIG))
-        .and_then(|config| fs::set_permissions(&tensors, config.permissions()))
-        .map_err(|e| Error::io("change permissions of", &tensors, e))
+    open_to_all(&tensors)
+}
+
+/// The library creates its files private; tensors are for whoever may read what stands beside them.
+pub(crate) fn open_to_all(tensors: &Path) -> Result<()> {
+    let beside = tensors.with_file_name(file::CONFIG);
+    fs::metadata(beside)
+        .and_then(|config| fs::set_permissions(tensors, config.permissions()))
+        .map_err(|e| Error::io("change permissions of", tensors, e))
 }
 
 /// Writes what is known of a model before it has weights.
@@ -248,7 +262,7 @@ pub(crate) fn write_config(dir: &Path, config: &GptConfig, tokenizer: &Tokenizer
     write(&dir.join(file::TOKENIZER), tokenizer.to_json().as_bytes())
 }
 
-fn write(path: &Path, bytes: &[u8]) -> Result<()> {
+pub(crate) fn write(path: &Path, bytes: &[u8]) -> Result<()> {
     fs::write(path, bytes).map_err(|e| Error::io("write", path, e))
 }
 
@@ -266,17 +280,27 @@ pub(crate) fn differs(folder: &Path) -> Option<String> {
     let names = fs::read_dir(folder).ok()?.flatten().map(|e| e.file_name().to_string_lossy().into_owned());
     let mut strangers: Vec<String> = names.filter(|name| !known.contains(&name.as_str())).collect();
     strangers.sort();
+    // What a run that is not finished keeps is ours, too.
+    let ours = |name: &str| name == "report.json" || name.starts_with("step-") || name.starts_with('.');
+    let within = fs::read_dir(folder.join("training")).into_iter().flatten().flatten();
+    let within = within.map(|e| e.file_name().to_string_lossy().into_owned()).filter(|name| !ours(name));
+    strangers.extend(within.map(|name| format!("training/{name}")));
     strangers.first().map(|name| format!("holds {name}, which would be lost"))
 }
 
 pub(crate) fn read_small(path: &Path) -> Result<Vec<u8>> {
+    read_file(path, CONFIG_LIMIT)
+}
+
+/// The bytes of a file that has no more than `limit`.
+pub(crate) fn read_file(path: &Path, limit: u64) -> Result<Vec<u8>> {
     let metadata = fs::metadata(path).map_err(|e| Error::io("open", path, e))?;
     if !metadata.is_file() {
         return Err(Error::file(path, "not a file"));
     }
     let size = metadata.len();
-    if size > CONFIG_LIMIT {
-        return Err(Error::file(path, format!("{size} bytes, expected less than {CONFIG_LIMIT}")));
+    if size > limit {
+        return Err(Error::file(path, format!("{size} bytes, expected less than {limit}")));
     }
     fs::read(path).map_err(|e| Error::io("read", path, e))
 }
@@ -382,6 +406,25 @@ mod tests {
             "{}",
             refused(&path)
         );
+    }
+
+    #[test]
+    fn tensor_of_another_model() {
+        let (_dir, path) = written();
+        let config = fs::read_to_string(path.join(file::CONFIG)).unwrap();
+        let two = GptConfig { n_layer: 2, ..GptConfig::preset(Preset::Original, 4) };
+        write_safetensors(&path.join(file::WEIGHTS), &two, &Weights::random(&two, INIT_STD, 3)).unwrap();
+        assert!(config.contains("\"n_layer\": 1"));
+        let error = refused(&path);
+        assert!(error.contains("layers.1.attn_k.weight: a microGPT of this config has no such"), "{error}");
+    }
+
+    #[test]
+    fn what_a_user_keeps_among_the_states_is_not_lost() {
+        let (_dir, path) = written();
+        fs::create_dir_all(path.join("training/thesis")).unwrap();
+        let error = Checkpoint::check_destination(&path).unwrap_err().to_string();
+        assert!(error.contains("holds training/thesis"), "{error}");
     }
 
     #[test]

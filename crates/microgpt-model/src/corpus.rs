@@ -64,7 +64,7 @@ impl Corpus {
         let mut bytes = Vec::new();
         fs::File::open(path)
             .and_then(|file| file.take(LIMIT + 1).read_to_end(&mut bytes))
-            .map_err(|e| Error::io("read corpus", path, e))?;
+            .map_err(|e| Error::Corpus { origin: origin.clone(), reason: format!("cannot be read: {e}") })?;
         if bytes.len() as u64 > LIMIT {
             let reason = format!("more than {LIMIT} bytes: take a part of it");
             return Err(Error::Corpus { origin, reason });
@@ -78,7 +78,11 @@ impl Corpus {
                 return Err(Error::Corpus { origin, reason });
             }
         };
+        // What a resumed run finds it by, on disk as text.
         let path = std::path::absolute(path).map_err(|e| Error::io("find", path, e))?;
+        if path.to_str().is_none() {
+            return Err(Error::Corpus { origin, reason: "its path is not UTF-8: rename it".into() });
+        }
         Ok(Self { path: Some(path), ..Self::from_text(&origin, &text, layout)? })
     }
 

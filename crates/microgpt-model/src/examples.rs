@@ -70,6 +70,11 @@ impl Examples {
         (0..self.len()).map(|i| self.get(i))
     }
 
+    /// Predictions of the longest one.
+    pub(crate) fn longest(&self) -> usize {
+        self.iter().map(|e| e.len() - 1).max().unwrap_or(0)
+    }
+
     /// Tokens to predict, all together.
     pub(crate) fn predictions(&self) -> usize {
         self.tokens.len() - self.ends.len()

@@ -80,11 +80,13 @@ fn stage(destination: &Path, judge: Judge) -> Result<Stage> {
 }
 
 /// Removes what processes that were killed left of the same output: folders whose lock nobody holds.
-fn remove_remains(parent: &Path, prefix: &str) {
+pub(crate) fn remove_remains(parent: &Path, prefix: &str) {
     let Ok(entries) = fs::read_dir(parent) else { return };
     for entry in entries.flatten() {
         let name = entry.file_name().to_string_lossy().into_owned();
         let random = name.strip_prefix(prefix).and_then(|rest| rest.strip_suffix(SUFFIX));
+        // Of a state's folder, the number of its step comes before.
+        let random = random.map(|rest| rest.rsplit_once('.').map_or(rest, |(_, random)| random));
         let ours = random.is_some_and(|r| r.len() == 6 && r.chars().all(|c| c.is_ascii_alphanumeric()));
         if ours && File::open(entry.path()).is_ok_and(|folder| folder.try_lock().is_ok()) {
             // If it cannot be removed, it disturbs nobody.
@@ -109,13 +111,29 @@ fn replaceable(destination: &Path, judge: Judge) -> Result<()> {
 #[cfg(any(target_os = "linux", target_vendor = "apple"))]
 fn swap(new: &Path, destination: &Path) -> std::io::Result<()> {
     use rustix::fs::{CWD, RenameFlags, renameat_with};
-    Ok(renameat_with(CWD, new, CWD, destination, RenameFlags::EXCHANGE)?)
+    match renameat_with(CWD, new, CWD, destination, RenameFlags::EXCHANGE) {
+        Ok(()) => Ok(()),
+        // Some file systems cannot exchange two names.
+        Err(rustix::io::Errno::INVAL | rustix::io::Errno::NOSYS | rustix::io::Errno::NOTSUP) => {
+            step_aside(new, destination)
+        }
+        Err(e) => Err(e.into()),
+    }
 }
 
 #[cfg(not(any(target_os = "linux", target_vendor = "apple")))]
 fn swap(new: &Path, destination: &Path) -> std::io::Result<()> {
-    fs::rename(destination, new.with_extension("replaced"))?;
-    fs::rename(new, destination)
+    step_aside(new, destination)
+}
+
+/// Two renames where one is not to be had; the old folder comes back if the second fails.
+fn step_aside(new: &Path, destination: &Path) -> std::io::Result<()> {
+    let aside = new.with_extension("replaced");
+    fs::rename(destination, &aside)?;
+    fs::rename(new, destination).or_else(|e| {
+        fs::rename(&aside, destination)?;
+        Err(e)
+    })
 }
 
 fn flush(dir: &Path) -> Result<()> {
@@ -174,6 +192,20 @@ mod tests {
         .unwrap();
         assert_eq!(fs::read_to_string(out.join("m")).unwrap(), "1");
         assert_eq!(fs::read_dir(base.path()).unwrap().count(), 1);
+    }
+
+    #[test]
+    fn two_renames_do_what_an_exchange_does() {
+        let base = tempfile::tempdir().unwrap();
+        let (new, out) = (base.path().join("new"), base.path().join("out"));
+        for (folder, text) in [(&new, "2"), (&out, "1")] {
+            fs::create_dir(folder).unwrap();
+            fs::write(folder.join("m"), text).unwrap();
+        }
+        step_aside(&new, &out).unwrap();
+        assert_eq!(fs::read_to_string(out.join("m")).unwrap(), "2");
+        assert!(step_aside(&base.path().join("nothing"), &out).is_err());
+        assert_eq!(fs::read_to_string(out.join("m")).unwrap(), "2", "what was there is back");
     }
 
     #[test]

@@ -16,6 +16,9 @@ use super::{duration, output};
 /// Samples that are shown together.
 const SAMPLES: usize = 4;
 
+/// The weight, its gradient and Adam's two moments, in f32.
+const BYTES_A_PARAMETER: f64 = 16.0;
+
 /// Sharp enough to look like the corpus.
 const TEMPERATURE: f32 = 0.5;
 
@@ -34,29 +37,30 @@ pub(super) struct View {
 impl View {
     pub(super) fn new(trainer: &Trainer, sample_every: Option<usize>, tui: bool) -> Result<Self> {
         let (training, sizes) = (trainer.training(), trainer.sizes());
-        eprintln!(
-            "{} parameters ({} dimensions, {} layers, context {}); {}",
+        output::tell(&format!(
+            "{} parameters ({} dimensions, {} layers, context {}), {:.1} MB with gradients and moments; {}",
             trainer.config().parameters(),
             trainer.config().n_embd,
             trainer.config().n_layer,
             trainer.config().block_size,
+            BYTES_A_PARAMETER * trainer.config().parameters() as f64 / 1e6,
             trainer.tokenizer(),
-        );
-        eprintln!(
+        ));
+        output::tell(&format!(
             "{} examples with {} tokens an epoch, {} held out; {} steps are {:.1} epochs",
             sizes.examples,
             sizes.tokens,
             sizes.held_out,
             training.steps,
             (training.steps * training.batch_size) as f64 / sizes.examples as f64,
-        );
+        ));
         if sizes.cut > 0 {
-            eprintln!(
+            output::tell(&format!(
                 "warning: {} documents are longer than the context of {}: their ends are left out. A larger --block-size, or \
                  --packed, takes all of them",
                 sizes.cut,
                 trainer.config().block_size
-            );
+            ));
         }
         #[cfg(not(feature = "tui"))]
         ensure!(!tui, "--tui is not in this build: build with --features tui");
@@ -132,7 +136,7 @@ impl View {
 
     /// A line above the bar, or on standard error if there is none.
     fn line(&self, text: &str) {
-        if self.bar.is_hidden() { eprintln!("{text}") } else { self.bar.println(text) }
+        if self.bar.is_hidden() { output::tell(text) } else { self.bar.println(text) }
     }
 }
 

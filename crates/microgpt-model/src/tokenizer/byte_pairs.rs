@@ -32,7 +32,8 @@ pub(super) fn train<S: AsRef<str> + Sync>(documents: &[S], vocab_size: usize) ->
     let mut trainer = TrainerWrapper::from(trainer);
     let mut learner = tokenizers::Tokenizer::new(BPE::default());
     learner.with_pre_tokenizer(Some(PreTokenizerWrapper::ByteLevel(pre_tokenizer())));
-    learner.train(&mut trainer, documents.iter().map(AsRef::as_ref)).map_err(failed)?;
+    let texts = documents.iter().flat_map(|document| pieces(document.as_ref()));
+    learner.train(&mut trainer, texts).map_err(failed)?;
 
     let model = serde_json::to_value(learner.get_model()).map_err(|e| failed(e.into()))?;
     let mut vocab: Map<String, Value> = Map::new();
@@ -66,6 +67,30 @@ pub(super) fn from_json(json: &Value) -> Result<Tokenizer, String> {
     let expected = canonical(vocab.clone(), json["model"]["merges"].clone());
     expect_same(json, &expected, KIND)?;
     Ok(Tokenizer { inner: build(expected)?, bos: size as u32 - 1, kind: KIND })
+}
+
+/// Bytes of a piece of text, or a little more.
+const PIECE: usize = 1 << 16;
+
+/// A text in pieces that have the tokens that the whole has: cut in front of white space that follows something else, where
+/// the pre-tokenizer cuts, too.
+pub(super) fn pieces(text: &str) -> impl Iterator<Item = &str> + Send {
+    let mut rest = text;
+    std::iter::from_fn(move || {
+        if rest.is_empty() {
+            return None;
+        }
+        let begin = rest.ceil_char_boundary(PIECE.min(rest.len()));
+        let mut before = rest[..begin].chars().next_back();
+        let cut = rest[begin..].char_indices().find(|(_, c)| {
+            let cuts = c.is_whitespace() && before.is_some_and(|b| !b.is_whitespace());
+            before = Some(*c);
+            cuts
+        });
+        let (piece, left) = rest.split_at(cut.map_or(rest.len(), |(at, _)| begin + at));
+        rest = left;
+        Some(piece)
+    })
 }
 
 fn pre_tokenizer() -> ByteLevel {
@@ -156,6 +181,18 @@ mod tests {
         });
         assert!(no_byte.contains("no token for the byte that is written 'a'"), "{no_byte}");
         assert!(refused(&|j| j["model"]["merges"] = json!([["no", "such"]])).contains("no tokenizer"));
+    }
+
+    /// A text of many pieces has the tokens that the library gives all of it at once.
+    #[test]
+    fn pieces_have_the_tokens_of_the_whole() {
+        let words = ["low", "  newer", "\n\n", "it's", " 12", "\u{3000}widest", "!?", "\t", "é€"];
+        let text: String = (0..60_000).map(|i| words[i * 7919 % words.len()]).collect();
+        assert!(pieces(&text).count() > 3);
+        assert_eq!(pieces(&text).collect::<String>(), text);
+        let t = Tokenizer::byte_pairs(TEXT, 270).unwrap();
+        let whole = t.inner.encode_fast(text.as_str(), false).unwrap();
+        assert_eq!(t.encode(&text).unwrap(), whole.get_ids());
     }
 
     proptest! {

@@ -4,6 +4,7 @@
 mod byte_pairs;
 mod characters;
 
+use std::collections::HashMap;
 use std::fmt;
 use std::fs;
 use std::path::Path;
@@ -18,8 +19,8 @@ pub const BOS_TOKEN: &str = "<bos>";
 /// Tokens that a tokenizer of byte pairs has at least: every byte, and BOS.
 pub const MIN_BYTE_PAIR_VOCAB: usize = 257;
 
-/// A `tokenizer.json` beyond this is none.
-const LIMIT: u64 = 64 << 20;
+/// A `tokenizer.json` beyond this is none: some hundred bytes for each of 2^20 tokens.
+const LIMIT: u64 = 256 << 20;
 
 /// What a token is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -116,11 +117,16 @@ impl Tokenizer {
     ///
     /// [`Error::UnknownCharacter`], from a tokenizer of characters.
     pub fn encode(&self, text: &str) -> Result<Vec<u32>> {
-        if self.kind == TokenizerKind::Characters {
-            self.check_characters(text)?;
+        match self.kind {
+            TokenizerKind::Characters => self.encode_characters(text),
+            // In pieces, as the library takes hundreds of bytes of memory for one of text.
+            TokenizerKind::BytePairs => Ok(byte_pairs::pieces(text)
+                .flat_map(|piece| {
+                    let encoding = self.inner.encode_fast(piece, false).expect("all of a text has tokens");
+                    encoding.get_ids().to_vec()
+                })
+                .collect()),
         }
-        let encoding = self.inner.encode_fast(text, false).expect("all of the text has tokens");
-        Ok(encoding.get_ids().to_vec())
     }
 
     /// The text of a sequence of ids; BOS has none. Bytes that are no UTF-8 become U+FFFD.
@@ -136,21 +142,27 @@ impl Tokenizer {
             .collect()
     }
 
-    fn check_characters(&self, text: &str) -> Result<()> {
+    /// A character is a token: no need to ask the library for more than its id, once.
+    fn encode_characters(&self, text: &str) -> Result<Vec<u32>> {
+        let mut ids: HashMap<char, Option<u32>> = HashMap::new();
         let mut buffer = [0; 4];
-        let unknown = text
-            .chars()
-            .enumerate()
-            .find(|(_, c)| self.inner.token_to_id(c.encode_utf8(&mut buffer)).is_none());
-        match unknown {
-            None => Ok(()),
-            Some((position, character)) => Err(Error::UnknownCharacter {
-                character,
-                position,
-                text: excerpt_to(text, 80),
-                vocabulary: self.vocabulary(),
-            }),
+        let mut id =
+            |c: char| *ids.entry(c).or_insert_with(|| self.inner.token_to_id(c.encode_utf8(&mut buffer)));
+        let mut encoded = Vec::with_capacity(text.len());
+        for (position, character) in text.chars().enumerate() {
+            match id(character) {
+                Some(id) => encoded.push(id),
+                None => {
+                    return Err(Error::UnknownCharacter {
+                        character,
+                        position,
+                        text: excerpt_to(text, 80),
+                        vocabulary: self.vocabulary(),
+                    });
+                }
+            }
         }
+        Ok(encoded)
     }
 }
 

@@ -16,7 +16,8 @@ pub struct TrainingConfig {
     pub steps: usize,
     /// Examples a step: documents, or windows of running text. With more than one, all predictions of a step weigh the same.
     pub batch_size: usize,
-    /// Parts that a step's examples are computed in, one after the other: less memory, the same step.
+    /// Parts that a step's examples are computed in, one after the other: less memory, the same step. With dropout, every part
+    /// draws masks of its own.
     pub accumulate: usize,
     /// The highest learning rate.
     pub learning_rate: f64,
@@ -125,8 +126,8 @@ impl TrainingConfig {
                 return bad(option, format!("{share} is not at least 0 and below 1"));
             }
         }
-        if self.clip_norm.is_some_and(|clip| !(clip > 0.0 && clip.is_finite())) {
-            return bad("clip_norm", format!("{:?} is not above 0 and finite", self.clip_norm));
+        if let Some(clip) = self.clip_norm.filter(|clip| !(*clip > 0.0 && clip.is_finite())) {
+            return bad("clip_norm", format!("{clip} is not above 0 and finite"));
         }
         if !(self.init_std > 0.0 && self.init_std.is_finite()) {
             return bad("init_std", format!("{} is not above 0 and finite", self.init_std));

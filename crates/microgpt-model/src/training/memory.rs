@@ -6,8 +6,11 @@ use crate::error::{Error, Result};
 /// Bytes of memory that training takes for each parameter: the weight, its gradient and Adam's two moments, in f32.
 const BYTES_A_PARAMETER: u64 = 16;
 
+/// Copies of a layer's attention that a step holds: scores, weights, and what the gradient needs of them.
+const COPIES_OF_ATTENTION: u64 = 3;
+
 /// Refuses a model that does not fit into the memory that is left, where the system says how much that is.
-pub(super) fn check(config: &GptConfig) -> Result<()> {
+pub(super) fn check_parameters(config: &GptConfig) -> Result<()> {
     let needed = config.parameters().saturating_mul(BYTES_A_PARAMETER);
     match available() {
         Some(available) if needed > available => Err(Error::Config {
@@ -17,6 +20,25 @@ pub(super) fn check(config: &GptConfig) -> Result<()> {
                 config.n_embd,
                 config.n_layer,
                 config.parameters(),
+                needed as f64 / 1e9,
+                available as f64 / 1e9
+            ),
+        }),
+        _ => Ok(()),
+    }
+}
+
+/// Refuses rows whose attention does not: every position looks at every other, in every head of every layer.
+pub(super) fn check_attention(config: &GptConfig, rows: usize, positions: usize) -> Result<()> {
+    let one = (rows as u64).saturating_mul(positions as u64).saturating_mul(4 * positions as u64);
+    let copies = (config.n_head as u64).saturating_mul(config.n_layer as u64 * COPIES_OF_ATTENTION);
+    let needed = one.saturating_mul(copies + 1);
+    match available() {
+        Some(available) if needed > available => Err(Error::Config {
+            field: "block_size",
+            reason: format!(
+                "a step's attention over {positions} positions takes about {:.1} GB, {:.1} GB are free: lower it, or batch_size, \
+                 or raise accumulate",
                 needed as f64 / 1e9,
                 available as f64 / 1e9
             ),

@@ -11,6 +11,7 @@ mod memory;
 mod schedule;
 mod state;
 
+use std::fs::File;
 use std::ops::ControlFlow;
 use std::path::PathBuf;
 use std::time::Instant;
@@ -143,8 +144,8 @@ pub struct Trainer {
     best: Option<(Evaluation, Weights)>,
     /// Time that steps took.
     seconds: f64,
-    /// The folder that holds states of this run.
-    home: Option<PathBuf>,
+    /// The folder that holds states of this run, and its lock: two runs must not share one.
+    home: Option<(PathBuf, Option<File>)>,
 }
 
 impl Trainer {
@@ -167,12 +168,15 @@ impl Trainer {
             let reason = format!("{}, the tokenizer has {}", config.vocab_size, tokenizer.vocab_size());
             return Err(Error::Config { field: "vocab_size", reason });
         }
-        memory::check(&config)?;
+        memory::check_parameters(&config)?;
         let devices: Vec<Device> =
             training.backend.devices(training.devices)?.into_iter().map(Device::autodiff).collect();
         let split = corpus.split(training.held_out, training.shuffle.then_some(training.seed))?;
         let examples = |texts| Examples::new(texts, corpus.layout(), &tokenizer, config.block_size);
         let (train, held_out) = (examples(&split.train)?, examples(&split.held_out)?);
+        let part = training.batch_size.div_ceil(training.accumulate.max(training.devices));
+        let (rows, positions) = Batch::extent(part, train.longest(), train.predictions() / train.len());
+        memory::check_attention(&config, rows, positions)?;
         let weights = weights.unwrap_or_else(|| Weights::random(&config, training.init_std, training.seed));
         let options = AdamOptions {
             beta_1: BETAS.0,
@@ -265,7 +269,7 @@ impl Trainer {
             let metrics = self.step()?;
             let stop = progress(&self, Progress::Step(metrics)).is_break();
             if self.evaluation_is_due() {
-                self.evaluate(&mut progress);
+                self.evaluate(&mut progress)?;
             }
             let due = |save: &&SaveTo| stop || save.every.is_due(self.step_count(), saved.elapsed());
             if let Some(SaveTo { folder, .. }) = save.filter(due).filter(|_| !self.is_finished()) {
@@ -278,16 +282,16 @@ impl Trainer {
             }
         }
         if self.evaluations.last().is_none_or(|last| last.step != self.step_count()) {
-            self.evaluate(&mut progress);
+            self.evaluate(&mut progress)?;
         }
-        Ok(Ended::Trained(Box::new(self.finish())))
+        Ok(Ended::Trained(Box::new(self.finish()?)))
     }
 
     /// One step of the optimizer.
     ///
     /// # Errors
     ///
-    /// [`Error::Diverged`] if the loss is not finite; the model is then as it was.
+    /// [`Error::Diverged`] if the loss is not finite, which the step before made it.
     pub fn step(&mut self) -> Result<StepMetrics> {
         let started = Instant::now();
         let (step, size) = (self.step_count(), self.training.batch_size);
@@ -299,12 +303,7 @@ impl Trainer {
         let parts: Vec<&[&[u32]]> = examples.chunks(size.div_ceil(parts)).collect();
         let (loss, gradients) = self.gradients(&parts, tokens);
         if !loss.is_finite() {
-            return Err(Error::Diverged {
-                step: step + 1,
-                loss,
-                learning_rate: self.training.learning_rate,
-                init_std: self.training.init_std,
-            });
+            return Err(self.diverged(step + 1, loss));
         }
         let learning_rate = self.training.learning_rate_at(step);
         self.model = self.model.take().map(|model| self.adam.step(learning_rate, model, gradients));
@@ -312,6 +311,25 @@ impl Trainer {
         self.history.push(metrics);
         self.seconds += started.elapsed().as_secs_f64();
         Ok(metrics)
+    }
+
+    fn diverged(&self, step: usize, loss: f32) -> Error {
+        let TrainingConfig { learning_rate, init_std, .. } = self.training;
+        Error::Diverged { step, loss, learning_rate, init_std }
+    }
+
+    /// The weights of now.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Diverged`] if one is not finite, which the loss of the next step would show.
+    fn weights(&self) -> Result<Weights> {
+        let weights = self.model().weights(&self.config);
+        let finite = weights.iter().all(|(_, values)| values.iter().all(|v| v.is_finite()));
+        match finite {
+            true => Ok(weights),
+            false => Err(self.diverged(self.step_count(), f32::NAN)),
+        }
     }
 
     /// Mean loss of a step's examples and its gradients, part by part, each device its share of the parts.
@@ -369,29 +387,32 @@ impl Trainer {
     }
 
     /// Evaluates what is held out with the weights of now.
-    fn evaluate(&mut self, progress: &mut impl FnMut(&Self, Progress) -> ControlFlow<()>) {
+    fn evaluate(&mut self, progress: &mut impl FnMut(&Self, Progress) -> ControlFlow<()>) -> Result<()> {
         let device = self.devices[0].clone().inner();
         let model = self.model();
         let told = |done, total| {
             let _ = progress(self, Progress::Evaluation { done, total });
         };
-        let Some(loss) = loss::evaluate(&model, &self.held_out, &device, told) else { return };
+        let Some(loss) = loss::evaluate(&model, &self.held_out, &device, told) else { return Ok(()) };
+        if !loss.is_finite() {
+            return Err(self.diverged(self.step_count(), loss));
+        }
         let evaluation = Evaluation { step: self.step_count(), loss };
         self.evaluations.push(evaluation);
         let _ = progress(self, Progress::Evaluated(evaluation));
         let better = self.best.as_ref().is_none_or(|(best, _)| loss < best.loss);
         if self.training.keep_best && better {
-            self.best = Some((evaluation, model.weights(&self.config)));
+            self.best = Some((evaluation, self.weights()?));
         }
+        Ok(())
     }
 
     /// The result: the best weights if they are to be kept, else the last.
-    fn finish(self) -> Trained {
+    fn finish(self) -> Result<Trained> {
         let last = self.evaluations.last().map(|e| e.loss);
-        let last_weights = || self.model().weights(&self.config);
         let (kept_step, held_out_loss, weights) = match &self.best {
             Some((best, weights)) => (best.step, Some(best.loss), weights.clone()),
-            None => (self.history.len(), last, last_weights()),
+            None => (self.history.len(), last, self.weights()?),
         };
         let tokens: usize = self.history.iter().map(|s| s.tokens).sum();
         let training = &self.training;
@@ -418,7 +439,7 @@ impl Trainer {
             tokens_per_second: tokens as f64 / self.seconds,
             history: self.history,
         };
-        Trained { config: self.config, tokenizer: self.tokenizer, weights, report }
+        Ok(Trained { config: self.config, tokenizer: self.tokenizer, weights, report })
     }
 }
 
@@ -539,6 +560,38 @@ mod tests {
         let training = TrainingConfig { init_std: 1e15, ..TrainingConfig::preset(Preset::Original) };
         let error = train(&Corpus::built_in(), config, &training, |_| {}).unwrap_err();
         assert!(matches!(error, Error::Diverged { step: 1, .. }), "{error}");
+    }
+
+    /// The last step's update overflows: no loss of a next step shows it.
+    #[test]
+    fn weights_that_are_not_finite_are_no_result() {
+        for held_out in [0.0, 0.1] {
+            let training = TrainingConfig {
+                steps: 1,
+                init_std: 1e8,
+                weight_decay: 0.5,
+                held_out,
+                ..TrainingConfig::preset(Preset::Original)
+            };
+            let mut trainer = trainer(training);
+            trainer.step().unwrap();
+            let weights = Weights::from_fn(&trainer.config, |_, elements| vec![f32::NAN; elements]);
+            trainer.model = Some(Gpt::new(&trainer.config, &weights, &trainer.devices[0]));
+            let error = trainer.run(None, |_, _| ControlFlow::Continue(())).unwrap_err();
+            assert!(matches!(error, Error::Diverged { step: 1, .. }), "{error}");
+        }
+    }
+
+    #[test]
+    fn a_context_beyond_memory_is_refused() {
+        let text = "abcdefgh".repeat(60_000);
+        let corpus = Corpus::from_text("long", &text, Layout::Packed).unwrap();
+        let tokenizer = Tokenizer::characters(corpus.documents());
+        let config = GptConfig { block_size: 400_000, ..config(tokenizer.vocab_size()) };
+        let training = TrainingConfig { held_out: 0.1, ..TrainingConfig::preset(Preset::Original) };
+        let error = Trainer::new(&corpus, config, tokenizer, None, training).unwrap_err().to_string();
+        // 4 heads, 3 copies and a mask of 400,000^2 floats are 8 TB. Only Linux says how much is free.
+        assert!(!cfg!(target_os = "linux") || error.contains("block_size"), "{error}");
     }
 
     #[test]

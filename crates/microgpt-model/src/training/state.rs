@@ -41,11 +41,11 @@ const METRICS: &str = "metrics.jsonl";
 /// States that are kept: the newest, and one more in case it is damaged.
 const KEPT: usize = 2;
 
+/// A thousand years.
+const MOST_SECONDS: f64 = 3.2e10;
+
 /// What an old state is called while it is removed.
 const REMOVED: &str = ".removed";
-
-/// A line a step: some hundred bytes each.
-const METRICS_LIMIT: u64 = 4 << 30;
 
 /// How often the state of a run is saved.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -91,9 +91,9 @@ impl CorpusIdentity {
         }
     }
 
-    /// The corpus, if it is what it was.
-    fn open(&self) -> Result<Corpus> {
-        let corpus = match &self.path {
+    /// The corpus, if it is what it was, from where it was or is now.
+    fn open(&self, text: Option<&Path>) -> Result<Corpus> {
+        let corpus = match text.or(self.path.as_deref()) {
             Some(path) => Corpus::from_file(path, self.layout)?,
             None => Corpus::built_in(),
         };
@@ -166,17 +166,26 @@ pub struct Resumed {
 }
 
 impl Trainer {
-    /// Goes on with the run whose states are in a checkpoint's folder.
+    /// Goes on with the run whose states are in a checkpoint's folder. `text` is where its text is now, if it was moved.
     ///
     /// # Errors
     ///
-    /// [`Error::File`] if there is no state, or none that is whole; [`Error::Corpus`] if its text is gone or was changed.
-    pub fn resume(folder: &Path) -> Result<Resumed> {
+    /// [`Error::File`] if there is no state, or none that is whole; [`Error::Corpus`] if its text is gone or was changed;
+    /// [`Error::Occupied`] if the checkpoint could not be written there in the end, or another process trains there.
+    pub fn resume(folder: &Path, text: Option<&Path>) -> Result<Resumed> {
+        let states = states(folder)?;
+        // A link, or `.`, could not be replaced when the run is done.
+        let folder = &fs::canonicalize(folder).map_err(|e| Error::io("find", folder, e))?;
+        if !states.is_empty() {
+            Checkpoint::check_destination(folder)?;
+        }
+        let lock = lock(folder)?;
+        publish::remove_remains(&folder.join(STATES), ".step-");
         let mut skipped = Vec::new();
-        for (_, path) in states(folder)? {
-            match Self::open_state(&path) {
+        for (_, path) in states {
+            match Self::open_state(&path, text) {
                 Ok(mut trainer) => {
-                    trainer.home = Some(folder.to_owned());
+                    trainer.home = Some((folder.to_owned(), lock));
                     return Ok(Resumed { trainer, skipped });
                 }
                 // No older state has another corpus.
@@ -196,27 +205,45 @@ impl Trainer {
         Err(Error::file(folder, reason))
     }
 
-    /// Puts the state of now on disk, beside those of the same run in `folder`. Older ones are removed.
+    /// Whether `folder` holds states of a run that is not finished.
+    pub fn is_unfinished(folder: &Path) -> bool {
+        states(folder).is_ok_and(|states| !states.is_empty())
+    }
+
+    /// Puts the state of now on disk, beside those of the same run in `folder`. Older ones are removed. Before the first step
+    /// there is none.
     ///
     /// # Errors
     ///
-    /// [`Error::Occupied`] if the run has no state there yet and something other than a checkpoint stands there;
-    /// [`Error::Io`].
+    /// [`Error::Occupied`] if the run has no state there yet and something other than a finished checkpoint stands there;
+    /// [`Error::Diverged`] if there are weights that are not finite; [`Error::Io`].
     pub fn save(&mut self, folder: &Path) -> Result<()> {
         let name = format!("step-{:06}", self.step_count());
-        if self.home.as_deref() == Some(folder) {
+        let at_home = match &self.home {
+            _ if self.step_count() == 0 => return Ok(()),
+            Some((home, _)) => home == folder || fs::canonicalize(folder).is_ok_and(|folder| folder == *home),
+            None => false,
+        };
+        if at_home {
             let state = folder.join(STATES).join(&name);
             publish::folder(&state, |_| None, |dir| self.write_state(dir))?;
         } else {
+            if Self::is_unfinished(folder) {
+                let reason = "holds a run that is not finished".to_owned();
+                return Err(Error::Occupied { path: folder.to_owned(), reason });
+            }
             publish::folder(folder, checkpoint::differs, |dir| {
                 checkpoint::write_config(dir, &self.config, &self.tokenizer)?;
                 let state = dir.join(STATES).join(&name);
                 fs::create_dir_all(&state).map_err(|e| Error::io("create folder", &state, e))?;
                 self.write_state(&state)
             })?;
-            self.home = Some(folder.to_owned());
+            self.home = Some((folder.to_owned(), lock(folder)?));
         }
-        for (_, old) in states(folder)?.into_iter().skip(KEPT) {
+        // What has more steps is no past of this run: it was damaged, or it would not have been gone back from.
+        let (beyond, past): (Vec<_>, Vec<_>) =
+            states(folder)?.into_iter().partition(|(step, _)| *step > self.step_count());
+        for (_, old) in beyond.into_iter().chain(past.into_iter().skip(KEPT)) {
             // Out of the way first: a folder that is half removed must not look like a state.
             let gone = old.with_file_name(REMOVED);
             let _ = fs::remove_dir_all(&gone);
@@ -227,11 +254,8 @@ impl Trainer {
     }
 
     fn write_state(&self, dir: &Path) -> Result<()> {
-        let write = |name: &str, bytes: &[u8]| {
-            let path = dir.join(name);
-            fs::write(&path, bytes).map_err(|e| Error::io("write", &path, e))
-        };
-        checkpoint::write_files(dir, &self.config, &self.tokenizer, &self.model().weights(&self.config))?;
+        let write = |name: &str, bytes: &[u8]| checkpoint::write(&dir.join(name), bytes);
+        checkpoint::write_files(dir, &self.config, &self.tokenizer, &self.weights()?)?;
         write(METRICS, metrics_jsonl(&self.history).as_bytes())?;
         let mut tensors: Vec<(String, Vec<f32>)> = Vec::new();
         for (name, moments) in self.adam.moments() {
@@ -243,6 +267,7 @@ impl Trainer {
             tensors.extend(weights.iter().map(|(name, values)| (format!("best.{name}"), values.to_vec())));
         }
         write_tensors(&dir.join(OPTIMIZER), &tensors)?;
+        checkpoint::open_to_all(&dir.join(OPTIMIZER))?;
         let mut files = BTreeMap::new();
         for name in checkpoint::FILES.into_iter().chain([METRICS, OPTIMIZER]) {
             let path = dir.join(name);
@@ -262,9 +287,9 @@ impl Trainer {
         write(STATE, &Sealed::new(state).to_json())
     }
 
-    fn open_state(dir: &Path) -> Result<Self> {
+    fn open_state(dir: &Path, text: Option<&Path>) -> Result<Self> {
         let path = dir.join(STATE);
-        let bytes = checkpoint::read_small(&path)?;
+        let bytes = checkpoint::read_file(&path, checkpoint::REPORT_LIMIT)?;
         let sealed: Sealed =
             serde_path_to_error::deserialize(&mut serde_json::Deserializer::from_slice(&bytes))
                 .map_err(|e| Error::file(&path, e.to_string()))?;
@@ -288,7 +313,10 @@ impl Trainer {
                 return Err(Error::file(path, reason));
             }
         }
-        let corpus = state.corpus.open()?;
+        if !(0.0..=MOST_SECONDS).contains(&state.seconds) {
+            return Err(Error::file(&path, format!("seconds {}: no run takes that long", state.seconds)));
+        }
+        let corpus = state.corpus.open(text)?;
         let (config, tokenizer) = (checkpoint.config().clone(), checkpoint.tokenizer().clone());
         let mut trainer = Self::new(&corpus, config, tokenizer, Some(checkpoint.weights()?), state.training)?;
         trainer.history = read_metrics(&dir.join(METRICS), state.step)?;
@@ -333,6 +361,19 @@ impl Trainer {
     }
 }
 
+/// Holds a folder as long as the result lives; `None` where the system has no such locks.
+fn lock(folder: &Path) -> Result<Option<fs::File>> {
+    let Ok(file) = fs::File::open(folder) else { return Ok(None) };
+    match file.try_lock() {
+        Ok(()) => Ok(Some(file)),
+        Err(fs::TryLockError::WouldBlock) => {
+            let reason = "another process trains there".to_owned();
+            Err(Error::Occupied { path: folder.to_owned(), reason })
+        }
+        Err(fs::TryLockError::Error(_)) => Ok(None),
+    }
+}
+
 /// The states in a checkpoint's folder, the newest first.
 fn states(folder: &Path) -> Result<Vec<(usize, PathBuf)>> {
     if !folder.is_dir() {
@@ -374,8 +415,8 @@ fn read_metrics(path: &Path, steps: usize) -> Result<Vec<StepMetrics>> {
 /// A file's bytes, without reading more of it than is used.
 fn read_mapped(path: &Path) -> Result<memmap2::Mmap> {
     let metadata = fs::metadata(path).map_err(|e| Error::io("open", path, e))?;
-    if !metadata.is_file() || metadata.len() > METRICS_LIMIT.max(1 << 40) {
-        return Err(Error::file(path, "not a file, or none of this size"));
+    if !metadata.is_file() || metadata.len() == 0 {
+        return Err(Error::file(path, "not a file, or an empty one"));
     }
     let file = fs::File::open(path).map_err(|e| Error::io("open", path, e))?;
     // SAFETY: the map is private to the caller and only read; states are replaced by rename, never changed in place.
@@ -430,7 +471,7 @@ mod tests {
         while trainer.step_count() < steps {
             trainer.step().unwrap();
             if trainer.evaluation_is_due() {
-                trainer.evaluate(&mut |_, _| ControlFlow::Continue(()));
+                trainer.evaluate(&mut |_, _| ControlFlow::Continue(())).unwrap();
             }
             if trainer.step_count().is_multiple_of(3) {
                 trainer.save(folder).unwrap();
@@ -446,7 +487,7 @@ mod tests {
         interrupted(&folder, 14);
         // Twice, as a run that is resumed is saved and stopped again.
         for (done, further) in [(12, 9), (21, 40)] {
-            let Resumed { mut trainer, skipped } = Trainer::resume(&folder).unwrap();
+            let Resumed { mut trainer, skipped } = Trainer::resume(&folder, None).unwrap();
             assert!(skipped.is_empty());
             assert_eq!(trainer.step_count(), done);
             if further == 40 {
@@ -460,7 +501,7 @@ mod tests {
             for _ in 0..further {
                 trainer.step().unwrap();
                 if trainer.evaluation_is_due() {
-                    trainer.evaluate(&mut |_, _| ControlFlow::Continue(()));
+                    trainer.evaluate(&mut |_, _| ControlFlow::Continue(())).unwrap();
                 }
             }
             trainer.save(&folder).unwrap();
@@ -491,14 +532,15 @@ mod tests {
             let middle = (bytes.len() / 2..).find(|&i| bytes[i].is_ascii_alphanumeric()).unwrap();
             bytes[middle] ^= 0x01;
             fs::write(&path, &bytes).unwrap();
-            let Resumed { trainer, skipped } = Trainer::resume(&folder).unwrap();
+            let Resumed { trainer, skipped } = Trainer::resume(&folder, None).unwrap();
             assert_eq!(trainer.step_count(), 3, "{name}");
             assert_eq!(skipped.len(), 1);
             assert!(skipped[0].error.to_string().contains(name), "{name}: {}", skipped[0].error);
+            drop(trainer);
             for gone in ["training/step-000006", "training/step-000003"] {
                 fs::remove_file(folder.join(gone).join(name)).unwrap();
             }
-            let error = Trainer::resume(&folder).unwrap_err().to_string();
+            let error = Trainer::resume(&folder, None).unwrap_err().to_string();
             assert!(error.contains("no state of it is whole") && error.contains(name), "{error}");
         }
     }
@@ -507,9 +549,9 @@ mod tests {
     fn there_is_nothing_to_go_on_with() {
         let dir = tempfile::tempdir().unwrap();
         let folder = dir.path().join("ckpt");
-        assert!(Trainer::resume(&folder).unwrap_err().to_string().contains("no such folder"));
+        assert!(Trainer::resume(&folder, None).unwrap_err().to_string().contains("no such folder"));
         fs::create_dir(&folder).unwrap();
-        assert!(Trainer::resume(&folder).unwrap_err().to_string().contains("has no state"));
+        assert!(Trainer::resume(&folder, None).unwrap_err().to_string().contains("has no state"));
         let trained = to_the_end(begin(), None);
         Checkpoint::write(
             &folder,
@@ -519,7 +561,7 @@ mod tests {
             Some(&trained.report),
         )
         .unwrap();
-        assert!(Trainer::resume(&folder).unwrap_err().to_string().contains("its training is finished"));
+        assert!(Trainer::resume(&folder, None).unwrap_err().to_string().contains("its training is finished"));
     }
 
     #[test]
@@ -534,11 +576,16 @@ mod tests {
         let mut trainer = Trainer::new(&corpus, config, tokenizer, None, training).unwrap();
         trainer.step().unwrap();
         trainer.save(&folder).unwrap();
-        assert_eq!(Trainer::resume(&folder).unwrap().trainer.step_count(), 1);
+        drop(trainer);
+        assert_eq!(Trainer::resume(&folder, None).unwrap().trainer.step_count(), 1);
         fs::write(&text, "ada\nbob\ncya\n").unwrap();
-        assert!(Trainer::resume(&folder).unwrap_err().to_string().contains("it was changed"));
+        assert!(Trainer::resume(&folder, None).unwrap_err().to_string().contains("it was changed"));
+        let moved = dir.path().join("moved.txt");
+        fs::write(&moved, "ada\nbob\ncy\n").unwrap();
         fs::remove_file(&text).unwrap();
-        assert!(Trainer::resume(&folder).unwrap_err().to_string().contains("names.txt"));
+        let error = Trainer::resume(&folder, None).unwrap_err().to_string();
+        assert!(error.contains("names.txt") && error.contains("cannot be read"), "{error}");
+        assert_eq!(Trainer::resume(&folder, Some(&moved)).unwrap().trainer.step_count(), 1);
     }
 
     #[test]
@@ -562,8 +609,73 @@ mod tests {
             _ => ControlFlow::Continue(()),
         });
         assert!(matches!(ended.unwrap(), Ended::Stopped { step: 11 }));
-        let resumed = Trainer::resume(&folder).unwrap().trainer;
+        let resumed = Trainer::resume(&folder, None).unwrap().trainer;
         assert_eq!(resumed.step_count(), 11);
         assert_eq!(to_the_end(resumed, None).weights, to_the_end(begin(), None).weights);
+    }
+
+    #[test]
+    fn damaged_states_beyond_never_push_out_the_good_one() {
+        let dir = tempfile::tempdir().unwrap();
+        let folder = dir.path().join("ckpt");
+        interrupted(&folder, 6);
+        for step in ["step-008000", "step-009000"] {
+            fs::create_dir(folder.join("training").join(step)).unwrap();
+        }
+        let Resumed { mut trainer, skipped } = Trainer::resume(&folder, None).unwrap();
+        assert_eq!((trainer.step_count(), skipped.len()), (6, 2));
+        trainer.step().unwrap();
+        trainer.save(&folder).unwrap();
+        let left: Vec<usize> = states(&folder).unwrap().into_iter().map(|(step, _)| step).collect();
+        assert_eq!(left, [7, 6]);
+    }
+
+    #[test]
+    fn two_runs_do_not_share_a_folder() {
+        let dir = tempfile::tempdir().unwrap();
+        let folder = dir.path().join("ckpt");
+        interrupted(&folder, 3);
+        let first = Trainer::resume(&folder, None).unwrap();
+        let error = Trainer::resume(&folder, None).unwrap_err().to_string();
+        assert!(error.contains("another process trains there"), "{error}");
+        drop(first);
+        Trainer::resume(&folder, None).unwrap();
+        let mut other = begin();
+        other.step().unwrap();
+        let error = other.save(&folder).unwrap_err().to_string();
+        assert!(error.contains("holds a run that is not finished"), "{error}");
+    }
+
+    #[test]
+    fn a_link_to_a_run_is_the_run_and_what_could_not_be_replaced_is_refused_at_once() {
+        let dir = tempfile::tempdir().unwrap();
+        let folder = dir.path().join("ckpt");
+        interrupted(&folder, 3);
+        #[cfg(unix)]
+        {
+            let link = dir.path().join("link");
+            std::os::unix::fs::symlink(&folder, &link).unwrap();
+            let mut trainer = Trainer::resume(&link, None).unwrap().trainer;
+            trainer.step().unwrap();
+            trainer.save(&link).unwrap();
+            assert!(folder.join("training/step-000004").is_dir());
+        }
+        fs::write(folder.join("notes.txt"), "").unwrap();
+        let error = Trainer::resume(&folder, None).unwrap_err().to_string();
+        assert!(error.contains("notes.txt"), "{error}");
+    }
+
+    /// Thirty thousand evaluations are 2 MB.
+    #[test]
+    fn states_with_many_evaluations_are_read_again() {
+        let dir = tempfile::tempdir().unwrap();
+        let folder = dir.path().join("ckpt");
+        let mut trainer = begin();
+        trainer.step().unwrap();
+        trainer.evaluations = vec![Evaluation { step: 1, loss: 2.345_678 }; 30_000];
+        trainer.save(&folder).unwrap();
+        assert!(fs::metadata(folder.join("training/step-000001/state.json")).unwrap().len() > 1 << 20);
+        drop(trainer);
+        assert_eq!(Trainer::resume(&folder, None).unwrap().trainer.evaluations.len(), 30_000);
     }
 }
