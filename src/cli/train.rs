@@ -184,7 +184,7 @@ struct RecipeOptions {
     #[arg(long, value_name = "EVALUATIONS")]
     patience: Option<usize>,
     /// burn's backend; others than flex are features of the build
-    #[arg(long, alias = "device", default_value_t = Backend::default())]
+    #[arg(long, visible_alias = "device", default_value_t = Backend::default())]
     backend: Backend,
     /// Devices of the backend that share a step
     #[arg(long, default_value_t = 1)]
