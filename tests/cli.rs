@@ -131,6 +131,23 @@ fn json_is_what_a_program_can_read() {
 }
 
 #[test]
+fn evidence_is_listed_and_checked() {
+    let dir = tempfile::tempdir().unwrap();
+    let dir = dir.path();
+    let listed = ok(dir, &["floor", "corpus"]);
+    assert!(listed.contains("58 rows from 17 sources"), "{listed}");
+    let rows: Value = serde_json::from_str(&ok(dir, &["floor", "corpus", "--json"])).unwrap();
+    assert_eq!(rows[1]["placed"]["conv_ane"]["ane"], 37);
+    let schema: Value = serde_json::from_str(&ok(dir, &["floor", "corpus", "--schema"])).unwrap();
+    assert_eq!(schema["type"], "object");
+    fs::write(dir.join("mine.jsonl"), format!("{}\n", rows[0])).unwrap();
+    assert!(ok(dir, &["floor", "corpus", "--file", "mine.jsonl"]).contains("1 rows from 1 sources"));
+    fs::write(dir.join("mine.jsonl"), "{}\n").unwrap();
+    refused(dir, &["floor", "corpus", "--file", "mine.jsonl"], &["mine.jsonl", "line 1", "missing field"]);
+    refused(dir, &["floor"], &["BUNDLE|PACKAGE"]);
+}
+
+#[test]
 fn a_gate_that_fails_is_exit_code_1() {
     let dir = workspace();
     let dir = dir.path();

@@ -1,4 +1,4 @@
-//! Why a package cannot be judged.
+//! Why a package cannot be judged, or evidence not be read.
 
 /// The result of this crate's functions.
 pub type Result<T, E = Error> = std::result::Result<T, E>;
@@ -10,4 +10,14 @@ pub enum Error {
     /// The package is not sound.
     #[error(transparent)]
     Package(#[from] mlpackage::Error),
+    /// A row of a corpus is not what it should be.
+    #[error("{origin}: line {line}: {reason}")]
+    Corpus {
+        /// Where the rows come from.
+        origin: String,
+        /// From 1.
+        line: usize,
+        /// What was found and expected.
+        reason: String,
+    },
 }

@@ -2,6 +2,7 @@
 #![cfg_attr(test, allow(clippy::unwrap_used))]
 
 mod compiled_size;
+pub mod corpus;
 mod error;
 pub mod laws;
 mod report;

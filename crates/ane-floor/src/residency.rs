@@ -3,7 +3,7 @@
 use std::fmt;
 
 use mlpackage::mil::Program;
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 /// A compute device.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
@@ -46,7 +46,8 @@ pub struct PlacedOperation {
 }
 
 /// How many of how many.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct Count {
     /// On the Neural Engine.
     pub ane: usize,

@@ -1,0 +1,375 @@
+//! What is known of placements: somebody's published measurement or statement a row, as they gave it.
+//!
+//! Nothing in it was measured by this project, and rows contradict each other: a law that lives from it has to live with that.
+//! The rows are `corpus/placements.jsonl`, a JSON object a line, described by `corpus/schema.json`; what a source does not tell is
+//! `null`.
+
+use std::collections::BTreeSet;
+use std::fmt;
+
+use serde::{Deserialize, Serialize};
+
+use crate::error::{Error, Result};
+use crate::residency::Count;
+
+/// The rows that come with the crate.
+const BUILT_IN: &str = include_str!("../corpus/placements.jsonl");
+
+/// The JSON Schema of a row.
+pub const SCHEMA: &str = include_str!("../corpus/schema.json");
+
+/// Rows of evidence.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Corpus {
+    rows: Vec<Placement>,
+}
+
+/// One graph, and where it was placed.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Placement {
+    /// A name of its own.
+    pub id: String,
+    /// Number of the remark in the project's notes that it comes from; several rows may share one.
+    pub note: Option<u32>,
+    /// What was placed.
+    pub graph: Graph,
+    /// On which machine.
+    pub machine: Machine,
+    /// Where it was placed.
+    pub placed: Placed,
+    /// How that is known.
+    pub how: How,
+    /// Who says so.
+    pub source: String,
+    /// What else there is to say.
+    pub remark: Option<String>,
+}
+
+/// Features of a graph. `None` is what the source does not tell.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Graph {
+    /// In a few words.
+    pub summary: String,
+    /// What kind of graph it is.
+    pub family: Family,
+    /// Operations that compute, counted as the source counts.
+    pub operations: Option<u64>,
+    /// Convolutions.
+    pub convs: Option<u64>,
+    /// Matrix products and linear layers.
+    pub matmuls: Option<u64>,
+    /// Multiply-adds of its largest convolution or matrix product, the anchor.
+    pub anchor_multiply_adds: Option<u64>,
+    /// Multiply-adds of a call.
+    pub multiply_adds: Option<u64>,
+    /// Layers.
+    pub depth: Option<u64>,
+    /// Positions of a call (T).
+    pub tokens: Option<u64>,
+    /// Whether it has states.
+    pub stateful: Option<bool>,
+    /// Type that it computes in.
+    pub dtype: Option<Dtype>,
+    /// How its weights are stored.
+    pub quantization: Option<Weights>,
+    /// Size of its weights, or of the compiled package, as the source states it: bytes, decimal.
+    pub weight_bytes: Option<u64>,
+}
+
+/// A machine, as far as it is told.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Machine {
+    /// Such as `M4 Max`.
+    pub chip: Option<String>,
+    /// Such as `macOS 15`.
+    pub os: Option<String>,
+}
+
+/// Where a graph was placed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Placed {
+    /// As a whole.
+    pub device: Outcome,
+    /// Its convolutions, where they were counted.
+    pub conv_ane: Option<Count>,
+    /// Its operations that compute, where they were counted.
+    pub compute_ane: Option<Count>,
+}
+
+/// What came of a graph.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Outcome {
+    /// All of it on the Neural Engine.
+    Ane,
+    /// All of it on the CPU.
+    Cpu,
+    /// All of it on the GPU.
+    Gpu,
+    /// Some of it on the Neural Engine.
+    Mixed,
+    /// It was not compiled or not loaded.
+    Error,
+    /// It ran, and where is not told.
+    Unknown,
+}
+
+/// What kind of graph it is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Family {
+    /// Layers of a transformer that makes text.
+    Decoder,
+    /// Attention alone.
+    Attention,
+    /// Layers of a transformer that reads text.
+    Encoder,
+    /// Linear layers and what lies between them.
+    Mlp,
+    /// One matrix product.
+    Matmul,
+    /// A net of convolutions over pictures.
+    ConvNet,
+    /// No convolution and no matrix product to speak of.
+    Elementwise,
+    /// The statement is about graphs of any kind.
+    Any,
+}
+
+/// Type that a graph computes in.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Dtype {
+    /// Half precision.
+    Fp16,
+    /// Single precision.
+    Fp32,
+}
+
+/// How weights are stored.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Weights {
+    /// As the graph computes.
+    None,
+    /// 8 bits with a scale for each tensor or channel.
+    Int8,
+    /// 4 bits with a scale for each block.
+    Int4PerBlock,
+    /// Indices of 4 bits into palettes.
+    Lut4,
+}
+
+/// How a placement is known.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum How {
+    /// `MLComputePlan` or what Xcode shows of it says so.
+    Plan,
+    /// It ran as fast as only that device runs.
+    Timing,
+    /// The source says so and not how it knows.
+    Stated,
+}
+
+impl Corpus {
+    /// The rows that come with the crate.
+    ///
+    /// # Panics
+    ///
+    /// Never: a test reads them.
+    pub fn built_in() -> Self {
+        Self::from_jsonl("the built-in corpus", BUILT_IN).expect("the built-in corpus is sound")
+    }
+
+    /// Reads rows, a JSON object a line, and checks each and all together.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Corpus`] with the line that is wrong, and why.
+    pub fn from_jsonl(origin: &str, text: &str) -> Result<Self> {
+        let mut ids = BTreeSet::new();
+        let mut rows: Vec<Placement> = Vec::new();
+        for (number, line) in text.lines().enumerate().filter(|(_, line)| !line.trim().is_empty()) {
+            let bad = |reason: String| Error::Corpus { origin: origin.to_owned(), line: number + 1, reason };
+            let row: Placement = serde_json::from_str(line).map_err(|e| bad(e.to_string()))?;
+            row.check().map_err(|reason| bad(format!("{}: {reason}", row.id)))?;
+            if !ids.insert(row.id.clone()) {
+                return Err(bad(format!("{}: another row has this id", row.id)));
+            }
+            rows.push(row);
+        }
+        Ok(Self { rows })
+    }
+
+    /// All rows, in the order of the file.
+    pub fn rows(&self) -> &[Placement] {
+        &self.rows
+    }
+}
+
+impl Placement {
+    /// What is wrong with a row by itself.
+    fn check(&self) -> Result<(), String> {
+        let texts = [("id", &self.id), ("source", &self.source), ("graph.summary", &self.graph.summary)];
+        if let Some((field, _)) = texts.into_iter().find(|(_, text)| text.trim().is_empty()) {
+            return Err(format!("{field} is empty"));
+        }
+        if self.graph.tokens == Some(0) {
+            return Err("graph.tokens is 0, expected at least 1".into());
+        }
+        if let (Some(anchor), Some(all)) = (self.graph.anchor_multiply_adds, self.graph.multiply_adds)
+            && anchor > all
+        {
+            return Err(format!("the anchor has {anchor} multiply-adds, the whole graph {all}"));
+        }
+        let Placed { device, conv_ane, compute_ane } = self.placed;
+        for (field, count) in [("conv_ane", conv_ane), ("compute_ane", compute_ane)] {
+            let Some(Count { ane, total }) = count else { continue };
+            let holds = match device {
+                Outcome::Ane => ane == total,
+                Outcome::Cpu | Outcome::Gpu | Outcome::Error => ane == 0,
+                Outcome::Mixed | Outcome::Unknown => ane <= total,
+            };
+            if total == 0 || !holds {
+                return Err(format!("placed.{field} is {ane}/{total}, which does not go with {device}"));
+            }
+        }
+        Ok(())
+    }
+}
+
+impl fmt::Display for Outcome {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(match self {
+            Self::Ane => "ANE",
+            Self::Cpu => "CPU",
+            Self::Gpu => "GPU",
+            Self::Mixed => "mixed",
+            Self::Error => "error",
+            Self::Unknown => "unknown",
+        })
+    }
+}
+
+/// A table: note, outcome, weights, what it is, who says so.
+impl fmt::Display for Corpus {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        writeln!(f, "{:>4}  {:<7}  {:>9}  {:<12}  graph (source)", "note", "placed", "weights", "stored as")?;
+        for Placement { note, graph, placed, source, remark, .. } in &self.rows {
+            let note = note.map_or(String::new(), |n| n.to_string());
+            let bytes = graph.weight_bytes.map_or("-".into(), |b| format!("{:.2} MB", b as f64 / 1e6));
+            let stored = match (graph.dtype, graph.quantization) {
+                (Some(Dtype::Fp32), _) => "fp32",
+                (_, Some(Weights::None)) => "fp16",
+                (_, Some(Weights::Int8)) => "int8",
+                (_, Some(Weights::Int4PerBlock)) => "int4 a block",
+                (_, Some(Weights::Lut4)) => "lut4",
+                (_, None) => "-",
+            };
+            let tokens = graph.tokens.map_or(String::new(), |t| format!(", T = {t}"));
+            let states = if graph.stateful == Some(true) { ", stateful" } else { "" };
+            let remark = remark.as_ref().map_or(String::new(), |remark| format!("; {remark}"));
+            let summary = &graph.summary;
+            writeln!(
+                f,
+                "{note:>4}  {:<7}  {bytes:>9}  {stored:<12}  {summary}{tokens}{states} ({source}){remark}",
+                placed.device
+            )?;
+        }
+        let sources: BTreeSet<&str> = self.rows.iter().map(|row| row.source.as_str()).collect();
+        writeln!(f, "{} rows from {} sources", self.rows.len(), sources.len())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_built_in_corpus_has_every_note_of_its_sources() {
+        let corpus = Corpus::built_in();
+        assert_eq!(corpus.rows().len(), 58);
+        let notes: BTreeSet<u32> = corpus.rows().iter().filter_map(|row| row.note).collect();
+        // Numbers of the notes; those that are missing were dropped there.
+        let expected = [
+            1, 2, 3, 4, 5, 6, 7, 9, 10, 12, 13, 14, 15, 17, 19, 20, 21, 22, 23, 25, 26, 27, 28, 29, 30, 31,
+            32,
+        ];
+        assert_eq!(notes, expected.into_iter().chain(33..=35).collect());
+    }
+
+    /// The two points of Experiment 27, digit by digit.
+    #[test]
+    fn experiment_27_is_as_published() {
+        let corpus = Corpus::built_in();
+        let row = |id: &str| corpus.rows().iter().find(|row| row.id == id).unwrap();
+        let (original, scaled) = (row("exp27-original"), row("exp27-scaled"));
+        assert_eq!(original.placed.device, Outcome::Cpu);
+        assert_eq!((original.graph.convs, original.graph.weight_bytes), (Some(7), Some(30_000)));
+        assert_eq!(scaled.placed.device, Outcome::Ane);
+        assert_eq!(scaled.placed.conv_ane, Some(Count { ane: 37, total: 37 }));
+        assert_eq!(scaled.placed.compute_ane, Some(Count { ane: 260, total: 260 }));
+        // 37 convolutions: 6 layers of 12 C^2, and 27 rows of the head.
+        assert_eq!(scaled.graph.multiply_adds, Some(6 * 12 * 512 * 512 + 27 * 512));
+        assert_eq!(scaled.graph.weight_bytes, Some(19_070_000));
+    }
+
+    #[test]
+    fn rows_that_contradict_themselves_are_named() {
+        let sound = BUILT_IN.lines().nth(1).unwrap();
+        let refused = |from: &str, to: &str| {
+            assert!(sound.contains(from), "{sound}");
+            Corpus::from_jsonl("t", &sound.replace(from, to)).unwrap_err().to_string()
+        };
+        assert_eq!(
+            refused(r#""ane": 37"#, r#""ane": 36"#),
+            "t: line 1: exp27-scaled: placed.conv_ane is 36/37, which does not go with ANE"
+        );
+        assert!(refused(r#""ane-book, Experiment 27""#, r#"" ""#).contains("source is empty"));
+        assert!(refused(r#""tokens": 1"#, r#""tokens": 0"#).contains("graph.tokens is 0"));
+        assert!(refused("18888192", "7").contains("the anchor has 1048576"));
+        assert!(refused(r#""how": "plan""#, r#""how": "guess""#).contains("unknown variant `guess`"));
+        assert!(refused(r#""note": 2"#, r#""nota": 2"#).contains("unknown field `nota`"));
+        let twice = format!("{sound}\n\n{sound}");
+        let error = Corpus::from_jsonl("t", &twice).unwrap_err().to_string();
+        assert!(error.contains("line 3") && error.contains("another row has this id"), "{error}");
+    }
+
+    /// The schema names exactly the fields and the words that the types have.
+    #[test]
+    fn the_schema_describes_the_rows() {
+        let schema: serde_json::Value = serde_json::from_str(SCHEMA).unwrap();
+        let names = |value: &serde_json::Value| -> BTreeSet<String> {
+            value.as_object().unwrap().keys().cloned().collect()
+        };
+        let row = serde_json::to_value(&Corpus::built_in().rows()[1]).unwrap();
+        assert_eq!(names(&schema["properties"]), names(&row));
+        for part in ["graph", "machine", "placed"] {
+            let described = &schema["properties"][part];
+            assert_eq!(names(&described["properties"]), names(&row[part]), "{part}");
+            assert_eq!(described["additionalProperties"], false);
+        }
+        let words = |path: &str| -> Vec<String> {
+            let described = schema.pointer(path).unwrap()["enum"].as_array().unwrap();
+            described.iter().filter_map(|word| word.as_str().map(str::to_owned)).collect()
+        };
+        let read = |words: Vec<String>, field: &str| {
+            for word in words {
+                let mut changed = row.clone();
+                *changed.pointer_mut(field).unwrap() = word.clone().into();
+                changed["placed"]["conv_ane"] = serde_json::Value::Null;
+                changed["placed"]["compute_ane"] = serde_json::Value::Null;
+                Corpus::from_jsonl("t", &changed.to_string()).unwrap_or_else(|e| panic!("{word}: {e}"));
+            }
+        };
+        for field in ["how", "graph/family", "graph/dtype", "graph/quantization", "placed/device"] {
+            let schema_path = format!("/properties/{}", field.replace('/', "/properties/"));
+            read(words(&schema_path), &format!("/{field}"));
+        }
+    }
+}
