@@ -7,8 +7,8 @@
 //!    unfolded from INT8)? That is a question about the export: 5e-6 of the largest logit, the noise of adding in another
 //!    order.
 //! 2. Does it still when every fp16 result is rounded to fp16, as the Neural Engine would? That is a question about
-//!    numerics: 5e-3, and a cosine of 0.9999.
-//! 3. Does it in the arithmetic that is there for speed? 2e-3, and a cosine of 0.99999.
+//!    numerics: 2e-3, and a cosine of 0.99999.
+//! 3. Does it in the arithmetic that is there for speed? Held to what fp16 is held to.
 //! 4. How far is it from the fp32 checkpoint? That is a question about quantisation: reported, and held to the cosine of 0.97
 //!    below which the ane-book does not count a shard at all.
 
@@ -129,7 +129,7 @@ pub fn verify(
         let full = BurnReference::from_checkpoint(checkpoint, backend)?.logits(&tokens);
         check("mil-cpu f32 against burn, same weights", &same, &transcript.logits_f32, Tolerance::F32)?;
         check("mil-cpu f16 against burn, same weights", &same, &transcript.logits_f16, Tolerance::F16)?;
-        check("mil-cpu fast against burn, same weights", &same, &fast, Tolerance::FAST)?;
+        check("mil-cpu fast against burn, same weights", &same, &fast, Tolerance::F16)?;
         check("mil-cpu f16 against the fp32 checkpoint", &full, &transcript.logits_f16, GOLDEN)?;
     } else {
         check(
@@ -138,7 +138,7 @@ pub fn verify(
             &transcript.logits_f16,
             Tolerance::F16,
         )?;
-        check("mil-cpu fast against mil-cpu f32", &transcript.logits_f32, &fast, Tolerance::FAST)?;
+        check("mil-cpu fast against mil-cpu f32", &transcript.logits_f32, &fast, Tolerance::F16)?;
     }
     let pass = checks.iter().all(|c| c.pass);
     Ok((Verification { tokens, checks, pass, hazards: None }, transcript))

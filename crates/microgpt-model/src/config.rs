@@ -108,6 +108,11 @@ impl GptConfig {
         2 * v * c + s * c + l * 12 * c * c
     }
 
+    /// Bytes that training keeps of it all the time: weights, their gradients and Adam's two moments, in f32.
+    pub fn training_bytes(&self) -> u64 {
+        self.parameters().saturating_mul(16)
+    }
+
     /// Whether the dimensions make a model.
     ///
     /// # Errors

@@ -16,9 +16,6 @@ use super::{duration, output};
 /// Samples that are shown together.
 const SAMPLES: usize = 4;
 
-/// The weight, its gradient and Adam's two moments, in f32.
-const BYTES_A_PARAMETER: f64 = 16.0;
-
 /// Sharp enough to look like the corpus.
 const TEMPERATURE: f32 = 0.5;
 
@@ -43,7 +40,7 @@ impl View {
             trainer.config().n_embd,
             trainer.config().n_layer,
             trainer.config().block_size,
-            BYTES_A_PARAMETER * trainer.config().parameters() as f64 / 1e6,
+            trainer.config().training_bytes() as f64 / 1e6,
             trainer.tokenizer(),
         ));
         output::tell(&format!(

@@ -3,15 +3,12 @@
 use crate::config::GptConfig;
 use crate::error::{Error, Result};
 
-/// Bytes of memory that training takes for each parameter: the weight, its gradient and Adam's two moments, in f32.
-const BYTES_A_PARAMETER: u64 = 16;
-
 /// Copies of a layer's attention that a step holds: scores, weights, and what the gradient needs of them.
 const COPIES_OF_ATTENTION: u64 = 3;
 
 /// Refuses a model that does not fit into the memory that is left, where the system says how much that is.
 pub(super) fn check_parameters(config: &GptConfig) -> Result<()> {
-    let needed = config.parameters().saturating_mul(BYTES_A_PARAMETER);
+    let needed = config.training_bytes();
     match available() {
         Some(available) if needed > available => Err(Error::Config {
             field: "n_embd",

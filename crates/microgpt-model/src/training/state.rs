@@ -199,8 +199,7 @@ impl Trainer {
         let reason = match (skipped.first(), Checkpoint::open(folder)) {
             (Some(newest), _) => format!("no state of it is whole; the newest: {}", newest.error),
             (None, Ok(_)) => {
-                "its training is finished, or it was not trained here: --init trains on from its weights, as \
-                              a new run"
+                "its training is finished, or it was not trained here; --init trains on from its weights"
                     .to_owned()
             }
             (None, Err(_)) => "it has no state of a training run: expected training/step-*".to_owned(),

@@ -81,13 +81,13 @@ fn a_batch_in_parts_and_on_several_devices_trains_the_same() {
     let run = |mut trainer: Trainer| (0..20).map(|_| trainer.step().unwrap().loss).collect::<Vec<f32>>();
     let expected = run(trainer(whole.clone()));
     let in_parts = run(trainer(TrainingConfig { accumulate: 5, ..whole.clone() }));
-    let shared = {
-        let mut trainer = trainer(whole);
-        // The CPU is one device; two handles of it take the way that two devices would.
-        trainer.devices = vec![Backend::default().device().autodiff(); 2];
+    // The CPU is one device; several handles of it take the way that several devices would. Of five, one has nothing to do.
+    let [by_two, by_five] = [2, 5].map(|devices| {
+        let mut trainer = trainer(whole.clone());
+        trainer.devices = vec![Backend::default().device().autodiff(); devices];
         run(trainer)
-    };
-    for losses in [in_parts, shared] {
+    });
+    for losses in [in_parts, by_two, by_five] {
         assert_eq!(losses.len(), expected.len());
         for (loss, expected) in losses.iter().zip(&expected) {
             // Sums of f32 in another order, which training makes larger from step to step.
