@@ -41,6 +41,8 @@ struct Shared {
     /// Whether a part panicked.
     panicked: AtomicBool,
     stop: AtomicBool,
+    /// Workers that have begun to look for jobs.
+    started: AtomicUsize,
     /// Workers that sleep.
     asleep: AtomicUsize,
     lock: Mutex<()>,
@@ -93,6 +95,7 @@ impl Workers {
             taken: (0..parts.max(1)).map(|_| Taken::default()).collect(),
             panicked: AtomicBool::new(false),
             stop: AtomicBool::new(false),
+            started: AtomicUsize::new(0),
             asleep: AtomicUsize::new(0),
             lock: Mutex::new(()),
             wake: Condvar::new(),
@@ -103,7 +106,11 @@ impl Workers {
             builder.spawn(move || shared.work(part))
         };
         // A machine that has no thread to give has one worker less.
-        let threads = (1..parts).map_while(|part| spawn(part).ok()).collect();
+        let threads: Vec<JoinHandle<()>> = (1..parts).map_while(|part| spawn(part).ok()).collect();
+        // Nobody waits for them later: what a thread allocates when it begins is not to fall into a step.
+        while shared.started.load(SeqCst) < threads.len() {
+            std::thread::yield_now();
+        }
         Self { shared, threads, busy: Mutex::new(()) }
     }
 
@@ -197,6 +204,7 @@ impl Drop for Workers {
 
 impl Shared {
     fn work(&self, thread: usize) {
+        self.started.fetch_add(1, SeqCst);
         let mut seen = 0;
         while let Some(jobs) = self.wait(seen) {
             seen = jobs;
