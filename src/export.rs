@@ -8,6 +8,7 @@ use anyhow::Result;
 use microgpt_model::{Backend, Checkpoint};
 use serde::Serialize;
 
+use crate::placement;
 use crate::verification::{Verification, verify};
 
 /// What came of an export.
@@ -34,11 +35,7 @@ pub fn export(
 ) -> Result<Exported> {
     let mut staged = ane_export::export(checkpoint, out, options, progress)?;
     let bundle = staged.open()?;
-    let architecture = &bundle.manifest().architecture;
-    let mut placement = Vec::new();
-    for shard in &bundle.manifest().shards {
-        placement.push(PlacementReport::predict(&bundle.package(shard)?, Some(architecture))?);
-    }
+    let placement = placement::of_bundle(&bundle)?;
     let verification = match check {
         Some(backend) => Some(verify(&bundle, Some(checkpoint), SEED, backend)?.0),
         None => None,

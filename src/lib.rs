@@ -1,11 +1,14 @@
 #![doc = include_str!("../README.md")]
 
 pub mod benchmark;
+pub mod boundary_picture;
 pub mod export;
 pub mod loss_curve;
 pub mod memory;
+pub mod placement;
 pub mod reference;
 pub mod verification;
+pub mod whole_file;
 
 // The crates that a user of the whole path needs, under one roof.
 pub use {ane_export, ane_floor, ane_runtime, microgpt_model, mlpackage};

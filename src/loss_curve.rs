@@ -2,9 +2,11 @@
 
 use std::path::Path;
 
-use anyhow::{Context as _, Result, anyhow};
+use anyhow::{Result, anyhow};
 use microgpt_model::{StepMetrics, TrainingReport};
 use plotters::prelude::*;
+
+use crate::whole_file;
 
 const SIZE: (u32, u32) = (900, 520);
 const TRAINING: RGBColor = RGBColor(0x1f, 0x6f, 0xb4);
@@ -20,20 +22,7 @@ const POINTS: usize = 400;
 /// If the file cannot be written.
 pub fn write(path: &Path, report: &TrainingReport) -> Result<()> {
     let svg = draw(report).map_err(|e| anyhow!("draw {}: {e}", path.display()))?;
-    let folder = path.parent().context("a file has a folder")?;
-    let mut builder = tempfile::Builder::new();
-    #[cfg(unix)]
-    {
-        use std::os::unix::fs::PermissionsExt as _;
-        // What the umask leaves of it, as of the files beside it.
-        builder.permissions(std::fs::Permissions::from_mode(0o666));
-    }
-    let mut staged =
-        builder.tempfile_in(folder).with_context(|| format!("create a file in {}", folder.display()))?;
-    std::io::Write::write_all(&mut staged, svg.as_bytes())
-        .with_context(|| format!("write {}", path.display()))?;
-    staged.persist(path).with_context(|| format!("write {}", path.display()))?;
-    Ok(())
+    whole_file::write(path, &svg)
 }
 
 /// The losses of a run as SVG text.

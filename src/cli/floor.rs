@@ -1,13 +1,16 @@
 //! `microgpt floor`
 
+mod discover;
+mod knowledge;
+
 use std::fs::File;
 use std::io::Read as _;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
-use ane_floor::corpus::{Corpus, SCHEMA};
-use ane_floor::{Device, PlacementReport};
+use ane_floor::{Outcome as Verdict, PlacementReport};
 use anyhow::{Context as _, Result, ensure};
 use clap::{Args, Subcommand, ValueEnum};
+use microgpt_ane::placement;
 use mlpackage::bundle::BUNDLE_MANIFEST;
 
 use super::{Outcome, folder, output};
@@ -19,63 +22,29 @@ pub(crate) struct Floor {
     #[command(subcommand)]
     about: Option<About>,
     /// A bundle or a .mlpackage
-    #[arg(value_name = "BUNDLE|PACKAGE", required = true)]
+    #[arg(value_name = "BUNDLE|PACKAGE", required_unless_present = "schema")]
     path: Option<PathBuf>,
     /// Exit with 1 unless everything is placed there
     #[arg(long, value_enum)]
     require: Option<Require>,
+    /// Exit with 1 if anything is placed worse than in this report, which --json printed earlier
+    #[arg(long, value_name = "REPORT.json")]
+    baseline: Option<PathBuf>,
     /// Print the report as JSON: one object a package, in a list
     #[arg(long)]
     json: bool,
+    /// Print the JSON Schema of one such object
+    #[arg(long, conflicts_with_all = ["path", "require", "baseline", "json"])]
+    schema: bool,
 }
 
 #[derive(Debug, Subcommand)]
 enum About {
-    Corpus(Evidence),
-}
-
-/// List what is known of placements, and who says so
-#[derive(Debug, Args)]
-struct Evidence {
-    /// Rows to check and list instead of those that come with the program: a JSON object a line
-    #[arg(long, value_name = "FILE")]
-    file: Option<PathBuf>,
-    /// Print the JSON Schema of a row
-    #[arg(long, conflicts_with_all = ["file", "json"])]
-    schema: bool,
-    /// Print the rows as JSON
-    #[arg(long)]
-    json: bool,
-}
-
-/// More rows than anybody has.
-const CORPUS_LIMIT: u64 = 64 << 20;
-
-impl Evidence {
-    fn run(self) -> Result<Outcome> {
-        if self.schema {
-            output::print(SCHEMA)?;
-            return Ok(Outcome::Done);
-        }
-        let corpus = match &self.file {
-            None => Corpus::built_in(),
-            Some(path) => {
-                let mut text = String::new();
-                let name = path.display();
-                let file = File::open(path).with_context(|| format!("open {name}"))?;
-                file.take(CORPUS_LIMIT + 1)
-                    .read_to_string(&mut text)
-                    .with_context(|| format!("read {name}"))?;
-                ensure!(text.len() as u64 <= CORPUS_LIMIT, "{name}: more than {CORPUS_LIMIT} bytes");
-                Corpus::from_jsonl(&name.to_string(), &text)?
-            }
-        };
-        match self.json {
-            true => output::print_json(&corpus.rows())?,
-            false => output::print(&corpus.to_string())?,
-        }
-        Ok(Outcome::Done)
-    }
+    Corpus(knowledge::Evidence),
+    Laws(knowledge::Laws),
+    Accuracy(knowledge::Record),
+    Refit(knowledge::Refit),
+    Discover(discover::Discover),
 }
 
 #[derive(Clone, Copy, Debug, ValueEnum)]
@@ -84,32 +53,74 @@ enum Require {
     Ane,
 }
 
+/// More than any report or corpus has.
+const TEXT_LIMIT: u64 = 256 << 20;
+
+/// The text of a file that a user names.
+fn read_text(path: &Path) -> Result<String> {
+    let name = path.display();
+    let mut text = String::new();
+    let file = File::open(path).with_context(|| format!("open {name}"))?;
+    file.take(TEXT_LIMIT + 1).read_to_string(&mut text).with_context(|| format!("read {name}"))?;
+    ensure!(text.len() as u64 <= TEXT_LIMIT, "{name}: more than {TEXT_LIMIT} bytes");
+    Ok(text)
+}
+
+/// Reports that `--json` printed earlier: a list, or one alone.
+fn read_reports(path: &Path) -> Result<Vec<PlacementReport>> {
+    let text = read_text(path)?;
+    let name = path.display();
+    let found = match text.trim_start().starts_with('{') {
+        true => serde_json::from_str(&text).map(|one| vec![one]),
+        false => serde_json::from_str(&text),
+    };
+    let reports: Vec<PlacementReport> =
+        found.with_context(|| format!("{name}: no report of `microgpt floor --json`"))?;
+    ensure!(!reports.is_empty(), "{name}: it holds no report");
+    for report in &reports {
+        report.check().with_context(|| format!("{name}: the report of {}", report.package))?;
+    }
+    Ok(reports)
+}
+
 impl Floor {
     pub(crate) fn run(self) -> Result<Outcome> {
-        let path = match (self.about, self.path) {
-            (Some(About::Corpus(evidence)), _) => return evidence.run(),
-            (None, path) => path.context("a bundle or package is missing")?,
-        };
-        let mut reports = Vec::new();
-        if path.join(BUNDLE_MANIFEST).exists() {
-            let bundle = folder::bundle(&path)?;
-            for shard in &bundle.manifest().shards {
-                let package = bundle.package(shard)?;
-                reports.push(PlacementReport::predict(&package, Some(&bundle.manifest().architecture))?);
-            }
-        } else {
-            reports.push(PlacementReport::predict(&folder::package(&path)?, None)?);
+        match self.about {
+            Some(About::Corpus(evidence)) => return evidence.run(),
+            Some(About::Laws(laws)) => return laws.run(),
+            Some(About::Accuracy(record)) => return record.run(),
+            Some(About::Refit(refit)) => return refit.run(),
+            Some(About::Discover(discover)) => return discover.run(),
+            None => {}
         }
+        if self.schema {
+            output::print(&PlacementReport::schema())?;
+            return Ok(Outcome::Done);
+        }
+        let path = self.path.context("a bundle or package is missing")?;
+        // Read before anything is judged: a gate without its baseline is no gate.
+        let baseline = self.baseline.as_deref().map(read_reports).transpose()?;
+        let reports = if path.join(BUNDLE_MANIFEST).exists() {
+            placement::of_bundle(&folder::bundle(&path)?)?
+        } else {
+            vec![PlacementReport::predict(&folder::package(&path)?, None)?]
+        };
         if self.json {
             output::print_json(&reports)?;
         } else {
             let text: Vec<String> = reports.iter().map(ToString::to_string).collect();
             output::print(&text.concat())?;
         }
-        let placed = reports.iter().all(|r| r.verdict == Device::Ane && r.pass);
-        if self.require.is_some() && !placed {
+        let mut passed = true;
+        if self.require.is_some() && !reports.iter().all(|r| r.verdict == Verdict::Ane && r.pass) {
             eprintln!("required: everything on the ANE; predicted otherwise");
+            passed = false;
         }
-        Ok(Outcome::of(placed || self.require.is_none()))
+        if let Some(baseline) = baseline {
+            let worse = ane_floor::regressions(&baseline, &reports);
+            worse.iter().for_each(|line| eprintln!("worse than the baseline: {line}"));
+            passed &= worse.is_empty();
+        }
+        Ok(Outcome::of(passed))
     }
 }

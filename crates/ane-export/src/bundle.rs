@@ -53,7 +53,7 @@ pub fn export(
     let folder = dir.path();
 
     let mut writer = PackageWriter::create(&folder.join(PACKAGE))?;
-    let function = microgpt::decode_function(checkpoint, options, writer.weights(), progress)?;
+    let function = microgpt::decode_function(checkpoint, options, 1, writer.weights(), progress)?;
     let states = function.states().count();
     let program = Program::new([(microgpt::FUNCTION, function)]);
     writer.finish(&program, &metadata(checkpoint, options))?;

@@ -25,6 +25,14 @@ pub enum Error {
         /// The element.
         value: f32,
     },
+    /// A call has no token, or more than the context.
+    #[error("{tokens} tokens a call, expected 1 to the {block_size} of the context")]
+    Tokens {
+        /// What was asked for.
+        tokens: usize,
+        /// Positions of the context.
+        block_size: usize,
+    },
     /// An option has no such value.
     #[error("{option}: {found:?}, expected one of {expected}")]
     Option {

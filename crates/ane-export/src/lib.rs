@@ -7,6 +7,7 @@ mod error;
 mod microgpt;
 mod model_card;
 mod options;
+mod probe;
 mod quantize;
 
 pub use blocks::rms_norm;
@@ -14,3 +15,4 @@ pub use bundle::{StagedBundle, export};
 pub use error::{Error, Result};
 pub use microgpt::stored_weights;
 pub use options::{CacheUpdate, ExportOptions, NormForm, Projections, Quantization};
+pub use probe::write_probe;

@@ -12,14 +12,32 @@ use crate::quantize::{Matrix, Stored, to_half};
 
 /// Name of the decode function.
 pub(crate) const FUNCTION: &str = "main";
-/// Sum of token and position embedding, fp16 `[1, C, 1, 1]`.
+/// Sum of token and position embedding, fp16 `[1, C, 1, T]`.
 pub(crate) const EMBEDDING: &str = "x";
-/// 0 where a position may be attended to, -1e4 where not, fp16 `[1, 1, 1, S]`.
+/// 0 where a position may be attended to, -1e4 where not, fp16 `[1, 1, T, S]`.
 pub(crate) const ATTN_MASK: &str = "attn_mask";
-/// One-hot over positions, fp16 `[1, 1, S, 1]`.
+/// One-hot over positions, a column a token, fp16 `[1, 1, S, T]`.
 pub(crate) const KV_WRITE: &str = "kv_write";
-/// Unnormalised log probabilities, fp16 `[1, V, 1, 1]`.
+/// Unnormalised log probabilities, fp16 `[1, V, 1, T]`.
 pub(crate) const LOGITS: &str = "logits";
+
+/// Where the tensors of a model come from.
+pub(crate) trait Tensors {
+    fn config(&self) -> &GptConfig;
+
+    /// A tensor of the config, row-major.
+    fn tensor(&self, name: &str) -> Result<Vec<f32>>;
+}
+
+impl Tensors for Checkpoint {
+    fn config(&self) -> &GptConfig {
+        self.config()
+    }
+
+    fn tensor(&self, name: &str) -> Result<Vec<f32>> {
+        Ok(self.tensor(name)?)
+    }
+}
 
 /// A matrix of the graph, and the tensors of the checkpoint that it is made of, one below the other.
 struct Plan {
@@ -47,29 +65,30 @@ fn matrices(config: &GptConfig, projections: Projections) -> Vec<Plan> {
 }
 
 /// Reads the tensors of one matrix.
-fn read(checkpoint: &Checkpoint, plan: &Plan) -> Result<Matrix> {
-    let specs = checkpoint.config().tensors();
+fn read(model: &impl Tensors, plan: &Plan) -> Result<Matrix> {
+    let specs = model.config().tensors();
     let mut matrix = Matrix { name: plan.tensors.join(" + "), rows: 0, columns: 0, values: Vec::new() };
     for tensor in &plan.tensors {
         let [rows, columns] =
             specs.iter().find(|s| &s.name == tensor).expect("the plan names the config's tensors").shape;
         matrix.rows += rows;
         matrix.columns = columns;
-        matrix.values.append(&mut checkpoint.tensor(tensor)?);
+        matrix.values.append(&mut model.tensor(tensor)?);
     }
     Ok(matrix)
 }
 
-/// Builds the decode function; weights are read and written one matrix at a time.
+/// Builds the decode function of `tokens` positions a call; weights are read and written one matrix at a time.
 pub(crate) fn decode_function(
-    checkpoint: &Checkpoint,
+    model: &impl Tensors,
     options: &ExportOptions,
+    tokens: usize,
     weights: &mut BlobWriter,
     mut progress: impl FnMut(usize, usize),
 ) -> Result<Function> {
-    let config = checkpoint.config();
+    let config = model.config();
     let (c, s) = (config.n_embd, config.block_size);
-    let heads = Heads { count: config.n_head, width: config.head_dim() };
+    let heads = Heads { count: config.n_head, width: config.head_dim(), tokens };
     let eps = config.rms_norm_eps as f32;
     let plans = matrices(config, options.projections);
     let mut begun = 0;
@@ -78,7 +97,7 @@ pub(crate) fn decode_function(
             plans.iter().find(|p| p.matrix == matrix).expect("the plan has every matrix that is used below");
         begun += 1;
         progress(begun, plans.len());
-        read(checkpoint, plan)
+        read(model, plan)
     };
     let mut linear = |f: &mut FunctionBuilder<'_>, name: &str, x: &Var| {
         project(f, name, x, &load(name)?, options.quantization)
@@ -86,9 +105,9 @@ pub(crate) fn decode_function(
 
     let mut builder = FunctionBuilder::new(FUNCTION, Opset::CoreML8, weights);
     let f = &mut builder;
-    let x = f.input(EMBEDDING, DType::Fp16, [1, c, 1, 1])?;
-    let mask = f.input(ATTN_MASK, DType::Fp16, [1, 1, 1, s])?;
-    let write = f.input(KV_WRITE, DType::Fp16, [1, 1, s, 1])?;
+    let x = f.input(EMBEDDING, DType::Fp16, [1, c, 1, tokens])?;
+    let mask = f.input(ATTN_MASK, DType::Fp16, [1, 1, tokens, s])?;
+    let write = f.input(KV_WRITE, DType::Fp16, [1, 1, s, tokens])?;
     let mut caches = Vec::with_capacity(config.n_layer);
     for i in 0..config.n_layer {
         let shape = [1, heads.count, s, heads.width];
@@ -97,7 +116,7 @@ pub(crate) fn decode_function(
             Cache::new(f, &format!("v_cache_{i}"), shape)?,
         ));
     }
-    let inputs = CacheInputs::new(f, options.cache_update, &write)?;
+    let inputs = CacheInputs::new(f, options.cache_update, &write, tokens)?;
 
     let mut x = rms_norm(f, "embedding_norm", &x, eps, options.norm)?;
     for (i, (keys, values)) in caches.iter().enumerate() {

@@ -10,14 +10,15 @@ use std::collections::HashMap;
 
 use mlpackage::Package;
 use mlpackage::mil::{Binding, Function, Operation, ValueType};
-use serde::Serialize;
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
 
 /// `coremldata.bin`, `metadata.json` and `analytics/`: a few kilobytes in every compiled model. Sizes are decimal, as
 /// Experiment 27 states them.
 const DESCRIPTIONS: u64 = 4_000;
 
 /// An estimate of a compiled model's size, in bytes.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct CompiledSize {
     /// Weight files.
     pub weights: u64,

@@ -6,9 +6,12 @@
 
 use std::collections::BTreeSet;
 use std::fmt;
+use std::sync::LazyLock;
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+pub use crate::device::Outcome;
 use crate::error::{Error, Result};
 use crate::residency::Count;
 
@@ -78,6 +81,27 @@ pub struct Graph {
     pub weight_bytes: Option<u64>,
 }
 
+impl Graph {
+    /// A graph of which nothing is known but what it is called.
+    pub fn unknown(summary: String) -> Self {
+        Self {
+            summary,
+            family: Family::Any,
+            operations: None,
+            convs: None,
+            matmuls: None,
+            anchor_multiply_adds: None,
+            multiply_adds: None,
+            depth: None,
+            tokens: None,
+            stateful: None,
+            dtype: None,
+            quantization: None,
+            weight_bytes: None,
+        }
+    }
+}
+
 /// A machine, as far as it is told.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -100,26 +124,8 @@ pub struct Placed {
     pub compute_ane: Option<Count>,
 }
 
-/// What came of a graph.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum Outcome {
-    /// All of it on the Neural Engine.
-    Ane,
-    /// All of it on the CPU.
-    Cpu,
-    /// All of it on the GPU.
-    Gpu,
-    /// Some of it on the Neural Engine.
-    Mixed,
-    /// It was not compiled or not loaded.
-    Error,
-    /// It ran, and where is not told.
-    Unknown,
-}
-
 /// What kind of graph it is.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "kebab-case")]
 pub enum Family {
     /// Layers of a transformer that makes text.
@@ -141,7 +147,7 @@ pub enum Family {
 }
 
 /// Type that a graph computes in.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "kebab-case")]
 pub enum Dtype {
     /// Half precision.
@@ -151,17 +157,64 @@ pub enum Dtype {
 }
 
 /// How weights are stored.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "kebab-case")]
 pub enum Weights {
     /// As the graph computes.
     None,
     /// 8 bits with a scale for each tensor or channel.
     Int8,
+    /// 4 bits with a scale for each tensor or channel.
+    Int4,
     /// 4 bits with a scale for each block.
     Int4PerBlock,
     /// Indices of 4 bits into palettes.
     Lut4,
+    /// Indices of other widths into palettes.
+    Lut,
+    /// Only those that are not 0.
+    Sparse,
+}
+
+impl Weights {
+    /// Bits a weight, where they are known from the name alone; of `none`, those of the type that ANE graphs compute in.
+    pub fn bits(self) -> Option<u64> {
+        match self {
+            Self::None => Some(16),
+            Self::Int8 => Some(8),
+            Self::Int4 | Self::Int4PerBlock | Self::Lut4 => Some(4),
+            Self::Lut | Self::Sparse => None,
+        }
+    }
+}
+
+impl fmt::Display for Weights {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(match self {
+            Self::None => "fp16",
+            Self::Int8 => "int8",
+            Self::Int4 => "int4",
+            Self::Int4PerBlock => "int4 a block",
+            Self::Lut4 => "lut4",
+            Self::Lut => "lut",
+            Self::Sparse => "sparse",
+        })
+    }
+}
+
+impl fmt::Display for Family {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(match self {
+            Self::Decoder => "decoder",
+            Self::Attention => "attention",
+            Self::Encoder => "encoder",
+            Self::Mlp => "mlp",
+            Self::Matmul => "matmul",
+            Self::ConvNet => "conv net",
+            Self::Elementwise => "elementwise",
+            Self::Any => "any",
+        })
+    }
 }
 
 /// How a placement is known.
@@ -174,6 +227,8 @@ pub enum How {
     Timing,
     /// The source says so and not how it knows.
     Stated,
+    /// Laws say so, and nothing was run: kept apart from evidence, which no law is fitted to or held against.
+    Predicted,
 }
 
 impl Corpus {
@@ -182,8 +237,11 @@ impl Corpus {
     /// # Panics
     ///
     /// Never: a test reads them.
-    pub fn built_in() -> Self {
-        Self::from_jsonl("the built-in corpus", BUILT_IN).expect("the built-in corpus is sound")
+    pub fn built_in() -> &'static Self {
+        static CORPUS: LazyLock<Corpus> = LazyLock::new(|| {
+            Corpus::from_jsonl("the built-in corpus", BUILT_IN).expect("the built-in corpus is sound")
+        });
+        &CORPUS
     }
 
     /// Reads rows, a JSON object a line, and checks each and all together.
@@ -204,6 +262,27 @@ impl Corpus {
             rows.push(row);
         }
         Ok(Self { rows })
+    }
+
+    /// This corpus and another, which comes from `origin`.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Corpus`] if both have a row of one id.
+    pub fn joined(mut self, origin: &str, other: Self) -> Result<Self> {
+        for (i, row) in other.rows.into_iter().enumerate() {
+            if self.rows.iter().any(|r| r.id == row.id) {
+                let reason = format!("{}: the corpus has a row of this id already", row.id);
+                return Err(Error::Corpus { origin: origin.to_owned(), line: i + 1, reason });
+            }
+            self.rows.push(row);
+        }
+        Ok(self)
+    }
+
+    /// The rows that somebody saw, and not only predicted, in order.
+    pub fn evidence(&self) -> impl Iterator<Item = &Placement> {
+        self.rows.iter().filter(|row| row.how != How::Predicted)
     }
 
     /// All rows, in the order of the file.
@@ -243,19 +322,6 @@ impl Placement {
     }
 }
 
-impl fmt::Display for Outcome {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.pad(match self {
-            Self::Ane => "ANE",
-            Self::Cpu => "CPU",
-            Self::Gpu => "GPU",
-            Self::Mixed => "mixed",
-            Self::Error => "error",
-            Self::Unknown => "unknown",
-        })
-    }
-}
-
 /// A table: note, outcome, weights, what it is, who says so.
 impl fmt::Display for Corpus {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -264,12 +330,9 @@ impl fmt::Display for Corpus {
             let note = note.map_or(String::new(), |n| n.to_string());
             let bytes = graph.weight_bytes.map_or("-".into(), |b| format!("{:.2} MB", b as f64 / 1e6));
             let stored = match (graph.dtype, graph.quantization) {
-                (Some(Dtype::Fp32), _) => "fp32",
-                (_, Some(Weights::None)) => "fp16",
-                (_, Some(Weights::Int8)) => "int8",
-                (_, Some(Weights::Int4PerBlock)) => "int4 a block",
-                (_, Some(Weights::Lut4)) => "lut4",
-                (_, None) => "-",
+                (Some(Dtype::Fp32), _) => "fp32".to_owned(),
+                (_, Some(weights)) => weights.to_string(),
+                (_, None) => "-".to_owned(),
             };
             let tokens = graph.tokens.map_or(String::new(), |t| format!(", T = {t}"));
             let states = if graph.stateful == Some(true) { ", stateful" } else { "" };

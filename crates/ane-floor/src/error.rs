@@ -20,4 +20,10 @@ pub enum Error {
         /// What was found and expected.
         reason: String,
     },
+    /// A report that was read does not hold together.
+    #[error("{reason}")]
+    Report {
+        /// What was found and expected.
+        reason: String,
+    },
 }

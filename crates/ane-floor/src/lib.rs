@@ -1,16 +1,37 @@
 #![doc = include_str!("../README.md")]
 #![cfg_attr(test, allow(clippy::unwrap_used))]
 
+pub mod accuracy;
+mod baseline;
+mod change;
 mod compiled_size;
 pub mod corpus;
+mod decision;
+mod device;
+pub mod discovery;
 mod error;
+pub mod evidence;
+mod features;
+mod findings;
 pub mod laws;
+mod placement;
 mod report;
 mod residency;
 mod scaling;
+mod site;
+mod text;
 
+pub use accuracy::Accuracy;
+pub use baseline::regressions;
+pub use change::{Change, Edit};
 pub use compiled_size::CompiledSize;
+pub use device::{Device, Outcome};
 pub use error::{Error, Result};
-pub use report::{Basis, PlacementReport};
-pub use residency::{Count, Device, PlacedOperation, Residency};
+pub use evidence::Evidence;
+pub use features::Features;
+pub use findings::{Finding, FindingKind};
+pub use placement::PlacedOperation;
+pub use report::{Basis, FunctionReport, LawOpinion, PlacementReport, REPORT_VERSION};
+pub use residency::{Count, Residency};
 pub use scaling::{Scaling, Scalings};
+pub use site::{Site, Weight};

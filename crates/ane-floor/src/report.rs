@@ -4,20 +4,34 @@ use std::fmt;
 
 use mlpackage::Package;
 use mlpackage::bundle::Architecture;
-use serde::Serialize;
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
 
+use crate::change::{self, Change};
 use crate::compiled_size::CompiledSize;
-use crate::error::Result;
-use crate::laws::Floor;
-use crate::laws::megabytes;
-use crate::residency::{Device, PlacedOperation, Residency, place};
-use crate::scaling::{Scaling, Scalings};
+use crate::corpus::Corpus;
+use crate::device::{Device, Outcome};
+use crate::error::{Error, Result};
+use crate::evidence::{self, Evidence};
+use crate::features::Features;
+use crate::findings::{self, Finding};
+use crate::laws::{self, FLOOR_BYTES, Opinion};
+use crate::placement::{self, PlacedOperation};
+use crate::residency::Residency;
+use crate::scaling::Scalings;
+use crate::site::Site;
+
+/// Version of the report's fields.
+pub const REPORT_VERSION: u32 = 1;
+
+/// Rows of evidence on each side of a law's opinion.
+const EVIDENCE: usize = 2;
 
 /// Who says where operations run.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum Basis {
-    /// A law. Nothing was run.
+    /// Laws. Nothing was run.
     Predicted,
     /// `MLComputePlan`, on a Mac.
     Measured,
@@ -33,33 +47,84 @@ impl fmt::Display for Basis {
 }
 
 /// Where a package's operations run, and why.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
 pub struct PlacementReport {
+    /// [`REPORT_VERSION`].
+    pub report_version: u32,
     /// The package.
     pub package: String,
     /// Who says so.
     pub basis: Basis,
-    /// The device of the package as a whole.
-    pub verdict: Device,
+    /// What comes of the package as a whole.
+    pub verdict: Outcome,
+    /// How sure the verdict is, 0 to 1: that of the least sure function.
+    pub confidence: f64,
     /// Totals.
     pub residency: Residency,
+    /// Share of the cost that is on the Neural Engine, 0 to 1, of all functions together.
+    pub cost_ane: f64,
     /// Whether there is a convolution, and everything is on the Neural Engine.
     pub pass: bool,
     /// Estimated compiled size.
     pub compiled: CompiledSize,
-    /// Sum of [`compiled`](Self::compiled).
+    /// Sum of [`compiled`](Self::compiled), in bytes.
     pub compiled_bytes: u64,
-    /// What the law of the floor says.
-    pub floor: Floor,
+    /// Each function, and what the laws say of it.
+    pub functions: Vec<FunctionReport>,
+    /// What a reader should know.
+    pub findings: Vec<Finding>,
+    /// What to change of each function that is not placed as a whole, where something is known.
+    pub changes: Vec<Change>,
     /// What would clear the floor; `None` if it is cleared, or the decoder's dimensions are not known.
     pub scalings: Option<Scalings>,
-    /// Every operation but constants.
+    /// Every operation but constants, function by function, in order.
     pub operations: Vec<PlacedOperation>,
 }
 
+/// A function, and what the laws say of it.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct FunctionReport {
+    /// Its name.
+    pub name: String,
+    /// What laws looked at.
+    pub features: Features,
+    /// Where the graph goes as a whole, before laws that keep single operations off.
+    pub outcome: Outcome,
+    /// The law that decided.
+    pub rule: String,
+    /// Why, in a sentence.
+    pub reason: String,
+    /// How sure it is, 0 to 1.
+    pub confidence: f64,
+    /// What every law says that says anything, the one that decided included.
+    pub opinions: Vec<LawOpinion>,
+}
+
+/// What a law says of a function, and what stands for and against it.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct LawOpinion {
+    /// Name of the law.
+    pub law: String,
+    /// What the law says in general.
+    pub says: String,
+    /// Who found it.
+    pub source: String,
+    /// What it says of this graph.
+    pub opinion: Opinion,
+    /// The law's record on sources that it was not made from, 0 to 1.
+    pub record: f64,
+    /// The nearest rows that were placed as it says.
+    pub evidence_for: Vec<Evidence>,
+    /// The nearest rows that were not.
+    pub evidence_against: Vec<Evidence>,
+}
+
 impl PlacementReport {
-    /// Predicts the placement of a package by the law of the floor. `decoder` gives the dimensions that could be scaled, where
-    /// they are known: those of a bundle.
+    /// Predicts the placement of a package by law. `decoder` gives the dimensions that could be scaled, where they are known:
+    /// those of a bundle.
     ///
     /// # Errors
     ///
@@ -67,62 +132,150 @@ impl PlacementReport {
     pub fn predict(package: &Package, decoder: Option<&Architecture>) -> Result<Self> {
         package.require_sound()?;
         let compiled = CompiledSize::estimate(package);
-        let floor = Floor::judge(package.program(), &compiled);
-        let operations = place(package.program(), |_| (floor.device, "floor".to_owned()));
-        let residency = Residency::of(&operations);
-        let scalings = match (floor.device, decoder) {
-            (Device::Cpu, Some(decoder)) => Some(Scalings::search(decoder, &compiled, floor.floor_bytes)),
-            _ => None,
+        let ints = package.blob_ints();
+        let corpus = Corpus::built_in();
+        let mut operations: Vec<PlacedOperation> = Vec::new();
+        let (mut functions, mut findings, mut changes) = (Vec::new(), Vec::new(), Vec::new());
+        let mut regions = 0;
+        for (name, function) in &package.program().functions {
+            let sites = Site::list(name, function, &ints)?;
+            let features = Features::of(&sites, function.states().count() > 0, &compiled);
+            let first = operations.len();
+            let placed = placement::place(name, &sites, &features, first, regions);
+            let report = FunctionReport::new(name, features, &placed, corpus);
+            findings.append(&mut findings::of(&report, &sites, &placed.operations, first));
+            if placed.operations.iter().any(|o| o.device != Device::Ane) {
+                changes.extend(change::cheapest(name, &sites, &report.features, &compiled));
+            }
+            regions = placed.operations.iter().map(|o| o.region + 1).max().unwrap_or(regions);
+            operations.extend(placed.operations);
+            functions.push(report);
+        }
+        let below_floor = |f: &FunctionReport| {
+            f.features.is_shard() && f.features.int8_bytes.is_some_and(|b| b < FLOOR_BYTES)
         };
-        Ok(Self {
-            package: package.path().file_name().unwrap_or_default().to_string_lossy().into_owned(),
+        let scalings = decoder
+            .filter(|_| functions.iter().any(below_floor))
+            .map(|decoder| Scalings::search(decoder, &compiled, FLOOR_BYTES));
+        let package = package.path().file_name().unwrap_or_default().to_string_lossy().into_owned();
+        let mut report = Self {
+            report_version: REPORT_VERSION,
+            package,
             basis: Basis::Predicted,
-            verdict: floor.device,
-            residency,
-            pass: residency.passes(),
+            verdict: Outcome::Unknown,
+            confidence: functions.iter().map(|f| f.confidence).fold(1.0, f64::min),
+            residency: Residency::of(&operations),
+            cost_ane: 0.0,
+            pass: false,
             compiled_bytes: compiled.total(),
             compiled,
-            floor,
+            functions,
+            findings,
+            changes,
             scalings,
             operations,
-        })
+        };
+        report.total();
+        Ok(report)
+    }
+
+    /// Sums up the operations: counts, cost, verdict.
+    pub(crate) fn total(&mut self) {
+        self.residency = Residency::of(&self.operations);
+        self.pass = self.residency.passes();
+        let cost = |only: fn(&PlacedOperation) -> bool| {
+            self.operations.iter().filter(|o| only(o)).fold(0.0, |sum, o| sum + o.cost)
+        };
+        let all = cost(|_| true);
+        self.cost_ane = if all > 0.0 { (cost(|o| o.device == Device::Ane) / all).min(1.0) } else { 0.0 };
+        let compute = self.residency.compute_ane;
+        let all_on = |device: Device| self.operations.iter().all(|o| o.device == device);
+        self.verdict = match () {
+            () if self.functions.iter().any(|f| f.outcome == Outcome::Error) => Outcome::Error,
+            () if self.operations.is_empty() => Outcome::Unknown,
+            () if compute.ane == compute.total => Outcome::Ane,
+            () if compute.ane > 0 => Outcome::Mixed,
+            () if all_on(Device::Gpu) => Outcome::Gpu,
+            () if self.operations.iter().any(|o| o.device == Device::Unknown) => Outcome::Unknown,
+            () => Outcome::Cpu,
+        };
+    }
+
+    /// The JSON Schema of a report.
+    pub fn schema() -> String {
+        let schema = schemars::schema_for!(Self);
+        serde_json::to_string_pretty(&schema).expect("a schema serializes") + "\n"
+    }
+
+    /// Whether a report that was read holds together: its version, and every place in its list that it refers to.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Report`] with what does not.
+    pub fn check(&self) -> Result<()> {
+        let bad = |reason: String| Err(Error::Report { reason });
+        if self.report_version != REPORT_VERSION {
+            return bad(format!(
+                "it is of version {}, this program reads {REPORT_VERSION}",
+                self.report_version
+            ));
+        }
+        for (i, operation) in self.operations.iter().enumerate() {
+            if let Some(source) = operation.sources.iter().find(|&&s| s >= i) {
+                return bad(format!(
+                    "operation {i}, {}, takes its values from {source}, which is not before it",
+                    operation.name
+                ));
+            }
+        }
+        let pointed = self.findings.iter().flat_map(|f| &f.operations).find(|&&o| o >= self.operations.len());
+        match pointed {
+            Some(place) => bad(format!("a finding is about operation {place} of {}", self.operations.len())),
+            None => Ok(()),
+        }
+    }
+
+    /// The operations of a function.
+    pub fn operations_of<'a>(&'a self, function: &'a str) -> impl Iterator<Item = &'a PlacedOperation> {
+        self.operations.iter().filter(move |o| o.function == function)
     }
 }
 
-impl fmt::Display for PlacementReport {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let kilobytes = |bytes: u64| format!("{:.1} kB", bytes as f64 / 1e3);
-        writeln!(f, "{}: {} ({})", self.package, self.verdict, self.basis)?;
-        writeln!(
-            f,
-            "  conv_ane={} compute_ane={} ({})",
-            self.residency.conv_ane, self.residency.compute_ane, self.basis
-        )?;
-        writeln!(f, "  law of the floor (Experiment 27): {}", self.floor.reason)?;
-        for caveat in &self.floor.caveats {
-            writeln!(f, "  note: {caveat}")?;
-        }
-        writeln!(
-            f,
-            "  compiled size, estimated: {} (weights {}, program {}, descriptions {})",
-            megabytes(self.compiled_bytes),
-            megabytes(self.compiled.weights),
-            kilobytes(self.compiled.program),
-            kilobytes(self.compiled.descriptions)
-        )?;
-        let Some(scalings) = &self.scalings else { return Ok(()) };
-        let line = |s: Option<Scaling>| match s {
-            Some(s) => format!(
-                "n_embd {}, n_layer {} ({:.1} M weights, {} INT8)",
-                s.n_embd,
-                s.n_layer,
-                s.weights as f64 / 1e6,
-                megabytes(s.int8_bytes)
-            ),
-            None => "not within 96 layers and a width of 8192".to_owned(),
+impl FunctionReport {
+    fn new(name: &str, features: Features, placed: &placement::Placement, corpus: &Corpus) -> Self {
+        let accuracy = crate::accuracy::Accuracy::built_in();
+        let opinions: Vec<LawOpinion> = laws::all()
+            .into_iter()
+            .filter_map(|law| {
+                let opinion = law.graph(&features)?;
+                let card = law.card();
+                let [evidence_for, evidence_against] =
+                    evidence::nearest(corpus, &features, opinion.outcome, EVIDENCE);
+                Some(LawOpinion {
+                    law: card.name.to_owned(),
+                    says: card.says.to_owned(),
+                    source: card.source.to_owned(),
+                    opinion,
+                    record: accuracy.confidence(law),
+                    evidence_for,
+                    evidence_against,
+                })
+            })
+            .collect();
+        let (outcome, rule, reason) = match &placed.decided {
+            Some((law, opinion)) => (opinion.outcome, (*law).to_owned(), opinion.reason.clone()),
+            None => (Outcome::Unknown, "none".to_owned(), "no law is about such a graph".to_owned()),
         };
-        writeln!(f, "  to clear the floor, the smallest: {}", line(scalings.smallest))?;
-        writeln!(f, "    width alone: {}", line(scalings.width))?;
-        writeln!(f, "    depth alone: {}", line(scalings.depth))
+        let clearance = placed.decided.as_ref().map_or(0.5, |(_, opinion)| opinion.clearance);
+        let record = laws::named(&rule).map_or(0.5, |law| accuracy.confidence(law));
+        Self {
+            name: name.to_owned(),
+            features,
+            outcome,
+            rule,
+            reason,
+            confidence: record.min(clearance),
+            opinions,
+        }
     }
 }

@@ -1,33 +1,47 @@
 //! How much larger a decoder must be to clear the floor.
 
 use mlpackage::bundle::Architecture;
-use serde::Serialize;
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
 
 use crate::compiled_size::CompiledSize;
+use crate::device::Outcome;
 
 /// Widths are tried in steps of this: channels and state dimensions that are no multiple of 32 are known to fail.
 const WIDTH_STEP: usize = 32;
 const MAX_WIDTH: usize = 8_192;
 const MAX_LAYERS: usize = 96;
+/// Width over layers of Experiment 27's scaled shard.
+const EXPERIMENT_PROPORTION: f64 = 512.0 / 6.0;
 
 /// A larger decoder of the same family that clears the floor.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
 pub struct Scaling {
     /// Its width.
     pub n_embd: usize,
+    /// Its heads: 64 wide where that divides the width, else 32.
+    pub n_head: usize,
     /// Its layers.
     pub n_layer: usize,
     /// Parameters in its projections.
     pub weights: u64,
     /// Its compiled size in INT8: at least this.
     pub int8_bytes: u64,
+    /// What was predicted of it once it was exported; `None` if that was not done.
+    pub predicted: Option<Outcome>,
 }
 
-/// The smallest scalings of a decoder that clear the floor, by what may grow.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+/// Scalings of a decoder that clear the floor, by what may grow.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
 pub struct Scalings {
-    /// Both: of all, the fewest weights.
-    pub smallest: Option<Scaling>,
+    /// Of those with the fewest weights, or up to 2 % more, the one of the fewest layers: a token reads every weight once, and a
+    /// layer is some fifty operations.
+    pub cheapest: Option<Scaling>,
+    /// Of those with at most 5 % more weights than the fewest, the one whose proportions are nearest to those that Experiment 27
+    /// saw placed: 512 wide, 6 layers.
+    pub balanced: Option<Scaling>,
     /// The width alone.
     pub width: Option<Scaling>,
     /// The layers alone; `None` if even 96 are not enough.
@@ -41,16 +55,25 @@ impl Scalings {
         let rest = size.program + size.descriptions;
         let scaled = |n_embd: usize, n_layer: usize| {
             let weights = projection_weights(decoder.vocab_size, n_embd, n_layer);
-            Scaling { n_embd, n_layer, weights, int8_bytes: weights + rest }
+            let n_head = n_embd / if n_embd.is_multiple_of(64) { 64 } else { WIDTH_STEP };
+            Scaling { n_embd, n_head, n_layer, weights, int8_bytes: weights + rest, predicted: None }
         };
         let clears = |s: &Scaling| s.int8_bytes >= floor;
         let first_width = decoder.n_embd.next_multiple_of(WIDTH_STEP);
         let widths = || (first_width..=MAX_WIDTH).step_by(WIDTH_STEP);
         let at_depth = |n_layer: usize| widths().map(|w| scaled(w, n_layer)).find(clears);
+        let found: Vec<Scaling> = (decoder.n_layer..=MAX_LAYERS).filter_map(at_depth).collect();
+        let fewest = found.iter().map(|s| s.weights).min().unwrap_or(0);
+        let within = |percent: u64| {
+            found.iter().filter(move |s| s.weights <= fewest.saturating_add(fewest / 100 * percent)).copied()
+        };
+        let proportion =
+            |s: &Scaling| (s.n_embd as f64 / s.n_layer as f64 / EXPERIMENT_PROPORTION).ln().abs();
         Self {
-            smallest: (decoder.n_layer..=MAX_LAYERS).filter_map(at_depth).min_by_key(|s| s.weights),
+            cheapest: within(2).min_by_key(|s| s.n_layer),
+            balanced: within(5).min_by(|a, b| proportion(a).total_cmp(&proportion(b))),
             width: at_depth(decoder.n_layer),
-            depth: (decoder.n_layer..=MAX_LAYERS).map(|l| scaled(decoder.n_embd, l)).find(clears),
+            depth: (decoder.n_layer..=MAX_LAYERS).map(|l| scaled(first_width, l)).find(clears),
         }
     }
 }
@@ -97,14 +120,22 @@ mod tests {
         assert_eq!(width.int8_bytes, projection_weights(27, 1_088, 1) + 24_000);
         // 14e6 / (12 * 256) = 4,550 layers: not a model.
         assert_eq!(found.depth, None);
-        let smallest = found.smallest.unwrap();
-        assert!(smallest.int8_bytes >= FLOOR_BYTES && smallest.weights <= width.weights);
+        let (cheapest, balanced) = (found.cheapest.unwrap(), found.balanced.unwrap());
+        assert!(cheapest.int8_bytes >= FLOOR_BYTES && cheapest.weights <= width.weights);
         for layers in 1..=MAX_LAYERS {
             for width in (32..=2_048).step_by(WIDTH_STEP) {
                 let weights = projection_weights(27, width, layers);
-                assert!(weights + 24_000 < FLOOR_BYTES || weights >= smallest.weights, "{width} x {layers}");
+                let below = weights + 24_000 < FLOOR_BYTES;
+                // Nothing has fewer weights by 2 %, and nothing with as few has fewer layers.
+                assert!(below || weights * 102 / 100 >= cheapest.weights, "{width} x {layers}");
+                assert!(
+                    below || weights > cheapest.weights || layers >= cheapest.n_layer,
+                    "{width} x {layers}"
+                );
             }
         }
+        // 448 wide, 6 layers: 75 to a layer, where the experiment had 85.
+        assert_eq!((balanced.n_embd, balanced.n_head, balanced.n_layer), (448, 7, 6));
     }
 
     #[test]

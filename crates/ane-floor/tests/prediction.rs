@@ -4,9 +4,9 @@
 use std::path::Path;
 
 use ane_floor::laws::FLOOR_BYTES;
-use ane_floor::{Basis, Count, Device, PlacementReport};
+use ane_floor::{Basis, Count, Device, Edit, FindingKind, Outcome, PlacementReport, regressions};
 use mlpackage::mil::builder::FunctionBuilder;
-use mlpackage::mil::{Opset, Program, TensorType};
+use mlpackage::mil::{Opset, Program, TensorType, Value};
 use mlpackage::{DType, Metadata, Package, PackageWriter};
 
 fn package(path: &Path, build: impl FnOnce(&mut FunctionBuilder<'_>) -> mlpackage::Result<()>) -> Package {
@@ -39,15 +39,15 @@ fn conv(f: &mut FunctionBuilder<'_>, dtype: DType, outputs: usize) -> mlpackage:
 #[test]
 fn the_floor_divides_at_14_mb_of_int8() {
     let below = predicted(|f| conv(f, DType::Fp16, 13_660));
-    assert!(below.floor.int8_bytes < FLOOR_BYTES, "{}", below.floor.int8_bytes);
-    assert_eq!((below.verdict, below.pass), (Device::Cpu, false));
+    assert!(below.compiled.int8_equivalent() < FLOOR_BYTES, "{:?}", below.compiled);
+    assert_eq!((below.verdict, below.pass), (Outcome::Cpu, false));
     assert_eq!(below.residency.conv_ane, Count { ane: 0, total: 1 });
     assert_eq!(below.residency.compute_ane, Count { ane: 0, total: 2 });
     assert!(below.operations.iter().all(|o| o.device == Device::Cpu));
 
     let above = predicted(|f| conv(f, DType::Fp16, 13_680));
-    assert!(above.floor.int8_bytes >= FLOOR_BYTES, "{}", above.floor.int8_bytes);
-    assert_eq!((above.verdict, above.pass), (Device::Ane, true));
+    assert!(above.compiled.int8_equivalent() >= FLOOR_BYTES, "{:?}", above.compiled);
+    assert_eq!((above.verdict, above.pass), (Outcome::Ane, true));
     assert_eq!(above.residency.conv_ane, Count { ane: 1, total: 1 });
     assert_eq!(above.residency.compute_ane, Count { ane: 2, total: 2 });
     for report in [&below, &above] {
@@ -72,20 +72,138 @@ fn compiled_size_adds_up() {
 #[test]
 fn fp32_is_never_placed_whatever_its_size() {
     let report = predicted(|f| conv(f, DType::Fp32, 16_384));
-    assert!(report.floor.int8_bytes > FLOOR_BYTES);
-    assert_eq!(report.verdict, Device::Cpu);
-    assert!(report.floor.reason.contains("fp32"), "{}", report.floor.reason);
+    assert!(report.compiled.int8_equivalent() > FLOOR_BYTES);
+    assert_eq!(report.verdict, Outcome::Cpu);
+    assert_eq!(report.functions[0].rule, "element-type");
+    // What to change is to compute in fp16, and that was predicted.
+    assert_eq!(report.changes.len(), 1);
+    assert_eq!(report.changes[0].edits, [Edit::ComputeInFp16]);
+    assert_eq!((report.changes[0].predicted, report.changes[0].rule.as_str()), (Outcome::Ane, "floor"));
 }
 
 #[test]
-fn a_program_without_convolutions_is_outside_the_law() {
+fn a_program_without_convolutions_is_outside_the_floor() {
     let report = predicted(|f| {
         let x = f.input("x", DType::Fp16, [1, 8])?;
         let y = f.op("relu", "y").arg("x", &x).one()?;
         f.output(&y);
         Ok(())
     });
-    assert_eq!((report.verdict, report.pass), (Device::Cpu, false));
+    assert_eq!((report.verdict, report.pass), (Outcome::Cpu, false));
     assert_eq!(report.residency.conv_ane, Count { ane: 0, total: 0 });
-    assert!(report.floor.reason.contains("no convolution"), "{}", report.floor.reason);
+    assert_eq!(report.functions[0].rule, "anchor-and-work");
+    assert!(report.functions[0].opinions.iter().all(|o| o.law != "floor"));
+    assert!(report.functions[0].reason.contains("it earns nothing"), "{}", report.functions[0].reason);
+}
+
+/// Two convolutions above the floor, with an argmax and a gather between them: an island of the CPU, and what stands behind it.
+fn with_island(f: &mut FunctionBuilder<'_>) -> mlpackage::Result<()> {
+    let x = f.input("x", DType::Fp16, [1, 1_024, 1, 1])?;
+    let ty = |o: usize, i: usize| TensorType::new(DType::Fp16, [o, i, 1, 1]);
+    let up = f.weight("up", ty(8_192, 1_024), &vec![0; 8_192 * 1_024 * 2])?;
+    let down = f.weight("down", ty(1_024, 8_192), &vec![0; 8_192 * 1_024 * 2])?;
+    let h = f.op("conv", "h").arg("x", &x).arg("weight", &up).one()?;
+    let place = f.op("reduce_argmax", "place").arg("x", &h).value("axis", Value::int(1)).one()?;
+    let picked =
+        f.op("gather", "picked").arg("x", &h).arg("indices", &place).value("axis", Value::int(2)).one()?;
+    let picked =
+        f.op("reshape", "flat").arg("x", &picked).value("shape", Value::ints([4], [1, 8_192, 1, 1])).one()?;
+    let y = f.op("conv", "y").arg("x", &picked).arg("weight", &down).one()?;
+    let y = f.op("relu", "z").arg("x", &y).one()?;
+    f.output(&y);
+    Ok(())
+}
+
+#[test]
+fn a_cpu_island_between_two_regions_is_found() {
+    let report = predicted(with_island);
+    let device = |name: &str| report.operations.iter().find(|o| o.name == name).unwrap();
+    assert_eq!(report.verdict, Outcome::Mixed);
+    assert_eq!(report.residency.conv_ane, Count { ane: 2, total: 2 });
+    assert_eq!((device("place").device, device("place").rule.as_str()), (Device::Cpu, "element-type"));
+    assert_eq!((device("picked").device, device("picked").rule.as_str()), (Device::Cpu, "never-placed"));
+    assert_eq!((device("h").device, device("z").device), (Device::Ane, Device::Ane));
+    let island = report.findings.iter().find(|f| f.kind == FindingKind::Island).expect("an island");
+    let names: Vec<&str> = island.operations.iter().map(|&i| report.operations[i].name.as_str()).collect();
+    assert_eq!(names, ["place", "picked"]);
+    assert!(island.text.contains("gather, reduce_argmax"), "{}", island.text);
+    // Regions in order of execution: the first convolution, the island, the rest.
+    assert_eq!((device("h").region, device("place").region, device("z").region), (0, 1, 2));
+    // It stands in the middle, so that no host can take it.
+    assert!(report.changes.is_empty(), "{:?}", report.changes);
+    assert!(report.cost_ane > 0.99 && report.cost_ane < 1.0, "{}", report.cost_ane);
+}
+
+/// An argmax behind everything else can be left to the host; then all is placed.
+#[test]
+fn what_stands_at_the_end_is_left_to_the_host() {
+    let report = predicted(|f| {
+        let x = f.input("x", DType::Fp16, [1, 1_024, 1, 1])?;
+        let weight =
+            f.weight("w", TensorType::new(DType::Fp16, [16_384, 1_024, 1, 1]), &vec![0; 16_384 * 1_024 * 2])?;
+        let y = f.op("conv", "y").arg("x", &x).arg("weight", &weight).one()?;
+        let token = f.op("reduce_argmax", "token").arg("x", &y).value("axis", Value::int(1)).one()?;
+        f.output(&token);
+        Ok(())
+    });
+    assert_eq!(report.verdict, Outcome::Mixed);
+    assert_eq!(report.changes[0].edits, [Edit::LeaveToHost]);
+    assert_eq!(report.changes[0].predicted, Outcome::Ane);
+    assert!(!report.findings.iter().any(|f| f.kind == FindingKind::Island));
+}
+
+/// The epsilon of 1e-12 that MIL gives rsqrt is 0 in fp16; behind a sum with an epsilon of its own it does no harm.
+#[test]
+fn an_epsilon_that_vanishes_is_a_hazard() {
+    let hazards = |eps: f32| {
+        let report = predicted(|f| {
+            let x = f.input("x", DType::Fp16, [1, 64, 1, 1])?;
+            let sum = f.op("add", "sum").arg("x", &x).value("y", Value::fp16(eps)).one()?;
+            let y = f.op("rsqrt", "y").arg("x", &sum).one()?;
+            f.output(&y);
+            Ok(())
+        });
+        report.findings.into_iter().filter(|f| f.text.contains("epsilon")).count()
+    };
+    assert_eq!((hazards(1e-5), hazards(1e-9)), (0, 1));
+}
+
+#[test]
+fn what_is_worse_than_the_baseline_is_named() {
+    let (good, island) = (predicted(|f| conv(f, DType::Fp16, 13_680)), predicted(with_island));
+    let alike = |a: &PlacementReport, b: &PlacementReport| {
+        regressions(std::slice::from_ref(a), std::slice::from_ref(b))
+    };
+    assert_eq!(alike(&good, &good), [""; 0]);
+    assert_eq!(alike(&island, &island), [""; 0]);
+    let small = predicted(|f| conv(f, DType::Fp16, 512));
+    let worse = alike(&good, &small).join("\n");
+    for part in
+        ["the verdict was ANE, and is CPU", "conv_ane was 1/1, and is 0/1", "compute_ane was 2/2, and is 0/2"]
+    {
+        assert!(worse.contains(part), "{part}\n{worse}");
+    }
+    assert!(worse.contains("no longer on the ANE by floor: y, z"), "{worse}");
+    assert_eq!(alike(&small, &good), [""; 0], "better is not worse");
+    assert!(alike(&good, &island).join("\n").contains("the verdict was ANE, and is mixed"));
+}
+
+/// What is printed as JSON is read again as it was, and is what the schema describes.
+#[test]
+fn reports_keep_to_their_schema() {
+    let schema: serde_json::Value = serde_json::from_str(&PlacementReport::schema()).unwrap();
+    let schema = jsonschema::validator_for(&schema).unwrap();
+    for report in [predicted(with_island), predicted(|f| conv(f, DType::Fp32, 64))] {
+        let json = serde_json::to_value(&report).unwrap();
+        schema.validate(&json).unwrap();
+        let read: PlacementReport = serde_json::from_value(json.clone()).unwrap();
+        read.check().unwrap();
+        assert_eq!(read, report);
+        let mut wrong = json.clone();
+        wrong["operations"][0]["device"] = "tpu".into();
+        assert!(schema.validate(&wrong).is_err());
+        let mut wrong: PlacementReport = serde_json::from_value(json).unwrap();
+        wrong.operations[0].sources = vec![7];
+        assert!(wrong.check().unwrap_err().to_string().contains("not before it"));
+    }
 }

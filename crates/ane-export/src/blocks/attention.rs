@@ -1,4 +1,4 @@
-//! Causal attention of one new token over the cache.
+//! Causal attention of new tokens over the cache.
 
 use mlpackage::Result;
 use mlpackage::mil::Value;
@@ -13,6 +13,8 @@ pub(crate) struct Heads {
     pub(crate) count: usize,
     /// D
     pub(crate) width: usize,
+    /// T: how many new tokens a call has.
+    pub(crate) tokens: usize,
 }
 
 /// One layer's attention, without its projections.
@@ -22,12 +24,12 @@ pub(crate) struct Attention<'a> {
     pub(crate) keys: &'a Cache,
     pub(crate) values: &'a Cache,
     pub(crate) inputs: &'a CacheInputs,
-    /// 0 or -1e4, `[1, 1, 1, S]`.
+    /// 0 or -1e4, `[1, 1, T, S]`.
     pub(crate) mask: &'a Var,
 }
 
 impl Attention<'_> {
-    /// `softmax(q k^T / sqrt(D) + mask) v` from `q`, `k` and `v`, each `[1, C, 1, 1]`; the result is `[1, C, 1, 1]`.
+    /// `softmax(q k^T / sqrt(D) + mask) v` from `q`, `k` and `v`, each `[1, C, 1, T]`; the result is `[1, C, 1, T]`.
     ///
     /// # Errors
     ///
@@ -38,9 +40,9 @@ impl Attention<'_> {
         name: &str,
         [q, k, v]: [&Var; 3],
     ) -> Result<Var> {
-        let Heads { count: h, width: d } = self.heads;
+        let Heads { width: d, .. } = self.heads;
         let part = |part: &str| format!("{name}_{part}");
-        let mut heads = |x: &Var, part: String| reshape(f, part, x, [1, h, 1, d]);
+        let mut heads = |x: &Var, part: String| self.heads.split(f, part, x);
         let q = heads(q, part("q_heads"))?;
         let k = heads(k, part("k_heads"))?;
         let v = heads(v, part("v_heads"))?;
@@ -54,12 +56,42 @@ impl Attention<'_> {
             .arg("x", &q)
             .arg("y", &keys)
             .value("transpose_y", Value::bool(true))
-            .one()?; // [1, H, 1, S]
+            .one()?; // [1, H, T, S]
         let scores = f.op("add", &part("masked")).arg("x", &scores).arg("y", self.mask).one()?;
         let weights = f.op("softmax", &part("weights")).arg("x", &scores).one()?;
-        let mixed = f.op("matmul", &part("mixed")).arg("x", &weights).arg("y", &values).one()?; // [1, H, 1, D]
-        reshape(f, part("merged"), &mixed, [1, h * d, 1, 1])
+        let mixed = f.op("matmul", &part("mixed")).arg("x", &weights).arg("y", &values).one()?; // [1, H, T, D]
+        self.heads.merge(f, part("merged"), &mixed)
     }
+}
+
+impl Heads {
+    /// `[1, C, 1, T]` to `[1, H, T, D]`. With one token that is a reshape; with several the channels of a head lie T apart.
+    fn split(self, f: &mut FunctionBuilder<'_>, name: String, x: &Var) -> Result<Var> {
+        let Self { count: h, width: d, tokens: t } = self;
+        match t {
+            1 => reshape(f, name, x, [1, h, 1, d]),
+            _ => {
+                let columns = reshape(f, format!("{name}_columns"), x, [1, h, d, t])?;
+                swap_last(f, &name, &columns)
+            }
+        }
+    }
+
+    /// `[1, H, T, D]` to `[1, C, 1, T]`.
+    fn merge(self, f: &mut FunctionBuilder<'_>, name: String, x: &Var) -> Result<Var> {
+        let Self { count: h, width: d, tokens: t } = self;
+        match t {
+            1 => reshape(f, name, x, [1, h * d, 1, 1]),
+            _ => {
+                let columns = swap_last(f, &format!("{name}_columns"), x)?;
+                reshape(f, name, &columns, [1, h * d, 1, t])
+            }
+        }
+    }
+}
+
+fn swap_last(f: &mut FunctionBuilder<'_>, name: &str, x: &Var) -> Result<Var> {
+    f.op("transpose", name).arg("x", x).value("perm", Value::ints([4], [0, 1, 3, 2])).one()
 }
 
 fn reshape(f: &mut FunctionBuilder<'_>, name: String, x: &Var, shape: [usize; 4]) -> Result<Var> {

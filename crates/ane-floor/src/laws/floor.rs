@@ -6,85 +6,97 @@
 //! **Source**: ane-book, Experiment 27 (M4 Max, macOS 15). **Evidence**: two points, 0.03 MB (CPU, every operation) and
 //! 19.07 MB (ANE, 37/37 convolutions and 260/260 compute operations); the experiment itself puts the floor between them at
 //! about 14 MB. **Against it**: fp16 blocks of 19 to 36 MB that stayed on the CPU, attention shards of 4 to 8 MB and
-//! convolutional nets of 5 to 7 MB that were placed. Bytes stand in for work: the law is about this family of graphs.
+//! convolutional nets of 5 to 7 MB that were placed. Bytes stand in for work: the law is about this family of graphs, and is
+//! the default verdict for it alone.
 
-use mlpackage::mil::{Program, ValueType};
-use serde::Serialize;
-
-use crate::compiled_size::CompiledSize;
-use crate::residency::Device;
+use super::{Card, Law, Opinion, Statement, megabytes};
+use crate::device::Outcome;
+use crate::features::Features;
 
 /// The floor: "about 14 MB" compiled INT8, decimal.
 pub const FLOOR_BYTES: u64 = 14_000_000;
 
-/// What the law says of a package.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+/// Which bytes are held against the floor.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Reading {
+    /// Those that the graph would take with its weights in INT8, as Experiment 27's had.
+    Int8,
+    /// Those that it takes.
+    AsStored,
+}
+
+/// The law, in the readings that the corpus is asked about.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Floor {
-    /// Where the whole program goes.
-    pub device: Device,
-    /// Compiled size with every weight in INT8.
-    pub int8_bytes: u64,
-    /// The floor.
-    pub floor_bytes: u64,
-    /// Why, in a sentence.
-    pub reason: String,
-    /// What makes the verdict less sure.
-    pub caveats: Vec<String>,
+    /// Which bytes count.
+    pub reading: Reading,
+    /// Whether it speaks of transformer shards alone, as it should, or of every graph whose size is known.
+    pub shards_only: bool,
 }
 
 impl Floor {
-    /// Applies the law.
-    pub fn judge(program: &Program, size: &CompiledSize) -> Self {
-        let int8_bytes = size.int8_equivalent();
-        let mut caveats = Vec::new();
-        let (device, reason) = if has_fp32(program) {
-            // Every source agrees: nothing in fp32 is placed. It comes before any size.
-            (Device::Cpu, "it computes in fp32, which the Neural Engine does not have".to_owned())
-        } else if !has_conv(program) {
-            (Device::Cpu, "it has no convolution, and the law is about shards of 1x1 convolutions".to_owned())
-        } else if int8_bytes < FLOOR_BYTES {
-            let below = FLOOR_BYTES - int8_bytes;
-            let reason = format!(
-                "{} compiled INT8 is {} below the floor of {}: Core ML puts such a shard on the CPU, without an error",
-                megabytes(int8_bytes),
-                megabytes(below),
-                megabytes(FLOOR_BYTES)
-            );
-            (Device::Cpu, reason)
-        } else {
-            let reason = format!(
-                "{} compiled INT8 is {} above the floor of {}",
-                megabytes(int8_bytes),
-                megabytes(int8_bytes - FLOOR_BYTES),
-                megabytes(FLOOR_BYTES)
-            );
-            (Device::Ane, reason)
-        };
-        if size.weight_elements > 0 && size.weights > size.weight_elements * 3 / 2 {
-            caveats.push(format!(
-                "the weights are stored wider than INT8 ({}); the law was found on INT8, and is applied to their number",
-                megabytes(size.weights)
-            ));
+    /// The law as Experiment 27 found it, and as reports apply it.
+    pub const OF_SHARDS: Self = Self { reading: Reading::Int8, shards_only: true };
+    /// The bare number, applied to everything, in INT8.
+    pub const OF_EVERYTHING: Self = Self { reading: Reading::Int8, shards_only: false };
+    /// The bare number, applied to everything, as stored.
+    pub const AS_STORED: Self = Self { reading: Reading::AsStored, shards_only: false };
+}
+
+const CARD: Card = Card {
+    name: "floor",
+    says: "a transformer shard of 1x1 convolutions under about 14 MB compiled in INT8 goes to the CPU, without an error",
+    source: "ane-book, Experiment 27",
+    made_from: &["ane-book, Experiment 27"],
+    statements: &[
+        Statement::opposing(
+            "constexpr int8 weights list the CPU alone as supported (M4)",
+            "stablehlo-coreml, pull request 110",
+        ),
+        Statement::supporting(
+            "linear layers of fp16 are placed reliably only above 16 MB",
+            "ane-book, history",
+        ),
+    ],
+};
+
+impl Law for Floor {
+    fn card(&self) -> &'static Card {
+        match (self.shards_only, self.reading) {
+            (true, _) => &CARD,
+            (false, Reading::Int8) => {
+                const EVERYTHING: Card = Card { name: "14 MB in INT8, any graph", ..CARD };
+                &EVERYTHING
+            }
+            (false, Reading::AsStored) => {
+                const STORED: Card = Card { name: "14 MB as stored, any graph", ..CARD };
+                &STORED
+            }
         }
-        if int8_bytes.abs_diff(FLOOR_BYTES) < FLOOR_BYTES / 5 {
-            caveats
-                .push("within 20 % of a floor that is known as \"about 14 MB\" from two points".to_owned());
-        }
-        Self { device, int8_bytes, floor_bytes: FLOOR_BYTES, reason, caveats }
     }
-}
 
-fn has_conv(program: &Program) -> bool {
-    program.functions.values().flat_map(|f| &f.block.operations).any(|o| o.op == "conv")
-}
-
-fn has_fp32(program: &Program) -> bool {
-    let operations = program.functions.values().flat_map(|f| &f.block.operations);
-    let mut computed = operations.filter(|o| o.op != "const").flat_map(|o| &o.outputs);
-    computed.any(|v| matches!(&v.ty, ValueType::Tensor(t) if t.dtype == mlpackage::DType::Fp32))
-}
-
-/// Decimal megabytes, as Experiment 27 states sizes.
-pub(crate) fn megabytes(bytes: u64) -> String {
-    format!("{:.2} MB", bytes as f64 / 1e6)
+    fn graph(&self, features: &Features) -> Option<Opinion> {
+        if self.shards_only && !features.is_shard() {
+            return None;
+        }
+        let (bytes, how) = match self.reading {
+            Reading::Int8 => (features.int8_bytes?, "compiled INT8"),
+            Reading::AsStored => (features.stored_bytes?, "as stored"),
+        };
+        let size = megabytes(bytes);
+        let (outcome, reason) = if bytes < FLOOR_BYTES {
+            let below = megabytes(FLOOR_BYTES - bytes);
+            let floor = megabytes(FLOOR_BYTES);
+            (
+                Outcome::Cpu,
+                format!(
+                    "{size} {how} is {below} below the floor of {floor}: Core ML puts such a shard on the CPU, without an error"
+                ),
+            )
+        } else {
+            let above = megabytes(bytes - FLOOR_BYTES);
+            (Outcome::Ane, format!("{size} {how} is {above} above the floor of {}", megabytes(FLOOR_BYTES)))
+        };
+        Some(Opinion::at_threshold(outcome, reason, bytes as f64, FLOOR_BYTES as f64))
+    }
 }

@@ -1,0 +1,74 @@
+//! Packages that are made to be placed, not to be run for what they say: the decode graph of given dimensions with weights of noise.
+
+use std::path::Path;
+
+use microgpt_model::GptConfig;
+use mlpackage::mil::Program;
+use mlpackage::{Metadata, PackageWriter};
+
+use crate::error::{Error, Result};
+use crate::microgpt::{self, Tensors};
+use crate::options::ExportOptions;
+
+/// Range of the weights: uniform with the standard deviation of GPT-2's initial weights, 0.02.
+const RANGE: f32 = 0.02 * 1.732_050_8;
+
+/// Writes the decode function of a model of noise as a package: `tokens` positions a call, everything else as [`export`](crate::export)
+/// would write it. The same arguments give the same bytes.
+///
+/// A call takes `x [1, C, 1, T]`, `attn_mask [1, 1, T, S]` and `kv_write [1, 1, S, T]`, and gives `logits [1, V, 1, T]`.
+///
+/// # Errors
+///
+/// [`Error::Checkpoint`] if the dimensions make no model, or a call has no token or more than the context;
+/// [`Error::Package`] if `destination` cannot be written or holds something other than a package.
+pub fn write_probe(
+    config: &GptConfig,
+    options: &ExportOptions,
+    tokens: usize,
+    destination: &Path,
+) -> Result<()> {
+    config.validate()?;
+    if tokens == 0 || tokens > config.block_size {
+        return Err(Error::Tokens { tokens, block_size: config.block_size });
+    }
+    let mut writer = PackageWriter::create(destination)?;
+    let function = microgpt::decode_function(&Noise(config), options, tokens, writer.weights(), |_, _| {})?;
+    let metadata = Metadata {
+        short_description: format!(
+            "placement probe: {} dimensions, {} layers, context {}, {tokens} tokens a call, {}",
+            config.n_embd, config.n_layer, config.block_size, options.quantization
+        ),
+        version: env!("CARGO_PKG_VERSION").into(),
+        ..Metadata::default()
+    };
+    Ok(writer.finish(&Program::new([(microgpt::FUNCTION, function)]), &metadata)?)
+}
+
+/// Weights that a compiler cannot see through: those of zeros might be folded away.
+struct Noise<'a>(&'a GptConfig);
+
+impl Tensors for Noise<'_> {
+    fn config(&self) -> &GptConfig {
+        self.0
+    }
+
+    fn tensor(&self, name: &str) -> Result<Vec<f32>> {
+        let specs = self.0.tensors();
+        let spec = specs.iter().find(|s| s.name == name).expect("the graph asks for tensors of the config");
+        // FNV-1a of the name, so that no two tensors are alike; then SplitMix64.
+        let mut state = name
+            .bytes()
+            .fold(0xcbf2_9ce4_8422_2325u64, |h, b| (h ^ u64::from(b)).wrapping_mul(0x100_0000_01b3));
+        let next = std::iter::repeat_with(|| {
+            state = state.wrapping_add(0x9e37_79b9_7f4a_7c15);
+            let mut z = state;
+            z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+            z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+            // The upper 24 bits, which an f32 holds.
+            let unit = ((z ^ (z >> 31)) >> 40) as f32 / (1u32 << 23) as f32 - 1.0;
+            unit * RANGE
+        });
+        Ok(next.take(spec.shape[0] * spec.shape[1]).collect())
+    }
+}

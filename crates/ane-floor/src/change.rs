@@ -1,0 +1,157 @@
+//! What to change of a program so that all of it is placed, each change checked by predicting the changed program.
+//!
+//! How much larger a decoder must be is [`Scalings`](crate::Scalings)' business.
+
+use mlpackage::DType;
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use crate::compiled_size::CompiledSize;
+use crate::corpus::Weights;
+use crate::device::{Device, Outcome};
+use crate::features::Features;
+use crate::placement::{self, PlacedOperation};
+use crate::site::Site;
+
+/// One thing to change.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "kebab-case")]
+pub enum Edit {
+    /// Leave operations that are kept off, and that stand before or behind everything else, to the host.
+    LeaveToHost,
+    /// Compute in fp16 what is computed in fp32.
+    ComputeInFp16,
+    /// Store INT4 weights with a scale a block in INT8 instead.
+    StoreInInt8,
+}
+
+impl Edit {
+    /// What to do.
+    pub fn describe(self) -> &'static str {
+        match self {
+            Self::LeaveToHost => "leave the operations that are kept off at its ends to the host",
+            Self::ComputeInFp16 => "compute in fp16 (coremltools: compute_precision=FLOAT16)",
+            Self::StoreInInt8 => {
+                "store weights in INT8 with a scale a tensor or channel, instead of INT4 a block"
+            }
+        }
+    }
+}
+
+/// Changes that together have a function placed as a whole.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Change {
+    /// The function.
+    pub function: String,
+    /// What to change, all of it.
+    pub edits: Vec<Edit>,
+    /// What is predicted of the changed function.
+    pub predicted: Outcome,
+    /// The law that decides of it.
+    pub rule: String,
+    /// Why.
+    pub reason: String,
+}
+
+/// Sets of edits, cheapest first: what the host does costs a copy, another type or storage a new export.
+const CANDIDATES: [&[Edit]; 7] = [
+    &[Edit::LeaveToHost],
+    &[Edit::ComputeInFp16],
+    &[Edit::StoreInInt8],
+    &[Edit::ComputeInFp16, Edit::LeaveToHost],
+    &[Edit::StoreInInt8, Edit::LeaveToHost],
+    &[Edit::ComputeInFp16, Edit::StoreInInt8],
+    &[Edit::ComputeInFp16, Edit::StoreInInt8, Edit::LeaveToHost],
+];
+
+/// The cheapest set of edits after which the whole function is predicted to be on the Neural Engine; `None` if there is none.
+pub(crate) fn cheapest(
+    function: &str,
+    sites: &[Site<'_>],
+    features: &Features,
+    size: &CompiledSize,
+) -> Option<Change> {
+    CANDIDATES.into_iter().find_map(|edits| {
+        let (sites, features) = edited(sites, features, size, edits)?;
+        let placed = placement::place(function, &sites, &features, 0, 0);
+        let all = !placed.operations.is_empty() && placed.operations.iter().all(|o| o.device == Device::Ane);
+        let (rule, opinion) = placed.decided.filter(|_| all)?;
+        Some(Change {
+            function: function.to_owned(),
+            edits: edits.to_vec(),
+            predicted: Outcome::Ane,
+            rule: rule.to_owned(),
+            reason: opinion.reason,
+        })
+    })
+}
+
+/// The function after the edits; `None` if one of them changes nothing.
+fn edited<'a>(
+    sites: &[Site<'a>],
+    features: &Features,
+    size: &CompiledSize,
+    edits: &[Edit],
+) -> Option<(Vec<Site<'a>>, Features)> {
+    let mut sites = sites.to_vec();
+    let mut weights = features.weights;
+    for edit in edits {
+        match edit {
+            Edit::ComputeInFp16 => {
+                let mut changed = false;
+                let mut halve = |dtype: &mut DType| {
+                    changed |= *dtype == DType::Fp32;
+                    if *dtype == DType::Fp32 {
+                        *dtype = DType::Fp16;
+                    }
+                };
+                for site in &mut sites {
+                    halve(&mut site.dtype);
+                    site.inputs.iter_mut().chain(&mut site.outputs).for_each(|ty| halve(&mut ty.dtype));
+                }
+                changed.then_some(())?;
+            }
+            Edit::StoreInInt8 => {
+                (weights? == Weights::Int4PerBlock).then_some(())?;
+                weights = Some(Weights::Int8);
+                for weight in sites.iter_mut().filter_map(|s| s.weight.as_mut()) {
+                    weight.stored = Weights::Int8;
+                }
+            }
+            Edit::LeaveToHost => sites = without_ends(&sites, features)?,
+        }
+    }
+    let stateful = features.stateful == Some(true);
+    Some((sites.clone(), Features { weights, ..Features::of(&sites, stateful, size) }))
+}
+
+/// The sites without those that are kept off and take nothing from, or give nothing to, the Neural Engine.
+fn without_ends<'a>(sites: &[Site<'a>], features: &Features) -> Option<Vec<Site<'a>>> {
+    let placed: Vec<PlacedOperation> = placement::place("", sites, features, 0, 0).operations;
+    let on_ane = |i: usize| placed[i].device == Device::Ane;
+    let mut after = vec![false; sites.len()];
+    let mut before = vec![false; sites.len()];
+    for (i, site) in sites.iter().enumerate() {
+        after[i] = site.sources.iter().any(|&s| on_ane(s) || after[s]);
+    }
+    for (i, site) in sites.iter().enumerate().rev() {
+        for &source in &site.sources {
+            before[source] |= on_ane(i) || before[i];
+        }
+    }
+    let kept: Vec<usize> = (0..sites.len()).filter(|&i| on_ane(i) || (after[i] && before[i])).collect();
+    if kept.is_empty() || kept.len() == sites.len() {
+        return None;
+    }
+    let mut place = vec![None; sites.len()];
+    kept.iter().enumerate().for_each(|(new, &old)| place[old] = Some(new));
+    Some(
+        kept.iter()
+            .map(|&i| {
+                let sources = sites[i].sources.iter().filter_map(|&s| place[s]).collect();
+                Site { sources, ..sites[i].clone() }
+            })
+            .collect(),
+    )
+}

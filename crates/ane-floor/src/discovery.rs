@@ -1,0 +1,310 @@
+//! The search for the floor: decoders of many sizes, each placed by an oracle, and between them the boundary.
+//!
+//! A *line* fixes everything of a decoder but its width: layers, tokens of a call, form of the weights. Along a line wider is more
+//! work, so there is one width at which placement flips, if there is any; it is found by bisection between the narrowest and the
+//! widest. The oracle says where a package is placed: laws on any machine, `MLComputePlan` on a Mac.
+
+use std::fmt;
+
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use crate::corpus::{How, Machine, Placed, Placement};
+use crate::device::Outcome;
+use crate::report::{Basis, PlacementReport};
+
+/// A decoder to be probed.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Configuration {
+    /// Its width.
+    pub n_embd: usize,
+    /// Its layers.
+    pub n_layer: usize,
+    /// Tokens of a call (T).
+    pub tokens: usize,
+    /// How weights are stored, as the exporter names it.
+    pub quantization: String,
+}
+
+impl Configuration {
+    /// A name that is unique in a sweep, and in order of size when sorted.
+    pub fn id(&self) -> String {
+        let Self { n_embd, n_layer, tokens, quantization } = self;
+        format!("l{n_layer:02}-t{tokens:02}-{quantization}-e{n_embd:04}")
+    }
+}
+
+impl fmt::Display for Configuration {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { n_embd, n_layer, tokens, quantization } = self;
+        write!(f, "n_embd {n_embd}, n_layer {n_layer}, T {tokens}, {quantization}")
+    }
+}
+
+/// What is swept.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Sweep {
+    /// Widths, ascending.
+    pub n_embd: Vec<usize>,
+    /// Layers.
+    pub n_layer: Vec<usize>,
+    /// Tokens of a call.
+    pub tokens: Vec<usize>,
+    /// Forms of the weights.
+    pub quantization: Vec<String>,
+}
+
+impl Sweep {
+    /// Every line, narrowest first within each.
+    pub fn lines(&self) -> impl Iterator<Item = Vec<Configuration>> {
+        self.n_layer.iter().flat_map(move |&n_layer| {
+            self.tokens.iter().flat_map(move |&tokens| {
+                self.quantization.iter().map(move |quantization| {
+                    let at = |&n_embd: &usize| Configuration {
+                        n_embd,
+                        n_layer,
+                        tokens,
+                        quantization: quantization.clone(),
+                    };
+                    self.n_embd.iter().map(at).collect()
+                })
+            })
+        })
+    }
+
+    /// Every configuration.
+    pub fn configurations(&self) -> impl Iterator<Item = Configuration> {
+        self.lines().flatten()
+    }
+}
+
+/// A configuration, and where it was placed.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Probe {
+    /// What was probed.
+    pub configuration: Configuration,
+    /// Where it was placed as a whole.
+    pub outcome: Outcome,
+    /// The law that says so, or the measurement.
+    pub rule: String,
+    /// Bytes of the compiled package with its weights in INT8, estimated.
+    pub int8_bytes: u64,
+    /// The row of the corpus that it makes.
+    pub row: Placement,
+}
+
+/// Where placement flips along a line.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Boundary {
+    /// Layers of the line.
+    pub n_layer: usize,
+    /// Tokens of a call.
+    pub tokens: usize,
+    /// Form of the weights.
+    pub quantization: String,
+    /// The widest that is not wholly on the Neural Engine; `None` if the narrowest is.
+    pub below: Option<(usize, u64)>,
+    /// The narrowest that is, with its INT8 bytes; `None` if the widest is not.
+    pub above: Option<(usize, u64)>,
+    /// Whether the narrowest was placed and the widest was not: then a line has more than one boundary, or the other way round.
+    pub turned: bool,
+}
+
+/// What a search found.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Discovery {
+    /// Who said where packages are placed.
+    pub basis: Basis,
+    /// What was probed, in the order of probing.
+    pub probes: Vec<Probe>,
+    /// A boundary for each line.
+    pub boundaries: Vec<Boundary>,
+}
+
+/// Searches every line of a sweep: by bisection, or through every width if `exhaustive`. `probe` makes a configuration's package
+/// and has it placed.
+///
+/// # Errors
+///
+/// The first that `probe` reports.
+pub fn search<E>(
+    sweep: &Sweep,
+    exhaustive: bool,
+    mut probe: impl FnMut(&Configuration) -> Result<PlacementReport, E>,
+) -> Result<Discovery, E> {
+    let mut found = Discovery { basis: Basis::Predicted, probes: Vec::new(), boundaries: Vec::new() };
+    for line in sweep.lines().filter(|line| !line.is_empty()) {
+        let mut placed: Vec<Option<(bool, u64)>> = vec![None; line.len()];
+        let mut at = |i: usize, found: &mut Discovery| -> Result<bool, E> {
+            if let Some((placed, _)) = placed[i] {
+                return Ok(placed);
+            }
+            let report = probe(&line[i])?;
+            found.basis = report.basis;
+            let seen = Probe::new(&line[i], &report);
+            let on_ane = seen.outcome == Outcome::Ane;
+            placed[i] = Some((on_ane, seen.int8_bytes));
+            found.probes.push(seen);
+            Ok(on_ane)
+        };
+        let (mut low, mut high) = (0, line.len() - 1);
+        let (narrowest, widest) = (at(low, &mut found)?, at(high, &mut found)?);
+        if exhaustive {
+            for i in 0..line.len() {
+                at(i, &mut found)?;
+            }
+        } else if narrowest != widest {
+            while high - low > 1 {
+                let middle = low + (high - low) / 2;
+                if at(middle, &mut found)? == narrowest { low = middle } else { high = middle }
+            }
+        }
+        let known = || {
+            placed.iter().enumerate().filter_map(|(i, p)| p.map(|(on, bytes)| (line[i].n_embd, on, bytes)))
+        };
+        let above = known().find(|(_, on, _)| *on).map(|(width, _, bytes)| (width, bytes));
+        let below =
+            known().filter(|(width, on, _)| !on && above.is_none_or(|(first, _)| *width < first)).last();
+        let turned = above.is_some_and(|(first, _)| known().any(|(width, on, _)| !on && width > first));
+        let Configuration { n_layer, tokens, quantization, .. } = line[0].clone();
+        let below = below.map(|(width, _, bytes)| (width, bytes));
+        found.boundaries.push(Boundary { n_layer, tokens, quantization, below, above, turned });
+    }
+    Ok(found)
+}
+
+impl Probe {
+    /// What a report says of a configuration.
+    pub fn new(configuration: &Configuration, report: &PlacementReport) -> Self {
+        let function = report.functions.first();
+        let convs = report.residency.conv_ane.total as u64;
+        let matmuls =
+            report.operations.iter().filter(|o| matches!(o.op.as_str(), "matmul" | "linear")).count() as u64;
+        let summary = format!("microGPT decode of noise: {configuration}");
+        let features = function.map(|f| f.features.clone());
+        let (how, source) = match report.basis {
+            Basis::Predicted => (How::Predicted, "predicted by the laws of ane-floor"),
+            Basis::Measured => (How::Plan, "microgpt floor discover"),
+        };
+        let graph = features.map(|f| f.to_graph(summary.clone(), convs, matmuls));
+        Self {
+            configuration: configuration.clone(),
+            outcome: report.verdict,
+            rule: function.map_or_else(|| "none".into(), |f| f.rule.clone()),
+            int8_bytes: report.compiled.int8_equivalent(),
+            row: Placement {
+                id: format!("discover-{}", configuration.id()),
+                note: None,
+                graph: graph.unwrap_or_else(|| crate::corpus::Graph::unknown(summary)),
+                machine: Machine { chip: None, os: None },
+                placed: Placed {
+                    device: report.verdict,
+                    conv_ane: Some(report.residency.conv_ane).filter(|c| c.total > 0),
+                    compute_ane: Some(report.residency.compute_ane).filter(|c| c.total > 0),
+                },
+                how,
+                source: source.to_owned(),
+                remark: None,
+            },
+        }
+    }
+}
+
+impl Discovery {
+    /// The probes as rows of a corpus, a JSON object a line.
+    pub fn rows(&self) -> String {
+        let line = |probe: &Probe| serde_json::to_string(&probe.row).expect("a row serializes") + "\n";
+        self.probes.iter().map(line).collect()
+    }
+}
+
+/// A line a boundary.
+impl fmt::Display for Discovery {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        writeln!(
+            f,
+            "{:>7} {:>3}  {:<17} {:>18}  {:>18}   ({})",
+            "n_layer", "T", "weights", "not on the ANE", "on the ANE", self.basis
+        )?;
+        let side = |side: Option<(usize, u64)>| match side {
+            Some((width, bytes)) => format!("{width} ({:.2} MB)", bytes as f64 / 1e6),
+            None => "-".to_owned(),
+        };
+        for b in &self.boundaries {
+            let turned = if b.turned { "  and wider ones are not" } else { "" };
+            writeln!(
+                f,
+                "{:>7} {:>3}  {:<17} {:>18}  {:>18}{turned}",
+                b.n_layer,
+                b.tokens,
+                b.quantization,
+                side(b.below),
+                side(b.above)
+            )?;
+        }
+        writeln!(
+            f,
+            "{} packages probed, {} lines; widths with their size in INT8",
+            self.probes.len(),
+            self.boundaries.len()
+        )
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn sweep(n_embd: Vec<usize>) -> Sweep {
+        Sweep { n_embd, n_layer: vec![1, 2], tokens: vec![1], quantization: vec!["int8".into()] }
+    }
+
+    /// An oracle that places what is at least as wide as a threshold.
+    fn report(placed: bool) -> PlacementReport {
+        let device = if placed { "ane" } else { "cpu" };
+        let json = serde_json::json!({
+            "report_version": 1, "package": "p", "basis": "predicted", "verdict": device, "confidence": 0.5,
+            "residency": { "conv_ane": { "ane": usize::from(placed), "total": 1 },
+                           "compute_ane": { "ane": usize::from(placed), "total": 1 } },
+            "cost_ane": 0.0, "pass": placed,
+            "compiled": { "weights": 0, "program": 0, "descriptions": 0, "weight_elements": 0 }, "compiled_bytes": 0,
+            "functions": [], "findings": [], "changes": [], "scalings": null, "operations": []
+        });
+        serde_json::from_value(json).unwrap()
+    }
+
+    #[test]
+    fn bisection_finds_what_every_width_would() {
+        let widths: Vec<usize> = (1..=64).map(|i| 32 * i).collect();
+        for threshold in (0..=66).map(|i| 32 * i) {
+            let oracle = |c: &Configuration| Ok::<_, ()>(report(c.n_embd * c.n_layer >= threshold));
+            let found = search(&sweep(widths.clone()), false, oracle).unwrap();
+            let all = search(&sweep(widths.clone()), true, oracle).unwrap();
+            assert_eq!(found.boundaries, all.boundaries, "{threshold}");
+            // Both ends, and six halvings of 63 gaps.
+            assert!(found.probes.len() <= 2 * (2 + 6), "{}", found.probes.len());
+            assert_eq!(all.probes.len(), 2 * 64);
+        }
+    }
+
+    #[test]
+    fn a_line_that_turns_twice_is_told() {
+        let widths: Vec<usize> = (1..=8).map(|i| 32 * i).collect();
+        let island = |c: &Configuration| Ok::<_, ()>(report((96..=160).contains(&c.n_embd)));
+        let found = search(&sweep(widths), true, island).unwrap();
+        assert_eq!(found.boundaries[0].below.unwrap().0, 64);
+        assert_eq!(found.boundaries[0].above.unwrap().0, 96);
+        assert!(found.boundaries[0].turned);
+        assert!(found.to_string().contains("and wider ones are not"));
+    }
+
+    /// What a prediction wrote is read as a row, and never becomes evidence.
+    #[test]
+    fn predicted_rows_are_no_evidence() {
+        let found = search(&sweep(vec![32, 64]), true, |_| Ok::<_, ()>(report(true))).unwrap();
+        let corpus = crate::corpus::Corpus::from_jsonl("rows", &found.rows()).unwrap();
+        assert_eq!(corpus.rows().len(), 4);
+        assert_eq!(corpus.evidence().count(), 0);
+    }
+}

@@ -1,0 +1,202 @@
+//! What laws look at of a whole graph: told by a row of the corpus, or read off a program.
+
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use crate::compiled_size::CompiledSize;
+use crate::corpus::{Dtype, Family, Graph, Weights};
+use crate::site::Site;
+
+/// Features of a graph. `None` is what is not known, and cannot be bounded from what is.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Features {
+    /// What kind of graph it is.
+    pub family: Family,
+    /// Operations that compute.
+    pub operations: Option<u64>,
+    /// Layers: attentions, or where there are none the longest chain of convolutions and matrix products.
+    pub depth: Option<u64>,
+    /// Positions of a call (T).
+    pub tokens: Option<u64>,
+    /// Whether it has states.
+    pub stateful: Option<bool>,
+    /// Type that it computes in.
+    pub dtype: Option<Dtype>,
+    /// How most of its weights are stored.
+    pub weights: Option<Weights>,
+    /// Compiled size, or that of its weights where a source states only that; bytes, decimal.
+    pub stored_bytes: Option<u64>,
+    /// The same with every weight that a convolution or matrix product multiplies with in INT8.
+    pub int8_bytes: Option<u64>,
+    /// Multiply-adds of the largest convolution or matrix product; of a row that does not tell, the mean of those that its
+    /// family is known to have, which is less.
+    pub anchor: Option<u64>,
+    /// Multiply-adds of a call; of a row that does not tell, a weight is multiplied once a position at least.
+    pub work: Option<u64>,
+    /// Share of the multiply-adds that are those of 1x1 convolutions with weights, 0 to 1; not known of a row.
+    pub pointwise: Option<f64>,
+}
+
+impl Features {
+    /// Whether the law of Experiment 27 is about such a graph: layers of a transformer or parts of them, as 1x1 convolutions
+    /// where that is known.
+    pub fn is_shard(&self) -> bool {
+        matches!(self.family, Family::Decoder | Family::Attention | Family::Mlp)
+            && self.pointwise.is_none_or(|share| share > 0.5)
+    }
+
+    /// Whether anything in it can carry the rest to the Neural Engine; not known counts as yes.
+    pub fn is_anchored(&self) -> bool {
+        self.family != Family::Elementwise
+    }
+
+    /// Of a function: `sites` are its operations.
+    pub(crate) fn of(sites: &[Site<'_>], stateful: bool, size: &CompiledSize) -> Self {
+        let anchors = || sites.iter().filter(|s| s.work > 0);
+        let largest = anchors().max_by_key(|s| s.work);
+        let work = anchors().fold(0u64, |sum, s| sum.saturating_add(s.work));
+        let pointwise: u64 = anchors().filter(|s| s.is_pointwise()).map(|s| s.work).sum();
+        let weighted = || anchors().filter(|s| s.weight.is_some());
+        let heaviest = weighted().max_by_key(|s| s.work).or(largest);
+        let attentions = attentions(sites);
+        let tokens = heaviest.map(|s| s.rows);
+        let halves = anchors().any(|s| s.dtype == mlpackage::DType::Fp16);
+        let floats = sites.iter().any(|s| s.dtype == mlpackage::DType::Fp32);
+        Self {
+            family: family(sites, attentions, stateful, tokens),
+            operations: Some(sites.len() as u64),
+            depth: Some(if attentions > 0 { attentions } else { longest_chain(sites) }),
+            tokens,
+            stateful: Some(stateful),
+            dtype: Some(if floats && !halves { Dtype::Fp32 } else { Dtype::Fp16 }),
+            weights: storage(sites),
+            stored_bytes: Some(size.total()),
+            int8_bytes: Some(size.int8_equivalent()),
+            anchor: Some(largest.map_or(0, |s| s.work)),
+            work: Some(work),
+            pointwise: (work > 0).then(|| pointwise as f64 / work as f64),
+        }
+    }
+}
+
+/// Attentions: products of a softmax's result, and operations that are attentions by themselves.
+fn attentions(sites: &[Site<'_>]) -> u64 {
+    let after_softmax = |s: &Site<'_>| {
+        s.operation.op == "matmul" && s.sources.iter().any(|&i| sites[i].operation.op == "softmax")
+    };
+    let found = |s: &&Site<'_>| s.operation.op == "scaled_dot_product_attention" || after_softmax(s);
+    sites.iter().filter(found).count() as u64
+}
+
+fn family(sites: &[Site<'_>], attentions: u64, stateful: bool, tokens: Option<u64>) -> Family {
+    let anchors = sites.iter().filter(|s| s.work > 0).count();
+    let weighted = sites.iter().filter(|s| s.work > 0 && s.weight.is_some()).count() as u64;
+    let spatial = sites.iter().any(|s| s.kernel.iter().any(|&k| k > 1));
+    match () {
+        () if anchors == 0 => Family::Elementwise,
+        // Query, key, value and output are four at most.
+        () if attentions > 0 && weighted <= 4 * attentions => Family::Attention,
+        () if attentions > 0 && (stateful || tokens == Some(1)) => Family::Decoder,
+        () if attentions > 0 => Family::Encoder,
+        () if spatial => Family::ConvNet,
+        () if anchors == 1 && (weighted == 0 || sites.len() == 1) => Family::Matmul,
+        () => Family::Mlp,
+    }
+}
+
+/// The longest chain of convolutions and matrix products, each of which needs the one before.
+fn longest_chain(sites: &[Site<'_>]) -> u64 {
+    let mut chain: Vec<u64> = Vec::with_capacity(sites.len());
+    for site in sites {
+        let before = site.sources.iter().map(|&i| chain[i]).max().unwrap_or(0);
+        chain.push(before + u64::from(site.work > 0));
+    }
+    chain.into_iter().max().unwrap_or(0)
+}
+
+/// How most weights are stored.
+fn storage(sites: &[Site<'_>]) -> Option<Weights> {
+    let weights = || sites.iter().filter_map(|s| s.weight);
+    let elements =
+        |stored: Weights| weights().filter(|w| w.stored == stored).map(|w| w.elements).sum::<u64>();
+    weights().map(|w| w.stored).max_by_key(|&stored| elements(stored))
+}
+
+/// Products with weights in a layer of a family, where a source tells neither their number nor their size: q, k, v, o, gate, up
+/// and down of a decoder; gate, up and down of an MLP.
+fn products_a_layer(family: Family) -> Option<u64> {
+    match family {
+        Family::Decoder => Some(7),
+        Family::Encoder => Some(6),
+        Family::Attention => Some(4),
+        Family::Mlp => Some(3),
+        Family::Matmul => Some(1),
+        Family::ConvNet | Family::Elementwise | Family::Any => None,
+    }
+}
+
+impl From<&Graph> for Features {
+    fn from(graph: &Graph) -> Self {
+        let anchored = graph.family != Family::Elementwise;
+        // Weights that nothing multiplies with keep no engine busy.
+        let int8_bytes = match (graph.weight_bytes, graph.quantization.and_then(Weights::bits)) {
+            (Some(_), _) if !anchored => Some(0),
+            (Some(bytes), Some(bits)) => Some(bytes.saturating_mul(8) / bits),
+            _ => None,
+        };
+        let work = graph.multiply_adds.or(match (graph.family, int8_bytes) {
+            (Family::Elementwise, _) => Some(0),
+            (_, Some(weights)) => Some(weights.saturating_mul(graph.tokens.unwrap_or(1))),
+            _ => None,
+        });
+        let products = match graph.convs.unwrap_or(0) + graph.matmuls.unwrap_or(0) {
+            0 => {
+                let layers =
+                    graph
+                        .depth
+                        .or(matches!(graph.family, Family::Attention | Family::Mlp | Family::Matmul)
+                            .then_some(1));
+                products_a_layer(graph.family).zip(layers).map(|(products, layers)| products * layers.max(1))
+            }
+            told => Some(told),
+        };
+        let anchor =
+            graph.anchor_multiply_adds.or(work.zip(products).map(|(work, products)| work / products));
+        Self {
+            family: graph.family,
+            operations: graph.operations,
+            depth: graph.depth,
+            tokens: graph.tokens,
+            stateful: graph.stateful,
+            dtype: graph.dtype,
+            weights: graph.quantization,
+            stored_bytes: graph.weight_bytes,
+            int8_bytes,
+            anchor,
+            work,
+            pointwise: None,
+        }
+    }
+}
+
+impl Features {
+    /// As a row of the corpus tells them. Sizes are those of the compiled package.
+    pub fn to_graph(&self, summary: String, convs: u64, matmuls: u64) -> Graph {
+        Graph {
+            summary,
+            family: self.family,
+            operations: self.operations,
+            convs: Some(convs),
+            matmuls: Some(matmuls),
+            anchor_multiply_adds: self.anchor,
+            multiply_adds: self.work,
+            depth: self.depth,
+            tokens: self.tokens,
+            stateful: self.stateful,
+            dtype: self.dtype,
+            quantization: self.weights,
+            weight_bytes: self.stored_bytes,
+        }
+    }
+}

@@ -1,0 +1,138 @@
+//! What a reader of a report should know beyond its totals.
+
+use std::collections::BTreeMap;
+
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use crate::device::{Device, Outcome};
+use crate::laws::{self, FLOOR_BYTES, Law as _, megabytes};
+use crate::placement::PlacedOperation;
+use crate::report::FunctionReport;
+use crate::site::Site;
+
+/// Something worth knowing.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Finding {
+    /// Of which kind it is.
+    pub kind: FindingKind,
+    /// The function that it is about.
+    pub function: String,
+    /// What it is, in a sentence.
+    pub text: String,
+    /// The operations that it is about, by their place in the report's list.
+    pub operations: Vec<usize>,
+}
+
+/// Kinds of findings.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "kebab-case")]
+pub enum FindingKind {
+    /// Operations that a law keeps off the Neural Engine.
+    KeptOff,
+    /// Operations elsewhere between two regions on the Neural Engine: every call crosses over and back.
+    Island,
+    /// What may go wrong with operations that are placed.
+    Hazard,
+    /// A law that says otherwise than the one that decided.
+    Disagreement,
+    /// What makes the verdict less sure.
+    Doubt,
+}
+
+/// Names of operations, the first few of them.
+fn names<'a>(operations: impl Iterator<Item = &'a str>) -> String {
+    let mut counts: BTreeMap<&str, usize> = BTreeMap::new();
+    operations.for_each(|op| *counts.entry(op).or_default() += 1);
+    let listed: Vec<String> =
+        counts.iter().map(|(op, n)| if *n == 1 { (*op).to_owned() } else { format!("{n} {op}") }).collect();
+    listed.join(", ")
+}
+
+/// Findings of a function; `operations` are its own, which stand in the report's list from `first` on.
+pub(crate) fn of(
+    function: &FunctionReport,
+    sites: &[Site<'_>],
+    operations: &[PlacedOperation],
+    first: usize,
+) -> Vec<Finding> {
+    let mut findings = Vec::new();
+    let mut add = |kind: FindingKind, text: String, operations: Vec<usize>| {
+        findings.push(Finding { kind, function: function.name.clone(), text, operations });
+    };
+    let decided = function.outcome;
+    if decided == Outcome::Ane {
+        let mut kept_off: BTreeMap<(&str, &str), Vec<usize>> = BTreeMap::new();
+        for (i, o) in operations.iter().enumerate().filter(|(_, o)| o.device != Device::Ane) {
+            kept_off.entry((&o.rule, &o.reason)).or_default().push(i);
+        }
+        for ((rule, reason), at) in kept_off {
+            let text = format!(
+                "{} on the CPU by {rule}: {reason}",
+                names(at.iter().map(|&i| operations[i].op.as_str()))
+            );
+            add(FindingKind::KeptOff, text, at.iter().map(|i| i + first).collect());
+        }
+        for at in islands(operations, first) {
+            let text = format!(
+                "a CPU island between two regions on the Neural Engine: {}; every call crosses over and back",
+                names(at.iter().map(|&i| operations[i].op.as_str()))
+            );
+            add(FindingKind::Island, text, at.iter().map(|i| i + first).collect());
+        }
+    }
+    let mut hazards: BTreeMap<String, Vec<usize>> = BTreeMap::new();
+    for (i, site) in sites.iter().enumerate() {
+        for law in laws::all() {
+            if let Some(text) = law.hazard(site, sites) {
+                hazards.entry(format!("{}: {text}", law.card().name)).or_default().push(i + first);
+            }
+        }
+    }
+    for (text, at) in hazards {
+        add(FindingKind::Hazard, text, at);
+    }
+    for opinion in function.opinions.iter().filter(|o| o.opinion.outcome != decided) {
+        let text = format!("{} says {}: {}", opinion.law, opinion.opinion.outcome, opinion.opinion.reason);
+        add(FindingKind::Disagreement, text, Vec::new());
+    }
+    if function.rule == laws::Floor::OF_SHARDS.card().name
+        && let Some(int8) = function.features.int8_bytes
+    {
+        if int8.abs_diff(FLOOR_BYTES) < FLOOR_BYTES / 5 {
+            let text = "within 20 % of a floor that is known as \"about 14 MB\" from two points".to_owned();
+            add(FindingKind::Doubt, text, Vec::new());
+        }
+        let stored = function.features.stored_bytes.unwrap_or(0);
+        if stored > int8 / 2 * 3 {
+            let text = format!(
+                "the weights are stored wider than INT8 ({}); the law was found on INT8, and is applied to their number",
+                megabytes(stored)
+            );
+            add(FindingKind::Doubt, text, Vec::new());
+        }
+    }
+    findings
+}
+
+/// Regions off the Neural Engine that take from a region on it and give to one.
+fn islands(operations: &[PlacedOperation], first: usize) -> Vec<Vec<usize>> {
+    let mut members: BTreeMap<usize, Vec<usize>> = BTreeMap::new();
+    let mut takes: BTreeMap<usize, bool> = BTreeMap::new();
+    let mut gives: BTreeMap<usize, bool> = BTreeMap::new();
+    for (i, operation) in operations.iter().enumerate() {
+        if operation.device != Device::Ane {
+            members.entry(operation.region).or_default().push(i);
+        }
+        for source in operation.sources.iter().map(|&s| &operations[s - first]) {
+            match (source.device == Device::Ane, operation.device == Device::Ane) {
+                (true, false) => drop(takes.insert(operation.region, true)),
+                (false, true) => drop(gives.insert(source.region, true)),
+                _ => {}
+            }
+        }
+    }
+    members.retain(|region, _| takes.contains_key(region) && gives.contains_key(region));
+    members.into_values().collect()
+}

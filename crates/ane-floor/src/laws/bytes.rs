@@ -1,0 +1,69 @@
+//! Ceilings in bytes.
+//!
+//! The ane-book states about 250 MB a package, and error -14 above 1 GB. Its own rows say otherwise: shards of 288 MB to
+//! 2,016 MB were placed, and one of 2,300 MB was not; feed-forward shards of 364 and 398 MB went to the GPU. Both are kept, as two
+//! laws: the higher ceiling decides, the lower one is only heard.
+
+use super::{Card, Law, Opinion, Statement, megabytes};
+use crate::device::Outcome;
+use crate::features::Features;
+
+/// Above the largest shard that is known to be placed (2,016 MB), below the smallest that was not for its size (2,300 MB).
+const PROGRAM_BYTES: u64 = 2_150_000_000;
+/// "About 250 MB a package".
+const PACKAGE_BYTES: u64 = 250_000_000;
+
+/// Programs above about 2.1 GB go to the CPU as a whole.
+#[derive(Clone, Copy, Debug)]
+pub struct ByteCeiling;
+
+/// Packages above about 250 MB are not placed: the ane-book's own ceiling, which its rows contradict.
+#[derive(Clone, Copy, Debug)]
+pub struct PackageCeiling;
+
+const CEILING: Card = Card {
+    name: "byte-ceiling",
+    says: "a program of more than about 2.1 GB goes to the CPU as a whole",
+    source: "ane-book, history: 2,016 MB placed, 2,300 MB not",
+    made_from: &["ane-book, history"],
+    statements: &[Statement::supporting("about 3 GB of memory a process on the Neural Engine", "ane-book")],
+};
+
+const PACKAGE: Card = Card {
+    name: "package-ceiling",
+    says: "a package of more than about 250 MB is not placed",
+    source: "ane-book",
+    made_from: &[],
+    statements: &[Statement::opposing(
+        "error -14 came between 3,164 and 3,284 operations, of a package of 51 MB: operations, not bytes",
+        "mil_spec",
+    )],
+};
+
+impl Law for ByteCeiling {
+    fn card(&self) -> &'static Card {
+        &CEILING
+    }
+
+    fn graph(&self, features: &Features) -> Option<Opinion> {
+        above(features.stored_bytes?, PROGRAM_BYTES, Outcome::Cpu)
+    }
+}
+
+impl Law for PackageCeiling {
+    fn card(&self) -> &'static Card {
+        &PACKAGE
+    }
+
+    fn graph(&self, features: &Features) -> Option<Opinion> {
+        above(features.stored_bytes?, PACKAGE_BYTES, Outcome::Gpu)
+    }
+}
+
+/// Says something only above the ceiling: a ceiling does not know what is placed below it.
+fn above(bytes: u64, ceiling: u64, outcome: Outcome) -> Option<Opinion> {
+    (bytes > ceiling).then(|| {
+        let reason = format!("{} is above the ceiling of {}", megabytes(bytes), megabytes(ceiling));
+        Opinion::at_threshold(outcome, reason, bytes as f64, ceiling as f64)
+    })
+}

@@ -1,0 +1,62 @@
+//! Element types.
+//!
+//! The Neural Engine computes in fp16. Nothing in fp32 was ever seen placed, by any source; integers and bools are computed
+//! elsewhere as well.
+
+use mlpackage::DType;
+
+use super::{Card, Law, Opinion, Statement};
+use crate::corpus::Dtype;
+use crate::device::Outcome;
+use crate::features::Features;
+use crate::site::Site;
+
+/// Only fp16 is placed.
+#[derive(Clone, Copy, Debug)]
+pub struct ElementType;
+
+const CARD: Card = Card {
+    name: "element-type",
+    says: "only what computes in fp16 is placed",
+    source: "vx-lang, and all others",
+    made_from: &["vx-lang, and all others"],
+    statements: &[
+        Statement::supporting("integer arithmetic is off the Neural Engine", "ane-book"),
+        Statement::supporting("casts to and from integers are off the Neural Engine", "ane-book"),
+    ],
+};
+
+impl Law for ElementType {
+    fn card(&self) -> &'static Card {
+        &CARD
+    }
+
+    fn graph(&self, features: &Features) -> Option<Opinion> {
+        (features.dtype? == Dtype::Fp32).then(|| Opinion {
+            outcome: Outcome::Cpu,
+            reason: "it computes in fp32, which the Neural Engine does not have".into(),
+            clearance: 0.99,
+        })
+    }
+
+    fn operation(&self, site: &Site<'_>) -> Option<String> {
+        let of = |dtype: DType| (dtype != DType::Fp16).then(|| unplaced(dtype));
+        if site.operation.op == "cast" {
+            // Between two floats it is part of how fp32 inputs enter an fp16 program, and is where its fp32 side is.
+            return of(site.dtype).or_else(|| site.inputs.first().and_then(|ty| of(ty.dtype)));
+        }
+        of(site.dtype).or_else(|| {
+            // A comparison or a selection may take what it does not give.
+            let taken = site.inputs.iter().map(|ty| ty.dtype).find(|d| d.is_float() && *d != DType::Fp16);
+            taken.map(unplaced)
+        })
+    }
+}
+
+fn unplaced(dtype: DType) -> String {
+    match dtype {
+        DType::Fp32 => "it computes in fp32, which the Neural Engine does not have".into(),
+        DType::Bool => "it computes bools; only fp16 is computed on the Neural Engine".into(),
+        dtype => format!("it computes in {dtype}; only fp16 is computed on the Neural Engine"),
+    }
+}

@@ -1,0 +1,75 @@
+//! Hazards of fp16: what runs on the Neural Engine and comes out wrong.
+//!
+//! Matrix products above 32,752 can become infinite, integers above 2,048 lose units, masks must be finite (-1e4 to -4e4), NaN is
+//! not preserved, and an epsilon below fp16's smallest number vanishes.
+
+use super::{Card, Law, Statement};
+use crate::site::Site;
+
+/// Constants that fp16 does not hold, and operations that lose what matters in it.
+#[derive(Clone, Copy, Debug)]
+pub struct Numerics;
+
+/// The smallest positive number of fp16, 2^-24; half of it rounds to 0.
+const SMALLEST: f32 = 5.960_464_5e-8;
+/// The largest mask that is in use; Apple's own.
+const MASK: f32 = -4e4;
+
+const CARD: Card = Card {
+    name: "numerics",
+    says: "an epsilon that fp16 rounds to 0, and masks below -4e4, give inf or NaN on the Neural Engine",
+    source: "ane-book, and Apple's guide to transformers",
+    made_from: &[],
+    statements: &[
+        Statement::supporting("rsqrt, log and inverse want an explicit epsilon", "ane-book"),
+        Statement::supporting(
+            "masks use -1e4 or -4e4, never -inf",
+            "ane-book, and Apple's guide to transformers",
+        ),
+        Statement::supporting(
+            "tile and softmax over lengths that are no power of two are suspect",
+            "ane-book",
+        ),
+    ],
+};
+
+impl Law for Numerics {
+    fn card(&self) -> &'static Card {
+        &CARD
+    }
+
+    fn hazard(&self, site: &Site<'_>, sites: &[Site<'_>]) -> Option<String> {
+        let op = site.operation.op.as_str();
+        match op {
+            "rsqrt" | "log" | "inverse" => {
+                let epsilon = site.stated("epsilon").and_then(|v| v.first().copied())?;
+                // A sum may have an epsilon of its own, if fp16 has not made it 0.
+                let sum = site.sources.iter().map(|&i| &sites[i]).find(|s| s.operation.op == "add");
+                let guarded = sum.is_some_and(|s| {
+                    ["x", "y"]
+                        .into_iter()
+                        .filter_map(|param| s.stated(param))
+                        .all(|v| v.iter().all(|v| *v > 0.0))
+                });
+                (!guarded && epsilon < SMALLEST / 2.0).then(|| {
+                    format!("its epsilon of {epsilon:e} is 0 in fp16, and the {op} of 0 is not finite")
+                })
+            }
+            "add" | "select" | "where" => {
+                let masks = ["x", "y", "a", "b"].into_iter().filter_map(|param| site.stated(param));
+                let least = masks.flatten().fold(0f32, f32::min);
+                (least < MASK).then(|| {
+                    format!("it adds {least:e}, below the -4e4 that masks may have: the sum can be -inf")
+                })
+            }
+            "softmax" => {
+                let ty = site.outputs.first()?;
+                let axis = site.args.int("axis").ok().flatten().unwrap_or(-1);
+                let n = ty.shape.axis(axis).and_then(|axis| ty.shape[axis].known())?;
+                (!n.is_power_of_two()).then(|| format!("softmax over {n}, no power of two: suspect"))
+            }
+            "tile" => Some("tile is suspect on the Neural Engine: broadcasting does without it".into()),
+            _ => None,
+        }
+    }
+}

@@ -1,0 +1,44 @@
+//! A ceiling in operations.
+//!
+//! A decoder of 135 M parameters (51 MB in fp16, 29 MB in INT8) compiled with 3,164 operations and failed with error -14 with
+//! 3,284 (mil_spec, M4): the error is about operations, not bytes.
+
+use super::{Card, Law, Opinion, Statement};
+use crate::device::Outcome;
+use crate::features::Features;
+
+/// Between the 3,164 operations that compiled and the 3,284 that did not.
+pub const OPERATION_CEILING: u64 = 3_200;
+
+/// Programs of more than about 3,200 operations do not compile for the Neural Engine.
+#[derive(Clone, Copy, Debug)]
+pub struct OperationCeiling;
+
+const CARD: Card = Card {
+    name: "operation-ceiling",
+    says: "a program of more than about 3,200 operations fails with error -14",
+    source: "mil_spec (M4)",
+    made_from: &["mil_spec"],
+    statements: &[Statement::opposing(
+        "a decoder of 1.5 B parameters in one package fails with error -14 for its 1,500 MB",
+        "ane-book",
+    )],
+};
+
+impl Law for OperationCeiling {
+    fn card(&self) -> &'static Card {
+        &CARD
+    }
+
+    fn graph(&self, features: &Features) -> Option<Opinion> {
+        let operations = features.operations?;
+        (operations > OPERATION_CEILING).then(|| {
+            let reason = format!(
+                "{operations} operations are more than the {OPERATION_CEILING} beyond which error -14 is known"
+            );
+            // Known to 120 in 3,200: far closer than the thresholds in bytes.
+            let clearance = if operations >= 3_284 { 0.95 } else { 0.6 };
+            Opinion { outcome: Outcome::Error, reason, clearance }
+        })
+    }
+}

@@ -1,0 +1,54 @@
+//! Families of quantisation.
+//!
+//! INT8 with a scale a tensor or channel keeps every convolution on the Neural Engine in most sources. INT4 with a scale a
+//! block (`constexpr_blockwise_shift_scale`) falls to the CPU in small or stateless shards, and a large stateful decoder in it was
+//! placed. Palettes of 4 bits are another family, and are placed.
+
+use super::{Card, Law, Opinion, Statement};
+use crate::corpus::Weights;
+use crate::device::Outcome;
+use crate::features::Features;
+
+/// INT4 with a scale a block is placed only in deep stateful graphs.
+#[derive(Clone, Copy, Debug)]
+pub struct BlockwiseInt4;
+
+/// The shards that fell to the CPU had 2 and 3 layers, the decoder that was placed 24.
+const DEEP: u64 = 4;
+
+const CARD: Card = Card {
+    name: "int4-per-block",
+    says: "weights in INT4 with a scale a block fall to the CPU, but in deep graphs with states",
+    source: "ane-book",
+    made_from: &["ane-book"],
+    statements: &[Statement::supporting(
+        "constexpr int4 weights list the CPU alone as supported (M4)",
+        "stablehlo-coreml, pull request 110",
+    )],
+};
+
+impl Law for BlockwiseInt4 {
+    fn card(&self) -> &'static Card {
+        &CARD
+    }
+
+    fn graph(&self, features: &Features) -> Option<Opinion> {
+        if features.weights? != Weights::Int4PerBlock {
+            return None;
+        }
+        let placed = features.stateful == Some(true) && features.depth.is_some_and(|d| d >= DEEP);
+        Some(if placed {
+            Opinion {
+                outcome: Outcome::Ane,
+                reason: "its weights are INT4 with a scale a block, and it is deep and has states: the one such graph known was placed".into(),
+                clearance: 0.6,
+            }
+        } else {
+            Opinion {
+                outcome: Outcome::Cpu,
+                reason: "its weights are INT4 with a scale a block, which falls to the CPU in small or stateless shards".into(),
+                clearance: 0.9,
+            }
+        })
+    }
+}

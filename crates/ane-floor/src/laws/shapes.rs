@@ -1,0 +1,88 @@
+//! Shapes: rank, length of axes, kernels, dimensions left open, alignment.
+//!
+//! Rank 4 is safe, 5 is tolerated by some; axes are up to 16,384 long on A15 and M3 and before, and up to 65,536 from A16 and M4 on;
+//! kernels are up to 16. The last axis is padded to 64 bytes: one of length 1 in fp16 takes 32 times its size.
+
+use mlpackage::mil::TensorType;
+
+use super::{Card, Law, Statement};
+use crate::site::Site;
+
+/// Tensors beyond the engine's limits stay off it.
+#[derive(Clone, Copy, Debug)]
+pub struct Shapes;
+
+const SAFE_RANK: usize = 4;
+const MAX_RANK: usize = 5;
+const SAFE_AXIS: usize = 16_384;
+const MAX_AXIS: usize = 65_536;
+const MAX_KERNEL: usize = 16;
+/// Elements of fp16 in 64 bytes.
+const PADDED: usize = 32;
+
+const CARD: Card = Card {
+    name: "shapes",
+    says: "tensors of rank above 5, axes above 65,536 and kernels above 16 stay off",
+    source: "ane-book, and Apple's guide to transformers",
+    made_from: &[],
+    statements: &[
+        Statement::supporting("axes up to 16,384 to A15 and M3, up to 65,536 from A16 and M4", "ane-book"),
+        Statement::supporting("rank 4 is safe, 5 is tolerated by some", "ane-book"),
+        Statement::supporting("kernels of convolutions up to 16", "ane-book"),
+    ],
+};
+
+impl Law for Shapes {
+    fn card(&self) -> &'static Card {
+        &CARD
+    }
+
+    fn operation(&self, site: &Site<'_>) -> Option<String> {
+        if let Some(ty) = tensors(site).find(|ty| ty.shape.rank() > MAX_RANK) {
+            return Some(format!(
+                "{ty} is of rank {}; {MAX_RANK} is the most that was seen placed",
+                ty.shape.rank()
+            ));
+        }
+        if let Some((ty, n)) =
+            tensors(site).find_map(|ty| longest(ty).filter(|&n| n > MAX_AXIS).map(|n| (ty, n)))
+        {
+            return Some(format!("{ty} has an axis of {n}; {MAX_AXIS} is the most, from A16 and M4 on"));
+        }
+        let kernel = site.kernel.iter().max().filter(|&&k| k > MAX_KERNEL);
+        kernel.map(|k| format!("its kernel is {k} long; {MAX_KERNEL} is the most"))
+    }
+
+    fn hazard(&self, site: &Site<'_>, _: &[Site<'_>]) -> Option<String> {
+        let open = tensors(site).find(|ty| ty.shape.iter().any(|d| d.known().is_none()));
+        if let Some(ty) = open {
+            return Some(format!(
+                "{ty} has a dimension left open: enumerated shapes reach the Neural Engine, ranges often do not"
+            ));
+        }
+        if let Some(ty) = tensors(site).find(|ty| ty.shape.rank() > SAFE_RANK) {
+            return Some(format!("{ty} is of rank {MAX_RANK}, which only some see placed"));
+        }
+        if let Some((ty, n)) =
+            tensors(site).find_map(|ty| longest(ty).filter(|&n| n > SAFE_AXIS).map(|n| (ty, n)))
+        {
+            return Some(format!("{ty} has an axis of {n}: too long before A16 and M4"));
+        }
+        // A single column is padded to 32; where the axis before it is long, that is most of the memory.
+        let padded = site.outputs.iter().find(|ty| {
+            let dims: Vec<usize> = ty.shape.iter().filter_map(|d| d.known()).collect();
+            matches!(dims[..], [.., before, 1] if dims.len() >= 3 && before >= PADDED)
+        });
+        padded.map(|ty| {
+            format!("{ty} ends in an axis of 1, which is padded to {PADDED}: put the long axis last")
+        })
+    }
+}
+
+fn tensors<'s>(site: &'s Site<'_>) -> impl Iterator<Item = &'s TensorType> {
+    site.inputs.iter().chain(&site.outputs)
+}
+
+fn longest(ty: &TensorType) -> Option<usize> {
+    ty.shape.iter().filter_map(|d| d.known()).max()
+}

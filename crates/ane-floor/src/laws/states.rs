@@ -1,0 +1,51 @@
+//! States.
+//!
+//! Reported of `MLState` on the Neural Engine: dimensions that are no multiple of 32 fail (270 fails, 256 works), and so do more
+//! than two states in a chunk; Experiment 27's scaled shard has twelve and was placed. Nobody reports that the *plan* changes, so
+//! these are hazards and keep no operation off.
+
+use super::{Card, Law, Statement};
+use crate::site::Site;
+
+/// States want dimensions in multiples of 32.
+#[derive(Clone, Copy, Debug)]
+pub struct States;
+
+const MULTIPLE: usize = 32;
+
+const CARD: Card = Card {
+    name: "states",
+    says: "the last two dimensions of a state should be multiples of 32, or it may fail when it runs",
+    source: "coremltools, issue 2631",
+    made_from: &[],
+    statements: &[
+        Statement::supporting("a state of 270 fails, one of 256 works", "coremltools, issue 2631"),
+        Statement::opposing(
+            "states [1, 4, 16, 4] are not reported to fail, on the CPU",
+            "ane-book, Experiment 27",
+        ),
+        Statement::opposing(
+            "a shard of twelve states was placed, where more than two are said to fail",
+            "ane-book, Experiment 27",
+        ),
+    ],
+};
+
+impl Law for States {
+    fn card(&self) -> &'static Card {
+        &CARD
+    }
+
+    fn hazard(&self, site: &Site<'_>, _: &[Site<'_>]) -> Option<String> {
+        if site.operation.op != "write_state" {
+            return None;
+        }
+        let state = site.args.iter().flat_map(|(_, bound)| bound).find(|arg| arg.is_state)?;
+        let dims: Vec<usize> = state.ty.shape.iter().filter_map(|d| d.known()).collect();
+        let odd = dims.iter().rev().take(2).find(|n| !n.is_multiple_of(MULTIPLE))?;
+        Some(format!(
+            "the state is {}, of which {odd} is no multiple of {MULTIPLE}: reported to fail on the Neural Engine",
+            state.ty
+        ))
+    }
+}

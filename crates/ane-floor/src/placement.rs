@@ -1,0 +1,174 @@
+//! Where each operation of a function goes: what laws keep off, what follows the graph, and which regions that leaves.
+
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use crate::accuracy::Accuracy;
+use crate::decision::{Laws, decide};
+use crate::device::{Device, Outcome};
+use crate::features::Features;
+use crate::laws::{self, Law};
+use crate::site::Site;
+
+/// An operation, where it runs, and why.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct PlacedOperation {
+    /// The function.
+    pub function: String,
+    /// Name of its first output, or of the operation where it writes a state.
+    pub name: String,
+    /// Its type.
+    pub op: String,
+    /// Where it runs.
+    pub device: Device,
+    /// The law, or the measurement, that says so.
+    pub rule: String,
+    /// Why, in a sentence.
+    pub reason: String,
+    /// How sure that is, 0 to 1: by the record of the law on sources that it was not made from, less where the graph is near
+    /// the law's threshold.
+    pub confidence: f64,
+    /// Its share of the function's cost, 0 to 1.
+    pub cost: f64,
+    /// The operations that it takes its values from, by their place in the report's list.
+    pub sources: Vec<usize>,
+    /// The region that it is in: operations of one device that can run without another device in between. Numbers are in
+    /// order of execution.
+    pub region: usize,
+}
+
+/// Bytes that a Neural Engine streams in a second: an M1's, the slowest that is known (51 to 145 GB/s on M1 to M5).
+const BYTES_A_SECOND: f64 = 51e9;
+/// Multiply-adds in a second: Apple states 11 trillion operations for the M1, two to a multiply-add.
+const MULTIPLY_ADDS_A_SECOND: f64 = 5.5e12;
+
+/// Seconds that an operation would take on an M1's Neural Engine, bound by memory or by work. Only shares of it are used.
+fn seconds(site: &Site<'_>) -> f64 {
+    (site.bytes as f64 / BYTES_A_SECOND).max(site.work as f64 / MULTIPLY_ADDS_A_SECOND)
+}
+
+/// A function, placed.
+pub(crate) struct Placement {
+    pub(crate) operations: Vec<PlacedOperation>,
+    /// The law that decided of the graph as a whole.
+    pub(crate) decided: Option<(&'static str, laws::Opinion)>,
+}
+
+/// Places the operations of a function. `sources` of the result count from `first`, the length of the report's list so far, and
+/// regions from `first_region`.
+pub(crate) fn place(
+    function: &str,
+    sites: &[Site<'_>],
+    features: &Features,
+    first: usize,
+    first_region: usize,
+) -> Placement {
+    let accuracy = Accuracy::built_in();
+    let decided = decide(features, &Laws::built_in());
+    let (rule, opinion) = match &decided {
+        Some(decision) => (decision.law, decision.opinion.clone()),
+        None => (
+            "none",
+            laws::Opinion {
+                outcome: Outcome::Unknown,
+                reason: "no law is about such a graph".into(),
+                clearance: 0.5,
+            },
+        ),
+    };
+    let record = laws::named(rule).map_or(0.5, |law| accuracy.confidence(law));
+    let confidence = record.min(opinion.clearance);
+    let excluding: [&dyn Law; 3] = [&laws::ElementType, &laws::NeverPlaced, &laws::Shapes];
+    let total: f64 = sites.iter().map(seconds).sum();
+    let mut operations: Vec<PlacedOperation> = sites
+        .iter()
+        .map(|site| {
+            let kept_off = excluding.into_iter().find_map(|law| Some((law, law.operation(site)?)));
+            let (device, rule, reason, confidence) = match kept_off {
+                Some((law, reason)) => (Device::Cpu, law.card().name, reason, accuracy.confidence(law)),
+                None => (opinion.outcome.device(), rule, opinion.reason.clone(), confidence),
+            };
+            PlacedOperation {
+                function: function.to_owned(),
+                name: site.name.clone(),
+                op: site.operation.op.clone(),
+                device,
+                rule: rule.to_owned(),
+                reason,
+                confidence,
+                cost: if total > 0.0 { seconds(site) / total } else { 0.0 },
+                sources: site.sources.clone(),
+                region: 0,
+            }
+        })
+        .collect();
+    if drop_unanchored(&mut operations, sites) > 0 {
+        // What was dropped may join the regions around it.
+        number_regions(&mut operations);
+    }
+    for operation in &mut operations {
+        operation.sources.iter_mut().for_each(|source| *source += first);
+        operation.region += first_region;
+    }
+    Placement { operations, decided: decided.map(|d| (d.law, d.opinion)) }
+}
+
+/// Numbers the regions, and sends those on the Neural Engine that have no convolution and no matrix product to the CPU, where
+/// another region has one: elementwise work follows an anchor, and is dropped without one. How many operations that moved.
+fn drop_unanchored(operations: &mut [PlacedOperation], sites: &[Site<'_>]) -> usize {
+    let regions = number_regions(operations);
+    let mut anchored = vec![false; regions];
+    for (operation, site) in operations.iter().zip(sites) {
+        anchored[operation.region] |= site.work > 0;
+    }
+    if !operations.iter().any(|o| o.device == Device::Ane && anchored[o.region]) {
+        return 0;
+    }
+    let law = laws::AnchorAndWork::built_in();
+    let confidence = Accuracy::built_in().confidence(law);
+    let mut moved = 0;
+    for operation in operations.iter_mut().filter(|o| o.device == Device::Ane && !anchored[o.region]) {
+        operation.device = Device::Cpu;
+        operation.rule = law.card().name.to_owned();
+        operation.reason = "its region has no convolution and no matrix product to be carried by".into();
+        operation.confidence = confidence;
+        moved += 1;
+    }
+    moved
+}
+
+/// Numbers regions in order of execution: an operation is in the region of those it takes its values from if they are on its device
+/// and nothing in between is not. Returns how many there are.
+fn number_regions(operations: &mut [PlacedOperation]) -> usize {
+    // How often the device has to change until the operation can run, along the worst way to it. Equal depth on one device, and a
+    // way from one to the other or from both to a third, makes a region.
+    let mut depth: Vec<usize> = Vec::with_capacity(operations.len());
+    let mut parent: Vec<usize> = (0..operations.len()).collect();
+    fn root(parent: &mut [usize], mut i: usize) -> usize {
+        while parent[i] != i {
+            parent[i] = parent[parent[i]];
+            i = parent[i];
+        }
+        i
+    }
+    for i in 0..operations.len() {
+        let changes =
+            |&source: &usize| depth[source] + usize::from(operations[source].device != operations[i].device);
+        let own = operations[i].sources.iter().map(changes).max().unwrap_or(0);
+        depth.push(own);
+        for &source in &operations[i].sources {
+            if depth[source] == own && operations[source].device == operations[i].device {
+                let (a, b) = (root(&mut parent, source), root(&mut parent, i));
+                parent[a.max(b)] = a.min(b);
+            }
+        }
+    }
+    let mut numbers = std::collections::BTreeMap::new();
+    for i in 0..operations.len() {
+        let next = numbers.len();
+        let root = root(&mut parent, i);
+        operations[i].region = *numbers.entry(root).or_insert(next);
+    }
+    numbers.len()
+}

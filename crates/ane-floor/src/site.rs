@@ -1,0 +1,344 @@
+//! An operation with what laws ask of it: types, weights, work, and what it takes its values from.
+
+use std::collections::HashMap;
+
+use mlpackage::mil::{Binding, BlobInts, Function, Operation, Resolved, TensorType, Value, ValueType};
+use mlpackage::ops::Args;
+use mlpackage::{DType, Error};
+
+use crate::corpus::Weights;
+use crate::error::Result;
+
+/// One operation of a function that is more than a constant.
+#[derive(Clone, Debug)]
+pub struct Site<'a> {
+    /// The operation.
+    pub operation: &'a Operation,
+    /// What it is called: its first result, or the state that it writes.
+    pub name: String,
+    /// Element type of its first result, or of the state that it writes.
+    pub dtype: DType,
+    /// Types of its tensor arguments that are no constants.
+    pub inputs: Vec<TensorType>,
+    /// Types of its results.
+    pub outputs: Vec<TensorType>,
+    /// The weight that it multiplies with.
+    pub weight: Option<Weight>,
+    /// Extents of a convolution's kernel; empty for other operations.
+    pub kernel: Vec<usize>,
+    /// Multiply-adds; 0 for everything but convolutions and matrix products.
+    pub work: u64,
+    /// Rows that a weight is multiplied with: batch times positions. 1 for other operations.
+    pub rows: u64,
+    /// Bytes that it reads and writes, weights as they are stored.
+    pub bytes: u64,
+    /// The operations that it takes its values from, states included, by their place in the list of sites.
+    pub sources: Vec<usize>,
+    /// Its arguments, by name.
+    pub args: Args<'a>,
+    /// Whether it has blocks: `cond` and `while_loop`.
+    pub has_blocks: bool,
+}
+
+/// A weight.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Weight {
+    /// How it is stored.
+    pub stored: Weights,
+    /// Elements.
+    pub elements: u64,
+    /// Bytes, as stored.
+    pub bytes: u64,
+}
+
+impl<'a> Site<'a> {
+    /// Whether it is a convolution of kernel 1 with a weight.
+    pub fn is_pointwise(&self) -> bool {
+        self.operation.op == "conv" && self.weight.is_some() && self.kernel.iter().all(|&k| k == 1)
+    }
+
+    /// A constant argument as numbers, where the program states it.
+    pub(crate) fn stated(&self, param: &str) -> Option<Vec<f32>> {
+        let value: &Value = self.args.get(param)?.value?;
+        match &value.data {
+            mlpackage::mil::ValueData::Immediate(literal) => literal.to_f32(value.tensor_type()?),
+            _ => None,
+        }
+    }
+
+    /// Every operation of a function that computes.
+    ///
+    /// # Errors
+    ///
+    /// The first rule of MIL that the function breaks.
+    pub(crate) fn list(name: &'a str, function: &'a Function, ints: &'a BlobInts) -> Result<Vec<Self>> {
+        let resolved = mlpackage::mil::resolve(name, function, ints).map_err(|findings| {
+            let first = findings.into_iter().find(mlpackage::Finding::is_error);
+            Error::from(first.expect("resolve fails for an error that it found"))
+        })?;
+        let weights = weights(function);
+        // Which site makes a value; constants are made by none. Whoever reads a state waits for whoever wrote it.
+        let mut makers: HashMap<&str, usize> = HashMap::new();
+        let mut sites = Vec::new();
+        for Resolved { operation, args, .. } in resolved {
+            if !computes(&operation.op) {
+                continue;
+            }
+            let site = Self::new(operation, args, &weights, &makers);
+            let index = sites.len();
+            if operation.op == "write_state"
+                && let Some(Binding::Name(state)) = operation.inputs.get("input").and_then(|b| b.first())
+            {
+                makers.insert(state, index);
+            }
+            makers.extend(operation.outputs.iter().map(|o| (o.name.as_str(), index)));
+            sites.push(site);
+        }
+        Ok(sites)
+    }
+
+    fn new(
+        operation: &'a Operation,
+        args: Args<'a>,
+        weights: &HashMap<&str, Weight>,
+        makers: &HashMap<&str, usize>,
+    ) -> Self {
+        let outputs: Vec<TensorType> =
+            operation.outputs.iter().filter_map(|o| tensor(&o.ty)).cloned().collect();
+        let mut inputs = Vec::new();
+        let mut bytes = outputs.iter().fold(0u64, |sum, ty| sum.saturating_add(size(ty)));
+        let mut named: Vec<&str> = names(operation).collect();
+        let mut state = None;
+        for (_, bound) in args.iter() {
+            for arg in bound {
+                let stored = arg.name.and_then(|name| weights.get(name));
+                bytes = bytes.saturating_add(stored.map_or_else(|| size(arg.ty), |weight| weight.bytes));
+                if arg.is_state {
+                    state = Some(arg.ty);
+                } else if !arg.constant {
+                    inputs.push(arg.ty.clone());
+                }
+            }
+        }
+        let mut sources: Vec<usize> = named.drain(..).filter_map(|name| makers.get(name).copied()).collect();
+        sources.sort_unstable();
+        sources.dedup();
+        let bound_weight = |param: &str| {
+            let arg = args.get(param)?;
+            let name = arg.name.filter(|_| arg.constant)?;
+            weights.get(name).copied()
+        };
+        let weight = match operation.op.as_str() {
+            "conv" | "conv_transpose" | "linear" => bound_weight("weight"),
+            "matmul" => bound_weight("y").or_else(|| bound_weight("x")),
+            // No row of the table: what is bound to them by name is all that is known.
+            "lstm" | "gru" | "rnn" => {
+                names(operation).filter_map(|name| weights.get(name)).max_by_key(|w| w.elements).copied()
+            }
+            _ => None,
+        };
+        let kernel = match operation.op.as_str() {
+            "conv" | "conv_transpose" => args.get("weight").map_or(Vec::new(), |a| kernel(a.ty)),
+            _ => Vec::new(),
+        };
+        let work = multiply_adds(operation, &args, &outputs, weight);
+        let rows = match (work, operation.op.as_str(), outputs.first()) {
+            (0, ..) | (_, _, None) => 1,
+            (_, "conv" | "conv_transpose", Some(out)) => elements(out) / extent(out, 1).max(1),
+            (_, _, Some(out)) => {
+                elements(out) / out.shape.rank().checked_sub(1).map_or(1, |i| extent(out, i)).max(1)
+            }
+        };
+        let ty = outputs.first().or(state);
+        Self {
+            name: site_name(operation),
+            dtype: ty.map_or(DType::Fp16, |ty| ty.dtype),
+            inputs,
+            outputs,
+            weight,
+            kernel,
+            work,
+            rows: rows.max(1),
+            bytes,
+            sources,
+            has_blocks: !operation.blocks.is_empty(),
+            operation,
+            args,
+        }
+    }
+}
+
+/// Whether the ane-book counts an operation among those that compute.
+pub(crate) fn computes(op: &str) -> bool {
+    !op.starts_with("const") && !op.starts_with("ios18.constexpr")
+}
+
+/// Name of the first result, or of the operation itself where it has none.
+fn site_name(operation: &Operation) -> String {
+    let own = || operation.attributes.get("name").and_then(|v| v.as_str()).unwrap_or("?").to_owned();
+    operation.outputs.first().map_or_else(own, |o| o.name.clone())
+}
+
+/// Every name that an operation is bound to, those within its blocks included.
+fn names(operation: &Operation) -> impl Iterator<Item = &str> {
+    let within = operation.blocks.iter().flat_map(|b| b.all_operations());
+    let bindings = std::iter::once(operation).chain(within).flat_map(|o| o.inputs.values().flatten());
+    bindings.filter_map(|b| match b {
+        Binding::Name(name) => Some(name.as_str()),
+        Binding::Value(_) => None,
+    })
+}
+
+fn tensor(ty: &ValueType) -> Option<&TensorType> {
+    match ty {
+        ValueType::Tensor(ty) => Some(ty),
+        _ => None,
+    }
+}
+
+/// Elements, with open dimensions as 1.
+fn elements(ty: &TensorType) -> u64 {
+    ty.shape.least_elements().map_or(u64::MAX, |n| n as u64)
+}
+
+fn size(ty: &TensorType) -> u64 {
+    elements(ty).saturating_mul(ty.dtype.bits() as u64) / 8
+}
+
+fn extent(ty: &TensorType, axis: usize) -> u64 {
+    ty.shape.as_slice().get(axis).and_then(|d| d.known()).unwrap_or(1) as u64
+}
+
+/// Extents behind the two channel axes of a convolution's weight; open ones as 1.
+fn kernel(weight: &TensorType) -> Vec<usize> {
+    weight.shape.iter().skip(2).map(|d| d.known().unwrap_or(1)).collect()
+}
+
+/// Multiply-adds of the operations that have a product at their heart; 0 for all others.
+fn multiply_adds(
+    operation: &Operation,
+    args: &Args<'_>,
+    outputs: &[TensorType],
+    weight: Option<Weight>,
+) -> u64 {
+    let shape = |param: &str| args.get(param).map(|a| a.ty);
+    let out = outputs.first().map_or(0, elements);
+    let last = |ty: &TensorType, from_end: usize| {
+        ty.shape.rank().checked_sub(from_end).map_or(1, |axis| extent(ty, axis))
+    };
+    match operation.op.as_str() {
+        // [Co, Ci / groups, kernel...]
+        "conv" => shape("weight").map_or(0, |w| out.saturating_mul(elements(w) / extent(w, 0).max(1))),
+        // [Ci, Co / groups, kernel...]
+        "conv_transpose" => match (shape("x"), shape("weight")) {
+            (Some(x), Some(w)) => elements(x).saturating_mul(elements(w) / extent(w, 0).max(1)),
+            _ => 0,
+        },
+        "linear" => shape("weight").map_or(0, |w| out.saturating_mul(last(w, 1))),
+        "matmul" => shape("x").map_or(0, |x| {
+            let transposed = args.bool_or("transpose_x", false).unwrap_or(false);
+            out.saturating_mul(if transposed { last(x, 2) } else { last(x, 1) })
+        }),
+        // Two products, of queries with keys and of weights with values.
+        "scaled_dot_product_attention" => match (shape("query"), shape("key"), shape("value")) {
+            (Some(q), Some(k), Some(v)) => {
+                let scores = (elements(q) / last(q, 1).max(1)).saturating_mul(last(k, 2));
+                scores.saturating_mul(last(q, 1).saturating_add(last(v, 1)))
+            }
+            _ => 0,
+        },
+        "einsum" => einsum(args).unwrap_or(0),
+        "lstm" | "gru" | "rnn" => weight.map_or(0, |w| w.elements),
+        _ => 0,
+    }
+}
+
+/// The product of all distinct extents of an einsum.
+fn einsum(args: &Args<'_>) -> Option<u64> {
+    let equation = args.get("equation")?.value?.as_str()?;
+    let (inputs, _) = equation.split_once("->")?;
+    let mut seen: HashMap<char, u64> = HashMap::new();
+    for (letters, arg) in inputs.split(',').zip(args.many("values")) {
+        for (axis, letter) in letters.trim().chars().enumerate() {
+            let n = seen.entry(letter).or_insert(1);
+            *n = (*n).max(extent(arg.ty, axis));
+        }
+    }
+    Some(seen.values().fold(1u64, |product, &n| product.saturating_mul(n)))
+}
+
+/// The weights of a function by name: constants of more than one element, and what is unfolded from compressed ones.
+fn weights(function: &Function) -> HashMap<&str, Weight> {
+    let mut found: HashMap<&str, Weight> = HashMap::new();
+    for operation in &function.block.operations {
+        let constexpr = operation.is_constexpr();
+        if operation.op != "const" && !constexpr {
+            continue;
+        }
+        let own: u64 = operation.values().filter_map(Value::tensor_type).map(size).sum();
+        let taken: u64 = names(operation).filter_map(|name| found.get(name)).map(|w| w.bytes).sum();
+        let before = names(operation).filter_map(|name| found.get(name)).map(|w| w.stored).max_by_key(rank);
+        for output in &operation.outputs {
+            let Some(ty) = tensor(&output.ty) else { continue };
+            let stored = if constexpr { stored(operation, function, before) } else { Weights::None };
+            // Of a constant the attribute `val` is all; of the others what they take besides.
+            let bytes = if constexpr { own.saturating_add(taken) } else { size(ty) };
+            found.insert(&output.name, Weight { stored, elements: elements(ty), bytes });
+        }
+    }
+    found
+}
+
+/// Of two ways of storing, the one that says more.
+fn rank(stored: &Weights) -> usize {
+    usize::from(*stored != Weights::None)
+}
+
+/// The family of a `constexpr` operation. Sparse forms of two steps keep the name of the first.
+fn stored(operation: &Operation, function: &Function, before: Option<Weights>) -> Weights {
+    let argument = |param: &str| -> Option<TensorType> {
+        let (_, bound) = operation.arguments(function.opset).find(|(name, _)| *name == param)?;
+        match bound.first()? {
+            mlpackage::mil::BindingRef::Value(value) => value.tensor_type().cloned(),
+            mlpackage::mil::BindingRef::Name(name) => {
+                let outputs = function.block.operations.iter().flat_map(|o| &o.outputs);
+                outputs.into_iter().find(|o| &o.name == name).and_then(|o| tensor(&o.ty).cloned())
+            }
+        }
+    };
+    match operation.op.as_str() {
+        "constexpr_blockwise_shift_scale"
+        | "constexpr_affine_dequantize"
+        | "constexpr_sparse_blockwise_shift_scale" => {
+            let data =
+                argument("data").or_else(|| argument("quantized_data")).or_else(|| argument("nonzero_data"));
+            let four = data.is_some_and(|ty| matches!(ty.dtype, DType::Int4 | DType::Uint4));
+            // More than one scale along an input axis is a scale a block.
+            let blocks = argument("scale")
+                .is_some_and(|ty| ty.shape.iter().skip(1).any(|d| d.known().is_some_and(|n| n > 1)));
+            match (four, blocks) {
+                (true, true) => Weights::Int4PerBlock,
+                (true, false) => Weights::Int4,
+                (false, _) => Weights::Int8,
+            }
+        }
+        "constexpr_lut_to_dense" | "constexpr_lut_to_sparse" => {
+            let indices = argument("indices").or_else(|| argument("indices_nonzero_data"));
+            // iOS 16 packs the indices into bytes: the number of palette entries tells their bits.
+            let entries = argument("lut").map_or(0, |ty| {
+                let dims: Vec<usize> = ty.shape.iter().map(|d| d.known().unwrap_or(0)).collect();
+                if dims.len() == 1 { dims[0] } else { dims.len().checked_sub(2).map_or(0, |axis| dims[axis]) }
+            });
+            match indices.map(|ty| ty.dtype) {
+                Some(DType::Uint4) => Weights::Lut4,
+                Some(DType::Uint8) if entries == 16 => Weights::Lut4,
+                _ => Weights::Lut,
+            }
+        }
+        "constexpr_sparse_to_dense" => match before {
+            Some(Weights::None) | None => Weights::Sparse,
+            Some(first) => first,
+        },
+        _ => before.unwrap_or(Weights::None),
+    }
+}

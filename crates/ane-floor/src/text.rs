@@ -1,0 +1,111 @@
+//! A report in words, for the terminal and for model cards.
+
+use std::fmt;
+
+use crate::device::Outcome;
+use crate::findings::FindingKind;
+use crate::laws::megabytes;
+use crate::report::PlacementReport;
+use crate::scaling::Scaling;
+
+/// Findings of a kind that are printed; the rest is counted.
+const LISTED: usize = 6;
+
+impl fmt::Display for PlacementReport {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let kilobytes = |bytes: u64| format!("{:.1} kB", bytes as f64 / 1e3);
+        writeln!(f, "{}: {} ({})", self.package, self.verdict, self.basis)?;
+        writeln!(
+            f,
+            "  conv_ane={} compute_ane={} cost_ane={:.0} % ({}), confidence {:.2}",
+            self.residency.conv_ane,
+            self.residency.compute_ane,
+            100.0 * self.cost_ane,
+            self.basis,
+            self.confidence
+        )?;
+        let several = self.functions.len() > 1;
+        for function in &self.functions {
+            let name = if several { format!("{}: ", function.name) } else { String::new() };
+            writeln!(f, "  {name}{} by {}: {}", function.outcome, function.rule, function.reason)?;
+            for opinion in function.opinions.iter().filter(|o| o.law != function.rule) {
+                let relation = if opinion.opinion.outcome == function.outcome { "also" } else { "but" };
+                let outcome = opinion.opinion.outcome;
+                writeln!(f, "    {relation} {} by {}: {}", outcome, opinion.law, opinion.opinion.reason)?;
+            }
+            if let Some(decided) = function.opinions.iter().find(|o| o.law == function.rule) {
+                for (side, rows) in [("for", &decided.evidence_for), ("against", &decided.evidence_against)] {
+                    let rows: Vec<String> = rows
+                        .iter()
+                        .map(|row| format!("{} ({}, {})", row.row, row.placed, row.source))
+                        .collect();
+                    if !rows.is_empty() {
+                        writeln!(f, "    nearest {side}: {}", rows.join("; "))?;
+                    }
+                }
+            }
+        }
+        writeln!(
+            f,
+            "  compiled size, estimated: {} (weights {}, program {}, descriptions {})",
+            megabytes(self.compiled_bytes),
+            megabytes(self.compiled.weights),
+            kilobytes(self.compiled.program),
+            kilobytes(self.compiled.descriptions)
+        )?;
+        for kind in [FindingKind::KeptOff, FindingKind::Island, FindingKind::Hazard, FindingKind::Doubt] {
+            let label = match kind {
+                FindingKind::KeptOff => "kept off",
+                FindingKind::Island => "island",
+                FindingKind::Hazard => "hazard",
+                FindingKind::Doubt | FindingKind::Disagreement => "note",
+            };
+            let found: Vec<_> = self.findings.iter().filter(|finding| finding.kind == kind).collect();
+            for finding in found.iter().take(LISTED) {
+                let name = if several { format!("{}: ", finding.function) } else { String::new() };
+                let times = match finding.operations.len() {
+                    0 | 1 => String::new(),
+                    n if kind == FindingKind::Hazard => format!(" ({n} operations)"),
+                    _ => String::new(),
+                };
+                writeln!(f, "  {label}: {name}{}{times}", finding.text)?;
+            }
+            if found.len() > LISTED {
+                writeln!(f, "  {label}: {} more; --json has them all", found.len() - LISTED)?;
+            }
+        }
+        for change in &self.changes {
+            let name = if several { format!("{}: ", change.function) } else { String::new() };
+            let edits: Vec<&str> = change.edits.iter().map(|edit| edit.describe()).collect();
+            writeln!(
+                f,
+                "  to change: {name}{}; predicted then: {}, {}",
+                edits.join(", and "),
+                change.predicted,
+                change.reason
+            )?;
+        }
+        let Some(scalings) = &self.scalings else { return Ok(()) };
+        writeln!(f, "  to clear the floor, the cheapest: {}", line(scalings.cheapest))?;
+        writeln!(f, "    in the experiment's proportions: {}", line(scalings.balanced))?;
+        writeln!(f, "    width alone: {}", line(scalings.width))?;
+        writeln!(f, "    depth alone: {}", line(scalings.depth))
+    }
+}
+
+fn line(scaling: Option<Scaling>) -> String {
+    let Some(s) = scaling else { return "not within 96 layers and a width of 8192".to_owned() };
+    let checked = match s.predicted {
+        Some(Outcome::Ane) => ", exported and predicted: ANE".to_owned(),
+        Some(other) => format!(", exported and predicted: {other}"),
+        None => String::new(),
+    };
+    format!(
+        "n_embd {}, n_head {}, n_layer {} ({:.1} M weights, {} INT8{checked})",
+        s.n_embd,
+        s.n_head,
+        s.n_layer,
+        s.weights as f64 / 1e6,
+        megabytes(s.int8_bytes)
+    )
+}

@@ -1,0 +1,72 @@
+//! Packages that coremltools made, of every kind: each is judged, and no operation without a reason.
+#![allow(clippy::unwrap_used)]
+
+use std::path::{Path, PathBuf};
+
+use ane_floor::{Device, Outcome, PlacementReport};
+use mlpackage::Package;
+
+/// Every package in a folder of this workspace.
+fn packages(folder: &str) -> Vec<PathBuf> {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("..").join(folder);
+    let mut found: Vec<PathBuf> = std::fs::read_dir(folder).unwrap().map(|e| e.unwrap().path()).collect();
+    found.retain(|path| path.extension().is_some_and(|e| e == "mlpackage"));
+    found.sort();
+    found
+}
+
+#[test]
+fn every_operation_has_a_device_and_a_reason() {
+    let mut operations = 0;
+    let mut judged = 0;
+    for path in
+        packages("mlpackage/tests/fixtures").into_iter().chain(packages("ane-runtime/tests/conformance"))
+    {
+        let name = path.file_name().unwrap().to_string_lossy().into_owned();
+        let report = PlacementReport::predict(&Package::open(&path).unwrap(), None)
+            .unwrap_or_else(|e| panic!("{name}: {e}"));
+        report.check().unwrap();
+        judged += 1;
+        operations += report.operations.len();
+        for o in &report.operations {
+            assert!(
+                !o.rule.is_empty() && !o.reason.is_empty() && o.device != Device::Unknown,
+                "{name}: {o:?}"
+            );
+            assert!(o.confidence > 0.0 && o.confidence < 1.0, "{name}: {o:?}");
+        }
+        for function in &report.functions {
+            let cost: f64 = report.operations_of(&function.name).map(|o| o.cost).sum();
+            assert!(
+                (cost - 1.0).abs() < 1e-9 || report.operations_of(&function.name).next().is_none(),
+                "{name}: {cost}"
+            );
+        }
+        // All are small: nothing in them reaches the Neural Engine by any law that decides.
+        assert_eq!(report.verdict, Outcome::Cpu, "{name}");
+    }
+    assert!(judged >= 120 && operations > 3_000, "{judged} packages, {operations} operations");
+}
+
+/// By hand from the fixtures' own names.
+#[test]
+fn rules_are_those_of_the_operations() {
+    let rule = |package: &str, op: &str| {
+        let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../mlpackage/tests/fixtures").join(package);
+        let report = PlacementReport::predict(&Package::open(&path).unwrap(), None).unwrap();
+        report
+            .operations
+            .iter()
+            .find(|o| o.op == op)
+            .unwrap_or_else(|| panic!("{package} has no {op}"))
+            .rule
+            .clone()
+    };
+    assert_eq!(rule("gathers.mlpackage", "gather"), "never-placed");
+    assert_eq!(rule("control_flow.mlpackage", "cond"), "never-placed");
+    assert_eq!(rule("classifier.mlpackage", "softmax"), "element-type");
+    assert_eq!(rule("ios18_int4_per_block.mlpackage", "conv"), "int4-per-block");
+    // Kernels of 3: no shard of 1x1 convolutions, so that the floor is not about it.
+    assert_eq!(rule("ios18_int8_per_tensor.mlpackage", "conv"), "anchor-and-work");
+    assert_eq!(rule("multifunction.mlpackage", "conv"), "floor");
+}

@@ -1,0 +1,76 @@
+//! A picture of the boundary that a search found: width against layers.
+
+use std::collections::BTreeMap;
+
+use ane_floor::discovery::Discovery;
+use plotters::prelude::*;
+
+const SIZE: (u32, u32) = (900, 560);
+
+/// The first widths that were placed as SVG text: a line for each form of the weights and number of tokens. Lines that would lie on
+/// another one share it.
+///
+/// # Errors
+///
+/// If the library cannot draw them.
+pub fn draw(found: &Discovery) -> Result<String, Box<dyn std::error::Error>> {
+    let mut lines: BTreeMap<(usize, &str), Vec<(f64, f64)>> = BTreeMap::new();
+    for boundary in &found.boundaries {
+        if let Some((width, _)) = boundary.above {
+            let line = lines.entry((boundary.tokens, &boundary.quantization)).or_default();
+            line.push((boundary.n_layer as f64, width as f64));
+        }
+    }
+    let mut shared: Vec<(Vec<String>, Vec<(f64, f64)>)> = Vec::new();
+    for ((tokens, quantization), mut points) in lines {
+        points.sort_by(|a, b| a.0.total_cmp(&b.0));
+        let name = format!("{quantization}, T = {tokens}");
+        match shared.iter_mut().find(|(_, same)| *same == points) {
+            Some((names, _)) => names.push(name),
+            None => shared.push((vec![name], points)),
+        }
+    }
+    let points = || shared.iter().flat_map(|(_, points)| points);
+    let right = points().map(|p| p.0).fold(1.0, f64::max) + 0.5;
+    let top = points().map(|p| p.1).fold(64.0, f64::max) * 1.15;
+    let mut svg = String::new();
+    {
+        let area = SVGBackend::with_string(&mut svg, SIZE).into_drawing_area();
+        area.fill(&WHITE)?;
+        let caption = format!("narrowest decoder on the Neural Engine ({})", found.basis);
+        let mut chart = ChartBuilder::on(&area)
+            .margin(16)
+            .caption(caption, ("sans-serif", 18))
+            .x_label_area_size(40)
+            .y_label_area_size(56)
+            .build_cartesian_2d(0.5..right, 0.0..top)?;
+        chart
+            .configure_mesh()
+            .x_desc("n_layer")
+            .y_desc("n_embd")
+            .x_label_formatter(&|n| format!("{n:.0}"))
+            .y_label_formatter(&|n| format!("{n:.0}"))
+            .light_line_style(WHITE)
+            .draw()?;
+        for (i, (names, points)) in shared.iter().enumerate() {
+            let color = Palette99::pick(i).to_rgba();
+            let label = match names.as_slice() {
+                [one] => one.clone(),
+                [first, .., last] => format!("{first} to {last}: {} lines in one", names.len()),
+                [] => String::new(),
+            };
+            chart
+                .draw_series(LineSeries::new(points.iter().copied(), color.stroke_width(2)).point_size(3))?
+                .label(label)
+                .legend(move |(x, y)| PathElement::new([(x, y), (x + 20, y)], color.stroke_width(2)));
+        }
+        chart
+            .configure_series_labels()
+            .position(SeriesLabelPosition::UpperRight)
+            .background_style(WHITE.mix(0.9))
+            .border_style(BLACK.mix(0.3))
+            .draw()?;
+        area.present()?;
+    }
+    Ok(svg)
+}

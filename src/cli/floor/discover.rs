@@ -1,0 +1,212 @@
+//! `microgpt floor discover`: the experiment as a tool.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::time::Instant;
+
+use ane_export::{ExportOptions, Quantization, write_probe};
+use ane_floor::PlacementReport;
+use ane_floor::discovery::{Configuration, Sweep, search};
+use anyhow::{Context as _, Result, ensure};
+use clap::{Args, ValueEnum};
+use microgpt_ane::{boundary_picture, whole_file};
+use microgpt_model::{GptConfig, MODEL_TYPE};
+use mlpackage::Package;
+
+use super::super::{Outcome, output};
+
+/// Search for the floor: decoders of many sizes, each exported and placed, and between them the boundary
+#[derive(Debug, Args)]
+pub(super) struct Discover {
+    /// Folder for the rows, the table and the picture; with --write-only, for the probes
+    #[arg(long, value_name = "FOLDER")]
+    out: Option<PathBuf>,
+    /// Who says where a package is placed
+    #[arg(long, value_enum, default_value = "predicted")]
+    oracle: Oracle,
+    /// Leave the packages and a script that measures them on a Mac, and place nothing
+    #[arg(long, requires = "out", conflicts_with_all = ["exhaustive", "oracle"])]
+    write_only: bool,
+    /// Probe every width instead of bisecting
+    #[arg(long)]
+    exhaustive: bool,
+    /// Layers
+    #[arg(long, value_name = "N,...", value_delimiter = ',', default_value = "1,2,3,4,6,8")]
+    n_layer: Vec<usize>,
+    /// Widths [default: every multiple of 32 up to 1536; with --write-only 64 to 1024 in eight steps]
+    #[arg(long, value_name = "N,...", value_delimiter = ',')]
+    n_embd: Vec<usize>,
+    /// Tokens of a call
+    #[arg(long, value_name = "N,...", value_delimiter = ',', default_value = "1,4,16,64")]
+    tokens: Vec<usize>,
+    /// Forms of the weights
+    #[arg(
+        long,
+        value_name = "FORM,...",
+        value_delimiter = ',',
+        default_value = "none,int8-per-tensor,int8-per-channel"
+    )]
+    quantize: Vec<String>,
+    /// Positions of the context
+    #[arg(long, value_name = "N", default_value_t = 64)]
+    block_size: usize,
+    /// Tokens of the vocabulary
+    #[arg(long, value_name = "N", default_value_t = 27)]
+    vocab_size: usize,
+    /// Print what was found as JSON
+    #[arg(long)]
+    json: bool,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+enum Oracle {
+    /// The laws, on any machine
+    Predicted,
+}
+
+/// What a Mac runs in a folder of probes.
+const MEASURE: &str = include_str!("measure.sh");
+/// Space that a folder of probes may take without being asked for by naming the widths.
+const PROBES_LIMIT: u64 = 8 << 30;
+
+impl Discover {
+    fn sweep(&self) -> Result<Sweep> {
+        let mut n_embd = match (self.n_embd.as_slice(), self.write_only) {
+            ([], false) => (1..=48).map(|i| 32 * i).collect(),
+            ([], true) => vec![64, 128, 256, 384, 512, 640, 768, 1024],
+            (given, _) => given.to_vec(),
+        };
+        n_embd.sort_unstable();
+        n_embd.dedup();
+        for name in &self.quantize {
+            name.parse::<Quantization>()?;
+        }
+        let sweep = Sweep {
+            n_embd,
+            n_layer: self.n_layer.clone(),
+            tokens: self.tokens.clone(),
+            quantization: self.quantize.clone(),
+        };
+        for configuration in sweep.configurations() {
+            self.config(&configuration).validate().with_context(|| configuration.to_string())?;
+            let tokens = configuration.tokens;
+            let block_size = self.block_size;
+            ensure!(
+                (1..=block_size).contains(&tokens),
+                "{tokens} tokens a call, expected 1 to the {block_size} of the context: --block-size takes more"
+            );
+        }
+        Ok(sweep)
+    }
+
+    fn config(&self, configuration: &Configuration) -> GptConfig {
+        let n_embd = configuration.n_embd;
+        // Heads as wide as those of Experiment 27's scaled shard, where the width allows.
+        let head_dim = [64, 32, 16].into_iter().find(|d| n_embd.is_multiple_of(*d)).unwrap_or(n_embd.max(1));
+        GptConfig {
+            model_type: MODEL_TYPE.to_owned(),
+            vocab_size: self.vocab_size,
+            n_embd,
+            n_head: (n_embd / head_dim).max(1),
+            n_layer: configuration.n_layer,
+            block_size: self.block_size,
+            rms_norm_eps: 1e-5,
+        }
+    }
+
+    fn write_probe(&self, configuration: &Configuration, path: &Path) -> Result<()> {
+        let options =
+            ExportOptions { quantization: configuration.quantization.parse()?, ..ExportOptions::default() };
+        write_probe(&self.config(configuration), &options, configuration.tokens, path)
+            .with_context(|| configuration.to_string())
+    }
+
+    pub(super) fn run(self) -> Result<Outcome> {
+        let sweep = self.sweep()?;
+        ensure!(
+            sweep.configurations().next().is_some(),
+            "nothing to sweep: give layers, widths, tokens and forms"
+        );
+        if let Some(out) = &self.out {
+            fs::create_dir_all(out).with_context(|| format!("create {}", out.display()))?;
+        }
+        if self.write_only {
+            let out = self.out.as_deref().context("--write-only needs --out")?;
+            return self.write_only(&sweep, out);
+        }
+        let begun = Instant::now();
+        let dir = tempfile::tempdir().context("make a temporary folder for the probes")?;
+        let path = dir.path().join("probe.mlpackage");
+        let lines = sweep.lines().count();
+        let bar = output::progress_bar(0, "packages");
+        let found = search(&sweep, self.exhaustive, |configuration| -> Result<PlacementReport> {
+            bar.inc(1);
+            bar.set_message(configuration.to_string());
+            self.write_probe(configuration, &path)?;
+            let package = Package::open(&path)?;
+            match self.oracle {
+                Oracle::Predicted => Ok(PlacementReport::predict(&package, None)?),
+            }
+        })?;
+        bar.finish_and_clear();
+        let table = found.to_string();
+        if let Some(out) = &self.out {
+            whole_file::write(&out.join("rows.jsonl"), &found.rows())?;
+            whole_file::write(&out.join("boundary.txt"), &table)?;
+            let mut json = serde_json::to_string_pretty(&found)?;
+            json.push('\n');
+            whole_file::write(&out.join("discovery.json"), &json)?;
+            let svg =
+                boundary_picture::draw(&found).map_err(|e| anyhow::anyhow!("draw the boundary: {e}"))?;
+            whole_file::write(&out.join("boundary.svg"), &svg)?;
+        }
+        match self.json {
+            true => output::print_json(&found)?,
+            false => output::print(&table)?,
+        }
+        output::tell(&format!("{lines} lines, {:.1} s", begun.elapsed().as_secs_f64()));
+        Ok(Outcome::Done)
+    }
+
+    /// Writes every probe, a list of them, and the script.
+    fn write_only(&self, sweep: &Sweep, out: &Path) -> Result<Outcome> {
+        let configurations: Vec<Configuration> = sweep.configurations().collect();
+        let bytes = |c: &Configuration| {
+            let width = if c.quantization == Quantization::None.name() { 2 } else { 1 };
+            self.config(c).parameters() * width
+        };
+        let total: u64 = configurations.iter().map(bytes).sum();
+        ensure!(
+            total <= PROBES_LIMIT || !self.n_embd.is_empty(),
+            "the probes would take {:.1} GB: name fewer layers, tokens or forms, or the widths that are wanted",
+            total as f64 / 1e9
+        );
+        let bar = output::progress_bar(configurations.len(), "packages");
+        let mut list = String::new();
+        for configuration in &configurations {
+            bar.set_message(configuration.to_string());
+            self.write_probe(configuration, &out.join(format!("{}.mlpackage", configuration.id())))?;
+            list.push_str(&serde_json::to_string(configuration)?);
+            list.push('\n');
+            bar.inc(1);
+        }
+        bar.finish_and_clear();
+        whole_file::write(&out.join("probes.jsonl"), &list)?;
+        let script = out.join("measure.sh");
+        whole_file::write(&script, MEASURE)?;
+        #[cfg(unix)]
+        {
+            use std::os::unix::fs::PermissionsExt as _;
+            fs::set_permissions(&script, fs::Permissions::from_mode(0o755))
+                .with_context(|| format!("make {} executable", script.display()))?;
+        }
+        output::print(&format!(
+            "{} packages, about {:.0} MB, in {}; on a Mac: {}\n",
+            configurations.len(),
+            total as f64 / 1e6,
+            out.display(),
+            script.display()
+        ))?;
+        Ok(Outcome::Done)
+    }
+}

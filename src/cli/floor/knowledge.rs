@@ -1,0 +1,156 @@
+//! `microgpt floor corpus | laws | accuracy | refit`: what is known, what follows from it, and how well that does.
+
+use std::path::{Path, PathBuf};
+
+use ane_floor::Accuracy;
+use ane_floor::corpus::{Corpus, SCHEMA};
+use ane_floor::laws::{self, AnchorAndWork, Card, TERMS};
+use anyhow::{Result, ensure};
+use clap::Args;
+use microgpt_ane::whole_file;
+
+use super::super::{Outcome, output};
+use super::read_text;
+
+/// List what is known of placements, and who says so
+#[derive(Debug, Args)]
+pub(super) struct Evidence {
+    /// Rows to check and list instead of those that come with the program: a JSON object a line
+    #[arg(long, value_name = "FILE")]
+    file: Option<PathBuf>,
+    /// Print the JSON Schema of a row
+    #[arg(long, conflicts_with_all = ["file", "json"])]
+    schema: bool,
+    /// Print the rows as JSON
+    #[arg(long)]
+    json: bool,
+}
+
+/// List the laws: what each says, who found it, what is stated for and against it
+#[derive(Debug, Args)]
+pub(super) struct Laws {
+    /// Print them as JSON
+    #[arg(long)]
+    json: bool,
+}
+
+/// Hold every law against the corpus, and against sources that it was not made from
+#[derive(Debug, Args)]
+pub(super) struct Record {
+    /// Rows to add to those that come with the program, such as `discover` wrote on a Mac
+    #[arg(long, value_name = "FILE")]
+    with: Vec<PathBuf>,
+    /// Print the table as JSON
+    #[arg(long)]
+    json: bool,
+}
+
+/// Fit the law of anchor and work to the corpus anew, and print the fit
+#[derive(Debug, Args)]
+pub(super) struct Refit {
+    /// Rows to add to those that come with the program
+    #[arg(long, value_name = "FILE")]
+    with: Vec<PathBuf>,
+    /// Where to write the fit as JSON; in this project, crates/ane-floor/corpus/anchor_and_work.json
+    #[arg(long, value_name = "FILE")]
+    out: Option<PathBuf>,
+}
+
+fn read_corpus(path: &Path) -> Result<Corpus> {
+    Ok(Corpus::from_jsonl(&path.display().to_string(), &read_text(path)?)?)
+}
+
+/// The built-in corpus and more.
+fn corpus_with(files: &[PathBuf]) -> Result<Corpus> {
+    let mut corpus = Corpus::built_in().clone();
+    for path in files {
+        corpus = corpus.joined(&path.display().to_string(), read_corpus(path)?)?;
+    }
+    Ok(corpus)
+}
+
+impl Evidence {
+    pub(super) fn run(self) -> Result<Outcome> {
+        if self.schema {
+            output::print(SCHEMA)?;
+            return Ok(Outcome::Done);
+        }
+        let corpus = match &self.file {
+            None => Corpus::built_in().clone(),
+            Some(path) => read_corpus(path)?,
+        };
+        match self.json {
+            true => output::print_json(&corpus.rows())?,
+            false => output::print(&corpus.to_string())?,
+        }
+        Ok(Outcome::Done)
+    }
+}
+
+impl Laws {
+    pub(super) fn run(self) -> Result<Outcome> {
+        let cards: Vec<&Card> = laws::all().into_iter().map(|law| law.card()).collect();
+        if self.json {
+            output::print_json(&cards)?;
+            return Ok(Outcome::Done);
+        }
+        let mut text = String::new();
+        for Card { name, says, source, statements, .. } in cards {
+            text.push_str(&format!("{name}: {says} ({source})\n"));
+            for statement in *statements {
+                let side = if statement.supports { "for" } else { "against" };
+                text.push_str(&format!("  {side}: {} ({})\n", statement.text, statement.source));
+            }
+        }
+        text.push_str(&fit_table(AnchorAndWork::built_in()));
+        output::print(&text)?;
+        Ok(Outcome::Done)
+    }
+}
+
+impl Record {
+    pub(super) fn run(self) -> Result<Outcome> {
+        let accuracy = Accuracy::of(&corpus_with(&self.with)?);
+        match self.json {
+            true => output::print_json(&accuracy)?,
+            false => output::print(&accuracy.to_string())?,
+        }
+        Ok(Outcome::Done)
+    }
+}
+
+impl Refit {
+    pub(super) fn run(self) -> Result<Outcome> {
+        let law = AnchorAndWork::fit(&corpus_with(&self.with)?, |_| false);
+        ensure!(!law.fitted().rows.is_empty(), "no row of the corpus tells enough to fit to");
+        if let Some(path) = &self.out {
+            let mut json = serde_json::to_string_pretty(law.fitted())?;
+            json.push('\n');
+            whole_file::write(path, &json)?;
+        }
+        output::print(&fit_table(&law))?;
+        Ok(Outcome::Done)
+    }
+}
+
+/// The fitted terms, a line each.
+fn fit_table(law: &AnchorAndWork) -> String {
+    let fitted = law.fitted();
+    let mut text = format!(
+        "\nanchor-and-work, fitted to {} rows: a graph is placed if its terms earn more than {:.3}\n",
+        fitted.rows.len(),
+        fitted.price
+    );
+    for (i, (term, earns)) in TERMS.iter().zip(&fitted.earns).enumerate() {
+        let alone = match law.alone(i) {
+            Some(raw) if term.name == "weights" => format!("; alone enough at {:.2} MB", raw / 1e6),
+            Some(raw) if term.name == "anchor" => {
+                format!("; alone enough at {:.1} M multiply-adds", raw / 1e6)
+            }
+            Some(raw) => format!("; alone enough at {raw:.1} layers"),
+            None => String::new(),
+        };
+        text.push_str(&format!("  {earns:>6.3}  {} ({}){alone}\n", term.name, term.what));
+    }
+    text
+}

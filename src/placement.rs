@@ -1,0 +1,65 @@
+//! Placement of a bundle, with the scalings that would clear the floor tried out: exported with weights of noise, and predicted.
+
+use ane_export::{ExportOptions, write_probe};
+use ane_floor::PlacementReport;
+use anyhow::{Context as _, Result};
+use microgpt_model::{GptConfig, MODEL_TYPE};
+use mlpackage::bundle::Architecture;
+use mlpackage::{Bundle, Package};
+
+/// Predicts the placement of every shard of a bundle. Where it would have to be larger, the cheapest larger decoder is exported
+/// to a temporary folder with the bundle's own options, and predicted as well: what the report suggests has been tried.
+///
+/// # Errors
+///
+/// As [`PlacementReport::predict`], and if the temporary folder cannot be written.
+pub fn of_bundle(bundle: &Bundle) -> Result<Vec<PlacementReport>> {
+    let manifest = bundle.manifest();
+    let options = options_of(bundle);
+    let mut reports = Vec::new();
+    for shard in &manifest.shards {
+        let mut report = PlacementReport::predict(&bundle.package(shard)?, Some(&manifest.architecture))?;
+        if let (Some(scalings), Some(options)) = (&mut report.scalings, &options) {
+            for scaling in [&mut scalings.cheapest, &mut scalings.balanced].into_iter().flatten() {
+                let larger = Architecture {
+                    n_embd: scaling.n_embd,
+                    n_head: scaling.n_head,
+                    n_layer: scaling.n_layer,
+                    ..manifest.architecture.clone()
+                };
+                scaling.predicted = Some(tried(&larger, options)?.verdict);
+            }
+        }
+        reports.push(report);
+    }
+    Ok(reports)
+}
+
+/// What is predicted of a decoder of these dimensions.
+fn tried(decoder: &Architecture, options: &ExportOptions) -> Result<PlacementReport> {
+    let dir = tempfile::tempdir().context("make a temporary folder to try a larger decoder in")?;
+    let path = dir.path().join("larger.mlpackage");
+    let config = GptConfig {
+        model_type: MODEL_TYPE.to_owned(),
+        vocab_size: decoder.vocab_size,
+        n_embd: decoder.n_embd,
+        n_head: decoder.n_head,
+        n_layer: decoder.n_layer,
+        block_size: decoder.context_length,
+        rms_norm_eps: 1e-5,
+    };
+    write_probe(&config, options, 1, &path).context("export a larger decoder to try it")?;
+    Ok(PlacementReport::predict(&Package::open(&path)?, None)?)
+}
+
+/// The options that a bundle was exported with; `None` if it was made by another exporter, or a version with other options.
+fn options_of(bundle: &Bundle) -> Option<ExportOptions> {
+    let exporter = &bundle.manifest().exporter;
+    let option = |name: &str| exporter.options.get(name).map(String::as_str);
+    Some(ExportOptions {
+        quantization: exporter.quantization.parse().ok()?,
+        projections: option("projections")?.parse().ok()?,
+        cache_update: option("cache-update")?.parse().ok()?,
+        norm: option("norm")?.parse().ok()?,
+    })
+}
