@@ -10,7 +10,7 @@ use std::path::{Path, PathBuf};
 use ane_floor::{Outcome as Verdict, PlacementReport};
 use anyhow::{Context as _, Result, ensure};
 use clap::{Args, Subcommand, ValueEnum};
-use microgpt_ane::placement;
+use microgpt_ane::{placement, whole_file};
 use mlpackage::bundle::BUNDLE_MANIFEST;
 
 use super::{Outcome, folder, output};
@@ -33,8 +33,14 @@ pub(crate) struct Floor {
     /// Print the report as JSON: one object a package, in a list
     #[arg(long)]
     json: bool,
+    /// Write the report as a page: one file that needs nothing else
+    #[arg(long, value_name = "PAGE.html")]
+    html: Option<PathBuf>,
+    /// A report of the same package that was measured on a Mac, for the page to show beside
+    #[arg(long, value_name = "REPORT.json", requires = "html")]
+    measured: Option<PathBuf>,
     /// Print the JSON Schema of one such object
-    #[arg(long, conflicts_with_all = ["path", "require", "baseline", "json"])]
+    #[arg(long, conflicts_with_all = ["path", "require", "baseline", "json", "html"])]
     schema: bool,
 }
 
@@ -100,11 +106,15 @@ impl Floor {
         let path = self.path.context("a bundle or package is missing")?;
         // Read before anything is judged: a gate without its baseline is no gate.
         let baseline = self.baseline.as_deref().map(read_reports).transpose()?;
+        let measured = self.measured.as_deref().map(read_reports).transpose()?.unwrap_or_default();
         let reports = if path.join(BUNDLE_MANIFEST).exists() {
             placement::of_bundle(&folder::bundle(&path)?)?
         } else {
             vec![PlacementReport::predict(&folder::package(&path)?, None)?]
         };
+        if let Some(page) = &self.html {
+            whole_file::write(page, &ane_floor::html::page(&reports, &measured))?;
+        }
         if self.json {
             output::print_json(&reports)?;
         } else {

@@ -112,6 +112,26 @@ pub struct Machine {
     pub os: Option<String>,
 }
 
+impl Machine {
+    /// This machine: chip and system of a Mac, nothing of others, which place nothing.
+    pub fn this() -> Self {
+        if !cfg!(target_vendor = "apple") {
+            return Self { chip: None, os: None };
+        }
+        let said = |program: &str, arguments: &[&str]| {
+            let output = std::process::Command::new(program).args(arguments).output().ok()?;
+            let text = String::from_utf8(output.stdout).ok()?.trim().to_owned();
+            (output.status.success() && !text.is_empty()).then_some(text)
+        };
+        let chip = said("sysctl", &["-n", "machdep.cpu.brand_string"]);
+        let version = said("sw_vers", &["-productVersion"]);
+        Self {
+            chip: chip.map(|chip| chip.trim_start_matches("Apple ").to_owned()),
+            os: version.map(|version| format!("macOS {version}")),
+        }
+    }
+}
+
 /// Where a graph was placed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]

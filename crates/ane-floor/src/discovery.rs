@@ -4,6 +4,7 @@
 //! work, so there is one width at which placement flips, if there is any; it is found by bisection between the narrowest and the
 //! widest. The oracle says where a package is placed: laws on any machine, `MLComputePlan` on a Mac.
 
+use std::collections::BTreeMap;
 use std::fmt;
 
 use schemars::JsonSchema;
@@ -123,7 +124,7 @@ pub struct Discovery {
 }
 
 /// Searches every line of a sweep: by bisection, or through every width if `exhaustive`. `probe` makes a configuration's package
-/// and has it placed.
+/// and has it placed. `law` names the one whose opinion counts, instead of the verdict of all.
 ///
 /// # Errors
 ///
@@ -131,6 +132,7 @@ pub struct Discovery {
 pub fn search<E>(
     sweep: &Sweep,
     exhaustive: bool,
+    law: Option<&str>,
     mut probe: impl FnMut(&Configuration) -> Result<PlacementReport, E>,
 ) -> Result<Discovery, E> {
     let mut found = Discovery { basis: Basis::Predicted, probes: Vec::new(), boundaries: Vec::new() };
@@ -142,7 +144,7 @@ pub fn search<E>(
             }
             let report = probe(&line[i])?;
             found.basis = report.basis;
-            let seen = Probe::new(&line[i], &report);
+            let seen = Probe::new(&line[i], &report, law);
             let on_ane = seen.outcome == Outcome::Ane;
             placed[i] = Some((on_ane, seen.int8_bytes));
             found.probes.push(seen);
@@ -160,44 +162,66 @@ pub fn search<E>(
                 if at(middle, &mut found)? == narrowest { low = middle } else { high = middle }
             }
         }
-        let known = || {
-            placed.iter().enumerate().filter_map(|(i, p)| p.map(|(on, bytes)| (line[i].n_embd, on, bytes)))
-        };
-        let above = known().find(|(_, on, _)| *on).map(|(width, _, bytes)| (width, bytes));
-        let below =
-            known().filter(|(width, on, _)| !on && above.is_none_or(|(first, _)| *width < first)).last();
-        let turned = above.is_some_and(|(first, _)| known().any(|(width, on, _)| !on && width > first));
+        let known = placed.iter().enumerate();
+        let known = known.filter_map(|(i, p)| p.map(|(on, bytes)| (line[i].n_embd, on, bytes)));
         let Configuration { n_layer, tokens, quantization, .. } = line[0].clone();
-        let below = below.map(|(width, _, bytes)| (width, bytes));
-        found.boundaries.push(Boundary { n_layer, tokens, quantization, below, above, turned });
+        found.boundaries.push(Boundary::of_line(n_layer, tokens, quantization, &known.collect::<Vec<_>>()));
     }
     Ok(found)
 }
 
+impl Boundary {
+    /// Of what is known along a line, narrowest first: width, whether it is on the Neural Engine, bytes.
+    fn of_line(n_layer: usize, tokens: usize, quantization: String, known: &[(usize, bool, u64)]) -> Self {
+        let known = || known.iter().copied();
+        let above = known().find(|(_, on, _)| *on).map(|(width, _, bytes)| (width, bytes));
+        let before = |width: usize| above.is_none_or(|(first, _)| width < first);
+        let below = known().filter(|(width, on, _)| !on && before(*width)).last();
+        let turned = above.is_some_and(|(first, _)| known().any(|(width, on, _)| !on && width > first));
+        Self {
+            n_layer,
+            tokens,
+            quantization,
+            below: below.map(|(width, _, bytes)| (width, bytes)),
+            above,
+            turned,
+        }
+    }
+}
+
 impl Probe {
-    /// What a report says of a configuration.
-    pub fn new(configuration: &Configuration, report: &PlacementReport) -> Self {
+    /// What a report says of a configuration, or one law in it.
+    pub fn new(configuration: &Configuration, report: &PlacementReport, law: Option<&str>) -> Self {
         let function = report.functions.first();
+        let opinion = law.map(|law| function.and_then(|f| f.opinions.iter().find(|o| o.law == law)));
+        let (outcome, rule) = match (opinion, function) {
+            (Some(Some(opinion)), _) => (opinion.opinion.outcome, opinion.law.clone()),
+            (Some(None), _) => (Outcome::Unknown, law.unwrap_or_default().to_owned()),
+            (None, Some(function)) => (report.verdict, function.rule.clone()),
+            (None, None) => (report.verdict, "none".to_owned()),
+        };
         let convs = report.residency.conv_ane.total as u64;
         let matmuls =
             report.operations.iter().filter(|o| matches!(o.op.as_str(), "matmul" | "linear")).count() as u64;
         let summary = format!("microGPT decode of noise: {configuration}");
         let features = function.map(|f| f.features.clone());
-        let (how, source) = match report.basis {
-            Basis::Predicted => (How::Predicted, "predicted by the laws of ane-floor"),
-            Basis::Measured => (How::Plan, "microgpt floor discover"),
+        let (how, source, machine) = match report.basis {
+            Basis::Predicted => {
+                (How::Predicted, "predicted by the laws of ane-floor", Machine { chip: None, os: None })
+            }
+            Basis::Measured => (How::Plan, "microgpt floor discover", Machine::this()),
         };
         let graph = features.map(|f| f.to_graph(summary.clone(), convs, matmuls));
         Self {
             configuration: configuration.clone(),
-            outcome: report.verdict,
-            rule: function.map_or_else(|| "none".into(), |f| f.rule.clone()),
+            outcome,
+            rule,
             int8_bytes: report.compiled.int8_equivalent(),
             row: Placement {
                 id: format!("discover-{}", configuration.id()),
                 note: None,
                 graph: graph.unwrap_or_else(|| crate::corpus::Graph::unknown(summary)),
-                machine: Machine { chip: None, os: None },
+                machine,
                 placed: Placed {
                     device: report.verdict,
                     conv_ane: Some(report.residency.conv_ane).filter(|c| c.total > 0),
@@ -211,11 +235,35 @@ impl Probe {
     }
 }
 
+impl Probe {
+    /// Its row of the corpus, as a line.
+    pub fn row_text(&self) -> String {
+        serde_json::to_string(&self.row).expect("a row serializes") + "\n"
+    }
+}
+
 impl Discovery {
+    /// The boundaries among configurations that have all been probed, in any order.
+    pub fn of_probes(basis: Basis, probes: Vec<Probe>) -> Self {
+        let mut lines: BTreeMap<(usize, usize, String), Vec<&Probe>> = BTreeMap::new();
+        for probe in &probes {
+            let Configuration { n_layer, tokens, quantization, .. } = &probe.configuration;
+            lines.entry((*n_layer, *tokens, quantization.clone())).or_default().push(probe);
+        }
+        let boundary =
+            |((n_layer, tokens, quantization), mut line): ((usize, usize, String), Vec<&Probe>)| {
+                line.sort_by_key(|probe| probe.configuration.n_embd);
+                let known =
+                    line.iter().map(|p| (p.configuration.n_embd, p.outcome == Outcome::Ane, p.int8_bytes));
+                Boundary::of_line(n_layer, tokens, quantization, &known.collect::<Vec<_>>())
+            };
+        let boundaries = lines.into_iter().map(boundary).collect();
+        Self { basis, probes, boundaries }
+    }
+
     /// The probes as rows of a corpus, a JSON object a line.
     pub fn rows(&self) -> String {
-        let line = |probe: &Probe| serde_json::to_string(&probe.row).expect("a row serializes") + "\n";
-        self.probes.iter().map(line).collect()
+        self.probes.iter().map(Probe::row_text).collect()
     }
 }
 
@@ -279,9 +327,12 @@ mod tests {
         let widths: Vec<usize> = (1..=64).map(|i| 32 * i).collect();
         for threshold in (0..=66).map(|i| 32 * i) {
             let oracle = |c: &Configuration| Ok::<_, ()>(report(c.n_embd * c.n_layer >= threshold));
-            let found = search(&sweep(widths.clone()), false, oracle).unwrap();
-            let all = search(&sweep(widths.clone()), true, oracle).unwrap();
+            let found = search(&sweep(widths.clone()), false, None, oracle).unwrap();
+            let all = search(&sweep(widths.clone()), true, None, oracle).unwrap();
             assert_eq!(found.boundaries, all.boundaries, "{threshold}");
+            // And in any order.
+            let backwards = all.probes.iter().rev().cloned().collect();
+            assert_eq!(Discovery::of_probes(Basis::Predicted, backwards).boundaries, all.boundaries);
             // Both ends, and six halvings of 63 gaps.
             assert!(found.probes.len() <= 2 * (2 + 6), "{}", found.probes.len());
             assert_eq!(all.probes.len(), 2 * 64);
@@ -292,7 +343,7 @@ mod tests {
     fn a_line_that_turns_twice_is_told() {
         let widths: Vec<usize> = (1..=8).map(|i| 32 * i).collect();
         let island = |c: &Configuration| Ok::<_, ()>(report((96..=160).contains(&c.n_embd)));
-        let found = search(&sweep(widths), true, island).unwrap();
+        let found = search(&sweep(widths), true, None, island).unwrap();
         assert_eq!(found.boundaries[0].below.unwrap().0, 64);
         assert_eq!(found.boundaries[0].above.unwrap().0, 96);
         assert!(found.boundaries[0].turned);
@@ -302,7 +353,7 @@ mod tests {
     /// What a prediction wrote is read as a row, and never becomes evidence.
     #[test]
     fn predicted_rows_are_no_evidence() {
-        let found = search(&sweep(vec![32, 64]), true, |_| Ok::<_, ()>(report(true))).unwrap();
+        let found = search(&sweep(vec![32, 64]), true, None, |_| Ok::<_, ()>(report(true))).unwrap();
         let corpus = crate::corpus::Corpus::from_jsonl("rows", &found.rows()).unwrap();
         assert_eq!(corpus.rows().len(), 4);
         assert_eq!(corpus.evidence().count(), 0);

@@ -26,4 +26,16 @@ pub enum Error {
         /// What was found and expected.
         reason: String,
     },
+    /// Something that only Core ML can do.
+    #[error("{what} is part of Core ML: run this on a Mac with macOS 15")]
+    NeedsMac {
+        /// What it is.
+        what: &'static str,
+    },
+    /// Core ML refused, or said something that makes no report.
+    #[error("Core ML: {what}")]
+    CoreMl {
+        /// In its words.
+        what: String,
+    },
 }

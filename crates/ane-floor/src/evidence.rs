@@ -49,7 +49,8 @@ pub fn nearest(corpus: &Corpus, features: &Features, outcome: Outcome, count: us
 const UNTOLD: f64 = 1.0;
 
 /// How unlike two graphs are. A tenfold of bytes or of work is 1, a doubling of layers a half; another dtype or way of storing
-/// weights, and states on one side alone, are 1 each, another family is 2.
+/// weights, and states on one side alone, are 1 each, another family is 2,
+/// and 4 where only one side has anything to multiply.
 fn distance(a: &Features, b: &Features) -> f64 {
     let scale = |a: Option<u64>, b: Option<u64>| match (a, b) {
         (Some(a), Some(b)) => ((1.0 + a as f64 / 1e5).log10() - (1.0 + b as f64 / 1e5).log10()).abs(),
@@ -60,6 +61,7 @@ fn distance(a: &Features, b: &Features) -> f64 {
     let family = match (a.family, b.family) {
         (a, b) if a == b => 0.0,
         (Family::Any, _) | (_, Family::Any) => 1.0,
+        (Family::Elementwise, _) | (_, Family::Elementwise) => 4.0,
         _ => 2.0,
     };
     let differs = |same: bool| if same { 0.0 } else { 1.0 };

@@ -75,11 +75,7 @@ pub(crate) fn of(
             add(FindingKind::KeptOff, text, at.iter().map(|i| i + first).collect());
         }
         for at in islands(operations, first) {
-            let text = format!(
-                "a CPU island between two regions on the Neural Engine: {}; every call crosses over and back",
-                names(at.iter().map(|&i| operations[i].op.as_str()))
-            );
-            add(FindingKind::Island, text, at.iter().map(|i| i + first).collect());
+            add(FindingKind::Island, crossing(operations, &at), at.iter().map(|i| i + first).collect());
         }
     }
     let mut hazards: BTreeMap<String, Vec<usize>> = BTreeMap::new();
@@ -114,6 +110,24 @@ pub(crate) fn of(
         }
     }
     findings
+}
+
+fn crossing(operations: &[PlacedOperation], at: &[usize]) -> String {
+    format!(
+        "an island off the Neural Engine, between two regions on it: {}; every call crosses over and back",
+        names(at.iter().map(|&i| operations[i].op.as_str()))
+    )
+}
+
+/// The islands of a whole report, whose operations stand in its list from the first on.
+pub(crate) fn islands_of(operations: &[PlacedOperation]) -> Vec<Finding> {
+    let finding = |at: Vec<usize>| Finding {
+        kind: FindingKind::Island,
+        function: operations[at[0]].function.clone(),
+        text: crossing(operations, &at),
+        operations: at,
+    };
+    islands(operations, 0).into_iter().map(finding).collect()
 }
 
 /// Regions off the Neural Engine that take from a region on it and give to one.

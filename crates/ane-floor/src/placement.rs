@@ -140,7 +140,7 @@ fn drop_unanchored(operations: &mut [PlacedOperation], sites: &[Site<'_>]) -> us
 
 /// Numbers regions in order of execution: an operation is in the region of those it takes its values from if they are on its device
 /// and nothing in between is not. Returns how many there are.
-fn number_regions(operations: &mut [PlacedOperation]) -> usize {
+pub(crate) fn number_regions(operations: &mut [PlacedOperation]) -> usize {
     // How often the device has to change until the operation can run, along the worst way to it. Equal depth on one device, and a
     // way from one to the other or from both to a third, makes a region.
     let mut depth: Vec<usize> = Vec::with_capacity(operations.len());

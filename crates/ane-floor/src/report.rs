@@ -228,6 +228,13 @@ impl PlacementReport {
                 ));
             }
         }
+        let counted = Residency::of(&self.operations);
+        if counted != self.residency {
+            let (conv, compute) = (counted.conv_ane, counted.compute_ane);
+            return bad(format!(
+                "its operations make conv_ane={conv} compute_ane={compute}, which it does not say"
+            ));
+        }
         let pointed = self.findings.iter().flat_map(|f| &f.operations).find(|&&o| o >= self.operations.len());
         match pointed {
             Some(place) => bad(format!("a finding is about operation {place} of {}", self.operations.len())),

@@ -5,8 +5,9 @@ use std::path::{Path, PathBuf};
 use std::time::Instant;
 
 use ane_export::{ExportOptions, Quantization, write_probe};
-use ane_floor::PlacementReport;
-use ane_floor::discovery::{Configuration, Sweep, search};
+use ane_floor::discovery::{Configuration, Discovery, Probe, Sweep, search};
+use ane_floor::measured::measure;
+use ane_floor::{Basis, PlacementReport};
 use anyhow::{Context as _, Result, ensure};
 use clap::{Args, ValueEnum};
 use microgpt_ane::{boundary_picture, whole_file};
@@ -24,9 +25,15 @@ pub(super) struct Discover {
     /// Who says where a package is placed
     #[arg(long, value_enum, default_value = "predicted")]
     oracle: Oracle,
+    /// The law whose opinion counts, instead of the verdict of all: floor or anchor-and-work, which speak of decoders of any size
+    #[arg(long, value_name = "LAW", conflicts_with = "write_only")]
+    law: Option<String>,
     /// Leave the packages and a script that measures them on a Mac, and place nothing
     #[arg(long, requires = "out", conflicts_with_all = ["exhaustive", "oracle"])]
     write_only: bool,
+    /// Measure the probes that --write-only left in this folder, on a Mac, and write their rows beside them
+    #[arg(long, value_name = "FOLDER", conflicts_with_all = ["out", "oracle", "law", "write_only", "exhaustive", "n_layer", "n_embd", "tokens", "quantize", "block_size", "vocab_size"])]
+    measure: Option<PathBuf>,
     /// Probe every width instead of bisecting
     #[arg(long)]
     exhaustive: bool,
@@ -62,6 +69,8 @@ pub(super) struct Discover {
 enum Oracle {
     /// The laws, on any machine
     Predicted,
+    /// Core ML's MLComputePlan, on a Mac
+    Measured,
 }
 
 /// What a Mac runs in a folder of probes.
@@ -122,11 +131,18 @@ impl Discover {
     }
 
     pub(super) fn run(self) -> Result<Outcome> {
+        if let Some(folder) = &self.measure {
+            return self.measure_folder(folder);
+        }
         let sweep = self.sweep()?;
         ensure!(
             sweep.configurations().next().is_some(),
             "nothing to sweep: give layers, widths, tokens and forms"
         );
+        if let Some(law) = &self.law {
+            let known = ["floor", "anchor-and-work"];
+            ensure!(known.contains(&law.as_str()), "--law {law}: expected one of {}", known.join(", "));
+        }
         if let Some(out) = &self.out {
             fs::create_dir_all(out).with_context(|| format!("create {}", out.display()))?;
         }
@@ -139,33 +155,80 @@ impl Discover {
         let path = dir.path().join("probe.mlpackage");
         let lines = sweep.lines().count();
         let bar = output::progress_bar(0, "packages");
-        let found = search(&sweep, self.exhaustive, |configuration| -> Result<PlacementReport> {
-            bar.inc(1);
-            bar.set_message(configuration.to_string());
-            self.write_probe(configuration, &path)?;
-            let package = Package::open(&path)?;
-            match self.oracle {
-                Oracle::Predicted => Ok(PlacementReport::predict(&package, None)?),
-            }
-        })?;
+        let found = search(
+            &sweep,
+            self.exhaustive,
+            self.law.as_deref(),
+            |configuration| -> Result<PlacementReport> {
+                bar.inc(1);
+                bar.set_message(configuration.to_string());
+                self.write_probe(configuration, &path)?;
+                let package = Package::open(&path)?;
+                match self.oracle {
+                    Oracle::Predicted => Ok(PlacementReport::predict(&package, None)?),
+                    Oracle::Measured => Ok(measure(&package)?),
+                }
+            },
+        )?;
         bar.finish_and_clear();
+        self.publish(&found, self.out.as_deref(), "rows.jsonl")?;
+        output::tell(&format!("{lines} lines, {:.1} s", begun.elapsed().as_secs_f64()));
+        Ok(Outcome::Done)
+    }
+
+    /// Prints what was found, and writes rows, table and picture into a folder.
+    fn publish(&self, found: &Discovery, out: Option<&Path>, rows: &str) -> Result<()> {
         let table = found.to_string();
-        if let Some(out) = &self.out {
-            whole_file::write(&out.join("rows.jsonl"), &found.rows())?;
+        if let Some(out) = out {
+            whole_file::write(&out.join(rows), &found.rows())?;
             whole_file::write(&out.join("boundary.txt"), &table)?;
-            let mut json = serde_json::to_string_pretty(&found)?;
+            let mut json = serde_json::to_string_pretty(found)?;
             json.push('\n');
             whole_file::write(&out.join("discovery.json"), &json)?;
-            let svg =
-                boundary_picture::draw(&found).map_err(|e| anyhow::anyhow!("draw the boundary: {e}"))?;
+            let svg = boundary_picture::draw(found).map_err(|e| anyhow::anyhow!("draw the boundary: {e}"))?;
             whole_file::write(&out.join("boundary.svg"), &svg)?;
         }
         match self.json {
-            true => output::print_json(&found)?,
-            false => output::print(&table)?,
+            true => output::print_json(found),
+            false => output::print(&table),
         }
-        output::tell(&format!("{lines} lines, {:.1} s", begun.elapsed().as_secs_f64()));
-        Ok(Outcome::Done)
+    }
+
+    /// Measures every probe of a folder that `--write-only` left. Rows are written after each, so that a crash costs no more than the
+    /// probe that it came with; a probe that fails is told and passed over.
+    fn measure_folder(&self, folder: &Path) -> Result<Outcome> {
+        let list = folder.join("probes.jsonl");
+        let text = super::read_text(&list)?;
+        let mut configurations: Vec<Configuration> = Vec::new();
+        for (i, line) in text.lines().enumerate().filter(|(_, line)| !line.trim().is_empty()) {
+            let read = serde_json::from_str(line);
+            configurations.push(read.with_context(|| format!("{}: line {}", list.display(), i + 1))?);
+        }
+        ensure!(!configurations.is_empty(), "{}: it lists no probe", list.display());
+        let bar = output::progress_bar(configurations.len(), "packages");
+        let mut probes = Vec::new();
+        let mut failed = 0;
+        for configuration in &configurations {
+            bar.set_message(configuration.to_string());
+            // The list is a stranger's: what it names is read, and nothing outside the folder.
+            configuration.quantization.parse::<Quantization>()?;
+            let path = folder.join(format!("{}.mlpackage", configuration.id()));
+            let package = Package::open(&path)?;
+            match measure(&package) {
+                Ok(report) => probes.push(Probe::new(configuration, &report, None)),
+                Err(error @ ane_floor::Error::NeedsMac { .. }) => return Err(error.into()),
+                Err(error) => {
+                    failed += 1;
+                    output::tell(&format!("{}: {error}", path.display()));
+                }
+            }
+            let rows: String = probes.iter().map(Probe::row_text).collect();
+            whole_file::write(&folder.join("measured.jsonl"), &rows)?;
+            bar.inc(1);
+        }
+        bar.finish_and_clear();
+        self.publish(&Discovery::of_probes(Basis::Measured, probes), Some(folder), "measured.jsonl")?;
+        Ok(Outcome::of(failed == 0))
     }
 
     /// Writes every probe, a list of them, and the script.

@@ -9,9 +9,9 @@ use crate::device::Outcome;
 use crate::features::Features;
 
 /// Above the largest shard that is known to be placed (2,016 MB), below the smallest that was not for its size (2,300 MB).
-const PROGRAM_BYTES: u64 = 2_150_000_000;
+pub const PROGRAM_BYTES: u64 = 2_150_000_000;
 /// "About 250 MB a package".
-const PACKAGE_BYTES: u64 = 250_000_000;
+pub const PACKAGE_BYTES: u64 = 250_000_000;
 
 /// Programs above about 2.1 GB go to the CPU as a whole.
 #[derive(Clone, Copy, Debug)]

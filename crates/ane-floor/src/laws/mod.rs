@@ -23,7 +23,7 @@ use crate::features::Features;
 use crate::site::Site;
 
 pub use anchor_and_work::{AnchorAndWork, Fitted, TERMS, Term};
-pub use bytes::{ByteCeiling, PackageCeiling};
+pub use bytes::{ByteCeiling, PACKAGE_BYTES, PROGRAM_BYTES, PackageCeiling};
 pub use dtype::ElementType;
 pub use floor::{FLOOR_BYTES, Floor, Reading};
 pub use never::NeverPlaced;

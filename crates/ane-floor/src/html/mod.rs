@@ -1,0 +1,291 @@
+//! Reports as a page: one file that works offline, in light and dark, on a phone, and without its script.
+
+mod graph;
+mod size_bar;
+
+use maud::{DOCTYPE, Markup, PreEscaped, html};
+
+use crate::device::{Device, Outcome};
+use crate::findings::FindingKind;
+use crate::laws::megabytes;
+use crate::placement::PlacedOperation;
+use crate::report::{FunctionReport, LawOpinion, PlacementReport};
+use crate::scaling::Scaling;
+
+const STYLE: &str = include_str!("style.css");
+const SCRIPT: &str = include_str!("script.js");
+
+/// The page of some reports. Where `measured` has a report of the same package, or both are of one package, it is shown beside the prediction,
+/// operation by operation.
+pub fn page(reports: &[PlacementReport], measured: &[PlacementReport]) -> String {
+    let title = reports
+        .first()
+        .map_or("placement".to_owned(), |r| format!("{}: {} ({})", r.package, r.verdict, r.basis));
+    html! {
+        (DOCTYPE)
+        html lang="en" {
+            head {
+                meta charset="utf-8";
+                meta name="viewport" content="width=device-width, initial-scale=1";
+                // Nothing is fetched, and nothing that a package says can change that.
+                meta http-equiv="Content-Security-Policy"
+                    content="default-src 'none'; style-src 'unsafe-inline'; script-src 'unsafe-inline'";
+                title { (title) }
+                style { (PreEscaped(STYLE)) }
+            }
+            body {
+                main {
+                    @for report in reports {
+                        @let beside = measured.iter().find(|m| m.package == report.package).or(match (reports, measured) {
+                            ([_], [one]) => Some(one),
+                            _ => None,
+                        });
+                        (one(report, beside))
+                    }
+                    p.soft {
+                        "Predicted placements come from laws with the evidence that is shown, not from a run. "
+                        "The laws and their record: microgpt floor laws, microgpt floor accuracy."
+                    }
+                }
+                script { (PreEscaped(SCRIPT)) }
+            }
+        }
+    }
+    .into_string()
+}
+
+/// Class of a device in the style sheet.
+fn class(device: Device) -> &'static str {
+    match device {
+        Device::Ane => "ane",
+        Device::Cpu => "cpu",
+        Device::Gpu => "gpu",
+        Device::Unknown => "unknown",
+    }
+}
+
+fn outcome_class(outcome: Outcome) -> &'static str {
+    match outcome {
+        Outcome::Ane => "ane",
+        Outcome::Cpu => "cpu",
+        Outcome::Gpu => "gpu",
+        Outcome::Mixed => "mixed",
+        Outcome::Error => "error",
+        Outcome::Unknown => "unknown",
+    }
+}
+
+fn chip(outcome: Outcome) -> Markup {
+    html! { span class={ "chip " (outcome_class(outcome)) } { (outcome) } }
+}
+
+fn one(report: &PlacementReport, measured: Option<&PlacementReport>) -> Markup {
+    html! {
+        header {
+            h1 { (report.package) }
+            p class={ "verdict " (outcome_class(report.verdict)) } { (report.verdict) }
+            p {
+                (report.basis) ", confidence " (format!("{:.2}", report.confidence))
+                @if let Some(measured) = measured { "; " (measured.basis) ": " (chip(measured.verdict)) }
+            }
+            @for function in &report.functions {
+                p { @if report.functions.len() > 1 { b { (function.name) ": " } }
+                    "by " b { (function.rule) } ": " (function.reason) }
+            }
+            div.tiles {
+                (tile("conv_ane", &report.residency.conv_ane.to_string(), "convolutions on the ANE"))
+                (tile("compute_ane", &report.residency.compute_ane.to_string(), "operations on the ANE"))
+                (tile("cost_ane", &format!("{:.0} %", 100.0 * report.cost_ane), "of the estimated cost"))
+                (tile("compiled", &megabytes(report.compiled_bytes), "estimated"))
+            }
+        }
+        section {
+            h2 { "Size against the floor and the ceilings" }
+            div.wide { (size_bar::draw(report.compiled.int8_equivalent(), report.compiled_bytes)) }
+        }
+        @if !report.changes.is_empty() || report.scalings.is_some() { (changes(report)) }
+        @if report.findings.iter().any(|f| f.kind != FindingKind::Disagreement) {
+            section {
+                h2 { "Findings" }
+                ul {
+                    @for finding in report.findings.iter().filter(|f| f.kind != FindingKind::Disagreement) {
+                        li {
+                            span.kind { (kind(finding.kind)) ": " }
+                            @if report.functions.len() > 1 { (finding.function) ": " }
+                            (finding.text)
+                            @if finding.operations.len() > 1 { span.soft { " (" (finding.operations.len()) " operations)" } }
+                        }
+                    }
+                }
+            }
+        }
+        section {
+            h2 { "What the laws say" }
+            @for function in &report.functions {
+                @if report.functions.len() > 1 { h3 { (function.name) } }
+                @for opinion in &function.opinions { (law(opinion, function)) }
+            }
+        }
+        @if let Some(measured) = measured { (side_by_side(report, measured)) }
+        section {
+            h2 { "The graph, by device" }
+            p.soft { (legend(report)) "; point at an operation, or tap it, for its reason" }
+            @for function in &report.functions {
+                @let first = report.operations.iter().position(|o| o.function == function.name).unwrap_or(0);
+                @let operations: Vec<PlacedOperation> = report.operations_of(&function.name).cloned().collect();
+                @if report.functions.len() > 1 { h3 { (function.name) } }
+                (graph::draw(&operations, first))
+            }
+            output id="picked" { "No operation is picked." }
+        }
+        section {
+            details {
+                summary { "All " (report.operations.len()) " operations" }
+                (table(report))
+            }
+        }
+    }
+}
+
+fn tile(name: &str, value: &str, what: &str) -> Markup {
+    html! { div.tile { span.soft { (name) } b { (value) } span.soft { (what) } } }
+}
+
+fn kind(kind: FindingKind) -> &'static str {
+    match kind {
+        FindingKind::KeptOff => "kept off",
+        FindingKind::Island => "island",
+        FindingKind::Hazard => "hazard",
+        FindingKind::Disagreement => "disagreement",
+        FindingKind::Doubt => "note",
+    }
+}
+
+fn changes(report: &PlacementReport) -> Markup {
+    let scaling = |label: &str, scaling: Option<Scaling>| {
+        html! {
+            @if let Some(s) = scaling {
+                li {
+                    (label) ": n_embd " (s.n_embd) ", n_head " (s.n_head) ", n_layer " (s.n_layer) ", "
+                    (megabytes(s.int8_bytes)) " in INT8"
+                    @if let Some(predicted) = s.predicted { "; exported and predicted: " (chip(predicted)) }
+                }
+            }
+        }
+    };
+    html! {
+        section {
+            h2 { "What to change" }
+            ul {
+                @for change in &report.changes {
+                    li {
+                        @if report.functions.len() > 1 { (change.function) ": " }
+                        (change.edits.iter().map(|e| e.describe()).collect::<Vec<_>>().join(", and "))
+                        "; predicted then: " (chip(change.predicted)) " " (change.reason)
+                    }
+                }
+                @if let Some(scalings) = &report.scalings {
+                    (scaling("the cheapest decoder above the floor", scalings.cheapest))
+                    (scaling("in the experiment's proportions", scalings.balanced))
+                    (scaling("width alone", scalings.width))
+                    (scaling("depth alone", scalings.depth))
+                }
+            }
+        }
+    }
+}
+
+fn law(opinion: &LawOpinion, function: &FunctionReport) -> Markup {
+    let decided = opinion.law == function.rule;
+    html! {
+        div.law {
+            p {
+                (chip(opinion.opinion.outcome)) " " b { (opinion.law) }
+                @if decided { " (decides)" }
+                @if opinion.opinion.outcome != function.outcome { " (disagrees)" }
+            }
+            p { (opinion.opinion.reason) }
+            p.soft { (opinion.says) " (" (opinion.source) "); record on other sources " (format!("{:.2}", opinion.record)) }
+            div.evidence {
+                @for (side, rows) in [("Nearest for", &opinion.evidence_for), ("Nearest against", &opinion.evidence_against)] {
+                    @if !rows.is_empty() {
+                        div {
+                            p.soft { (side) }
+                            ul { @for row in rows { li { (chip(row.placed)) " " (row.summary) span.soft { " (" (row.source) ")" } } } }
+                        }
+                    }
+                }
+            }
+        }
+    }
+}
+
+fn legend(report: &PlacementReport) -> Markup {
+    let count = |device: Device| report.operations.iter().filter(|o| o.device == device).count();
+    html! {
+        @for device in [Device::Ane, Device::Cpu, Device::Gpu, Device::Unknown] {
+            @if count(device) > 0 { span class=(class(device)) { b { "\u{25a0} " } } (device) " " (count(device)) " " }
+        }
+    }
+}
+
+/// Every operation, and where the two sides put it; those that differ are marked.
+fn side_by_side(predicted: &PlacementReport, measured: &PlacementReport) -> Markup {
+    let found = |o: &PlacedOperation| {
+        measured.operations.iter().find(|m| m.function == o.function && m.name == o.name)
+    };
+    let pairs: Vec<_> = predicted.operations.iter().map(|o| (o, found(o))).collect();
+    let differ = pairs.iter().filter(|(o, m)| m.is_some_and(|m| m.device != o.device)).count();
+    let missing = pairs.iter().filter(|(_, m)| m.is_none()).count();
+    html! {
+        section {
+            h2 { (predicted.basis) " beside " (measured.basis) }
+            p { (differ) " of " (pairs.len() - missing) " operations differ"
+                @if missing > 0 { "; " (missing) " are not in the " (measured.basis) " report" } "." }
+            div.tiles {
+                (tile("conv_ane", &format!("{} / {}", predicted.residency.conv_ane, measured.residency.conv_ane), "predicted / beside"))
+                (tile("compute_ane", &format!("{} / {}", predicted.residency.compute_ane, measured.residency.compute_ane), "predicted / beside"))
+                (tile("cost_ane", &format!("{:.0} / {:.0} %", 100.0 * predicted.cost_ane, 100.0 * measured.cost_ane), "predicted / beside"))
+            }
+            details open[differ > 0] {
+                summary { "Operation by operation" }
+                div.scroll {
+                    table {
+                        thead { tr { th { "operation" } th { "type" } th { (predicted.basis) } th { (measured.basis) } } }
+                        tbody {
+                            @for (o, m) in &pairs {
+                                tr class=[m.is_some_and(|m| m.device != o.device).then_some("differs")] {
+                                    td { (o.name) } td { (o.op) }
+                                    td class=(class(o.device)) { (o.device) }
+                                    @match m {
+                                        Some(m) => { td class=(class(m.device)) { (m.device) } }
+                                        None => { td.unknown { "-" } }
+                                    }
+                                }
+                            }
+                        }
+                    }
+                }
+            }
+        }
+    }
+}
+
+fn table(report: &PlacementReport) -> Markup {
+    html! {
+        input type="search" data-filter="" hidden placeholder="type, name, device or reason" aria-label="narrow the table";
+        div.scroll {
+            table {
+                thead { tr { th { "operation" } th { "type" } th { "device" } th { "by" } th { "reason" } th.number { "confidence" } th.number { "cost" } } }
+                tbody {
+                    @for o in &report.operations {
+                        tr {
+                            td { (o.name) } td { (o.op) } td class=(class(o.device)) { (o.device) } td { (o.rule) } td { (o.reason) }
+                            td.number { (format!("{:.2}", o.confidence)) } td.number { (format!("{:.2} %", 100.0 * o.cost)) }
+                        }
+                    }
+                }
+            }
+        }
+    }
+}

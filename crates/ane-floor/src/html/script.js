@@ -1,0 +1,19 @@
+// What an operation is: by pointer, by touch and by keyboard. Without this script the same is in the tooltips and the table.
+const picked = document.getElementById('picked');
+const show = (node) => {
+  document.querySelectorAll('.node.picked').forEach((other) => other.classList.remove('picked'));
+  node.classList.add('picked');
+  picked.textContent = node.querySelector('title').textContent;
+};
+document.querySelectorAll('.node').forEach((node) => {
+  ['click', 'focus', 'mouseenter'].forEach((event) => node.addEventListener(event, () => show(node)));
+});
+// The table, narrowed to what is typed.
+document.querySelectorAll('input[data-filter]').forEach((input) => {
+  input.hidden = false;
+  const rows = [...input.parentElement.querySelectorAll('tbody tr')];
+  input.addEventListener('input', () => {
+    const wanted = input.value.toLowerCase();
+    rows.forEach((row) => { row.hidden = !row.textContent.toLowerCase().includes(wanted); });
+  });
+});

@@ -1,0 +1,247 @@
+//! Measured placement: what `MLComputePlan` says of a compiled package, as the same report that laws make.
+//!
+//! How a plan becomes a report is plain logic, and works anywhere; only the plan itself needs a Mac. A plan is what Core ML
+//! intends, not a trace of what ran.
+
+#[cfg(target_vendor = "apple")]
+mod core_ml;
+
+use std::collections::{BTreeMap, HashMap};
+
+use mlpackage::Package;
+
+use crate::device::{Device, Outcome};
+use crate::error::{Error, Result};
+use crate::findings::{self, FindingKind};
+use crate::placement::{self, PlacedOperation};
+use crate::report::{Basis, PlacementReport};
+use crate::site::computes;
+
+/// The rule that measured operations are placed by.
+const RULE: &str = "MLComputePlan";
+
+/// An operation of a compute plan.
+#[derive(Clone, Debug, PartialEq)]
+pub struct PlannedOperation {
+    /// Where it stands in the program: `functions.main.block.operations[3]`, and deeper for operations within blocks.
+    pub path: String,
+    /// Its type, with or without the opset that Core ML puts before it (`ios18.conv`).
+    pub op: String,
+    /// Names of its results.
+    pub outputs: Vec<String>,
+    /// The device that it is meant to run on; `None` if the plan does not say.
+    pub preferred: Option<Device>,
+    /// The devices that it could run on.
+    pub supported: Vec<Device>,
+    /// Its share of the cost, as Core ML estimates it.
+    pub cost: Option<f64>,
+}
+
+impl PlannedOperation {
+    /// The function that it stands in, if it stands in no block within.
+    fn function(&self) -> Option<&str> {
+        let (function, place) = self.path.strip_prefix("functions.")?.split_once(".block.operations[")?;
+        place.strip_suffix(']').filter(|index| index.bytes().all(|b| b.is_ascii_digit())).map(|_| function)
+    }
+}
+
+/// Compiles a package and asks Core ML for its plan, with the CPU and the Neural Engine to choose from.
+///
+/// # Errors
+///
+/// [`Error::NeedsMac`] elsewhere; [`Error::CoreMl`] with what Core ML says; as [`PlacementReport::predict`] for a package that is not
+/// sound.
+pub fn measure(package: &Package) -> Result<PlacementReport> {
+    package.require_sound()?;
+    #[cfg(target_vendor = "apple")]
+    return PlacementReport::measured(package, &core_ml::plan(package.path())?);
+    #[cfg(not(target_vendor = "apple"))]
+    Err(Error::NeedsMac { what: "MLComputePlan" })
+}
+
+impl PlacementReport {
+    /// The report of a package whose plan is known. Operations are those of the plan: Core ML may have merged, split or renamed
+    /// some of the program's. What laws say of the package is kept beside.
+    ///
+    /// # Errors
+    ///
+    /// As [`predict`](Self::predict), and [`Error::CoreMl`] for a plan without an operation that computes.
+    pub fn measured(package: &Package, plan: &[PlannedOperation]) -> Result<Self> {
+        let mut report = Self::predict(package, None)?;
+        let predicted: HashMap<(&str, &str), &PlacedOperation> =
+            report.operations.iter().map(|o| ((o.function.as_str(), o.name.as_str()), o)).collect();
+        let mut operations: Vec<PlacedOperation> = Vec::new();
+        let mut places: HashMap<(String, String), usize> = HashMap::new();
+        for planned in plan {
+            let Some(function) = planned.function() else { continue };
+            let op = planned.op.split_once('.').map_or(planned.op.as_str(), |(_, op)| op);
+            if !computes(&planned.op) || !computes(op) {
+                continue;
+            }
+            let name =
+                planned.outputs.first().cloned().unwrap_or_else(|| format!("{op}_{}", operations.len()));
+            // The plan says nothing of who takes from whom; where names are kept, the program does.
+            let before = predicted.get(&(function, name.as_str()));
+            let sources = before.map_or(&[][..], |o| o.sources.as_slice()).iter();
+            let source = |&i: &usize| {
+                let source = &report.operations[i];
+                places.get(&(source.function.clone(), source.name.clone())).copied()
+            };
+            let mut sources: Vec<usize> = sources.filter_map(source).collect();
+            sources.sort_unstable();
+            places.insert((function.to_owned(), name.clone()), operations.len());
+            operations.push(PlacedOperation {
+                function: function.to_owned(),
+                name,
+                op: op.to_owned(),
+                device: planned.preferred.unwrap_or_default(),
+                rule: RULE.to_owned(),
+                reason: reason(planned),
+                confidence: 1.0,
+                cost: planned.cost.unwrap_or(0.0),
+                sources,
+                region: 0,
+            });
+        }
+        if operations.is_empty() {
+            return Err(Error::CoreMl { what: "the plan has no operation that computes".into() });
+        }
+        normalise(&mut operations);
+        report.basis = Basis::Measured;
+        report.confidence = 1.0;
+        report.changes.clear();
+        report.scalings = None;
+        // Hazards are about what runs, wherever a law has it run; their places are those of the program's own list.
+        report.findings.retain(|f| f.kind == FindingKind::Hazard);
+        report.findings.iter_mut().for_each(|f| f.operations.clear());
+        placement::number_regions(&mut operations);
+        for function in &mut report.functions {
+            let own = || operations.iter().filter(|o| o.function == function.name);
+            let on_ane = own().filter(|o| o.device == Device::Ane).count();
+            function.outcome = match (on_ane, own().count()) {
+                (_, 0) => Outcome::Unknown,
+                (placed, all) if placed == all => Outcome::Ane,
+                (0, _) if own().all(|o| o.device == Device::Gpu) => Outcome::Gpu,
+                (0, _) => Outcome::Cpu,
+                _ => Outcome::Mixed,
+            };
+            function.rule = RULE.to_owned();
+            function.reason =
+                format!("{on_ane} of {} operations are planned for the Neural Engine", own().count());
+            function.confidence = 1.0;
+        }
+        report.findings.extend(findings::islands_of(&operations));
+        report.operations = operations;
+        report.total();
+        Ok(report)
+    }
+}
+
+fn reason(planned: &PlannedOperation) -> String {
+    let supported: Vec<String> = planned.supported.iter().map(ToString::to_string).collect();
+    match planned.preferred {
+        None => "the plan does not say where it runs".into(),
+        Some(_) if supported.is_empty() => "preferred by the plan".into(),
+        Some(_) => format!("preferred by the plan; supported: {}", supported.join(", ")),
+    }
+}
+
+/// Makes the costs of each function shares of 1; where the plan gives none, all are alike.
+fn normalise(operations: &mut [PlacedOperation]) {
+    let mut totals: BTreeMap<String, (f64, usize)> = BTreeMap::new();
+    for operation in operations.iter() {
+        let (cost, count) = totals.entry(operation.function.clone()).or_default();
+        *cost += operation.cost;
+        *count += 1;
+    }
+    for operation in operations {
+        let (cost, count) = totals[&operation.function];
+        operation.cost = if cost > 0.0 { operation.cost / cost } else { 1.0 / count as f64 };
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn planned(
+        path: &str,
+        op: &str,
+        output: Option<&str>,
+        preferred: Option<Device>,
+        cost: f64,
+    ) -> PlannedOperation {
+        PlannedOperation {
+            path: path.to_owned(),
+            op: op.to_owned(),
+            outputs: output.map(str::to_owned).into_iter().collect(),
+            preferred,
+            supported: vec![Device::Cpu, Device::Ane],
+            cost: Some(cost),
+        }
+    }
+
+    fn fixture(name: &str) -> Package {
+        let fixtures = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("../mlpackage/tests/fixtures");
+        Package::open(&fixtures.join(name)).unwrap()
+    }
+
+    /// A plan made by hand, of a package whose functions are `double` and `single`: one convolution and a relu each, or so.
+    #[test]
+    fn a_plan_becomes_a_report() {
+        let package = fixture("multifunction.mlpackage");
+        let predicted = PlacementReport::predict(&package, None).unwrap();
+        let at = |function: &str, i: usize| format!("functions.{function}.block.operations[{i}]");
+        let mut plan = Vec::new();
+        for (i, o) in predicted.operations.iter().enumerate() {
+            plan.push(planned(&at(&o.function, 2 * i), "const", Some("c"), None, 0.0));
+            let device = if o.function == "double" { Device::Ane } else { Device::Cpu };
+            let op = format!("ios18.{}", o.op);
+            plan.push(planned(&at(&o.function, 2 * i + 1), &op, Some(&o.name), Some(device), 3.0));
+        }
+        // Within a block: not counted.
+        plan.push(planned(
+            "functions.single.block.operations[9].blocks[0].operations[0]",
+            "add",
+            Some("b"),
+            Some(Device::Ane),
+            1.0,
+        ));
+        let report = PlacementReport::measured(&package, &plan).unwrap();
+        report.check().unwrap();
+        assert_eq!((report.basis, report.verdict), (Basis::Measured, Outcome::Mixed));
+        assert_eq!(report.residency.conv_ane.to_string(), "1/2");
+        assert_eq!(report.residency.compute_ane.to_string(), "2/4");
+        let outcomes: Vec<_> = report.functions.iter().map(|f| (f.name.as_str(), f.outcome)).collect();
+        assert_eq!(outcomes, [("double", Outcome::Ane), ("single", Outcome::Cpu)]);
+        assert!((report.cost_ane - 0.5).abs() < 1e-12);
+        assert_eq!(report.operations[0].reason, "preferred by the plan; supported: CPU, ANE");
+        // Who takes from whom is the program's.
+        for (m, p) in report.operations.iter().zip(&predicted.operations) {
+            assert_eq!((&m.name, &m.op, &m.sources), (&p.name, &p.op, &p.sources));
+        }
+    }
+
+    #[test]
+    fn what_a_plan_does_not_say_is_unknown_and_counts_as_not_placed() {
+        let package = fixture("multifunction.mlpackage");
+        let plan = [
+            planned("functions.single.block.operations[0]", "conv", Some("renamed"), Some(Device::Ane), 0.0),
+            planned("functions.single.block.operations[1]", "relu", None, None, 0.0),
+        ];
+        let report = PlacementReport::measured(&package, &plan).unwrap();
+        assert_eq!(report.residency.compute_ane.to_string(), "1/2");
+        assert_eq!(report.operations[1].device, Device::Unknown);
+        assert_eq!(report.operations[1].name, "relu_1");
+        assert!((report.cost_ane - 0.5).abs() < 1e-12, "no cost is told: all are alike");
+        let error = PlacementReport::measured(&package, &[]).unwrap_err().to_string();
+        assert!(error.contains("no operation that computes"), "{error}");
+    }
+
+    #[cfg(not(target_vendor = "apple"))]
+    #[test]
+    fn elsewhere_it_says_what_to_do() {
+        let error = measure(&fixture("multifunction.mlpackage")).unwrap_err().to_string();
+        assert!(error.contains("MLComputePlan") && error.contains("a Mac"), "{error}");
+    }
+}
