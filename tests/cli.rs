@@ -7,53 +7,8 @@ use std::fs;
 use std::path::Path;
 
 use assert_cmd::Command;
+use common::command::{microgpt, ok, refused, run, workspace};
 use serde_json::Value;
-
-struct Ran {
-    code: i32,
-    out: String,
-    err: String,
-}
-
-/// Runs `microgpt` in `dir` and checks that it did not panic.
-fn microgpt(dir: &Path, arguments: &[&str]) -> Ran {
-    run(Command::new(env!("CARGO_BIN_EXE_microgpt")).current_dir(dir).args(arguments))
-}
-
-fn run(command: &mut Command) -> Ran {
-    let output = command.output().unwrap();
-    let text = |bytes| String::from_utf8(bytes).unwrap();
-    let ran =
-        Ran { code: output.status.code().unwrap_or(-1), out: text(output.stdout), err: text(output.stderr) };
-    assert!(!ran.err.contains("panicked"), "{}", ran.err);
-    ran
-}
-
-/// Runs what must succeed.
-fn ok(dir: &Path, arguments: &[&str]) -> String {
-    let ran = microgpt(dir, arguments);
-    assert_eq!(ran.code, 0, "{arguments:?}: {}{}", ran.out, ran.err);
-    ran.out
-}
-
-/// Runs what must be refused with exit code 2 and a message that holds all of `words`.
-#[track_caller]
-fn refused(dir: &Path, arguments: &[&str], words: &[&str]) {
-    let ran = microgpt(dir, arguments);
-    assert_eq!(ran.code, 2, "{arguments:?}: {}{}", ran.out, ran.err);
-    assert!(ran.err.matches("os error").count() <= 1, "a cause is told twice: {:?}", ran.err);
-    for word in words {
-        assert!(ran.err.contains(word), "{arguments:?}: {:?} lacks {word:?}", ran.err);
-    }
-}
-
-/// A folder with `ckpt`, and a `bundle` made of it.
-fn workspace() -> tempfile::TempDir {
-    let dir = tempfile::tempdir().unwrap();
-    common::copy(common::trained(), &dir.path().join("ckpt"));
-    ok(dir.path(), &["export", "ckpt", "--out", "bundle", "--no-verify"]);
-    dir
-}
 
 fn names(dir: &Path) -> Vec<String> {
     let mut names: Vec<_> =
@@ -128,23 +83,6 @@ fn json_is_what_a_program_can_read() {
     assert_eq!(generated["texts"].as_array().unwrap().len(), 3);
     assert_eq!(json(&["inspect", "bundle", "--json"])["kind"], "bundle");
     assert_eq!(json(&["inspect", "ckpt", "--json"])["parameters"], 4_192);
-}
-
-#[test]
-fn evidence_is_listed_and_checked() {
-    let dir = tempfile::tempdir().unwrap();
-    let dir = dir.path();
-    let listed = ok(dir, &["floor", "corpus"]);
-    assert!(listed.contains("58 rows from 17 sources"), "{listed}");
-    let rows: Value = serde_json::from_str(&ok(dir, &["floor", "corpus", "--json"])).unwrap();
-    assert_eq!(rows[1]["placed"]["conv_ane"]["ane"], 37);
-    let schema: Value = serde_json::from_str(&ok(dir, &["floor", "corpus", "--schema"])).unwrap();
-    assert_eq!(schema["type"], "object");
-    fs::write(dir.join("mine.jsonl"), format!("{}\n", rows[0])).unwrap();
-    assert!(ok(dir, &["floor", "corpus", "--file", "mine.jsonl"]).contains("1 rows from 1 sources"));
-    fs::write(dir.join("mine.jsonl"), "{}\n").unwrap();
-    refused(dir, &["floor", "corpus", "--file", "mine.jsonl"], &["mine.jsonl", "line 1", "missing field"]);
-    refused(dir, &["floor"], &["BUNDLE|PACKAGE"]);
 }
 
 #[test]

@@ -1,6 +1,8 @@
 //! A small trained checkpoint and ways to make more.
 #![allow(clippy::unwrap_used, dead_code)]
 
+pub(crate) mod command;
+
 use std::path::{Path, PathBuf};
 use std::sync::OnceLock;
 

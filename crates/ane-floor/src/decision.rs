@@ -2,18 +2,20 @@
 
 use crate::features::Features;
 use crate::laws::{
-    AnchorAndWork, BlockwiseInt4, ByteCeiling, ElementType, Floor, Law, OperationCeiling, Opinion,
+    AnchorAndWork, BlockwiseInt4, ByteCeiling, Card, ElementType, Floor, Law, OperationCeiling, Opinion,
 };
 
 /// What decides: the laws, with the fitted one in the fit that is asked for.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy)]
 pub(crate) struct Laws<'a> {
     pub(crate) fitted: &'a AnchorAndWork,
+    /// Which laws may speak: when sources are left out, not those that were made from them.
+    pub(crate) may_speak: &'a dyn Fn(&Card) -> bool,
 }
 
 impl Laws<'static> {
     pub(crate) fn built_in() -> Self {
-        Self { fitted: AnchorAndWork::built_in() }
+        Self { fitted: AnchorAndWork::built_in(), may_speak: &|_| true }
     }
 }
 
@@ -28,5 +30,8 @@ pub(crate) struct Decision {
 pub(crate) fn decide(features: &Features, laws: &Laws<'_>) -> Option<Decision> {
     let order: [&dyn Law; 6] =
         [&ElementType, &OperationCeiling, &ByteCeiling, &BlockwiseInt4, &Floor::OF_SHARDS, laws.fitted];
-    order.into_iter().find_map(|law| Some(Decision { law: law.card().name, opinion: law.graph(features)? }))
+    order
+        .into_iter()
+        .filter(|law| (laws.may_speak)(law.card()))
+        .find_map(|law| Some(Decision { law: law.card().name, opinion: law.graph(features)? }))
 }

@@ -1,0 +1,50 @@
+//! Prediction of where packages will be placed: every fixture that coremltools made, and the experiment's two shards.
+//!
+//! `cargo bench --bench placement` prints a time a package; each is opened and checked once before, and predicted anew each time.
+
+use std::hint::black_box;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use criterion::{Criterion, criterion_group, criterion_main};
+use microgpt_ane::ane_export::{ExportOptions, write_probe};
+use microgpt_ane::ane_floor::PlacementReport;
+use microgpt_ane::microgpt_model::{GptConfig, Preset};
+use microgpt_ane::mlpackage::Package;
+
+fn fixtures() -> Vec<PathBuf> {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("crates/mlpackage/tests/fixtures");
+    let entries = std::fs::read_dir(folder).expect("the fixtures are part of the repository");
+    let mut found: Vec<PathBuf> = entries.map(|e| e.expect("a folder that can be read").path()).collect();
+    found.retain(|path| path.extension().is_some_and(|e| e == "mlpackage"));
+    found.sort();
+    found
+}
+
+fn predict(c: &mut Criterion) {
+    let mut group = c.benchmark_group("predict");
+    group
+        .sample_size(10)
+        .warm_up_time(Duration::from_millis(200))
+        .measurement_time(Duration::from_millis(400));
+    let mut bench = |name: &str, package: &Package| {
+        group.bench_function(name, |b| {
+            b.iter(|| black_box(PlacementReport::predict(package, None).expect("a sound package")));
+        });
+    };
+    for path in fixtures() {
+        let name = path.file_stem().unwrap_or_default().to_string_lossy().into_owned();
+        bench(&name, &Package::open(&path).expect("a package of coremltools"));
+    }
+    let dir = tempfile::tempdir().expect("a temporary folder");
+    for (name, preset) in [("original", Preset::Original), ("scaled", Preset::Scaled)] {
+        let path = dir.path().join(format!("{name}.mlpackage"));
+        let config = GptConfig::preset(preset, 27);
+        write_probe(&config, &ExportOptions::default(), 1, &path).expect("a decoder of noise");
+        bench(name, &Package::open(&path).expect("what was just written"));
+    }
+    group.finish();
+}
+
+criterion_group!(benches, predict);
+criterion_main!(benches);
