@@ -48,7 +48,10 @@ pub fn draw(found: &Discovery) -> Result<String, Box<dyn std::error::Error>> {
             .configure_mesh()
             .x_desc("n_layer")
             .y_desc("n_embd")
-            .x_label_formatter(&|n| format!("{n:.0}"))
+            .x_labels((right.ceil() as usize).clamp(2, 32))
+            .x_label_formatter(&|n| {
+                if (n - n.round()).abs() < 1e-6 { format!("{n:.0}") } else { String::new() }
+            })
             .y_label_formatter(&|n| format!("{n:.0}"))
             .light_line_style(WHITE)
             .draw()?;

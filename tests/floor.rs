@@ -89,7 +89,14 @@ fn a_report_is_a_page_and_a_baseline() {
         "{}",
         ran.err
     );
-    // The same as what was measured, beside the prediction.
+    // What was measured goes beside the prediction; what was not is refused.
+    refused(
+        dir,
+        &["floor", "bundle", "--html", "beside.html", "--measured", "better.json"],
+        &["better.json", "decoder-00.mlpackage is predicted, not measured"],
+    );
+    better[0]["basis"] = "measured".into();
+    fs::write(dir.join("better.json"), better.to_string()).unwrap();
     ok(dir, &["floor", "bundle", "--html", "beside.html", "--measured", "better.json"]);
     assert!(fs::read_to_string(dir.join("beside.html")).unwrap().contains("1 of 63 operations differ"));
     better[0]["operations"][0]["sources"] = vec![5].into();
@@ -97,6 +104,19 @@ fn a_report_is_a_page_and_a_baseline() {
     refused(dir, &["floor", "bundle", "--baseline", "bad.json"], &["bad.json", "not before it"]);
     refused(dir, &["floor", "bundle", "--baseline", "bundle/bundle.json"], &["bundle.json", "no report"]);
     refused(dir, &["floor", "bundle", "--baseline", "none.json"], &["open none.json"]);
+    refused(dir, &["floor", "bundle/bundle.json"], &["bundle.json is a file", "bundle or package"]);
+    // A page goes where a link leads, and the link stays one; a folder is no page.
+    #[cfg(unix)]
+    {
+        fs::write(dir.join("target.html"), "old").unwrap();
+        std::os::unix::fs::symlink("target.html", dir.join("link.html")).unwrap();
+        ok(dir, &["floor", "bundle", "--html", "link.html"]);
+        assert!(fs::symlink_metadata(dir.join("link.html")).unwrap().is_symlink());
+        assert!(fs::read_to_string(dir.join("target.html")).unwrap().contains("0/7"));
+        ok(dir, &["floor", "bundle", "--html", "/dev/null"]);
+        assert!(!fs::metadata("/dev/null").unwrap().is_file());
+    }
+    refused(dir, &["floor", "bundle", "--html", "bundle"], &["write bundle: it is a folder"]);
     let schema: Value = serde_json::from_str(&ok(dir, &["floor", "--schema"])).unwrap();
     assert_eq!(schema["title"], "PlacementReport");
 }
@@ -134,6 +154,10 @@ fn the_floor_is_found_again() {
     refused(dir, &["floor", "discover", "--tokens", "65"], &["65 tokens a call", "--block-size"]);
     refused(dir, &["floor", "discover", "--quantize", "int3"], &["int3", "int8-per-tensor"]);
     refused(dir, &["floor", "discover", "--n-embd", "0"], &["n_embd"]);
+    // Too many operations is not "not wide enough": the line says what comes of the widest.
+    let long =
+        ["floor", "discover", "--n-layer", "80", "--n-embd", "32,64", "--tokens", "1", "--quantize", "none"];
+    assert!(ok(dir, &long).contains("the widest: error by operation-ceiling"));
     refused(dir, &["floor", "discover", "--law", "gravity"], &["gravity", "anchor-and-work"]);
 }
 
@@ -146,6 +170,8 @@ fn probes_are_left_for_a_mac() {
     ok(dir, &[&["floor", "discover", "--write-only", "--out", "probes"][..], &sweep].concat());
     let list = fs::read_to_string(dir.join("probes/probes.jsonl")).unwrap();
     assert_eq!(list.lines().count(), 4);
+    let again = [&["floor", "discover", "--write-only", "--out", "probes"][..], &sweep].concat();
+    refused(dir, &again, &["probes: the folder is not empty"]);
     for package in ["l01-t01-none-e0032", "l01-t04-none-e0064"] {
         ok(dir, &["inspect", "--check", &format!("probes/{package}.mlpackage")]);
     }

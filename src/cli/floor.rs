@@ -7,8 +7,8 @@ use std::fs::File;
 use std::io::Read as _;
 use std::path::{Path, PathBuf};
 
-use ane_floor::{Outcome as Verdict, PlacementReport};
-use anyhow::{Context as _, Result, ensure};
+use ane_floor::{Basis, Outcome as Verdict, PlacementReport};
+use anyhow::{Context as _, Result, bail, ensure};
 use clap::{Args, Subcommand, ValueEnum};
 use microgpt_ane::{placement, whole_file};
 use mlpackage::bundle::BUNDLE_MANIFEST;
@@ -27,7 +27,8 @@ pub(crate) struct Floor {
     /// Exit with 1 unless everything is placed there
     #[arg(long, value_enum)]
     require: Option<Require>,
-    /// Exit with 1 if anything is placed worse than in this report, which --json printed earlier
+    /// Exit with 1 if anything is placed worse than in this report, which --json printed earlier; packages are matched by name, or
+    /// where there is one of each, with each other
     #[arg(long, value_name = "REPORT.json")]
     baseline: Option<PathBuf>,
     /// Print the report as JSON: one object a package, in a list
@@ -106,11 +107,24 @@ impl Floor {
         let path = self.path.context("a bundle or package is missing")?;
         // Read before anything is judged: a gate without its baseline is no gate.
         let baseline = self.baseline.as_deref().map(read_reports).transpose()?;
-        let measured = self.measured.as_deref().map(read_reports).transpose()?.unwrap_or_default();
+        let measured = match &self.measured {
+            None => Vec::new(),
+            Some(file) => {
+                let measured = read_reports(file)?;
+                let name = file.display();
+                if let Some(other) = measured.iter().find(|r| r.basis != Basis::Measured) {
+                    bail!("{name}: the report of {} is {}, not measured", other.package, other.basis);
+                }
+                measured
+            }
+        };
         let reports = if path.join(BUNDLE_MANIFEST).exists() {
-            placement::of_bundle(&folder::bundle(&path)?)?
+            placement::of_bundle(&folder::bundle(&path)?).with_context(|| path.display().to_string())?
         } else {
-            vec![PlacementReport::predict(&folder::package(&path)?, None)?]
+            vec![
+                PlacementReport::predict(&folder::package(&path)?, None)
+                    .with_context(|| path.display().to_string())?,
+            ]
         };
         if let Some(page) = &self.html {
             whole_file::write(page, &ane_floor::html::page(&reports, &measured))?;

@@ -51,6 +51,7 @@ pub(super) fn package(path: &Path) -> Result<Package> {
 
 /// Refuses a folder that is of another kind than a package, and says which.
 pub(super) fn expect_package(path: &Path) -> Result<()> {
+    ensure!(!path.is_file(), "{} is a file, expected the folder of a bundle or package", path.display());
     if path.is_dir() && !is_package(path) {
         let found = path.display();
         if is_checkpoint(path) {

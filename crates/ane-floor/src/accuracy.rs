@@ -10,7 +10,7 @@ use crate::corpus::{Corpus, Placement};
 use crate::decision::{Laws, decide};
 use crate::device::Outcome;
 use crate::features::Features;
-use crate::laws::{self, AnchorAndWork, Card, Floor, Law};
+use crate::laws::{self, AnchorAndWork, Card, Floor, Law, Opinion};
 
 /// Laws, and how often each is right on a corpus.
 #[derive(Clone, Debug, PartialEq, Serialize)]
@@ -21,6 +21,10 @@ pub struct Accuracy {
     pub sources: usize,
     /// One for each law that speaks of graphs, the baseline first and the verdict of all laws last.
     pub laws: Vec<LawAccuracy>,
+    /// The floor on rows that it decides, each with its source left out, where the fitted law agrees.
+    pub floor_agreed: Tally,
+    /// The same where the fitted law says otherwise.
+    pub floor_alone: Tally,
     /// Rows of which every law that says anything is wrong.
     pub missed_by_all: Vec<String>,
     /// Rows of which no law says anything.
@@ -67,9 +71,40 @@ impl fmt::Display for Tally {
     }
 }
 
-/// What is asked of a row: what is said of its graph by a law that has not seen the sources of which `unseen` is true; `None` if
-/// nothing is, or the law cannot do without them.
-type Ask<'a> = dyn Fn(&Features, &dyn Fn(&Placement) -> bool) -> Option<Outcome> + 'a;
+/// What a law must not have seen.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+enum LeftOut<'a> {
+    Nothing,
+    Source(&'a str),
+    Publication(&'a str),
+}
+
+impl LeftOut<'_> {
+    fn hides(self, source: &str) -> bool {
+        match self {
+            Self::Nothing => false,
+            Self::Source(hidden) => source == hidden,
+            Self::Publication(hidden) => publication(source) == hidden,
+        }
+    }
+
+    /// Whether a law stands without what is left out: one that was made from it is not there.
+    fn spares(self, card: &Card) -> bool {
+        !card.made_from.iter().any(|source| self.hides(source))
+    }
+}
+
+/// A source is named `publication, part of it`.
+fn publication(source: &str) -> &str {
+    source.split(',').next().unwrap_or_default()
+}
+
+/// What is asked of a row: what is said of its graph by a law that has not seen what is left out; `None` if nothing is, or the
+/// law cannot do without it.
+type Ask<'a> = dyn for<'s> Fn(&Features, LeftOut<'s>) -> Option<Outcome> + 'a;
+
+/// Rows by name that a table lists; more are counted.
+const LISTED: usize = 24;
 
 impl Accuracy {
     /// Asks every law about every row.
@@ -89,30 +124,47 @@ impl Accuracy {
         ask("always the Neural Engine", &|_, _| Some(Outcome::Ane));
         let fixed: [&'static dyn Law; 2] = [&Floor::OF_EVERYTHING, &Floor::AS_STORED];
         let fixed = fixed.into_iter().chain(laws::all()).filter(|law| law.card().name != "anchor-and-work");
-        // A law that was made from what is left out is not there.
-        let stands = |card: &Card, unseen: &dyn Fn(&Placement) -> bool| {
-            !corpus.rows().iter().any(|row| unseen(row) && card.made_from.contains(&row.source.as_str()))
-        };
         for law in fixed {
-            ask(law.card().name, &|features, unseen| {
-                law.graph(features).filter(|_| stands(law.card(), unseen)).map(|opinion| opinion.outcome)
+            ask(law.card().name, &|features, left_out| {
+                law.graph(features).filter(|_| left_out.spares(law.card())).map(|opinion| opinion.outcome)
             });
         }
         // Fitted without what is left out; each such fit once.
-        let fits: std::cell::RefCell<BTreeMap<Vec<bool>, AnchorAndWork>> = Default::default();
-        let without = |unseen: &dyn Fn(&Placement) -> bool| -> AnchorAndWork {
-            let key: Vec<bool> = corpus.rows().iter().map(unseen).collect();
-            fits.borrow_mut().entry(key).or_insert_with(|| AnchorAndWork::fit(corpus, unseen)).clone()
-        };
-        ask("anchor-and-work", &|features, unseen| Some(without(unseen).graph(features)?.outcome));
-        ask("all laws together", &|features, unseen| {
-            let laws = Laws { fitted: &without(unseen), may_speak: &|card| stands(card, unseen) };
+        let mut fits: BTreeMap<LeftOut<'_>, AnchorAndWork> = BTreeMap::new();
+        let all = rows
+            .iter()
+            .flat_map(|r| [LeftOut::Source(&r.source), LeftOut::Publication(publication(&r.source))]);
+        for left_out in all.chain([LeftOut::Nothing]) {
+            fits.entry(left_out)
+                .or_insert_with(|| AnchorAndWork::fit(corpus, |row| left_out.hides(&row.source)));
+        }
+        ask("anchor-and-work", &|features, left_out| Some(fits[&left_out].graph(features)?.outcome));
+        ask("all laws together", &|features, left_out| {
+            let laws = Laws { fitted: &fits[&left_out], may_speak: &|card| left_out.spares(card) };
             Some(decide(features, &laws)?.opinion.outcome)
         });
+        let (mut floor_agreed, mut floor_alone) = (Tally::default(), Tally::default());
+        for row in &rows {
+            let (features, left_out) = (Features::from(&row.graph), LeftOut::Source(&row.source));
+            let laws = Laws { fitted: &fits[&left_out], may_speak: &|card| left_out.spares(card) };
+            let decided = decide(&features, &laws).filter(|d| d.law == Floor::OF_SHARDS.card().name);
+            let (Some(decided), Some(fitted)) = (decided, fits[&left_out].graph(&features)) else { continue };
+            let same = fitted.outcome == decided.opinion.outcome;
+            let tally = if same { &mut floor_agreed } else { &mut floor_alone };
+            tally.add(agree(decided.opinion.outcome, row.placed.device));
+        }
         let wrong: BTreeSet<&String> = laws[1..].iter().flat_map(|law| &law.wrong).collect();
         let missed = rows.iter().map(|row| row.id.clone()).filter(|id| !right_about.contains(id));
         let (missed_by_all, not_spoken_of) = missed.partition(|id| wrong.contains(id));
-        Self { rows: rows.len(), sources: sources.len(), laws, missed_by_all, not_spoken_of }
+        Self {
+            rows: rows.len(),
+            sources: sources.len(),
+            laws,
+            floor_agreed,
+            floor_alone,
+            missed_by_all,
+            not_spoken_of,
+        }
     }
 
     /// What the built-in corpus says of the built-in laws.
@@ -121,14 +173,30 @@ impl Accuracy {
         &ACCURACY
     }
 
-    /// How sure a law is by its record: the share of rows of other sources, and of statements, that it agrees with; one of either
-    /// kind is added, so that nothing known is a half.
-    pub fn confidence(&self, law: &dyn Law) -> f64 {
+    /// A law's record, 0 to 1: the share of rows of other sources, of statements, and of the rows that it was made from, which
+    /// count half, that it agrees with. One for and one against are added, so that nothing known is a half.
+    pub fn record(&self, law: &dyn Law) -> f64 {
         let card = law.card();
         let found = self.laws.iter().find(|l| l.law == card.name);
-        let Tally { right, of } = found.map_or(Tally::default(), |l| l.source_left_out);
+        let (other, all) = found.map_or(Default::default(), |l| (l.source_left_out, l.fitted));
+        let own = |of: usize, other: usize| of.saturating_sub(other) as f64 / 2.0;
         let supporting = card.statements.iter().filter(|s| s.supports).count();
-        (right + supporting + 1) as f64 / (of + card.statements.len() + 2) as f64
+        let right = (other.right + supporting) as f64 + own(all.right, other.right);
+        let of = (other.of + card.statements.len()) as f64 + own(all.of, other.of);
+        ((right + 1.0) / (of + 2.0)).min(1.0)
+    }
+
+    /// How sure a law is of a graph that it decides, 0 to 1: its record, or less near its threshold. Of the floor, the record
+    /// on graphs where the fitted law agrees with it, or where it does not, whichever this one is.
+    pub fn confidence(&self, law: &dyn Law, opinion: &Opinion, features: &Features) -> f64 {
+        let of = |tally: Tally| (tally.right + 1) as f64 / (tally.of + 2) as f64;
+        let fitted = AnchorAndWork::built_in().graph(features);
+        let record = match fitted.filter(|_| law.card().name == Floor::OF_SHARDS.card().name) {
+            Some(fitted) if fitted.outcome == opinion.outcome => of(self.floor_agreed),
+            Some(_) => of(self.floor_alone),
+            None => self.record(law),
+        };
+        record.min(opinion.clearance)
     }
 }
 
@@ -147,18 +215,17 @@ fn tally(name: &str, rows: &[&Placement], ask: &Ask<'_>) -> (LawAccuracy, Vec<St
         publication_left_out: Tally::default(),
         wrong: Vec::new(),
     };
-    let publication = |row: &Placement| row.source.split(',').next().unwrap_or_default().to_owned();
     for row in rows {
         let features = Features::from(&row.graph);
         let right = |said: Option<Outcome>| said.map(|said| agree(said, row.placed.device));
-        if let Some(right) = right(ask(&features, &|_| false)) {
+        if let Some(right) = right(ask(&features, LeftOut::Nothing)) {
             found.fitted.add(right);
             if right { &mut right_about } else { &mut found.wrong }.push(row.id.clone());
         }
-        if let Some(right) = right(ask(&features, &|other| other.source == row.source)) {
+        if let Some(right) = right(ask(&features, LeftOut::Source(&row.source))) {
             found.source_left_out.add(right);
         }
-        if let Some(right) = right(ask(&features, &|other| publication(other) == publication(row))) {
+        if let Some(right) = right(ask(&features, LeftOut::Publication(publication(&row.source)))) {
             found.publication_left_out.add(right);
         }
     }
@@ -181,11 +248,20 @@ impl fmt::Display for Accuracy {
         for LawAccuracy { law, fitted, source_left_out, publication_left_out, .. } in &self.laws {
             writeln!(f, "{law:<28}  {fitted:<12}  {source_left_out:<16}  {publication_left_out:<16}")?;
         }
-        writeln!(f)?;
+        writeln!(
+            f,
+            "\nwhere the floor decides, with the source left out: {} right if anchor-and-work agrees, {} if not\n",
+            self.floor_agreed, self.floor_alone
+        )?;
+        let listed = |ids: &[String]| match ids.len() {
+            0 => "nothing".to_owned(),
+            n if n > LISTED => format!("{} and {} more", ids[..LISTED].join(", "), n - LISTED),
+            _ => ids.join(", "),
+        };
         for LawAccuracy { law, wrong, .. } in self.laws.iter().skip(1).filter(|l| !l.wrong.is_empty()) {
-            writeln!(f, "{law}: wrong about {}", wrong.join(", "))?;
+            writeln!(f, "{law}: wrong about {}", listed(wrong))?;
         }
-        writeln!(f, "\nevery law that says anything is wrong about: {}", self.missed_by_all.join(", "))?;
-        writeln!(f, "no law says anything of: {}", self.not_spoken_of.join(", "))
+        writeln!(f, "\nevery law that says anything is wrong about: {}", listed(&self.missed_by_all))?;
+        writeln!(f, "no law says anything of: {}", listed(&self.not_spoken_of))
     }
 }

@@ -10,6 +10,7 @@ use crate::compiled_size::CompiledSize;
 use crate::corpus::Weights;
 use crate::device::{Device, Outcome};
 use crate::features::Features;
+use crate::laws::{ByteCeiling, Law, OperationCeiling};
 use crate::placement::{self, PlacedOperation};
 use crate::site::Site;
 
@@ -23,17 +24,20 @@ pub enum Edit {
     ComputeInFp16,
     /// Store INT4 weights with a scale a block in INT8 instead.
     StoreInInt8,
+    /// Split the program into as many packages, of about as many layers each.
+    SplitInto(u64),
 }
 
 impl Edit {
     /// What to do.
-    pub fn describe(self) -> &'static str {
+    pub fn describe(self) -> String {
         match self {
-            Self::LeaveToHost => "leave the operations that are kept off at its ends to the host",
-            Self::ComputeInFp16 => "compute in fp16 (coremltools: compute_precision=FLOAT16)",
+            Self::LeaveToHost => "leave the operations that are kept off at its ends to the host".into(),
+            Self::ComputeInFp16 => "compute in fp16 (coremltools: compute_precision=FLOAT16)".into(),
             Self::StoreInInt8 => {
-                "store weights in INT8 with a scale a tensor or channel, instead of INT4 a block"
+                "store weights in INT8 with a scale a tensor or channel, instead of INT4 a block".into()
             }
+            Self::SplitInto(parts) => format!("split it into {parts} packages of about as many layers each"),
         }
     }
 }
@@ -54,6 +58,9 @@ pub struct Change {
     pub reason: String,
 }
 
+/// More packages than anybody would want; about 120 programs can be loaded in a process.
+const MOST_PARTS: u64 = 120;
+
 /// Sets of edits, cheapest first: what the host does costs a copy, another type or storage a new export.
 const CANDIDATES: [&[Edit]; 7] = [
     &[Edit::LeaveToHost],
@@ -72,18 +79,50 @@ pub(crate) fn cheapest(
     features: &Features,
     size: &CompiledSize,
 ) -> Option<Change> {
-    CANDIDATES.into_iter().find_map(|edits| {
-        let (sites, features) = edited(sites, features, size, edits)?;
-        let placed = placement::place(function, &sites, &features, 0, 0);
-        let all = !placed.operations.is_empty() && placed.operations.iter().all(|o| o.device == Device::Ane);
-        let (rule, opinion) = placed.decided.filter(|_| all)?;
-        Some(Change {
-            function: function.to_owned(),
-            edits: edits.to_vec(),
-            predicted: Outcome::Ane,
-            rule: rule.to_owned(),
-            reason: opinion.reason,
+    split(function, sites, features).or_else(|| {
+        CANDIDATES.into_iter().find_map(|edits| {
+            let (sites, features) = edited(sites, features, size, edits)?;
+            placed_whole(function, &sites, &features, edits, "")
         })
+    })
+}
+
+/// The fewest parts that a program above a ceiling must be split into, if each is then placed: a part is taken to have its share of
+/// operations, bytes, work and layers, and the same largest product.
+fn split(function: &str, sites: &[Site<'_>], features: &Features) -> Option<Change> {
+    let ceilings: [&dyn Law; 2] = [&OperationCeiling, &ByteCeiling];
+    ceilings.iter().find(|law| law.graph(features).is_some())?;
+    let share = |whole: Option<u64>, parts: u64| whole.map(|n| n.div_ceil(parts));
+    (2..=features.depth?.min(MOST_PARTS)).find_map(|parts| {
+        let part = Features {
+            operations: share(features.operations, parts),
+            depth: share(features.depth, parts),
+            stored_bytes: share(features.stored_bytes, parts),
+            int8_bytes: share(features.int8_bytes, parts),
+            work: share(features.work, parts),
+            ..features.clone()
+        };
+        placed_whole(function, sites, &part, &[Edit::SplitInto(parts)], "each part: ")
+    })
+}
+
+/// What is predicted of a function after `edits`; `None` unless all of it is on the Neural Engine.
+fn placed_whole(
+    function: &str,
+    sites: &[Site<'_>],
+    features: &Features,
+    edits: &[Edit],
+    of: &str,
+) -> Option<Change> {
+    let placed = placement::place(function, sites, features, 0, 0);
+    let all = !placed.operations.is_empty() && placed.operations.iter().all(|o| o.device == Device::Ane);
+    let (rule, opinion) = placed.decided.filter(|_| all)?;
+    Some(Change {
+        function: function.to_owned(),
+        edits: edits.to_vec(),
+        predicted: Outcome::Ane,
+        rule: rule.to_owned(),
+        reason: format!("{of}{}", opinion.reason),
     })
 }
 
@@ -120,6 +159,8 @@ fn edited<'a>(
                 }
             }
             Edit::LeaveToHost => sites = without_ends(&sites, features)?,
+            // Not among the sets: it has a search of its own.
+            Edit::SplitInto(_) => return None,
         }
     }
     let stateful = features.stateful == Some(true);

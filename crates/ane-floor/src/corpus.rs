@@ -318,6 +318,10 @@ impl Placement {
         if let Some((field, _)) = texts.into_iter().find(|(_, text)| text.trim().is_empty()) {
             return Err(format!("{field} is empty"));
         }
+        let all = texts.into_iter().chain(self.remark.as_ref().map(|remark| ("remark", remark)));
+        if let Some((field, text)) = all.into_iter().find(|(_, text)| text.chars().any(char::is_control)) {
+            return Err(format!("{field} {text:?} holds a control character"));
+        }
         if self.graph.tokens == Some(0) {
             return Err("graph.tokens is 0, expected at least 1".into());
         }

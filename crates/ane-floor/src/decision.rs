@@ -35,3 +35,9 @@ pub(crate) fn decide(features: &Features, laws: &Laws<'_>) -> Option<Decision> {
         .filter(|law| (laws.may_speak)(law.card()))
         .find_map(|law| Some(Decision { law: law.card().name, opinion: law.graph(features)? }))
 }
+
+/// The law that rules a graph out before its size is asked about, if one does.
+pub(crate) fn excluded(features: &Features) -> Option<&'static str> {
+    let laws: [&'static dyn Law; 3] = [&ElementType, &OperationCeiling, &ByteCeiling];
+    laws.into_iter().find(|law| law.graph(features).is_some()).map(|law| law.card().name)
+}

@@ -108,6 +108,8 @@ pub struct Boundary {
     pub below: Option<(usize, u64)>,
     /// The narrowest that is, with its INT8 bytes; `None` if the widest is not.
     pub above: Option<(usize, u64)>,
+    /// What comes of the widest, and the law that says so.
+    pub widest: (Outcome, String),
     /// Whether the narrowest was placed and the widest was not: then a line has more than one boundary, or the other way round.
     pub turned: bool,
 }
@@ -138,6 +140,7 @@ pub fn search<E>(
     let mut found = Discovery { basis: Basis::Predicted, probes: Vec::new(), boundaries: Vec::new() };
     for line in sweep.lines().filter(|line| !line.is_empty()) {
         let mut placed: Vec<Option<(bool, u64)>> = vec![None; line.len()];
+        let mut last = (Outcome::Unknown, String::new());
         let mut at = |i: usize, found: &mut Discovery| -> Result<bool, E> {
             if let Some((placed, _)) = placed[i] {
                 return Ok(placed);
@@ -146,6 +149,9 @@ pub fn search<E>(
             found.basis = report.basis;
             let seen = Probe::new(&line[i], &report, law);
             let on_ane = seen.outcome == Outcome::Ane;
+            if i + 1 == line.len() {
+                last = (seen.outcome, seen.rule.clone());
+            }
             placed[i] = Some((on_ane, seen.int8_bytes));
             found.probes.push(seen);
             Ok(on_ane)
@@ -165,14 +171,19 @@ pub fn search<E>(
         let known = placed.iter().enumerate();
         let known = known.filter_map(|(i, p)| p.map(|(on, bytes)| (line[i].n_embd, on, bytes)));
         let Configuration { n_layer, tokens, quantization, .. } = line[0].clone();
-        found.boundaries.push(Boundary::of_line(n_layer, tokens, quantization, &known.collect::<Vec<_>>()));
+        let known: Vec<_> = known.collect();
+        found.boundaries.push(Boundary::of_line((n_layer, tokens, quantization), &known, last));
     }
     Ok(found)
 }
 
 impl Boundary {
     /// Of what is known along a line, narrowest first: width, whether it is on the Neural Engine, bytes.
-    fn of_line(n_layer: usize, tokens: usize, quantization: String, known: &[(usize, bool, u64)]) -> Self {
+    fn of_line(
+        (n_layer, tokens, quantization): (usize, usize, String),
+        known: &[(usize, bool, u64)],
+        widest: (Outcome, String),
+    ) -> Self {
         let known = || known.iter().copied();
         let above = known().find(|(_, on, _)| *on).map(|(width, _, bytes)| (width, bytes));
         let before = |width: usize| above.is_none_or(|(first, _)| width < first);
@@ -184,6 +195,7 @@ impl Boundary {
             quantization,
             below: below.map(|(width, _, bytes)| (width, bytes)),
             above,
+            widest,
             turned,
         }
     }
@@ -255,7 +267,9 @@ impl Discovery {
                 line.sort_by_key(|probe| probe.configuration.n_embd);
                 let known =
                     line.iter().map(|p| (p.configuration.n_embd, p.outcome == Outcome::Ane, p.int8_bytes));
-                Boundary::of_line(n_layer, tokens, quantization, &known.collect::<Vec<_>>())
+                let widest =
+                    line.last().map_or((Outcome::Unknown, String::new()), |p| (p.outcome, p.rule.clone()));
+                Boundary::of_line((n_layer, tokens, quantization), &known.collect::<Vec<_>>(), widest)
             };
         let boundaries = lines.into_iter().map(boundary).collect();
         Self { basis, probes, boundaries }
@@ -280,7 +294,12 @@ impl fmt::Display for Discovery {
             None => "-".to_owned(),
         };
         for b in &self.boundaries {
-            let turned = if b.turned { "  and wider ones are not" } else { "" };
+            let (outcome, rule) = &b.widest;
+            let turned = match (b.turned, b.above) {
+                (true, _) => "  and wider ones are not".to_owned(),
+                (false, None) => format!("  the widest: {outcome} by {rule}"),
+                _ => String::new(),
+            };
             writeln!(
                 f,
                 "{:>7} {:>3}  {:<17} {:>18}  {:>18}{turned}",

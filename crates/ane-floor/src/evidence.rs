@@ -4,8 +4,10 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::corpus::{Corpus, Family};
+use crate::decision::excluded;
 use crate::device::Outcome;
 use crate::features::Features;
+use crate::laws::Law;
 
 /// A row, as reports refer to it.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
@@ -21,11 +23,23 @@ pub struct Evidence {
     pub source: String,
 }
 
-/// The nearest rows to a graph that were placed as `outcome` says, and the nearest that were not; at most `count` of each. A law
-/// about the Neural Engine is contradicted by any row that was not wholly there, and the other way round.
-pub fn nearest(corpus: &Corpus, features: &Features, outcome: Outcome, count: usize) -> [Vec<Evidence>; 2] {
+/// The nearest rows to a graph that were placed as `outcome` says, and the nearest that were not; at most `count` of each. Only rows
+/// that `law` speaks of, and that no other law rules out before it can: a program that is too long says nothing about one that is
+/// too small. A law about the Neural Engine is contradicted by any row that was not wholly there, and the other way round.
+pub fn nearest(
+    corpus: &Corpus,
+    features: &Features,
+    law: &dyn Law,
+    outcome: Outcome,
+    count: usize,
+) -> [Vec<Evidence>; 2] {
     let mut rows: Vec<(f64, bool, Evidence)> = Vec::new();
     for row in corpus.evidence().filter(|row| row.placed.device != Outcome::Unknown) {
+        let of_row = Features::from(&row.graph);
+        let ruled_out = excluded(&of_row).is_some_and(|by| by != law.card().name);
+        if law.graph(&of_row).is_none() || ruled_out {
+            continue;
+        }
         let supports = (row.placed.device == Outcome::Ane) == (outcome == Outcome::Ane);
         let evidence = Evidence {
             row: row.id.clone(),
@@ -33,7 +47,7 @@ pub fn nearest(corpus: &Corpus, features: &Features, outcome: Outcome, count: us
             placed: row.placed.device,
             source: row.source.clone(),
         };
-        rows.push((distance(features, &Features::from(&row.graph)), supports, evidence));
+        rows.push((distance(features, &of_row), supports, evidence));
     }
     rows.sort_by(|a, b| a.0.total_cmp(&b.0));
     [true, false].map(|wanted| {

@@ -77,8 +77,7 @@ pub(crate) fn place(
             },
         ),
     };
-    let record = laws::named(rule).map_or(0.5, |law| accuracy.confidence(law));
-    let confidence = record.min(opinion.clearance);
+    let confidence = laws::named(rule).map_or(0.5, |law| accuracy.confidence(law, &opinion, features));
     let excluding: [&dyn Law; 3] = [&laws::ElementType, &laws::NeverPlaced, &laws::Shapes];
     let total: f64 = sites.iter().map(seconds).sum();
     let mut operations: Vec<PlacedOperation> = sites
@@ -86,7 +85,7 @@ pub(crate) fn place(
         .map(|site| {
             let kept_off = excluding.into_iter().find_map(|law| Some((law, law.operation(site)?)));
             let (device, rule, reason, confidence) = match kept_off {
-                Some((law, reason)) => (Device::Cpu, law.card().name, reason, accuracy.confidence(law)),
+                Some((law, reason)) => (Device::Cpu, law.card().name, reason, accuracy.record(law)),
                 None => (opinion.outcome.device(), rule, opinion.reason.clone(), confidence),
             };
             PlacedOperation {
@@ -126,7 +125,7 @@ fn drop_unanchored(operations: &mut [PlacedOperation], sites: &[Site<'_>]) -> us
         return 0;
     }
     let law = laws::AnchorAndWork::built_in();
-    let confidence = Accuracy::built_in().confidence(law);
+    let confidence = Accuracy::built_in().record(law);
     let mut moved = 0;
     for operation in operations.iter_mut().filter(|o| o.device == Device::Ane && !anchored[o.region]) {
         operation.device = Device::Cpu;

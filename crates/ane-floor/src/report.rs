@@ -220,7 +220,33 @@ impl PlacementReport {
                 self.report_version
             ));
         }
+        let share = |what: &str, value: f64| match (0.0..=1.0 + 1e-6).contains(&value) {
+            true => Ok(()),
+            false => bad(format!("{what} is {value:e}, expected 0 to 1")),
+        };
+        share("confidence", self.confidence)?;
+        share("cost_ane", self.cost_ane)?;
+        let text = |what: &str, text: &str| match text.chars().any(char::is_control) {
+            true => bad(format!("{what} {text:?} holds a control character")),
+            false => Ok(()),
+        };
+        text("package", &self.package)?;
         for (i, operation) in self.operations.iter().enumerate() {
+            let PlacedOperation { name, function, region, .. } = operation;
+            text("operation", name)?;
+            share(&format!("confidence of operation {name}"), operation.confidence)?;
+            share(&format!("cost of operation {name}"), operation.cost)?;
+            if *region >= self.operations.len() {
+                return bad(format!(
+                    "operation {name} is in region {region} of {} operations",
+                    self.operations.len()
+                ));
+            }
+            if !self.functions.iter().any(|f| f.name == *function) {
+                return bad(format!(
+                    "operation {name} is in function {function:?}, which the report has not"
+                ));
+            }
             if let Some(source) = operation.sources.iter().find(|&&s| s >= i) {
                 return bad(format!(
                     "operation {i}, {}, takes its values from {source}, which is not before it",
@@ -233,6 +259,14 @@ impl PlacementReport {
             let (conv, compute) = (counted.conv_ane, counted.compute_ane);
             return bad(format!(
                 "its operations make conv_ane={conv} compute_ane={compute}, which it does not say"
+            ));
+        }
+        let mut summed = self.clone();
+        summed.total();
+        if (summed.verdict, summed.pass) != (self.verdict, self.pass) {
+            let (verdict, pass) = (summed.verdict, summed.pass);
+            return bad(format!(
+                "its operations make the verdict {verdict}, pass {pass}, which it does not say"
             ));
         }
         let pointed = self.findings.iter().flat_map(|f| &f.operations).find(|&&o| o >= self.operations.len());
@@ -257,13 +291,13 @@ impl FunctionReport {
                 let opinion = law.graph(&features)?;
                 let card = law.card();
                 let [evidence_for, evidence_against] =
-                    evidence::nearest(corpus, &features, opinion.outcome, EVIDENCE);
+                    evidence::nearest(corpus, &features, law, opinion.outcome, EVIDENCE);
                 Some(LawOpinion {
                     law: card.name.to_owned(),
                     says: card.says.to_owned(),
                     source: card.source.to_owned(),
                     opinion,
-                    record: accuracy.confidence(law),
+                    record: accuracy.record(law),
                     evidence_for,
                     evidence_against,
                 })
@@ -273,16 +307,12 @@ impl FunctionReport {
             Some((law, opinion)) => (opinion.outcome, (*law).to_owned(), opinion.reason.clone()),
             None => (Outcome::Unknown, "none".to_owned(), "no law is about such a graph".to_owned()),
         };
-        let clearance = placed.decided.as_ref().map_or(0.5, |(_, opinion)| opinion.clearance);
-        let record = laws::named(&rule).map_or(0.5, |law| accuracy.confidence(law));
-        Self {
-            name: name.to_owned(),
-            features,
-            outcome,
-            rule,
-            reason,
-            confidence: record.min(clearance),
-            opinions,
-        }
+        let confidence = match &placed.decided {
+            Some((law, opinion)) => {
+                laws::named(law).map_or(0.5, |law| accuracy.confidence(law, opinion, &features))
+            }
+            None => 0.5,
+        };
+        Self { name: name.to_owned(), features, outcome, rule, reason, confidence, opinions }
     }
 }

@@ -10,6 +10,8 @@ use crate::scaling::Scaling;
 
 /// Findings of a kind that are printed; the rest is counted.
 const LISTED: usize = 6;
+/// Operations that a hazard names.
+const NAMED: usize = 3;
 
 impl fmt::Display for PlacementReport {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -63,12 +65,17 @@ impl fmt::Display for PlacementReport {
             let found: Vec<_> = self.findings.iter().filter(|finding| finding.kind == kind).collect();
             for finding in found.iter().take(LISTED) {
                 let name = if several { format!("{}: ", finding.function) } else { String::new() };
-                let times = match finding.operations.len() {
-                    0 | 1 => String::new(),
-                    n if kind == FindingKind::Hazard => format!(" ({n} operations)"),
+                let which = match finding.operations.as_slice() {
+                    at if kind == FindingKind::Hazard && !at.is_empty() => {
+                        let named = at.iter().take(NAMED).filter_map(|&i| self.operations.get(i));
+                        let named: Vec<&str> = named.map(|o| o.name.as_str()).collect();
+                        let more = at.len().saturating_sub(NAMED);
+                        let more = if more > 0 { format!(" and {more} more") } else { String::new() };
+                        format!(" ({}{more})", named.join(", "))
+                    }
                     _ => String::new(),
                 };
-                writeln!(f, "  {label}: {name}{}{times}", finding.text)?;
+                writeln!(f, "  {label}: {name}{}{which}", finding.text)?;
             }
             if found.len() > LISTED {
                 writeln!(f, "  {label}: {} more; --json has them all", found.len() - LISTED)?;
@@ -76,7 +83,7 @@ impl fmt::Display for PlacementReport {
         }
         for change in &self.changes {
             let name = if several { format!("{}: ", change.function) } else { String::new() };
-            let edits: Vec<&str> = change.edits.iter().map(|edit| edit.describe()).collect();
+            let edits: Vec<String> = change.edits.iter().map(|edit| edit.describe()).collect();
             writeln!(
                 f,
                 "  to change: {name}{}; predicted then: {}, {}",

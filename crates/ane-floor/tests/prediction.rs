@@ -209,3 +209,67 @@ fn reports_keep_to_their_schema() {
         assert!(wrong.check().unwrap_err().to_string().contains("not before it"));
     }
 }
+
+/// Half as many layers twice: 3,300 operations do not compile, 1,650 do, and are above the floor.
+#[test]
+fn what_is_too_long_is_to_be_split() {
+    let report = predicted(|f| {
+        let x = f.input("x", DType::Fp16, [1, 1_024, 1, 1])?;
+        let weight = |f: &mut FunctionBuilder<'_>, name: &str| {
+            f.weight(name, TensorType::new(DType::Fp16, [1_024, 1_024, 1, 1]), &vec![0; 1_024 * 1_024 * 2])
+        };
+        let mut y = x;
+        for i in 0..33 {
+            let w = weight(f, &format!("w{i}"))?;
+            y = f.op("conv", &format!("c{i}")).arg("x", &y).arg("weight", &w).one()?;
+            for j in 0..99 {
+                y = f.op("relu", &format!("r{i}_{j}")).arg("x", &y).one()?;
+            }
+        }
+        f.output(&y);
+        Ok(())
+    });
+    assert_eq!((report.verdict, report.functions[0].rule.as_str()), (Outcome::Error, "operation-ceiling"));
+    assert_eq!(report.changes[0].edits, [Edit::SplitInto(2)]);
+    assert_eq!((report.changes[0].predicted, report.changes[0].rule.as_str()), (Outcome::Ane, "floor"));
+    // Each part: 33 weights of 1 MB, halved, and half of the text.
+    assert!(report.changes[0].reason.starts_with("each part: 17."), "{}", report.changes[0].reason);
+}
+
+/// Where the fitted law agrees with the floor it was right more often than where it does not, and says so.
+#[test]
+fn confidence_follows_the_record() {
+    let sure = predicted(|f| conv(f, DType::Fp16, 16_384)).confidence;
+    // 4 MB: above what the fitted law asks for, below the floor, as the attention shards that were placed.
+    let unsure = predicted(|f| conv(f, DType::Fp16, 4_096));
+    assert_eq!(unsure.verdict, Outcome::Cpu);
+    assert!(sure > 0.55 && unsure.confidence < 0.45, "{sure} {}", unsure.confidence);
+    assert!(
+        unsure
+            .findings
+            .iter()
+            .any(|f| f.kind == FindingKind::Disagreement && f.text.contains("anchor-and-work says ANE"))
+    );
+}
+
+/// Each thing that a report can say wrongly of itself is refused by name.
+#[test]
+fn reports_that_contradict_themselves_are_refused() {
+    let sound = serde_json::to_value(predicted(with_island)).unwrap();
+    let refused = |path: &str, value: serde_json::Value| {
+        let mut wrong = sound.clone();
+        *wrong.pointer_mut(path).unwrap() = value;
+        let report: PlacementReport = serde_json::from_value(wrong).unwrap();
+        report.check().unwrap_err().to_string()
+    };
+    assert!(refused("/report_version", 2.into()).contains("version 2"));
+    assert!(refused("/confidence", 5.into()).contains("confidence is 5e0"));
+    assert!(refused("/operations/0/cost", (-1).into()).contains("cost of operation h is -1e0"));
+    assert!(refused("/operations/0/region", 9.into()).contains("region 9 of 6 operations"));
+    assert!(refused("/operations/0/function", "other".into()).contains("function \"other\""));
+    assert!(refused("/operations/0/device", "cpu".into()).contains("conv_ane=1/2"));
+    assert!(refused("/verdict", "ane".into()).contains("verdict mixed"));
+    assert!(refused("/pass", true.into()).contains("pass false"));
+    assert!(refused("/package", "\u{1b}[2J".into()).contains("control character"));
+    assert!(refused("/findings/0/operations/0", 99.into()).contains("operation 99 of 6"));
+}

@@ -78,6 +78,17 @@ const MEASURE: &str = include_str!("measure.sh");
 /// Space that a folder of probes may take without being asked for by naming the widths.
 const PROBES_LIMIT: u64 = 8 << 30;
 
+/// Each value once, in order.
+fn distinct<T: Clone + PartialEq>(values: &[T]) -> Vec<T> {
+    let mut found: Vec<T> = Vec::new();
+    values.iter().for_each(|value| {
+        if !found.contains(value) {
+            found.push(value.clone());
+        }
+    });
+    found
+}
+
 impl Discover {
     fn sweep(&self) -> Result<Sweep> {
         let mut n_embd = match (self.n_embd.as_slice(), self.write_only) {
@@ -92,9 +103,9 @@ impl Discover {
         }
         let sweep = Sweep {
             n_embd,
-            n_layer: self.n_layer.clone(),
-            tokens: self.tokens.clone(),
-            quantization: self.quantize.clone(),
+            n_layer: distinct(&self.n_layer),
+            tokens: distinct(&self.tokens),
+            quantization: distinct(&self.quantize),
         };
         for configuration in sweep.configurations() {
             self.config(&configuration).validate().with_context(|| configuration.to_string())?;
@@ -233,6 +244,12 @@ impl Discover {
 
     /// Writes every probe, a list of them, and the script.
     fn write_only(&self, sweep: &Sweep, out: &Path) -> Result<Outcome> {
+        let mut entries = fs::read_dir(out).with_context(|| format!("read {}", out.display()))?;
+        ensure!(
+            entries.next().is_none(),
+            "{}: the folder is not empty, and probes of another sweep would be mixed with these: name a new one",
+            out.display()
+        );
         let configurations: Vec<Configuration> = sweep.configurations().collect();
         let bytes = |c: &Configuration| {
             let width = if c.quantization == Quantization::None.name() { 2 } else { 1 };

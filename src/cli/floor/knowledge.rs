@@ -123,6 +123,16 @@ impl Refit {
     pub(super) fn run(self) -> Result<Outcome> {
         let law = AnchorAndWork::fit(&corpus_with(&self.with)?, |_| false);
         ensure!(!law.fitted().rows.is_empty(), "no row of the corpus tells enough to fit to");
+        let fitted = law.fitted();
+        if fitted.price <= 0.0 {
+            output::tell(
+                "warning: by this fit a graph of nothing is placed: the rows have too few that were not",
+            );
+        } else if fitted.earns.iter().all(|earns| *earns == 0.0) {
+            output::tell(
+                "warning: by this fit nothing is placed: nothing that the rows tell goes with being placed",
+            );
+        }
         if let Some(path) = &self.out {
             let mut json = serde_json::to_string_pretty(law.fitted())?;
             json.push('\n');

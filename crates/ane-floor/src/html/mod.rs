@@ -129,7 +129,7 @@ fn one(report: &PlacementReport, measured: Option<&PlacementReport>) -> Markup {
         @if let Some(measured) = measured { (side_by_side(report, measured)) }
         section {
             h2 { "The graph, by device" }
-            p.soft { (legend(report)) "; point at an operation, or tap it, for its reason" }
+            p.soft { (legend(report)) "Point at an operation, or tap it, for its reason." }
             @for function in &report.functions {
                 @let first = report.operations.iter().position(|o| o.function == function.name).unwrap_or(0);
                 @let operations: Vec<PlacedOperation> = report.operations_of(&function.name).cloned().collect();

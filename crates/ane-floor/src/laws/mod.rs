@@ -136,7 +136,10 @@ pub fn named(name: &str) -> Option<&'static dyn Law> {
     all().into_iter().find(|law| law.card().name == name)
 }
 
-/// Decimal megabytes, as Experiment 27 states sizes.
+/// Decimal megabytes, as Experiment 27 states sizes; kilobytes where those would say nothing.
 pub(crate) fn megabytes(bytes: u64) -> String {
-    format!("{:.2} MB", bytes as f64 / 1e6)
+    match bytes {
+        0..10_000 => format!("{:.1} kB", bytes as f64 / 1e3),
+        _ => format!("{:.2} MB", bytes as f64 / 1e6),
+    }
 }

@@ -19,6 +19,8 @@ const MAX_AXIS: usize = 65_536;
 const MAX_KERNEL: usize = 16;
 /// Elements of fp16 in 64 bytes.
 const PADDED: usize = 32;
+/// Padded tensors smaller than this are not worth a word: the engine has 2 MB and more on chip.
+const PADDED_BYTES: usize = 256 << 10;
 
 const CARD: Card = Card {
     name: "shapes",
@@ -72,6 +74,7 @@ impl Law for Shapes {
         let padded = site.outputs.iter().find(|ty| {
             let dims: Vec<usize> = ty.shape.iter().filter_map(|d| d.known()).collect();
             matches!(dims[..], [.., before, 1] if dims.len() >= 3 && before >= PADDED)
+                && ty.shape.least_elements().is_some_and(|n| n >= PADDED_BYTES / 64)
         });
         padded.map(|ty| {
             format!("{ty} ends in an axis of 1, which is padded to {PADDED}: put the long axis last")

@@ -42,9 +42,19 @@ impl Law for States {
         }
         let state = site.args.iter().flat_map(|(_, bound)| bound).find(|arg| arg.is_state)?;
         let dims: Vec<usize> = state.ty.shape.iter().filter_map(|d| d.known()).collect();
-        let odd = dims.iter().rev().take(2).find(|n| !n.is_multiple_of(MULTIPLE))?;
+        let odd: Vec<String> = dims
+            .iter()
+            .skip(dims.len().saturating_sub(2))
+            .filter(|n| !n.is_multiple_of(MULTIPLE))
+            .map(ToString::to_string)
+            .collect();
+        let (odd, are) = match odd.as_slice() {
+            [] => return None,
+            [one] => (one.clone(), "is no multiple"),
+            _ => (odd.join(" and "), "are no multiples"),
+        };
         Some(format!(
-            "the state is {}, of which {odd} is no multiple of {MULTIPLE}: reported to fail on the Neural Engine",
+            "the state is {}, of which {odd} {are} of {MULTIPLE}: reported to fail on the Neural Engine",
             state.ty
         ))
     }
