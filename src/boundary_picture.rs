@@ -7,6 +7,9 @@ use plotters::prelude::*;
 
 const SIZE: (u32, u32) = (900, 560);
 
+/// Layers and width.
+type Points = Vec<(f64, f64)>;
+
 /// The first widths that were placed as SVG text: a line for each form of the weights and number of tokens. Lines that would lie on
 /// another one share it.
 ///
@@ -14,14 +17,14 @@ const SIZE: (u32, u32) = (900, 560);
 ///
 /// If the library cannot draw them.
 pub fn draw(found: &Discovery) -> Result<String, Box<dyn std::error::Error>> {
-    let mut lines: BTreeMap<(usize, &str), Vec<(f64, f64)>> = BTreeMap::new();
+    let mut lines: BTreeMap<(usize, &str), Points> = BTreeMap::new();
     for boundary in &found.boundaries {
         if let Some((width, _)) = boundary.above {
             let line = lines.entry((boundary.tokens, &boundary.quantization)).or_default();
             line.push((boundary.n_layer as f64, width as f64));
         }
     }
-    let mut shared: Vec<(Vec<String>, Vec<(f64, f64)>)> = Vec::new();
+    let mut shared: Vec<(Vec<String>, Points)> = Vec::new();
     for ((tokens, quantization), mut points) in lines {
         points.sort_by(|a, b| a.0.total_cmp(&b.0));
         let name = format!("{quantization}, T = {tokens}");

@@ -169,7 +169,7 @@ impl Accuracy {
 
     /// What the built-in corpus says of the built-in laws.
     pub fn built_in() -> &'static Self {
-        static ACCURACY: LazyLock<Accuracy> = LazyLock::new(|| Accuracy::of(&Corpus::built_in()));
+        static ACCURACY: LazyLock<Accuracy> = LazyLock::new(|| Accuracy::of(Corpus::built_in()));
         &ACCURACY
     }
 

@@ -187,7 +187,7 @@ impl Boundary {
         let known = || known.iter().copied();
         let above = known().find(|(_, on, _)| *on).map(|(width, _, bytes)| (width, bytes));
         let before = |width: usize| above.is_none_or(|(first, _)| width < first);
-        let below = known().filter(|(width, on, _)| !on && before(*width)).last();
+        let below = known().rfind(|(width, on, _)| !on && before(*width));
         let turned = above.is_some_and(|(first, _)| known().any(|(width, on, _)| !on && width > first));
         Self {
             n_layer,

@@ -200,3 +200,39 @@ impl Features {
         }
     }
 }
+
+#[cfg(test)]
+pub(crate) mod tests {
+    use super::*;
+
+    /// Features of which nothing is known but that it computes in fp16.
+    pub(crate) fn unknown(family: Family) -> Features {
+        let graph = Graph { family, dtype: Some(Dtype::Fp16), ..Graph::unknown("a graph".into()) };
+        Features::from(&graph)
+    }
+
+    /// Rows that do not tell their work are bounded from below by what they tell.
+    #[test]
+    fn what_a_row_does_not_tell_is_bounded_from_below() {
+        let graph = |family, stored, bytes: u64| Graph {
+            family,
+            quantization: Some(stored),
+            weight_bytes: Some(bytes),
+            depth: Some(2),
+            tokens: Some(4),
+            ..Graph::unknown("a graph".into())
+        };
+        // 14 MB of fp16 are 7 M weights, each used once a position; seven products a layer, two layers.
+        let decoder = Features::from(&graph(Family::Decoder, Weights::None, 14_000_000));
+        assert_eq!((decoder.int8_bytes, decoder.work), (Some(7_000_000), Some(28_000_000)));
+        assert_eq!(decoder.anchor, Some(2_000_000));
+        let palettes = Features::from(&graph(Family::Mlp, Weights::Lut4, 1_000_000));
+        assert_eq!(palettes.int8_bytes, Some(2_000_000));
+        // Weights that nothing multiplies with are no work.
+        let combiner = Features::from(&graph(Family::Elementwise, Weights::None, 19_000_000));
+        assert_eq!((combiner.int8_bytes, combiner.work, combiner.is_anchored()), (Some(0), Some(0), false));
+        // Neither is told of a sparse graph, whose size says nothing about the number of weights.
+        let sparse = Features::from(&graph(Family::Decoder, Weights::Sparse, 14_000_000));
+        assert_eq!((sparse.int8_bytes, sparse.work), (None, None));
+    }
+}

@@ -151,23 +151,23 @@ pub(crate) fn number_regions(operations: &mut [PlacedOperation]) -> usize {
         }
         i
     }
-    for i in 0..operations.len() {
+    for (i, operation) in operations.iter().enumerate() {
         let changes =
-            |&source: &usize| depth[source] + usize::from(operations[source].device != operations[i].device);
-        let own = operations[i].sources.iter().map(changes).max().unwrap_or(0);
+            |&source: &usize| depth[source] + usize::from(operations[source].device != operation.device);
+        let own = operation.sources.iter().map(changes).max().unwrap_or(0);
         depth.push(own);
-        for &source in &operations[i].sources {
-            if depth[source] == own && operations[source].device == operations[i].device {
+        for &source in &operation.sources {
+            if depth[source] == own && operations[source].device == operation.device {
                 let (a, b) = (root(&mut parent, source), root(&mut parent, i));
                 parent[a.max(b)] = a.min(b);
             }
         }
     }
     let mut numbers = std::collections::BTreeMap::new();
-    for i in 0..operations.len() {
+    for (i, operation) in operations.iter_mut().enumerate() {
         let next = numbers.len();
         let root = root(&mut parent, i);
-        operations[i].region = *numbers.entry(root).or_insert(next);
+        operation.region = *numbers.entry(root).or_insert(next);
     }
     numbers.len()
 }

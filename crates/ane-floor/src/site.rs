@@ -111,6 +111,10 @@ impl<'a> Site<'a> {
         let mut state = None;
         for (_, bound) in args.iter() {
             for arg in bound {
+                // Strides and the like are no data.
+                if arg.constant && !arg.ty.dtype.is_float() {
+                    continue;
+                }
                 let stored = arg.name.and_then(|name| weights.get(name));
                 bytes = bytes.saturating_add(stored.map_or_else(|| size(arg.ty), |weight| weight.bytes));
                 if arg.is_state {
@@ -340,5 +344,67 @@ fn stored(operation: &Operation, function: &Function, before: Option<Weights>) -
             Some(first) => first,
         },
         _ => before.unwrap_or(Weights::None),
+    }
+}
+
+#[cfg(test)]
+pub(crate) mod tests {
+    use mlpackage::BlobWriter;
+    use mlpackage::mil::Opset;
+    use mlpackage::mil::builder::FunctionBuilder;
+
+    use super::*;
+    use crate::laws::Law;
+
+    /// A function that a test builds; it lives as long as the tests do.
+    pub(crate) fn sites(
+        build: impl FnOnce(&mut FunctionBuilder<'_>) -> mlpackage::Result<()>,
+    ) -> Vec<Site<'static>> {
+        let dir = tempfile::tempdir().unwrap();
+        let mut weights = BlobWriter::create(&dir.path().join("weight.bin")).unwrap();
+        let mut f = FunctionBuilder::new("main", Opset::CoreML8, &mut weights);
+        build(&mut f).unwrap();
+        let function: &'static Function = Box::leak(Box::new(f.finish()));
+        Site::list("main", function, Box::leak(Box::default())).unwrap()
+    }
+
+    /// What a law says of the operation of a name.
+    pub(crate) fn kept_off(law: &dyn Law, sites: &[Site<'_>], name: &str) -> Option<String> {
+        law.operation(sites.iter().find(|s| s.name == name).unwrap())
+    }
+
+    /// By hand: out elements times the length of what is summed.
+    #[test]
+    fn multiply_adds_are_those_of_the_shapes() {
+        use mlpackage::mil::{TensorType, Value};
+        let sites = sites(|f| {
+            let x = f.input("x", DType::Fp16, [1, 8, 6, 6])?;
+            let w = f.weight("w", TensorType::new(DType::Fp16, [4, 8, 3, 3]), &[0; 4 * 8 * 9 * 2])?;
+            let c = f
+                .op("conv", "c")
+                .arg("x", &x)
+                .arg("weight", &w)
+                .value("pad_type", Value::string("valid"))
+                .one()?;
+            let m = f
+                .op("matmul", "m")
+                .arg("x", &c)
+                .arg("y", &c)
+                .value("transpose_y", Value::bool(true))
+                .one()?;
+            let r = f.op("relu", "r").arg("x", &m).one()?;
+            f.output(&r);
+            Ok(())
+        });
+        let work: Vec<_> = sites.iter().map(|s| (s.name.as_str(), s.work)).collect();
+        // [1, 4, 4, 4] of 8 * 9 each; [1, 4, 4, 4] of 4 each.
+        assert_eq!(work, [("c", 64 * 72), ("m", 64 * 4), ("r", 0)]);
+        assert_eq!(sites[0].weight, Some(Weight { stored: Weights::None, elements: 288, bytes: 576 }));
+        assert_eq!(
+            (sites[0].rows, sites[0].kernel.clone(), sites[1].sources.clone()),
+            (16, vec![3, 3], vec![0])
+        );
+        // In, weight and out, in fp16.
+        assert_eq!(sites[0].bytes, 2 * (8 * 36 + 288 + 64));
     }
 }

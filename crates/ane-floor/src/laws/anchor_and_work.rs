@@ -241,7 +241,7 @@ mod tests {
     use super::*;
 
     fn refitted() -> AnchorAndWork {
-        AnchorAndWork::fit(&Corpus::built_in(), |_| false)
+        AnchorAndWork::fit(Corpus::built_in(), |_| false)
     }
 
     /// 1e-6: the file has what the fit converges to, to 1e-10 a sweep.

@@ -67,3 +67,26 @@ fn above(bytes: u64, ceiling: u64, outcome: Outcome) -> Option<Opinion> {
         Opinion::at_threshold(outcome, reason, bytes as f64, ceiling as f64)
     })
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::corpus::Family;
+    use crate::features::tests::unknown;
+
+    fn of(bytes: u64) -> Features {
+        Features { stored_bytes: Some(bytes), ..unknown(Family::Decoder) }
+    }
+
+    /// The two rows that the ceiling lies between: 2,016 MB placed, 2,300 MB not.
+    #[test]
+    fn ceilings_speak_only_above_themselves() {
+        assert!(ByteCeiling.graph(&of(2_016_000_000)).is_none());
+        assert_eq!(ByteCeiling.graph(&of(2_300_000_000)).map(|o| o.outcome), Some(Outcome::Cpu));
+        assert!(ByteCeiling.graph(&unknown(Family::Decoder)).is_none(), "of unknown size");
+        // 227 MB placed and 364 MB on the GPU are for it; the report says what it thinks of 288 MB, which were placed.
+        assert!(PackageCeiling.graph(&of(227_000_000)).is_none());
+        assert_eq!(PackageCeiling.graph(&of(364_000_000)).map(|o| o.outcome), Some(Outcome::Gpu));
+        assert_eq!(PackageCeiling.graph(&of(288_000_000)).map(|o| o.outcome), Some(Outcome::Gpu));
+    }
+}

@@ -100,3 +100,28 @@ impl Law for Floor {
         Some(Opinion::at_threshold(outcome, reason, bytes as f64, FLOOR_BYTES as f64))
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::corpus::Family;
+    use crate::features::tests::unknown;
+
+    #[test]
+    fn it_divides_shards_at_14_mb_and_is_silent_about_the_rest() {
+        let of = |family, int8: u64| {
+            Floor::OF_SHARDS.graph(&Features { int8_bytes: Some(int8), ..unknown(family) })
+        };
+        assert_eq!(of(Family::Decoder, 13_999_999).map(|o| o.outcome), Some(Outcome::Cpu));
+        assert_eq!(of(Family::Decoder, 14_000_000).map(|o| o.outcome), Some(Outcome::Ane));
+        // Experiment 27's own two, and how sure: on the line a coin, far from it nearly certain of itself.
+        assert!(of(Family::Decoder, 30_000).unwrap().clearance > 0.99);
+        assert!((of(Family::Decoder, 14_000_000).unwrap().clearance - 0.5).abs() < 1e-9);
+        for family in [Family::ConvNet, Family::Encoder, Family::Matmul, Family::Elementwise] {
+            assert!(of(family, 1 << 30).is_none(), "{family}");
+        }
+        // A shard of other operations than 1x1 convolutions.
+        let linear = Features { pointwise: Some(0.1), int8_bytes: Some(1 << 30), ..unknown(Family::Decoder) };
+        assert!(Floor::OF_SHARDS.graph(&linear).is_none());
+    }
+}

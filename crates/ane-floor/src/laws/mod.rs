@@ -1,7 +1,7 @@
 //! Placement laws, each a file: what it says, where it comes from, what stands against it.
 //!
 //! A law may speak of whole graphs ([`Law::graph`]), of single operations ([`Law::operation`]), or of what may go wrong where
-//! an operation is placed ([`Law::hazard`]). It says nothing where it is not about. Laws disagree; [`Placement`](crate::Placement)
+//! an operation is placed ([`Law::hazard`]). It says nothing where it is not about. Laws disagree; `decision.rs`
 //! says which one decides.
 
 mod anchor_and_work;

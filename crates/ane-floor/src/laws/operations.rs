@@ -42,3 +42,19 @@ impl Law for OperationCeiling {
         })
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::corpus::Family;
+    use crate::features::tests::unknown;
+
+    /// mil_spec's two numbers.
+    #[test]
+    fn it_lies_between_what_compiled_and_what_did_not() {
+        let of =
+            |n: u64| OperationCeiling.graph(&Features { operations: Some(n), ..unknown(Family::Decoder) });
+        assert!(of(3_164).is_none());
+        assert_eq!(of(3_284).map(|o| o.outcome), Some(Outcome::Error));
+    }
+}

@@ -52,3 +52,29 @@ impl Law for BlockwiseInt4 {
         })
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::corpus::Family;
+    use crate::features::tests::unknown;
+
+    /// The ane-book's rows: 97 of 97 on the CPU without states and on the Neural Engine with them, in 24 layers; shards of 2 and 3 on
+    /// the CPU.
+    #[test]
+    fn states_and_depth_tip_it() {
+        let of = |weights: Weights, stateful: Option<bool>, depth: u64| {
+            let known = unknown(Family::Decoder);
+            BlockwiseInt4.graph(&Features { weights: Some(weights), stateful, depth: Some(depth), ..known })
+        };
+        let outcome = |stateful, depth| of(Weights::Int4PerBlock, stateful, depth).map(|o| o.outcome);
+        assert_eq!(outcome(Some(false), 24), Some(Outcome::Cpu));
+        assert_eq!(outcome(Some(true), 24), Some(Outcome::Ane));
+        assert_eq!(outcome(None, 3), Some(Outcome::Cpu));
+        assert_eq!(outcome(Some(true), 2), Some(Outcome::Cpu));
+        // Other forms of 4 bits are no business of this law.
+        for other in [Weights::Lut4, Weights::Int4, Weights::Int8] {
+            assert!(of(other, Some(false), 2).is_none());
+        }
+    }
+}

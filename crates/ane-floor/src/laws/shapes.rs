@@ -89,3 +89,50 @@ fn tensors<'s>(site: &'s Site<'_>) -> impl Iterator<Item = &'s TensorType> {
 fn longest(ty: &TensorType) -> Option<usize> {
     ty.shape.iter().filter_map(|d| d.known()).max()
 }
+
+#[cfg(test)]
+mod tests {
+    use mlpackage::DType;
+    use mlpackage::mil::TensorType;
+
+    use super::*;
+    use crate::site::tests::{kept_off, sites};
+
+    #[test]
+    fn what_is_too_long_or_of_too_many_axes_stays_off() {
+        let relu = |shape: &[usize]| {
+            let sites = sites(|f| {
+                let x = f.input("x", DType::Fp16, shape.to_vec())?;
+                let y = f.op("relu", "y").arg("x", &x).one()?;
+                f.output(&y);
+                Ok(())
+            });
+            (kept_off(&Shapes, &sites, "y").is_some(), Shapes.hazard(&sites[0], &sites).is_some())
+        };
+        assert_eq!(relu(&[1, 64, 1, 128]), (false, false));
+        assert_eq!(relu(&[1, 2, 3, 4, 5]), (false, true), "rank 5: tolerated by some");
+        assert!(relu(&[1, 1, 2, 3, 4, 5]).0, "rank 6");
+        assert_eq!(relu(&[1, 16_384]), (false, false));
+        assert_eq!(relu(&[1, 16_385]), (false, true), "too long before A16 and M4");
+        assert!(relu(&[1, 65_537]).0);
+        // 4,096 rows of one column: 256 kB once padded.
+        assert_eq!(relu(&[1, 1, 4_096, 1]), (false, true));
+        assert_eq!(relu(&[1, 1, 64, 1]), (false, false), "too small to matter");
+    }
+
+    #[test]
+    fn kernels_are_up_to_16() {
+        let conv = |k: usize| {
+            let sites = sites(|f| {
+                let x = f.input("x", DType::Fp16, [1, 1, 32, 32])?;
+                let w = f.weight("w", TensorType::new(DType::Fp16, [1, 1, k, 1]), &vec![0; 2 * k])?;
+                let y = f.op("conv", "y").arg("x", &x).arg("weight", &w).one()?;
+                f.output(&y);
+                Ok(())
+            });
+            kept_off(&Shapes, &sites, "y")
+        };
+        assert!(conv(16).is_none());
+        assert_eq!(conv(17).as_deref(), Some("its kernel is 17 long; 16 is the most"));
+    }
+}

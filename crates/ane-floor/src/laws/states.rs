@@ -59,3 +59,31 @@ impl Law for States {
         ))
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use mlpackage::DType;
+
+    use super::*;
+    use crate::site::tests::sites;
+
+    /// coremltools' issue: 270 fails, 256 works.
+    #[test]
+    fn multiples_of_32_are_wanted() {
+        let hazards = |n: usize| {
+            let sites = sites(|f| {
+                let x = f.input("x", DType::Fp16, [1, 64, n])?;
+                let state = f.state("s", DType::Fp16, [1, 64, n])?;
+                f.write_state(&state, &x)?;
+                let y = f.read_state("y", &state)?;
+                f.output(&y);
+                Ok(())
+            });
+            let found: Vec<String> = sites.iter().filter_map(|s| States.hazard(s, &sites)).collect();
+            found
+        };
+        assert!(hazards(256).is_empty());
+        let [found] = &hazards(270)[..] else { panic!("one for the state") };
+        assert!(found.contains("270 is no multiple of 32"), "{found}");
+    }
+}
