@@ -71,7 +71,7 @@ fn compare(before: &PlacementReport, after: &PlacementReport, worse: &mut Vec<St
     }
 }
 
-fn on_ane(report: &PlacementReport) -> impl Iterator<Item = &crate::placement::PlacedOperation> {
+fn on_ane(report: &PlacementReport) -> impl Iterator<Item = &crate::placed_operation::PlacedOperation> {
     report.operations.iter().filter(|o| o.device == Device::Ane)
 }
 

@@ -11,7 +11,8 @@ use crate::corpus::Weights;
 use crate::device::{Device, Outcome};
 use crate::features::Features;
 use crate::laws::{ByteCeiling, Law, OperationCeiling};
-use crate::placement::{self, PlacedOperation};
+use crate::placed_operation::PlacedOperation;
+use crate::placement;
 use crate::site::Site;
 
 /// One thing to change.

@@ -6,9 +6,9 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::device::{Device, Outcome};
+use crate::function_report::FunctionReport;
 use crate::laws::{self, FLOOR_BYTES, Law as _, megabytes};
-use crate::placement::PlacedOperation;
-use crate::report::FunctionReport;
+use crate::placed_operation::PlacedOperation;
 use crate::site::Site;
 
 /// Something worth knowing.

@@ -1,42 +1,12 @@
 //! Where each operation of a function goes: what laws keep off, what follows the graph, and which regions that leaves.
 
-use schemars::JsonSchema;
-use serde::{Deserialize, Serialize};
-
 use crate::accuracy::Accuracy;
 use crate::decision::{Laws, decide};
 use crate::device::{Device, Outcome};
 use crate::features::Features;
 use crate::laws::{self, Law};
+use crate::placed_operation::PlacedOperation;
 use crate::site::Site;
-
-/// An operation, where it runs, and why.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields)]
-pub struct PlacedOperation {
-    /// The function.
-    pub function: String,
-    /// Name of its first output, or of the operation where it writes a state.
-    pub name: String,
-    /// Its type.
-    pub op: String,
-    /// Where it runs.
-    pub device: Device,
-    /// The law, or the measurement, that says so.
-    pub rule: String,
-    /// Why, in a sentence.
-    pub reason: String,
-    /// How sure that is, 0 to 1: by the record of the law on sources that it was not made from, less where the graph is near
-    /// the law's threshold.
-    pub confidence: f64,
-    /// Its share of the function's cost, 0 to 1.
-    pub cost: f64,
-    /// The operations that it takes its values from, by their place in the report's list.
-    pub sources: Vec<usize>,
-    /// The region that it is in: operations of one device that can run without another device in between. Numbers are in
-    /// order of execution.
-    pub region: usize,
-}
 
 /// Bytes that a Neural Engine streams in a second: an M1's, the slowest that is known (51 to 145 GB/s on M1 to M5).
 const BYTES_A_SECOND: f64 = 51e9;

@@ -6,8 +6,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::device::Device;
-use crate::placement::PlacedOperation;
-use crate::site::computes;
+use crate::placed_operation::PlacedOperation;
 
 /// How many of how many.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
@@ -54,6 +53,11 @@ impl Residency {
 
 fn is_conv(op: &str) -> bool {
     matches!(op, "conv" | "ios18.conv" | "ios18.convolution")
+}
+
+/// Whether the ane-book counts an operation among those that compute.
+pub(crate) fn computes(op: &str) -> bool {
+    !op.starts_with("const") && !op.starts_with("ios18.constexpr")
 }
 
 #[cfg(test)]

@@ -8,6 +8,7 @@ use mlpackage::{DType, Error};
 
 use crate::corpus::Weights;
 use crate::error::Result;
+use crate::residency::computes;
 
 /// One operation of a function that is more than a constant.
 #[derive(Clone, Debug)]
@@ -170,11 +171,6 @@ impl<'a> Site<'a> {
             args,
         }
     }
-}
-
-/// Whether the ane-book counts an operation among those that compute.
-pub(crate) fn computes(op: &str) -> bool {
-    !op.starts_with("const") && !op.starts_with("ios18.constexpr")
 }
 
 /// Name of the first result, or of the operation itself where it has none.

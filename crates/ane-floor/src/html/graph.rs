@@ -6,7 +6,7 @@ use maud::{Markup, html};
 
 use super::class;
 use crate::device::Device;
-use crate::placement::PlacedOperation;
+use crate::placed_operation::PlacedOperation;
 
 const NODE: (usize, usize) = (132, 24);
 const GAP: (usize, usize) = (14, 16);

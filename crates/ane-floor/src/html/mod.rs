@@ -7,9 +7,10 @@ use maud::{DOCTYPE, Markup, PreEscaped, html};
 
 use crate::device::{Device, Outcome};
 use crate::findings::FindingKind;
+use crate::function_report::{FunctionReport, LawOpinion};
 use crate::laws::megabytes;
-use crate::placement::PlacedOperation;
-use crate::report::{FunctionReport, LawOpinion, PlacementReport};
+use crate::placed_operation::PlacedOperation;
+use crate::report::PlacementReport;
 use crate::scaling::Scaling;
 
 const STYLE: &str = include_str!("style.css");

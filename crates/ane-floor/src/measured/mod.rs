@@ -13,9 +13,10 @@ use mlpackage::Package;
 use crate::device::{Device, Outcome};
 use crate::error::{Error, Result};
 use crate::findings::{self, FindingKind};
-use crate::placement::{self, PlacedOperation};
+use crate::placed_operation::PlacedOperation;
+use crate::placement;
 use crate::report::{Basis, PlacementReport};
-use crate::site::computes;
+use crate::residency::computes;
 
 /// The rule that measured operations are placed by.
 const RULE: &str = "MLComputePlan";
