@@ -130,7 +130,7 @@ fn one(report: &PlacementReport, measured: Option<&PlacementReport>) -> Markup {
         @if let Some(measured) = measured { (side_by_side(report, measured)) }
         section {
             h2 { "The graph, by device" }
-            p.soft { (legend(report)) "Point at an operation, or tap it, for its reason." }
+            p.soft { (legend(report)) "operations. Point at one, or tap it, for its reason." }
             @for function in &report.functions {
                 @let first = report.operations.iter().position(|o| o.function == function.name).unwrap_or(0);
                 @let operations: Vec<PlacedOperation> = report.operations_of(&function.name).cloned().collect();
@@ -206,7 +206,7 @@ fn law(opinion: &LawOpinion, function: &FunctionReport) -> Markup {
                 @if opinion.opinion.outcome != function.outcome { " (disagrees)" }
             }
             p { (opinion.opinion.reason) }
-            p.soft { (opinion.says) " (" (opinion.source) "); record on other sources " (format!("{:.2}", opinion.record)) }
+            p.soft { (opinion.says) " (" (opinion.source) "); record " (format!("{:.2}", opinion.record)) }
             div.evidence {
                 @for (side, rows) in [("Nearest for", &opinion.evidence_for), ("Nearest against", &opinion.evidence_against)] {
                     @if !rows.is_empty() {
