@@ -5,6 +5,8 @@ use std::collections::BTreeMap;
 use ane_floor::discovery::Discovery;
 use plotters::prelude::*;
 
+use crate::chart::legend;
+
 const SIZE: (u32, u32) = (900, 560);
 
 /// Layers and width.
@@ -70,12 +72,7 @@ pub fn draw(found: &Discovery) -> Result<String, Box<dyn std::error::Error>> {
                 .label(label)
                 .legend(move |(x, y)| PathElement::new([(x, y), (x + 20, y)], color.stroke_width(2)));
         }
-        chart
-            .configure_series_labels()
-            .position(SeriesLabelPosition::UpperRight)
-            .background_style(WHITE.mix(0.9))
-            .border_style(BLACK.mix(0.3))
-            .draw()?;
+        legend(&mut chart)?;
         area.present()?;
     }
     Ok(svg)

@@ -2,6 +2,7 @@
 
 pub mod benchmark;
 pub mod boundary_picture;
+mod chart;
 pub mod export;
 pub mod loss_curve;
 pub mod memory;

@@ -6,6 +6,7 @@ use anyhow::{Result, anyhow};
 use microgpt_model::{StepMetrics, TrainingReport};
 use plotters::prelude::*;
 
+use crate::chart::legend;
 use crate::whole_file;
 
 const SIZE: (u32, u32) = (900, 520);
@@ -74,12 +75,7 @@ pub fn draw(report: &TrainingReport) -> Result<String, Box<dyn std::error::Error
                 .label(format!("held out: {loss:.4} at step {}", report.kept_step))
                 .legend(|(x, y)| PathElement::new([(x, y), (x + 20, y)], HELD_OUT.stroke_width(2)));
         }
-        chart
-            .configure_series_labels()
-            .position(SeriesLabelPosition::UpperRight)
-            .background_style(WHITE.mix(0.9))
-            .border_style(BLACK.mix(0.3))
-            .draw()?;
+        legend(&mut chart)?;
         area.present()?;
     }
     Ok(svg)

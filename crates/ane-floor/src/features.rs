@@ -150,14 +150,16 @@ impl From<&Graph> for Features {
             (_, Some(weights)) => Some(weights.saturating_mul(graph.tokens.unwrap_or(1))),
             _ => None,
         });
-        let products = match graph.convs.unwrap_or(0) + graph.matmuls.unwrap_or(0) {
+        let products = match graph.convs.unwrap_or(0).saturating_add(graph.matmuls.unwrap_or(0)) {
             0 => {
                 let layers =
                     graph
                         .depth
                         .or(matches!(graph.family, Family::Attention | Family::Mlp | Family::Matmul)
                             .then_some(1));
-                products_a_layer(graph.family).zip(layers).map(|(products, layers)| products * layers.max(1))
+                products_a_layer(graph.family)
+                    .zip(layers)
+                    .map(|(products, layers)| products.saturating_mul(layers.max(1)))
             }
             told => Some(told),
         };
@@ -231,6 +233,17 @@ pub(crate) mod tests {
         // Weights that nothing multiplies with are no work.
         let combiner = Features::from(&graph(Family::Elementwise, Weights::None, 19_000_000));
         assert_eq!((combiner.int8_bytes, combiner.work, combiner.is_anchored()), (Some(0), Some(0), false));
+        // Numbers that no graph has, which a file may hold all the same: 4 * 2^62 is 0 in 64 bits.
+        let absurd = |family, depth, convs| Graph {
+            depth: Some(depth),
+            convs: Some(convs),
+            matmuls: Some(convs),
+            ..graph(family, Weights::Int8, u64::MAX)
+        };
+        for (depth, convs) in [(1 << 62, 0), (u64::MAX, 0), (2, 1 << 63), (0, u64::MAX)] {
+            let features = Features::from(&absurd(Family::Attention, depth, convs));
+            assert!(features.anchor.is_some_and(|anchor| anchor <= features.work.unwrap()), "{features:?}");
+        }
         // Neither is told of a sparse graph, whose size says nothing about the number of weights.
         let sparse = Features::from(&graph(Family::Decoder, Weights::Sparse, 14_000_000));
         assert_eq!((sparse.int8_bytes, sparse.work), (None, None));

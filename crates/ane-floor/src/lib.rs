@@ -24,6 +24,7 @@ mod residency;
 mod scaling;
 mod site;
 mod text;
+mod weight;
 
 pub use accuracy::Accuracy;
 pub use baseline::regressions;
@@ -39,4 +40,5 @@ pub use placed_operation::PlacedOperation;
 pub use report::{Basis, PlacementReport, REPORT_VERSION};
 pub use residency::{Count, Residency};
 pub use scaling::{Scaling, Scalings};
-pub use site::{Site, Weight};
+pub use site::Site;
+pub use weight::Weight;

@@ -2,13 +2,13 @@
 
 use std::collections::HashMap;
 
-use mlpackage::mil::{Binding, BlobInts, Function, Operation, Resolved, TensorType, Value, ValueType};
+use mlpackage::mil::{Binding, BlobInts, Function, Operation, Resolved, TensorType, Value};
 use mlpackage::ops::Args;
 use mlpackage::{DType, Error};
 
-use crate::corpus::Weights;
 use crate::error::Result;
 use crate::residency::computes;
+use crate::weight::{Weight, elements, names, size, tensor, weights};
 
 /// One operation of a function that is more than a constant.
 #[derive(Clone, Debug)]
@@ -39,17 +39,6 @@ pub struct Site<'a> {
     pub args: Args<'a>,
     /// Whether it has blocks: `cond` and `while_loop`.
     pub has_blocks: bool,
-}
-
-/// A weight.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Weight {
-    /// How it is stored.
-    pub stored: Weights,
-    /// Elements.
-    pub elements: u64,
-    /// Bytes, as stored.
-    pub bytes: u64,
 }
 
 impl<'a> Site<'a> {
@@ -179,32 +168,6 @@ fn site_name(operation: &Operation) -> String {
     operation.outputs.first().map_or_else(own, |o| o.name.clone())
 }
 
-/// Every name that an operation is bound to, those within its blocks included.
-fn names(operation: &Operation) -> impl Iterator<Item = &str> {
-    let within = operation.blocks.iter().flat_map(|b| b.all_operations());
-    let bindings = std::iter::once(operation).chain(within).flat_map(|o| o.inputs.values().flatten());
-    bindings.filter_map(|b| match b {
-        Binding::Name(name) => Some(name.as_str()),
-        Binding::Value(_) => None,
-    })
-}
-
-fn tensor(ty: &ValueType) -> Option<&TensorType> {
-    match ty {
-        ValueType::Tensor(ty) => Some(ty),
-        _ => None,
-    }
-}
-
-/// Elements, with open dimensions as 1.
-fn elements(ty: &TensorType) -> u64 {
-    ty.shape.least_elements().map_or(u64::MAX, |n| n as u64)
-}
-
-fn size(ty: &TensorType) -> u64 {
-    elements(ty).saturating_mul(ty.dtype.bits() as u64) / 8
-}
-
 fn extent(ty: &TensorType, axis: usize) -> u64 {
     ty.shape.as_slice().get(axis).and_then(|d| d.known()).unwrap_or(1) as u64
 }
@@ -267,82 +230,6 @@ fn einsum(args: &Args<'_>) -> Option<u64> {
     Some(seen.values().fold(1u64, |product, &n| product.saturating_mul(n)))
 }
 
-/// The weights of a function by name: constants of more than one element, and what is unfolded from compressed ones.
-fn weights(function: &Function) -> HashMap<&str, Weight> {
-    let mut found: HashMap<&str, Weight> = HashMap::new();
-    for operation in &function.block.operations {
-        let constexpr = operation.is_constexpr();
-        if operation.op != "const" && !constexpr {
-            continue;
-        }
-        let own: u64 = operation.values().filter_map(Value::tensor_type).map(size).sum();
-        let taken: u64 = names(operation).filter_map(|name| found.get(name)).map(|w| w.bytes).sum();
-        let before = names(operation).filter_map(|name| found.get(name)).map(|w| w.stored).max_by_key(rank);
-        for output in &operation.outputs {
-            let Some(ty) = tensor(&output.ty) else { continue };
-            let stored = if constexpr { stored(operation, function, before) } else { Weights::None };
-            // Of a constant the attribute `val` is all; of the others what they take besides.
-            let bytes = if constexpr { own.saturating_add(taken) } else { size(ty) };
-            found.insert(&output.name, Weight { stored, elements: elements(ty), bytes });
-        }
-    }
-    found
-}
-
-/// Of two ways of storing, the one that says more.
-fn rank(stored: &Weights) -> usize {
-    usize::from(*stored != Weights::None)
-}
-
-/// The family of a `constexpr` operation. Sparse forms of two steps keep the name of the first.
-fn stored(operation: &Operation, function: &Function, before: Option<Weights>) -> Weights {
-    let argument = |param: &str| -> Option<TensorType> {
-        let (_, bound) = operation.arguments(function.opset).find(|(name, _)| *name == param)?;
-        match bound.first()? {
-            mlpackage::mil::BindingRef::Value(value) => value.tensor_type().cloned(),
-            mlpackage::mil::BindingRef::Name(name) => {
-                let outputs = function.block.operations.iter().flat_map(|o| &o.outputs);
-                outputs.into_iter().find(|o| &o.name == name).and_then(|o| tensor(&o.ty).cloned())
-            }
-        }
-    };
-    match operation.op.as_str() {
-        "constexpr_blockwise_shift_scale"
-        | "constexpr_affine_dequantize"
-        | "constexpr_sparse_blockwise_shift_scale" => {
-            let data =
-                argument("data").or_else(|| argument("quantized_data")).or_else(|| argument("nonzero_data"));
-            let four = data.is_some_and(|ty| matches!(ty.dtype, DType::Int4 | DType::Uint4));
-            // More than one scale along an input axis is a scale a block.
-            let blocks = argument("scale")
-                .is_some_and(|ty| ty.shape.iter().skip(1).any(|d| d.known().is_some_and(|n| n > 1)));
-            match (four, blocks) {
-                (true, true) => Weights::Int4PerBlock,
-                (true, false) => Weights::Int4,
-                (false, _) => Weights::Int8,
-            }
-        }
-        "constexpr_lut_to_dense" | "constexpr_lut_to_sparse" => {
-            let indices = argument("indices").or_else(|| argument("indices_nonzero_data"));
-            // iOS 16 packs the indices into bytes: the number of palette entries tells their bits.
-            let entries = argument("lut").map_or(0, |ty| {
-                let dims: Vec<usize> = ty.shape.iter().map(|d| d.known().unwrap_or(0)).collect();
-                if dims.len() == 1 { dims[0] } else { dims.len().checked_sub(2).map_or(0, |axis| dims[axis]) }
-            });
-            match indices.map(|ty| ty.dtype) {
-                Some(DType::Uint4) => Weights::Lut4,
-                Some(DType::Uint8) if entries == 16 => Weights::Lut4,
-                _ => Weights::Lut,
-            }
-        }
-        "constexpr_sparse_to_dense" => match before {
-            Some(Weights::None) | None => Weights::Sparse,
-            Some(first) => first,
-        },
-        _ => before.unwrap_or(Weights::None),
-    }
-}
-
 #[cfg(test)]
 pub(crate) mod tests {
     use mlpackage::BlobWriter;
@@ -350,6 +237,7 @@ pub(crate) mod tests {
     use mlpackage::mil::builder::FunctionBuilder;
 
     use super::*;
+    use crate::corpus::Weights;
     use crate::laws::Law;
 
     /// A function that a test builds; it lives as long as the tests do.
