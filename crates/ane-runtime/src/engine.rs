@@ -36,6 +36,18 @@ pub struct LoadOptions {
     pub limits: Limits,
 }
 
+impl LoadOptions {
+    /// Names of the functions that are to be loaded, the default one first.
+    pub(crate) fn functions_of(&self, package: &Package) -> Vec<String> {
+        if !self.functions.is_empty() {
+            return self.functions.clone();
+        }
+        let default = package.default_function().to_owned();
+        let others = package.program().functions.keys().filter(|name| **name != default);
+        std::iter::once(default.clone()).chain(others.cloned()).collect()
+    }
+}
+
 /// What a call may take at most: a program that asks for more is damaged, or means harm.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Limits {

@@ -139,6 +139,44 @@ pub enum Error {
     /// Two sources of logits cannot be compared.
     #[error("{0}")]
     Parity(String),
+    /// Something has a few values, and this is none of them.
+    #[error("{choice} {found:?}: expected one of {expected}")]
+    Choice {
+        /// What is chosen.
+        choice: &'static str,
+        /// What was given.
+        found: String,
+        /// What may be given.
+        expected: String,
+    },
+    /// Something that only Core ML can do.
+    #[error("{what}: run this on a Mac with macOS 15, or on the engine mil-cpu")]
+    NeedsMac {
+        /// What it is.
+        what: &'static str,
+    },
+    /// Core ML refused.
+    #[error(
+        "Core ML cannot {doing} {}: {message}{}",
+        package.display(),
+        crate::core_ml::advice(message).map_or(String::new(), |advice| format!(" ({advice})"))
+    )]
+    CoreMl {
+        /// What it was asked to do: `compile`, `load`, `run`.
+        doing: &'static str,
+        /// The package.
+        package: PathBuf,
+        /// Its words, whole.
+        message: String,
+    },
+    /// The cache of compiled packages cannot be used.
+    #[error("cache of compiled packages: {}: {reason}", path.display())]
+    Cache {
+        /// The file or folder.
+        path: PathBuf,
+        /// What was found and expected.
+        reason: String,
+    },
     /// A source of logits that is not part of this crate failed.
     #[error("{source_name}: {reason}")]
     Source {

@@ -2,12 +2,14 @@
 #![cfg_attr(test, allow(clippy::unwrap_used))]
 
 pub mod chat;
+pub mod core_ml;
 mod decoder;
 mod embeddings;
 mod engine;
 mod error;
 mod generate;
 mod hazard;
+mod inputs;
 mod logits;
 pub mod machine;
 mod mil_cpu;

@@ -9,7 +9,6 @@ use mlpackage::{Feature, Interface, Package, Shape, ops};
 use super::constants::{self, Constants};
 use super::fusion::Target;
 use super::hazards::Watch;
-use super::inputs::{Input, check_shape, default_input, takes};
 use super::interpreter::{self, Given};
 use super::lowering::{self, NoPlan};
 use super::numerics::Numerics;
@@ -17,6 +16,7 @@ use super::plan::{Plan, Sequence, Workspace, copy_out};
 use crate::engine::{Function, Limits, LoadOptions, Memory, State};
 use crate::error::{Error, Result};
 use crate::hazard::Hazard;
+use crate::inputs::{self, Input, Inputs, MAX_ELEMENTS};
 use crate::tensor::{Tensor, TensorView, Tensors};
 
 /// Plans for other shapes than the default ones that are kept; the first is dropped for another.
@@ -193,48 +193,6 @@ impl LoadedFunction {
         Ok(plan)
     }
 
-    /// Puts what the caller gives into the function's order.
-    fn order<'i>(
-        &'i self,
-        given: &[(&str, TensorView<'i>)],
-        ordered: &mut smallvec::SmallVec<[Input<'i>; 8]>,
-    ) -> Result<()> {
-        let bad = |name: &str, reason: String| Error::Input { name: name.to_owned(), reason };
-        for (name, declared) in self.function.tensor_inputs() {
-            let feature = self.feature(name);
-            let mut found = given.iter().filter(|(n, _)| *n == name).map(|(_, view)| view);
-            let view = match (found.next(), feature) {
-                (Some(view), _) => *view,
-                (None, Some(feature)) if feature.optional => {
-                    let default = default_input(feature, declared);
-                    let default =
-                        default.ok_or_else(|| bad(name, "missing, and without a default".into()))?;
-                    ordered.push(Input::Default(default));
-                    continue;
-                }
-                (None, _) => return Err(bad(name, format!("missing, expected {declared}"))),
-            };
-            if found.next().is_some() {
-                return Err(bad(name, "given twice".into()));
-            }
-            if let Err(reason) = check_shape(view.shape(), declared, feature) {
-                return Err(bad(name, reason));
-            }
-            if !takes(declared.dtype, view.elements()) {
-                let found = view.elements().name();
-                return Err(bad(name, format!("its elements are {found}, expected {}", declared.dtype)));
-            }
-            ordered.push(Input::Given(view));
-        }
-        if let Some((name, _)) =
-            given.iter().find(|(n, _)| !self.function.tensor_inputs().any(|(i, _)| i == *n))
-        {
-            let known: Vec<_> = self.function.tensor_inputs().map(|(i, _)| i).collect();
-            return Err(bad(name, format!("the function takes {}", known.join(", "))));
-        }
-        Ok(())
-    }
-
     fn interpret(
         &self,
         inputs: &[Input<'_>],
@@ -276,12 +234,9 @@ impl LoadedFunction {
         if given.is_empty() {
             return Ok(());
         }
-        let mut ordered: smallvec::SmallVec<[smallvec::SmallVec<[Input<'_>; 8]>; 1]> =
-            smallvec::SmallVec::new();
+        let mut ordered: smallvec::SmallVec<[Inputs<'_>; 1]> = smallvec::SmallVec::new();
         for inputs in given {
-            let mut one = smallvec::SmallVec::new();
-            self.order(inputs, &mut one)?;
-            ordered.push(one);
+            ordered.push(inputs::order(&self.function, &self.interface, inputs)?);
         }
         let shapes_agree =
             ordered.windows(2).all(|pair| pair[0].iter().zip(&pair[1]).all(|(a, b)| a.shape() == b.shape()));
@@ -317,12 +272,7 @@ impl LoadedFunction {
         outcome
     }
 
-    fn run_plan(
-        &self,
-        plan: &Plan,
-        ordered: &[smallvec::SmallVec<[Input<'_>; 8]>],
-        held: &mut [Held<'_>],
-    ) -> Result<()> {
+    fn run_plan(&self, plan: &Plan, ordered: &[Inputs<'_>], held: &mut [Held<'_>]) -> Result<()> {
         for (inputs, Held { memory, .. }) in ordered.iter().zip(held.iter_mut()) {
             let workspace = &mut memory.workspaces[self.index];
             let buffers = plan.prepare(workspace).map_err(|e| self.out_of_memory(plan, &e))?;
@@ -395,7 +345,7 @@ fn unsupported(function: &mil::Function, interface: &Interface, missing: &mut Ve
         }
     }
     for (name, ty) in function.tensor_inputs() {
-        if ty.shape.elements().is_some_and(|n| n == 0 || n > lowering::MAX_ELEMENTS) {
+        if ty.shape.elements().is_some_and(|n| n == 0 || n > MAX_ELEMENTS) {
             missing.push(format!("room for %{name}, {ty}"));
         }
     }

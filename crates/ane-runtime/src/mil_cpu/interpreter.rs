@@ -11,12 +11,13 @@ use mlpackage::{DType, Shape, ops};
 use super::constants::{self, Constant, Constants};
 use super::hazards::{self, Watch};
 use super::kernels::{self, Node, Operand, is_non_zero};
-use super::lowering::{Execution, MAX_ELEMENTS, VIEWED, is_view, unfit};
+use super::lowering::{Execution, VIEWED, is_view, unfit};
 use super::numerics::Numerics;
 use super::packed::Packed;
 use super::scope::{self, Bound};
 use crate::engine::Limits;
 use crate::error::{Error, Result};
+use crate::inputs::MAX_ELEMENTS;
 
 /// A value while the function runs.
 #[derive(Clone)]

@@ -16,9 +16,7 @@ use super::plan::Plan;
 use super::scope::{self, Bound};
 use crate::engine::Limits;
 use crate::hazard::Hazard;
-
-/// A value of more elements than this is refused: a gigabyte of words, and a sure sign of a damaged package.
-pub(super) const MAX_ELEMENTS: usize = 1 << 28;
+use crate::inputs::MAX_ELEMENTS;
 
 /// A result of not more elements than this is computed at load if its operands are constants.
 const FOLD_UP_TO: usize = 1 << 20;

@@ -80,13 +80,7 @@ impl Engine for MilCpu {
 
     fn load(&self, package: &Package, options: &LoadOptions) -> Result<Box<dyn Model>> {
         package.require_sound()?;
-        let default = package.default_function().to_owned();
-        let names: Vec<String> = if options.functions.is_empty() {
-            let others = package.program().functions.keys().filter(|name| **name != default);
-            std::iter::once(default.clone()).chain(others.cloned()).collect()
-        } else {
-            options.functions.clone()
-        };
+        let names = options.functions_of(package);
         static NEXT_ID: AtomicU64 = AtomicU64::new(0);
         let id = NEXT_ID.fetch_add(1, Ordering::Relaxed);
         let mut states: Vec<(String, TensorType)> = Vec::new();

@@ -1,0 +1,90 @@
+//! What to do about an error of Core ML's, where anything is known.
+//!
+//! Its messages name no cause. What others found out about them is collected here: a pattern of the message, and the way out. The
+//! message itself is always told whole.
+
+/// What a message may contain, and what is known to help.
+struct Known {
+    /// Any of these, in small letters.
+    patterns: &'static [&'static str],
+    advice: &'static str,
+}
+
+/// The first that fits is told.
+const KNOWN: &[Known] = &[
+    Known {
+        // The sign is missing in some reports (swift-chat #31).
+        patterns: &["error code: -14", "error code: 14"],
+        advice: "known of programs of more than about 3,200 operations and of weights beyond 1 GB: export several smaller shards; and of stateful \
+                 models on the Neural Engine (coremltools #2325): `--compute-units cpu` tells whether it is that",
+    },
+    Known {
+        patterns: &["mlstate requires"],
+        advice: "states need macOS 15: export with `--cache-update host`, or run on the engine mil-cpu",
+    },
+    Known {
+        patterns: &["macos 26"],
+        advice: "this system has no 8-bit arrays: let the package take and give fp16, fp32 or int32",
+    },
+    Known {
+        patterns: &["error in declaring network", "declaring network or setting up"],
+        advice: "known of weight files of 2^31 bytes and more (coremltools #1807): split the model into shards",
+    },
+    Known {
+        patterns: &["aneccompile", "_anecompiler", "milcompileforane", "anecf error", "model to ane"],
+        advice: "the compiler of the Neural Engine gave up: states whose dimensions are no multiple of 32 are known to fail (coremltools #2631), \
+                 and axes longer than 16,384 before M4; `microgpt floor` names both",
+    },
+    Known {
+        patterns: &["error code: -1.", "error code: -4", "error code: -5", "error code: -7"],
+        advice: "the plan could not be built for these compute units: `--compute-units cpu` tells whether the program itself is accepted",
+    },
+    Known {
+        patterns: &["no space left", "disk is full", "nscocoaerrordomain code=640"],
+        advice: "compiling needs room for several copies of the weights in the temporary folder and in the cache",
+    },
+    Known {
+        patterns: &["operation not permitted", "permission denied", "don’t have permission"],
+        advice: "Core ML compiles into the user's temporary folder and its cache: is this process sandboxed?",
+    },
+];
+
+/// What is known to help against an error of Core ML's, by its message. Codes that only a binding gives, such as the crate `coreml`'s own
+/// -14 for everything about states, must not be part of the message.
+pub fn advice(message: &str) -> Option<&'static str> {
+    let message = message.to_lowercase();
+    KNOWN.iter().find(|known| known.patterns.iter().any(|p| message.contains(p))).map(|known| known.advice)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Messages as people have reported them.
+    #[test]
+    fn known_messages_have_advice() {
+        let plan = |code: &str| {
+            format!(
+                "Failed to build the model execution plan using a model architecture file '/a/m.mlmodelc/model.mil' \
+                 with error code: {code}."
+            )
+        };
+        for code in ["-14", "14"] {
+            let advice = advice(&plan(code)).unwrap();
+            assert!(advice.contains("3,200 operations") && advice.contains("#2325"), "{advice}");
+        }
+        assert!(advice(&plan("-4")).unwrap().contains("could not be built"));
+        let ane = "E5RT: MILCompileForANE error: failed to compile ANE model using ANEF. Error=_ANECompiler : ANECCompile() FAILED (11)";
+        assert!(advice(ane).unwrap().contains("#2631"));
+        assert!(advice("MLState requires macOS 15.0+").unwrap().contains("macOS 15"));
+        assert!(advice("Int8 MLMultiArray values require macOS 26.0+").unwrap().contains("8-bit"));
+        assert!(advice("Error in declaring network.").unwrap().contains("2^31"));
+    }
+
+    #[test]
+    fn others_have_none() {
+        assert_eq!(advice("Unable to compute the prediction using ML Program."), None);
+        // The code of the binding, not of Core ML.
+        assert_eq!(advice("the buffer was lost (code -14)"), None);
+    }
+}

@@ -1,0 +1,469 @@
+//! Packages that Core ML has compiled, kept so that each is compiled once.
+//!
+//! ```text
+//! KEY.lock                 held while KEY is being compiled, and shared while it is in use
+//! KEY/about.json           what it was made of, for a person to read
+//! KEY/model.mlmodelc       what Core ML made
+//! ```
+//!
+//! A key follows from every byte of the package and from the build of the system: another one may compile otherwise. An entry appears
+//! whole or not at all, whoever is killed in the middle; of several processes that want the same one, one compiles and the others
+//! wait. What was not used for longest goes when the cache outgrows its bound, and nothing that is in use does.
+
+use std::fs::{self, File};
+use std::io;
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant, SystemTime};
+
+use mlpackage::bundle::BundleManifest;
+use mlpackage::{AtomicDir, FolderKind, Package};
+use serde::Serialize;
+use sha2::{Digest as _, Sha256};
+
+use super::progress::LoadStep;
+use crate::error::{Error, Result};
+
+/// Changes when the layout of an entry does.
+const LAYOUT: &str = "compiled package, layout 1";
+/// The compiled model in an entry.
+const MODEL: &str = "model.mlmodelc";
+const ABOUT: &str = "about.json";
+const LOCK: &str = "lock";
+/// How the name of an entry ends that is being removed.
+const REMOVED: &str = ".removed";
+/// Bytes that a cache holds unless told.
+const DEFAULT_LIMIT: u64 = 8 << 30;
+
+/// An entry, as writers know an earlier one.
+const ENTRY: FolderKind = FolderKind { marker: ABOUT, fields: &["package", "system"], entries: &[MODEL] };
+
+/// What a compiled package is known by: 64 hexadecimal digits.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct CacheKey(String);
+
+impl CacheKey {
+    /// The key of a package on a system, such as `24G84`, the build of macOS. Where the package lies plays no part in it.
+    ///
+    /// # Errors
+    ///
+    /// If a file of the package cannot be read.
+    pub fn of(package: &Package, system: &str) -> Result<Self> {
+        let mut hash = Sha256::new();
+        // Each part with its length, so that no two lists of parts read alike.
+        let mut part = |bytes: &[u8]| {
+            hash.update((bytes.len() as u64).to_le_bytes());
+            hash.update(bytes);
+        };
+        part(LAYOUT.as_bytes());
+        part(system.as_bytes());
+        for (file, digest) in BundleManifest::digest_folder(package.path())? {
+            part(file.as_bytes());
+            part(digest.sha256.as_bytes());
+        }
+        Ok(Self(hash.finalize().iter().map(|byte| format!("{byte:02x}")).collect()))
+    }
+
+    /// Its digits.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+/// A folder of compiled packages.
+#[derive(Clone, Debug)]
+pub struct CompileCache {
+    folder: PathBuf,
+    limit: u64,
+}
+
+/// A compiled package, which stays as long as this lives.
+#[derive(Debug)]
+pub struct Compiled {
+    path: PathBuf,
+    time: Option<Duration>,
+    /// Shared with others that use it; `None` on file systems that have no locks.
+    _in_use: Option<File>,
+}
+
+impl Compiled {
+    /// The `.mlmodelc`.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// How long it took to compile; `None` if it had been compiled before.
+    pub fn time(&self) -> Option<Duration> {
+        self.time
+    }
+}
+
+/// What `about.json` says.
+#[derive(Serialize)]
+struct About<'a> {
+    package: String,
+    system: &'a str,
+    seconds: f64,
+    bytes: u64,
+}
+
+impl CompileCache {
+    /// A cache in a folder, which is made when it is needed.
+    pub fn new(folder: impl Into<PathBuf>) -> Self {
+        Self { folder: folder.into(), limit: DEFAULT_LIMIT }
+    }
+
+    /// The user's own: `microgpt-ane/compiled` in the folder that the system has for caches; `None` if it has none.
+    pub fn of_user() -> Option<Self> {
+        dirs::cache_dir().map(|folder| Self::new(folder.join("microgpt-ane").join("compiled")))
+    }
+
+    /// The same, holding up to so many bytes unless a single entry has more; 8 GiB unless told.
+    #[must_use]
+    pub fn with_limit(self, bytes: u64) -> Self {
+        Self { limit: bytes, ..self }
+    }
+
+    /// Its folder.
+    pub fn folder(&self) -> &Path {
+        &self.folder
+    }
+
+    /// The compiled form of a package on a system: the one that is there, or what `compile` makes of the package. `compile` gives a
+    /// folder of its own, which is moved into the cache. `tell` hears of what takes long.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Cache`] if the folder cannot be used; whatever `compile` fails with, and nothing is left then.
+    pub fn get_or_compile(
+        &self,
+        package: &Package,
+        system: &str,
+        tell: impl Fn(&LoadStep),
+        compile: impl Fn(&Path) -> Result<PathBuf>,
+    ) -> Result<Compiled> {
+        let key = CacheKey::of(package, system)?;
+        let entry = self.folder.join(key.as_str());
+        fs::create_dir_all(&self.folder).map_err(|e| bad(&self.folder, e))?;
+        let mut time = None;
+        // The lock cannot be made a shared one without letting go of it, so the entry may be gone again: if others prune, that is rare.
+        for _ in 0..3 {
+            let in_use = self.lock(&key, Kind::Shared, &tell)?;
+            if entry.join(ABOUT).is_file() {
+                touch(&entry);
+                return Ok(Compiled { path: entry.join(MODEL), time, _in_use: in_use });
+            }
+            drop(in_use);
+            let _alone = self.lock(&key, Kind::Alone, &tell)?;
+            if !entry.join(ABOUT).is_file() {
+                tell(&LoadStep::Compiling);
+                time = Some(self.fill(&entry, package, system, &compile)?);
+                self.prune(&key);
+            }
+        }
+        Err(Error::Cache { path: entry, reason: "others remove it as fast as it is made".into() })
+    }
+
+    /// Compiles and puts the result in its place.
+    fn fill(
+        &self,
+        entry: &Path,
+        package: &Package,
+        system: &str,
+        compile: impl Fn(&Path) -> Result<PathBuf>,
+    ) -> Result<Duration> {
+        let staged = AtomicDir::create(entry, &ENTRY)?;
+        let begun = Instant::now();
+        let compiled = Temporary(compile(package.path())?);
+        let time = begun.elapsed();
+        let model = staged.path().join(MODEL);
+        move_folder(&compiled.0, &model).map_err(|e| bad(&model, e))?;
+        let about = About {
+            package: package.path().display().to_string(),
+            system,
+            seconds: time.as_secs_f64(),
+            bytes: size_of(&model),
+        };
+        let mut text = serde_json::to_string_pretty(&about).map_err(|e| bad(&model, e.into()))?;
+        text.push('\n');
+        fs::write(staged.path().join(ABOUT), text).map_err(|e| bad(staged.path(), e))?;
+        staged.commit()?;
+        Ok(time)
+    }
+
+    /// Waits for the lock of a key; `None` where there are no locks.
+    fn lock(&self, key: &CacheKey, kind: Kind, tell: impl Fn(&LoadStep)) -> Result<Option<File>> {
+        let path = self.lock_path(key.as_str());
+        let file = File::options().create(true).truncate(false).read(true).write(true).open(&path);
+        let file = file.map_err(|e| bad(&path, e))?;
+        let tried = match kind {
+            Kind::Shared => file.try_lock_shared(),
+            Kind::Alone => file.try_lock(),
+        };
+        let waited = match tried {
+            Ok(()) => Ok(()),
+            Err(fs::TryLockError::WouldBlock) => {
+                tell(&LoadStep::Waiting);
+                match kind {
+                    Kind::Shared => file.lock_shared(),
+                    Kind::Alone => file.lock(),
+                }
+            }
+            Err(fs::TryLockError::Error(e)) => Err(e),
+        };
+        match waited {
+            Ok(()) => Ok(Some(file)),
+            Err(e) if e.kind() == io::ErrorKind::Unsupported => Ok(None),
+            Err(e) => Err(bad(&path, e)),
+        }
+    }
+
+    fn lock_path(&self, key: &str) -> PathBuf {
+        self.folder.join(format!("{key}.{LOCK}"))
+    }
+
+    /// Removes what was not used for longest, until the rest is within the limit; never `newest`, and nothing that is in use. Locks
+    /// stay: whoever waits for one must not hold another file than whoever comes later.
+    fn prune(&self, newest: &CacheKey) {
+        let Ok(entries) = fs::read_dir(&self.folder) else { return };
+        // Of a process that was killed while it removed something.
+        let (removed, entries): (Vec<_>, Vec<_>) =
+            entries.flatten().partition(|entry| entry.file_name().to_string_lossy().ends_with(REMOVED));
+        removed.iter().for_each(|entry| drop(fs::remove_dir_all(entry.path())));
+        let mut entries: Vec<(SystemTime, PathBuf, u64)> = entries
+            .into_iter()
+            .filter(|entry| entry.path().join(ABOUT).is_file())
+            .map(|entry| (last_use(&entry.path()), entry.path(), size_of(&entry.path())))
+            .collect();
+        entries.sort();
+        let mut total: u64 = entries.iter().map(|(_, _, bytes)| bytes).sum();
+        for (_, path, bytes) in entries {
+            if total <= self.limit {
+                return;
+            }
+            let Some(key) = path.file_name().and_then(|name| name.to_str()) else { continue };
+            if key == newest.as_str() {
+                continue;
+            }
+            let Ok(lock) = File::options().write(true).open(self.lock_path(key)) else { continue };
+            // Renamed before it is removed: a process that is killed in the middle leaves nothing that looks whole.
+            let aside = self.folder.join(format!(".{key}{REMOVED}"));
+            if lock.try_lock().is_ok() && fs::rename(&path, &aside).is_ok() {
+                // What cannot be removed disturbs nobody.
+                let _ = fs::remove_dir_all(&aside);
+                total -= bytes;
+            }
+        }
+    }
+}
+
+#[derive(Clone, Copy)]
+enum Kind {
+    Shared,
+    Alone,
+}
+
+/// A folder of Core ML's, removed unless it was moved.
+struct Temporary(PathBuf);
+
+impl Drop for Temporary {
+    fn drop(&mut self) {
+        // Gone if it was moved; what cannot be removed is left to the system, which empties that place.
+        let _ = fs::remove_dir_all(&self.0);
+    }
+}
+
+fn bad(path: &Path, error: io::Error) -> Error {
+    Error::Cache { path: path.to_owned(), reason: error.to_string() }
+}
+
+/// Moves a folder, by way of a copy if the destination is on another file system.
+fn move_folder(from: &Path, to: &Path) -> io::Result<()> {
+    match fs::rename(from, to) {
+        Err(e) if e.kind() == io::ErrorKind::CrossesDevices => copy_folder(from, to),
+        moved => moved,
+    }
+}
+
+fn copy_folder(from: &Path, to: &Path) -> io::Result<()> {
+    fs::create_dir(to)?;
+    for entry in fs::read_dir(from)? {
+        let entry = entry?;
+        let to = to.join(entry.file_name());
+        if entry.file_type()?.is_dir() {
+            copy_folder(&entry.path(), &to)?;
+        } else {
+            fs::copy(entry.path(), to)?;
+        }
+    }
+    Ok(())
+}
+
+/// Bytes of all files in a folder.
+fn size_of(folder: &Path) -> u64 {
+    let Ok(entries) = fs::read_dir(folder) else { return 0 };
+    let sizes = entries.flatten().map(|entry| match entry.file_type() {
+        Ok(kind) if kind.is_dir() => size_of(&entry.path()),
+        Ok(_) => entry.metadata().map_or(0, |found| found.len()),
+        Err(_) => 0,
+    });
+    sizes.sum()
+}
+
+/// An entry's last use is when its `about.json` was last written.
+fn last_use(entry: &Path) -> SystemTime {
+    entry.join(ABOUT).metadata().and_then(|found| found.modified()).unwrap_or(SystemTime::UNIX_EPOCH)
+}
+
+fn touch(entry: &Path) {
+    // A cache that cannot be written to can be read all the same.
+    if let Ok(about) = File::options().append(true).open(entry.join(ABOUT)) {
+        let _ = about.set_modified(SystemTime::now());
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::cell::{Cell, RefCell};
+
+    use super::*;
+
+    fn fixture(name: &str) -> PathBuf {
+        Path::new(env!("CARGO_MANIFEST_DIR")).join("../mlpackage/tests/fixtures").join(name)
+    }
+
+    fn package() -> Package {
+        Package::open(&fixture("multifunction.mlpackage")).unwrap()
+    }
+
+    /// Copies a folder into a temporary one, under another name.
+    fn moved(from: &Path, folder: &Path) -> Package {
+        let to = folder.join("renamed.mlpackage");
+        copy_folder(from, &to).unwrap();
+        Package::open(&to).unwrap()
+    }
+
+    /// A compiler that counts its calls and makes a folder of so many bytes.
+    struct Compiler {
+        folder: tempfile::TempDir,
+        calls: Cell<usize>,
+        bytes: usize,
+    }
+
+    impl Compiler {
+        fn new(bytes: usize) -> Self {
+            Self { folder: tempfile::tempdir().unwrap(), calls: Cell::new(0), bytes }
+        }
+
+        fn compile(&self, _: &Path) -> Result<PathBuf> {
+            self.calls.set(self.calls.get() + 1);
+            let made = self.folder.path().join("x.mlmodelc");
+            fs::create_dir_all(made.join("weights")).unwrap();
+            fs::write(made.join("weights/weight.bin"), vec![7; self.bytes]).unwrap();
+            Ok(made)
+        }
+    }
+
+    fn names(folder: &Path) -> Vec<String> {
+        let entries = fs::read_dir(folder).unwrap().map(|e| e.unwrap().file_name().into_string().unwrap());
+        let mut names: Vec<String> = entries.collect();
+        names.sort();
+        names
+    }
+
+    #[test]
+    fn a_key_is_of_the_content_and_the_system() {
+        let dir = tempfile::tempdir().unwrap();
+        let (here, elsewhere) = (package(), moved(&fixture("multifunction.mlpackage"), dir.path()));
+        let key = |package: &Package, system: &str| CacheKey::of(package, system).unwrap();
+        assert_eq!(key(&here, "24G84"), key(&elsewhere, "24G84"));
+        assert_ne!(key(&here, "24G84"), key(&here, "24G90"));
+        assert_eq!(key(&here, "24G84").as_str().len(), 64);
+        // Any byte of any file.
+        let weights = elsewhere.path().join("Data/com.apple.CoreML/weights/weight.bin");
+        let mut bytes = fs::read(&weights).unwrap();
+        *bytes.last_mut().unwrap() ^= 1;
+        fs::write(&weights, bytes).unwrap();
+        assert_ne!(key(&here, "24G84"), key(&elsewhere, "24G84"));
+        // Neither do parts run into one another.
+        assert_ne!(key(&here, ""), key(&here, " "));
+    }
+
+    #[test]
+    fn a_package_is_compiled_once() {
+        let dir = tempfile::tempdir().unwrap();
+        let cache = CompileCache::new(dir.path().join("cache"));
+        let compiler = Compiler::new(10);
+        let steps = RefCell::new(Vec::new());
+        let get = |system: &str| {
+            let tell = |step: &LoadStep| steps.borrow_mut().push(step.clone());
+            cache.get_or_compile(&package(), system, tell, |p| compiler.compile(p)).unwrap()
+        };
+        let first = get("24G84");
+        assert!(first.time().is_some());
+        assert_eq!(fs::read(first.path().join("weights/weight.bin")).unwrap(), [7; 10]);
+        let second = get("24G84");
+        assert_eq!((second.path(), second.time()), (first.path(), None));
+        assert_eq!(compiler.calls.get(), 1);
+        let about = fs::read_to_string(first.path().parent().unwrap().join(ABOUT)).unwrap();
+        assert!(
+            about.contains("\"system\": \"24G84\"") && about.contains("multifunction.mlpackage"),
+            "{about}"
+        );
+        get("24G90");
+        assert_eq!((compiler.calls.get(), steps.into_inner()), (2, vec![LoadStep::Compiling; 2]));
+    }
+
+    #[test]
+    fn a_compiler_that_fails_leaves_nothing() {
+        let dir = tempfile::tempdir().unwrap();
+        let cache = CompileCache::new(dir.path());
+        let fails = |_: &Path| Err(Error::NeedsMac { what: "compiling" });
+        let error = cache.get_or_compile(&package(), "s", |_| {}, fails).unwrap_err();
+        assert!(error.to_string().contains("compiling: run this on a Mac"), "{error}");
+        let left = names(dir.path());
+        assert!(left.iter().all(|name| name.ends_with(".lock")), "{left:?}");
+        let compiler = Compiler::new(1);
+        cache.get_or_compile(&package(), "s", |_| {}, |p| compiler.compile(p)).unwrap();
+        assert_eq!(names(compiler.folder.path()), [""; 0], "what was compiled was moved, not copied");
+    }
+
+    #[test]
+    fn what_was_not_used_for_longest_goes_and_nothing_in_use_does() {
+        let dir = tempfile::tempdir().unwrap();
+        let compiler = Compiler::new(1000);
+        let cache = CompileCache::new(dir.path()).with_limit(3 * 1300);
+        let get =
+            |system: &str| cache.get_or_compile(&package(), system, |_| {}, |p| compiler.compile(p)).unwrap();
+        let at = |compiled: &Compiled, seconds: u64| {
+            let about = compiled.path().parent().unwrap().join(ABOUT);
+            let time = SystemTime::UNIX_EPOCH + Duration::from_secs(seconds);
+            File::options().append(true).open(about).unwrap().set_modified(time).unwrap();
+        };
+        let in_use = get("oldest, in use");
+        at(&in_use, 1);
+        for (seconds, system) in [(2, "old"), (3, "newer")] {
+            let compiled = get(system);
+            at(&compiled, seconds);
+        }
+        get("newest");
+        assert_eq!(compiler.calls.get(), 4);
+        assert!(in_use.path().is_dir());
+        get("newer");
+        get("newest");
+        assert_eq!(compiler.calls.get(), 4);
+        get("old");
+        assert_eq!(compiler.calls.get(), 5, "it had been removed");
+        assert!(names(dir.path()).iter().all(|name| !name.starts_with('.')), "{:?}", names(dir.path()));
+    }
+
+    #[test]
+    fn a_cache_that_cannot_be_is_named() {
+        let dir = tempfile::tempdir().unwrap();
+        let file = dir.path().join("file");
+        fs::write(&file, "").unwrap();
+        let cache = CompileCache::new(file.join("cache"));
+        let error =
+            cache.get_or_compile(&package(), "s", |_| {}, |_| unreachable!()).unwrap_err().to_string();
+        assert!(error.starts_with("cache of compiled packages: ") && error.contains("file"), "{error}");
+    }
+}
