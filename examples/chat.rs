@@ -14,7 +14,9 @@ use indicatif::ProgressBar;
 use microgpt_ane::ane_export::ExportOptions;
 use microgpt_ane::ane_floor::PlacementReport;
 use microgpt_ane::ane_runtime::chat::ChatSession;
-use microgpt_ane::ane_runtime::{Decoder, LogitsSource as _, MilCpu, Numerics, Sampling, TextTokenizer};
+use microgpt_ane::ane_runtime::{
+    Decoder, EngineKind, EngineOptions, LogitsSource as _, Sampling, TextTokenizer,
+};
 use microgpt_ane::export::export;
 use microgpt_ane::microgpt_model::{
     Backend, Checkpoint, Corpus, GptConfig, Preset, Progress, TrainingConfig, train,
@@ -27,10 +29,16 @@ struct Args {
     /// Chat with this bundle instead of training one
     #[arg(long, value_name = "DIR")]
     bundle: Option<PathBuf>,
+    /// auto, which is Core ML on a Mac and mil-cpu elsewhere; coreml; mil-cpu
+    #[arg(long, default_value_t)]
+    engine: EngineKind,
 }
 
 fn main() -> Result<()> {
     let args = Args::parse();
+    let engine = EngineOptions { kind: args.engine, ..EngineOptions::default() };
+    // Before anything is trained: there may be no such engine here.
+    let made = engine.engine()?;
     let scratch = tempfile::tempdir()?;
     let path = match args.bundle {
         Some(path) => path,
@@ -43,7 +51,13 @@ fn main() -> Result<()> {
         print!("{}", PlacementReport::predict(&bundle.package(shard)?, Some(architecture))?);
     }
     let tokenizer = TextTokenizer::from_bundle(&bundle)?;
-    let mut decoder = Decoder::load(&bundle, &MilCpu::new(Numerics::Fast))?;
+    let mut decoder = match Decoder::load(&bundle, &*made) {
+        Err(error) if args.engine == EngineKind::Auto => {
+            eprintln!("{error}; running on mil-cpu instead");
+            Decoder::load(&bundle, &engine.mil_cpu())?
+        }
+        loaded => loaded?,
+    };
     println!("\nRunning on {}. Type the beginning of a name; /help for help, /quit to end.", decoder.name());
     let sampling = Sampling::Temperature { temperature: 0.5 };
     let mut session = ChatSession::new(&mut decoder, &tokenizer, sampling, 3, 42);

@@ -37,7 +37,7 @@ pub fn export(
     let bundle = staged.open()?;
     let placement = placement::of_bundle(&bundle)?;
     let verification = match check {
-        Some(backend) => Some(verify(&bundle, Some(checkpoint), SEED, backend)?.0),
+        Some(backend) => Some(verify(&bundle, Some(checkpoint), None, SEED, backend)?.0),
         None => None,
     };
     staged.add_to_card(&card(&placement, verification.as_ref()))?;

@@ -1,4 +1,5 @@
 //! The `microgpt` command: arguments in, crates called, words out.
+#![cfg_attr(test, allow(clippy::unwrap_used))]
 
 mod cli;
 

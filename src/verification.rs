@@ -11,12 +11,15 @@
 //! 3. Does it in the arithmetic that is there for speed? Held to what fp16 is held to.
 //! 4. How far is it from the fp32 checkpoint? That is a question about quantisation: reported, and held to the cosine of 0.97
 //!    below which the ane-book does not count a shard at all.
+//!
+//! And of another engine, Core ML: how far is what it computes from what mil-cpu does? Reported, and held to the same cosine: how
+//! close the Neural Engine comes to fp16 is one of the things that a Mac has to say.
 
 use std::path::Path;
 
 use ane_export::{ExportOptions, stored_weights};
 use ane_runtime::{
-    DecodeModel, Decoder, Elements, Embeddings, Hazard, LogitsSource as _, MilCpu, Numerics, Parity,
+    DecodeModel, Decoder, Elements, Embeddings, Engine, Hazard, LogitsSource as _, MilCpu, Numerics, Parity,
     Tolerance, parity, tensor_file,
 };
 use anyhow::{Context as _, Result, ensure};
@@ -70,6 +73,8 @@ pub struct Transcript {
     pub logits_f32: Vec<f32>,
     /// Logits of mil-cpu in f16, `[T, V]`.
     pub logits_f16: Vec<f32>,
+    /// Logits of the other engine, `[T, V]`, if there was one.
+    pub logits_engine: Option<Vec<f32>>,
     /// V
     pub vocab_size: usize,
 }
@@ -85,7 +90,8 @@ pub struct StackedInput {
     pub values: Vec<f32>,
 }
 
-/// Compares a bundle with its checkpoint, or without one its results in f16 and for speed with those in f32.
+/// Compares a bundle with its checkpoint, or without one its results in f16 and for speed with those in f32; and another engine, if
+/// there is one, with mil-cpu.
 ///
 /// # Errors
 ///
@@ -93,6 +99,7 @@ pub struct StackedInput {
 pub fn verify(
     bundle: &Bundle,
     checkpoint: Option<&Checkpoint>,
+    engine: Option<&dyn Engine>,
     seed: u64,
     backend: Backend,
 ) -> Result<(Verification, Transcript)> {
@@ -106,6 +113,10 @@ pub fn verify(
         inputs: host_inputs(&mut f32_decoder, &tokens)?,
         logits_f32: parity::collect(&mut f32_decoder, &tokens)?,
         logits_f16: parity::collect(&mut f16_decoder, &tokens)?,
+        logits_engine: match engine {
+            Some(engine) => Some(parity::collect(&mut Decoder::load(bundle, engine)?, &tokens)?),
+            None => None,
+        },
         vocab_size,
     };
     let fast = parity::collect(&mut fast_decoder, &tokens)?;
@@ -139,6 +150,11 @@ pub fn verify(
             Tolerance::F16,
         )?;
         check("mil-cpu fast against mil-cpu f32", &transcript.logits_f32, &fast, Tolerance::F16)?;
+    }
+    if let (Some(engine), Some(logits)) = (engine, &transcript.logits_engine) {
+        for (numerics, reference) in [("f32", &transcript.logits_f32), ("f16", &transcript.logits_f16)] {
+            check(&format!("{} against mil-cpu {numerics}", engine.name()), reference, logits, GOLDEN)?;
+        }
     }
     let pass = checks.iter().all(|c| c.pass);
     Ok((Verification { tokens, checks, pass, hazards: None }, transcript))
@@ -200,8 +216,8 @@ fn host_inputs(decoder: &mut Decoder, tokens: &[u32]) -> Result<Vec<StackedInput
 }
 
 impl Transcript {
-    /// Writes inputs and logits as safetensors (f32): every input by name with a leading axis of steps, `logits_f32` and
-    /// `logits_f16`. The file appears whole or not at all.
+    /// Writes inputs and logits as safetensors (f32): every input by name with a leading axis of steps, `logits_f32`, `logits_f16` and,
+    /// of another engine, `logits_engine`. The file appears whole or not at all.
     ///
     /// # Errors
     ///
@@ -209,6 +225,8 @@ impl Transcript {
     pub fn write(&self, path: &Path) -> Result<()> {
         let steps = self.logits_f32.len() / self.vocab_size;
         let logits = [("logits_f32", &self.logits_f32), ("logits_f16", &self.logits_f16)]
+            .into_iter()
+            .chain(self.logits_engine.iter().map(|logits| ("logits_engine", logits)))
             .map(|(name, values)| (name, vec![steps, self.vocab_size], values));
         let inputs =
             self.inputs.iter().map(|i| (i.name.as_str(), [&[steps], i.dims.as_slice()].concat(), &i.values));

@@ -51,7 +51,8 @@ fn every_combination_keeps_parity_with_burn_on_every_backend() {
                 };
                 let bundle = exported(&checkpoint, dir.path(), &options);
                 for &backend in common::backends() {
-                    let (verification, transcript) = verify(&bundle, Some(&checkpoint), 1, backend).unwrap();
+                    let (verification, transcript) =
+                        verify(&bundle, Some(&checkpoint), None, 1, backend).unwrap();
                     let bad = || format!("{options:?} on {backend}: {:#?}", verification.checks);
                     if *norm == NormForm::Safe {
                         // It holds eps / 16 = 6.25e-7 as an fp16 subnormal, 4.6 % low: that, and not the order of
@@ -82,7 +83,7 @@ fn heads_of_every_width_keep_parity() {
         let dir = tempfile::tempdir().unwrap();
         let checkpoint = common::random(dir.path(), |c| GptConfig { n_embd, n_head, ..c }, 0.2);
         let bundle = exported(&checkpoint, dir.path(), &ExportOptions::default());
-        let (verification, _) = verify(&bundle, Some(&checkpoint), 1, Backend::default()).unwrap();
+        let (verification, _) = verify(&bundle, Some(&checkpoint), None, 1, Backend::default()).unwrap();
         // In f32: how far fp16 results are off follows from the size of random weights, and is another question.
         assert!(verification.checks[0].pass, "{n_embd}/{n_head}: {:#?}", verification.checks);
     }
@@ -108,7 +109,7 @@ fn verification_notices_a_planted_fault() {
         bytes[at..at + 4].copy_from_slice(&value.to_le_bytes());
         std::fs::write(&path, bytes).unwrap();
         let changed = Checkpoint::open(&changed).unwrap();
-        let (verification, _) = verify(&bundle, Some(&changed), 0, Backend::default()).unwrap();
+        let (verification, _) = verify(&bundle, Some(&changed), None, 0, Backend::default()).unwrap();
         assert!(!verification.pass && !verification.checks[0].pass, "{tensor}: {:#?}", verification.checks);
     }
 }
@@ -119,7 +120,7 @@ fn a_checkpoint_of_another_shape_is_refused() {
     let bundle =
         exported(&Checkpoint::open(common::trained()).unwrap(), dir.path(), &ExportOptions::default());
     let other = common::random(dir.path(), |c| GptConfig { n_layer: 2, ..c }, 0.08);
-    let error = verify(&bundle, Some(&other), 0, Backend::default()).unwrap_err().to_string();
+    let error = verify(&bundle, Some(&other), None, 0, Backend::default()).unwrap_err().to_string();
     assert!(error.contains("[27, 16, 4, 2, 16], the bundle has [27, 16, 4, 1, 16]"), "{error}");
 }
 
@@ -292,7 +293,7 @@ fn scaled_is_above_the_floor() {
     assert!((placed.compiled_bytes as f64 / experiment - 1.0).abs() < 0.01, "{}", placed.compiled_bytes);
     assert!(placed.scalings.is_none(), "nothing is to be scaled");
     // Random weights, a full context of 64: the same bounds as for trained ones.
-    let (verification, _) = verify(&bundle, Some(&checkpoint), 0, Backend::default()).unwrap();
+    let (verification, _) = verify(&bundle, Some(&checkpoint), None, 0, Backend::default()).unwrap();
     assert!(verification.pass, "{:#?}", verification.checks);
     assert_eq!(verification.tokens.len(), 64);
 }

@@ -43,15 +43,15 @@ impl Bench {
             self.seconds
         );
         let bundle = folder::bundle(&self.bundle)?;
-        let engine = self.engine.engine();
+        let engine = self.engine.decoding()?;
         let options = BenchmarkOptions {
-            threads: engine.threads(),
+            threads: engine.mil_cpu().threads(),
             duration: Duration::from_secs_f64(self.seconds),
             batch: self.batch.into(),
             names: self.names,
             seed: self.seed,
         };
-        let measured = benchmark(&bundle, &engine, &options)?;
+        let measured = benchmark(&bundle, &*engine.engine()?, &options)?;
         if self.json {
             output::print_json(&measured)?
         } else {

@@ -38,7 +38,7 @@ impl Chat {
         };
         let bundle = folder::bundle(&path)?;
         let tokenizer = TextTokenizer::from_bundle(&bundle)?;
-        let mut decoder = Decoder::load(&bundle, &self.engine.engine())?;
+        let mut decoder = Decoder::load(&bundle, &*self.engine.decoding()?.engine()?)?;
         let sampling = self.sampling.sampling()?;
         let interactive = io::stdin().is_terminal();
         if interactive {

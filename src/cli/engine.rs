@@ -1,15 +1,37 @@
-//! Which engine a command runs on.
+//! Which engine a command runs on, and what a user sees of its loads.
 
-use ane_runtime::{MilCpu, Numerics};
+use std::io::{self, IsTerminal as _};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use ane_runtime::core_ml::LoadObserver;
+use ane_runtime::{ComputeUnits, EngineKind, EngineOptions, LoadStep, Numerics};
+use anyhow::{Result, bail, ensure};
 use clap::{Args, ValueEnum};
 
-/// What the engine mil-cpu computes with.
+use super::output;
+
+/// Which engine.
+#[derive(Debug, Args)]
+pub(super) struct EngineChoice {
+    /// auto is Core ML on a Mac and mil-cpu elsewhere; an option of one engine chooses it
+    #[arg(long, value_name = "ENGINE", value_parser = EngineKind::ALL.map(EngineKind::name))]
+    engine: Option<String>,
+    /// Devices that Core ML may choose from [default: cpu-and-ane]
+    #[arg(long, value_name = "UNITS", value_parser = ComputeUnits::ALL.map(ComputeUnits::name))]
+    compute_units: Option<String>,
+}
+
+/// Which engine, and what mil-cpu is told.
 #[derive(Debug, Args)]
 pub(super) struct EngineArgs {
+    #[command(flatten)]
+    choice: EngineChoice,
     /// Arithmetic of the engine mil-cpu
-    #[arg(long, value_enum, default_value = "fast")]
-    pub(super) numerics: NumericsArg,
-    /// Threads for fast arithmetic, never more than the machine runs at once [default: those of the machine, but no more than 4]
+    #[arg(long, value_enum)]
+    numerics: Option<NumericsArg>,
+    /// Threads of mil-cpu for fast arithmetic, never more than the machine runs at once [default: those of the machine, but no more
+    /// than 4]
     #[arg(long, allow_negative_numbers = true, value_name = "N", value_parser = clap::value_parser!(u16).range(1..))]
     threads: Option<u16>,
 }
@@ -35,12 +57,121 @@ impl From<NumericsArg> for Numerics {
     }
 }
 
-impl EngineArgs {
-    pub(super) fn engine(&self) -> MilCpu {
-        let engine = MilCpu::new(self.numerics.into());
-        match self.threads {
-            Some(threads) => engine.with_threads(threads.into()),
-            None => engine,
+impl EngineChoice {
+    /// The engine that was asked for: `otherwise` if none was. `of_mil_cpu` is an option that was given and that only mil-cpu has.
+    pub(super) fn options(&self, otherwise: EngineKind, of_mil_cpu: Option<&str>) -> Result<EngineOptions> {
+        let kind = match &self.engine {
+            Some(name) => name.parse()?,
+            None => otherwise,
+        };
+        let kind = match (kind, of_mil_cpu, &self.compute_units) {
+            (_, Some(option), Some(_)) => {
+                bail!("{option} is for mil-cpu, --compute-units for coreml: give one of them")
+            }
+            (EngineKind::CoreMl, Some(option), _) => bail!("{option} is for mil-cpu, not for coreml"),
+            (EngineKind::MilCpu, None, Some(_)) if self.engine.is_some() => {
+                bail!("--compute-units is for coreml, not for mil-cpu")
+            }
+            (EngineKind::Auto, Some(_), _) => EngineKind::MilCpu,
+            (_, _, Some(_)) => EngineKind::CoreMl,
+            (kind, _, _) => kind,
+        };
+        let mut options = EngineOptions { kind, observer: Some(progress()), ..EngineOptions::default() };
+        if let Some(name) = &self.compute_units {
+            options.compute_units = name.parse()?;
         }
+        Ok(options)
+    }
+}
+
+impl EngineArgs {
+    /// The engine that was asked for: `otherwise` if none was, with `numerics` if it is mil-cpu.
+    pub(super) fn options(&self, otherwise: EngineKind, numerics: Numerics) -> Result<EngineOptions> {
+        let of_mil_cpu = [("--numerics", self.numerics.is_some()), ("--threads", self.threads.is_some())];
+        let of_mil_cpu = of_mil_cpu.into_iter().find(|(_, given)| *given).map(|(name, _)| name);
+        Ok(EngineOptions {
+            numerics: self.numerics.map_or(numerics, Numerics::from),
+            threads: self.threads.map(usize::from),
+            ..self.choice.options(otherwise, of_mil_cpu)?
+        })
+    }
+
+    /// The best engine of the machine for decoding, unless another was asked for.
+    pub(super) fn decoding(&self) -> Result<EngineOptions> {
+        self.options(EngineKind::Auto, Numerics::Fast)
+    }
+
+    /// The same with the numerics that are wanted for a look at hazards; others are refused.
+    pub(super) fn ensure_watchable(options: &EngineOptions) -> Result<()> {
+        ensure!(
+            options.kind.here() == EngineKind::MilCpu && options.numerics == Numerics::F16,
+            "--hazards looks at what is rounded to fp16: give --numerics f16"
+        );
+        Ok(())
+    }
+}
+
+/// Loads that take less are not told of once they are done.
+const WORTH_A_LINE: Duration = Duration::from_secs(1);
+
+/// A line of progress on standard error: a spinner where that is a terminal, else a line for each step that takes long.
+fn progress() -> LoadObserver {
+    let spinner = Mutex::new(None);
+    let on_terminal = io::stderr().is_terminal();
+    Arc::new(move |step: &LoadStep| {
+        let mut spinner = spinner.lock().unwrap_or_else(PoisonError::into_inner);
+        match step {
+            LoadStep::Loaded { compile, load, warm_up } => {
+                if let Some(spinner) = spinner.take() {
+                    indicatif::ProgressBar::finish_and_clear(&spinner);
+                }
+                if compile.unwrap_or_default() + *load + *warm_up >= WORTH_A_LINE {
+                    output::tell(&step.to_string());
+                }
+            }
+            LoadStep::WarmUpFailed { .. } => output::tell(&step.to_string()),
+            step if on_terminal => {
+                spinner.get_or_insert_with(|| output::spinner("")).set_message(step.to_string());
+            }
+            LoadStep::Waiting | LoadStep::Compiling => output::tell(&step.to_string()),
+            LoadStep::Loading { .. } | LoadStep::WarmingUp => {}
+        }
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::Parser;
+
+    use super::*;
+
+    #[derive(Parser)]
+    struct Command {
+        #[command(flatten)]
+        engine: EngineArgs,
+    }
+
+    fn kind(arguments: &[&str]) -> Result<EngineKind> {
+        let command = Command::try_parse_from([&["microgpt"], arguments].concat())?;
+        Ok(command.engine.decoding()?.kind)
+    }
+
+    #[test]
+    fn an_option_of_one_engine_chooses_it() {
+        assert_eq!(kind(&[]).unwrap(), EngineKind::Auto);
+        assert_eq!(kind(&["--numerics", "f16"]).unwrap(), EngineKind::MilCpu);
+        assert_eq!(kind(&["--threads", "1"]).unwrap(), EngineKind::MilCpu);
+        assert_eq!(kind(&["--compute-units", "cpu"]).unwrap(), EngineKind::CoreMl);
+        assert_eq!(kind(&["--engine", "coreml", "--compute-units", "all"]).unwrap(), EngineKind::CoreMl);
+        assert_eq!(kind(&["--engine", "mil-cpu", "--numerics", "f32"]).unwrap(), EngineKind::MilCpu);
+    }
+
+    #[test]
+    fn an_option_of_the_other_engine_is_refused_by_name() {
+        let refused = |arguments: &[&str]| kind(arguments).unwrap_err().to_string();
+        assert!(refused(&["--engine", "coreml", "--threads", "1"]).contains("--threads is for mil-cpu"));
+        assert!(refused(&["--engine", "mil-cpu", "--compute-units", "cpu"]).contains("not for mil-cpu"));
+        assert!(refused(&["--numerics", "f32", "--compute-units", "cpu"]).contains("give one of them"));
+        assert!(refused(&["--engine", "ane"]).contains("auto, coreml, mil-cpu"));
     }
 }

@@ -2,6 +2,7 @@
 
 mod discover;
 mod knowledge;
+mod measured;
 
 use std::fs::File;
 use std::io::Read as _;
@@ -11,6 +12,7 @@ use ane_floor::{Basis, Outcome as Verdict, PlacementReport};
 use anyhow::{Context as _, Result, bail, ensure};
 use clap::{Args, Subcommand, ValueEnum};
 use microgpt_ane::{placement, whole_file};
+use mlpackage::Package;
 use mlpackage::bundle::BUNDLE_MANIFEST;
 
 use super::{Outcome, folder, output};
@@ -40,8 +42,10 @@ pub(crate) struct Floor {
     /// A report of the same package that was measured on a Mac, for the page to show beside
     #[arg(long, value_name = "REPORT.json", requires = "html")]
     measured: Option<PathBuf>,
+    #[command(flatten)]
+    measuring: measured::MeasuredArgs,
     /// Print the JSON Schema of one such object
-    #[arg(long, conflicts_with_all = ["path", "require", "baseline", "json", "html"])]
+    #[arg(long, conflicts_with_all = ["path", "require", "baseline", "json", "html", "measure", "plan"])]
     schema: bool,
 }
 
@@ -90,6 +94,18 @@ fn read_reports(path: &Path) -> Result<Vec<PlacementReport>> {
     Ok(reports)
 }
 
+/// The packages of a bundle, or one alone, and what laws say of them.
+fn predict(path: &Path) -> Result<(Vec<PlacementReport>, Vec<Package>)> {
+    if path.join(BUNDLE_MANIFEST).exists() {
+        let bundle = folder::bundle(path)?;
+        let shards = bundle.manifest().shards.iter();
+        let packages = shards.map(|shard| bundle.package(shard)).collect::<Result<Vec<_>, _>>()?;
+        return Ok((placement::of_bundle(&bundle)?, packages));
+    }
+    let package = folder::package(path)?;
+    Ok((vec![PlacementReport::predict(&package, None)?], vec![package]))
+}
+
 impl Floor {
     pub(crate) fn run(self) -> Result<Outcome> {
         match self.about {
@@ -107,7 +123,7 @@ impl Floor {
         let path = self.path.context("a bundle or package is missing")?;
         // Read before anything is judged: a gate without its baseline is no gate.
         let baseline = self.baseline.as_deref().map(read_reports).transpose()?;
-        let measured = match &self.measured {
+        let beside = match &self.measured {
             None => Vec::new(),
             Some(file) => {
                 let measured = read_reports(file)?;
@@ -118,26 +134,30 @@ impl Floor {
                 measured
             }
         };
-        let reports = if path.join(BUNDLE_MANIFEST).exists() {
-            placement::of_bundle(&folder::bundle(&path)?).with_context(|| path.display().to_string())?
-        } else {
-            vec![
-                PlacementReport::predict(&folder::package(&path)?, None)
-                    .with_context(|| path.display().to_string())?,
-            ]
-        };
+        let (predicted, packages) = predict(&path).with_context(|| path.display().to_string())?;
+        let measured = self.measuring.measure(&packages)?;
         if let Some(page) = &self.html {
-            whole_file::write(page, &ane_floor::html::page(&reports, &measured))?;
+            let beside = measured.as_ref().map_or(&beside, |measured| &measured.reports);
+            whole_file::write(page, &ane_floor::html::page(&predicted, beside))?;
         }
+        // What is printed as JSON, and what gates are about.
+        let reports = measured.as_ref().map_or(&predicted, |measured| &measured.reports).clone();
         if self.json {
             output::print_json(&reports)?;
         } else {
-            let text: Vec<String> = reports.iter().map(ToString::to_string).collect();
+            let text: Vec<String> = predicted.iter().map(ToString::to_string).collect();
             output::print(&text.concat())?;
+            if let Some(measured) = &measured {
+                output::print(&format!("\n{}", measured::side_by_side(&predicted, &measured.reports)))?;
+            }
+        }
+        if let Some(measured) = measured {
+            measured.add_rows()?;
         }
         let mut passed = true;
         if self.require.is_some() && !reports.iter().all(|r| r.verdict == Verdict::Ane && r.pass) {
-            eprintln!("required: everything on the ANE; predicted otherwise");
+            let basis = reports.first().map_or(Basis::Predicted, |r| r.basis);
+            eprintln!("required: everything on the ANE; {basis} otherwise");
             passed = false;
         }
         if let Some(baseline) = baseline {

@@ -123,7 +123,7 @@ impl Generate {
             ));
         }
         let bundle = folder::bundle(&self.model)?;
-        let decoder = Decoder::load(&bundle, &self.engine.engine())?;
+        let decoder = Decoder::load(&bundle, &*self.engine.decoding()?.engine()?)?;
         Ok((Box::new(decoder), TextTokenizer::from_bundle(&bundle)?))
     }
 }

@@ -5,14 +5,14 @@ use std::path::PathBuf;
 use std::time::Instant;
 
 use ane_runtime::tensor_file::{Slice, Stacked, TensorFile};
-use ane_runtime::{Engine as _, Function, LoadOptions, MilCpu, TensorView};
+use ane_runtime::{EngineKind, Function, LoadOptions, Numerics, TensorView};
 use anyhow::{Context as _, Result, ensure};
 use clap::Args;
 
-use super::engine::NumericsArg;
+use super::engine::EngineArgs;
 use super::{Outcome, folder, output};
 
-/// Run a function of any .mlpackage on tensors from a file: no Mac, no Python.
+/// Run a function of any .mlpackage on tensors from a file: no Mac, no Python. On mil-cpu in f32 unless told.
 #[derive(Debug, Args)]
 pub(crate) struct Run {
     /// The .mlpackage
@@ -29,9 +29,8 @@ pub(crate) struct Run {
     /// Call the function N times on one state: every input has a leading axis of N, and so has every output
     #[arg(long, value_name = "N")]
     steps: Option<usize>,
-    /// f32 computes in f32; f16 rounds every fp16 result to fp16, as the Neural Engine would
-    #[arg(long, value_enum, default_value = "f32")]
-    numerics: NumericsArg,
+    #[command(flatten)]
+    engine: EngineArgs,
     /// Look for what goes wrong in fp16 without an error (with --numerics f16), and exit with 1 if there is any
     #[arg(long)]
     hazards: bool,
@@ -42,11 +41,11 @@ pub(crate) struct Run {
 
 impl Run {
     pub(crate) fn run(self) -> Result<Outcome> {
-        let numerics = self.numerics.into();
-        ensure!(
-            !self.hazards || numerics == ane_runtime::Numerics::F16,
-            "--hazards looks at what is rounded to fp16: give --numerics f16"
-        );
+        // What a program means is asked more often than how fast it is.
+        let engine = self.engine.options(EngineKind::MilCpu, Numerics::F32)?;
+        if self.hazards {
+            EngineArgs::ensure_watchable(&engine)?;
+        }
         ensure!(self.steps != Some(0), "--steps 0: there is nothing to run");
         if let Some(out) = &self.out {
             ensure!(!folder::holds(&self.package, out), "--out {}: it lies in the package", out.display());
@@ -54,7 +53,7 @@ impl Run {
         let package = folder::package(&self.package)?;
         let functions = self.function.clone().into_iter().collect();
         let options = LoadOptions { functions, hazards: self.hazards, ..LoadOptions::default() };
-        let model = MilCpu::new(numerics).load(&package, &options)?;
+        let model = engine.engine()?.load(&package, &options)?;
         let function = model.default_function();
         if self.plan {
             output::print(&function.plan())?;
@@ -103,7 +102,7 @@ fn describe(function: &dyn Function, steps: usize, seconds: f64) -> String {
                 memory.weights, memory.constants, memory.state, memory.workspace
             );
         }
-        None => text.push_str("interpreted: shapes depend on values, or there is control flow\n"),
+        None => text.push_str("memory: not known beforehand\n"),
     }
     text
 }

@@ -3,14 +3,17 @@
 use std::fmt::Write as _;
 use std::path::PathBuf;
 
+use ane_runtime::EngineKind;
 use anyhow::{Result, ensure};
 use clap::Args;
 use microgpt_ane::verification::{Verification, hazards, verify};
 use microgpt_model::Backend;
 
+use super::engine::EngineChoice;
 use super::{Outcome, folder, output};
 
-/// Run a bundle against the checkpoint that it was exported from. Exits with 1 if they differ by more than rounding.
+/// Run a bundle against the checkpoint that it was exported from. Exits with 1 if they differ by more than rounding. mil-cpu is compared
+/// in all of its arithmetic; another engine, Core ML, with mil-cpu.
 #[derive(Debug, Args)]
 pub(crate) struct Verify {
     /// The bundle's folder
@@ -18,6 +21,8 @@ pub(crate) struct Verify {
     /// The checkpoint; without one, the bundle's f16 and fast results are held against its f32 results
     #[arg(long, value_name = "CKPT")]
     checkpoint: Option<PathBuf>,
+    #[command(flatten)]
+    engine: EngineChoice,
     /// Seed of the sequence that is compared
     #[arg(long, default_value_t = 0)]
     seed: u64,
@@ -43,8 +48,14 @@ impl Verify {
         if let Some(path) = &self.dump {
             ensure!(!folder::holds(&self.bundle, path), "--dump {}: it lies in the bundle", path.display());
         }
+        let engine = self.engine.options(EngineKind::Auto, None)?;
+        let other = match engine.kind.here() {
+            EngineKind::CoreMl => Some(engine.engine()?),
+            EngineKind::Auto | EngineKind::MilCpu => None,
+        };
         let spinner = output::spinner("running the bundle and its reference");
-        let (mut verification, transcript) = verify(&bundle, checkpoint.as_ref(), self.seed, self.backend)?;
+        let (mut verification, transcript) =
+            verify(&bundle, checkpoint.as_ref(), other.as_deref(), self.seed, self.backend)?;
         if self.hazards {
             let found = hazards(&bundle, &verification.tokens)?;
             verification.pass &= found.is_empty();

@@ -13,6 +13,8 @@ use serde::{Deserialize, Serialize};
 
 pub use crate::device::Outcome;
 use crate::error::{Error, Result};
+use crate::placed_operation::PlacedOperation;
+use crate::report::PlacementReport;
 use crate::residency::Count;
 
 /// The rows that come with the crate.
@@ -110,6 +112,17 @@ pub struct Machine {
     pub chip: Option<String>,
     /// Such as `macOS 15`.
     pub os: Option<String>,
+}
+
+/// Chip and system; what is not known is left out.
+impl fmt::Display for Machine {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match (&self.chip, &self.os) {
+            (Some(chip), Some(os)) => write!(f, "{chip}, {os}"),
+            (Some(one), None) | (None, Some(one)) => f.write_str(one),
+            (None, None) => f.write_str("a machine that is not told"),
+        }
+    }
 }
 
 impl Machine {
@@ -300,6 +313,31 @@ impl Corpus {
         Ok(self)
     }
 
+    /// This corpus with a row, in the place of an earlier one of its id if there is one.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Corpus`] if the row is not what it should be.
+    pub fn with(mut self, row: Placement) -> Result<Self> {
+        let earlier = self.rows.iter().position(|r| r.id == row.id);
+        let line = earlier.unwrap_or(self.rows.len()) + 1;
+        row.check().map_err(|reason| Error::Corpus {
+            origin: "a new row".into(),
+            line,
+            reason: format!("{}: {reason}", row.id),
+        })?;
+        match earlier {
+            Some(i) => self.rows[i] = row,
+            None => self.rows.push(row),
+        }
+        Ok(self)
+    }
+
+    /// The rows, a JSON object a line.
+    pub fn to_jsonl(&self) -> String {
+        self.rows.iter().map(Placement::to_line).collect()
+    }
+
     /// The rows that somebody saw, and not only predicted, in order.
     pub fn evidence(&self) -> impl Iterator<Item = &Placement> {
         self.rows.iter().filter(|row| row.how != How::Predicted)
@@ -312,6 +350,60 @@ impl Corpus {
 }
 
 impl Placement {
+    /// A row of what laws say of a package: no evidence.
+    pub fn of_prediction(id: String, summary: String, report: &PlacementReport) -> Self {
+        let machine = Machine { chip: None, os: None };
+        Self::of_report(id, summary, report, machine, How::Predicted, "predicted by the laws of ane-floor")
+    }
+
+    /// A row of what `MLComputePlan` said of a package on a machine.
+    pub fn of_measurement(
+        id: String,
+        summary: String,
+        report: &PlacementReport,
+        machine: Machine,
+        source: &str,
+    ) -> Self {
+        Self::of_report(id, summary, report, machine, How::Plan, source)
+    }
+
+    fn of_report(
+        id: String,
+        summary: String,
+        report: &PlacementReport,
+        machine: Machine,
+        how: How,
+        source: &str,
+    ) -> Self {
+        let convs = report.residency.conv_ane.total as u64;
+        let products = |o: &&PlacedOperation| matches!(o.op.as_str(), "matmul" | "linear");
+        let matmuls = report.operations.iter().filter(products).count() as u64;
+        let features = report.functions.first().map(|function| &function.features);
+        let graph = match features {
+            Some(features) => features.to_graph(summary, convs, matmuls),
+            None => Graph::unknown(summary),
+        };
+        Self {
+            id,
+            note: None,
+            graph,
+            machine,
+            placed: Placed {
+                device: report.verdict,
+                conv_ane: Some(report.residency.conv_ane).filter(|c| c.total > 0),
+                compute_ane: Some(report.residency.compute_ane).filter(|c| c.total > 0),
+            },
+            how,
+            source: source.to_owned(),
+            remark: None,
+        }
+    }
+
+    /// The row as a line.
+    pub fn to_line(&self) -> String {
+        serde_json::to_string(self).expect("a row serializes") + "\n"
+    }
+
     /// What is wrong with a row by itself.
     fn check(&self) -> Result<(), String> {
         let texts = [("id", &self.id), ("source", &self.source), ("graph.summary", &self.graph.summary)];

@@ -10,7 +10,7 @@ use std::fmt;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use crate::corpus::{How, Machine, Placed, Placement};
+use crate::corpus::{Machine, Placement};
 use crate::device::Outcome;
 use crate::report::{Basis, PlacementReport};
 
@@ -212,37 +212,20 @@ impl Probe {
             (None, Some(function)) => (report.verdict, function.rule.clone()),
             (None, None) => (report.verdict, "none".to_owned()),
         };
-        let convs = report.residency.conv_ane.total as u64;
-        let matmuls =
-            report.operations.iter().filter(|o| matches!(o.op.as_str(), "matmul" | "linear")).count() as u64;
+        let id = format!("discover-{}", configuration.id());
         let summary = format!("microGPT decode of noise: {configuration}");
-        let features = function.map(|f| f.features.clone());
-        let (how, source, machine) = match report.basis {
-            Basis::Predicted => {
-                (How::Predicted, "predicted by the laws of ane-floor", Machine { chip: None, os: None })
+        let row = match report.basis {
+            Basis::Predicted => Placement::of_prediction(id, summary, report),
+            Basis::Measured => {
+                Placement::of_measurement(id, summary, report, Machine::this(), "microgpt floor discover")
             }
-            Basis::Measured => (How::Plan, "microgpt floor discover", Machine::this()),
         };
-        let graph = features.map(|f| f.to_graph(summary.clone(), convs, matmuls));
         Self {
             configuration: configuration.clone(),
             outcome,
             rule,
             int8_bytes: report.compiled.int8_equivalent(),
-            row: Placement {
-                id: format!("discover-{}", configuration.id()),
-                note: None,
-                graph: graph.unwrap_or_else(|| crate::corpus::Graph::unknown(summary)),
-                machine,
-                placed: Placed {
-                    device: report.verdict,
-                    conv_ane: Some(report.residency.conv_ane).filter(|c| c.total > 0),
-                    compute_ane: Some(report.residency.compute_ane).filter(|c| c.total > 0),
-                },
-                how,
-                source: source.to_owned(),
-                remark: None,
-            },
+            row,
         }
     }
 }
@@ -250,7 +233,7 @@ impl Probe {
 impl Probe {
     /// Its row of the corpus, as a line.
     pub fn row_text(&self) -> String {
-        serde_json::to_string(&self.row).expect("a row serializes") + "\n"
+        self.row.to_line()
     }
 }
 

@@ -26,6 +26,12 @@ pub enum Error {
         /// What was found and expected.
         reason: String,
     },
+    /// What was read is no plan of Core ML's.
+    #[error("no recorded plan: {reason}")]
+    Plan {
+        /// What was found and expected.
+        reason: String,
+    },
     /// Something that only Core ML can do.
     #[error("{what} is part of Core ML: run this on a Mac with macOS 15")]
     NeedsMac {

@@ -4,6 +4,7 @@
 pub mod accuracy;
 mod baseline;
 mod change;
+mod comparison;
 mod compiled_size;
 pub mod corpus;
 mod decision;
@@ -29,6 +30,7 @@ mod weight;
 pub use accuracy::Accuracy;
 pub use baseline::regressions;
 pub use change::{Change, Edit};
+pub use comparison::{Comparison, Pair};
 pub use compiled_size::CompiledSize;
 pub use device::{Device, Outcome};
 pub use error::{Error, Result};

@@ -37,7 +37,7 @@ pub enum Basis {
 
 impl fmt::Display for Basis {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
+        f.pad(match self {
             Self::Predicted => "predicted",
             Self::Measured => "measured",
         })
@@ -80,6 +80,11 @@ pub struct PlacementReport {
     pub operations: Vec<PlacedOperation>,
 }
 
+/// What a package is called: its folder.
+pub(crate) fn name(package: &Package) -> String {
+    package.path().file_name().unwrap_or_default().to_string_lossy().into_owned()
+}
+
 impl PlacementReport {
     /// Predicts the placement of a package by law. `decoder` gives the dimensions that could be scaled, where they are known:
     /// those of a bundle.
@@ -115,10 +120,9 @@ impl PlacementReport {
         let scalings = decoder
             .filter(|_| functions.iter().any(below_floor))
             .map(|decoder| Scalings::search(decoder, &compiled, FLOOR_BYTES));
-        let package = package.path().file_name().unwrap_or_default().to_string_lossy().into_owned();
         let mut report = Self {
             report_version: REPORT_VERSION,
-            package,
+            package: name(package),
             basis: Basis::Predicted,
             verdict: Outcome::Unknown,
             confidence: functions.iter().map(|f| f.confidence).fold(1.0, f64::min),

@@ -6,6 +6,7 @@ pub mod core_ml;
 mod decoder;
 mod embeddings;
 mod engine;
+mod engine_options;
 mod error;
 mod generate;
 mod hazard;
@@ -21,9 +22,13 @@ pub mod tensor_file;
 mod tokenizer;
 mod workers;
 
+#[cfg(target_vendor = "apple")]
+pub use core_ml::CoreMl;
+pub use core_ml::{ComputeUnits, LoadStep};
 pub use decoder::{DecodeModel, Decoder, Sequence};
 pub use embeddings::Embeddings;
 pub use engine::{Engine, Function, Limits, LoadOptions, Memory, Model, State};
+pub use engine_options::{EngineKind, EngineOptions};
 pub use error::{Error, Result};
 pub use generate::{FinishReason, Generation};
 pub use hazard::{Hazard, HazardKind, OperandRange};

@@ -5,6 +5,7 @@ mod size_bar;
 
 use maud::{DOCTYPE, Markup, PreEscaped, html};
 
+use crate::comparison::Comparison;
 use crate::device::{Device, Outcome};
 use crate::findings::FindingKind;
 use crate::function_report::{FunctionReport, LawOpinion};
@@ -232,17 +233,18 @@ fn legend(report: &PlacementReport) -> Markup {
 
 /// Every operation, and where the two sides put it; those that differ are marked.
 fn side_by_side(predicted: &PlacementReport, measured: &PlacementReport) -> Markup {
-    let found = |o: &PlacedOperation| {
-        measured.operations.iter().find(|m| m.function == o.function && m.name == o.name)
+    let comparison = Comparison::of(predicted, measured);
+    let (differ, shared) = (comparison.differing(), comparison.shared());
+    let alone = comparison.operations.len() - shared;
+    let cell = |o: Option<&PlacedOperation>| match o {
+        Some(o) => html! { td class=(class(o.device)) { (o.device) } },
+        None => html! { td.unknown { "-" } },
     };
-    let pairs: Vec<_> = predicted.operations.iter().map(|o| (o, found(o))).collect();
-    let differ = pairs.iter().filter(|(o, m)| m.is_some_and(|m| m.device != o.device)).count();
-    let missing = pairs.iter().filter(|(_, m)| m.is_none()).count();
     html! {
         section {
             h2 { (predicted.basis) " beside " (measured.basis) }
-            p { (differ) " of " (pairs.len() - missing) " operations differ"
-                @if missing > 0 { "; " (missing) " are not in the " (measured.basis) " report" } "." }
+            p { (differ) " of " (shared) " operations differ"
+                @if alone > 0 { "; " (alone) " are in one of the two reports alone" } "." }
             div.tiles {
                 (tile("conv_ane", &format!("{} / {}", predicted.residency.conv_ane, measured.residency.conv_ane), "predicted / beside"))
                 (tile("compute_ane", &format!("{} / {}", predicted.residency.compute_ane, measured.residency.compute_ane), "predicted / beside"))
@@ -252,15 +254,15 @@ fn side_by_side(predicted: &PlacementReport, measured: &PlacementReport) -> Mark
                 summary { "Operation by operation" }
                 div.scroll {
                     table {
-                        thead { tr { th { "operation" } th { "type" } th { (predicted.basis) } th { (measured.basis) } } }
+                        thead { tr { th { "operation" } th { "type" } th { (predicted.basis) } th { (measured.basis) } th.number { "cost" } th { "of the measurement" } } }
                         tbody {
-                            @for (o, m) in &pairs {
-                                tr class=[m.is_some_and(|m| m.device != o.device).then_some("differs")] {
-                                    td { (o.name) } td { (o.op) }
-                                    td class=(class(o.device)) { (o.device) }
-                                    @match m {
-                                        Some(m) => { td class=(class(m.device)) { (m.device) } }
-                                        None => { td.unknown { "-" } }
+                            @for pair in &comparison.operations {
+                                tr class=[pair.differs().then_some("differs")] {
+                                    td { (pair.operation().name) } td { (pair.operation().op) }
+                                    (cell(pair.predicted)) (cell(pair.measured))
+                                    @match pair.measured {
+                                        Some(m) => { td.number { (format!("{:.2} %", 100.0 * m.cost)) } td { (m.reason) } }
+                                        None => { td.number { "-" } td { "-" } }
                                     }
                                 }
                             }

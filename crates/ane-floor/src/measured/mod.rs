@@ -5,11 +5,18 @@
 
 #[cfg(target_vendor = "apple")]
 mod core_ml;
+mod recorded_plan;
 
 use std::collections::{BTreeMap, HashMap};
 
 use mlpackage::Package;
 
+pub use recorded_plan::{
+    Cost, DeviceUsage, Operation, OperationPlan, Output, Plan, PlannedDevice, RecordedPlan,
+};
+
+#[cfg(target_vendor = "apple")]
+use crate::corpus::Machine;
 use crate::device::{Device, Outcome};
 use crate::error::{Error, Result};
 use crate::findings::{self, FindingKind};
@@ -44,20 +51,38 @@ impl PlannedOperation {
         let (function, place) = self.path.strip_prefix("functions.")?.split_once(".block.operations[")?;
         place.strip_suffix(']').filter(|index| index.bytes().all(|b| b.is_ascii_digit())).map(|_| function)
     }
+
+    /// Its type without the opset.
+    fn bare_op(&self) -> &str {
+        self.op.split_once('.').map_or(&self.op, |(_, op)| op)
+    }
 }
 
 /// Compiles a package and asks Core ML for its plan, with the CPU and the Neural Engine to choose from.
 ///
 /// # Errors
 ///
-/// [`Error::NeedsMac`] elsewhere; [`Error::CoreMl`] with what Core ML says; as [`PlacementReport::predict`] for a package that is not
-/// sound.
-pub fn measure(package: &Package) -> Result<PlacementReport> {
+/// [`Error::NeedsMac`] elsewhere; [`Error::CoreMl`] with what Core ML says; [`Error::Package`] for a package that is not sound.
+pub fn record(package: &Package) -> Result<RecordedPlan> {
     package.require_sound()?;
     #[cfg(target_vendor = "apple")]
-    return PlacementReport::measured(package, &core_ml::plan(package.path())?);
+    return Ok(RecordedPlan {
+        package: crate::report::name(package),
+        machine: Machine::this(),
+        compute_units: core_ml::COMPUTE_UNITS.0.to_owned(),
+        plan: core_ml::plan(package.path())?,
+    });
     #[cfg(not(target_vendor = "apple"))]
     Err(Error::NeedsMac { what: "MLComputePlan" })
+}
+
+/// The report of a package that Core ML makes a plan for.
+///
+/// # Errors
+///
+/// As [`record`] and [`PlacementReport::measured`].
+pub fn measure(package: &Package) -> Result<PlacementReport> {
+    record(package)?.report(package)
 }
 
 impl PlacementReport {
@@ -73,14 +98,17 @@ impl PlacementReport {
             report.operations.iter().map(|o| ((o.function.as_str(), o.name.as_str()), o)).collect();
         let mut operations: Vec<PlacedOperation> = Vec::new();
         let mut places: HashMap<(String, String), usize> = HashMap::new();
+        let mut unnamed = Unnamed::new(&report.operations, plan);
         for planned in plan {
             let Some(function) = planned.function() else { continue };
-            let op = planned.op.split_once('.').map_or(planned.op.as_str(), |(_, op)| op);
+            let op = planned.bare_op();
             if !computes(&planned.op) || !computes(op) {
                 continue;
             }
-            let name =
-                planned.outputs.first().cloned().unwrap_or_else(|| format!("{op}_{}", operations.len()));
+            let name = match planned.outputs.first() {
+                Some(output) => output.clone(),
+                None => unnamed.next(function, op).unwrap_or_else(|| format!("{op}_{}", operations.len())),
+            };
             // The plan says nothing of who takes from whom; where names are kept, the program does.
             let before = predicted.get(&(function, name.as_str()));
             let sources = before.map_or(&[][..], |o| o.sources.as_slice()).iter();
@@ -135,6 +163,34 @@ impl PlacementReport {
         report.operations = operations;
         report.total();
         Ok(report)
+    }
+}
+
+/// Names for operations of a plan that give nothing, such as `write_state`: those of the program's operations of that type, in order, if
+/// there are as many.
+struct Unnamed<'r> {
+    /// By function and type, the last first.
+    names: HashMap<(&'r str, &'r str), Vec<&'r str>>,
+}
+
+impl<'r> Unnamed<'r> {
+    fn new(predicted: &'r [PlacedOperation], plan: &'r [PlannedOperation]) -> Self {
+        let mut counts: HashMap<(&str, &str), usize> = HashMap::new();
+        for planned in plan.iter().filter(|planned| planned.outputs.is_empty()) {
+            if let Some(function) = planned.function() {
+                *counts.entry((function, planned.bare_op())).or_default() += 1;
+            }
+        }
+        let mut names: HashMap<(&str, &str), Vec<&str>> = HashMap::new();
+        for o in predicted.iter().rev() {
+            names.entry((&o.function, &o.op)).or_default().push(&o.name);
+        }
+        names.retain(|kind, names| counts.get(kind) == Some(&names.len()));
+        Self { names }
+    }
+
+    fn next(&mut self, function: &'r str, op: &'r str) -> Option<String> {
+        self.names.get_mut(&(function, op))?.pop().map(str::to_owned)
     }
 }
 

@@ -32,7 +32,7 @@ struct Exception {
 }
 
 /// What became of the suite.
-#[derive(Debug, Default)]
+#[derive(Debug, Default, serde::Serialize)]
 pub(crate) struct Report {
     pub(crate) packages: usize,
     pub(crate) calls: usize,
@@ -41,7 +41,23 @@ pub(crate) struct Report {
     pub(crate) operations: BTreeSet<String>,
     /// The largest difference of any output that has no bound of its own.
     pub(crate) largest: f64,
+    /// Packages that the engine said beforehand that it cannot run.
+    pub(crate) refused: Vec<String>,
     pub(crate) failures: Vec<String>,
+}
+
+impl std::fmt::Display for Report {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let Self { packages, calls, outputs, operations, largest, refused, failures } = self;
+        write!(
+            f,
+            "{packages} packages, {} refused, {calls} calls, {outputs} outputs, {} operations; largest difference \
+             {largest:.2e}; {} failures",
+            refused.len(),
+            operations.len(),
+            failures.len()
+        )
+    }
 }
 
 /// Every case, in the order of their names.
@@ -81,13 +97,16 @@ impl Case {
             let operations = function.block.all_operations().map(|operation| operation.op.clone());
             report.operations.extend(operations);
         }
-        let mut fail = |what: String| report.failures.push(format!("{}: {what}", self.name));
         let model = match engine.load(package, &LoadOptions::default()) {
             Ok(model) => model,
-            Err(error) => return fail(error.to_string()),
+            Err(error @ Error::Unsupported { .. }) => {
+                return report.refused.push(format!("{}: {error}", self.name));
+            }
+            Err(error) => return report.failures.push(format!("{}: {error}", self.name)),
         };
-        // A package computes in fp16 if its name says so, whatever its inputs and outputs are.
-        let rounds = engine.name().contains("f16") && self.name.contains("fp16");
+        // A package computes in fp16 if its name says so, whatever its inputs and outputs are; Core ML does what packages say.
+        let rounds = ["f16", "coreml"].iter().any(|name| engine.name().contains(name));
+        let rounds = rounds && self.name.contains("fp16");
         // As small errors as those of fp16 are what the fast arithmetic promises.
         let rounds = rounds || engine.name().contains("fast");
         let mut state = model.new_state();
@@ -232,6 +251,18 @@ pub(crate) fn run(engine: &dyn Engine, open: impl Fn(&Case) -> mlpackage::Result
     let mut report = Report::default();
     for case in cases() {
         match open(&case) {
+            Ok(package) => case.run(engine, &package, &mut report),
+            Err(error) => report.failures.push(format!("{}: {error}", case.name)),
+        }
+    }
+    report
+}
+
+/// Runs the cases whose names `wanted` wants.
+pub(crate) fn run_some(engine: &dyn Engine, wanted: impl Fn(&str) -> bool) -> Report {
+    let mut report = Report::default();
+    for case in cases().iter().filter(|case| wanted(&case.name)) {
+        match Package::open(&case.package) {
             Ok(package) => case.run(engine, &package, &mut report),
             Err(error) => report.failures.push(format!("{}: {error}", case.name)),
         }

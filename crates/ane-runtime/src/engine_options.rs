@@ -1,0 +1,161 @@
+//! Which engine, and what it is told: for whoever lets a user choose.
+
+use std::fmt;
+use std::str::FromStr;
+
+use crate::core_ml::{ComputeUnits, LoadObserver};
+use crate::engine::Engine;
+use crate::error::{Error, Result};
+use crate::mil_cpu::{MilCpu, Numerics};
+
+/// An engine by name.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub enum EngineKind {
+    /// Core ML where it can run decoders, which is on a Mac from macOS 15; mil-cpu elsewhere.
+    #[default]
+    Auto,
+    /// Core ML.
+    CoreMl,
+    /// The engine for any machine.
+    MilCpu,
+}
+
+impl EngineKind {
+    /// Every kind.
+    pub const ALL: [Self; 3] = [Self::Auto, Self::CoreMl, Self::MilCpu];
+
+    /// Its name, as a command line takes it.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Auto => "auto",
+            Self::CoreMl => "coreml",
+            Self::MilCpu => "mil-cpu",
+        }
+    }
+
+    /// What `Auto` is on this machine; any other kind is itself.
+    #[must_use]
+    pub fn here(self) -> Self {
+        #[cfg(target_vendor = "apple")]
+        let best = if crate::core_ml::CoreMl::has_states() { Self::CoreMl } else { Self::MilCpu };
+        #[cfg(not(target_vendor = "apple"))]
+        let best = Self::MilCpu;
+        if self == Self::Auto { best } else { self }
+    }
+}
+
+impl fmt::Display for EngineKind {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(self.name())
+    }
+}
+
+impl FromStr for EngineKind {
+    type Err = Error;
+
+    fn from_str(text: &str) -> Result<Self, Error> {
+        Self::ALL.into_iter().find(|kind| kind.name() == text).ok_or_else(|| Error::Choice {
+            choice: "engine",
+            found: text.to_owned(),
+            expected: Self::ALL.map(Self::name).join(", "),
+        })
+    }
+}
+
+/// An engine with all that it may be told. Each engine takes what is its own.
+///
+/// ```
+/// use ane_runtime::EngineOptions;
+///
+/// let engine = EngineOptions::default().engine()?;
+/// println!("{}", engine.name()); // coreml (cpu-and-ane) on a Mac, mil-cpu (fast) elsewhere
+/// # Ok::<(), ane_runtime::Error>(())
+/// ```
+#[derive(Clone)]
+pub struct EngineOptions {
+    /// Which one.
+    pub kind: EngineKind,
+    /// Arithmetic of mil-cpu.
+    pub numerics: Numerics,
+    /// Threads of mil-cpu; its own choice if `None`.
+    pub threads: Option<usize>,
+    /// What Core ML may choose from.
+    pub compute_units: ComputeUnits,
+    /// Who is told what Core ML's loads are at.
+    pub observer: Option<LoadObserver>,
+}
+
+/// The best engine of the machine, with fast arithmetic or the Neural Engine to choose.
+impl Default for EngineOptions {
+    fn default() -> Self {
+        Self {
+            kind: EngineKind::Auto,
+            numerics: Numerics::Fast,
+            threads: None,
+            compute_units: ComputeUnits::default(),
+            observer: None,
+        }
+    }
+}
+
+impl EngineOptions {
+    /// Makes the engine.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::NeedsMac`] if it is Core ML, and this is no Mac.
+    pub fn engine(&self) -> Result<Box<dyn Engine>> {
+        match self.kind.here() {
+            EngineKind::CoreMl => self.core_ml(),
+            EngineKind::Auto | EngineKind::MilCpu => Ok(Box::new(self.mil_cpu())),
+        }
+    }
+
+    /// The engine mil-cpu with these options, whatever the kind.
+    pub fn mil_cpu(&self) -> MilCpu {
+        let engine = MilCpu::new(self.numerics);
+        match self.threads {
+            Some(threads) => engine.with_threads(threads),
+            None => engine,
+        }
+    }
+
+    #[cfg(target_vendor = "apple")]
+    fn core_ml(&self) -> Result<Box<dyn Engine>> {
+        let engine = crate::core_ml::CoreMl::new(self.compute_units);
+        Ok(match &self.observer {
+            Some(observer) => Box::new(engine.with_observer(observer.clone())),
+            None => Box::new(engine),
+        })
+    }
+
+    #[cfg(not(target_vendor = "apple"))]
+    fn core_ml(&self) -> Result<Box<dyn Engine>> {
+        Err(Error::NeedsMac { what: "the engine coreml is Core ML itself" })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn kinds_read_back() {
+        for kind in EngineKind::ALL {
+            assert_eq!(kind.name().parse::<EngineKind>().unwrap(), kind);
+        }
+        let error = "ane".parse::<EngineKind>().unwrap_err().to_string();
+        assert_eq!(error, "engine \"ane\": expected one of auto, coreml, mil-cpu");
+    }
+
+    #[cfg(not(target_vendor = "apple"))]
+    #[test]
+    fn off_a_mac_auto_is_mil_cpu_and_core_ml_says_what_to_do() {
+        let options = EngineOptions { threads: Some(1), ..EngineOptions::default() };
+        assert_eq!(options.kind.here(), EngineKind::MilCpu);
+        assert_eq!(options.engine().unwrap().name(), "mil-cpu (fast)");
+        assert_eq!(options.mil_cpu().threads(), 1);
+        let error = EngineOptions { kind: EngineKind::CoreMl, ..options }.engine().err().unwrap().to_string();
+        assert!(error.contains("run this on a Mac") && error.contains("mil-cpu"), "{error}");
+    }
+}
