@@ -4,8 +4,9 @@
 //! cargo bench --bench ane_vs_cpu
 //! ```
 //!
-//! Experiment 27's question: which of the two is on the Neural Engine, and what is that worth? An engine is a line in
-//! [`engines`]; everything below it knows them only as [`Engine`].
+//! Experiment 27's question: which of the two is on the Neural Engine, and what is that worth? An engine is an entry in
+//! [`engines`]; everything below it knows them only as [`Engine`]. Where Core ML runs, `microgpt floor --measure` says whether what it
+//! was given the Neural Engine for is on it.
 
 mod support;
 
@@ -15,17 +16,39 @@ use std::time::Duration;
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
 use microgpt_ane::ane_export::Quantization;
 use microgpt_ane::ane_floor::PlacementReport;
-use microgpt_ane::ane_runtime::{DecodeModel, Engine, MilCpu, Numerics};
+use microgpt_ane::ane_runtime::{
+    ComputeUnits, DecodeModel, Engine, EngineKind, EngineOptions, Error, Numerics,
+};
 use microgpt_ane::microgpt_model::Preset;
 use support::{THREADS, made};
 
-/// The engines, with names for the report.
-fn engines() -> Vec<(&'static str, Box<dyn Engine>)> {
-    vec![
-        ("mil-cpu fast", Box::new(MilCpu::new(Numerics::Fast).with_threads(THREADS))),
-        ("mil-cpu fast, 1 thread", Box::new(MilCpu::new(Numerics::Fast).with_threads(1))),
-        ("mil-cpu f32", Box::new(MilCpu::new(Numerics::F32))),
-    ]
+/// Every engine that this machine has, with names for the report.
+fn engines() -> Vec<(String, Box<dyn Engine>)> {
+    let mil_cpu = [(Numerics::Fast, THREADS), (Numerics::Fast, 1), (Numerics::F32, 1)];
+    let mil_cpu = mil_cpu.map(|(numerics, threads)| EngineOptions {
+        kind: EngineKind::MilCpu,
+        numerics,
+        threads: Some(threads),
+        ..EngineOptions::default()
+    });
+    let core_ml = [ComputeUnits::CpuAndAne, ComputeUnits::Cpu, ComputeUnits::CpuAndGpu];
+    let core_ml = core_ml.map(|compute_units| EngineOptions {
+        kind: EngineKind::CoreMl,
+        compute_units,
+        ..EngineOptions::default()
+    });
+    let mut engines = Vec::new();
+    for options in core_ml.into_iter().chain(mil_cpu) {
+        match options.engine() {
+            Ok(engine) => {
+                let threads = options.threads.map_or(String::new(), |n| format!(", {n} threads"));
+                engines.push((format!("{}{threads}", engine.name()), engine));
+            }
+            Err(Error::NeedsMac { .. }) => {}
+            Err(error) => println!("left out: {error}"),
+        }
+    }
+    engines
 }
 
 fn ane_vs_cpu(c: &mut Criterion) {
@@ -41,7 +64,13 @@ fn ane_vs_cpu(c: &mut Criterion) {
         }
         let mut group = c.benchmark_group(format!("ane_vs_cpu/{name}"));
         for (engine_name, engine) in engines() {
-            let model = DecodeModel::load(&made.bundle, &*engine).expect("a model");
+            let model = match DecodeModel::load(&made.bundle, &*engine) {
+                Ok(model) => model,
+                Err(error) => {
+                    println!("{engine_name} is left out: {error}");
+                    continue;
+                }
+            };
             group.throughput(Throughput::Elements(model.context_length() as u64));
             let mut sequence = model.new_sequence();
             group.bench_function(engine_name, |b| {

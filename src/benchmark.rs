@@ -13,6 +13,7 @@ use ane_runtime::{
 use mlpackage::Bundle;
 use serde::Serialize;
 
+use crate::energy::{EnergyReport, Meter};
 use crate::memory::peak_memory;
 
 /// Tokens/s of Experiment 27: 500 names of the scaled preset, decoded on the Neural Engine of an M4 Max through Core ML.
@@ -37,12 +38,14 @@ pub struct BenchmarkOptions {
     pub names: usize,
     /// Seed of the names.
     pub seed: u64,
+    /// Whether the energy of a token is measured, where the system lets it be.
+    pub energy: bool,
 }
 
 /// Two threads' bounds, three seconds, a batch of 16, and the 500 names of Experiment 27.
 impl Default for BenchmarkOptions {
     fn default() -> Self {
-        Self { threads: 2, duration: Duration::from_secs(3), batch: 16, names: 500, seed: 42 }
+        Self { threads: 2, duration: Duration::from_secs(3), batch: 16, names: 500, seed: 42, energy: false }
     }
 }
 
@@ -69,6 +72,9 @@ pub struct Benchmark {
     pub batch: Batch,
     /// The run of Experiment 27.
     pub names: Option<Names>,
+    /// What a token costs, if that was asked for.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub energy: Option<EnergyReport>,
     /// The most memory that the process had so far, where the system says so: bytes.
     pub peak_memory_bytes: Option<u64>,
 }
@@ -177,6 +183,12 @@ pub fn benchmark(bundle: &Bundle, engine: &dyn Engine, options: &BenchmarkOption
         rounds += 1;
     }
 
+    let energy = options.energy.then(|| {
+        let sequence = &mut sequences[0];
+        let decode = || context_of(&model, sequence).map(|()| context).map_err(|e| e.to_string());
+        let measured = Meter::of_system().and_then(|meter| meter.measure(options.duration, decode));
+        EnergyReport::from(measured)
+    });
     let names = match options.names {
         0 => None,
         names => Some(generate(bundle, model, names, options.seed)?),
@@ -211,6 +223,7 @@ pub fn benchmark(bundle: &Bundle, engine: &dyn Engine, options: &BenchmarkOption
             arithmetic_bound: byte_products / (2 * multiply_adds) as f64,
         },
         names,
+        energy,
         peak_memory_bytes: peak_memory(),
     })
 }
@@ -223,6 +236,13 @@ fn read(machine: &Machine, weights: &[&[u8]]) -> f64 {
 /// Any token, and not always the same.
 fn token_at(model: &DecodeModel, position: usize) -> u32 {
     (position % model.vocab_size()) as u32
+}
+
+/// Decodes a whole context.
+fn context_of(model: &DecodeModel, sequence: &mut Sequence) -> Result<()> {
+    model.reset(sequence);
+    (0..model.context_length())
+        .try_for_each(|position| model.decode(token_at(model, position), sequence).map(drop))
 }
 
 /// Tokens a second of several sequences at once, over a context.
@@ -296,6 +316,9 @@ impl fmt::Display for Benchmark {
                 "names         {names} names, {tokens} tokens, {seconds:.2} s: {tokens_per_second:.0} tokens/s \
                  (Experiment 27, scaled, on an M4 Max's ANE: {EXPERIMENT_27})"
             )?;
+        }
+        if let Some(energy) = &self.energy {
+            writeln!(f, "energy        {energy}")?;
         }
         if let Some(peak) = self.peak_memory_bytes {
             writeln!(f, "memory        {:.1} MB at most", mega(peak))?;

@@ -1,8 +1,10 @@
 #![doc = include_str!("../README.md")]
+#![cfg_attr(test, allow(clippy::unwrap_used))]
 
 pub mod benchmark;
 pub mod boundary_picture;
 mod chart;
+pub mod energy;
 pub mod export;
 pub mod loss_curve;
 pub mod memory;

@@ -30,6 +30,9 @@ pub(crate) struct Bench {
     /// Seed of the names
     #[arg(long, default_value_t = 42)]
     seed: u64,
+    /// Measure the energy of a token as well: on a Mac, by powermetrics, which is for root (`sudo -v` first); elsewhere it says why not
+    #[arg(long)]
+    energy: bool,
     /// Print JSON
     #[arg(long)]
     json: bool,
@@ -50,6 +53,7 @@ impl Bench {
             batch: self.batch.into(),
             names: self.names,
             seed: self.seed,
+            energy: self.energy,
         };
         let measured = benchmark(&bundle, &*engine.engine()?, &options)?;
         if self.json {

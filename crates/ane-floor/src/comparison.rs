@@ -91,7 +91,7 @@ impl fmt::Display for Comparison<'_> {
         let (names, ops) = (width(&|o| name(o).chars().count()), width(&|o| o.op.chars().count()));
         writeln!(
             f,
-            "  {:names$}  {:ops$}  {:<9}  {:<9}  {:>7}  of the measurement",
+            "  {:names$}  {:ops$}  {:<9}  {:<9}  {:>7}  what the plan says",
             "operation", "type", predicted.basis, measured.basis, "cost"
         )?;
         let device = |o: Option<&PlacedOperation>| o.map_or("-".to_owned(), |o| Device::to_string(&o.device));

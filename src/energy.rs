@@ -1,0 +1,321 @@
+//! What a token costs in energy: `powermetrics` of macOS, which reads the power of CPU, GPU and Neural Engine.
+//!
+//! It reads the whole chip, and whoever else uses it is in the figure: what the chip takes when idle is measured first, and told beside.
+
+use std::fmt;
+use std::io::{Read as _, Seek as _};
+use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
+
+use serde::Serialize;
+
+/// Milliseconds between two readings.
+const INTERVAL: u64 = 250;
+/// Readings that are taken of an idle machine.
+const IDLE_READINGS: usize = 8;
+/// What is printed of a program that gives no power.
+const TOLD: usize = 120;
+
+/// Power of the parts of a chip: milliwatts.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize)]
+pub struct Power {
+    /// CPU.
+    pub cpu: f64,
+    /// GPU.
+    pub gpu: f64,
+    /// Neural Engine.
+    pub ane: f64,
+}
+
+impl Power {
+    /// All of it.
+    pub fn total(&self) -> f64 {
+        self.cpu + self.gpu + self.ane
+    }
+
+    /// The mean of some readings.
+    fn mean(readings: &[Self]) -> Self {
+        let n = readings.len().max(1) as f64;
+        let mean = |of: fn(&Self) -> f64| readings.iter().map(of).sum::<f64>() / n;
+        Self { cpu: mean(|p| p.cpu), gpu: mean(|p| p.gpu), ane: mean(|p| p.ane) }
+    }
+}
+
+/// What decoding cost.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize)]
+pub struct Energy {
+    /// Mean power while nothing was decoded.
+    pub idle: Power,
+    /// Mean power while tokens were.
+    pub decoding: Power,
+    /// Readings that this is the mean of.
+    pub readings: usize,
+    /// Tokens that were decoded meanwhile.
+    pub tokens: usize,
+    /// For how long: seconds.
+    pub seconds: f64,
+    /// Energy of a token: millijoules.
+    pub mj_per_token: f64,
+    /// What of it is above idle.
+    pub mj_per_token_above_idle: f64,
+}
+
+/// What became of a measurement.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum EnergyReport {
+    /// It was made.
+    Measured(Energy),
+    /// It was not, for this reason.
+    NotMeasured(String),
+}
+
+impl From<Result<Energy, String>> for EnergyReport {
+    fn from(outcome: Result<Energy, String>) -> Self {
+        outcome.map_or_else(Self::NotMeasured, Self::Measured)
+    }
+}
+
+impl fmt::Display for EnergyReport {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Measured(energy) => energy.fmt(f),
+            Self::NotMeasured(reason) => write!(f, "not measured: {reason}"),
+        }
+    }
+}
+
+/// The readings that `powermetrics` printed, one after the other. Each has a line for CPU, GPU and Neural Engine, in this order; a chip
+/// without one of the latter two has none for it.
+pub fn readings(text: &str) -> Vec<Power> {
+    let mut readings: Vec<Power> = Vec::new();
+    for line in text.lines() {
+        let Some((what, value)) = line.split_once(" Power: ") else { continue };
+        let Some(milliwatts) = value.trim().strip_suffix("mW").and_then(|v| v.trim().parse::<f64>().ok())
+        else {
+            continue;
+        };
+        if !milliwatts.is_finite() || milliwatts < 0.0 {
+            continue;
+        }
+        match (what.trim(), readings.last_mut()) {
+            ("CPU", _) => readings.push(Power { cpu: milliwatts, ..Power::default() }),
+            ("GPU", Some(reading)) => reading.gpu = milliwatts,
+            ("ANE", Some(reading)) => reading.ane = milliwatts,
+            _ => {}
+        }
+    }
+    readings
+}
+
+/// A program that prints readings of power, for so many intervals.
+#[derive(Clone, Debug)]
+pub struct Meter {
+    command: Vec<String>,
+}
+
+impl Meter {
+    /// The one of this system.
+    ///
+    /// # Errors
+    ///
+    /// Why there is none, in a sentence for the user.
+    pub fn of_system() -> Result<Self, String> {
+        if !cfg!(target_os = "macos") {
+            return Err("power is read by powermetrics, which is part of macOS".into());
+        }
+        let ok = |program: &str, arguments: &[&str]| {
+            let quiet = |command: &mut Command| {
+                command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::null()).output()
+            };
+            quiet(Command::new(program).args(arguments)).ok().filter(|found| found.status.success())
+        };
+        let root = ok("id", &["-u"]).is_some_and(|found| found.stdout.starts_with(b"0\n"));
+        // Without a word to the user, who would be asked for a password in the middle of a measurement.
+        let sudo: &[&str] = if root { &[] } else { &["sudo", "-n"] };
+        if !root && ok("sudo", &["-n", "true"]).is_none() {
+            return Err("powermetrics is for root alone: run `sudo -v` first, and this again".into());
+        }
+        let powermetrics =
+            ["powermetrics", "--samplers", "cpu_power,gpu_power,ane_power", "--buffer-size", "1"];
+        Ok(Self { command: sudo.iter().chain(&powermetrics).map(|&part| part.to_owned()).collect() })
+    }
+
+    /// A program of one's own, which is given `-i MILLISECONDS -n READINGS` and prints what `powermetrics` would.
+    pub fn new(command: Vec<String>) -> Self {
+        Self { command }
+    }
+
+    /// Takes so many readings while `work` is done again and again; each time it says how many tokens that were. Gives the readings,
+    /// the tokens and the time.
+    fn read(
+        &self,
+        count: usize,
+        mut work: impl FnMut() -> Result<usize, String>,
+    ) -> Result<(Vec<Power>, usize, Duration), String> {
+        let name = self.command.join(" ");
+        let failed = |error: &dyn fmt::Display| format!("{name}: {error}");
+        let (program, arguments) = self.command.split_first().ok_or("no program reads the power")?;
+        // A file, as a pipe that nobody empties would fill up.
+        let mut printed = tempfile::tempfile().map_err(|e| failed(&e))?;
+        let child = Command::new(program)
+            .args(arguments)
+            .args(["-i", &INTERVAL.to_string(), "-n", &count.to_string()])
+            .stdin(Stdio::null())
+            .stdout(printed.try_clone().map_err(|e| failed(&e))?)
+            .stderr(Stdio::null())
+            .spawn()
+            .map_err(|e| failed(&e))?;
+        let mut child = Ended(child);
+        let begun = Instant::now();
+        // Twice as long as it should take, and some seconds to start: then it is stuck.
+        let patience = Duration::from_millis(2 * INTERVAL * count as u64) + Duration::from_secs(10);
+        let mut tokens = 0;
+        while child.0.try_wait().map_err(|e| failed(&e))?.is_none() {
+            if begun.elapsed() > patience {
+                return Err(failed(&"it does not end"));
+            }
+            tokens += work()?;
+        }
+        let time = begun.elapsed();
+        let mut text = String::new();
+        printed.rewind().and_then(|()| printed.read_to_string(&mut text)).map_err(|e| failed(&e))?;
+        let readings = readings(&text);
+        if readings.is_empty() {
+            let first: String = text.lines().next().unwrap_or_default().chars().take(TOLD).collect();
+            return Err(failed(&format!("it printed no power, but {first:?}")));
+        }
+        Ok((readings, tokens, time))
+    }
+
+    /// Measures what a token costs: `decode` is called again and again for about `duration`, and says each time how many tokens it
+    /// decoded.
+    ///
+    /// # Errors
+    ///
+    /// Why it was not measured, in a sentence for the user.
+    pub fn measure(
+        &self,
+        duration: Duration,
+        mut decode: impl FnMut() -> Result<usize, String>,
+    ) -> Result<Energy, String> {
+        let (idle, _, _) = self.read(IDLE_READINGS, || {
+            std::thread::sleep(Duration::from_millis(20));
+            Ok(0)
+        })?;
+        let count = (duration.as_millis() as u64 / INTERVAL).max(4) as usize;
+        let (decoding, tokens, time) = self.read(count, &mut decode)?;
+        let (idle, readings) = (Power::mean(&idle), decoding.len());
+        let decoding = Power::mean(&decoding);
+        let seconds = time.as_secs_f64();
+        let each = seconds / tokens.max(1) as f64;
+        Ok(Energy {
+            idle,
+            decoding,
+            readings,
+            tokens,
+            seconds,
+            mj_per_token: decoding.total() * each,
+            mj_per_token_above_idle: (decoding.total() - idle.total()).max(0.0) * each,
+        })
+    }
+}
+
+/// A program that does not outlive its use.
+struct Ended(Child);
+
+impl Drop for Ended {
+    fn drop(&mut self) {
+        // Ended already, in most cases.
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+impl fmt::Display for Energy {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Power { cpu, gpu, ane } = self.decoding;
+        write!(
+            f,
+            "{:.3} mJ a token, {:.3} above idle; CPU {cpu:.0} mW, GPU {gpu:.0}, ANE {ane:.0} (idle {:.0}, {:.0}, {:.0})",
+            self.mj_per_token, self.mj_per_token_above_idle, self.idle.cpu, self.idle.gpu, self.idle.ane
+        )
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Written by hand after the form that powermetrics prints in.
+    const PRINTED: &str = "\
+Machine model: Mac16,5
+*** Sampled system activity (Wed Nov 25 15:14:07 2026 +0000) (252.31ms elapsed) ***
+
+**** Processor usage ****
+
+E-Cluster HW active frequency: 1102 MHz
+CPU 0 frequency: 1284 MHz
+CPU Power: 100 mW
+GPU Power: 20 mW
+ANE Power: 300 mW
+Combined Power (CPU + GPU + ANE): 420 mW
+
+**** GPU usage ****
+GPU Power: 20 mW
+*** Sampled system activity (Wed Nov 25 15:14:08 2026 +0000) (250.01ms elapsed) ***
+CPU Power: 300 mW
+GPU Power: 40 mW
+ANE Power: 0 mW
+Combined Power (CPU + GPU + ANE): 340 mW
+";
+
+    #[test]
+    fn readings_are_what_was_printed() {
+        let found = readings(PRINTED);
+        assert_eq!(
+            found,
+            [Power { cpu: 100.0, gpu: 20.0, ane: 300.0 }, Power { cpu: 300.0, gpu: 40.0, ane: 0.0 }]
+        );
+        assert_eq!(Power::mean(&found), Power { cpu: 200.0, gpu: 30.0, ane: 150.0 });
+        assert_eq!(readings("GPU Power: 7 mW\nCPU Power: -1 mW\nCPU Power: many mW\n"), []);
+    }
+
+    #[cfg(unix)]
+    #[test]
+    fn a_token_costs_power_times_time() {
+        // Idle it prints 100 mW; asked for more readings, 500, of which the Neural Engine takes 400.
+        let script = "if [ $4 -gt 8 ]; then ane=400; sleep 0.4; else ane=0; fi; echo \"CPU Power: 100 mW\"; \
+                      echo \"ANE Power: $ane mW\"";
+        let meter = Meter::new(["sh", "-c", script, "meter"].map(str::to_owned).to_vec());
+        let work = || {
+            std::thread::sleep(Duration::from_millis(10));
+            Ok(5)
+        };
+        let energy = meter.measure(Duration::from_secs(3), work).unwrap();
+        assert_eq!((energy.idle.total(), energy.decoding.total(), energy.readings), (100.0, 500.0, 1));
+        assert!(energy.tokens > 0 && energy.tokens.is_multiple_of(5));
+        let expected = 500.0 * energy.seconds / energy.tokens as f64;
+        assert!((energy.mj_per_token - expected).abs() < 1e-9 * expected);
+        assert!((energy.mj_per_token_above_idle / energy.mj_per_token - 0.8).abs() < 1e-9);
+    }
+
+    #[cfg(unix)]
+    #[test]
+    fn a_meter_that_measures_nothing_says_why() {
+        let meter = |script: &str| Meter::new(["sh", "-c", script].map(str::to_owned).to_vec());
+        let silent = meter("echo 'powermetrics must be invoked as the superuser'");
+        let reason = silent.measure(Duration::from_secs(1), || Ok(1)).unwrap_err();
+        assert!(reason.contains("printed no power") && reason.contains("superuser"), "{reason}");
+        let none = Meter::new(vec!["/no/such/meter".into()]);
+        assert!(none.measure(Duration::from_secs(1), || Ok(1)).unwrap_err().starts_with("/no/such/meter: "));
+        let fails = meter("echo CPU Power: 1 mW; sleep 0.1");
+        assert_eq!(fails.read(1, || Err("the model broke".into())).unwrap_err(), "the model broke");
+    }
+
+    #[cfg(not(target_os = "macos"))]
+    #[test]
+    fn elsewhere_there_is_no_meter() {
+        assert!(Meter::of_system().unwrap_err().contains("part of macOS"));
+    }
+}
