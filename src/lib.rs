@@ -10,6 +10,7 @@ pub mod loss_curve;
 pub mod memory;
 pub mod placement;
 pub mod reference;
+pub mod settle;
 pub mod verification;
 pub mod whole_file;
 

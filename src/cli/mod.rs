@@ -11,6 +11,7 @@ mod generate;
 mod inspect;
 mod output;
 mod run;
+mod settle;
 mod train;
 mod verify;
 
@@ -41,6 +42,7 @@ enum Command {
     Bench(bench::Bench),
     Inspect(inspect::Inspect),
     Run(run::Run),
+    Settle(settle::Settle),
 }
 
 /// What a command says of a gate.
@@ -74,6 +76,7 @@ pub(crate) fn run() -> ExitCode {
         Command::Bench(command) => command.run(),
         Command::Inspect(command) => command.run(),
         Command::Run(command) => command.run(),
+        Command::Settle(command) => command.run(),
     };
     match result {
         Ok(Outcome::Done) => ExitCode::SUCCESS,

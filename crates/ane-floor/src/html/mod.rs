@@ -254,7 +254,7 @@ fn side_by_side(predicted: &PlacementReport, measured: &PlacementReport) -> Mark
                 summary { "Operation by operation" }
                 div.scroll {
                     table {
-                        thead { tr { th { "operation" } th { "type" } th { (predicted.basis) } th { (measured.basis) } th.number { "cost" } th { "of the measurement" } } }
+                        thead { tr { th { "operation" } th { "type" } th { (predicted.basis) } th { (measured.basis) } th.number { "cost" } th { "what the plan says" } } }
                         tbody {
                             @for pair in &comparison.operations {
                                 tr class=[pair.differs().then_some("differs")] {

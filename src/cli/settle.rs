@@ -1,0 +1,35 @@
+//! `microgpt settle`
+
+use std::path::PathBuf;
+
+use anyhow::Result;
+use clap::Args;
+use microgpt_ane::settle::settle;
+
+use super::engine::EngineArgs;
+use super::{Outcome, folder, output};
+
+/// Put to an engine what only Core ML can answer: which forms of a program it takes, whether the epsilon of norms survives.
+#[derive(Debug, Args)]
+pub(crate) struct Settle {
+    /// The bundle's folder
+    bundle: PathBuf,
+    #[command(flatten)]
+    engine: EngineArgs,
+    /// Print the answers as JSON
+    #[arg(long)]
+    json: bool,
+}
+
+impl Settle {
+    pub(crate) fn run(self) -> Result<Outcome> {
+        let bundle = folder::bundle(&self.bundle)?;
+        let settled = settle(&bundle, &*self.engine.decoding()?.engine()?)?;
+        if self.json {
+            output::print_json(&settled)?;
+        } else {
+            output::print(&settled.to_string())?;
+        }
+        Ok(Outcome::Done)
+    }
+}

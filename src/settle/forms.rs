@@ -1,0 +1,143 @@
+//! Other ways to write the same program, of which only Core ML's compiler can say whether it takes them.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+
+use mlpackage::mil::{Binding, Block, NamedType, Operation, Value, ValueData};
+use mlpackage::{Package, Result};
+
+/// A way to write a program.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Form {
+    /// As it is exported: operations share constants, every argument is there, every operation has a name.
+    AsExported,
+    /// A constant for each argument, as coremltools writes them.
+    ConstantEach,
+    /// Small values bound to arguments themselves, without constants.
+    ValuesInPlace,
+    /// Arguments left out that say what their defaults are.
+    DefaultsLeftOut,
+    /// Operations without names.
+    WithoutNames,
+}
+
+/// Arguments whose values, as they are exported, are their defaults in MIL.
+const DEFAULTS: &[(&str, &[&str])] =
+    &[("conv", &["strides", "pad", "pad_type", "dilations", "groups"]), ("rsqrt", &["epsilon"])];
+
+impl Form {
+    /// Every form.
+    pub const ALL: [Self; 5] = [
+        Self::AsExported,
+        Self::ConstantEach,
+        Self::ValuesInPlace,
+        Self::DefaultsLeftOut,
+        Self::WithoutNames,
+    ];
+
+    /// Its name.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::AsExported => "as exported: shared constants",
+            Self::ConstantEach => "a constant for each argument",
+            Self::ValuesInPlace => "small values bound in place",
+            Self::DefaultsLeftOut => "defaults left out",
+            Self::WithoutNames => "operations without names",
+        }
+    }
+
+    /// Writes a package in this form.
+    ///
+    /// # Errors
+    ///
+    /// If it cannot be written, or breaks a rule of MIL in this form.
+    pub fn write(self, package: &Package, destination: &Path) -> Result<()> {
+        let mut edit = package.edit();
+        for function in edit.program_mut().functions.values_mut() {
+            self.apply(&mut function.block);
+        }
+        edit.save(destination)
+    }
+
+    fn apply(self, block: &mut Block) {
+        match self {
+            Self::AsExported => {}
+            Self::ConstantEach => constant_each(block),
+            Self::ValuesInPlace => values_in_place(block),
+            Self::DefaultsLeftOut => defaults_left_out(block),
+            Self::WithoutNames => {
+                block.operations.iter_mut().for_each(|operation| drop(operation.attributes.remove("name")));
+            }
+        }
+    }
+}
+
+/// The small constants of a block, by name: those that are no weights.
+fn small_constants(block: &Block) -> BTreeMap<String, Value> {
+    let constants = block.operations.iter().filter(|operation| operation.op == "const");
+    let small = constants.filter_map(|operation| {
+        let value =
+            operation.attributes.get("val").filter(|value| !matches!(value.data, ValueData::Blob(_)))?;
+        Some((operation.outputs.first()?.name.clone(), value.clone()))
+    });
+    small.collect()
+}
+
+fn values_in_place(block: &mut Block) {
+    let mut constants = small_constants(block);
+    constants.retain(|name, _| !block.outputs.contains(name));
+    block
+        .operations
+        .retain(|o| !o.outputs.first().is_some_and(|output| constants.contains_key(&output.name)));
+    for binding in block.operations.iter_mut().flat_map(|o| o.inputs.values_mut()).flatten() {
+        if let Binding::Name(name) = binding
+            && let Some(value) = constants.get(name)
+        {
+            *binding = Binding::Value(value.clone());
+        }
+    }
+}
+
+fn constant_each(block: &mut Block) {
+    let constants = small_constants(block);
+    let mut operations = Vec::with_capacity(2 * block.operations.len());
+    for mut operation in std::mem::take(&mut block.operations) {
+        let shared = operation.outputs.first().is_some_and(|output| constants.contains_key(&output.name));
+        if shared && !operation.outputs.iter().any(|output| block.outputs.contains(&output.name)) {
+            continue;
+        }
+        let place = operations.len();
+        let owner =
+            operation.outputs.first().map_or_else(|| format!("operation_{place}"), |o| o.name.clone());
+        for (parameter, bindings) in &mut operation.inputs {
+            for (i, binding) in bindings.iter_mut().enumerate() {
+                let Binding::Name(name) = &*binding else { continue };
+                let Some(value) = constants.get(name) else { continue };
+                let own = format!("{owner}_{parameter}_{i}");
+                operations.push(constant(&own, value));
+                *binding = Binding::Name(own);
+            }
+        }
+        operations.push(operation);
+    }
+    block.operations = operations;
+}
+
+fn constant(name: &str, value: &Value) -> Operation {
+    let text = Value::string(name);
+    Operation {
+        op: "const".to_owned(),
+        inputs: BTreeMap::new(),
+        outputs: vec![NamedType { name: name.to_owned(), ty: value.ty.clone() }],
+        blocks: Vec::new(),
+        attributes: BTreeMap::from([("name".to_owned(), text), ("val".to_owned(), value.clone())]),
+    }
+}
+
+fn defaults_left_out(block: &mut Block) {
+    for operation in &mut block.operations {
+        for (_, parameters) in DEFAULTS.iter().filter(|(op, _)| operation.op == *op) {
+            operation.inputs.retain(|parameter, _| !parameters.contains(&parameter.as_str()));
+        }
+    }
+}
