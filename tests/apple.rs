@@ -1,0 +1,204 @@
+//! What the command does for a Mac, as far as another machine can show it: engines that are chosen and refused, plans that were
+//! recorded, and the questions that are put to an engine.
+#![allow(clippy::unwrap_used)]
+
+mod common;
+
+use std::fs;
+
+use common::command::{microgpt, ok, refused, workspace};
+use microgpt_ane::ane_floor::corpus::Corpus;
+use microgpt_ane::ane_runtime::{Engine, Error, LoadOptions, MilCpu, Model, Numerics, Result};
+use microgpt_ane::microgpt_model::GptConfig;
+use microgpt_ane::mlpackage::{Bundle, Package};
+use microgpt_ane::settle::{Form, Outcome, settle};
+use serde_json::Value;
+
+/// The plan of a package as a Mac would record it: made by hand, everything on the Neural Engine but the first operation.
+fn plan_by_hand(report: &Value) -> Value {
+    let device =
+        |kind: &str| serde_json::json!({"kind": kind, "description": kind, "total_core_count": null});
+    let operations = report["operations"].as_array().unwrap();
+    let last = operations.len() - 1;
+    let planned = operations.iter().enumerate().map(|(i, o)| {
+        let kind = if i == 0 { "cpu" } else { "neural_engine" };
+        // What writes a state gives nothing, as Core ML has it.
+        let outputs = match o["op"].as_str().unwrap() {
+            "write_state" => serde_json::json!([]),
+            _ => serde_json::json!([{"name": o["name"], "value_type": {"description": "ValueType()"}}]),
+        };
+        serde_json::json!({
+            "path": format!("functions.main.block.operations[{i}]"),
+            "operation": {"operator_name": format!("ios18.{}", o["op"].as_str().unwrap()), "outputs": outputs},
+            "cost": {"weight": if i == last { 0.5 } else { 0.5 / last as f64 }},
+            "device_usage": {"supported": [device("cpu"), device("neural_engine")], "preferred": device(kind)},
+        })
+    });
+    serde_json::json!({
+        "package": report["package"],
+        "machine": {"chip": "made by hand", "os": null},
+        "compute_units": "cpu-and-ane",
+        "plan": {"model_type": "program", "program_operation_plans": planned.collect::<Vec<_>>()},
+    })
+}
+
+#[test]
+fn a_recorded_plan_is_shown_beside_the_prediction_and_becomes_a_row() {
+    let dir = workspace();
+    let dir = dir.path();
+    let predicted: Value = serde_json::from_str(&ok(dir, &["floor", "bundle", "--json"])).unwrap();
+    fs::write(dir.join("plan.json"), plan_by_hand(&predicted[0]).to_string()).unwrap();
+    let plan = ["floor", "bundle", "--plan", "plan.json"];
+    let shown = microgpt(dir, &plan);
+    let n = predicted[0]["operations"].as_array().unwrap().len();
+    assert!(shown.out.contains("CPU predicted, mixed measured"), "{}", shown.out);
+    assert!(shown.out.contains(&format!("{} of {n} operations differ", n - 1)), "{}", shown.out);
+    assert_eq!(shown.out.lines().filter(|line| line.starts_with("! ")).count(), n - 1);
+    assert!(shown.err.contains("1 row in measured.jsonl"), "{}", shown.err);
+    // The same machine and program again: the same row.
+    ok(dir, &plan);
+    let rows =
+        Corpus::from_jsonl("measured", &fs::read_to_string(dir.join("measured.jsonl")).unwrap()).unwrap();
+    let [row] = rows.rows() else { panic!("{rows}") };
+    assert_eq!(row.placed.compute_ane.unwrap().ane, n - 1);
+    assert!(row.graph.summary.contains("microgpt decode step"), "{row:?}");
+    assert!(ok(dir, &["floor", "accuracy", "--with", "measured.jsonl"]).contains("57"));
+
+    // JSON, gates and the page are about what was measured.
+    let with = |more: &[&str]| microgpt(dir, &[&plan, more].concat());
+    let measured: Value = serde_json::from_str(&with(&["--json"]).out).unwrap();
+    assert_eq!((&measured[0]["basis"], &measured[0]["verdict"]), (&"measured".into(), &"mixed".into()));
+    let gate = with(&["--require", "ane"]);
+    assert!(gate.code == 1 && gate.err.contains("measured otherwise"), "{}", gate.err);
+    assert_eq!(with(&["--html", "page.html"]).code, 0);
+    assert!(fs::read_to_string(dir.join("page.html")).unwrap().contains("operations differ"));
+}
+
+#[test]
+fn plans_that_do_not_fit_are_refused() {
+    let dir = workspace();
+    let dir = dir.path();
+    fs::write(dir.join("plan.json"), "[]").unwrap();
+    refused(dir, &["floor", "bundle", "--plan", "plan.json"], &["no plan of decoder-00.mlpackage"]);
+    fs::write(dir.join("plan.json"), "{}").unwrap();
+    refused(
+        dir,
+        &["floor", "bundle", "--plan", "plan.json"],
+        &["plan.json", "no recorded plan", "missing field"],
+    );
+    refused(dir, &["floor", "bundle", "--rows", "rows.jsonl"], &["--measure or --plan"]);
+    assert!(!dir.join("measured.jsonl").exists());
+    // A corpus that is none stays as it is.
+    let predicted: Value = serde_json::from_str(&ok(dir, &["floor", "bundle", "--json"])).unwrap();
+    fs::write(dir.join("plan.json"), plan_by_hand(&predicted[0]).to_string()).unwrap();
+    fs::write(dir.join("rows.jsonl"), "years of work\n").unwrap();
+    refused(
+        dir,
+        &["floor", "bundle", "--plan", "plan.json", "--rows", "rows.jsonl"],
+        &["rows.jsonl", "line 1"],
+    );
+    assert_eq!(fs::read_to_string(dir.join("rows.jsonl")).unwrap(), "years of work\n");
+}
+
+#[cfg(not(target_vendor = "apple"))]
+#[test]
+fn off_a_mac_core_ml_is_refused_and_auto_is_mil_cpu() {
+    let dir = workspace();
+    let dir = dir.path();
+    for command in ["chat", "generate", "verify", "bench", "settle"] {
+        refused(dir, &[command, "bundle", "--engine", "coreml"], &["run this on a Mac", "mil-cpu"]);
+    }
+    refused(dir, &["generate", "bundle", "--compute-units", "cpu-and-ane"], &["run this on a Mac"]);
+    refused(dir, &["floor", "bundle", "--measure"], &["MLComputePlan", "a Mac"]);
+    refused(dir, &["bench", "bundle", "--engine", "npu"], &["auto", "coreml", "mil-cpu"]);
+    let generated = |more: &[&str]| ok(dir, &[&["generate", "bundle", "--seed", "3"], more].concat());
+    assert_eq!(generated(&["--engine", "auto"]), generated(&["--engine", "mil-cpu", "--numerics", "fast"]));
+    let bench = ok(dir, &["bench", "bundle", "--seconds", "0.01", "--names", "1", "--energy"]);
+    assert!(bench.contains("energy        not measured: power is read by powermetrics"), "{bench}");
+}
+
+#[test]
+fn every_form_of_a_program_is_the_same_program() {
+    let dir = workspace();
+    let bundle = Bundle::open(&dir.path().join("bundle")).unwrap();
+    let settled = settle(&bundle, &MilCpu::new(Numerics::F16)).unwrap();
+    assert_eq!(settled.answers.len(), 10);
+    for answer in &settled.answers {
+        // The very same arithmetic: not a bit differs.
+        let same = matches!(answer.outcome, Outcome::Ran { from_f16: 0.0, cosine, .. } if cosine > 0.9999);
+        assert!(same, "{answer:?}");
+    }
+    let said = ok(dir.path(), &["settle", "bundle", "--numerics", "f16"]);
+    assert_eq!(said, settled.to_string());
+    let json: Value = serde_json::from_str(&ok(dir.path(), &["settle", "bundle", "--json"])).unwrap();
+    assert_eq!(json["answers"][0]["outcome"]["outcome"], "ran");
+}
+
+#[test]
+fn forms_are_what_they_say() {
+    let dir = workspace();
+    let bundle = Bundle::open(&dir.path().join("bundle")).unwrap();
+    let package = bundle.package(&bundle.manifest().shards[0]).unwrap();
+    let written = |form: Form| {
+        let path = dir.path().join(format!("{form:?}.mlpackage"));
+        form.write(&package, &path).unwrap();
+        Package::open(&path).unwrap()
+    };
+    let operations = |package: &Package, op: &str| {
+        let block = &package.program().functions["main"].block;
+        block.operations.iter().filter(|o| o.op == op).cloned().collect::<Vec<_>>()
+    };
+    let consts = |package: &Package| operations(package, "const").len();
+    let shared = consts(&written(Form::AsExported));
+    assert_eq!(consts(&written(Form::ValuesInPlace)), 0);
+    // Seven convolutions have five of them each.
+    assert!(consts(&written(Form::ConstantEach)) > shared + 35);
+    let bare = written(Form::DefaultsLeftOut);
+    let parameters: Vec<Vec<String>> =
+        operations(&bare, "conv").iter().map(|conv| conv.inputs.keys().cloned().collect()).collect();
+    assert_eq!(parameters, vec![vec!["weight".to_owned(), "x".to_owned()]; 7]);
+    let nameless = written(Form::WithoutNames);
+    let operations = &nameless.program().functions["main"].block.operations;
+    assert!(operations.iter().all(|o| !o.attributes.contains_key("name")));
+}
+
+/// An engine that takes constants alone, and no values that are bound in place.
+struct Picky(MilCpu);
+
+impl Engine for Picky {
+    fn name(&self) -> &str {
+        "picky"
+    }
+
+    fn load(&self, package: &Package, options: &LoadOptions) -> Result<Box<dyn Model>> {
+        let consts = package.program().functions["main"].block.operations.iter().any(|o| o.op == "const");
+        if consts { self.0.load(package, options) } else { Err(Error::NeedsMac { what: "constants" }) }
+    }
+}
+
+#[test]
+fn what_an_engine_refuses_is_an_answer() {
+    let dir = workspace();
+    let bundle = Bundle::open(&dir.path().join("bundle")).unwrap();
+    let settled = settle(&bundle, &Picky(MilCpu::new(Numerics::Fast))).unwrap();
+    let refused: Vec<&str> = settled
+        .answers
+        .iter()
+        .filter(
+            |answer| matches!(&answer.outcome, Outcome::Refused { message } if message.contains("constants")),
+        )
+        .map(|answer| answer.case.as_str())
+        .collect();
+    assert_eq!(refused, ["small values bound in place"]);
+}
+
+/// At 512 dimensions fp16 rounds the epsilon of `safe` to zero, so that a row of zeros is divided by zero.
+#[test]
+fn an_epsilon_that_vanishes_is_found() {
+    let dir = tempfile::tempdir().unwrap();
+    common::random(dir.path(), |config| GptConfig { n_embd: 512, n_head: 8, ..config }, 0.02);
+    ok(dir.path(), &["export", "random-checkpoint", "--norm", "safe", "--out", "safe", "--no-verify"]);
+    let said = ok(dir.path(), &["settle", "safe", "--numerics", "f16"]);
+    let zeros = said.lines().find(|line| line.contains("embeddings times 0e0")).unwrap();
+    assert!(zeros.contains("NaN or infinities from step 0"), "{said}");
+}
