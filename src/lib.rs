@@ -6,6 +6,7 @@ pub mod boundary_picture;
 mod chart;
 pub mod energy;
 pub mod export;
+pub mod field_report;
 pub mod loss_curve;
 pub mod memory;
 pub mod placement;

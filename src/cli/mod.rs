@@ -4,6 +4,7 @@ mod bench;
 mod chat;
 mod engine;
 mod export;
+mod field_report;
 mod findings;
 mod floor;
 mod folder;
@@ -43,6 +44,7 @@ enum Command {
     Inspect(inspect::Inspect),
     Run(run::Run),
     Settle(settle::Settle),
+    FieldReport(field_report::MakeFieldReport),
 }
 
 /// What a command says of a gate.
@@ -77,6 +79,7 @@ pub(crate) fn run() -> ExitCode {
         Command::Inspect(command) => command.run(),
         Command::Run(command) => command.run(),
         Command::Settle(command) => command.run(),
+        Command::FieldReport(command) => command.run(),
     };
     match result {
         Ok(Outcome::Done) => ExitCode::SUCCESS,

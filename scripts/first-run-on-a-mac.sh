@@ -1,0 +1,298 @@
+#!/bin/sh
+# A first run on a Mac: everything of this project that another machine cannot show, as one archive with a page to read.
+#
+#   scripts/first-run-on-a-mac.sh [options]
+#
+#   --out FOLDER        where everything goes                              [first-run]
+#   --checkpoint CKPT   a checkpoint of one's own instead of training
+#   --steps N           training steps of the scaled preset                [300]
+#   --quick             the default variant and those that differ from it in one option, and small sweeps
+#   --skip-tests        leave out `cargo test --workspace` and `cargo bench`
+#   --dry-run           any machine: do what needs no Mac, and tell what a Mac would run
+#
+# It resumes where it stopped: a step that is done is not done again, one that failed is. It needs macOS 15 on Apple silicon, Xcode's
+# command line tools, a Rust toolchain, and an hour or two. Power is measured if `sudo -v` was run before. Nothing is installed, and
+# nothing leaves the machine: the archive is yours to send.
+set -u
+
+usage() {
+  sed -n '2,/^set -u/{/^#/s/^# \{0,1\}//p;}' "$0"
+}
+
+out=first-run
+checkpoint=
+steps=300
+quick=
+tests=yes
+dry=
+while [ $# -gt 0 ]; do
+  case $1 in
+    --out | --checkpoint | --steps)
+      if [ $# -lt 2 ]; then
+        echo "$1 wants a value" >&2
+        exit 2
+      fi
+      case $1 in
+        --out) out=$2 ;;
+        --checkpoint) checkpoint=$2 ;;
+        --steps) steps=$2 ;;
+      esac
+      shift
+      ;;
+    --quick) quick=yes ;;
+    --skip-tests) tests= ;;
+    --dry-run) dry=yes ;;
+    -h | --help)
+      usage
+      exit 0
+      ;;
+    *)
+      echo "$1: no such option; --help lists them" >&2
+      exit 2
+      ;;
+  esac
+  shift
+done
+case $steps in
+  '' | *[!0-9]*)
+    echo "--steps $steps: expected a number" >&2
+    exit 2
+    ;;
+esac
+
+# What a user names is relative to where they stand; everything else happens in the repository's root.
+here=$(pwd)
+case $out in /*) ;; *) out=$here/$out ;; esac
+case $checkpoint in '' | /*) ;; *) checkpoint=$here/$checkpoint ;; esac
+cd "$(dirname "$0")/.." || exit 2
+
+# 1. The machine.
+missing=
+need() {
+  command -v "$1" >/dev/null 2>&1 || missing="$missing
+  $1: $2"
+}
+need cargo "install Rust from https://rustup.rs"
+if [ -z "$dry" ]; then
+  if [ "$(uname -s)" != Darwin ]; then
+    echo "Core ML is Apple's: run this on a Mac, or with --dry-run to see what it would do" >&2
+    exit 2
+  fi
+  [ "$(uname -m)" = arm64 ] || missing="$missing
+  Apple silicon: an Intel Mac has no Neural Engine"
+  system=$(sw_vers -productVersion)
+  [ "${system%%.*}" -ge 15 ] || missing="$missing
+  macOS 15: this is $system, whose Core ML has no states"
+  xcode-select -p >/dev/null 2>&1 || missing="$missing
+  Xcode's command line tools: xcode-select --install"
+  need swift "part of Xcode's command line tools: xcode-select --install"
+fi
+if [ -n "$missing" ]; then
+  echo "what is missing:$missing" >&2
+  exit 2
+fi
+
+mkdir -p "$out/steps" "$out/results" "$out/bundles" || exit 2
+system_of() {
+  if [ "$(uname -s)" = Darwin ]; then
+    sw_vers
+    sysctl -n machdep.cpu.brand_string hw.model hw.memsize
+    xcodebuild -version 2>/dev/null
+    swift --version 2>/dev/null
+  else
+    uname -srm
+  fi
+  rustc --version
+  git log -1 --format='%H %cs' 2>/dev/null
+}
+system_of >"$out/system.txt" 2>&1
+
+# Results of other sources are not these sources' results.
+revision=$(git rev-parse HEAD 2>/dev/null; git diff HEAD 2>/dev/null | cksum)
+if [ -f "$out/steps/REVISION" ] && [ "$(cat "$out/steps/REVISION")" != "$revision" ]; then
+  echo "-- the sources have changed since: every step is done again"
+  rm -f "$out"/steps/*.state
+fi
+printf '%s\n' "$revision" >"$out/steps/REVISION"
+
+# What sudo was told once it forgets after some minutes; reminded, power can be read until the end.
+if [ -z "$dry" ] && sudo -n true 2>/dev/null; then
+  while kill -0 $$ 2>/dev/null && sudo -n true 2>/dev/null; do sleep 60; done &
+  reminder=$!
+  trap 'kill $reminder 2>/dev/null' EXIT
+else
+  echo "-- power is not measured: for that, run \`sudo -v\` first"
+fi
+
+# A step is a name and a command. Its state, command and log are kept; what it prints goes to its log.
+failed=0
+: >"$out/steps/ORDER"
+begin() {
+  step=$out/steps/$1
+  printf '%s\n' "$1" >>"$out/steps/ORDER"
+  shift
+  command=$*
+  # Done before, and asked for the same: not again.
+  if [ -f "$step.state" ] && grep -q '^done' "$step.state" && [ "$(cat "$step.command")" = "$command" ]; then
+    return 1
+  fi
+  printf '%s\n' "$command" >"$step.command"
+  printf '%s\n' "-- ${step##*/}: $command"
+}
+
+end() {
+  if [ "$1" -eq 0 ]; then
+    echo "done, $2 s" >"$step.state"
+  else
+    echo "failed with $1, $2 s" >"$step.state"
+    failed=$((failed + 1))
+    echo "   failed; the end of $step.log:"
+    tail -n 3 "$step.log" | sed 's/^/   /'
+  fi
+}
+
+# Runs on any machine.
+run() {
+  begin "$@" || return 0
+  shift
+  started=$(date +%s)
+  "$@" >"$step.log" 2>&1
+  status=$?
+  end "$status" "$(($(date +%s) - started))"
+  return "$status"
+}
+
+# Runs on a Mac; with --dry-run it is told and not run. The first argument is the file that its output goes to, `-` for the log alone.
+mac() {
+  into=$1
+  shift
+  begin "$@" || return 0
+  shift
+  if [ -n "$dry" ]; then
+    echo "would-run" >"$step.state"
+    : >"$step.log"
+    return 0
+  fi
+  started=$(date +%s)
+  if [ "$into" = - ]; then
+    "$@" >"$step.log" 2>&1
+  else
+    # The result appears when it is whole.
+    "$@" >"$into.partial" 2>"$step.log"
+  fi
+  status=$?
+  # 1 is a gate that failed, and its result is one all the same.
+  if [ "$into" != - ] && [ "$status" -le 1 ]; then mv "$into.partial" "$into"; fi
+  end "$status" "$(($(date +%s) - started))"
+  return 0
+}
+
+# 2. Build, and the tests that any machine runs.
+rm -f "$out/steps/build.state" "$out/steps/build-conformance.state"
+run build cargo build --release --bin microgpt || exit 1
+run build-conformance cargo build --release -p ane-runtime --example conformance || exit 1
+target=${CARGO_TARGET_DIR:-target}
+microgpt=$target/release/microgpt
+conformance=$target/release/examples/conformance
+if [ -n "$tests" ]; then
+  run tests cargo test --workspace
+fi
+
+# 3. A model.
+if [ -z "$checkpoint" ]; then
+  checkpoint=$out/checkpoints/scaled
+  run train-original "$microgpt" train --preset original --out "$out/checkpoints/original" || exit 1
+  run train-scaled "$microgpt" train --preset scaled --steps "$steps" --out "$checkpoint" || exit 1
+  run export-original "$microgpt" export "$out/checkpoints/original" --out "$out/bundles/original" || exit 1
+  mkdir -p "$out/results/original"
+fi
+
+# 4. Every variant: form of the weights, cache update, projections, norm.
+default=int8-per-tensor.one-hot.separate.max-scaled
+variants=
+for weights in int8-per-tensor int8-per-channel none; do
+  for cache in one-hot slice-update host; do
+    for projections in separate fused-qkv; do
+      for norm in max-scaled safe plain; do
+        others=0
+        [ "$weights" = int8-per-tensor ] || others=$((others + 1))
+        [ "$cache" = one-hot ] || others=$((others + 1))
+        [ "$projections" = separate ] || others=$((others + 1))
+        [ "$norm" = max-scaled ] || others=$((others + 1))
+        if [ -n "$quick" ] && [ "$others" -gt 1 ]; then continue; fi
+        variant=$weights.$cache.$projections.$norm
+        run "export-$variant" "$microgpt" export "$checkpoint" --quantize "$weights" --cache-update "$cache" \
+          --projections "$projections" --norm "$norm" --no-verify --out "$out/bundles/$variant" || continue
+        mkdir -p "$out/results/$variant"
+        variants="$variants $variant"
+      done
+    done
+  done
+done
+if [ -d "$out/results/original" ]; then variants="$variants original"; fi
+for variant in $variants; do
+  "$microgpt" floor "$out/bundles/$variant" --json >"$out/results/$variant/predicted.json"
+done
+
+# 5. Core ML against PyTorch's numbers, and the questions that only it can answer.
+for units in cpu cpu-and-ane; do
+  mac - "conformance-$units" "$conformance" --engine coreml --compute-units "$units" \
+    --json "$out/results/conformance-$units.json"
+  mac "$out/results/settle-$units.json" "settle-$units" "$microgpt" settle "$out/bundles/$default" \
+    --engine coreml --compute-units "$units" --json
+done
+
+# 6. Each variant: parity with mil-cpu, measured placement, speed.
+seconds=3
+for variant in $variants; do
+  bundle=$out/bundles/$variant
+  results=$out/results/$variant
+  mac "$results/verify.json" "verify-$variant" "$microgpt" verify "$bundle" --engine coreml --json
+  mac "$results/floor.json" "floor-$variant" "$microgpt" floor "$bundle" --measure --json \
+    --save-plan "$results/plan.json" --html "$results/placement.html" --rows "$out/measured.jsonl"
+  mac "$results/bench-cpu-and-ane.json" "bench-$variant" "$microgpt" bench "$bundle" --engine coreml \
+    --seconds "$seconds" --json
+done
+
+# 7. The Neural Engine against the CPU and the GPU, with energy where it may be read.
+for variant in "$default" original; do
+  [ -d "$out/bundles/$variant" ] || continue
+  for units in cpu-and-ane cpu cpu-and-gpu; do
+    mac "$out/results/$variant/bench-$units.json" "energy-$variant-$units" "$microgpt" bench "$out/bundles/$variant" \
+      --engine coreml --compute-units "$units" --seconds "$seconds" --energy --json
+  done
+  mac "$out/results/$variant/bench-mil-cpu.json" "energy-$variant-mil-cpu" "$microgpt" bench "$out/bundles/$variant" \
+    --engine mil-cpu --seconds "$seconds" --energy --json
+done
+if [ -n "$tests" ]; then
+  mac - ane-vs-cpu cargo bench --bench ane_vs_cpu
+fi
+
+# 8. Where placement flips: by size, by tokens a call, by form of the weights; and what the ceilings are about.
+discover() {
+  name=$1
+  shift
+  mac - "discover-$name" "$microgpt" floor discover --oracle measured --out "$out/results/discover-$name" "$@"
+}
+if [ -n "$quick" ]; then
+  discover floor --n-layer 1,6 --tokens 1 --quantize int8-per-tensor
+else
+  discover floor --n-layer 1,2,3,4,5,6 --n-embd 64,128,192,256,320,384,448,512,576,640,704,768 --tokens 1,4,16,64
+fi
+# About 52 operations a layer: past 3,200 of them in a few megabytes, and past 1 GB in a hundred.
+discover operations --n-layer 40,56,60,62,64,72 --n-embd 64 --tokens 1 --quantize int8-per-tensor --exhaustive
+if [ -z "$quick" ]; then
+  discover bytes --n-layer 1 --n-embd 4096,4608,5120,6144,8192,9216,10240 --tokens 1 --quantize int8-per-tensor \
+    --exhaustive
+fi
+
+# 9. The page, and all of it but the bundles as one archive.
+"$microgpt" field-report "$out" || exit 1
+archive=$out.tar.gz
+tar czf "$archive.partial" -C "$(dirname "$out")" --exclude "$(basename "$out")/bundles" \
+  --exclude "$(basename "$out")/checkpoints" "$(basename "$out")" && mv "$archive.partial" "$archive" || exit 1
+echo "-- $out/index.html; to send: $archive"
+if [ "$failed" -gt 0 ]; then
+  echo "-- $failed steps failed; run this again to try them once more"
+  exit 1
+fi

@@ -1,0 +1,36 @@
+//! `microgpt field-report`
+
+use std::path::PathBuf;
+
+use anyhow::Result;
+use clap::Args;
+use microgpt_ane::field_report::{self, FieldReport};
+use microgpt_ane::whole_file;
+
+use super::{Outcome, output};
+
+/// Make one page of what scripts/first-run-on-a-mac.sh left in a folder
+#[derive(Debug, Args)]
+pub(crate) struct MakeFieldReport {
+    /// The folder
+    folder: PathBuf,
+    /// Where the page goes [default: index.html in the folder]
+    #[arg(long, value_name = "PAGE.html")]
+    html: Option<PathBuf>,
+}
+
+impl MakeFieldReport {
+    pub(crate) fn run(self) -> Result<Outcome> {
+        let report = FieldReport::read(&self.folder)?;
+        let page = self.html.unwrap_or_else(|| self.folder.join("index.html"));
+        whole_file::write(&page, &field_report::page(&report))?;
+        output::print(&format!(
+            "{}: {} steps, {} variants, {} sweeps\n",
+            page.display(),
+            report.steps.len(),
+            report.variants.len(),
+            report.sweeps.len()
+        ))?;
+        Ok(Outcome::Done)
+    }
+}
