@@ -5,7 +5,7 @@ use std::path::PathBuf;
 
 use anyhow::{Result, ensure};
 use clap::Args;
-use microgpt_ane::verification::{Verification, hazards, verify};
+use microgpt_ane::verification::{Verification, hazards, inputs, verify};
 use microgpt_model::Backend;
 
 use super::{Outcome, folder, output};
@@ -52,7 +52,7 @@ impl Verify {
         }
         spinner.finish_and_clear();
         if let Some(path) = &self.dump {
-            transcript.write(path)?;
+            transcript.write(&inputs(&bundle, &verification.tokens)?, path)?;
         }
         if self.json {
             output::print_json(&verification)?;
