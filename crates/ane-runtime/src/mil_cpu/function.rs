@@ -194,11 +194,7 @@ impl LoadedFunction {
     }
 
     /// Puts what the caller gives into the function's order.
-    fn order<'i>(
-        &'i self,
-        given: &[(&str, TensorView<'i>)],
-        ordered: &mut smallvec::SmallVec<[Input<'i>; 8]>,
-    ) -> Result<()> {
+    fn order<'i>(&'i self, given: &[(&str, TensorView<'i>)], ordered: &mut Ordered<'i>) -> Result<()> {
         let bad = |name: &str, reason: String| Error::Input { name: name.to_owned(), reason };
         for (name, declared) in self.function.tensor_inputs() {
             let feature = self.feature(name);
@@ -209,7 +205,7 @@ impl LoadedFunction {
                     let default = default_input(feature, declared);
                     let default =
                         default.ok_or_else(|| bad(name, "missing, and without a default".into()))?;
-                    ordered.push(Input::Default(default));
+                    ordered.push(Input::Default(Box::new(default)));
                     continue;
                 }
                 (None, _) => return Err(bad(name, format!("missing, expected {declared}"))),
@@ -276,8 +272,7 @@ impl LoadedFunction {
         if given.is_empty() {
             return Ok(());
         }
-        let mut ordered: smallvec::SmallVec<[smallvec::SmallVec<[Input<'_>; 8]>; 1]> =
-            smallvec::SmallVec::new();
+        let mut ordered: smallvec::SmallVec<[Ordered<'_>; 1]> = smallvec::SmallVec::new();
         for inputs in given {
             let mut one = smallvec::SmallVec::new();
             self.order(inputs, &mut one)?;
@@ -317,12 +312,7 @@ impl LoadedFunction {
         outcome
     }
 
-    fn run_plan(
-        &self,
-        plan: &Plan,
-        ordered: &[smallvec::SmallVec<[Input<'_>; 8]>],
-        held: &mut [Held<'_>],
-    ) -> Result<()> {
+    fn run_plan(&self, plan: &Plan, ordered: &[Ordered<'_>], held: &mut [Held<'_>]) -> Result<()> {
         for (inputs, Held { memory, .. }) in ordered.iter().zip(held.iter_mut()) {
             let workspace = &mut memory.workspaces[self.index];
             let buffers = plan.prepare(workspace).map_err(|e| self.out_of_memory(plan, &e))?;
@@ -364,6 +354,9 @@ impl LoadedFunction {
         Ok(())
     }
 }
+
+/// Inputs in the function's order. A decoder of six layers whose caches the host holds has fifteen.
+type Ordered<'i> = smallvec::SmallVec<[Input<'i>; 16]>;
 
 /// A state that a call works on.
 struct Held<'s> {

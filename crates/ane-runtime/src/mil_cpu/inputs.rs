@@ -13,7 +13,7 @@ use crate::tensor::{Data, Elements, Tensor, TensorView};
 pub(super) enum Input<'i> {
     Given(TensorView<'i>),
     /// What stands for an input that was left out.
-    Default(Tensor),
+    Default(Box<Tensor>),
 }
 
 impl Input<'_> {
