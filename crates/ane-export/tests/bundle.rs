@@ -103,6 +103,17 @@ fn cache_updates_are_as_many_operations_inputs_and_states_as_they_say() {
         let bundle = Bundle::open(&out).unwrap();
         let (interface, shard) = (&bundle.manifest().interface, &bundle.manifest().shards[0]);
         assert_eq!(shard.states, function.states.len());
+        // The card has a row for each kind of feature, with its shape, and names those of the first and last layer.
+        let card = fs::read_to_string(out.join("README.md")).unwrap();
+        for feature in [&function.inputs, &function.outputs, &function.states].into_iter().flatten() {
+            if ["_1", "_2", "_3", "_4"].iter().any(|layer| feature.name.ends_with(layer)) {
+                continue;
+            }
+            let ty = feature.tensor().unwrap();
+            let (name, ty) = (format!("`{}`", feature.name), format!("| {} `{}` |", ty.dtype, ty.shape));
+            let told = card.lines().any(|line| line.contains(&name) && line.contains(&ty));
+            assert!(told, "{cache_update}: {name} {ty} in {card}");
+        }
         assert_eq!(inputs[..3], ["x", "attn_mask", interface.kv_write.as_str()]);
         assert_eq!(outputs[0], "logits");
         let cache = |kind: &str, i: usize| (format!("k_{kind}_{i}"), format!("v_{kind}_{i}"));
