@@ -39,7 +39,7 @@ pub struct DecodeModel {
     one_hot: [usize; 4],
 }
 
-/// A sequence that a [`DecodeModel`] decodes: its state, and how far it is.
+/// A sequence that a [`DecodeModel`] decodes: its state or the caches that the host holds instead, and how far it is.
 pub struct Sequence {
     state: State,
     position: usize,
