@@ -33,10 +33,10 @@ import weights  # noqa: E402
 from checkpoint import Checkpoint  # noqa: E402
 from graph import Signature, differences, signature  # noqa: E402
 from package import Package, Problem, check_interface, check_operations, open_package, operations  # noqa: E402
-from reference import NORMS, PROJECTIONS, QUANTIZATIONS, Options  # noqa: E402
+from reference import CACHE_UPDATES, NORMS, PROJECTIONS, QUANTIZATIONS, Options  # noqa: E402
 
 PACKAGE = "decoder-00.mlpackage"
-COLUMNS = "{:<9} {:<17} {:<10} {:<11} {:>10} {:>6} {:>10}  {:<27} {:>5}  {}"
+COLUMNS = "{:<9} {:<17} {:<10} {:<11} {:<12} {:>10} {:>6} {:>10}  {:<27} {:>5}  {}"
 
 
 def label(checkpoint: Checkpoint, options: Options) -> str:
@@ -83,7 +83,7 @@ class Judge:
     def export(self, checkpoint: Checkpoint, options: Options) -> Path:
         """Exports a bundle and returns its folder."""
         bundle = self.work / "bundles" / label(checkpoint, options)
-        choices = [f"--{option}={value}" for option, value in vars(options).items()]
+        choices = [f"--{option.replace('_', '-')}={value}" for option, value in vars(options).items()]
         # Running the program on the CPU is `microgpt verify`'s business, not coremltools'.
         self.run("export", checkpoint.path, "--out", bundle, "--no-verify", *choices)
         return bundle
@@ -96,12 +96,13 @@ class Judge:
             if options.quantize == "none":
                 reference.convert(reference.build(checkpoint, options), path)
             else:
-                fp16 = self.reference(checkpoint, Options("none", options.projections, options.norm))
+                fp16 = self.reference(checkpoint, replace(options, quantize="none"))
                 model = ct.models.MLModel(str(fp16.package.path), skip_model_load=True)
                 reference.quantize(model, options.quantize, path)
             package, problems = open_package(path)
             if package:
-                problems += check_interface(package, checkpoint.config) + check_operations(package)
+                problems += check_interface(package, checkpoint.config, options.cache_update)
+                problems += check_operations(package)
             if package is None or problems:
                 # Then a check is wrong, for coremltools is right by definition.
                 sys.exit(f"{path}: coremltools' own package fails: {'; '.join(map(str, problems))}")
@@ -115,7 +116,7 @@ class Judge:
         if package is None:
             return None, problems
         theirs = self.reference(checkpoint, options)
-        problems += check_interface(package, checkpoint.config)
+        problems += check_interface(package, checkpoint.config, options.cache_update)
         problems += check_operations(package)
         problems += weights.check_weights(package, checkpoint, options)
         found = differences(signature(package.program), theirs.signature)
@@ -160,9 +161,10 @@ def describe_identity(package: Package, theirs: Package, options: Options, probl
 
 
 def cases(original: Checkpoint, scaled: Checkpoint) -> list[tuple[Checkpoint, Options]]:
-    """Every combination for the small model; for the large one, where a package takes seconds, what changes weights."""
-    every = [Options(*choice) for choice in itertools.product(QUANTIZATIONS, PROJECTIONS, NORMS)]
+    """Every combination for the small model; for the large one, where a package takes seconds, what changes weights and caches."""
+    every = [Options(*choice) for choice in itertools.product(QUANTIZATIONS, PROJECTIONS, NORMS, CACHE_UPDATES)]
     some = [Options(quantize) for quantize in QUANTIZATIONS] + [Options("none", "fused-qkv")]
+    some += [Options("none", cache_update=update) for update in CACHE_UPDATES if update != Options().cache_update]
     return [(original, options) for options in every] + [(scaled, options) for options in some]
 
 
@@ -172,6 +174,8 @@ def self_test(judge: Judge, original: Checkpoint) -> list[str]:
     for options, planted in (
         (Options("none"), faults.FP16_FAULTS),
         (Options("int8-per-channel"), faults.INT8_FAULTS),
+        (Options("none", cache_update="slice-update"), faults.SLICE_FAULTS),
+        (Options("none", cache_update="host"), faults.HOST_FAULTS),
     ):
         bundle = judge.work / "bundles" / label(original, options)
         if not bundle.exists():
@@ -205,7 +209,7 @@ def main() -> int:
     if not arguments.selftest:
         print(f"coremltools {ct.__version__}")
         sizes = ("ops/theirs", "blobs", "weight.bin")
-        header = ("model", "quantize", "projection", "norm", *sizes, "weights, to coremltools'", "s", "result")
+        header = ("model", "quantize", "projection", "norm", "cache", *sizes, "weights, to coremltools'", "s", "result")
         print(COLUMNS.format(*header))
         for checkpoint, options in cases(original, judge.synthesise(original)):
             failures += judge.judge(checkpoint, options)

@@ -270,6 +270,46 @@ def _drop_scale(draft: Draft) -> None:
     del draft.operation("constexpr_blockwise_shift_scale").inputs["scale"]
 
 
+def _other_corner(draft: Draft) -> None:
+    """The box of the new key begins where it should end."""
+    update = draft.operation("slice_update")
+    update.inputs["begin"].CopyFrom(update.inputs["end"])
+
+
+def _unmask_heads(draft: Draft) -> None:
+    """Bounds are 0 on the axes that should be whole, and count."""
+    update = draft.operation("slice_update", 1)
+    update.inputs["end_mask"].CopyFrom(update.inputs["squeeze_mask"])
+
+
+def _float_position(draft: Draft) -> None:
+    draft.feature("input", "position").multiArrayType.dataType = FeatureTypes_pb2.ArrayFeatureType.FLOAT16
+
+
+def _cross_results(draft: Draft) -> None:
+    """The new value of the first layer is returned as its new key, and the other way round."""
+    key, value = (
+        next(o for o in draft.block.operations if o.outputs and o.outputs[0].name == name)
+        for name in ("k_new_0", "v_new_0")
+    )
+    other = MIL_pb2.Argument()
+    other.CopyFrom(key.inputs["x"])
+    key.inputs["x"].CopyFrom(value.inputs["x"])
+    value.inputs["x"].CopyFrom(other)
+
+
+def _drop_result(draft: Draft) -> None:
+    """A consistent package that keeps a new value to itself."""
+    draft.block.outputs.remove("v_new_0")
+    del draft.spec.description.output[2]
+
+
+def _other_cache(draft: Draft) -> None:
+    """The cache of the keys read where that of the values should be."""
+    kept = next(o for o in draft.block.operations if o.outputs and o.outputs[0].name == "v_cache_0_kept")
+    kept.inputs["x"].arguments[0].name = "k_cache_0"
+
+
 #: Faults of a package with fp16 weights and separate projections.
 FP16_FAULTS = (
     Fault("a result declared with another shape", "load", "conv %", _set_output_shape),
@@ -311,6 +351,20 @@ INT8_FAULTS = (
     Fault("one int8 value off by one, against the checkpoint", "weights", "conv %", _change_int8),
     Fault("one scale off by its last bit", "int8", "conv %", _change_int8_scale),
     Fault("int8 data without a scale", "load", "constexpr_blockwise_shift_scale %", _drop_scale),
+)
+
+#: Faults of a package whose caches are updated by `slice_update`.
+SLICE_FAULTS = (
+    Fault("a box that begins behind its place", "graph", "slice_update %", _other_corner),
+    Fault("a mask of another box", "graph", "slice_update %", _unmask_heads),
+    Fault("a position described as a float", "description", "input position", _float_position),
+)
+
+#: Faults of a package whose caches the host holds.
+HOST_FAULTS = (
+    Fault("new key and value exchanged", "graph", "add %k_cache_0_updated", _cross_results),
+    Fault("a new value that is not returned", "interface", "output v_new_0", _drop_result),
+    Fault("the cache of the keys read for the values", "graph", "add %v_cache_0_updated", _other_cache),
 )
 
 

@@ -151,13 +151,13 @@ def check_description(spec: Model_pb2.Model) -> list[Problem]:
     return problems
 
 
-def check_interface(package: Package, config: Config) -> list[Problem]:
+def check_interface(package: Package, config: Config, cache_update: str) -> list[Problem]:
     """Inputs, outputs and states of the program against what a decoder with these dimensions has."""
     function = main(package.program)
     tensors = {n: (types.builtin_to_string(v.dtype), tuple(v.shape)) for n, v in function.inputs.items()}
     found_outputs = {v.name: (types.builtin_to_string(v.dtype), tuple(v.shape)) for v in function.outputs}
-    expected = {n: ("fp16", shape) for n, shape in (reference.inputs(config) | reference.states(config)).items()}
-    expected_outputs = {n: ("fp16", shape) for n, shape in reference.outputs(config).items()}
+    expected = reference.inputs(config, cache_update) | reference.states(config, cache_update)
+    expected_outputs = reference.outputs(config, cache_update)
     problems = _compare("interface", "input or state", tensors, expected, "a decoder has")
     return problems + _compare("interface", "output", found_outputs, expected_outputs, "a decoder has")
 
@@ -186,7 +186,7 @@ def _feature_type(feature: FeatureTypes_pb2.FeatureType, role: str) -> tuple[str
         return str(kind), ()
     array = feature.stateType.arrayType if role == "state" else feature.multiArrayType
     name = FeatureTypes_pb2.ArrayFeatureType.ArrayDataType.Name(array.dataType)
-    return {"FLOAT16": "fp16"}.get(name, name), tuple(array.shape)
+    return {"FLOAT16": "fp16", "INT32": "int32"}.get(name, name), tuple(array.shape)
 
 
 def check_operations(package: Package) -> list[Problem]:

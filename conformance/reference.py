@@ -1,11 +1,12 @@
 """The decode graph built a second time, with coremltools' own Builder, converted and quantised by coremltools itself.
 
 Nothing here is translated from the exporter: it is the architecture (RMSNorm without gain after the embedding and
-before attention and MLP, 1x1 convolutions, a one-hot cache update, an MLP of 4x with ReLU, no final norm) and the
+before attention and MLP, 1x1 convolutions, a KV cache, an MLP of 4x with ReLU, no final norm) and the
 documented formula of each option, so that an error on one side shows as a difference.
 """
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -21,6 +22,10 @@ from checkpoint import Checkpoint, Config
 QUANTIZATIONS = ("none", "int8-per-tensor", "int8-per-channel")
 PROJECTIONS = ("separate", "fused-qkv")
 NORMS = ("plain", "safe", "max-scaled")
+CACHE_UPDATES = ("one-hot", "slice-update", "host")
+
+#: Element type and shape of inputs, outputs or states, by name.
+Features = dict[str, tuple[str, tuple[int, ...]]]
 
 
 @dataclass(frozen=True)
@@ -30,6 +35,7 @@ class Options:
     quantize: str = "none"
     projections: str = "separate"
     norm: str = "max-scaled"
+    cache_update: str = "one-hot"
 
 
 def matrices(checkpoint: Checkpoint, projections: str) -> dict[str, np.ndarray]:
@@ -48,24 +54,33 @@ def matrices(checkpoint: Checkpoint, projections: str) -> dict[str, np.ndarray]:
     return {name: matrix.reshape(*matrix.shape, 1, 1) for name, matrix in result.items()}
 
 
-def inputs(config: Config) -> dict[str, tuple[int, ...]]:
-    """Names and shapes of the program's inputs; all are fp16."""
-    return {
-        "x": (1, config.n_embd, 1, 1),
-        "attn_mask": (1, 1, 1, config.block_size),
-        "kv_write": (1, 1, config.block_size, 1),
-    }
-
-
-def outputs(config: Config) -> dict[str, tuple[int, ...]]:
-    """Names and shapes of the program's outputs; all are fp16."""
-    return {"logits": (1, config.vocab_size, 1, 1)}
-
-
-def states(config: Config) -> dict[str, tuple[int, ...]]:
-    """Names and shapes of the program's states; all are fp16."""
+def _caches(config: Config) -> Features:
     shape = (1, config.n_head, config.block_size, config.head_dim)
-    return {f"{kind}_cache_{layer}": shape for layer in range(config.n_layer) for kind in "kv"}
+    return {f"{kind}_cache_{layer}": ("fp16", shape) for layer in range(config.n_layer) for kind in "kv"}
+
+
+def inputs(config: Config, cache_update: str) -> Features:
+    """The program's inputs; a cache that the host holds is one of them."""
+    one_hot = {"kv_write": ("fp16", (1, 1, config.block_size, 1))}
+    write = {"position": ("int32", (1,))} if cache_update == "slice-update" else one_hot
+    result = {
+        "x": ("fp16", (1, config.n_embd, 1, 1)),
+        "attn_mask": ("fp16", (1, 1, 1, config.block_size)),
+        **write,
+    }
+    return result | (_caches(config) if cache_update == "host" else {})
+
+
+def outputs(config: Config, cache_update: str) -> Features:
+    """The program's outputs; the host is given what is new in the caches that it holds."""
+    shape = (1, config.n_head, 1, config.head_dim)
+    new = {f"{kind}_new_{layer}": ("fp16", shape) for layer in range(config.n_layer) for kind in "kv"}
+    return {"logits": ("fp16", (1, config.vocab_size, 1, 1))} | (new if cache_update == "host" else {})
+
+
+def states(config: Config, cache_update: str) -> Features:
+    """The program's states."""
+    return {} if cache_update == "host" else _caches(config)
 
 
 def rms_norm(x: Var, eps: float, form: str) -> Var:
@@ -100,7 +115,8 @@ class _Decoder:
     options: Options
     weights: dict[str, np.ndarray]
     variables: dict[str, Var]
-    keep: Var
+    update: Callable[[Var, Var], Var]
+    new: list[Var]
 
     def linear(self, matrix: str, x: Var) -> Var:
         return mb.conv(x=x, weight=self.weights[matrix])
@@ -108,13 +124,20 @@ class _Decoder:
     def norm(self, x: Var) -> Var:
         return rms_norm(x, self.config.rms_norm_eps, self.options.norm)
 
-    def cache(self, name: str, new: Var) -> Var:
-        """Puts `new [1, H, 1, D]` into the position that `kv_write` marks; returns the whole cache `[1, H, S, D]`."""
-        state = self.variables[name]
-        kept = mb.mul(x=mb.read_state(input=state), y=self.keep)
-        updated = mb.add(x=kept, y=mb.mul(x=new, y=self.variables["kv_write"]))
-        mb.coreml_update_state(state=state, value=updated)
+    def cache(self, kind: str, layer: int, new: Var) -> Var:
+        """Puts `new [1, H, 1, D]` into its position; returns the whole cache `[1, H, S, D]`."""
+        cache = self.variables[f"{kind}_cache_{layer}"]
+        if self.options.cache_update == "host":
+            self.new.append(new)
+            return self.update(cache, new)
+        updated = self.update(mb.read_state(input=cache), new)
+        mb.coreml_update_state(state=cache, value=updated)
         return updated
+
+    def heads(self, x: Var, name: str | None = None) -> Var:
+        """`[1, C, 1, 1]` as `[1, H, 1, D]`, called `name` if it is an output."""
+        names = {"name": name} if name and self.options.cache_update == "host" else {}
+        return mb.reshape(x=x, shape=[1, self.config.n_head, 1, self.config.head_dim], **names)
 
     def qkv(self, layer: int, x: Var) -> list[Var]:
         """Query, key and value, each `[1, H, 1, D]`."""
@@ -122,13 +145,14 @@ class _Decoder:
             parts = mb.split(x=self.linear(f"layers.{layer}.attn_qkv", x), num_splits=3, axis=1)
         else:
             parts = [self.linear(f"layers.{layer}.attn_{part}", x) for part in "qkv"]
-        return [mb.reshape(x=part, shape=[1, self.config.n_head, 1, self.config.head_dim]) for part in parts]
+        names = (None, f"k_new_{layer}", f"v_new_{layer}")
+        return [self.heads(part, name) for part, name in zip(parts, names, strict=True)]
 
     def attention(self, layer: int, x: Var) -> Var:
         """`softmax(q k^T / sqrt(D) + mask) v` over the cache, without the output projection."""
         q, k, v = self.qkv(layer, x)
         q = mb.mul(x=q, y=np.float16(1 / math.sqrt(self.config.head_dim)))
-        keys, values = self.cache(f"k_cache_{layer}", k), self.cache(f"v_cache_{layer}", v)
+        keys, values = self.cache("k", layer, k), self.cache("v", layer, v)
         scores = mb.add(x=mb.matmul(x=q, y=keys, transpose_y=True), y=self.variables["attn_mask"])
         mixed = mb.matmul(x=mb.softmax(x=scores, axis=-1), y=values)
         return mb.reshape(x=mixed, shape=[1, self.config.n_embd, 1, 1])
@@ -142,17 +166,45 @@ class _Decoder:
         return mb.conv(x=x, weight=self.weights["lm_head"], name="logits")
 
 
+def _one_hot_update(write: Var) -> Callable[[Var, Var], Var]:
+    """`old * (1 - write) + new * write`."""
+    keep = mb.sub(x=np.float16(1), y=write)
+    return lambda old, new: mb.add(x=mb.mul(x=old, y=keep), y=mb.mul(x=new, y=write))
+
+
+def _slice_update(position: Var) -> Callable[[Var, Var], Var]:
+    """`old[:, :, position : position + 1, :] = new`, with the arguments that coremltools' converters write for that."""
+    outer, inner = np.zeros(2, np.int32), np.zeros(1, np.int32)
+    behind = mb.add(x=position, y=np.array([1], np.int32))
+    begin, end = (mb.concat(values=[outer, corner, inner], axis=0) for corner in (position, behind))
+    whole = [True, True, False, True]
+    return lambda old, new: mb.slice_update(
+        x=old,
+        update=new,
+        begin=begin,
+        end=end,
+        stride=[1] * 4,
+        begin_mask=whole,
+        end_mask=whole,
+        squeeze_mask=[False] * 4,
+    )
+
+
 def build(checkpoint: Checkpoint, options: Options) -> Program:
     """The decode graph as a PyMIL program for iOS 18, weights in fp16."""
-    config = checkpoint.config
+    config, update = checkpoint.config, options.cache_update
     weights = matrices(checkpoint, options.projections)
-    placeholders = {n: Placeholder(s, types.fp16, name=n) for n, s in inputs(config).items()}
-    placeholders |= {n: StateTensorPlaceholder(s, types.fp16, name=n) for n, s in states(config).items()}
+    kinds = {"fp16": types.fp16, "int32": types.int32}
+    placeholders = {n: Placeholder(s, kinds[t], name=n) for n, (t, s) in inputs(config, update).items()}
+    placeholders |= {n: StateTensorPlaceholder(s, kinds[t], name=n) for n, (t, s) in states(config, update).items()}
     with Function(placeholders, opset_version=ct.target.iOS18) as function:
         variables = {name: placeholder.outputs[0] for name, placeholder in placeholders.items()}
-        keep = mb.sub(x=np.float16(1), y=variables["kv_write"])
-        decoder = _Decoder(config, options, weights, variables, keep)
-        function.set_outputs([decoder.logits()])
+        if update == "slice-update":
+            place = _slice_update(variables["position"])
+        else:
+            place = _one_hot_update(variables["kv_write"])
+        decoder = _Decoder(config, options, weights, variables, place, [])
+        function.set_outputs([decoder.logits(), *decoder.new])
     program = Program()
     program.add_function("main", function)
     return program

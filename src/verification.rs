@@ -19,10 +19,10 @@ use std::path::Path;
 
 use ane_export::{ExportOptions, stored_weights};
 use ane_runtime::{
-    DecodeModel, Decoder, Elements, Embeddings, Engine, Hazard, LogitsSource as _, MilCpu, Numerics, Parity,
-    Tolerance, parity, tensor_file,
+    Data, DecodeModel, Decoder, Elements, Embeddings, Engine, Hazard, LogitsSource as _, MilCpu, Numerics,
+    Parity, Tolerance, parity, tensor_file,
 };
-use anyhow::{Context as _, Result, ensure};
+use anyhow::{Context as _, Result, bail, ensure};
 use microgpt_model::{Backend, Checkpoint};
 use mlpackage::Bundle;
 use mlpackage::bundle::BundleManifest;
@@ -64,11 +64,9 @@ pub struct Verification {
     pub hazards: Option<Vec<Hazard>>,
 }
 
-/// What was fed and what came out, for comparing with other executors. One row a step.
+/// What came out, for comparing with other executors. One row a step.
 #[derive(Clone, Debug)]
 pub struct Transcript {
-    /// What the function was given.
-    pub inputs: Vec<StackedInput>,
     /// Logits of mil-cpu in f32, `[T, V]`.
     pub logits_f32: Vec<f32>,
     /// Logits of mil-cpu in f16, `[T, V]`.
@@ -87,7 +85,7 @@ pub struct StackedInput {
     /// Dimensions of one step.
     pub dims: Vec<usize>,
     /// Elements of all steps, one after another.
-    pub values: Vec<f32>,
+    pub values: Data,
 }
 
 /// Compares a bundle with its checkpoint, or without one its results in f16 and for speed with those in f32; and another engine, if
@@ -110,7 +108,6 @@ pub fn verify(
     let mut fast_decoder = Decoder::load(bundle, &MilCpu::new(Numerics::Fast))?;
     let tokens = parity::probe(&mut f32_decoder, manifest.tokenizer.bos_token_id, seed, MAX_POSITIONS)?;
     let transcript = Transcript {
-        inputs: host_inputs(&mut f32_decoder, &tokens)?,
         logits_f32: parity::collect(&mut f32_decoder, &tokens)?,
         logits_f16: parity::collect(&mut f16_decoder, &tokens)?,
         logits_engine: match engine {
@@ -196,18 +193,29 @@ fn exported_with(manifest: &BundleManifest, checkpoint: &Checkpoint) -> Result<E
     })
 }
 
-/// Every step's inputs, stacked.
-fn host_inputs(decoder: &mut Decoder, tokens: &[u32]) -> Result<Vec<StackedInput>> {
-    decoder.reset();
+/// What the function is given at every step while a bundle decodes `tokens`. Caches that the host holds are those of fp16: a row of
+/// all of them for every step, which is the memory that this takes.
+///
+/// # Errors
+///
+/// If the bundle does not load, or does not know the tokens.
+pub fn inputs(bundle: &Bundle, tokens: &[u32]) -> Result<Vec<StackedInput>> {
+    let mut decoder = Decoder::load(bundle, &MilCpu::new(Numerics::F16))?;
     let mut stacked: Vec<StackedInput> = Vec::new();
     for &token in tokens {
         for (i, (name, tensor)) in decoder.inputs(token)?.into_iter().enumerate() {
             if stacked.len() == i {
+                let values = match tensor.elements() {
+                    Elements::I32(_) => Data::I32(Vec::new()),
+                    _ => Data::F32(Vec::new()),
+                };
                 let dims = tensor.shape().to_vec();
-                stacked.push(StackedInput { name: name.to_owned(), dims, values: Vec::new() });
+                stacked.push(StackedInput { name: name.to_owned(), dims, values });
             }
-            if let Elements::F32(values) = tensor.elements() {
-                stacked[i].values.extend_from_slice(values);
+            match (&mut stacked[i].values, tensor.elements()) {
+                (Data::F32(all), Elements::F32(values)) => all.extend_from_slice(values),
+                (Data::I32(all), Elements::I32(values)) => all.extend_from_slice(values),
+                _ => bail!("input {name}: the host hands over neither floats nor integers"),
             }
         }
         decoder.step(token)?;
@@ -216,26 +224,33 @@ fn host_inputs(decoder: &mut Decoder, tokens: &[u32]) -> Result<Vec<StackedInput
 }
 
 impl Transcript {
-    /// Writes inputs and logits as safetensors (f32): every input by name with a leading axis of steps, `logits_f32`, `logits_f16` and,
-    /// of another engine, `logits_engine`. The file appears whole or not at all.
+    /// Writes inputs and logits as safetensors: every input by name with a leading axis of steps, as f32 or i32; `logits_f32`,
+    /// `logits_f16` and, of another engine, `logits_engine`, all as f32. The file appears whole or not at all.
     ///
     /// # Errors
     ///
     /// If the file cannot be written, or what stands there is no file.
-    pub fn write(&self, path: &Path) -> Result<()> {
+    pub fn write(&self, inputs: &[StackedInput], path: &Path) -> Result<()> {
         let steps = self.logits_f32.len() / self.vocab_size;
-        let logits = [("logits_f32", &self.logits_f32), ("logits_f16", &self.logits_f16)]
-            .into_iter()
-            .chain(self.logits_engine.iter().map(|logits| ("logits_engine", logits)))
-            .map(|(name, values)| (name, vec![steps, self.vocab_size], values));
-        let inputs =
-            self.inputs.iter().map(|i| (i.name.as_str(), [&[steps], i.dims.as_slice()].concat(), &i.values));
-        let bytes: Vec<(&str, Vec<usize>, Vec<u8>)> = inputs
-            .chain(logits)
-            .map(|(name, shape, values)| (name, shape, values.iter().flat_map(|v| v.to_le_bytes()).collect()))
-            .collect();
-        let tensors =
-            bytes.iter().map(|(name, shape, bytes)| (*name, Dtype::F32, shape.clone(), bytes.as_slice()));
+        let floats = |values: &[f32]| values.iter().flat_map(|v| v.to_le_bytes()).collect::<Vec<u8>>();
+        let mut tensors: Vec<(&str, Dtype, Vec<usize>, Vec<u8>)> = Vec::new();
+        for StackedInput { name, dims, values } in inputs {
+            let (dtype, bytes) = match values {
+                Data::F32(values) => (Dtype::F32, floats(values)),
+                Data::I32(values) => (Dtype::I32, values.iter().flat_map(|v| v.to_le_bytes()).collect()),
+                Data::Bool(values) => (Dtype::BOOL, values.iter().map(|v| u8::from(*v)).collect()),
+            };
+            tensors.push((name, dtype, [&[steps], dims.as_slice()].concat(), bytes));
+        }
+        let logits = [("logits_f32", &self.logits_f32), ("logits_f16", &self.logits_f16)];
+        for (name, values) in
+            logits.into_iter().chain(self.logits_engine.iter().map(|v| ("logits_engine", v)))
+        {
+            tensors.push((name, Dtype::F32, vec![steps, self.vocab_size], floats(values)));
+        }
+        let tensors = tensors
+            .iter()
+            .map(|(name, dtype, shape, bytes)| (*name, *dtype, shape.clone(), bytes.as_slice()));
         Ok(tensor_file::write(path, tensors)?)
     }
 }

@@ -254,6 +254,44 @@ fn dump_holds_every_step() {
     assert_eq!(shape("logits_f16"), [16, 27]);
 }
 
+/// Whatever the function takes is dumped: the position as integers, and the caches that the host holds.
+#[test]
+fn dump_holds_what_each_cache_update_takes() {
+    let dir = workspace();
+    let dump = |cache_update: &str| {
+        ok(dir.path(), &["export", "ckpt", "--out", "bundle", "--no-verify", "--cache-update", cache_update]);
+        ok(dir.path(), &["verify", "bundle", "--dump", "dump.safetensors"]);
+        fs::read(dir.path().join("dump.safetensors")).unwrap()
+    };
+    let bytes = dump("slice-update");
+    let tensors = safetensors::SafeTensors::deserialize(&bytes).unwrap();
+    let mut names = tensors.names();
+    names.sort_unstable();
+    assert_eq!(names, ["attn_mask", "logits_f16", "logits_f32", "position", "x"]);
+    let position = tensors.tensor("position").unwrap();
+    assert_eq!((position.dtype(), position.shape()), (safetensors::Dtype::I32, &[16, 1][..]));
+    let positions: Vec<u8> = (0..16i32).flat_map(i32::to_le_bytes).collect();
+    assert_eq!(position.data(), positions);
+
+    let bytes = dump("host");
+    let tensors = safetensors::SafeTensors::deserialize(&bytes).unwrap();
+    let mut names = tensors.names();
+    names.sort_unstable();
+    let expected = ["attn_mask", "k_cache_0", "kv_write", "logits_f16", "logits_f32", "v_cache_0", "x"];
+    assert_eq!(names, expected);
+    for name in ["k_cache_0", "v_cache_0"] {
+        let cache = tensors.tensor(name).unwrap();
+        assert_eq!((cache.dtype(), cache.shape()), (safetensors::Dtype::F32, &[16, 1, 4, 16, 4][..]));
+        let values: Vec<f32> =
+            cache.data().chunks_exact(4).map(|b| f32::from_le_bytes(b.try_into().unwrap())).collect();
+        for (step, caches) in values.chunks_exact(4 * 16 * 4).enumerate() {
+            // Before a step, the positions before it are written and no others.
+            let written = |row: &&[f32]| row.iter().any(|v| *v != 0.0);
+            assert_eq!(caches.chunks_exact(4).filter(written).count(), 4 * step, "{name}, step {step}");
+        }
+    }
+}
+
 /// 0: nothing wrong; 1: something is, in a package that can be read; 2: it is no package.
 #[test]
 fn check_tells_faults_from_what_is_no_package() {

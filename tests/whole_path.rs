@@ -3,7 +3,8 @@
 
 mod common;
 
-use ane_export::{ExportOptions, NormForm, Projections, Quantization};
+use ane_export::{CacheUpdate, ExportOptions, NormForm, Projections, Quantization};
+use ane_floor::corpus::Family;
 use ane_floor::{Basis, Count, Outcome, PlacementReport};
 use ane_runtime::{
     DecodeModel, Decoder, Engine as _, Error, Generation, LoadOptions, LogitsSource as _, MilCpu, Numerics,
@@ -13,8 +14,8 @@ use microgpt_ane::export::export;
 use microgpt_ane::reference::BurnReference;
 use microgpt_ane::verification::verify;
 use microgpt_ane::{ane_export, ane_floor, ane_runtime, microgpt_model, mlpackage};
-use microgpt_model::{Backend, Checkpoint, GptConfig, WIDE_INIT_STD};
-use mlpackage::Bundle;
+use microgpt_model::{Backend, Checkpoint, GptConfig, Preset, WIDE_INIT_STD};
+use mlpackage::{Bundle, Package};
 
 /// Exports a checkpoint with what `options` says and opens the bundle.
 fn exported(checkpoint: &Checkpoint, folder: &std::path::Path, options: &ExportOptions) -> Bundle {
@@ -35,43 +36,87 @@ fn fast_steps(bundle: &Bundle) -> usize {
     model.default_function().plan().lines().filter(|line| line.contains(" = ")).count()
 }
 
-/// Every quantisation, layout of projections and norm form computes what burn computes with the same weights.
+/// Every combination of options.
+fn combinations() -> Vec<ExportOptions> {
+    let mut all = Vec::new();
+    for &quantization in Quantization::ALL {
+        for &projections in Projections::ALL {
+            for &cache_update in CacheUpdate::ALL {
+                let each = |&norm: &NormForm| ExportOptions { quantization, projections, cache_update, norm };
+                all.extend(NormForm::ALL.iter().map(each));
+            }
+        }
+    }
+    all
+}
+
+/// Every quantisation, layout of projections, cache update and norm form computes what burn computes with the same weights.
 #[test]
 fn every_combination_keeps_parity_with_burn_on_every_backend() {
     let checkpoint = Checkpoint::open(common::trained()).unwrap();
-    for quantization in Quantization::ALL {
-        for projections in Projections::ALL {
-            for norm in NormForm::ALL {
-                let dir = tempfile::tempdir().unwrap();
-                let options = ExportOptions {
-                    quantization: *quantization,
-                    projections: *projections,
-                    norm: *norm,
-                    ..ExportOptions::default()
-                };
-                let bundle = exported(&checkpoint, dir.path(), &options);
-                for &backend in common::backends() {
-                    let (verification, transcript) =
-                        verify(&bundle, Some(&checkpoint), None, 1, backend).unwrap();
-                    let bad = || format!("{options:?} on {backend}: {:#?}", verification.checks);
-                    if *norm == NormForm::Safe {
-                        // It holds eps / 16 = 6.25e-7 as an fp16 subnormal, 4.6 % low: that, and not the order of
-                        // additions, is its distance from burn, and the gate for f32 is right to say so.
-                        assert!(verification.checks[0].parity.largest_error < 5e-5, "{}", bad());
-                        assert!(verification.checks[1..].iter().all(|c| c.pass), "{}", bad());
-                    } else {
-                        assert!(verification.pass, "{}", bad());
-                    }
-                    assert_eq!(verification.tokens.len(), 16, "a full context");
-                    assert_eq!(verification.checks.len(), 4);
-                    assert!(verification.checks.iter().all(|c| c.parity.positions == 16));
-                    assert_eq!(transcript.logits_f32.len(), 16 * 27);
-                }
-                // Norms of the embedding and before each half of the layer, three projections at once and four more, attention;
-                // and a split, where one projection makes query, key and value.
-                let split = usize::from(*projections == Projections::FusedQkv);
-                assert_eq!(fast_steps(&bundle), 9 + split, "{options:?}");
+    let combinations = combinations();
+    assert_eq!(combinations.len(), 54);
+    for options in combinations {
+        let dir = tempfile::tempdir().unwrap();
+        let bundle = exported(&checkpoint, dir.path(), &options);
+        for &backend in common::backends() {
+            let (verification, transcript) = verify(&bundle, Some(&checkpoint), None, 1, backend).unwrap();
+            let bad = || format!("{options:?} on {backend}: {:#?}", verification.checks);
+            if options.norm == NormForm::Safe {
+                // It holds eps / 16 = 6.25e-7 as an fp16 subnormal, 4.6 % low: that, and not the order of
+                // additions, is its distance from burn, and the gate for f32 is right to say so.
+                assert!(verification.checks[0].parity.largest_error < 5e-5, "{}", bad());
+                assert!(verification.checks[1..].iter().all(|c| c.pass), "{}", bad());
+            } else {
+                assert!(verification.pass, "{}", bad());
             }
+            assert_eq!(verification.tokens.len(), 16, "a full context");
+            assert_eq!(verification.checks.len(), 4);
+            assert!(verification.checks.iter().all(|c| c.parity.positions == 16));
+            assert_eq!(transcript.logits_f32.len(), 16 * 27);
+        }
+        // Norms of the embedding and before each half of the layer, three projections at once and four more, attention;
+        // and a split, where one projection makes query, key and value.
+        if options.cache_update == CacheUpdate::OneHot {
+            let split = usize::from(options.projections == Projections::FusedQkv);
+            assert_eq!(fast_steps(&bundle), 9 + split, "{options:?}");
+        }
+    }
+}
+
+/// A decoder is one whoever keeps its cache, and however many tokens a call has.
+#[test]
+fn every_cache_update_is_a_decoder_to_the_floor() {
+    let dir = tempfile::tempdir().unwrap();
+    let config = GptConfig {
+        n_embd: 512,
+        n_head: 8,
+        n_layer: 6,
+        block_size: 64,
+        ..GptConfig::preset(Preset::Original, 27)
+    };
+    for &cache_update in CacheUpdate::ALL {
+        for tokens in [1, 3] {
+            let path = dir.path().join(format!("{cache_update}-{tokens}.mlpackage"));
+            let options = ExportOptions { cache_update, ..ExportOptions::default() };
+            ane_export::write_probe(&config, &options, tokens, &path).unwrap();
+            let report = PlacementReport::predict(&Package::open(&path).unwrap(), None).unwrap();
+            let what = format!("{cache_update}, {tokens} tokens: {report}");
+            assert_eq!(report.functions[0].features.family, Family::Decoder, "{what}");
+            assert_eq!(
+                report.functions[0].features.stateful,
+                Some(cache_update != CacheUpdate::Host),
+                "{what}"
+            );
+            assert_eq!(report.residency.conv_ane, Count { ane: 37, total: 37 }, "{what}");
+            // Of twelve caches each `slice_update`, which the laws keep off, with the read and the write that have nothing else
+            // to carry them; and the corners of the boxes, an add and two concats of integers.
+            let off = report.residency.compute_ane.total - report.residency.compute_ane.ane;
+            let expected = match cache_update {
+                CacheUpdate::SliceUpdate => (3 * 12 + 3, Outcome::Mixed),
+                CacheUpdate::OneHot | CacheUpdate::Host => (0, Outcome::Ane),
+            };
+            assert_eq!((off, report.verdict), expected, "{what}");
         }
     }
 }

@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use ane_runtime::EngineKind;
 use anyhow::{Result, ensure};
 use clap::Args;
-use microgpt_ane::verification::{Verification, hazards, verify};
+use microgpt_ane::verification::{Verification, hazards, inputs, verify};
 use microgpt_model::Backend;
 
 use super::engine::EngineChoice;
@@ -63,7 +63,7 @@ impl Verify {
         }
         spinner.finish_and_clear();
         if let Some(path) = &self.dump {
-            transcript.write(path)?;
+            transcript.write(&inputs(&bundle, &verification.tokens)?, path)?;
         }
         if self.json {
             output::print_json(&verification)?;

@@ -84,8 +84,9 @@ pub fn export(
         interface: DecodeInterface {
             embedding: microgpt::EMBEDDING.into(),
             attn_mask: microgpt::ATTN_MASK.into(),
-            kv_write: microgpt::KV_WRITE.into(),
+            kv_write: microgpt::kv_write(options.cache_update).into(),
             logits: microgpt::LOGITS.into(),
+            host_caches: microgpt::host_caches(config, options.cache_update),
         },
         embeddings: EmbeddingTables {
             file: EMBEDDINGS.into(),

@@ -1,13 +1,14 @@
 //! microGPT as a decode graph: which blocks, in which order, from which tensors.
 
 use microgpt_model::{Checkpoint, GptConfig, Weights};
+use mlpackage::bundle::HostCache;
 use mlpackage::mil::builder::{FunctionBuilder, Var};
 use mlpackage::mil::{Function, Opset, Value};
 use mlpackage::{BlobWriter, DType};
 
-use crate::blocks::{Attention, Cache, CacheInputs, Heads, project, relu_mlp, rms_norm};
+use crate::blocks::{Attention, Cache, CacheWrite, Heads, Keeper, project, relu_mlp, rms_norm};
 use crate::error::Result;
-use crate::options::{ExportOptions, Projections};
+use crate::options::{CacheUpdate, ExportOptions, Projections};
 use crate::quantize::{Matrix, Stored, to_half};
 
 /// Name of the decode function.
@@ -17,9 +18,35 @@ pub(crate) const EMBEDDING: &str = "x";
 /// 0 where a position may be attended to, -1e4 where not, fp16 `[1, 1, T, S]`.
 pub(crate) const ATTN_MASK: &str = "attn_mask";
 /// One-hot over positions, a column a token, fp16 `[1, 1, S, T]`.
-pub(crate) const KV_WRITE: &str = "kv_write";
+const KV_WRITE: &str = "kv_write";
+/// Position of the call's first token, int32 `[1]`.
+const POSITION: &str = "position";
 /// Unnormalised log probabilities, fp16 `[1, V, 1, T]`.
 pub(crate) const LOGITS: &str = "logits";
+
+/// The input that says where the new key and value go.
+pub(crate) fn kv_write(update: CacheUpdate) -> &'static str {
+    match update {
+        CacheUpdate::OneHot | CacheUpdate::Host => KV_WRITE,
+        CacheUpdate::SliceUpdate => POSITION,
+    }
+}
+
+/// The caches of keys and of values, layer by layer, and what enters each.
+fn caches(config: &GptConfig) -> impl Iterator<Item = [HostCache; 2]> {
+    (0..config.n_layer).map(|i| {
+        ["k", "v"]
+            .map(|kind| HostCache { cache: format!("{kind}_cache_{i}"), new: format!("{kind}_new_{i}") })
+    })
+}
+
+/// The caches that the host holds.
+pub(crate) fn host_caches(config: &GptConfig, update: CacheUpdate) -> Vec<HostCache> {
+    match update {
+        CacheUpdate::OneHot | CacheUpdate::SliceUpdate => Vec::new(),
+        CacheUpdate::Host => caches(config).flatten().collect(),
+    }
+}
 
 /// Where the tensors of a model come from.
 pub(crate) trait Tensors {
@@ -107,19 +134,32 @@ pub(crate) fn decode_function(
     let f = &mut builder;
     let x = f.input(EMBEDDING, DType::Fp16, [1, c, 1, tokens])?;
     let mask = f.input(ATTN_MASK, DType::Fp16, [1, 1, tokens, s])?;
-    let write = f.input(KV_WRITE, DType::Fp16, [1, 1, s, tokens])?;
-    let mut caches = Vec::with_capacity(config.n_layer);
-    for i in 0..config.n_layer {
-        let shape = [1, heads.count, s, heads.width];
-        caches.push((
-            Cache::new(f, &format!("k_cache_{i}"), shape)?,
-            Cache::new(f, &format!("v_cache_{i}"), shape)?,
-        ));
+    let update = options.cache_update;
+    let write = match update {
+        CacheUpdate::OneHot | CacheUpdate::Host => {
+            f.input(kv_write(update), DType::Fp16, [1, 1, s, tokens])?
+        }
+        CacheUpdate::SliceUpdate => f.input(kv_write(update), DType::Int32, [1])?,
+    };
+    let mut layers = Vec::with_capacity(config.n_layer);
+    for [keys, values] in caches(config) {
+        let mut declare = |HostCache { cache, new }: &HostCache| {
+            let keeper = match update {
+                CacheUpdate::OneHot | CacheUpdate::SliceUpdate => Keeper::State,
+                CacheUpdate::Host => Keeper::Host { new },
+            };
+            Cache::new(f, cache, [1, heads.count, s, heads.width], keeper)
+        };
+        layers.push((declare(&keys)?, declare(&values)?));
     }
-    let inputs = CacheInputs::new(f, options.cache_update, &write, tokens)?;
+    let write = match update {
+        CacheUpdate::OneHot | CacheUpdate::Host => CacheWrite::one_hot(f, &write, tokens)?,
+        CacheUpdate::SliceUpdate => CacheWrite::slice(f, &write, tokens)?,
+    };
+    let mut results = Vec::new();
 
     let mut x = rms_norm(f, "embedding_norm", &x, eps, options.norm)?;
-    for (i, (keys, values)) in caches.iter().enumerate() {
+    for (i, (keys, values)) in layers.iter().enumerate() {
         let name = |part: &str| format!("layers_{i}_{part}");
         let h = rms_norm(f, &name("attn_norm"), &x, eps, options.norm)?;
         let [q, k, v] = match options.projections {
@@ -133,9 +173,10 @@ pub(crate) fn decode_function(
                 split_qkv(f, &qkv, [&name("attn_q"), &name("attn_k"), &name("attn_v")])?
             }
         };
-        let attention = Attention { heads, keys, values, inputs: &inputs, mask: &mask };
+        let attention = Attention { heads, keys, values, write: &write, mask: &mask };
         let attended = attention.attend(f, &name("attn"), [&q, &k, &v])?;
-        let attended = linear(f, &name("attn_o"), &attended)?;
+        results.extend(attended.new.into_iter().filter(|_| update == CacheUpdate::Host));
+        let attended = linear(f, &name("attn_o"), &attended.mixed)?;
         x = f.op("add", &name("attn_residual")).arg("x", &x).arg("y", &attended).one()?;
 
         let h = rms_norm(f, &name("mlp_norm"), &x, eps, options.norm)?;
@@ -144,6 +185,7 @@ pub(crate) fn decode_function(
     }
     let logits = linear(f, LOGITS, &x)?;
     f.output(&logits);
+    results.iter().for_each(|new| f.output(new));
     Ok(builder.finish())
 }
 

@@ -2,10 +2,11 @@
 
 use std::fmt::Write as _;
 
-use microgpt_model::Checkpoint;
+use microgpt_model::{Checkpoint, GptConfig};
 use mlpackage::bundle::BundleManifest;
 
-use crate::options::ExportOptions;
+use crate::microgpt;
+use crate::options::{CacheUpdate, ExportOptions};
 
 /// What can be said from the checkpoint and the options. Nothing in it depends on the machine or the time.
 pub(crate) fn render(checkpoint: &Checkpoint, options: &ExportOptions, manifest: &BundleManifest) -> String {
@@ -37,6 +38,12 @@ pub(crate) fn render(checkpoint: &Checkpoint, options: &ExportOptions, manifest:
             line(&format!("| `{file}` | {} bytes |", digest.bytes));
         }
     }
+    line("\n## Inputs and outputs\n");
+    line("One call is one token.\n");
+    line("| | name | type | |\n|---|---|---|---|");
+    for [kind, name, ty, what] in interface(config, options.cache_update) {
+        line(&format!("| {kind} | {name} | {ty} | {what} |"));
+    }
     line("\n## Training\n");
     match checkpoint.report() {
         None => line("Not known: the checkpoint has no training report."),
@@ -60,4 +67,57 @@ pub(crate) fn render(checkpoint: &Checkpoint, options: &ExportOptions, manifest:
         }
     }
     card
+}
+
+/// What the decode function takes, keeps and gives: kind, name, type, meaning.
+fn interface(config: &GptConfig, update: CacheUpdate) -> Vec<[String; 4]> {
+    let row = |kind: &str, name: &str, ty: String, what: &str| [kind.into(), name.into(), ty, what.into()];
+    let half = |shape: [usize; 4]| format!("fp16 `{shape:?}`");
+    let (c, s, v) = (config.n_embd, config.block_size, config.vocab_size);
+    let (h, d) = (config.n_head, config.head_dim());
+    let write = format!("`{}`", microgpt::kv_write(update));
+    let caches = |kind: &str| match config.n_layer {
+        1 => format!("`k_{kind}_0`, `v_{kind}_0`"),
+        layers => format!("`k_{kind}_0`, `v_{kind}_0` to `k_{kind}_{n}`, `v_{kind}_{n}`", n = layers - 1),
+    };
+    let one_hot = "1 at the token's position, 0 elsewhere: where the new key and value go";
+    let mut rows = vec![
+        row(
+            "in",
+            "`x`",
+            half([1, c, 1, 1]),
+            "rows of the token and of its position in `embeddings.safetensors`, added",
+        ),
+        row(
+            "in",
+            "`attn_mask`",
+            half([1, 1, 1, s]),
+            "0 for the positions so far and the token's own, -1e4 for those to come",
+        ),
+    ];
+    let logits = row("out", "`logits`", half([1, v, 1, 1]), "of the next token");
+    match update {
+        CacheUpdate::OneHot | CacheUpdate::SliceUpdate => {
+            rows.push(match update {
+                CacheUpdate::SliceUpdate => row(
+                    "in",
+                    &write,
+                    "int32 `[1]`".into(),
+                    "the token's position: where the new key and value go",
+                ),
+                _ => row("in", &write, half([1, 1, s, 1]), one_hot),
+            });
+            rows.push(row("state", &caches("cache"), half([1, h, s, d]), "zeros before the first token"));
+            rows.push(logits);
+        }
+        CacheUpdate::Host => {
+            rows.push(row("in", &write, half([1, 1, s, 1]), one_hot));
+            let what = "the host's caches, zeros before the first token";
+            rows.push(row("in", &caches("cache"), half([1, h, s, d]), what));
+            rows.push(logits);
+            let what = "the host writes each to the token's position of its cache, for the next call";
+            rows.push(row("out", &caches("new"), half([1, h, 1, d]), what));
+        }
+    }
+    rows
 }

@@ -73,10 +73,15 @@ option! {
 }
 
 option! {
-    /// How the new key and value enter the cache.
+    /// Where the cache is, and how the new key and value enter it.
     CacheUpdate, "cache-update", default OneHot, {
-        /// `old * (1 - one_hot) + new * one_hot`: elementwise, nothing that is known to leave the Neural Engine.
+        /// States: `old * (1 - one_hot) + new * one_hot`, elementwise, nothing that is known to leave the Neural Engine.
         OneHot = "one-hot",
+        /// States: MIL's `slice_update` at a position, which is reported to be scheduled on the CPU always.
+        SliceUpdate = "slice-update",
+        /// No states: the host holds the caches, hands them over to be read, and writes the new key and value that it is given.
+        /// The graph does the arithmetic of [`OneHot`](Self::OneHot), for its own attention.
+        Host = "host",
     }
 }
 

@@ -16,7 +16,9 @@ const RANGE: f32 = 0.02 * 1.732_050_8;
 /// Writes the decode function of a model of noise as a package: `tokens` positions a call, everything else as [`export`](crate::export)
 /// would write it. The same arguments give the same bytes.
 ///
-/// A call takes `x [1, C, 1, T]`, `attn_mask [1, 1, T, S]` and `kv_write [1, 1, S, T]`, and gives `logits [1, V, 1, T]`.
+/// A call takes `x [1, C, 1, T]`, `attn_mask [1, 1, T, S]` and `kv_write [1, 1, S, T]`, or the `position [1]` of its first token
+/// where the cache is updated so, and gives `logits [1, V, 1, T]`. Where the host holds the caches, it also takes
+/// `{k,v}_cache_{i} [1, H, S, D]` and gives `{k,v}_new_{i} [1, H, T, D]`.
 ///
 /// # Errors
 ///

@@ -85,6 +85,69 @@ fn scaled_has_the_experiments_operations() {
     }
 }
 
+/// What each way to update the cache does to the graph, and what the bundle says of it: six layers, twelve caches.
+#[test]
+fn cache_updates_are_as_many_operations_inputs_and_states_as_they_say() {
+    let dir = tempfile::tempdir().unwrap();
+    let checkpoint = checkpoint(dir.path(), Preset::Scaled, random);
+    let out = dir.path().join("bundle");
+    for &cache_update in CacheUpdate::ALL {
+        let package = exported(&checkpoint, &out, ExportOptions { cache_update, ..ExportOptions::default() });
+        let function = package.interface("main").unwrap();
+        let names = |features: &[mlpackage::Feature]| -> Vec<String> {
+            features.iter().map(|f| f.name.clone()).collect()
+        };
+        let (inputs, outputs) = (names(&function.inputs), names(&function.outputs));
+        let counts =
+            ["read_state", "write_state", "slice_update", "concat", "mul"].map(|op| count(&package, op));
+        let bundle = Bundle::open(&out).unwrap();
+        let (interface, shard) = (&bundle.manifest().interface, &bundle.manifest().shards[0]);
+        assert_eq!(shard.states, function.states.len());
+        // The card has a row for each kind of feature, with its shape, and names those of the first and last layer.
+        let card = fs::read_to_string(out.join("README.md")).unwrap();
+        for feature in [&function.inputs, &function.outputs, &function.states].into_iter().flatten() {
+            if ["_1", "_2", "_3", "_4"].iter().any(|layer| feature.name.ends_with(layer)) {
+                continue;
+            }
+            let ty = feature.tensor().unwrap();
+            let (name, ty) = (format!("`{}`", feature.name), format!("| {} `{}` |", ty.dtype, ty.shape));
+            let told = card.lines().any(|line| line.contains(&name) && line.contains(&ty));
+            assert!(told, "{cache_update}: {name} {ty} in {card}");
+        }
+        assert_eq!(inputs[..3], ["x", "attn_mask", interface.kv_write.as_str()]);
+        assert_eq!(outputs[0], "logits");
+        let cache = |kind: &str, i: usize| (format!("k_{kind}_{i}"), format!("v_{kind}_{i}"));
+        let all = |kind: &str| (0..6).flat_map(|i| <[_; 2]>::from(cache(kind, i))).collect::<Vec<_>>();
+        // Of the products, 24 are those of the one-hot.
+        let others = counts[4] - if cache_update == CacheUpdate::SliceUpdate { 0 } else { 24 };
+        assert_eq!(others, 3 * 13 + 6, "{cache_update}: three a norm, and the queries");
+        match cache_update {
+            CacheUpdate::OneHot => {
+                assert_eq!((interface.kv_write.as_str(), &counts[..4]), ("kv_write", &[12, 12, 0, 0][..]));
+                assert_eq!(names(&function.states), all("cache"));
+            }
+            CacheUpdate::SliceUpdate => {
+                assert_eq!((interface.kv_write.as_str(), &counts[..4]), ("position", &[12, 12, 12, 2][..]));
+                assert_eq!(names(&function.states), all("cache"));
+            }
+            CacheUpdate::Host => {
+                assert_eq!((interface.kv_write.as_str(), &counts[..4]), ("kv_write", &[0, 0, 0, 0][..]));
+                assert_eq!(inputs[3..], all("cache"));
+                assert_eq!(outputs[1..], all("new"));
+                let named: Vec<_> = interface.host_caches.iter().map(|h| h.cache.clone()).collect();
+                assert_eq!(named, all("cache"));
+                let named: Vec<_> = interface.host_caches.iter().map(|h| h.new.clone()).collect();
+                assert_eq!(named, all("new"));
+                continue;
+            }
+        }
+        assert!(interface.host_caches.is_empty());
+        assert_eq!((inputs.len(), outputs.len()), (3, 1));
+        let json = fs::read_to_string(out.join("bundle.json")).unwrap();
+        assert!(!json.contains("host_caches"), "left out where there are none");
+    }
+}
+
 #[test]
 fn every_combination_keeps_mils_rules() {
     let dir = tempfile::tempdir().unwrap();
@@ -102,7 +165,7 @@ fn every_combination_keeps_mils_rules() {
             }
         }
     }
-    assert_eq!(combinations, 18);
+    assert_eq!(combinations, 54);
 }
 
 #[test]
@@ -194,5 +257,48 @@ fn a_manifest_that_makes_no_sense_is_refused() {
     for broken in ["", "{", "[]", "{\"format_version\": 1}"] {
         fs::write(&path, broken).unwrap();
         assert!(Bundle::open(&out).unwrap_err().to_string().contains("bundle.json"), "{broken}");
+    }
+}
+
+/// Caches of the host that cannot be those of the model, each refused by name.
+#[test]
+fn host_caches_that_make_no_sense_are_refused() {
+    let dir = tempfile::tempdir().unwrap();
+    let checkpoint = checkpoint(dir.path(), Preset::Original, random);
+    let out = dir.path().join("bundle");
+    let options = ExportOptions { cache_update: CacheUpdate::Host, ..ExportOptions::default() };
+    exported(&checkpoint, &out, options);
+    let path = out.join("bundle.json");
+    let sound: serde_json::Value = serde_json::from_slice(&fs::read(&path).unwrap()).unwrap();
+    type Change = fn(&mut serde_json::Value);
+    let cases: [(&str, Change); 9] = [
+        ("interface.host_caches: 1 of them, 1 layers have 2", |m| {
+            m["interface"]["host_caches"].as_array_mut().unwrap().truncate(1);
+        }),
+        ("interface.host_caches[1].cache: \"k_cache_0\"", |m| {
+            m["interface"]["host_caches"][1]["cache"] = "k_cache_0".into();
+        }),
+        ("interface.host_caches[0].cache: \"x\"", |m| m["interface"]["host_caches"][0]["cache"] = "x".into()),
+        ("interface.host_caches[0].cache: \"\"", |m| m["interface"]["host_caches"][0]["cache"] = "".into()),
+        ("interface.host_caches[1].new: \"k_new_0\"", |m| {
+            m["interface"]["host_caches"][1]["new"] = "k_new_0".into();
+        }),
+        ("interface.host_caches[0].new: \"logits\"", |m| {
+            m["interface"]["host_caches"][0]["new"] = "logits".into();
+        }),
+        ("shards[0].states: 2, expected 0", |m| m["shards"][0]["states"] = 2.into()),
+        ("interface.host_caches[0]: missing field `new`", |m| {
+            m["interface"]["host_caches"][0].as_object_mut().unwrap().remove("new");
+        }),
+        ("interface.host_caches[0].old: unknown field `old`", |m| {
+            m["interface"]["host_caches"][0]["old"] = "k_old_0".into();
+        }),
+    ];
+    for (named, change) in cases {
+        let mut manifest = sound.clone();
+        change(&mut manifest);
+        fs::write(&path, manifest.to_string()).unwrap();
+        let error = Bundle::open(&out).unwrap_err().to_string();
+        assert!(error.contains(named), "{named}: {error}");
     }
 }

@@ -82,11 +82,25 @@ impl Features {
 
 /// Attentions: products of a softmax's result, and operations that are attentions by themselves.
 fn attentions(sites: &[Site<'_>]) -> u64 {
-    let after_softmax = |s: &Site<'_>| {
-        s.operation.op == "matmul" && s.sources.iter().any(|&i| sites[i].operation.op == "softmax")
-    };
-    let found = |s: &&Site<'_>| s.operation.op == "scaled_dot_product_attention" || after_softmax(s);
+    let found =
+        |s: &&Site<'_>| s.operation.op == "scaled_dot_product_attention" || is_after_softmax(s, sites);
     sites.iter().filter(found).count() as u64
+}
+
+fn is_after_softmax(site: &Site<'_>, sites: &[Site<'_>]) -> bool {
+    site.operation.op == "matmul" && site.sources.iter().any(|&i| sites[i].operation.op == "softmax")
+}
+
+/// Whether an attention looks at more positions than the call has: the rest comes from a cache, whoever keeps it.
+fn over_a_cache(sites: &[Site<'_>]) -> bool {
+    let mut weights =
+        sites.iter().filter(|s| is_after_softmax(s, sites)).filter_map(|s| Some(s.args.get("x")?.ty));
+    weights.any(|ty| match ty.shape.as_slice() {
+        [.., queries, keys] => {
+            queries.known().zip(keys.known()).is_some_and(|(queries, keys)| queries < keys)
+        }
+        _ => false,
+    })
 }
 
 fn family(sites: &[Site<'_>], attentions: u64, stateful: bool, tokens: Option<u64>) -> Family {
@@ -97,7 +111,7 @@ fn family(sites: &[Site<'_>], attentions: u64, stateful: bool, tokens: Option<u6
         () if anchors == 0 => Family::Elementwise,
         // Query, key, value and output are four at most.
         () if attentions > 0 && weighted <= 4 * attentions => Family::Attention,
-        () if attentions > 0 && (stateful || tokens == Some(1)) => Family::Decoder,
+        () if attentions > 0 && (stateful || tokens == Some(1) || over_a_cache(sites)) => Family::Decoder,
         () if attentions > 0 => Family::Encoder,
         () if spatial => Family::ConvNet,
         () if anchors == 1 && (weighted == 0 || sites.len() == 1) => Family::Matmul,

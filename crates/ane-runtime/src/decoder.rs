@@ -1,9 +1,13 @@
 //! The decoder loop: a bundle's decode function, and sequences that it is run on.
 
+mod host_cache;
+mod interface;
+
 use std::sync::Arc;
 
-use mlpackage::bundle::{BundleManifest, DecodeInterface};
-use mlpackage::{Bundle, DType, Feature, Interface, Shape};
+use mlpackage::Bundle;
+use mlpackage::bundle::{Architecture, DecodeInterface};
+use smallvec::SmallVec;
 
 use crate::embeddings::Embeddings;
 use crate::engine::{Engine, LoadOptions, Model, State};
@@ -11,10 +15,15 @@ use crate::error::{Error, Result};
 use crate::hazard::Hazard;
 use crate::logits::LogitsSource;
 use crate::tensor::{Elements, TensorView};
+use host_cache::HostCaches;
+use interface::Place;
 
 /// What the mask holds where a position must not be attended to. fp16 has no room for much more, and -inf is not safe on
 /// the Neural Engine.
 const MASKED: f32 = -1e4;
+
+/// Inputs of a call by name. As many as six layers have whose caches the host holds fit without memory of their own.
+type Inputs<'s> = SmallVec<[(&'s str, TensorView<'s>); 15]>;
 
 /// A bundle in an engine: decodes any number of sequences, from as many threads.
 pub struct DecodeModel {
@@ -22,18 +31,33 @@ pub struct DecodeModel {
     model: Box<dyn Model>,
     embeddings: Embeddings,
     interface: DecodeInterface,
-    shapes: [[usize; 4]; 3],
-    vocab_size: usize,
-    context_length: usize,
+    architecture: Architecture,
+    place: Place,
+    /// Of embedding sum and mask.
+    shapes: [[usize; 4]; 2],
+    /// Of the one-hot.
+    one_hot: [usize; 4],
 }
 
-/// A sequence that a [`DecodeModel`] decodes: its state, and how far it is.
+/// A sequence that a [`DecodeModel`] decodes: its state or the caches that the host holds instead, and how far it is.
 pub struct Sequence {
     state: State,
     position: usize,
+    host: Host,
+}
+
+/// What the host computes and keeps for a sequence.
+struct Host {
     embedding: Vec<f32>,
     attn_mask: Vec<f32>,
-    kv_write: Vec<f32>,
+    kv_write: KvWrite,
+    caches: HostCaches,
+}
+
+/// Where the new key and value go, as the function wants to be told.
+enum KvWrite {
+    OneHot(Vec<f32>),
+    Position([i32; 1]),
 }
 
 impl DecodeModel {
@@ -71,27 +95,29 @@ impl DecodeModel {
         let options =
             LoadOptions { functions: vec![shard.function.clone()], hazards, ..LoadOptions::default() };
         let model = engine.load(&package, &options)?;
-        check_interface(manifest, model.describe()).map_err(|(what, reason)| bad(&what, reason))?;
+        let place =
+            interface::check(manifest, model.describe()).map_err(|(what, reason)| bad(&what, reason))?;
         let s = manifest.architecture.context_length;
         Ok(Self {
             engine: engine.name().to_owned(),
             model,
-            shapes: [[1, embeddings.n_embd(), 1, 1], [1, 1, 1, s], [1, 1, s, 1]],
+            shapes: [[1, embeddings.n_embd(), 1, 1], [1, 1, 1, s]],
+            one_hot: [1, 1, s, 1],
             embeddings,
             interface: manifest.interface.clone(),
-            vocab_size: manifest.architecture.vocab_size,
-            context_length: s,
+            architecture: manifest.architecture.clone(),
+            place,
         })
     }
 
     /// Number of tokens (V).
     pub fn vocab_size(&self) -> usize {
-        self.vocab_size
+        self.architecture.vocab_size
     }
 
     /// Number of tokens that a sequence may have (S).
     pub fn context_length(&self) -> usize {
-        self.context_length
+        self.architecture.context_length
     }
 
     /// The model itself.
@@ -101,19 +127,27 @@ impl DecodeModel {
 
     /// A sequence without tokens.
     pub fn new_sequence(&self) -> Sequence {
-        let s = self.context_length;
+        let s = self.context_length();
+        let kv_write = match self.place {
+            Place::OneHot => KvWrite::OneHot(vec![0.0; s]),
+            Place::Position => KvWrite::Position([0]),
+        };
         Sequence {
             state: self.model.new_state(),
             position: 0,
-            embedding: vec![0.0; self.embeddings.n_embd()],
-            attn_mask: vec![MASKED; s],
-            kv_write: vec![0.0; s],
+            host: Host {
+                embedding: vec![0.0; self.embeddings.n_embd()],
+                attn_mask: vec![MASKED; s],
+                kv_write,
+                caches: HostCaches::new(&self.interface.host_caches, &self.architecture),
+            },
         }
     }
 
     /// Makes a sequence one without tokens, as a [new one](Self::new_sequence) is.
     pub fn reset(&self, sequence: &mut Sequence) {
         self.model.reset(&mut sequence.state);
+        sequence.host.caches.reset();
         sequence.position = 0;
     }
 
@@ -124,9 +158,9 @@ impl DecodeModel {
     /// [`Error::ContextFull`] and [`Error::UnknownToken`]; the sequence is then as it was.
     pub fn decode<'s>(&self, token: u32, sequence: &'s mut Sequence) -> Result<&'s [f32]> {
         self.prepare(token, sequence)?;
-        let Sequence { state, embedding, attn_mask, kv_write, .. } = sequence;
-        self.model.predict(&self.bind(embedding, attn_mask, kv_write), state)?;
-        sequence.position += 1;
+        let Sequence { state, host, .. } = sequence;
+        self.model.predict(&self.bind(host), state)?;
+        self.advance(sequence);
         Ok(self.logits(sequence))
     }
 
@@ -145,16 +179,18 @@ impl DecodeModel {
         for (token, sequence) in tokens.iter().zip(&mut *sequences) {
             self.prepare(*token, sequence)?;
         }
-        let mut inputs = Vec::with_capacity(sequences.len());
-        let mut states = Vec::with_capacity(sequences.len());
-        for sequence in &mut *sequences {
-            let Sequence { state, embedding, attn_mask, kv_write, .. } = &mut **sequence;
-            inputs.push(self.bind(embedding, attn_mask, kv_write));
-            states.push(state);
+        {
+            let mut bound = Vec::with_capacity(sequences.len());
+            let mut states = Vec::with_capacity(sequences.len());
+            for sequence in &mut *sequences {
+                let Sequence { state, host, .. } = &mut **sequence;
+                bound.push(self.bind(host));
+                states.push(state);
+            }
+            let inputs: Vec<&[(&str, TensorView<'_>)]> = bound.iter().map(SmallVec::as_slice).collect();
+            self.model.default_function().predict_batch(&inputs, &mut states)?;
         }
-        let inputs: Vec<&[(&str, TensorView<'_>)]> = inputs.iter().map(<[_; 3]>::as_slice).collect();
-        self.model.default_function().predict_batch(&inputs, &mut states)?;
-        sequences.iter_mut().for_each(|sequence| sequence.position += 1);
+        sequences.iter_mut().for_each(|sequence| self.advance(sequence));
         Ok(())
     }
 
@@ -164,7 +200,8 @@ impl DecodeModel {
         logits.and_then(|tensor| tensor.as_f32()).unwrap_or_default()
     }
 
-    /// The decode function's inputs for a token at the sequence's position: embedding sum, mask and one-hot, each by name.
+    /// The decode function's inputs for a token at the sequence's position, each by name: embedding sum, mask, where the new key
+    /// and value go, and the caches that the host holds.
     ///
     /// # Errors
     ///
@@ -173,37 +210,52 @@ impl DecodeModel {
         &'s self,
         token: u32,
         sequence: &'s mut Sequence,
-    ) -> Result<[(&'s str, TensorView<'s>); 3]> {
+    ) -> Result<Vec<(&'s str, TensorView<'s>)>> {
         self.prepare(token, sequence)?;
-        Ok(self.bind(&sequence.embedding, &sequence.attn_mask, &sequence.kv_write))
+        Ok(self.bind(&sequence.host).into_vec())
     }
 
     /// Fills in what the host computes for a token.
     fn prepare(&self, token: u32, sequence: &mut Sequence) -> Result<()> {
-        let position = sequence.position;
-        self.embeddings.sum(token, position, &mut sequence.embedding)?;
-        let mask = sequence.attn_mask.iter_mut().enumerate();
+        let Sequence { position, host: Host { embedding, attn_mask, kv_write, .. }, .. } = sequence;
+        let position = *position;
+        self.embeddings.sum(token, position, embedding)?;
+        let mask = attn_mask.iter_mut().enumerate();
         mask.for_each(|(i, mask)| *mask = if i <= position { 0.0 } else { MASKED });
-        let write = sequence.kv_write.iter_mut().enumerate();
-        write.for_each(|(i, write)| *write = f32::from(u8::from(i == position)));
+        match kv_write {
+            KvWrite::OneHot(write) => {
+                let write = write.iter_mut().enumerate();
+                write.for_each(|(i, write)| *write = f32::from(u8::from(i == position)));
+            }
+            // A context has 2^20 positions at most.
+            KvWrite::Position(write) => *write = [position as i32],
+        }
         Ok(())
     }
 
-    fn bind<'s>(
-        &'s self,
-        embedding: &'s [f32],
-        attn_mask: &'s [f32],
-        kv_write: &'s [f32],
-    ) -> [(&'s str, TensorView<'s>); 3] {
-        let view = |shape: &'s [usize; 4], values: &'s [f32]| {
-            TensorView::new(shape, Elements::F32(values)).expect("buffers have the shapes of the interface")
+    fn bind<'s>(&'s self, host: &'s Host) -> Inputs<'s> {
+        let view = |shape: &'s [usize], elements: Elements<'s>| {
+            TensorView::new(shape, elements).expect("buffers have the shapes of the interface")
         };
-        let [x, mask, write] = &self.shapes;
-        [
-            (&self.interface.embedding, view(x, embedding)),
-            (&self.interface.attn_mask, view(mask, attn_mask)),
-            (&self.interface.kv_write, view(write, kv_write)),
-        ]
+        let DecodeInterface { embedding, attn_mask, kv_write, host_caches, .. } = &self.interface;
+        let [x, mask] = &self.shapes;
+        let write = match &host.kv_write {
+            KvWrite::OneHot(write) => view(&self.one_hot, Elements::F32(write)),
+            KvWrite::Position(write) => view(&[1], Elements::I32(write)),
+        };
+        let mut inputs = Inputs::new();
+        inputs.push((embedding, view(x, Elements::F32(&host.embedding))));
+        inputs.push((attn_mask, view(mask, Elements::F32(&host.attn_mask))));
+        inputs.push((kv_write, write));
+        inputs.extend(host_caches.iter().map(|names| names.cache.as_str()).zip(host.caches.views()));
+        inputs
+    }
+
+    /// Ends a step: what the host holds takes in what it gave.
+    fn advance(&self, sequence: &mut Sequence) {
+        let Sequence { state, position, host } = sequence;
+        host.caches.write(&self.interface.host_caches, state.outputs(), *position);
+        *position += 1;
     }
 }
 
@@ -241,12 +293,12 @@ impl Decoder {
         Self { model, sequence }
     }
 
-    /// The decode function's inputs for a token at the present position: embedding sum, mask and one-hot, in this order.
+    /// The decode function's inputs for a token at the present position, as [`DecodeModel::inputs`] has them.
     ///
     /// # Errors
     ///
     /// [`Error::ContextFull`] and [`Error::UnknownToken`].
-    pub fn inputs(&mut self, token: u32) -> Result<[(&str, TensorView<'_>); 3]> {
+    pub fn inputs(&mut self, token: u32) -> Result<Vec<(&str, TensorView<'_>)>> {
         self.model.inputs(token, &mut self.sequence)
     }
 
@@ -262,11 +314,11 @@ impl LogitsSource for Decoder {
     }
 
     fn vocab_size(&self) -> usize {
-        self.model.vocab_size
+        self.model.vocab_size()
     }
 
     fn context_length(&self) -> usize {
-        self.model.context_length
+        self.model.context_length()
     }
 
     fn position(&self) -> usize {
@@ -281,46 +333,4 @@ impl LogitsSource for Decoder {
     fn step(&mut self, token: u32) -> Result<&[f32]> {
         self.model.decode(token, &mut self.sequence)
     }
-}
-
-/// Whether the function takes and gives what the bundle says, in shapes that follow from its dimensions.
-fn check_interface(manifest: &BundleManifest, function: &Interface) -> Result<(), (String, String)> {
-    let a = &manifest.architecture;
-    let names = &manifest.interface;
-    let (c, s, v) = (a.n_embd, a.context_length, a.vocab_size);
-    let inputs = [
-        (&names.embedding, Shape::from([1, c, 1, 1])),
-        (&names.attn_mask, Shape::from([1, 1, 1, s])),
-        (&names.kv_write, Shape::from([1, 1, s, 1])),
-    ];
-    let expect = |kind: &str, found: &[Feature], name: &str, shape: &Shape| {
-        let what = format!("{kind} {name}");
-        match found.iter().find(|f| f.name == name).and_then(Feature::tensor) {
-            Some(ty) if ty.dtype == DType::Fp16 && ty.shape == *shape => Ok(()),
-            Some(ty) => {
-                Err((what, format!("the package has {ty}, the bundle's dimensions make it fp16 {shape}")))
-            }
-            None => Err((what, "the package's function has none of that name".to_owned())),
-        }
-    };
-    for (name, shape) in &inputs {
-        expect("input", &function.inputs, name, shape)?;
-    }
-    if function.inputs.len() != inputs.len() {
-        let extra = function.inputs.iter().find(|f| !inputs.iter().any(|(i, _)| **i == f.name));
-        let extra = extra.map_or("?", |f| &f.name);
-        return Err((format!("input {extra}"), "the bundle does not say what it is for".to_owned()));
-    }
-    let states = a.n_layer.saturating_mul(2);
-    if function.states.len() != states {
-        let found = function.states.len();
-        return Err((
-            "states".to_owned(),
-            format!("the package has {found}, {} layers have {states}", a.n_layer),
-        ));
-    }
-    for state in &function.states {
-        expect("state", &function.states, &state.name, &Shape::from([1, a.n_head, s, c / a.n_head]))?;
-    }
-    expect("output", &function.outputs, &names.logits, &Shape::from([1, v, 1, 1]))
 }

@@ -120,7 +120,8 @@ pub trait Function: Send + Sync {
     /// Runs the function once on tensors by name and updates `state`, which keeps the results until the next call.
     ///
     /// Floats are rounded to the declared type of an input, as a host that hands them over in that type would; NaN and
-    /// infinities are passed on. Integers must be within the declared type.
+    /// infinities are passed on. What an fp16 [`Tensor`](crate::Tensor) holds counts as fp16 already: a result that is given
+    /// back is what the engine made of it. Integers must be within the declared type.
     ///
     /// # Errors
     ///

@@ -10,14 +10,14 @@ use crate::tensor::{Data, Elements, Tensor, TensorView};
 /// A value of more elements than this is refused: a gigabyte of words, and a sure sign of a damaged package.
 pub(crate) const MAX_ELEMENTS: usize = 1 << 28;
 
-/// Inputs of a call, in the function's order.
-pub(crate) type Inputs<'i> = SmallVec<[Input<'i>; 8]>;
+/// Inputs of a call, in the function's order. A decoder of six layers whose caches the host holds has fifteen.
+pub(crate) type Inputs<'i> = SmallVec<[Input<'i>; 16]>;
 
 /// An input of a call.
 pub(crate) enum Input<'i> {
     Given(TensorView<'i>),
     /// What stands for an input that was left out.
-    Default(Tensor),
+    Default(Box<Tensor>),
 }
 
 impl Input<'_> {
@@ -49,7 +49,7 @@ pub(crate) fn order<'i>(
             (None, Some(feature)) if feature.optional => {
                 let default = default_input(feature, declared);
                 let default = default.ok_or_else(|| bad(name, "missing, and without a default".into()))?;
-                ordered.push(Input::Default(default));
+                ordered.push(Input::Default(Box::new(default)));
                 continue;
             }
             (None, _) => return Err(bad(name, format!("missing, expected {declared}"))),

@@ -113,14 +113,15 @@ impl Tensor {
         ArrayViewD::from_shape(IxDyn(self.shape.dims()), values).ok()
     }
 
-    /// Borrowed.
+    /// Borrowed. Floats of an fp16 tensor count as fp16 values: an engine that does not round results takes what it gave earlier
+    /// as it is, and not rounded, so that a cache which the host holds is as exact as a state.
     pub fn view(&self) -> TensorView<'_> {
         let elements = match &self.data {
             Data::F32(v) => Elements::F32(v),
             Data::I32(v) => Elements::I32(v),
             Data::Bool(v) => Elements::Bool(v),
         };
-        TensorView { shape: self.shape.dims(), elements }
+        TensorView { shape: self.shape.dims(), elements, counts_as_half: self.dtype == DType::Fp16 }
     }
 
     /// Makes it a tensor of another type or shape, with elements of no particular value. Keeps its memory if that is of
@@ -177,6 +178,8 @@ impl Data {
 pub struct TensorView<'a> {
     shape: &'a [usize],
     elements: Elements<'a>,
+    /// Whether floats stand for fp16 values.
+    counts_as_half: bool,
 }
 
 /// Elements of a [`TensorView`].
@@ -205,7 +208,7 @@ impl<'a> TensorView<'a> {
         if shape.iter().try_fold(1usize, |n, &d| n.checked_mul(d)) != Some(elements.len()) {
             return Err(Error::TensorSize { shape: shape.into(), elements: elements.len() });
         }
-        Ok(Self { shape, elements })
+        Ok(Self { shape, elements, counts_as_half: false })
     }
 
     /// Its extents.
@@ -216,6 +219,11 @@ impl<'a> TensorView<'a> {
     /// Its elements.
     pub fn elements(&self) -> Elements<'a> {
         self.elements
+    }
+
+    /// Whether floats stand for fp16 values, as those of an fp16 [`Tensor`] do.
+    pub(crate) fn counts_as_half(&self) -> bool {
+        self.counts_as_half
     }
 }
 
@@ -254,7 +262,7 @@ macro_rules! elements {
 
                 fn try_from(array: &'a ArrayViewD<'_, $element>) -> Result<Self> {
                     let elements = array.as_slice().ok_or(Error::TensorLayout)?;
-                    Ok(Self { shape: array.shape(), elements: Elements::$variant(elements) })
+                    Self::new(array.shape(), elements)
                 }
             }
         )*

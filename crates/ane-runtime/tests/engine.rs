@@ -5,7 +5,7 @@ mod common;
 
 use std::path::Path;
 
-use ane_runtime::{Engine as _, Error, Limits, LoadOptions, MilCpu, Numerics, Tensor};
+use ane_runtime::{Data, Engine as _, Error, Limits, LoadOptions, MilCpu, Numerics, Tensor};
 use common::{load, package, tensor};
 use mlpackage::mil::builder::FunctionBuilder;
 use mlpackage::mil::{Dim, Opset, Program};
@@ -419,6 +419,30 @@ fn what_is_no_number_is_passed_on() {
     let integers = ane_runtime::TensorView::new(&[4], &[1, 2, 3, 4][..]).unwrap();
     let error = model.predict(&[("x", integers)], &mut state).unwrap_err();
     assert_eq!(error.to_string(), "input x: its elements are int32, expected fp16");
+}
+
+/// A cache that the host holds is as exact as a state would be: f32 does not round what it gave. A host's own numbers are rounded
+/// to the input's type in every arithmetic, and in f16 what some other engine gave is rounded as well.
+#[test]
+fn a_result_that_is_given_back_is_what_it_was() {
+    let third = 1.0f32 / 3.0;
+    let half = half::f16::from_f32(third).to_f32();
+    assert_ne!(third, half);
+    for (numerics, given_back) in [(Numerics::F32, third), (Numerics::Fast, third), (Numerics::F16, half)] {
+        let model = load(numerics, |f| {
+            let x = f.input("x", DType::Fp16, [1])?;
+            let y = f.op("relu", "y").arg("x", &x).one()?;
+            f.output(&y);
+            Ok(())
+        });
+        let mut state = model.new_state();
+        let mut run =
+            |x: &Tensor| -> Tensor { model.predict(&[("x", x.view())], &mut state).unwrap()["y"].clone() };
+        assert_eq!(run(&tensor(&[1], &[third])).as_f32(), Some(&[half][..]), "{numerics:?}");
+        let result = Tensor::with_dtype(DType::Fp16, [1], Data::F32(vec![third])).unwrap();
+        let y = run(&result);
+        assert_eq!((y.dtype(), y.as_f32()), (DType::Fp16, Some(&[given_back][..])), "{numerics:?}");
+    }
 }
 
 /// The first operation that made something which fp16 cannot hold is named, once for each kind, with what it was made of:

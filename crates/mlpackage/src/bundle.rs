@@ -8,7 +8,7 @@
 //! README.md                model card
 //! ```
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
 use std::fs::{self, File};
 use std::io::Read as _;
 use std::path::{Path, PathBuf};
@@ -88,7 +88,7 @@ pub struct Shard {
     pub first_layer: usize,
     /// Number of layers that it holds.
     pub layers: usize,
-    /// Number of state tensors.
+    /// Number of state tensors: 0 where the host holds the caches.
     pub states: usize,
     /// Slices of the LM head that it holds: 0 or, in the last shard, at least 1.
     pub lm_head_slices: usize,
@@ -101,10 +101,25 @@ pub struct DecodeInterface {
     pub embedding: String,
     /// 0 where a position may be attended to, -1e4 where not, fp16 `[1, 1, 1, S]`.
     pub attn_mask: String,
-    /// One-hot over positions: where the new key and value go, fp16 `[1, 1, S, 1]`.
+    /// Says where the new key and value go: one-hot over positions, fp16 `[1, 1, S, 1]`, or the position itself, int32 `[1]`.
+    /// The package's function tells which.
     pub kv_write: String,
     /// Unnormalised log probabilities, fp16 `[1, V, 1, 1]`.
     pub logits: String,
+    /// Caches that the host holds, two a layer; none where they are states.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub host_caches: Vec<HostCache>,
+}
+
+/// A cache of keys or values that the host holds: the function reads it, gives what is new, and the host writes that to its
+/// position.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct HostCache {
+    /// Input: what the cache holds before the call, fp16 `[1, H, S, D]`.
+    pub cache: String,
+    /// Output: the new key or value, fp16 `[1, H, 1, D]`.
+    pub new: String,
 }
 
 /// Where the embedding tables are.
@@ -316,6 +331,36 @@ impl Bundle {
                 "shards",
                 format!("they hold {next_layer} layers, the architecture has {}", a.n_layer),
             ));
+        }
+        self.check_host_caches()
+    }
+
+    /// Either every layer's caches are the host's, or none; each has names of its own.
+    fn check_host_caches(&self) -> Result<()> {
+        let m = &self.manifest;
+        let caches = &m.interface.host_caches;
+        if caches.is_empty() {
+            return Ok(());
+        }
+        let (found, layers) = (caches.len(), m.architecture.n_layer);
+        if found != 2 * layers {
+            let reason = format!("{found} of them, {layers} layers have {}", 2 * layers);
+            return Err(self.bad("interface.host_caches", reason));
+        }
+        if let Some((i, shard)) = m.shards.iter().enumerate().find(|(_, shard)| shard.states > 0) {
+            let reason = format!("{}, expected 0: the host holds the caches", shard.states);
+            return Err(self.bad(&format!("shards[{i}].states"), reason));
+        }
+        let DecodeInterface { embedding, attn_mask, kv_write, logits, .. } = &m.interface;
+        let mut inputs = HashSet::from([embedding, attn_mask, kv_write]);
+        let mut outputs = HashSet::from([logits]);
+        for (i, HostCache { cache, new }) in caches.iter().enumerate() {
+            for (field, name, names) in [("cache", cache, &mut inputs), ("new", new, &mut outputs)] {
+                if name.is_empty() || !names.insert(name) {
+                    let reason = format!("{name:?} is empty, or the name of something else as well");
+                    return Err(self.bad(&format!("interface.host_caches[{i}].{field}"), reason));
+                }
+            }
         }
         Ok(())
     }

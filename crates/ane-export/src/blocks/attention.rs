@@ -4,7 +4,7 @@ use mlpackage::Result;
 use mlpackage::mil::Value;
 use mlpackage::mil::builder::{FunctionBuilder, Var};
 
-use super::cache::{Cache, CacheInputs};
+use super::cache::{Cache, CacheWrite};
 
 /// How channels split into heads.
 #[derive(Clone, Copy, Debug)]
@@ -23,13 +23,22 @@ pub(crate) struct Attention<'a> {
     pub(crate) heads: Heads,
     pub(crate) keys: &'a Cache,
     pub(crate) values: &'a Cache,
-    pub(crate) inputs: &'a CacheInputs,
+    pub(crate) write: &'a CacheWrite,
     /// 0 or -1e4, `[1, 1, T, S]`.
     pub(crate) mask: &'a Var,
 }
 
+/// What attention gives.
+#[derive(Clone, Debug)]
+pub(crate) struct Attended {
+    /// `[1, C, 1, T]`
+    pub(crate) mixed: Var,
+    /// What entered the caches of keys and values, `[1, H, T, D]` each.
+    pub(crate) new: [Var; 2],
+}
+
 impl Attention<'_> {
-    /// `softmax(q k^T / sqrt(D) + mask) v` from `q`, `k` and `v`, each `[1, C, 1, T]`; the result is `[1, C, 1, T]`.
+    /// `softmax(q k^T / sqrt(D) + mask) v` from `q`, `k` and `v`, each `[1, C, 1, T]`.
     ///
     /// # Errors
     ///
@@ -39,18 +48,19 @@ impl Attention<'_> {
         f: &mut FunctionBuilder<'_>,
         name: &str,
         [q, k, v]: [&Var; 3],
-    ) -> Result<Var> {
+    ) -> Result<Attended> {
         let Heads { width: d, .. } = self.heads;
         let part = |part: &str| format!("{name}_{part}");
+        let entering = |cache: &Cache, own: &str| cache.new_name().map_or_else(|| part(own), str::to_owned);
         let mut heads = |x: &Var, part: String| self.heads.split(f, part, x);
         let q = heads(q, part("q_heads"))?;
-        let k = heads(k, part("k_heads"))?;
-        let v = heads(v, part("v_heads"))?;
+        let k = heads(k, entering(self.keys, "k_heads"))?;
+        let v = heads(v, entering(self.values, "v_heads"))?;
         // Scaled before the product rather than after it: the sum keeps sqrt(D) more headroom in fp16.
         let scale = Value::fp16(1.0 / (d as f32).sqrt());
         let q = f.op("mul", &part("q_scaled")).arg("x", &q).value("y", scale).one()?;
-        let keys = self.keys.update(f, self.inputs, &k)?;
-        let values = self.values.update(f, self.inputs, &v)?;
+        let keys = self.keys.update(f, self.write, &k)?;
+        let values = self.values.update(f, self.write, &v)?;
         let scores = f
             .op("matmul", &part("scores"))
             .arg("x", &q)
@@ -60,7 +70,7 @@ impl Attention<'_> {
         let scores = f.op("add", &part("masked")).arg("x", &scores).arg("y", self.mask).one()?;
         let weights = f.op("softmax", &part("weights")).arg("x", &scores).one()?;
         let mixed = f.op("matmul", &part("mixed")).arg("x", &weights).arg("y", &values).one()?; // [1, H, T, D]
-        self.heads.merge(f, part("merged"), &mixed)
+        Ok(Attended { mixed: self.heads.merge(f, part("merged"), &mixed)?, new: [k, v] })
     }
 }
 

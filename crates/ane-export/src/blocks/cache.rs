@@ -1,83 +1,154 @@
-//! The KV cache: states, and how a new key or value enters them.
+//! The KV cache: where it is kept, and how a new key or value enters it.
 
 use mlpackage::mil::Value;
 use mlpackage::mil::builder::{FunctionBuilder, StateVar, Var};
 use mlpackage::{DType, Result};
 
-use crate::options::CacheUpdate;
-
-/// What every layer's cache needs of the inputs.
-#[derive(Clone, Debug)]
-pub(crate) enum CacheInputs {
-    /// One-hot over positions, a column a token, `[1, 1, S, T]`, and 1 where no column has one, `[1, 1, S, 1]`.
-    OneHot { write: Var, keep: Var, tokens: usize },
+/// Who keeps a cache between calls.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Keeper<'a> {
+    /// The model, in a state.
+    State,
+    /// The host: the cache is an input that is only read, and the new key or value a result of this name.
+    Host { new: &'a str },
 }
 
-impl CacheInputs {
-    /// Prepares the update from the one-hot input.
+/// Where the new keys and values go: what every layer's cache needs of the inputs.
+#[derive(Clone, Debug)]
+pub(crate) enum CacheWrite {
+    /// One-hot over positions, a column a token, `[1, 1, S, T]`, and 1 where no column has one, `[1, 1, S, 1]`.
+    OneHot { write: Var, keep: Var, tokens: usize },
+    /// First and last corner of the box that the new values fill, int32 `[4]` each; only the axis of positions counts.
+    Slice { begin: Var, end: Var },
+}
+
+impl CacheWrite {
+    /// From a one-hot input.
     ///
     /// # Errors
     ///
     /// If a name is taken.
-    pub(crate) fn new(
-        f: &mut FunctionBuilder<'_>,
-        update: CacheUpdate,
-        write: &Var,
-        tokens: usize,
-    ) -> Result<Self> {
-        match update {
-            CacheUpdate::OneHot => {
-                let one = f.value("one", Value::fp16(1.0))?;
-                let written = match tokens {
-                    1 => write.clone(),
-                    _ => f
-                        .op("reduce_sum", "kv_written")
-                        .arg("x", write)
-                        .value("axes", Value::ints([1], [3]))
-                        .value("keep_dims", Value::bool(true))
-                        .one()?,
+    pub(crate) fn one_hot(f: &mut FunctionBuilder<'_>, write: &Var, tokens: usize) -> Result<Self> {
+        let one = f.value("one", Value::fp16(1.0))?;
+        let written = match tokens {
+            1 => write.clone(),
+            _ => f
+                .op("reduce_sum", "kv_written")
+                .arg("x", write)
+                .value("axes", Value::ints([1], [3]))
+                .value("keep_dims", Value::bool(true))
+                .one()?,
+        };
+        let keep = f.op("sub", "kv_keep").arg("x", &one).arg("y", &written).one()?;
+        Ok(Self::OneHot { write: write.clone(), keep, tokens })
+    }
+
+    /// From the position of the call's first token, int32 `[1]`.
+    ///
+    /// # Errors
+    ///
+    /// If a name is taken.
+    pub(crate) fn slice(f: &mut FunctionBuilder<'_>, position: &Var, tokens: usize) -> Result<Self> {
+        let count = Value::ints([1], [tokens as i32]);
+        let behind = f.op("add", "kv_behind").arg("x", position).value("y", count).one()?;
+        let outer = f.value("outer", Value::ints([2], [0, 0]))?;
+        let inner = f.value("inner", Value::ints([1], [0]))?;
+        let mut corner = |name: &str, position: &Var| {
+            f.op("concat", name)
+                .args("values", &[&outer, position, &inner])
+                .value("axis", Value::int(0))
+                .one()
+        };
+        Ok(Self::Slice { begin: corner("kv_begin", position)?, end: corner("kv_end", &behind)? })
+    }
+
+    /// `old [1, H, S, D]` with `new [1, H, T, D]` in its place; operations are called `{name}_...`.
+    fn place(&self, f: &mut FunctionBuilder<'_>, name: &str, old: &Var, new: &Var) -> Result<Var> {
+        let part = |part: &str| format!("{name}_{part}");
+        match self {
+            Self::OneHot { write, keep, tokens } => {
+                let kept = f.op("mul", &part("kept")).arg("x", old).arg("y", keep).one()?;
+                // One token is spread over all positions; of several, each position takes the one that is its own.
+                let placed = match tokens {
+                    1 => f.op("mul", &part("placed")).arg("x", new).arg("y", write).one()?,
+                    _ => f.op("matmul", &part("placed")).arg("x", write).arg("y", new).one()?,
                 };
-                let keep = f.op("sub", "kv_keep").arg("x", &one).arg("y", &written).one()?;
-                Ok(Self::OneHot { write: write.clone(), keep, tokens })
+                f.op("add", &part("updated")).arg("x", &kept).arg("y", &placed).one()
+            }
+            Self::Slice { begin, end } => {
+                // Heads and channels whole. What coremltools' converters state although it has a default is stated.
+                let whole = || Value::bools([true, true, false, true]);
+                f.op("slice_update", &part("updated"))
+                    .arg("x", old)
+                    .arg("update", new)
+                    .arg("begin", begin)
+                    .arg("end", end)
+                    .value("stride", Value::ints([4], [1, 1, 1, 1]))
+                    .value("begin_mask", whole())
+                    .value("end_mask", whole())
+                    .value("squeeze_mask", Value::bools([false; 4]))
+                    .one()
             }
         }
     }
 }
 
-/// One state, `[1, H, S, D]`.
+/// One cache, `[1, H, S, D]`.
 #[derive(Clone, Debug)]
 pub(crate) struct Cache {
-    state: StateVar,
+    name: String,
+    held: Held,
+}
+
+#[derive(Clone, Debug)]
+enum Held {
+    State(StateVar),
+    Host { cache: Var, new: String },
 }
 
 impl Cache {
-    /// Declares the state.
+    /// Declares the state or input.
     ///
     /// # Errors
     ///
     /// If `name` is taken.
-    pub(crate) fn new(f: &mut FunctionBuilder<'_>, name: &str, shape: [usize; 4]) -> Result<Self> {
-        Ok(Self { state: f.state(name, DType::Fp16, shape)? })
+    pub(crate) fn new(
+        f: &mut FunctionBuilder<'_>,
+        name: &str,
+        shape: [usize; 4],
+        keeper: Keeper<'_>,
+    ) -> Result<Self> {
+        let held = match keeper {
+            Keeper::State => Held::State(f.state(name, DType::Fp16, shape)?),
+            Keeper::Host { new } => {
+                Held::Host { cache: f.input(name, DType::Fp16, shape)?, new: new.to_owned() }
+            }
+        };
+        Ok(Self { name: name.to_owned(), held })
     }
 
-    /// Puts `new [1, H, T, D]` in its place and returns the whole, `[1, H, S, D]`. One read and one write a state.
+    /// What the new key or value has to be called, if it is a result.
+    pub(crate) fn new_name(&self) -> Option<&str> {
+        match &self.held {
+            Held::State(_) => None,
+            Held::Host { new, .. } => Some(new),
+        }
+    }
+
+    /// The cache with `new [1, H, T, D]` in its place, `[1, H, S, D]`. One read and one write a state; an input stays as it is.
     ///
     /// # Errors
     ///
     /// If a name is taken.
-    pub(crate) fn update(&self, f: &mut FunctionBuilder<'_>, inputs: &CacheInputs, new: &Var) -> Result<Var> {
-        let name = self.state.name().to_owned();
-        let part = |part: &str| format!("{name}_{part}");
-        let CacheInputs::OneHot { write, keep, tokens } = inputs;
-        let old = f.read_state(&part("read"), &self.state)?;
-        let kept = f.op("mul", &part("kept")).arg("x", &old).arg("y", keep).one()?;
-        // One token is spread over all positions; of several, each position takes the one that is its own.
-        let placed = match tokens {
-            1 => f.op("mul", &part("placed")).arg("x", new).arg("y", write).one()?,
-            _ => f.op("matmul", &part("placed")).arg("x", write).arg("y", new).one()?,
-        };
-        let updated = f.op("add", &part("updated")).arg("x", &kept).arg("y", &placed).one()?;
-        f.write_state(&self.state, &updated)?;
-        Ok(updated)
+    pub(crate) fn update(&self, f: &mut FunctionBuilder<'_>, write: &CacheWrite, new: &Var) -> Result<Var> {
+        match &self.held {
+            Held::State(state) => {
+                let old = f.read_state(&format!("{}_read", self.name), state)?;
+                let updated = write.place(f, &self.name, &old, new)?;
+                f.write_state(state, &updated)?;
+                Ok(updated)
+            }
+            Held::Host { cache, .. } => write.place(f, &self.name, cache, new),
+        }
     }
 }

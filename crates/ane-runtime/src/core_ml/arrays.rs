@@ -7,10 +7,11 @@ use coreml_rs::error::CoreMLError;
 use coreml_rs::feature_provider::FeatureProvider;
 use coreml_rs::multi_array::{DataType, MultiArray, MultiArrayRef};
 use half::f16;
+use half::slice::HalfFloatSliceExt as _;
 use mlpackage::DType;
 use mlpackage::mil::Function;
 
-use super::strided::{gather, scatter};
+use super::strided::{dense_mut, gather, scatter};
 use crate::error::Error;
 use crate::inputs::{Input, Inputs};
 use crate::tensor::{Data, Elements, Tensor};
@@ -93,7 +94,14 @@ fn write(array: &mut MultiArrayRef, shape: &[usize], elements: Elements<'_>) -> 
     let data_type = array.data_type();
     array
         .with_bytes_mut(|bytes, strides| match (data_type, elements) {
-            (DataType::Float16, Elements::F32(v)) => scatter(v, shape, strides, bytes, f16::from_f32),
+            // Caches that the host holds come whole with every call: many at once where they can.
+            (DataType::Float16, Elements::F32(v)) => match dense_mut::<f16>(bytes, shape, strides) {
+                Some(halves) if halves.len() == v.len() => {
+                    halves.convert_from_f32_slice(v);
+                    Ok(())
+                }
+                _ => scatter(v, shape, strides, bytes, f16::from_f32),
+            },
             (DataType::Float16, Elements::F16(v)) => scatter(v, shape, strides, bytes, |v| v),
             (DataType::Float32, Elements::F32(v)) => scatter(v, shape, strides, bytes, |v| v),
             (DataType::Float32, Elements::F16(v)) => scatter(v, shape, strides, bytes, f16::to_f32),

@@ -84,6 +84,21 @@ impl Layout {
     }
 }
 
+/// The elements of an array whose rows do not lie apart, as a slice; `None` of any other.
+pub(super) fn dense_mut<'b, T: AnyBitPattern + NoUninit>(
+    bytes: &'b mut [u8],
+    shape: &[usize],
+    strides: &[usize],
+) -> Option<&'b mut [T]> {
+    let Layout { axes, elements } = Layout::new(shape, strides, size_of::<T>(), bytes.len()).ok()?;
+    match axes.as_slice() {
+        [] | [Axis { stride: 1, .. }] => {
+            bytemuck::try_cast_slice_mut(&mut bytes[..elements * size_of::<T>()]).ok()
+        }
+        _ => None,
+    }
+}
+
 /// Copies the elements of a strided array out, in row-major order, each as `convert` makes it.
 ///
 /// # Errors
@@ -191,7 +206,15 @@ mod tests {
             }
             let mut written = vec![f16::NEG_ONE; storage.len()];
             scatter(&naive, &shape, &strides, bytemuck::cast_slice_mut(&mut written), f16::from_f32).unwrap();
-            prop_assert_eq!(written, naively);
+            prop_assert_eq!(&written, &naively);
+            // Where nothing lies between the elements, they are a slice.
+            let dense = last == naive.len();
+            let slice = dense_mut::<f16>(bytemuck::cast_slice_mut(&mut written), &shape, &strides);
+            prop_assert_eq!(slice.is_some(), dense);
+            if let Some(slice) = slice {
+                let values: Vec<f32> = slice.iter().map(|v| v.to_f32()).collect();
+                prop_assert_eq!(values, naive);
+            }
 
             // One byte less, and it is refused before anything is read or written.
             if last > 0 {

@@ -203,7 +203,7 @@ impl LoadedFunction {
         for ((name, ty), input) in self.function.tensor_inputs().zip(inputs) {
             let shape = Shape::from(input.shape());
             let mut words = vec![0; shape.elements()];
-            input.write(name, ty.dtype, &mut words)?;
+            input.write(name, ty.dtype, self.numerics, &mut words)?;
             given.push(Given { dtype: ty.dtype, shape, words: words.into() });
         }
         let Self { function, constants, numerics, limits, .. } = self;
@@ -277,7 +277,7 @@ impl LoadedFunction {
             let workspace = &mut memory.workspaces[self.index];
             let buffers = plan.prepare(workspace).map_err(|e| self.out_of_memory(plan, &e))?;
             for (((name, ty), input), buffer) in self.function.tensor_inputs().zip(inputs).zip(buffers) {
-                input.write(name, ty.dtype, buffer)?;
+                input.write(name, ty.dtype, self.numerics, buffer)?;
             }
         }
         held.iter_mut().for_each(|h| h.memory.lend(&self.states));

@@ -3,25 +3,33 @@
 use half::f16;
 use mlpackage::DType;
 
-use super::numerics::round_to_half;
+use super::numerics::{Numerics, round_to_half};
 use crate::error::{Error, Result};
 use crate::inputs::Input;
 use crate::tensor::Elements;
 
 impl Input<'_> {
     /// Writes the elements as words of `dtype`.
-    pub(super) fn write(&self, name: &str, dtype: DType, words: &mut [u32]) -> Result<()> {
-        let elements = match self {
-            Self::Given(view) => view.elements(),
-            Self::Default(tensor) => tensor.view().elements(),
+    pub(super) fn write(
+        &self,
+        name: &str,
+        dtype: DType,
+        numerics: Numerics,
+        words: &mut [u32],
+    ) -> Result<()> {
+        let (elements, counts_as_half) = match self {
+            Self::Given(view) => (view.elements(), view.counts_as_half()),
+            Self::Default(tensor) => (tensor.view().elements(), false),
         };
+        // Where results are not rounded, neither are those that come back.
+        let rounds = dtype == DType::Fp16 && !(counts_as_half && numerics != Numerics::F16);
         let floats = |words: &mut [u32], values: &mut dyn Iterator<Item = f32>| {
             words.iter_mut().zip(values).for_each(|(word, value)| *word = value.to_bits());
         };
         match elements {
             Elements::F32(v) => {
                 words.copy_from_slice(bytemuck::cast_slice(v));
-                if dtype == DType::Fp16 {
+                if rounds {
                     round_to_half(bytemuck::cast_slice_mut(words));
                 }
             }

@@ -1,0 +1,100 @@
+//! The decode function's interface, held against what the bundle's manifest says of it.
+
+use mlpackage::bundle::BundleManifest;
+use mlpackage::{DType, Feature, Interface, Shape};
+
+/// How a function is told where the new key and value go.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Place {
+    /// One-hot over positions, fp16 `[1, 1, S, 1]`.
+    OneHot,
+    /// The position, int32 `[1]`.
+    Position,
+}
+
+/// Type and shape, as the bundle's dimensions make them.
+struct Expected {
+    dtype: DType,
+    shape: Shape,
+}
+
+impl Expected {
+    fn new(dtype: DType, shape: impl Into<Shape>) -> Self {
+        Self { dtype, shape: shape.into() }
+    }
+
+    fn half(shape: impl Into<Shape>) -> Self {
+        Self::new(DType::Fp16, shape)
+    }
+}
+
+impl std::fmt::Display for Expected {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{} {}", self.dtype, self.shape)
+    }
+}
+
+/// Whether the function takes and gives what the bundle says, in shapes that follow from its dimensions; and how it is told where
+/// the new key and value go. An error is what is wrong, and how.
+pub(super) fn check(manifest: &BundleManifest, function: &Interface) -> Result<Place, (String, String)> {
+    let a = &manifest.architecture;
+    let names = &manifest.interface;
+    let (c, s, v) = (a.n_embd, a.context_length, a.vocab_size);
+    let cache = [1, a.n_head, s, c / a.n_head];
+    let mut inputs = vec![
+        (&names.embedding, vec![Expected::half([1, c, 1, 1])]),
+        (&names.attn_mask, vec![Expected::half([1, 1, 1, s])]),
+        (&names.kv_write, vec![Expected::half([1, 1, s, 1]), Expected::new(DType::Int32, [1])]),
+    ];
+    inputs.extend(names.host_caches.iter().map(|host| (&host.cache, vec![Expected::half(cache)])));
+    let mut outputs = vec![(&names.logits, vec![Expected::half([1, v, 1, 1])])];
+    let new = [1, a.n_head, 1, c / a.n_head];
+    outputs.extend(names.host_caches.iter().map(|host| (&host.new, vec![Expected::half(new)])));
+
+    for (name, expected) in &inputs {
+        expect("input", &function.inputs, name, expected)?;
+    }
+    if function.inputs.len() != inputs.len() {
+        let extra = function.inputs.iter().find(|f| !inputs.iter().any(|(i, _)| **i == f.name));
+        let extra = extra.map_or("?", |f| &f.name);
+        return Err((format!("input {extra}"), "the bundle does not say what it is for".to_owned()));
+    }
+    // A layer's caches are two states, or two tensors of the host.
+    let states = a.n_layer.saturating_mul(2).saturating_sub(names.host_caches.len());
+    if function.states.len() != states {
+        let found = function.states.len();
+        let held = match names.host_caches.len() {
+            0 => String::new(),
+            n => format!(", {n} of whose caches are the host's,"),
+        };
+        return Err((
+            "states".to_owned(),
+            format!("the package has {found}, {} layers{held} have {states}", a.n_layer),
+        ));
+    }
+    for state in &function.states {
+        expect("state", &function.states, &state.name, &[Expected::half(cache)])?;
+    }
+    for (name, expected) in &outputs {
+        expect("output", &function.outputs, name, expected)?;
+    }
+    let write = function.inputs.iter().find(|f| f.name == names.kv_write).and_then(Feature::tensor);
+    match write {
+        Some(ty) if ty.dtype == DType::Int32 => Ok(Place::Position),
+        _ => Ok(Place::OneHot),
+    }
+}
+
+/// Whether there is a feature of that name, and of one of the types.
+fn expect(kind: &str, found: &[Feature], name: &str, expected: &[Expected]) -> Result<(), (String, String)> {
+    let what = format!("{kind} {name}");
+    match found.iter().find(|f| f.name == name).and_then(Feature::tensor) {
+        Some(ty) if expected.iter().any(|e| ty.dtype == e.dtype && ty.shape == e.shape) => Ok(()),
+        Some(ty) => {
+            let expected: Vec<String> = expected.iter().map(ToString::to_string).collect();
+            let expected = expected.join(" or ");
+            Err((what, format!("the package has {ty}, the bundle's dimensions make it {expected}")))
+        }
+        None => Err((what, "the package's function has none of that name".to_owned())),
+    }
+}
