@@ -202,3 +202,63 @@ fn an_epsilon_that_vanishes_is_found() {
     let zeros = said.lines().find(|line| line.contains("embeddings times 0e0")).unwrap();
     assert!(zeros.contains("NaN or infinities from step 0"), "{said}");
 }
+
+/// A folder as the script leaves it, made by hand: what a page says of it, and of what is missing or meant to harm.
+#[test]
+fn a_first_run_becomes_a_page() {
+    let dir = workspace();
+    let dir = dir.path();
+    refused(dir, &["field-report", "bundle"], &["no first run is there"]);
+    let write = |path: &str, text: &str| {
+        let path = dir.join("run").join(path);
+        fs::create_dir_all(path.parent().unwrap()).unwrap();
+        fs::write(path, text).unwrap();
+    };
+    write("system.txt", "ProductVersion: 15.5\nApple M4 Max\n");
+    write("steps/ORDER", "build\nverify\n../../secret\nnext\n");
+    write("steps/build.state", "done, 61 s\n");
+    write("steps/verify.state", "failed with 2, 3 s\n");
+    write("steps/verify.command", "microgpt verify <script>alert(1)</script>\n");
+    write("steps/verify.log", "first\nerror: Core ML cannot load it\n");
+    let bare = ok(dir, &["field-report", "run"]);
+    assert!(bare.contains("3 steps, 0 variants"), "{bare}");
+    let page = || fs::read_to_string(dir.join("run/index.html")).unwrap();
+    assert!(page().contains("1 done, 1 failed") && page().contains("Core ML cannot load it"));
+    assert!(
+        page().contains("&lt;script&gt;alert") && !page().contains("<script>"),
+        "hostile text stays text"
+    );
+    assert_eq!(page().matches("not measured").count(), 8, "every question is open, and so is speed");
+
+    let variant = "results/int8-per-tensor.slice-update.separate.max-scaled";
+    let predicted = ok(dir, &["floor", "bundle", "--json"]);
+    write(&format!("{variant}/predicted.json"), &predicted);
+    let report: Value = serde_json::from_str(&predicted).unwrap();
+    fs::write(dir.join("plan.json"), plan_by_hand(&report[0]).to_string()).unwrap();
+    let measured = ok(dir, &["floor", "bundle", "--plan", "plan.json", "--json"]);
+    write(&format!("{variant}/floor.json"), &measured);
+    let mut verify: Value = serde_json::from_str(&ok(dir, &["verify", "bundle", "--json"])).unwrap();
+    verify["checks"][0]["name"] = "coreml (cpu-and-ane) against mil-cpu f16".into();
+    verify["checks"][0]["parity"]["largest_error"] = 0.0123.into();
+    write(&format!("{variant}/verify.json"), &verify.to_string());
+    write(&format!("{variant}/bench-cpu-and-ane.json"), r#"{"decode": {"tokens_per_second": 1535.2}}"#);
+    write("results/settle-cpu.json", &ok(dir, &["settle", "bundle", "--json"]));
+    write("results/conformance-cpu.json", r#"{"packages": 2, "refused": ["gather: bools"], "failures": []}"#);
+    write("results/discover-floor/boundary.txt", "416 | 448\n");
+    write("results/discover-floor/boundary.svg", "<svg xmlns=\"http://www.w3.org/2000/svg\"/>");
+    write("results/settle-all.json", "{");
+    let full = ok(dir, &["field-report", "run"]);
+    assert!(full.contains("1 variants, 1 sweeps"), "{full}");
+    for said in [
+        "1.23e-2",
+        "<td class=\"number\">1535</td>",
+        "small values bound in place",
+        "416 | 448",
+        "gather: bools",
+    ] {
+        assert!(page().contains(said), "{said}");
+    }
+    assert!(page().contains("settle-all.json: EOF"), "what cannot be read is told");
+    assert_eq!(page().matches("not measured").count(), 0);
+    assert!(!page().contains("http://") || page().contains("%3Csvg"), "pictures are part of the page");
+}
