@@ -279,8 +279,8 @@ if [ -n "$quick" ]; then
 else
   discover floor --n-layer 1,2,3,4,5,6 --n-embd 64,128,192,256,320,384,448,512,576,640,704,768 --tokens 1,4,16,64
 fi
-# About 52 operations a layer: past 3,200 of them in a few megabytes, and past 1 GB in a hundred.
-discover operations --n-layer 40,56,60,62,64,72 --n-embd 64 --tokens 1 --quantize int8-per-tensor --exhaustive
+# About 50 operations a layer: past 3,200 of them in a few megabytes, and past 1 GB in a hundred.
+discover operations --n-layer 40,56,60,62,63,64,65,66,72 --n-embd 64 --tokens 1 --quantize int8-per-tensor --exhaustive
 if [ -z "$quick" ]; then
   discover bytes --n-layer 1 --n-embd 4096,4608,5120,6144,8192,9216,10240 --tokens 1 --quantize int8-per-tensor \
     --exhaustive

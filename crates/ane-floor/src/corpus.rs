@@ -13,8 +13,6 @@ use serde::{Deserialize, Serialize};
 
 pub use crate::device::Outcome;
 use crate::error::{Error, Result};
-use crate::placed_operation::PlacedOperation;
-use crate::report::PlacementReport;
 use crate::residency::Count;
 
 /// The rows that come with the crate.
@@ -350,55 +348,6 @@ impl Corpus {
 }
 
 impl Placement {
-    /// A row of what laws say of a package: no evidence.
-    pub fn of_prediction(id: String, summary: String, report: &PlacementReport) -> Self {
-        let machine = Machine { chip: None, os: None };
-        Self::of_report(id, summary, report, machine, How::Predicted, "predicted by the laws of ane-floor")
-    }
-
-    /// A row of what `MLComputePlan` said of a package on a machine.
-    pub fn of_measurement(
-        id: String,
-        summary: String,
-        report: &PlacementReport,
-        machine: Machine,
-        source: &str,
-    ) -> Self {
-        Self::of_report(id, summary, report, machine, How::Plan, source)
-    }
-
-    fn of_report(
-        id: String,
-        summary: String,
-        report: &PlacementReport,
-        machine: Machine,
-        how: How,
-        source: &str,
-    ) -> Self {
-        let convs = report.residency.conv_ane.total as u64;
-        let products = |o: &&PlacedOperation| matches!(o.op.as_str(), "matmul" | "linear");
-        let matmuls = report.operations.iter().filter(products).count() as u64;
-        let features = report.functions.first().map(|function| &function.features);
-        let graph = match features {
-            Some(features) => features.to_graph(summary, convs, matmuls),
-            None => Graph::unknown(summary),
-        };
-        Self {
-            id,
-            note: None,
-            graph,
-            machine,
-            placed: Placed {
-                device: report.verdict,
-                conv_ane: Some(report.residency.conv_ane).filter(|c| c.total > 0),
-                compute_ane: Some(report.residency.compute_ane).filter(|c| c.total > 0),
-            },
-            how,
-            source: source.to_owned(),
-            remark: None,
-        }
-    }
-
     /// The row as a line.
     pub fn to_line(&self) -> String {
         serde_json::to_string(self).expect("a row serializes") + "\n"

@@ -22,6 +22,7 @@ mod placed_operation;
 mod placement;
 mod report;
 mod residency;
+mod row;
 mod scaling;
 mod site;
 mod text;

@@ -188,6 +188,19 @@ pub struct State {
 }
 
 impl State {
+    /// A state of a model that has so many functions, with what its engine remembers.
+    pub(crate) fn new(memory: impl Any + Send, functions: usize) -> Self {
+        let outputs = vec![Tensors::default(); functions];
+        Self { memory: Box::new(memory), outputs, last: 0, hazards: Vec::new() }
+    }
+
+    /// What it gives, as if no call had been made.
+    pub(crate) fn forget(&mut self) {
+        self.outputs.fill(Tensors::default());
+        self.last = 0;
+        self.hazards.clear();
+    }
+
     /// What the last call gave, until the next one; empty before the first.
     pub fn outputs(&self) -> &Tensors {
         &self.outputs[self.last]

@@ -313,12 +313,7 @@ impl Model for LoadedModel {
             arrays: self.functions.iter().map(|_| None).collect(),
             lost: false,
         };
-        State {
-            memory: Box::new(memory),
-            outputs: vec![Tensors::default(); self.functions.len()],
-            last: 0,
-            hazards: Vec::new(),
-        }
+        State::new(memory, self.functions.len())
     }
 
     fn reset(&self, state: &mut State) {
@@ -330,8 +325,7 @@ impl Model for LoadedModel {
         };
         // Input arrays are kept; the state is a fresh one, as Core ML promises zeros of those alone.
         (memory.state, memory.lost) = (None, false);
-        state.outputs.fill(Tensors::default());
-        state.last = 0;
+        state.forget();
     }
 
     fn default_function(&self) -> &dyn Function {

@@ -22,7 +22,6 @@ use mlpackage::mil::TensorType;
 
 use crate::engine::{Engine, Function, LoadOptions, Model, State};
 use crate::error::{Error, Result};
-use crate::tensor::Tensors;
 use function::{CpuState, LoadedFunction, Loading};
 pub use fusion::Fusion;
 use fusion::Target;
@@ -133,12 +132,7 @@ impl Model for LoadedModel {
     fn new_state(&self) -> State {
         let zeros = |(_, ty): &(String, TensorType)| vec![0; ty.shape.elements().unwrap_or(0)];
         let memory = CpuState::new(self.id, self.states.iter().map(zeros).collect(), &self.functions);
-        State {
-            memory: Box::new(memory),
-            outputs: vec![Tensors::default(); self.functions.len()],
-            last: 0,
-            hazards: Vec::new(),
-        }
+        State::new(memory, self.functions.len())
     }
 
     fn reset(&self, state: &mut State) {
@@ -147,9 +141,7 @@ impl Model for LoadedModel {
             *state = self.new_state();
             return;
         }
-        state.outputs.fill(Tensors::default());
-        state.last = 0;
-        state.hazards.clear();
+        state.forget();
     }
 
     fn default_function(&self) -> &dyn Function {
