@@ -16,9 +16,7 @@ use std::time::Duration;
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
 use microgpt_ane::ane_export::Quantization;
 use microgpt_ane::ane_floor::PlacementReport;
-use microgpt_ane::ane_runtime::{
-    ComputeUnits, DecodeModel, Engine, EngineKind, EngineOptions, Error, Numerics,
-};
+use microgpt_ane::ane_runtime::{ComputeUnits, DecodeModel, Engine, EngineKind, EngineOptions, Numerics};
 use microgpt_ane::microgpt_model::Preset;
 use support::{THREADS, made};
 
@@ -37,18 +35,13 @@ fn engines() -> Vec<(String, Box<dyn Engine>)> {
         compute_units,
         ..EngineOptions::default()
     });
-    let mut engines = Vec::new();
-    for options in core_ml.into_iter().chain(mil_cpu) {
-        match options.engine() {
-            Ok(engine) => {
-                let threads = options.threads.map_or(String::new(), |n| format!(", {n} threads"));
-                engines.push((format!("{}{threads}", engine.name()), engine));
-            }
-            Err(Error::NeedsMac { .. }) => {}
-            Err(error) => println!("left out: {error}"),
-        }
-    }
-    engines
+    let named = |options: EngineOptions| {
+        // Core ML is on a Mac alone.
+        let engine = options.engine().ok()?;
+        let threads = options.threads.map_or(String::new(), |n| format!(", {n} threads"));
+        Some((format!("{}{threads}", engine.name()), engine))
+    };
+    core_ml.into_iter().chain(mil_cpu).filter_map(named).collect()
 }
 
 fn ane_vs_cpu(c: &mut Criterion) {

@@ -7,6 +7,7 @@
 
 use std::io::{self, IsTerminal as _};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use anyhow::Result;
 use clap::Parser;
@@ -14,8 +15,9 @@ use indicatif::ProgressBar;
 use microgpt_ane::ane_export::ExportOptions;
 use microgpt_ane::ane_floor::PlacementReport;
 use microgpt_ane::ane_runtime::chat::ChatSession;
+use microgpt_ane::ane_runtime::core_ml::LoadObserver;
 use microgpt_ane::ane_runtime::{
-    Decoder, EngineKind, EngineOptions, LogitsSource as _, Sampling, TextTokenizer,
+    Decoder, Engine, EngineKind, EngineOptions, LogitsSource as _, Sampling, TextTokenizer,
 };
 use microgpt_ane::export::export;
 use microgpt_ane::microgpt_model::{
@@ -36,7 +38,8 @@ struct Args {
 
 fn main() -> Result<()> {
     let args = Args::parse();
-    let engine = EngineOptions { kind: args.engine, ..EngineOptions::default() };
+    let tell: LoadObserver = Arc::new(|step| eprintln!("{step}"));
+    let engine = EngineOptions { kind: args.engine, observer: Some(tell), ..EngineOptions::default() };
     // Before anything is trained: there may be no such engine here.
     let made = engine.engine()?;
     let scratch = tempfile::tempdir()?;
@@ -51,12 +54,12 @@ fn main() -> Result<()> {
         print!("{}", PlacementReport::predict(&bundle.package(shard)?, Some(architecture))?);
     }
     let tokenizer = TextTokenizer::from_bundle(&bundle)?;
-    let mut decoder = match Decoder::load(&bundle, &*made) {
+    let mut decoder = match tried(&bundle, &*made) {
         Err(error) if args.engine == EngineKind::Auto => {
             eprintln!("{error}; running on mil-cpu instead");
-            Decoder::load(&bundle, &engine.mil_cpu())?
+            tried(&bundle, &engine.mil_cpu())?
         }
-        loaded => loaded?,
+        decoder => decoder?,
     };
     println!("\nRunning on {}. Type the beginning of a name; /help for help, /quit to end.", decoder.name());
     let sampling = Sampling::Temperature { temperature: 0.5 };
@@ -67,6 +70,14 @@ fn main() -> Result<()> {
         println!("{} completions, {} tokens, {speed:.0} tokens/s", summary.completions, summary.tokens);
     }
     Ok(())
+}
+
+/// A decoder that has decoded a token: some models are loaded, and fail then.
+fn tried(bundle: &Bundle, engine: &dyn Engine) -> microgpt_ane::ane_runtime::Result<Decoder> {
+    let mut decoder = Decoder::load(bundle, engine)?;
+    decoder.step(0)?;
+    decoder.reset();
+    Ok(decoder)
 }
 
 /// The original microGPT on the built-in corpus: a second or two.

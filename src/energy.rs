@@ -3,7 +3,8 @@
 //! It reads the whole chip, and whoever else uses it is in the figure: what the chip takes when idle is measured first, and told beside.
 
 use std::fmt;
-use std::io::{Read as _, Seek as _};
+use std::fs::File;
+use std::io::{self, Read as _, Seek as _};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
@@ -13,6 +14,8 @@ use serde::Serialize;
 const INTERVAL: u64 = 250;
 /// Readings that are taken of an idle machine.
 const IDLE_READINGS: usize = 8;
+/// More than any program prints that measures for minutes.
+const LIMIT: u64 = 64 << 20;
 /// What is printed of a program that gives no power.
 const TOLD: usize = 120;
 
@@ -21,23 +24,33 @@ const TOLD: usize = 120;
 pub struct Power {
     /// CPU.
     pub cpu: f64,
-    /// GPU.
-    pub gpu: f64,
-    /// Neural Engine.
-    pub ane: f64,
+    /// GPU; `None` if the meter does not tell.
+    pub gpu: Option<f64>,
+    /// Neural Engine; `None` if the meter does not tell, as on a chip without a sensor for it.
+    pub ane: Option<f64>,
 }
 
 impl Power {
-    /// All of it.
+    /// All that is told.
     pub fn total(&self) -> f64 {
-        self.cpu + self.gpu + self.ane
+        self.cpu + self.gpu.unwrap_or(0.0) + self.ane.unwrap_or(0.0)
     }
 
     /// The mean of some readings.
     fn mean(readings: &[Self]) -> Self {
-        let n = readings.len().max(1) as f64;
-        let mean = |of: fn(&Self) -> f64| readings.iter().map(of).sum::<f64>() / n;
-        Self { cpu: mean(|p| p.cpu), gpu: mean(|p| p.gpu), ane: mean(|p| p.ane) }
+        let mean = |of: fn(&Self) -> Option<f64>| {
+            let told: Vec<f64> = readings.iter().filter_map(of).collect();
+            (!told.is_empty()).then(|| told.iter().sum::<f64>() / told.len() as f64)
+        };
+        Self { cpu: mean(|p| Some(p.cpu)).unwrap_or(0.0), gpu: mean(|p| p.gpu), ane: mean(|p| p.ane) }
+    }
+}
+
+/// In milliwatts; what the meter does not tell is said to be so.
+impl fmt::Display for Power {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let told = |part: Option<f64>| part.map_or("not told".to_owned(), |p| format!("{p:.0}"));
+        write!(f, "CPU {:.0} mW, GPU {}, ANE {}", self.cpu, told(self.gpu), told(self.ane))
     }
 }
 
@@ -100,8 +113,8 @@ pub fn readings(text: &str) -> Vec<Power> {
         }
         match (what.trim(), readings.last_mut()) {
             ("CPU", _) => readings.push(Power { cpu: milliwatts, ..Power::default() }),
-            ("GPU", Some(reading)) => reading.gpu = milliwatts,
-            ("ANE", Some(reading)) => reading.ane = milliwatts,
+            ("GPU", Some(reading)) => reading.gpu = Some(milliwatts),
+            ("ANE", Some(reading)) => reading.ane = Some(milliwatts),
             _ => {}
         }
     }
@@ -156,14 +169,15 @@ impl Meter {
         let name = self.command.join(" ");
         let failed = |error: &dyn fmt::Display| format!("{name}: {error}");
         let (program, arguments) = self.command.split_first().ok_or("no program reads the power")?;
-        // A file, as a pipe that nobody empties would fill up.
+        // Files, as a pipe that nobody empties would fill up.
         let mut printed = tempfile::tempfile().map_err(|e| failed(&e))?;
+        let mut complaints = tempfile::tempfile().map_err(|e| failed(&e))?;
         let child = Command::new(program)
             .args(arguments)
             .args(["-i", &INTERVAL.to_string(), "-n", &count.to_string()])
             .stdin(Stdio::null())
             .stdout(printed.try_clone().map_err(|e| failed(&e))?)
-            .stderr(Stdio::null())
+            .stderr(complaints.try_clone().map_err(|e| failed(&e))?)
             .spawn()
             .map_err(|e| failed(&e))?;
         let mut child = Ended(child);
@@ -178,11 +192,13 @@ impl Meter {
             tokens += work()?;
         }
         let time = begun.elapsed();
-        let mut text = String::new();
-        printed.rewind().and_then(|()| printed.read_to_string(&mut text)).map_err(|e| failed(&e))?;
+        let text = written(&mut printed).map_err(|e| failed(&e))?;
         let readings = readings(&text);
         if readings.is_empty() {
-            let first: String = text.lines().next().unwrap_or_default().chars().take(TOLD).collect();
+            // What went wrong is told where errors go, or by whoever stands in for the meter.
+            let complaint = written(&mut complaints).map_err(|e| failed(&e))?;
+            let first = complaint.lines().chain(text.lines()).find(|line| !line.trim().is_empty());
+            let first: String = first.unwrap_or_default().chars().take(TOLD).collect();
             return Err(failed(&format!("it printed no power, but {first:?}")));
         }
         Ok((readings, tokens, time))
@@ -221,24 +237,33 @@ impl Meter {
     }
 }
 
-/// A program that does not outlive its use.
+/// All that a program wrote to a file.
+fn written(file: &mut File) -> io::Result<String> {
+    let mut bytes = Vec::new();
+    file.rewind()?;
+    file.take(LIMIT).read_to_end(&mut bytes)?;
+    Ok(String::from_utf8_lossy(&bytes).into_owned())
+}
+
+/// A program that does not outlive its use, if that can be helped.
 struct Ended(Child);
 
 impl Drop for Ended {
     fn drop(&mut self) {
-        // Ended already, in most cases.
-        let _ = self.0.kill();
-        let _ = self.0.wait();
+        // Ended already, in most cases. One of root's cannot be ended by anybody else, and ends by itself after its readings: it is
+        // not waited for.
+        if self.0.kill().is_ok() {
+            let _ = self.0.wait();
+        }
     }
 }
 
 impl fmt::Display for Energy {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Power { cpu, gpu, ane } = self.decoding;
         write!(
             f,
-            "{:.3} mJ a token, {:.3} above idle; CPU {cpu:.0} mW, GPU {gpu:.0}, ANE {ane:.0} (idle {:.0}, {:.0}, {:.0})",
-            self.mj_per_token, self.mj_per_token_above_idle, self.idle.cpu, self.idle.gpu, self.idle.ane
+            "{:.3} mJ a token, {:.3} above idle; {}; idle: {}",
+            self.mj_per_token, self.mj_per_token_above_idle, self.decoding, self.idle
         )
     }
 }
@@ -275,9 +300,15 @@ Combined Power (CPU + GPU + ANE): 340 mW
         let found = readings(PRINTED);
         assert_eq!(
             found,
-            [Power { cpu: 100.0, gpu: 20.0, ane: 300.0 }, Power { cpu: 300.0, gpu: 40.0, ane: 0.0 }]
+            [
+                Power { cpu: 100.0, gpu: Some(20.0), ane: Some(300.0) },
+                Power { cpu: 300.0, gpu: Some(40.0), ane: Some(0.0) }
+            ]
         );
-        assert_eq!(Power::mean(&found), Power { cpu: 200.0, gpu: 30.0, ane: 150.0 });
+        assert_eq!(Power::mean(&found), Power { cpu: 200.0, gpu: Some(30.0), ane: Some(150.0) });
+        // A chip without a sensor for its Neural Engine: no zero is made up.
+        let bare = readings("CPU Power: 5 mW\nGPU Power: 1 mW\n");
+        assert_eq!(Power::mean(&bare).to_string(), "CPU 5 mW, GPU 1, ANE not told");
         assert_eq!(readings("GPU Power: 7 mW\nCPU Power: -1 mW\nCPU Power: many mW\n"), []);
     }
 
@@ -304,7 +335,7 @@ Combined Power (CPU + GPU + ANE): 340 mW
     #[test]
     fn a_meter_that_measures_nothing_says_why() {
         let meter = |script: &str| Meter::new(["sh", "-c", script].map(str::to_owned).to_vec());
-        let silent = meter("echo 'powermetrics must be invoked as the superuser'");
+        let silent = meter("echo; echo 'powermetrics must be invoked as the superuser' >&2");
         let reason = silent.measure(Duration::from_secs(1), || Ok(1)).unwrap_err();
         assert!(reason.contains("printed no power") && reason.contains("superuser"), "{reason}");
         let none = Meter::new(vec!["/no/such/meter".into()]);

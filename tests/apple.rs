@@ -100,7 +100,7 @@ fn plans_that_do_not_fit_are_refused() {
     assert_eq!(fs::read_to_string(dir.join("rows.jsonl")).unwrap(), "years of work\n");
 }
 
-#[cfg(not(target_vendor = "apple"))]
+#[cfg(not(target_os = "macos"))]
 #[test]
 fn off_a_mac_core_ml_is_refused_and_auto_is_mil_cpu() {
     let dir = workspace();

@@ -182,7 +182,7 @@ fn probes_are_left_for_a_mac() {
         assert_eq!(script.metadata().unwrap().permissions().mode() & 0o111, 0o111);
     }
     assert!(fs::read_to_string(&script).unwrap().contains("floor discover --measure"));
-    #[cfg(not(target_vendor = "apple"))]
+    #[cfg(not(target_os = "macos"))]
     {
         refused(dir, &["floor", "discover", "--measure", "probes"], &["MLComputePlan", "on a Mac"]);
         assert!(!Path::new(&dir.join("probes/measured.jsonl")).exists());

@@ -116,20 +116,23 @@ const WORTH_A_LINE: Duration = Duration::from_secs(1);
 
 /// A line of progress on standard error: a spinner where that is a terminal, else a line for each step that takes long.
 fn progress() -> LoadObserver {
-    let spinner = Mutex::new(None);
+    let spinner: Mutex<Option<indicatif::ProgressBar>> = Mutex::new(None);
     let on_terminal = io::stderr().is_terminal();
     Arc::new(move |step: &LoadStep| {
         let mut spinner = spinner.lock().unwrap_or_else(PoisonError::into_inner);
         match step {
             LoadStep::Loaded { compile, load, warm_up } => {
                 if let Some(spinner) = spinner.take() {
-                    indicatif::ProgressBar::finish_and_clear(&spinner);
+                    spinner.finish_and_clear();
                 }
                 if compile.unwrap_or_default() + *load + *warm_up >= WORTH_A_LINE {
                     output::tell(&step.to_string());
                 }
             }
-            LoadStep::WarmUpFailed { .. } => output::tell(&step.to_string()),
+            LoadStep::WarmUpFailed { .. } | LoadStep::NotKept { .. } => match &*spinner {
+                Some(spinner) => spinner.suspend(|| output::tell(&step.to_string())),
+                None => output::tell(&step.to_string()),
+            },
             step if on_terminal => {
                 spinner.get_or_insert_with(|| output::spinner("")).set_message(step.to_string());
             }

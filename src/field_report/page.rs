@@ -269,8 +269,9 @@ fn engines(report: &FieldReport) -> Markup {
 fn energy(found: &Value) -> String {
     match (found["measured"]["mj_per_token"].as_f64(), found["not_measured"].as_str()) {
         (Some(each), _) => {
-            let ane = found["measured"]["decoding"]["ane"].as_f64().unwrap_or_default();
-            format!("{each:.3} mJ a token, ANE {ane:.0} mW")
+            let ane = found["measured"]["decoding"]["ane"].as_f64();
+            let ane = ane.map_or("not told".to_owned(), |milliwatts| format!("{milliwatts:.0} mW"));
+            format!("{each:.3} mJ a token, ANE {ane}")
         }
         (None, Some(reason)) => reason.to_owned(),
         (None, None) => "-".to_owned(),

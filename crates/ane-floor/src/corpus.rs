@@ -126,7 +126,7 @@ impl fmt::Display for Machine {
 impl Machine {
     /// This machine: chip and system of a Mac, nothing of others, which place nothing.
     pub fn this() -> Self {
-        if !cfg!(target_vendor = "apple") {
+        if !cfg!(target_os = "macos") {
             return Self { chip: None, os: None };
         }
         let said = |program: &str, arguments: &[&str]| {

@@ -123,7 +123,7 @@ fn what_is_no_plan_is_refused() {
 }
 
 /// What the crate itself makes of the plans, where it can be built.
-#[cfg(target_vendor = "apple")]
+#[cfg(target_os = "macos")]
 #[test]
 fn the_crate_reads_what_was_made_by_hand() {
     for name in ["multifunction", "state"] {

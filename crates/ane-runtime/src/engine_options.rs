@@ -36,9 +36,9 @@ impl EngineKind {
     /// What `Auto` is on this machine; any other kind is itself.
     #[must_use]
     pub fn here(self) -> Self {
-        #[cfg(target_vendor = "apple")]
+        #[cfg(target_os = "macos")]
         let best = if crate::core_ml::CoreMl::has_states() { Self::CoreMl } else { Self::MilCpu };
-        #[cfg(not(target_vendor = "apple"))]
+        #[cfg(not(target_os = "macos"))]
         let best = Self::MilCpu;
         if self == Self::Auto { best } else { self }
     }
@@ -120,7 +120,7 @@ impl EngineOptions {
         }
     }
 
-    #[cfg(target_vendor = "apple")]
+    #[cfg(target_os = "macos")]
     fn core_ml(&self) -> Result<Box<dyn Engine>> {
         let engine = crate::core_ml::CoreMl::new(self.compute_units);
         Ok(match &self.observer {
@@ -129,7 +129,7 @@ impl EngineOptions {
         })
     }
 
-    #[cfg(not(target_vendor = "apple"))]
+    #[cfg(not(target_os = "macos"))]
     fn core_ml(&self) -> Result<Box<dyn Engine>> {
         Err(Error::NeedsMac { what: "the engine coreml is Core ML itself" })
     }
@@ -148,7 +148,7 @@ mod tests {
         assert_eq!(error, "engine \"ane\": expected one of auto, coreml, mil-cpu");
     }
 
-    #[cfg(not(target_vendor = "apple"))]
+    #[cfg(not(target_os = "macos"))]
     #[test]
     fn off_a_mac_auto_is_mil_cpu_and_core_ml_says_what_to_do() {
         let options = EngineOptions { threads: Some(1), ..EngineOptions::default() };

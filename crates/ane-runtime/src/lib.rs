@@ -22,7 +22,7 @@ pub mod tensor_file;
 mod tokenizer;
 mod workers;
 
-#[cfg(target_vendor = "apple")]
+#[cfg(target_os = "macos")]
 pub use core_ml::CoreMl;
 pub use core_ml::{ComputeUnits, LoadStep};
 pub use decoder::{DecodeModel, Decoder, Sequence};

@@ -3,7 +3,7 @@
 //! How a plan becomes a report is plain logic, and works anywhere; only the plan itself needs a Mac. A plan is what Core ML
 //! intends, not a trace of what ran.
 
-#[cfg(target_vendor = "apple")]
+#[cfg(target_os = "macos")]
 mod core_ml;
 mod recorded_plan;
 
@@ -15,7 +15,7 @@ pub use recorded_plan::{
     Cost, DeviceUsage, Operation, OperationPlan, Output, Plan, PlannedDevice, RecordedPlan,
 };
 
-#[cfg(target_vendor = "apple")]
+#[cfg(target_os = "macos")]
 use crate::corpus::Machine;
 use crate::device::{Device, Outcome};
 use crate::error::{Error, Result};
@@ -65,14 +65,14 @@ impl PlannedOperation {
 /// [`Error::NeedsMac`] elsewhere; [`Error::CoreMl`] with what Core ML says; [`Error::Package`] for a package that is not sound.
 pub fn record(package: &Package) -> Result<RecordedPlan> {
     package.require_sound()?;
-    #[cfg(target_vendor = "apple")]
+    #[cfg(target_os = "macos")]
     return Ok(RecordedPlan {
         package: crate::report::name(package),
         machine: Machine::this(),
         compute_units: core_ml::COMPUTE_UNITS.0.to_owned(),
-        plan: core_ml::plan(package.path())?,
+        plan: core_ml::plan(package)?,
     });
-    #[cfg(not(target_vendor = "apple"))]
+    #[cfg(not(target_os = "macos"))]
     Err(Error::NeedsMac { what: "MLComputePlan" })
 }
 
@@ -151,6 +151,7 @@ impl PlacementReport {
                 (_, 0) => Outcome::Unknown,
                 (placed, all) if placed == all => Outcome::Ane,
                 (0, _) if own().all(|o| o.device == Device::Gpu) => Outcome::Gpu,
+                (0, _) if own().any(|o| o.device == Device::Unknown) => Outcome::Unknown,
                 (0, _) => Outcome::Cpu,
                 _ => Outcome::Mixed,
             };
@@ -295,7 +296,7 @@ mod tests {
         assert!(error.contains("no operation that computes"), "{error}");
     }
 
-    #[cfg(not(target_vendor = "apple"))]
+    #[cfg(not(target_os = "macos"))]
     #[test]
     fn elsewhere_it_says_what_to_do() {
         let error = measure(&fixture("multifunction.mlpackage")).unwrap_err().to_string();

@@ -1,7 +1,7 @@
 //! What to do about an error of Core ML's, where anything is known.
 //!
 //! Its messages name no cause. What others found out about them is collected here: a pattern of the message, and the way out. The
-//! message itself is always told whole.
+//! message itself is always told as the binding gives it, which is `localizedDescription`; what lies under it stays with Core ML's own log.
 
 /// What a message may contain, and what is known to help.
 struct Known {

@@ -19,7 +19,7 @@ use crate::tensor::{Data, Elements, Tensor};
 /// The arrays of a call's inputs: made once and written anew for each call, until one comes with other shapes or other inputs.
 pub(super) struct InputArrays {
     arrays: Vec<InputArray>,
-    /// Dropped last: it owns what `arrays` write to.
+    /// It owns what `arrays` write to.
     provider: FeatureProvider,
 }
 
@@ -37,10 +37,11 @@ impl InputArrays {
                 continue;
             };
             let array = MultiArray::new(view.shape(), data_type(declared.dtype))?;
-            // SAFETY: a second handle to the same object, whose only count is about to become the provider's: `insert_multi_array`
-            // has the provider retain the object and lets go of the handle that it is given. This one is never dropped, and never
-            // used after the provider: they live and die together, and nothing else is ever inserted under the same name. No
-            // other reference to the array's storage exists while one of these two structs is borrowed mutably.
+            // SAFETY: a second handle to the same object. `insert_multi_array` has the provider retain the object and lets go of
+            // the handle that it is given; this one is never dropped, and never used after the provider: they live and die
+            // together, and nothing else is ever inserted under the same name. Nobody reads the storage while it is written:
+            // that takes `&mut self`, a call `&self`. Core ML may hold on to inputs for a while after a call (coremltools #2827),
+            // and then only lets go of them.
             let alias = ManuallyDrop::new(unsafe { ptr::read(&raw const array) });
             provider.insert_multi_array(name, array)?;
             arrays.push(Some((alias, view.shape().to_vec())));

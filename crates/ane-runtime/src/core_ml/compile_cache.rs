@@ -31,6 +31,10 @@ const ABOUT: &str = "about.json";
 const LOCK: &str = "lock";
 /// How the name of an entry ends that is being removed.
 const REMOVED: &str = ".removed";
+/// How often a lock is tried that another load holds, and for how long. Whoever holds it compiles, which takes minutes; or uses an entry
+/// that somebody has removed by hand.
+const POLL: Duration = Duration::from_millis(50);
+const PATIENCE: Duration = Duration::from_secs(600);
 /// Bytes that a cache holds unless told.
 const DEFAULT_LIMIT: u64 = 8 << 30;
 
@@ -74,6 +78,7 @@ impl CacheKey {
 pub struct CompileCache {
     folder: PathBuf,
     limit: u64,
+    patience: Duration,
 }
 
 /// A compiled package, which stays as long as this lives.
@@ -109,7 +114,7 @@ struct About<'a> {
 impl CompileCache {
     /// A cache in a folder, which is made when it is needed.
     pub fn new(folder: impl Into<PathBuf>) -> Self {
-        Self { folder: folder.into(), limit: DEFAULT_LIMIT }
+        Self { folder: folder.into(), limit: DEFAULT_LIMIT, patience: PATIENCE }
     }
 
     /// The user's own: `microgpt-ane/compiled` in the folder that the system has for caches; `None` if it has none.
@@ -148,13 +153,13 @@ impl CompileCache {
         // The lock cannot be made a shared one without letting go of it, so the entry may be gone again: if others prune, that is rare.
         for _ in 0..3 {
             let in_use = self.lock(&key, Kind::Shared, &tell)?;
-            if entry.join(ABOUT).is_file() {
+            if is_whole(&entry) {
                 touch(&entry);
                 return Ok(Compiled { path: entry.join(MODEL), time, _in_use: in_use });
             }
             drop(in_use);
             let _alone = self.lock(&key, Kind::Alone, &tell)?;
-            if !entry.join(ABOUT).is_file() {
+            if !is_whole(&entry) {
                 tell(&LoadStep::Compiling);
                 time = Some(self.fill(&entry, package, system, &compile)?);
                 self.prune(&key);
@@ -171,7 +176,8 @@ impl CompileCache {
         system: &str,
         compile: impl Fn(&Path) -> Result<PathBuf>,
     ) -> Result<Duration> {
-        let staged = AtomicDir::create(entry, &ENTRY)?;
+        let unfit = |e: mlpackage::Error| Error::Cache { path: entry.to_owned(), reason: e.to_string() };
+        let staged = AtomicDir::create(entry, &ENTRY).map_err(unfit)?;
         let begun = Instant::now();
         let compiled = Temporary(compile(package.path())?);
         let time = begun.elapsed();
@@ -186,7 +192,7 @@ impl CompileCache {
         let mut text = serde_json::to_string_pretty(&about).map_err(|e| bad(&model, e.into()))?;
         text.push('\n');
         fs::write(staged.path().join(ABOUT), text).map_err(|e| bad(staged.path(), e))?;
-        staged.commit()?;
+        staged.commit().map_err(unfit)?;
         Ok(time)
     }
 
@@ -194,26 +200,29 @@ impl CompileCache {
     fn lock(&self, key: &CacheKey, kind: Kind, tell: impl Fn(&LoadStep)) -> Result<Option<File>> {
         let path = self.lock_path(key.as_str());
         let file = File::options().create(true).truncate(false).read(true).write(true).open(&path);
-        let file = file.map_err(|e| bad(&path, e))?;
-        let tried = match kind {
-            Kind::Shared => file.try_lock_shared(),
-            Kind::Alone => file.try_lock(),
-        };
-        let waited = match tried {
-            Ok(()) => Ok(()),
-            Err(fs::TryLockError::WouldBlock) => {
-                tell(&LoadStep::Waiting);
-                match kind {
-                    Kind::Shared => file.lock_shared(),
-                    Kind::Alone => file.lock(),
+        // A cache that belongs to somebody else can be read all the same.
+        let file = file.or_else(|e| File::open(&path).map_err(|_| e)).map_err(|e| bad(&path, e))?;
+        let begun = Instant::now();
+        loop {
+            let tried = match kind {
+                Kind::Shared => file.try_lock_shared(),
+                Kind::Alone => file.try_lock(),
+            };
+            match tried {
+                Ok(()) => return Ok(Some(file)),
+                Err(fs::TryLockError::Error(e)) if e.kind() == io::ErrorKind::Unsupported => return Ok(None),
+                Err(fs::TryLockError::Error(e)) => return Err(bad(&path, e)),
+                Err(fs::TryLockError::WouldBlock) if begun.elapsed() >= self.patience => {
+                    let reason = "another load holds it, for longer than compiling takes".to_owned();
+                    return Err(Error::Cache { path, reason });
+                }
+                Err(fs::TryLockError::WouldBlock) => {
+                    if begun.elapsed() < POLL {
+                        tell(&LoadStep::Waiting);
+                    }
+                    std::thread::sleep(POLL);
                 }
             }
-            Err(fs::TryLockError::Error(e)) => Err(e),
-        };
-        match waited {
-            Ok(()) => Ok(Some(file)),
-            Err(e) if e.kind() == io::ErrorKind::Unsupported => Ok(None),
-            Err(e) => Err(bad(&path, e)),
         }
     }
 
@@ -225,10 +234,15 @@ impl CompileCache {
     /// stay: whoever waits for one must not hold another file than whoever comes later.
     fn prune(&self, newest: &CacheKey) {
         let Ok(entries) = fs::read_dir(&self.folder) else { return };
-        // Of a process that was killed while it removed something.
-        let (removed, entries): (Vec<_>, Vec<_>) =
-            entries.flatten().partition(|entry| entry.file_name().to_string_lossy().ends_with(REMOVED));
-        removed.iter().for_each(|entry| drop(fs::remove_dir_all(entry.path())));
+        let (hidden, entries): (Vec<_>, Vec<_>) =
+            entries.flatten().partition(|entry| entry.file_name().to_string_lossy().starts_with('.'));
+        // Of processes that were killed while they removed an entry, or made one: nobody holds those any more.
+        for entry in hidden {
+            let alone = File::open(entry.path()).is_ok_and(|folder| folder.try_lock().is_ok());
+            if alone || entry.file_name().to_string_lossy().ends_with(REMOVED) {
+                let _ = fs::remove_dir_all(entry.path());
+            }
+        }
         let mut entries: Vec<(SystemTime, PathBuf, u64)> = entries
             .into_iter()
             .filter(|entry| entry.path().join(ABOUT).is_file())
@@ -296,6 +310,12 @@ fn copy_folder(from: &Path, to: &Path) -> io::Result<()> {
         }
     }
     Ok(())
+}
+
+/// Whether an entry is there with all that belongs to it: who empties caches may have been at work.
+fn is_whole(entry: &Path) -> bool {
+    let holds_something = fs::read_dir(entry.join(MODEL)).is_ok_and(|mut files| files.next().is_some());
+    entry.join(ABOUT).is_file() && holds_something
 }
 
 /// Bytes of all files in a folder.
@@ -454,6 +474,54 @@ mod tests {
         get("old");
         assert_eq!(compiler.calls.get(), 5, "it had been removed");
         assert!(names(dir.path()).iter().all(|name| !name.starts_with('.')), "{:?}", names(dir.path()));
+    }
+
+    #[test]
+    fn an_entry_that_lost_its_model_is_made_again() {
+        let dir = tempfile::tempdir().unwrap();
+        let cache = CompileCache::new(dir.path());
+        let compiler = Compiler::new(10);
+        let get = || cache.get_or_compile(&package(), "s", |_| {}, |p| compiler.compile(p)).unwrap();
+        let path = get().path().to_owned();
+        fs::remove_dir_all(&path).unwrap();
+        assert_eq!(get().path(), path);
+        assert_eq!(compiler.calls.get(), 2);
+        assert!(path.join("weights/weight.bin").is_file());
+    }
+
+    /// An entry that is removed by hand while a model of this very process uses it: nobody waits for themselves for ever.
+    #[test]
+    fn waiting_has_an_end() {
+        let dir = tempfile::tempdir().unwrap();
+        let cache = CompileCache { patience: Duration::from_millis(60), ..CompileCache::new(dir.path()) };
+        let compiler = Compiler::new(10);
+        let steps = RefCell::new(Vec::new());
+        let get = || {
+            let tell = |step: &LoadStep| steps.borrow_mut().push(step.clone());
+            cache.get_or_compile(&package(), "s", tell, |p| compiler.compile(p))
+        };
+        let in_use = get().unwrap();
+        fs::remove_dir_all(in_use.path().parent().unwrap()).unwrap();
+        let error = get().unwrap_err().to_string();
+        assert!(error.contains(".lock") && error.contains("another load holds it"), "{error}");
+        drop(in_use);
+        get().unwrap();
+        assert_eq!(steps.into_inner(), [LoadStep::Compiling, LoadStep::Waiting, LoadStep::Compiling]);
+    }
+
+    /// As after a run by root: what is there is used, and nothing is changed.
+    #[cfg(unix)]
+    #[test]
+    fn a_cache_that_is_only_readable_is_read() {
+        use std::os::unix::fs::PermissionsExt as _;
+        let dir = tempfile::tempdir().unwrap();
+        let cache = CompileCache::new(dir.path());
+        let compiler = Compiler::new(10);
+        let get = || cache.get_or_compile(&package(), "s", |_| {}, |p| compiler.compile(p)).unwrap();
+        let lock = cache.lock_path(get().path().parent().unwrap().file_name().unwrap().to_str().unwrap());
+        fs::set_permissions(lock, fs::Permissions::from_mode(0o444)).unwrap();
+        get();
+        assert_eq!(compiler.calls.get(), 1);
     }
 
     #[test]

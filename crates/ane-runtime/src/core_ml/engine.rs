@@ -11,6 +11,7 @@ use coreml_rs::error::CoreMLError;
 use coreml_rs::ml_state::MLState;
 use coreml_rs::model::Model as CoreMlModel;
 use coreml_rs::model_compiler::ModelCompiler;
+use coreml_rs::multi_array::{DataType, MultiArray};
 use mlpackage::mil::{self, TensorType};
 use mlpackage::{DType, Interface, Package};
 use objc2::rc::autoreleasepool;
@@ -21,7 +22,7 @@ use super::compute_units::ComputeUnits;
 use super::progress::{LoadObserver, LoadStep};
 use crate::engine::{Engine, Function, LoadOptions, Model, State};
 use crate::error::{Error, Result};
-use crate::inputs::{self, Inputs};
+use crate::inputs::{self, Inputs, MAX_ELEMENTS};
 use crate::tensor::{Tensor, TensorView, Tensors};
 
 /// Calls that a loaded function is warmed up with: three, as those who measured found enough.
@@ -84,8 +85,14 @@ impl CoreMl {
             |path: &Path| ModelCompiler::compile(path).map_err(|e| refused("compile", package.path(), &e));
         // What was compiled on a build that nobody knows is not kept.
         if let (Some(cache), Some(system)) = (&self.cache, system_build()) {
-            let compiled = cache.get_or_compile(package, &system, |step| self.tell(step), compile)?;
-            return Ok(CompiledModel::Kept(compiled));
+            match cache.get_or_compile(package, &system, |step| self.tell(step), compile) {
+                Ok(compiled) => return Ok(CompiledModel::Kept(compiled)),
+                // A cache of root's, or one on a disk that is full, keeps nobody from running a model.
+                Err(error @ Error::Cache { .. }) => {
+                    self.tell(&LoadStep::NotKept { reason: error.to_string() })
+                }
+                Err(error) => return Err(error),
+            }
         }
         self.tell(&LoadStep::Compiling);
         let begun = Instant::now();
@@ -140,10 +147,13 @@ fn refused(doing: &'static str, package: &Path, error: &CoreMLError) -> Error {
 /// An object of Core ML's. The binding leaves it to its users to say where one may go.
 struct Handle<T>(T);
 
-// SAFETY: models, states, arrays and providers are Objective-C objects with atomic counts that belong to no thread. What holds
-// a handle gives it to one thread at a time: models are behind a mutex, all else in a `State`, of which a call has the only
-// reference.
-unsafe impl<T> Send for Handle<T> {}
+// SAFETY: a model is an Objective-C object with an atomic count that belongs to no thread; it is behind a mutex.
+unsafe impl Send for Handle<CoreMlModel> {}
+// SAFETY: the same of a state; it is in a `State`, of which a call has the only reference. The binding's gate around it
+// remembers a thread during a call alone.
+unsafe impl Send for Handle<MLState> {}
+// SAFETY: the same of arrays and of the provider that owns them.
+unsafe impl Send for Handle<InputArrays> {}
 
 impl Engine for CoreMl {
     fn name(&self) -> &str {
@@ -151,6 +161,13 @@ impl Engine for CoreMl {
     }
 
     fn load(&self, package: &Package, options: &LoadOptions) -> Result<Box<dyn Model>> {
+        // Core ML leaves objects to the pool of the thread, whole models among them, and a thread of Rust's has none.
+        autoreleasepool(|_| self.load_pooled(package, options))
+    }
+}
+
+impl CoreMl {
+    fn load_pooled(&self, package: &Package, options: &LoadOptions) -> Result<Box<dyn Model>> {
         package.require_sound()?;
         let names = options.functions_of(package);
         self.check(package, &names, options)?;
@@ -197,9 +214,7 @@ impl Engine for CoreMl {
         self.tell(&LoadStep::Loaded { compile, load, warm_up: begun.elapsed() });
         Ok(Box::new(model))
     }
-}
 
-impl CoreMl {
     /// Refuses everything that cannot be run, at once.
     fn check(&self, package: &Package, names: &[String], options: &LoadOptions) -> Result<()> {
         let mut missing = Vec::new();
@@ -209,12 +224,15 @@ impl CoreMl {
             let interface = package.interface(name).cloned().unwrap_or_else(|| Interface::of(function));
             for feature in interface.inputs.iter().chain(&interface.outputs) {
                 match feature.tensor().map(|ty| ty.dtype) {
-                    Some(DType::Fp16 | DType::Fp32 | DType::Int32 | DType::Int8) => {}
+                    Some(DType::Fp16 | DType::Fp32 | DType::Int32) => {}
+                    // From macOS 26; whether this system has them is told by making one.
+                    Some(DType::Int8) if MultiArray::new(&[1], DataType::Int8).is_ok() => {}
                     Some(dtype) => missing.push(format!("arrays of {dtype} ({})", feature.name)),
                     None => missing.push(format!("{} that is no array", feature.name)),
                 }
             }
-            let own: Vec<_> = function.states().collect();
+            let mut own: Vec<_> = function.states().collect();
+            own.sort_by_key(|(name, _)| *name);
             match &states {
                 _ if own.is_empty() => {}
                 None => states = Some(own),
@@ -270,6 +288,7 @@ fn output_types(interface: &Interface, function: &mil::Function) -> Vec<(String,
 }
 
 struct LoadedModel {
+    /// Let go of in a pool.
     functions: Vec<LoadedFunction>,
     /// Core ML may read from it as long as a function is loaded.
     _compiled: CompiledModel,
@@ -299,6 +318,21 @@ struct CoreMlState {
     arrays: Vec<Option<Handle<InputArrays>>>,
     /// Whether a call failed: nobody knows what it left in the state.
     lost: bool,
+}
+
+impl Drop for LoadedModel {
+    fn drop(&mut self) {
+        autoreleasepool(|_| self.functions.clear());
+    }
+}
+
+impl Drop for CoreMlState {
+    fn drop(&mut self) {
+        autoreleasepool(|_| {
+            self.state = None;
+            self.arrays.clear();
+        });
+    }
 }
 
 impl Model for LoadedModel {
@@ -358,7 +392,7 @@ impl Function for LoadedFunction {
         }
         *last = self.index;
         let outputs = &mut outputs[self.index];
-        // Core ML leaves objects to the pool of the thread, and a thread of Rust's has none.
+        // As when it is loaded.
         autoreleasepool(|_| self.call(&inputs, memory, outputs))?;
         Ok(outputs)
     }
@@ -388,9 +422,8 @@ impl LoadedFunction {
         } else {
             model.0.predict(given)
         };
-        let results = results.map_err(refused)?;
-        memory.lost = false;
         drop(model);
+        let results = results.map_err(refused)?;
         if outputs.len() != self.outputs.len() {
             let names = self.outputs.iter().map(|(name, _)| (name.clone(), Tensor::zeros([0])));
             *outputs = Tensors::new(names.collect());
@@ -401,6 +434,8 @@ impl LoadedFunction {
             arrays::read(&array, *dtype, outputs.at_mut(i))
                 .map_err(|reason| self.failed(&format!("output {name}: {reason}")))?;
         }
+        // Not before its results are here as well: the state has moved on, and whoever called again would move it twice.
+        memory.lost = false;
         Ok(())
     }
 
@@ -409,6 +444,7 @@ impl LoadedFunction {
         let zeros = |(name, ty): (&str, &TensorType)| {
             let feature = || self.interface.inputs.iter().find(|f| f.name == name);
             let shape = ty.shape.known().or_else(|| feature()?.default_shape())?;
+            shape.checked_elements().filter(|n| *n <= MAX_ELEMENTS)?;
             let mut zeros = Tensor::zeros([0]);
             zeros.reset(ty.dtype, &shape);
             Some((name.to_owned(), zeros))

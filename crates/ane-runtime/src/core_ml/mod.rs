@@ -9,20 +9,20 @@
 //! | `CoreMl` | the engine; compiled for Apple targets alone |
 
 mod advice;
-#[cfg(target_vendor = "apple")]
+#[cfg(target_os = "macos")]
 mod arrays;
 mod compile_cache;
 mod compute_units;
-#[cfg(target_vendor = "apple")]
+#[cfg(target_os = "macos")]
 mod engine;
 mod progress;
 // What only the engine uses is tested on every machine.
-#[cfg(any(test, target_vendor = "apple"))]
+#[cfg(any(test, target_os = "macos"))]
 mod strided;
 
 pub use advice::advice;
 pub use compile_cache::{CacheKey, CompileCache, Compiled};
 pub use compute_units::ComputeUnits;
-#[cfg(target_vendor = "apple")]
+#[cfg(target_os = "macos")]
 pub use engine::CoreMl;
 pub use progress::{LoadObserver, LoadStep};

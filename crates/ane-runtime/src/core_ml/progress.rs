@@ -8,8 +8,13 @@ use std::time::Duration;
 /// A step of a load.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum LoadStep {
-    /// Another process compiles the same package.
+    /// Another load compiles the same package.
     Waiting,
+    /// The cache cannot be used, so that the compiled package is not kept.
+    NotKept {
+        /// Why.
+        reason: String,
+    },
     /// The package is being compiled; the result is kept.
     Compiling,
     /// The compiled package is being loaded: a function, for these compute units.
@@ -42,7 +47,8 @@ pub type LoadObserver = Arc<dyn Fn(&LoadStep) + Send + Sync>;
 impl fmt::Display for LoadStep {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Waiting => f.write_str("Core ML: another process compiles this package; waiting for it"),
+            Self::Waiting => f.write_str("Core ML: another load compiles this package; waiting for it"),
+            Self::NotKept { reason } => write!(f, "Core ML: the compiled package is not kept: {reason}"),
             Self::Compiling => f.write_str("Core ML: compiling the package, once"),
             Self::Loading { function } => {
                 write!(f, "Core ML: loading {function}; a first load can take minutes")
