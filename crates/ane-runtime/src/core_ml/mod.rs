@@ -15,6 +15,8 @@ mod compile_cache;
 mod compute_units;
 #[cfg(target_os = "macos")]
 mod engine;
+#[cfg(target_os = "macos")]
+mod model;
 mod progress;
 // What only the engine uses is tested on every machine.
 #[cfg(any(test, target_os = "macos"))]
