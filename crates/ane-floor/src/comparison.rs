@@ -7,6 +7,9 @@ use crate::device::Device;
 use crate::placed_operation::PlacedOperation;
 use crate::report::PlacementReport;
 
+/// Characters of a column at most; longer names run over.
+const WIDEST: usize = 60;
+
 /// Two reports of one package side by side.
 #[derive(Clone, Debug)]
 pub struct Comparison<'r> {
@@ -86,7 +89,7 @@ impl fmt::Display for Comparison<'_> {
         let name =
             |o: &PlacedOperation| if one { o.name.clone() } else { format!("{}/{}", o.function, o.name) };
         let width = |of: &dyn Fn(&PlacedOperation) -> usize| {
-            operations.iter().map(|pair| of(pair.operation())).max().unwrap_or(0)
+            operations.iter().map(|pair| of(pair.operation())).max().unwrap_or(0).min(WIDEST)
         };
         let (names, ops) = (width(&|o| name(o).chars().count()), width(&|o| o.op.chars().count()));
         writeln!(

@@ -27,13 +27,15 @@ pub enum Error {
         reason: String,
     },
     /// What was read is no plan of Core ML's.
-    #[error("no recorded plan: {reason}")]
+    #[error("no recorded plan of this package: {reason}")]
     Plan {
         /// What was found and expected.
         reason: String,
     },
     /// Something that only Core ML can do.
-    #[error("{what} is part of Core ML: run this on a Mac with macOS 15")]
+    #[error(
+        "{what} is part of Core ML: run this on a Mac with macOS 15; a plan that was recorded there is read anywhere (--plan)"
+    )]
     NeedsMac {
         /// What it is.
         what: &'static str,

@@ -104,8 +104,8 @@ fn a_measurement_is_a_row_of_evidence_and_measured_again_the_same_row() {
 #[test]
 fn what_is_no_plan_is_refused() {
     let refused = |text: &str| RecordedPlan::from_json(text).unwrap_err().to_string();
-    assert!(refused("").starts_with("no recorded plan: "));
-    assert!(refused("[1]").starts_with("no recorded plan: "));
+    assert!(refused("").starts_with("no recorded plan of this package: "));
+    assert!(refused("[1]").starts_with("no recorded plan of this package: "));
     assert!(
         refused(&text("state").replace("\"program\"", "\"neural_network\"")).contains("expected \"program\"")
     );
@@ -120,6 +120,33 @@ fn what_is_no_plan_is_refused() {
     plan.plan.program_operation_plans.clear();
     let error = plan.report(&package).unwrap_err().to_string();
     assert!(error.contains("no operation that computes"), "{error}");
+}
+
+#[test]
+fn a_plan_of_another_package_is_no_evidence() {
+    let (package, plan) = plan("state");
+    let (other, _) = self::plan("multifunction");
+    let refused = |plan: &RecordedPlan, package: &Package| plan.report(package).unwrap_err().to_string();
+    assert!(refused(&plan, &other).contains("it is of state.mlpackage, not of multifunction.mlpackage"));
+    let known = RecordedPlan { program: Some("0123456789ab".into()), ..plan.clone() };
+    assert!(refused(&known, &package).contains("it is of the program 0123456789ab"));
+    let mut strange = plan.clone();
+    strange.plan.program_operation_plans[0].path = "functions.nofn.block.operations[0]".into();
+    assert!(refused(&strange, &package).contains("has no function nofn"));
+    strange.plan.program_operation_plans[0].path = String::new();
+    assert!(refused(&strange, &package).contains("expected functions.NAME.block.operations[N]"));
+    let unread = |plan: &RecordedPlan| {
+        RecordedPlan::from_json(&serde_json::to_string(plan).unwrap()).unwrap_err().to_string()
+    };
+    let mut twice = plan.clone();
+    twice.plan.program_operation_plans.push(twice.plan.program_operation_plans[0].clone());
+    assert!(unread(&twice).contains("is there twice"));
+    for name in ["x".repeat(1_000_000), "\u{1b}]0;x".to_owned()] {
+        let mut hostile = plan.clone();
+        hostile.plan.program_operation_plans[0].operation.outputs[0].name = name;
+        let error = unread(&hostile);
+        assert!(error.contains("control character") && error.len() < 300, "{error}");
+    }
 }
 
 /// What the crate itself makes of the plans, where it can be built.

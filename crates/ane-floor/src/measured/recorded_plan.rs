@@ -3,6 +3,8 @@
 //! The form of a plan is that in which the crate `coreml` serializes its `ComputePlanDetails`. Reading it is plain logic, so that what
 //! a Mac says is understood by code that runs, and is tested, elsewhere.
 
+use std::collections::HashSet;
+
 use mlpackage::Package;
 use mlpackage::bundle::BundleManifest;
 use serde::{Deserialize, Serialize};
@@ -13,12 +15,18 @@ use crate::device::Device;
 use crate::error::{Error, Result};
 use crate::report::PlacementReport;
 
+/// Characters of the longest text in a plan.
+const LONGEST: usize = 1000;
+
 /// The plan of a package, and where it comes from.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct RecordedPlan {
     /// Name of the package.
     pub package: String,
+    /// The beginning of the SHA-256 of its program, by which the package is known: every decoder's is called alike.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub program: Option<String>,
     /// The machine that it is a plan for.
     pub machine: Machine,
     /// What Core ML was to choose from, such as `cpu-and-ane`.
@@ -116,15 +124,65 @@ impl RecordedPlan {
             false => serde_json::from_str(text),
         };
         let plans: Vec<Self> = read.map_err(|e| Error::Plan { reason: e.to_string() })?;
-        match plans.iter().find(|plan| plan.plan.model_type != "program") {
-            Some(plan) => Err(Error::Plan {
-                reason: format!(
-                    "{} is of type {:?}, expected \"program\"",
-                    plan.package, plan.plan.model_type
-                ),
-            }),
-            None => Ok(plans),
+        for plan in &plans {
+            plan.check().map_err(|reason| Error::Plan { reason })?;
         }
+        Ok(plans)
+    }
+
+    /// What is wrong with a plan by itself.
+    fn check(&self) -> Result<(), String> {
+        let Self { package, machine, compute_units, plan, .. } = self;
+        let told = [Some(package), Some(compute_units), machine.chip.as_ref(), machine.os.as_ref()];
+        let operations = || plan.program_operation_plans.iter();
+        let named = operations().flat_map(|o| {
+            let outputs = o.operation.outputs.iter().map(|output| &output.name);
+            [&o.path, &o.operation.operator_name].into_iter().chain(outputs)
+        });
+        for text in told.into_iter().flatten().chain([&plan.model_type]).chain(named) {
+            if text.chars().count() > LONGEST || text.chars().any(char::is_control) {
+                let begin: String = text.chars().take(40).collect();
+                return Err(format!(
+                    "{begin:?} and so on: expected up to {LONGEST} characters, none of them a control character"
+                ));
+            }
+        }
+        if plan.model_type != "program" {
+            return Err(format!("{package} is of type {:?}, expected \"program\"", plan.model_type));
+        }
+        let mut paths = HashSet::new();
+        match operations().find(|o| !paths.insert(o.path.as_str())) {
+            Some(twice) => Err(format!("{} is there twice", twice.path)),
+            None => Ok(()),
+        }
+    }
+
+    /// Whether this is a plan of that package, as far as can be told.
+    fn check_of(&self, package: &Package) -> Result<(), String> {
+        let name = crate::report::name(package);
+        let found = program_of(package).map_err(|e| e.to_string())?;
+        match (&self.program, &found) {
+            (Some(planned), Some(found)) if planned != found => {
+                return Err(format!("it is of the program {planned}, and {name} has the program {found}"));
+            }
+            (None, _) if self.package != name => {
+                return Err(format!("it is of {}, not of {name}", self.package));
+            }
+            _ => {}
+        }
+        let functions = &package.program().functions;
+        for o in &self.plan.program_operation_plans {
+            let function =
+                o.path.strip_prefix("functions.").and_then(|rest| rest.split_once(".block.operations["));
+            match function {
+                Some((function, _)) if functions.contains_key(function) => {}
+                Some((function, _)) => return Err(format!("{name} has no function {function}")),
+                None => {
+                    return Err(format!("path {:?}, expected functions.NAME.block.operations[N]", o.path));
+                }
+            }
+        }
+        Ok(())
     }
 
     /// The operations of the plan.
@@ -136,8 +194,9 @@ impl RecordedPlan {
     ///
     /// # Errors
     ///
-    /// As [`PlacementReport::measured`].
+    /// [`Error::Plan`] if it is one of another package; as [`PlacementReport::measured`].
     pub fn report(&self, package: &Package) -> Result<PlacementReport> {
+        self.check_of(package).map_err(|reason| Error::Plan { reason })?;
         PlacementReport::measured(package, &self.operations())
     }
 }
@@ -150,9 +209,7 @@ impl RecordedPlan {
     ///
     /// If a file of the package cannot be read.
     pub fn row(&self, package: &Package, report: &PlacementReport) -> Result<Placement> {
-        let files = BundleManifest::digest_folder(package.path())?;
-        let program = files.iter().find(|(file, _)| file.ends_with(".mlmodel"));
-        let program = program.and_then(|(_, digest)| digest.sha256.get(..12)).unwrap_or("unknown");
+        let program = program_of(package)?.unwrap_or_else(|| "unknown".to_owned());
         let id = format!("measured-{program}-{}-{}", self.machine, self.compute_units);
         let id = id.to_lowercase().replace(|c: char| !c.is_ascii_alphanumeric() && c != '.', "-");
         // What it is for, in its maker's words, of which a row takes one line.
@@ -166,6 +223,13 @@ impl RecordedPlan {
     }
 }
 
+/// What the program of a package is known by.
+pub(super) fn program_of(package: &Package) -> Result<Option<String>> {
+    let files = BundleManifest::digest_folder(package.path())?;
+    let program = files.iter().find(|(file, _)| file.ends_with(".mlmodel"));
+    Ok(program.and_then(|(_, digest)| digest.sha256.get(..12)).map(str::to_owned))
+}
+
 fn planned(found: &OperationPlan) -> PlannedOperation {
     let usage = found.device_usage.as_ref();
     PlannedOperation {
@@ -175,7 +239,7 @@ fn planned(found: &OperationPlan) -> PlannedOperation {
         preferred: usage.map(|usage| usage.preferred.device()),
         supported: usage
             .map_or(Vec::new(), |usage| usage.supported.iter().map(PlannedDevice::device).collect()),
-        // Not a number from a foreign file, or below zero: as good as none.
-        cost: found.cost.map(|cost| cost.weight).filter(|weight| weight.is_finite() && *weight >= 0.0),
+        // A share of 1, in theory. What is far from it is as good as none.
+        cost: found.cost.map(|cost| cost.weight).filter(|weight| (0.0..=1e6).contains(weight)),
     }
 }
