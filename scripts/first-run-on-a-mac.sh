@@ -11,7 +11,7 @@
 #   --dry-run           any machine: do what needs no Mac, and tell what a Mac would run
 #
 # It resumes where it stopped: a step that is done is not done again, one that failed is. It needs macOS 15 on Apple silicon, Xcode's
-# command line tools, a Rust toolchain, and an hour or two. Power is measured if `sudo -v` was run before. Nothing is installed, and
+# command line tools, a Rust toolchain, some 30 GB of disk (10 with --quick) and hours: nobody has timed it. Power is measured if `sudo -v` was run before. Nothing is installed, and
 # nothing leaves the machine: the archive is yours to send.
 set -u
 
@@ -54,8 +54,20 @@ while [ $# -gt 0 ]; do
   shift
 done
 case $steps in
-  '' | *[!0-9]*)
-    echo "--steps $steps: expected a number" >&2
+  '' | *[!0-9]* | 0* | ???????*)
+    echo "--steps $steps: expected a number from 1 to 999999" >&2
+    exit 2
+    ;;
+esac
+while :; do
+  case $out in
+    ?*/) out=${out%/} ;;
+    *) break ;;
+  esac
+done
+case $out in
+  '' | / | . | .. | */. | */..)
+    echo "--out '$out': give a folder of its own" >&2
     exit 2
     ;;
 esac
@@ -64,7 +76,11 @@ esac
 here=$(pwd)
 case $out in /*) ;; *) out=$here/$out ;; esac
 case $checkpoint in '' | /*) ;; *) checkpoint=$here/$checkpoint ;; esac
-cd "$(dirname "$0")/.." || exit 2
+cd -- "$(dirname -- "$0")/.." >/dev/null || exit 2
+if [ -n "$checkpoint" ] && [ ! -f "$checkpoint/config.json" ]; then
+  echo "--checkpoint $checkpoint: no checkpoint is there (config.json)" >&2
+  exit 2
+fi
 
 # 1. The machine.
 missing=
@@ -78,11 +94,18 @@ if [ -z "$dry" ]; then
     echo "Core ML is Apple's: run this on a Mac, or with --dry-run to see what it would do" >&2
     exit 2
   fi
-  [ "$(uname -m)" = arm64 ] || missing="$missing
+  if [ "$(sysctl -n hw.optional.arm64 2>/dev/null)" != 1 ]; then
+    missing="$missing
   Apple silicon: an Intel Mac has no Neural Engine"
+  elif [ "$(uname -m)" != arm64 ]; then
+    missing="$missing
+  a shell of this Mac's own: this one is translated by Rosetta (arch -arm64 /bin/zsh)"
+  fi
   system=$(sw_vers -productVersion)
-  [ "${system%%.*}" -ge 15 ] || missing="$missing
-  macOS 15: this is $system, whose Core ML has no states"
+  case ${system%%.*} in
+    '' | *[!0-9]* | [0-9] | 1[0-4]) missing="$missing
+  macOS 15: this is ${system:-not known}, whose Core ML has no states" ;;
+  esac
   xcode-select -p >/dev/null 2>&1 || missing="$missing
   Xcode's command line tools: xcode-select --install"
   need swift "part of Xcode's command line tools: xcode-select --install"
@@ -107,6 +130,11 @@ system_of() {
 }
 system_of >"$out/system.txt" 2>&1
 
+# An idle Mac would sleep in the middle.
+if [ -z "$dry" ] && command -v caffeinate >/dev/null 2>&1; then
+  caffeinate -i -w $$ >/dev/null 2>&1 &
+fi
+
 # Results of other sources are not these sources' results.
 revision=$(git rev-parse HEAD 2>/dev/null; git diff HEAD 2>/dev/null | cksum)
 if [ -f "$out/steps/REVISION" ] && [ "$(cat "$out/steps/REVISION")" != "$revision" ]; then
@@ -117,93 +145,116 @@ printf '%s\n' "$revision" >"$out/steps/REVISION"
 
 # What sudo was told once it forgets after some minutes; reminded, power can be read until the end.
 if [ -z "$dry" ] && sudo -n true 2>/dev/null; then
-  while kill -0 $$ 2>/dev/null && sudo -n true 2>/dev/null; do sleep 60; done &
+  while kill -0 $$ 2>/dev/null && sudo -n true 2>/dev/null; do sleep 60; done >/dev/null 2>&1 &
   reminder=$!
   trap 'kill $reminder 2>/dev/null' EXIT
 else
   echo "-- power is not measured: for that, run \`sudo -v\` first"
 fi
 
-# A step is a name and a command. Its state, command and log are kept; what it prints goes to its log.
+# A step is what its result goes to (`-` for its log alone), a name and a command. State, command and log are kept. It is not done again if
+# it is done, was asked for the same of the same model, and its result is there.
 failed=0
+model=
 : >"$out/steps/ORDER"
 begin() {
-  step=$out/steps/$1
-  printf '%s\n' "$1" >>"$out/steps/ORDER"
-  shift
-  command=$*
-  # Done before, and asked for the same: not again.
-  if [ -f "$step.state" ] && grep -q '^done' "$step.state" && [ "$(cat "$step.command")" = "$command" ]; then
-    return 1
+  into=$1
+  step=$out/steps/$2
+  printf '%s\n' "$2" >>"$out/steps/ORDER"
+  shift 2
+  command="$*${model:+ # of $model}"
+  if grep -q '^done' "$step.state" 2>/dev/null && [ "$(cat "$step.command")" = "$command" ]; then
+    if [ "$into" = - ] || [ -s "$into" ]; then return 1; fi
   fi
+  rm -f "$step.state"
+  if [ "$into" != - ]; then rm -f "$into"; fi
   printf '%s\n' "$command" >"$step.command"
   printf '%s\n' "-- ${step##*/}: $command"
 }
 
-end() {
-  if [ "$1" -eq 0 ]; then
-    echo "done, $2 s" >"$step.state"
+# Does what was begun. A result appears when it is whole.
+finish() {
+  started=$(date +%s)
+  if [ "$into" = - ]; then
+    "$@" >"$step.log" 2>&1
+    status=$?
   else
-    echo "failed with $1, $2 s" >"$step.state"
+    "$@" >"$step.partial" 2>"$step.log"
+    status=$?
+    # 1 is a gate that failed, and its result is one all the same.
+    if [ "$status" -le 1 ]; then mv "$step.partial" "$into"; else rm -f "$step.partial"; fi
+  fi
+  took=$(($(date +%s) - started))
+  if [ "$status" -eq 0 ]; then
+    echo "done, $took s" >"$step.state"
+  else
+    echo "failed with $status, $took s" >"$step.state"
     failed=$((failed + 1))
     echo "   failed; the end of $step.log:"
     tail -n 3 "$step.log" | sed 's/^/   /'
   fi
+  return "$status"
 }
 
 # Runs on any machine.
 run() {
   begin "$@" || return 0
-  shift
-  started=$(date +%s)
-  "$@" >"$step.log" 2>&1
-  status=$?
-  end "$status" "$(($(date +%s) - started))"
-  return "$status"
+  shift 2
+  finish "$@"
 }
 
-# Runs on a Mac; with --dry-run it is told and not run. The first argument is the file that its output goes to, `-` for the log alone.
+# Runs on a Mac; with --dry-run it is told and not run. What fails is told at the end.
 mac() {
-  into=$1
-  shift
   begin "$@" || return 0
-  shift
+  shift 2
   if [ -n "$dry" ]; then
     echo "would-run" >"$step.state"
     : >"$step.log"
     return 0
   fi
-  started=$(date +%s)
-  if [ "$into" = - ]; then
-    "$@" >"$step.log" 2>&1
-  else
-    # The result appears when it is whole.
-    "$@" >"$into.partial" 2>"$step.log"
-  fi
-  status=$?
-  # 1 is a gate that failed, and its result is one all the same.
-  if [ "$into" != - ] && [ "$status" -le 1 ]; then mv "$into.partial" "$into"; fi
-  end "$status" "$(($(date +%s) - started))"
-  return 0
+  finish "$@" || return 0
 }
 
 # 2. Build, and the tests that any machine runs.
 rm -f "$out/steps/build.state" "$out/steps/build-conformance.state"
-run build cargo build --release --bin microgpt || exit 1
-run build-conformance cargo build --release -p ane-runtime --example conformance || exit 1
-target=${CARGO_TARGET_DIR:-target}
-microgpt=$target/release/microgpt
-conformance=$target/release/examples/conformance
+# The folder is named, as cargo's own configuration may have another.
+CARGO_TARGET_DIR=${CARGO_TARGET_DIR:-$PWD/target}
+export CARGO_TARGET_DIR
+run - build cargo build --release --bin microgpt || exit 1
+run - build-conformance cargo build --release -p ane-runtime --example conformance || exit 1
+microgpt=$CARGO_TARGET_DIR/release/microgpt
+conformance=$CARGO_TARGET_DIR/release/examples/conformance
 if [ -n "$tests" ]; then
-  run tests cargo test --workspace
+  run - tests cargo test --workspace
 fi
 
-# 3. A model.
+# 3. A model. Training that was stopped goes on; with other options it begins anew.
+train() {
+  name=$1
+  folder=$out/checkpoints/$1
+  shift
+  if [ "$(cat "$out/steps/train-$name.command" 2>/dev/null)" != "$microgpt train $* --out $folder" ]; then
+    rm -rf "$folder"
+  elif [ -d "$folder" ] && [ ! -f "$folder/model.safetensors" ]; then
+    echo "-- train-$name goes on"
+    if "$microgpt" train --resume "$folder" >"$out/steps/train-$name.log" 2>&1; then
+      echo "done, resumed" >"$out/steps/train-$name.state"
+    else
+      rm -rf "$folder"
+    fi
+  fi
+  [ -f "$folder/model.safetensors" ] || rm -f "$out/steps/train-$name.state"
+  run - "train-$name" "$microgpt" train "$@" --out "$folder"
+}
 if [ -z "$checkpoint" ]; then
   checkpoint=$out/checkpoints/scaled
-  run train-original "$microgpt" train --preset original --out "$out/checkpoints/original" || exit 1
-  run train-scaled "$microgpt" train --preset scaled --steps "$steps" --out "$checkpoint" || exit 1
-  run export-original "$microgpt" export "$out/checkpoints/original" --out "$out/bundles/original" || exit 1
+  train original --preset original || exit 1
+  train scaled --preset scaled --steps "$steps" || exit 1
+fi
+# What comes now is of this very model.
+model=$(cksum <"$checkpoint/model.safetensors") || exit 1
+if [ -d "$out/checkpoints/original" ]; then
+  run - export-original "$microgpt" export "$out/checkpoints/original" --out "$out/bundles/original" || exit 1
   mkdir -p "$out/results/original"
 fi
 
@@ -221,7 +272,8 @@ for weights in int8-per-tensor int8-per-channel none; do
         [ "$norm" = max-scaled ] || others=$((others + 1))
         if [ -n "$quick" ] && [ "$others" -gt 1 ]; then continue; fi
         variant=$weights.$cache.$projections.$norm
-        run "export-$variant" "$microgpt" export "$checkpoint" --quantize "$weights" --cache-update "$cache" \
+        [ -f "$out/bundles/$variant/bundle.json" ] || rm -f "$out/steps/export-$variant.state"
+        run - "export-$variant" "$microgpt" export "$checkpoint" --quantize "$weights" --cache-update "$cache" \
           --projections "$projections" --norm "$norm" --no-verify --out "$out/bundles/$variant" || continue
         mkdir -p "$out/results/$variant"
         variants="$variants $variant"
@@ -231,7 +283,7 @@ for weights in int8-per-tensor int8-per-channel none; do
 done
 if [ -d "$out/results/original" ]; then variants="$variants original"; fi
 for variant in $variants; do
-  "$microgpt" floor "$out/bundles/$variant" --json >"$out/results/$variant/predicted.json"
+  run "$out/results/$variant/predicted.json" "predict-$variant" "$microgpt" floor "$out/bundles/$variant" --json
 done
 
 # 5. Core ML against PyTorch's numbers, and the questions that only it can answer.
@@ -289,8 +341,12 @@ fi
 # 9. The page, and all of it but the bundles as one archive.
 "$microgpt" field-report "$out" || exit 1
 archive=$out.tar.gz
-tar czf "$archive.partial" -C "$(dirname "$out")" --exclude "$(basename "$out")/bundles" \
-  --exclude "$(basename "$out")/checkpoints" "$(basename "$out")" && mv "$archive.partial" "$archive" || exit 1
+base=./${out##*/}
+rows=
+if [ -f "$out/measured.jsonl" ]; then rows=$base/measured.jsonl; fi
+# No copies of Finder's notes; `rows` is one name or none.
+COPYFILE_DISABLE=1 tar czf "$archive.partial" -C "${out%/*}/" "$base/index.html" "$base/system.txt" "$base/steps" \
+  "$base/results" ${rows:+"$rows"} && mv "$archive.partial" "$archive" || exit 1
 echo "-- $out/index.html; to send: $archive"
 if [ "$failed" -gt 0 ]; then
   echo "-- $failed steps failed; run this again to try them once more"

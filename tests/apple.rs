@@ -54,7 +54,7 @@ fn a_recorded_plan_is_shown_beside_the_prediction_and_becomes_a_row() {
     assert!(shown.out.contains("CPU predicted, mixed measured"), "{}", shown.out);
     assert!(shown.out.contains(&format!("{} of {n} operations differ", n - 1)), "{}", shown.out);
     assert_eq!(shown.out.lines().filter(|line| line.starts_with("! ")).count(), n - 1);
-    assert!(shown.err.contains("1 row in measured.jsonl"), "{}", shown.err);
+    assert!(shown.err.contains("1 of 1 rows in measured.jsonl"), "{}", shown.err);
     // The same machine and program again: the same row.
     ok(dir, &plan);
     let rows =
@@ -63,6 +63,21 @@ fn a_recorded_plan_is_shown_beside_the_prediction_and_becomes_a_row() {
     assert_eq!(row.placed.compute_ane.unwrap().ane, n - 1);
     assert!(row.graph.summary.contains("microgpt decode step"), "{row:?}");
     assert!(ok(dir, &["floor", "accuracy", "--with", "measured.jsonl"]).contains("57"));
+
+    // Several at once: no row is lost.
+    let plans: Vec<String> = (0..8).map(|i| format!("plan-{i}.json")).collect();
+    for (i, name) in plans.iter().enumerate() {
+        let mut plan = plan_by_hand(&predicted[0]);
+        plan["machine"]["chip"] = format!("made by hand, {i}").into();
+        fs::write(dir.join(name), plan.to_string()).unwrap();
+    }
+    std::thread::scope(|scope| {
+        for name in &plans {
+            scope.spawn(move || ok(dir, &["floor", "bundle", "--plan", name, "--rows", "many.jsonl"]));
+        }
+    });
+    let rows = fs::read_to_string(dir.join("many.jsonl")).unwrap();
+    assert_eq!(rows.lines().count(), 8, "{rows}");
 
     // JSON, gates and the page are about what was measured.
     let with = |more: &[&str]| microgpt(dir, &[&plan, more].concat());
@@ -88,6 +103,7 @@ fn plans_that_do_not_fit_are_refused() {
     );
     refused(dir, &["floor", "bundle", "--rows", "rows.jsonl"], &["--measure or --plan"]);
     assert!(!dir.join("measured.jsonl").exists());
+    refused(dir, &["floor", "bundle", "--plan", "plan.json", "--save-plan", "p"], &["give --measure"]);
     // A corpus that is none stays as it is.
     let predicted: Value = serde_json::from_str(&ok(dir, &["floor", "bundle", "--json"])).unwrap();
     fs::write(dir.join("plan.json"), plan_by_hand(&predicted[0]).to_string()).unwrap();
@@ -110,11 +126,31 @@ fn off_a_mac_core_ml_is_refused_and_auto_is_mil_cpu() {
     }
     refused(dir, &["generate", "bundle", "--compute-units", "cpu-and-ane"], &["run this on a Mac"]);
     refused(dir, &["floor", "bundle", "--measure"], &["MLComputePlan", "a Mac"]);
+    refused(dir, &["generate", "ckpt", "--engine", "mil-cpu"], &["checkpoint", "engines are for bundles"]);
+    refused(dir, &["floor", "discover", "--oracle", "measured", "--out", "found"], &["a Mac"]);
+    assert!(!dir.join("found").exists());
     refused(dir, &["bench", "bundle", "--engine", "npu"], &["auto", "coreml", "mil-cpu"]);
     let generated = |more: &[&str]| ok(dir, &[&["generate", "bundle", "--seed", "3"], more].concat());
     assert_eq!(generated(&["--engine", "auto"]), generated(&["--engine", "mil-cpu", "--numerics", "fast"]));
     let bench = ok(dir, &["bench", "bundle", "--seconds", "0.01", "--names", "1", "--energy"]);
     assert!(bench.contains("energy        not measured: power is read by powermetrics"), "{bench}");
+}
+
+/// Zeros are zeros whoever holds the cache: what the host gives back is what the engine gave.
+#[test]
+fn the_questions_are_the_same_whoever_holds_the_cache() {
+    let dir = workspace();
+    let asked = |cache_update: &str| {
+        ok(
+            dir.path(),
+            &["export", "ckpt", "--cache-update", cache_update, "--out", cache_update, "--no-verify"],
+        );
+        ok(dir.path(), &["settle", cache_update, "--numerics", "f16"])
+    };
+    let one_hot = asked("one-hot");
+    assert!(one_hot.contains("embeddings times 0e0"), "{one_hot}");
+    assert_eq!(asked("host"), one_hot);
+    assert_eq!(asked("slice-update"), one_hot);
 }
 
 #[test]
@@ -241,7 +277,10 @@ fn a_first_run_becomes_a_page() {
     verify["checks"][0]["name"] = "coreml (cpu-and-ane) against mil-cpu f16".into();
     verify["checks"][0]["parity"]["largest_error"] = 0.0123.into();
     write(&format!("{variant}/verify.json"), &verify.to_string());
-    write(&format!("{variant}/bench-cpu-and-ane.json"), r#"{"decode": {"tokens_per_second": 1535.2}}"#);
+    write(
+        &format!("{variant}/bench-cpu-and-ane.json"),
+        r#"{"engine": "coreml (cpu-and-ane)", "decode": {"tokens_per_second": 1535.2}}"#,
+    );
     write("results/settle-cpu.json", &ok(dir, &["settle", "bundle", "--json"]));
     write("results/conformance-cpu.json", r#"{"packages": 2, "refused": ["gather: bools"], "failures": []}"#);
     write("results/discover-floor/boundary.txt", "416 | 448\n");
@@ -260,5 +299,23 @@ fn a_first_run_becomes_a_page() {
     }
     assert!(page().contains("settle-all.json: EOF"), "what cannot be read is told");
     assert_eq!(page().matches("not measured").count(), 0);
+    // A prediction is no measurement, and mil-cpu no Core ML, under whatever name; and nothing comes from elsewhere.
+    write(&format!("{variant}/floor.json"), &predicted);
+    let bench = r#"{"engine": "mil-cpu (fast)", "decode": {"tokens_per_second": 1535.2}}"#;
+    write(&format!("{variant}/bench-cpu-and-ane.json"), bench);
+    write("results/conformance-cpu.json", "{}");
+    #[cfg(unix)]
+    {
+        fs::remove_file(dir.join("run/system.txt")).unwrap();
+        std::os::unix::fs::symlink("/etc/passwd", dir.join("run/system.txt")).unwrap();
+    }
+    ok(dir, &["field-report", "run"]);
+    for said in ["floor.json: it is predicted, not measured", "mil-cpu (fast)", "no outcome of the suite"] {
+        assert!(page().contains(said), "{said}");
+    }
+    assert!(!page().contains("root:") && !page().contains("packages, 0 refused"));
+    let table =
+        page().split("<h2>Variants</h2>").nth(1).unwrap().split("</table>").next().unwrap().to_owned();
+    assert!(!table.contains("1535"), "{table}");
     assert!(!page().contains("http://") || page().contains("%3Csvg"), "pictures are part of the page");
 }

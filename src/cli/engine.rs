@@ -96,6 +96,12 @@ impl EngineArgs {
         })
     }
 
+    /// Whether an engine was asked for, or an option of one.
+    pub(super) fn given(&self) -> bool {
+        let EngineChoice { engine, compute_units } = &self.choice;
+        engine.is_some() || compute_units.is_some() || self.numerics.is_some() || self.threads.is_some()
+    }
+
     /// The best engine of the machine for decoding, unless another was asked for.
     pub(super) fn decoding(&self) -> Result<EngineOptions> {
         self.options(EngineKind::Auto, Numerics::Fast)

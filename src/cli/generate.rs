@@ -4,7 +4,7 @@ use std::path::PathBuf;
 use std::time::Instant;
 
 use ane_runtime::{Decoder, Generation, LogitsSource, Sampler, Sampling, TextTokenizer};
-use anyhow::Result;
+use anyhow::{Result, ensure};
 use clap::Args;
 use microgpt_ane::reference::BurnReference;
 use microgpt_model::Backend;
@@ -114,6 +114,11 @@ impl Generate {
 
     fn open(&self) -> Result<(Box<dyn LogitsSource>, TextTokenizer)> {
         if folder::is_checkpoint(&self.model) {
+            ensure!(
+                !self.engine.given(),
+                "{} is a checkpoint, which burn runs: engines are for bundles",
+                self.model.display()
+            );
             let checkpoint = folder::checkpoint(&self.model)?;
             let tokenizer =
                 TextTokenizer::from_json(&checkpoint.tokenizer().to_json(), checkpoint.tokenizer().bos())?;

@@ -16,10 +16,11 @@
 
 mod page;
 
+use std::collections::HashSet;
 use std::fs;
 use std::path::Path;
 
-use ane_floor::PlacementReport;
+use ane_floor::{Basis, PlacementReport};
 use anyhow::{Context as _, Result, ensure};
 use serde::de::DeserializeOwned;
 use serde_json::Value;
@@ -28,8 +29,11 @@ pub use page::page;
 
 /// Lines of a failed step's log that are shown.
 const LOG_LINES: usize = 12;
-/// More than any of these files has.
-const LIMIT: u64 = 64 << 20;
+/// Bytes of a log's end that are looked at.
+const LOG_END: usize = 16 << 10;
+/// More than any of these files has, and more than all of them together.
+const LIMIT: u64 = 4 << 20;
+const TOTAL: u64 = 256 << 20;
 
 /// Everything that was found in a folder.
 #[derive(Debug, Default)]
@@ -48,6 +52,8 @@ pub struct FieldReport {
     pub sweeps: Vec<(String, String, Option<String>)>,
     /// Files that could not be read as what they should be.
     pub unread: Vec<String>,
+    /// Bytes that may still be read.
+    left: u64,
 }
 
 /// A step of the script.
@@ -87,14 +93,17 @@ impl FieldReport {
     pub fn read(folder: &Path) -> Result<Self> {
         let steps = folder.join("steps");
         ensure!(steps.is_dir(), "{}: no first run is there (steps/)", folder.display());
-        let mut report =
-            Self { system: text(&folder.join("system.txt")).unwrap_or_default(), ..Self::default() };
-        for name in text(&steps.join("ORDER")).unwrap_or_default().lines() {
-            // A name, and no way out of the folder.
-            if name.contains(['/', '\\']) {
+        let mut report = Self { left: TOTAL, ..Self::default() };
+        report.system = report.text(&folder.join("system.txt")).unwrap_or_default();
+        let order = report.text(&steps.join("ORDER")).unwrap_or_default();
+        let mut known = HashSet::new();
+        for name in order.lines() {
+            // A name, and no way out of the folder; once.
+            if name.contains(['/', '\\']) || !known.insert(name) {
                 continue;
             }
-            let beside = |end: &str| text(&steps.join(format!("{name}.{end}"))).unwrap_or_default();
+            let mut beside =
+                |end: &str| report.text(&steps.join(format!("{name}.{end}"))).unwrap_or_default();
             let state = beside("state");
             let log = if state.starts_with("failed") { tail(&beside("log")) } else { String::new() };
             let command = beside("command").trim().to_owned();
@@ -116,18 +125,24 @@ impl FieldReport {
             let found = self.json(path);
             self.settled.extend(found.map(|found| (units.to_owned(), found)));
         } else if let Some(units) = json.and_then(|name| name.strip_prefix("conformance-")) {
-            let found = self.json(path);
-            self.conformance.extend(found.map(|found| (units.to_owned(), found)));
+            let found: Option<Value> = self.json(path);
+            let fits = |found: &Value| {
+                found["packages"].is_number() && found["failures"].is_array() && found["refused"].is_array()
+            };
+            match found {
+                Some(found) if fits(&found) => self.conformance.push((units.to_owned(), found)),
+                Some(_) => self.unread.push(format!("{}: no outcome of the suite", path.display())),
+                None => {}
+            }
         } else if let Some(sweep) = name.strip_prefix("discover-") {
-            let picture = text(&path.join("boundary.svg"));
-            if let Some(table) = text(&path.join("boundary.txt")) {
+            let picture = self.text(&path.join("boundary.svg"));
+            if let Some(table) = self.text(&path.join("boundary.txt")) {
                 self.sweeps.push((sweep.to_owned(), table, picture));
             }
         } else if path.is_dir() {
-            let one = |reports: Vec<PlacementReport>| reports.into_iter().next();
             let mut variant = Variant {
-                predicted: self.json(&path.join("predicted.json")).and_then(one),
-                measured: self.json(&path.join("floor.json")).and_then(one),
+                predicted: self.report(&path.join("predicted.json"), Basis::Predicted),
+                measured: self.report(&path.join("floor.json"), Basis::Measured),
                 verify: self.json(&path.join("verify.json")),
                 name: name.clone(),
                 benches: Vec::new(),
@@ -144,9 +159,32 @@ impl FieldReport {
         Ok(())
     }
 
+    /// A report of that basis that may not be there, and that holds together.
+    fn report(&mut self, path: &Path, basis: Basis) -> Option<PlacementReport> {
+        let report = self.json::<Vec<PlacementReport>>(path)?.into_iter().next()?;
+        let wrong = match report.check() {
+            Ok(()) if report.basis == basis => return Some(report),
+            Ok(()) => format!("it is {}, not {basis}", report.basis),
+            Err(error) => error.to_string(),
+        };
+        self.unread.push(format!("{}: {wrong}", path.display()));
+        None
+    }
+
+    /// The text of a file of this folder, if it is one, and not too large. Links are not followed: the page is made to be sent.
+    fn text(&mut self, path: &Path) -> Option<String> {
+        let found = path.symlink_metadata().ok().filter(fs::Metadata::is_file)?;
+        if found.len() > LIMIT.min(self.left) {
+            self.unread.push(format!("{}: {} bytes are too many", path.display(), found.len()));
+            return None;
+        }
+        self.left -= found.len();
+        fs::read(path).ok().map(|bytes| String::from_utf8_lossy(&bytes).into_owned())
+    }
+
     /// A JSON file that may not be there; one that is something else is kept in mind.
     fn json<T: DeserializeOwned>(&mut self, path: &Path) -> Option<T> {
-        let found = text(path)?;
+        let found = self.text(path)?;
         // A step that failed leaves an empty file.
         if found.trim().is_empty() {
             return None;
@@ -173,13 +211,12 @@ fn file_name(path: &Path) -> String {
     path.file_name().unwrap_or_default().to_string_lossy().into_owned()
 }
 
-/// The text of a file, if it is one, and not too large.
-fn text(path: &Path) -> Option<String> {
-    let found = path.metadata().ok().filter(|found| found.is_file() && found.len() <= LIMIT);
-    found.and_then(|_| fs::read(path).ok()).map(|bytes| String::from_utf8_lossy(&bytes).into_owned())
-}
-
+/// The last lines of a log.
 fn tail(log: &str) -> String {
-    let lines: Vec<&str> = log.lines().collect();
+    let mut from = log.len().saturating_sub(LOG_END);
+    while !log.is_char_boundary(from) {
+        from += 1;
+    }
+    let lines: Vec<&str> = log[from..].lines().collect();
     lines[lines.len().saturating_sub(LOG_LINES)..].join("\n")
 }

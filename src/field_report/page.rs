@@ -105,14 +105,15 @@ fn settled(report: &FieldReport, question: &str) -> Option<Markup> {
         .settled
         .iter()
         .flat_map(|(units, found)| {
-            found["answers"].as_array().into_iter().flatten().map(|a| (units.as_str(), a))
+            let engine = found["engine"].as_str().unwrap_or(units);
+            found["answers"].as_array().into_iter().flatten().map(move |a| (engine, a))
         })
         .filter(|(_, answer)| answer["question"] == question)
         .collect();
     (!rows.is_empty()).then(|| {
         html! {
             table {
-                thead { tr { th { "compute units" } th { "case" } th { "outcome" } th { "from f32" } th { "from f16" } } }
+                thead { tr { th { "engine" } th { "case" } th { "outcome" } th { "from f32" } th { "from f16" } } }
                 tbody {
                     @for (units, answer) in rows {
                         @let outcome = &answer["outcome"];
@@ -164,7 +165,9 @@ fn placement(report: Option<&PlacementReport>) -> Markup {
 }
 
 fn speed(variant: &Variant, engine: &str) -> String {
-    let bench = variant.benches.iter().find(|(name, _)| name == engine);
+    // What mil-cpu did is no figure of Core ML's, whatever the file is called.
+    let core_ml = |found: &Value| found["engine"].as_str().is_some_and(|name| name.starts_with("coreml"));
+    let bench = variant.benches.iter().find(|(name, found)| name == engine && core_ml(found));
     bench
         .and_then(|(_, found)| found["decode"]["tokens_per_second"].as_f64())
         .map_or("-".to_owned(), |v| format!("{v:.0}"))
@@ -253,7 +256,7 @@ fn engines(report: &FieldReport) -> Markup {
                     @for (variant, engine, found) in rows() {
                         @let decode = &found["decode"];
                         tr {
-                            td { (variant.name) } td { (engine) }
+                            td { (variant.name) } td { (found["engine"].as_str().unwrap_or(engine)) }
                             td.number { (fixed(&decode["tokens_per_second"], 0)) }
                             td.number { (fixed(&decode["p50_ms"], 4)) } td.number { (fixed(&decode["p99_ms"], 4)) }
                             td.number { (fixed(&found["load_ms"], 1)) }

@@ -16,6 +16,7 @@ use ane_runtime::{
     TensorView, parity,
 };
 use anyhow::{Context as _, Result};
+use mlpackage::bundle::DecodeInterface;
 use mlpackage::{Bundle, DType, Package};
 use serde::Serialize;
 
@@ -91,7 +92,7 @@ pub fn settle(bundle: &Bundle, engine: &dyn Engine) -> Result<Settled> {
         let path = dir.path().join(format!("form-{}.mlpackage", answers.len()));
         let other = form.write(&package, &path).and_then(|()| Package::open(&path));
         let outcome = match other {
-            Ok(other) => ask(engine, &other, &package, &calls, &manifest.interface.logits)?,
+            Ok(other) => ask(engine, &other, &package, &calls, &manifest.interface)?,
             Err(error) => Outcome::Refused { message: format!("not written: {error}") },
         };
         answers.push(Answer { question: "form", case: form.name().to_owned(), outcome });
@@ -99,7 +100,7 @@ pub fn settle(bundle: &Bundle, engine: &dyn Engine) -> Result<Settled> {
     for scale in SCALES {
         let scaled = calls.iter().map(|call| scaled(call, &manifest.interface.embedding, scale));
         let scaled = scaled.collect::<ane_runtime::Result<Vec<Call>>>()?;
-        let outcome = ask(engine, &package, &package, &scaled, &manifest.interface.logits)?;
+        let outcome = ask(engine, &package, &package, &scaled, &manifest.interface)?;
         answers.push(Answer { question: "epsilon", case: format!("embeddings times {scale:e}"), outcome });
     }
     Ok(Settled { engine: engine.name().to_owned(), answers })
@@ -149,9 +150,9 @@ fn ask(
     candidate: &Package,
     package: &Package,
     calls: &[Call],
-    logits: &str,
+    interface: &DecodeInterface,
 ) -> Result<Outcome> {
-    let found = match run(engine, candidate, calls, logits) {
+    let found = match run(engine, candidate, calls, interface) {
         Ok(found) => found,
         Err(error) => return Ok(Outcome::Refused { message: error.to_string() }),
     };
@@ -159,8 +160,8 @@ fn ask(
     if let Some(at) = found.iter().position(|v| !v.is_finite()) {
         return Ok(Outcome::NotFinite { step: at / vocab_size.max(1) });
     }
-    let f32 = run(&MilCpu::new(Numerics::F32), package, calls, logits)?;
-    let f16 = run(&MilCpu::new(Numerics::F16), package, calls, logits)?;
+    let f32 = run(&MilCpu::new(Numerics::F32), package, calls, interface)?;
+    let f16 = run(&MilCpu::new(Numerics::F16), package, calls, interface)?;
     let (from_f32, from_f16) = (Parity::of(&f32, &found, vocab_size)?, Parity::of(&f16, &found, vocab_size)?);
     Ok(Outcome::Ran {
         from_f32: from_f32.largest_error,
@@ -174,18 +175,55 @@ fn run(
     engine: &dyn Engine,
     package: &Package,
     calls: &[Call],
-    logits: &str,
+    interface: &DecodeInterface,
 ) -> ane_runtime::Result<Vec<f32>> {
     let model = engine.load(package, &LoadOptions::default())?;
     let mut state = model.new_state();
     let mut all = Vec::new();
-    for call in calls {
-        let inputs: Vec<(&str, TensorView<'_>)> =
-            call.iter().map(|(name, tensor)| (name.as_str(), tensor.view())).collect();
+    // Caches that the host holds are made of what this very engine gives.
+    let mut caches: Vec<Tensor> = Vec::new();
+    for (position, call) in calls.iter().enumerate() {
+        let given = |name: &str| call.iter().find(|(known, _)| known == name).map(|(_, tensor)| tensor);
+        if position == 0 {
+            let first = interface.host_caches.iter().filter_map(|names| given(&names.cache));
+            caches = first.cloned().collect();
+        }
+        let own = |name: &str| interface.host_caches.iter().position(|names| names.cache == name);
+        let inputs: Vec<(&str, TensorView<'_>)> = call
+            .iter()
+            .map(|(name, tensor)| {
+                let tensor = own(name).and_then(|i| caches.get(i)).unwrap_or(tensor);
+                (name.as_str(), tensor.view())
+            })
+            .collect();
         let outputs = model.predict(&inputs, &mut state)?;
-        all.extend_from_slice(outputs.get(logits).and_then(|tensor| tensor.as_f32()).unwrap_or_default());
+        all.extend_from_slice(
+            outputs.get(&interface.logits).and_then(|tensor| tensor.as_f32()).unwrap_or_default(),
+        );
+        for (cache, names) in caches.iter_mut().zip(&interface.host_caches) {
+            if let Some(new) = outputs.get(&names.new) {
+                *cache = with_row(cache, new, position)?;
+            }
+        }
     }
     Ok(all)
+}
+
+/// A cache `[1, H, S, D]` with the new keys or values `[1, H, 1, D]` at a position.
+fn with_row(cache: &Tensor, new: &Tensor, position: usize) -> ane_runtime::Result<Tensor> {
+    let mut values = cache.as_f32().unwrap_or_default().to_vec();
+    let (rows, width) = match cache.shape().dims() {
+        [.., rows, width] => (*rows, *width),
+        _ => (1, 1),
+    };
+    let heads = values.chunks_exact_mut((rows * width).max(1));
+    for (head, new) in heads.zip(new.as_f32().unwrap_or_default().chunks_exact(width.max(1))) {
+        if let Some(row) = head.chunks_exact_mut(width.max(1)).nth(position) {
+            row.copy_from_slice(new);
+        }
+    }
+    // What was given counts as what it is: it is not rounded again where results are not.
+    Tensor::with_dtype(new.dtype(), cache.shape().clone(), Data::F32(values))
 }
 
 /// A line an answer.

@@ -44,7 +44,14 @@ fn numerics(text: &str) -> Result<Numerics, String> {
     }
 }
 
-fn main() -> Result<ExitCode, Box<dyn std::error::Error>> {
+fn main() -> ExitCode {
+    run().unwrap_or_else(|error| {
+        eprintln!("error: {error}");
+        ExitCode::from(2)
+    })
+}
+
+fn run() -> Result<ExitCode, Box<dyn std::error::Error>> {
     let args = Args::parse();
     let options = EngineOptions {
         kind: args.engine,

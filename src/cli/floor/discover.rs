@@ -154,6 +154,9 @@ impl Discover {
             let known = ["floor", "anchor-and-work"];
             ensure!(known.contains(&law.as_str()), "--law {law}: expected one of {}", known.join(", "));
         }
+        if self.oracle == Oracle::Measured && !cfg!(target_os = "macos") {
+            return Err(ane_floor::Error::NeedsMac { what: "MLComputePlan" }.into());
+        }
         if let Some(out) = &self.out {
             fs::create_dir_all(out).with_context(|| format!("create {}", out.display()))?;
         }

@@ -1,5 +1,6 @@
 //! `microgpt floor --measure`: what Core ML plans, beside what laws say.
 
+use std::fs::File;
 use std::path::{Path, PathBuf};
 
 use ane_floor::corpus::{Corpus, Placement};
@@ -40,6 +41,10 @@ pub(super) struct Measured {
 impl MeasuredArgs {
     /// Measures packages, or takes the recorded plans of them; `None` if neither was asked for.
     pub(super) fn measure(&self, packages: &[Package]) -> Result<Option<Measured>> {
+        ensure!(
+            self.measure || self.save_plan.is_none(),
+            "--save-plan keeps what is measured: give --measure"
+        );
         let plans = match &self.plan {
             None if !self.measure => {
                 ensure!(self.rows.is_none(), "--rows is where measurements go: give --measure or --plan");
@@ -71,27 +76,45 @@ impl MeasuredArgs {
             reports.push(report);
         }
         let file = self.rows.clone().unwrap_or_else(|| "measured.jsonl".into());
-        Ok(Some(Measured { reports, rows, file }))
+        let measured = Measured { reports, rows, file };
+        // What would be refused is refused before anything is printed.
+        measured.joined()?;
+        Ok(Some(measured))
     }
 }
 
 impl Measured {
-    /// Adds the rows to the corpus that the user named.
-    pub(super) fn add_rows(self) -> Result<()> {
+    /// The corpus that the user named, with the rows.
+    fn joined(&self) -> Result<Corpus> {
         let Self { rows, file, .. } = self;
         let name = file.display();
-        let mut corpus = match file.exists() {
-            true => read_corpus(&file)?,
-            false => Corpus::from_jsonl(&name.to_string(), "")?,
+        let mut corpus = match file.metadata() {
+            Ok(found) if found.is_file() => read_corpus(file)?,
+            Ok(_) => bail!("{name}: it is no file"),
+            Err(_) => Corpus::from_jsonl(&name.to_string(), "")?,
         };
-        let count = rows.len();
         for row in rows {
-            corpus = corpus.with(row)?;
+            corpus = corpus.with(row.clone())?;
         }
-        whole_file::write(&file, &corpus.to_jsonl())?;
-        let s = if count == 1 { "" } else { "s" };
+        Ok(corpus)
+    }
+
+    /// Adds the rows to the corpus that the user named. Of processes that do so at once, each waits for the one before.
+    pub(super) fn add_rows(self) -> Result<()> {
+        let name = self.file.display();
+        let folder = self.file.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or(Path::new("."));
+        // The folder, as the file is replaced by another. Where folders have no locks, nobody waits.
+        let alone = File::open(folder).ok();
+        if let Some(folder) = &alone {
+            let _ = folder.lock();
+        }
+        let corpus = self.joined()?;
+        whole_file::write(&self.file, &corpus.to_jsonl())?;
+        drop(alone);
+        let (new, all) = (self.rows.len(), corpus.rows().len());
         output::tell(&format!(
-            "{count} row{s} in {name}; the laws meet them with `microgpt floor accuracy --with {name}`"
+            "{new} of {all} rows in {name} are of this measurement; the laws meet them with \
+             `microgpt floor accuracy --with {name}`"
         ));
         Ok(())
     }
