@@ -15,16 +15,14 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant, SystemTime};
 
-use mlpackage::bundle::BundleManifest;
 use mlpackage::{AtomicDir, FolderKind, Package};
 use serde::Serialize;
-use sha2::{Digest as _, Sha256};
 
+use super::cache_key::CacheKey;
+use super::compiled::{Compiled, TemporaryFolder};
 use super::progress::LoadStep;
 use crate::error::{Error, Result};
 
-/// Changes when the layout of an entry does.
-const LAYOUT: &str = "compiled package, layout 1";
 /// The compiled model in an entry.
 const MODEL: &str = "model.mlmodelc";
 const ABOUT: &str = "about.json";
@@ -41,38 +39,6 @@ const DEFAULT_LIMIT: u64 = 8 << 30;
 /// An entry, as writers know an earlier one.
 const ENTRY: FolderKind = FolderKind { marker: ABOUT, fields: &["package", "system"], entries: &[MODEL] };
 
-/// What a compiled package is known by: 64 hexadecimal digits.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
-pub struct CacheKey(String);
-
-impl CacheKey {
-    /// The key of a package on a system, such as `24G84`, the build of macOS. Where the package lies plays no part in it.
-    ///
-    /// # Errors
-    ///
-    /// If a file of the package cannot be read.
-    pub fn of(package: &Package, system: &str) -> Result<Self> {
-        let mut hash = Sha256::new();
-        // Each part with its length, so that no two lists of parts read alike.
-        let mut part = |bytes: &[u8]| {
-            hash.update((bytes.len() as u64).to_le_bytes());
-            hash.update(bytes);
-        };
-        part(LAYOUT.as_bytes());
-        part(system.as_bytes());
-        for (file, digest) in BundleManifest::digest_folder(package.path())? {
-            part(file.as_bytes());
-            part(digest.sha256.as_bytes());
-        }
-        Ok(Self(hash.finalize().iter().map(|byte| format!("{byte:02x}")).collect()))
-    }
-
-    /// Its digits.
-    pub fn as_str(&self) -> &str {
-        &self.0
-    }
-}
-
 /// A folder of compiled packages.
 #[derive(Clone, Debug)]
 pub struct CompileCache {
@@ -81,24 +47,32 @@ pub struct CompileCache {
     patience: Duration,
 }
 
-/// A compiled package, which stays as long as this lives.
-#[derive(Debug)]
-pub struct Compiled {
-    path: PathBuf,
-    time: Option<Duration>,
-    /// Shared with others that use it; `None` on file systems that have no locks.
-    _in_use: Option<File>,
-}
-
 impl Compiled {
-    /// The `.mlmodelc`.
-    pub fn path(&self) -> &Path {
-        &self.path
-    }
-
-    /// How long it took to compile; `None` if it had been compiled before.
-    pub fn time(&self) -> Option<Duration> {
-        self.time
+    /// The compiled form of a package: out of a cache, where there is one that can be used and `system` says what the system is, or
+    /// compiled for as long as this lives. `tell` hears of what takes long, and of a cache that cannot be used: one of root's, or on
+    /// a disk that is full, keeps nobody from running a model.
+    ///
+    /// # Errors
+    ///
+    /// Whatever `compile` fails with.
+    pub fn get(
+        package: &Package,
+        cache: Option<&CompileCache>,
+        system: Option<&str>,
+        tell: impl Fn(&LoadStep),
+        compile: impl Fn(&Path) -> Result<PathBuf>,
+    ) -> Result<Self> {
+        // What was compiled on a system that nobody knows is not kept.
+        if let (Some(cache), Some(system)) = (cache, system) {
+            match cache.get_or_compile(package, system, &tell, &compile) {
+                Err(error @ Error::Cache { .. }) => tell(&LoadStep::NotKept { reason: error.to_string() }),
+                compiled => return compiled,
+            }
+        }
+        tell(&LoadStep::Compiling);
+        let begun = Instant::now();
+        let folder = TemporaryFolder(compile(package.path())?);
+        Ok(Self::temporary(folder, begun.elapsed()))
     }
 }
 
@@ -155,7 +129,7 @@ impl CompileCache {
             let in_use = self.lock(&key, Kind::Shared, &tell)?;
             if is_whole(&entry) {
                 touch(&entry);
-                return Ok(Compiled { path: entry.join(MODEL), time, _in_use: in_use });
+                return Ok(Compiled::kept(entry.join(MODEL), time, in_use));
             }
             drop(in_use);
             let _alone = self.lock(&key, Kind::Alone, &tell)?;
@@ -179,10 +153,10 @@ impl CompileCache {
         let unfit = |e: mlpackage::Error| Error::Cache { path: entry.to_owned(), reason: e.to_string() };
         let staged = AtomicDir::create(entry, &ENTRY).map_err(unfit)?;
         let begun = Instant::now();
-        let compiled = Temporary(compile(package.path())?);
+        let compiled = TemporaryFolder(compile(package.path())?);
         let time = begun.elapsed();
         let model = staged.path().join(MODEL);
-        move_folder(&compiled.0, &model).map_err(|e| bad(&model, e))?;
+        compiled.move_to(&model).map_err(|e| bad(&model, e))?;
         let about = About {
             package: package.path().display().to_string(),
             system,
@@ -276,40 +250,8 @@ enum Kind {
     Alone,
 }
 
-/// A folder of Core ML's, removed unless it was moved.
-struct Temporary(PathBuf);
-
-impl Drop for Temporary {
-    fn drop(&mut self) {
-        // Gone if it was moved; what cannot be removed is left to the system, which empties that place.
-        let _ = fs::remove_dir_all(&self.0);
-    }
-}
-
 fn bad(path: &Path, error: io::Error) -> Error {
     Error::Cache { path: path.to_owned(), reason: error.to_string() }
-}
-
-/// Moves a folder, by way of a copy if the destination is on another file system.
-fn move_folder(from: &Path, to: &Path) -> io::Result<()> {
-    match fs::rename(from, to) {
-        Err(e) if e.kind() == io::ErrorKind::CrossesDevices => copy_folder(from, to),
-        moved => moved,
-    }
-}
-
-fn copy_folder(from: &Path, to: &Path) -> io::Result<()> {
-    fs::create_dir(to)?;
-    for entry in fs::read_dir(from)? {
-        let entry = entry?;
-        let to = to.join(entry.file_name());
-        if entry.file_type()?.is_dir() {
-            copy_folder(&entry.path(), &to)?;
-        } else {
-            fs::copy(entry.path(), to)?;
-        }
-    }
-    Ok(())
 }
 
 /// Whether an entry is there with all that belongs to it: who empties caches may have been at work.
@@ -355,13 +297,6 @@ mod tests {
         Package::open(&fixture("multifunction.mlpackage")).unwrap()
     }
 
-    /// Copies a folder into a temporary one, under another name.
-    fn moved(from: &Path, folder: &Path) -> Package {
-        let to = folder.join("renamed.mlpackage");
-        copy_folder(from, &to).unwrap();
-        Package::open(&to).unwrap()
-    }
-
     /// A compiler that counts its calls and makes a folder of so many bytes.
     struct Compiler {
         folder: tempfile::TempDir,
@@ -388,24 +323,6 @@ mod tests {
         let mut names: Vec<String> = entries.collect();
         names.sort();
         names
-    }
-
-    #[test]
-    fn a_key_is_of_the_content_and_the_system() {
-        let dir = tempfile::tempdir().unwrap();
-        let (here, elsewhere) = (package(), moved(&fixture("multifunction.mlpackage"), dir.path()));
-        let key = |package: &Package, system: &str| CacheKey::of(package, system).unwrap();
-        assert_eq!(key(&here, "24G84"), key(&elsewhere, "24G84"));
-        assert_ne!(key(&here, "24G84"), key(&here, "24G90"));
-        assert_eq!(key(&here, "24G84").as_str().len(), 64);
-        // Any byte of any file.
-        let weights = elsewhere.path().join("Data/com.apple.CoreML/weights/weight.bin");
-        let mut bytes = fs::read(&weights).unwrap();
-        *bytes.last_mut().unwrap() ^= 1;
-        fs::write(&weights, bytes).unwrap();
-        assert_ne!(key(&here, "24G84"), key(&elsewhere, "24G84"));
-        // Neither do parts run into one another.
-        assert_ne!(key(&here, ""), key(&here, " "));
     }
 
     #[test]
@@ -522,6 +439,34 @@ mod tests {
         fs::set_permissions(lock, fs::Permissions::from_mode(0o444)).unwrap();
         get();
         assert_eq!(compiler.calls.get(), 1);
+    }
+
+    #[test]
+    fn a_cache_that_cannot_be_used_is_told_and_passed_over() {
+        let dir = tempfile::tempdir().unwrap();
+        fs::write(dir.path().join("file"), "").unwrap();
+        let cache = CompileCache::new(dir.path().join("file/cache"));
+        let compile = |_: &Path| {
+            let made = dir.path().join("made.mlmodelc");
+            fs::create_dir(&made).unwrap();
+            Ok(made)
+        };
+        for (cache, system) in [(Some(&cache), Some("24G84")), (Some(&cache), None), (None, Some("24G84"))] {
+            let steps = RefCell::new(Vec::new());
+            let tell = |step: &LoadStep| steps.borrow_mut().push(step.clone());
+            let compiled = Compiled::get(&package(), cache, system, tell, compile).unwrap();
+            assert!(compiled.path().is_dir() && compiled.time().is_some());
+            let told = steps.into_inner();
+            let unusable = cache.is_some() && system.is_some();
+            assert_eq!(told.len(), 1 + usize::from(unusable), "{told:?}");
+            assert!(!unusable || matches!(&told[0], LoadStep::NotKept { reason } if reason.contains("file")));
+            // It goes with the last who needs it.
+            drop(compiled);
+            assert!(!dir.path().join("made.mlmodelc").exists());
+        }
+        let fails = |_: &Path| Err(Error::NeedsMac { what: "compiling" });
+        let error = Compiled::get(&package(), Some(&cache), Some("s"), |_| {}, fails).unwrap_err();
+        assert!(matches!(error, Error::NeedsMac { .. }), "{error}");
     }
 
     #[test]

@@ -15,8 +15,9 @@ use mlpackage::{DType, Interface, Package};
 use objc2::rc::autoreleasepool;
 
 use super::compile_cache::CompileCache;
+use super::compiled::Compiled;
 use super::compute_units::ComputeUnits;
-use super::model::{CompiledModel, LoadedFunction, LoadedModel, Place, refused};
+use super::model::{LoadedFunction, LoadedModel, Place, refused};
 use super::progress::{LoadObserver, LoadStep};
 use crate::engine::{Engine, Function as _, LoadOptions, Model};
 use crate::error::{Error, Result};
@@ -77,24 +78,11 @@ impl CoreMl {
         }
     }
 
-    fn compile(&self, package: &Package) -> Result<CompiledModel> {
+    fn compile(&self, package: &Package) -> Result<Compiled> {
         let compile =
             |path: &Path| ModelCompiler::compile(path).map_err(|e| refused("compile", package.path(), &e));
-        // What was compiled on a build that nobody knows is not kept.
-        if let (Some(cache), Some(system)) = (&self.cache, system_build()) {
-            match cache.get_or_compile(package, &system, |step| self.tell(step), compile) {
-                Ok(compiled) => return Ok(CompiledModel::Kept(compiled)),
-                // A cache of root's, or one on a disk that is full, keeps nobody from running a model.
-                Err(error @ Error::Cache { .. }) => {
-                    self.tell(&LoadStep::NotKept { reason: error.to_string() })
-                }
-                Err(error) => return Err(error),
-            }
-        }
-        self.tell(&LoadStep::Compiling);
-        let begun = Instant::now();
-        let compiled = compile(package.path())?;
-        Ok(CompiledModel::Temporary(compiled, begun.elapsed()))
+        let tell = |step: &LoadStep| self.tell(step);
+        Compiled::get(package, self.cache.as_ref(), system_build().as_deref(), tell, compile)
     }
 }
 

@@ -11,7 +11,9 @@
 mod advice;
 #[cfg(target_os = "macos")]
 mod arrays;
+mod cache_key;
 mod compile_cache;
+mod compiled;
 mod compute_units;
 #[cfg(target_os = "macos")]
 mod engine;
@@ -23,7 +25,9 @@ mod progress;
 mod strided;
 
 pub use advice::advice;
-pub use compile_cache::{CacheKey, CompileCache, Compiled};
+pub use cache_key::CacheKey;
+pub use compile_cache::CompileCache;
+pub use compiled::Compiled;
 pub use compute_units::ComputeUnits;
 #[cfg(target_os = "macos")]
 pub use engine::CoreMl;

@@ -2,7 +2,6 @@
 
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, PoisonError};
-use std::time::Duration;
 
 use coreml_rs::error::CoreMLError;
 use coreml_rs::ml_state::MLState;
@@ -12,7 +11,7 @@ use mlpackage::{DType, Interface, Package};
 use objc2::rc::autoreleasepool;
 
 use super::arrays::{self, InputArrays};
-use super::compile_cache::Compiled;
+use super::compiled::Compiled;
 use crate::engine::{Function, Model, State};
 use crate::error::{Error, Result};
 use crate::inputs::{self, Inputs, MAX_ELEMENTS};
@@ -34,37 +33,6 @@ unsafe impl Send for Handle<MLState> {}
 // SAFETY: the same of arrays and of the provider that owns them.
 unsafe impl Send for Handle<InputArrays> {}
 
-/// A compiled package, as long as it is needed.
-pub(super) enum CompiledModel {
-    Kept(Compiled),
-    Temporary(PathBuf, Duration),
-}
-
-impl CompiledModel {
-    pub(super) fn path(&self) -> &Path {
-        match self {
-            Self::Kept(compiled) => compiled.path(),
-            Self::Temporary(path, _) => path,
-        }
-    }
-
-    pub(super) fn time(&self) -> Option<Duration> {
-        match self {
-            Self::Kept(compiled) => compiled.time(),
-            Self::Temporary(_, time) => Some(*time),
-        }
-    }
-}
-
-impl Drop for CompiledModel {
-    fn drop(&mut self) {
-        if let Self::Temporary(path, _) = self {
-            // What cannot be removed is left to the system, which empties that place.
-            let _ = std::fs::remove_dir_all(path);
-        }
-    }
-}
-
 /// The type of each output, by name: once each.
 fn output_types(interface: &Interface, function: &mil::Function) -> Vec<(String, DType)> {
     let mut outputs: Vec<(String, DType)> = Vec::new();
@@ -81,12 +49,12 @@ pub(super) struct LoadedModel {
     /// Let go of in a pool.
     pub(super) functions: Vec<LoadedFunction>,
     /// Core ML may read from it as long as a function is loaded.
-    _compiled: CompiledModel,
+    _compiled: Compiled,
 }
 
 impl LoadedModel {
     /// Functions of a compiled package, in the order of their numbers.
-    pub(super) fn new(functions: Vec<LoadedFunction>, compiled: CompiledModel) -> Self {
+    pub(super) fn new(functions: Vec<LoadedFunction>, compiled: Compiled) -> Self {
         Self { functions, _compiled: compiled }
     }
 }
