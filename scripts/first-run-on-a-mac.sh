@@ -302,6 +302,8 @@ for variant in $variants; do
   mac "$results/verify.json" "verify-$variant" "$microgpt" verify "$bundle" --engine coreml --json
   mac "$results/floor.json" "floor-$variant" "$microgpt" floor "$bundle" --measure --json \
     --save-plan "$results/plan.json" --html "$results/placement.html" --rows "$out/measured.jsonl"
+  # These two are measured with more, below.
+  case $variant in "$default" | original) continue ;; esac
   mac "$results/bench-cpu-and-ane.json" "bench-$variant" "$microgpt" bench "$bundle" --engine coreml \
     --seconds "$seconds" --json
 done

@@ -9,9 +9,10 @@ use std::fs;
 use common::command::{microgpt, ok, refused, workspace};
 use microgpt_ane::ane_floor::corpus::Corpus;
 use microgpt_ane::ane_runtime::{Engine, Error, LoadOptions, MilCpu, Model, Numerics, Result};
-use microgpt_ane::microgpt_model::GptConfig;
+use microgpt_ane::microgpt_model::{Backend, GptConfig};
 use microgpt_ane::mlpackage::{Bundle, Package};
 use microgpt_ane::settle::{Form, Outcome, settle};
+use microgpt_ane::verification::verify;
 use serde_json::Value;
 
 /// The plan of a package as a Mac would record it: made by hand, everything on the Neural Engine but the first operation.
@@ -166,7 +167,9 @@ fn every_form_of_a_program_is_the_same_program() {
     }
     let said = ok(dir.path(), &["settle", "bundle", "--numerics", "f16"]);
     assert_eq!(said, settled.to_string());
-    let json: Value = serde_json::from_str(&ok(dir.path(), &["settle", "bundle", "--json"])).unwrap();
+    let json: Value =
+        serde_json::from_str(&ok(dir.path(), &["settle", "bundle", "--engine", "mil-cpu", "--json"]))
+            .unwrap();
     assert_eq!(json["answers"][0]["outcome"]["outcome"], "ran");
 }
 
@@ -273,7 +276,8 @@ fn a_first_run_becomes_a_page() {
     fs::write(dir.join("plan.json"), plan_by_hand(&report[0]).to_string()).unwrap();
     let measured = ok(dir, &["floor", "bundle", "--plan", "plan.json", "--json"]);
     write(&format!("{variant}/floor.json"), &measured);
-    let mut verify: Value = serde_json::from_str(&ok(dir, &["verify", "bundle", "--json"])).unwrap();
+    let mut verify: Value =
+        serde_json::from_str(&ok(dir, &["verify", "bundle", "--engine", "mil-cpu", "--json"])).unwrap();
     verify["checks"][0]["name"] = "coreml (cpu-and-ane) against mil-cpu f16".into();
     verify["checks"][0]["parity"]["largest_error"] = 0.0123.into();
     write(&format!("{variant}/verify.json"), &verify.to_string());
@@ -281,7 +285,7 @@ fn a_first_run_becomes_a_page() {
         &format!("{variant}/bench-cpu-and-ane.json"),
         r#"{"engine": "coreml (cpu-and-ane)", "decode": {"tokens_per_second": 1535.2}}"#,
     );
-    write("results/settle-cpu.json", &ok(dir, &["settle", "bundle", "--json"]));
+    write("results/settle-cpu.json", &ok(dir, &["settle", "bundle", "--engine", "mil-cpu", "--json"]));
     write("results/conformance-cpu.json", r#"{"packages": 2, "refused": ["gather: bools"], "failures": []}"#);
     write("results/discover-floor/boundary.txt", "416 | 448\n");
     write("results/discover-floor/boundary.svg", "<svg xmlns=\"http://www.w3.org/2000/svg\"/>");
@@ -318,4 +322,48 @@ fn a_first_run_becomes_a_page() {
         page().split("<h2>Variants</h2>").nth(1).unwrap().split("</table>").next().unwrap().to_owned();
     assert!(!table.contains("1535"), "{table}");
     assert!(!page().contains("http://") || page().contains("%3Csvg"), "pictures are part of the page");
+}
+
+/// An engine that runs `instead`, whatever it is asked for.
+struct Stubborn {
+    inner: MilCpu,
+    instead: Package,
+}
+
+impl Engine for Stubborn {
+    fn name(&self) -> &str {
+        "stubborn"
+    }
+
+    fn load(&self, _: &Package, options: &LoadOptions) -> Result<Box<dyn Model>> {
+        self.inner.load(&self.instead, options)
+    }
+}
+
+/// `verify` holds another engine against mil-cpu, keeps its logits, and fails one that computes something else.
+#[test]
+fn another_engine_is_held_against_mil_cpu() {
+    let dir = workspace();
+    let bundle = Bundle::open(&dir.path().join("bundle")).unwrap();
+    let package = |bundle: &Bundle| bundle.package(&bundle.manifest().shards[0]).unwrap();
+    let right = Stubborn { inner: MilCpu::new(Numerics::F16), instead: package(&bundle) };
+    let (verified, transcript) = verify(&bundle, None, Some(&right), 1, Backend::default()).unwrap();
+    assert!(verified.pass, "{:?}", verified.checks);
+    let names: Vec<&str> = verified.checks.iter().map(|check| check.name.as_str()).collect();
+    assert_eq!(names[2..], ["stubborn against mil-cpu f32", "stubborn against mil-cpu f16"]);
+    assert_eq!(verified.checks[3].parity.largest_error, 0.0);
+    assert_eq!(transcript.logits_engine.as_ref(), Some(&transcript.logits_f16));
+    let dump = dir.path().join("dump.safetensors");
+    transcript.write(&[], &dump).unwrap();
+    let bytes = fs::read(dump).unwrap();
+    let tensors = safetensors::SafeTensors::deserialize(&bytes).unwrap();
+    assert_eq!(tensors.tensor("logits_engine").unwrap().shape(), [16, 27]);
+
+    common::random(dir.path(), |config| config, 0.2);
+    ok(dir.path(), &["export", "random-checkpoint", "--out", "other", "--no-verify"]);
+    let other = Bundle::open(&dir.path().join("other")).unwrap();
+    let wrong = Stubborn { inner: MilCpu::new(Numerics::F16), instead: package(&other) };
+    let (verified, _) = verify(&bundle, None, Some(&wrong), 1, Backend::default()).unwrap();
+    let passed: Vec<bool> = verified.checks.iter().map(|check| check.pass).collect();
+    assert_eq!((passed, verified.pass), (vec![true, true, false, false], false));
 }

@@ -68,7 +68,7 @@ pub fn record(package: &Package) -> Result<RecordedPlan> {
     #[cfg(target_os = "macos")]
     return Ok(RecordedPlan {
         package: crate::report::name(package),
-        program: recorded_plan::program_of(package)?,
+        program: Some(recorded_plan::program_of(package)?),
         machine: Machine::this(),
         compute_units: core_ml::COMPUTE_UNITS.0.to_owned(),
         plan: core_ml::plan(package)?,

@@ -6,7 +6,7 @@
 use std::collections::HashSet;
 
 use mlpackage::Package;
-use mlpackage::bundle::BundleManifest;
+use mlpackage::bundle::FileDigest;
 use serde::{Deserialize, Serialize};
 
 use super::PlannedOperation;
@@ -161,11 +161,11 @@ impl RecordedPlan {
     fn check_of(&self, package: &Package) -> Result<(), String> {
         let name = crate::report::name(package);
         let found = program_of(package).map_err(|e| e.to_string())?;
-        match (&self.program, &found) {
-            (Some(planned), Some(found)) if planned != found => {
+        match &self.program {
+            Some(planned) if *planned != found => {
                 return Err(format!("it is of the program {planned}, and {name} has the program {found}"));
             }
-            (None, _) if self.package != name => {
+            None if self.package != name => {
                 return Err(format!("it is of {}, not of {name}", self.package));
             }
             _ => {}
@@ -199,9 +199,7 @@ impl RecordedPlan {
         self.check_of(package).map_err(|reason| Error::Plan { reason })?;
         PlacementReport::measured(package, &self.operations())
     }
-}
 
-impl RecordedPlan {
     /// What the plan says, as a row of evidence. Its name follows from the program and the machine: measured again, a program gets the
     /// same one.
     ///
@@ -209,7 +207,7 @@ impl RecordedPlan {
     ///
     /// If a file of the package cannot be read.
     pub fn row(&self, package: &Package, report: &PlacementReport) -> Result<Placement> {
-        let program = program_of(package)?.unwrap_or_else(|| "unknown".to_owned());
+        let program = program_of(package)?;
         let id = format!("measured-{program}-{}-{}", self.machine, self.compute_units);
         let id = id.to_lowercase().replace(|c: char| !c.is_ascii_alphanumeric() && c != '.', "-");
         // What it is for, in its maker's words, of which a row takes one line.
@@ -224,10 +222,9 @@ impl RecordedPlan {
 }
 
 /// What the program of a package is known by.
-pub(super) fn program_of(package: &Package) -> Result<Option<String>> {
-    let files = BundleManifest::digest_folder(package.path())?;
-    let program = files.iter().find(|(file, _)| file.ends_with(".mlmodel"));
-    Ok(program.and_then(|(_, digest)| digest.sha256.get(..12)).map(str::to_owned))
+pub(super) fn program_of(package: &Package) -> Result<String> {
+    let digest = FileDigest::of(package.model_path())?;
+    Ok(digest.sha256.chars().take(12).collect())
 }
 
 fn planned(found: &OperationPlan) -> PlannedOperation {

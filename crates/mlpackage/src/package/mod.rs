@@ -182,6 +182,11 @@ impl Package {
         self.description.interface(function)
     }
 
+    /// Path of `model.mlmodel`, which holds the program.
+    pub fn model_path(&self) -> &Path {
+        &self.model_path
+    }
+
     /// Size of `model.mlmodel` in bytes.
     pub fn model_bytes(&self) -> u64 {
         self.model_bytes
