@@ -1,0 +1,54 @@
+"""Draws configurations, operation by operation."""
+
+import zlib
+
+import numpy as np
+from program import OPSETS, Config, Rejected
+
+from . import basic, compressed, layout, misc, patterns, spatial  # noqa: F401
+from .base import GENERATORS, Gen
+
+
+def draw(seed: int, number: int, opset: str, first: str) -> Config | None:
+    """A configuration of an opset whose first operation is of a kind; one to four operations follow one another."""
+    rng = np.random.default_rng([seed, number, zlib.crc32(f"{opset} {first}".encode())])
+    for _ in range(40):
+        g = Gen(rng, opset)
+        try:
+            g.loose += results(GENERATORS[first].draw(g))
+            for _ in range(int(rng.choice(4, p=(0.45, 0.3, 0.15, 0.1)))):
+                follow(g)
+            config = g.finish()
+        except Rejected:
+            continue
+        config.seed = f"{seed}/{number}/{opset}/{first}"
+        return config
+    return None
+
+
+def follow(g: Gen) -> None:
+    """Adds one more operation, or none where the one that was drawn does not fit."""
+    names = [n for n, one in GENERATORS.items() if one.in_opset(g.opset) and not n.startswith("pattern:")]
+    kept = (dict(g.config.inputs), list(g.config.nodes), list(g.loose), dict(g.run.env), set(g.run.inexact))
+    try:
+        g.loose += results(GENERATORS[g.pick(names)].draw(g))
+    except Rejected:
+        g.config.inputs, nodes, g.loose, g.run.env, g.run.inexact = kept
+        g.config.nodes[:] = nodes
+
+
+def results(drawn) -> list:
+    """What an operation's generator gives, as a list."""
+    return list(drawn) if isinstance(drawn, list | tuple) else [drawn]
+
+
+def kinds(opset: str) -> list[str]:
+    """Everything that can be drawn first in an opset, each as often as its weight says."""
+    found = []
+    for name, one in GENERATORS.items():
+        if one.in_opset(opset):
+            found += [name] * max(1, round(one.weight))
+    return found
+
+
+__all__ = ["GENERATORS", "OPSETS", "draw", "kinds"]
