@@ -132,7 +132,7 @@ def flexible_types(configs: dict[int, Config], prefix: str) -> list:
         for name, given in config.inputs.items():
             if given.flexible:
                 dims = [
-                    ct_inputs.RangeDim(1, 64, default=min(n + 1, 64)) if i in given.flexible else n
+                    ct_inputs.RangeDim(1, n + 9, default=n + 1) if i in given.flexible else n
                     for i, n in enumerate(given.values[0].shape)
                 ]
                 found.append(ct_inputs.TensorType(name=prefix.format(index) + name, shape=dims))

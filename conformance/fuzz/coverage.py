@@ -117,9 +117,10 @@ def features(node: Node, shape_of, dtype_of) -> set[str]:
     for name in ("bias", "gamma", "beta", "attn_mask", "zero_point", "offset", "output_shape", "vector_axis", "peephole"):
         if name in node.args:
             found.add(name)
+    shapes += [shape_of(Ref(n)) for n in node.outputs]
     if any(1 in s for s in shapes):
         found.add("one-long axis")
-    if any(0 in s for s in shapes) or any(0 in shape_of(Ref(n)) for n in node.outputs):
+    if any(0 in s for s in shapes):
         found.add("empty axis")
     if any(s == () for s in shapes):
         found.add("scalar")

@@ -73,14 +73,17 @@ class Run:
             return [value for value, _ in both], [dtype for _, dtype in both]
         return self.env[arg.name] if isinstance(arg, Ref) else (exact(arg), arg.dtype)
 
-    def moved(self, value, dtype):
-        """A float, off by a rounding error up or down."""
+    def moved(self, value, dtype="fp32", result=False):
+        """A float, off by a rounding error up or down; a result also by one of the largest one, as sums of such are."""
         if isinstance(value, list):
             return [self.moved(v, d) for v, d in zip(value, dtype)]
-        if not isinstance(value, np.ndarray | np.floating) or value.dtype.kind != "f":
+        if self.rng is None or not isinstance(value, np.ndarray | np.floating) or value.dtype.kind != "f":
             return value
         unit = self.arithmetic.fp16 if dtype == "fp16" else self.arithmetic.fp32
-        return value * (1 + unit * self.rng.choice((-1.0, 1.0), np.shape(value)))
+        error = unit * np.abs(value)
+        if result:
+            error = error + U32 * np.max(np.abs(value), initial=0.0, where=np.isfinite(value))
+        return value + error * self.rng.choice((-1.0, 1.0), np.shape(value))
 
     def step(self, node: Node) -> None:
         """Computes an operation."""
@@ -101,20 +104,19 @@ class Run:
         values = {name: value for name, (value, _) in both.items()}
         first = next(iter(dtypes.values()))
         first = first[0] if isinstance(first, list) else first
-        # A cast to fp16 rounds where the arithmetic does, and may where it promises no more than fp16's errors.
-        rounds = not entry.exact or (node.op == "cast" and values["dtype"] == "fp16" and self.arithmetic.fp16 == U16)
-        if self.rng is not None and not entry.exact:
+        rounds = not entry.exact
+        if rounds:
             values = {name: self.moved(value, dtypes[name]) for name, value in values.items()}
-        call = oracle.Call(self.version, dtypes, len(node.outputs))
+        call = oracle.Call(self.version, dtypes, self.moved)
         results = entry.compute(call, **values)
         results = results if isinstance(results, tuple) else (results,)
         if len(results) != len(node.outputs):
             raise Rejected(f"{node.op} gives {len(results)} results, {len(node.outputs)} are named")
         for name, result in zip(node.outputs, results):
             value, dtype = (result.value, result.dtype) if isinstance(result, oracle.Out) else (result, first)
-            if self.rng is not None and rounds:
-                value = self.moved(value, dtype)
-            if self.arithmetic.rounds and dtype == "fp16":
+            value = self.moved(value, dtype, result=True) if rounds else value
+            # A cast to fp16 is asked for by the program, so that it rounds in every arithmetic.
+            if dtype == "fp16" and (self.arithmetic.rounds or node.op == "cast"):
                 value = np.asarray(value).astype(np.float16).astype(np.float64)
             self.env[name] = (value, dtype)
         self.taint(node, rounds and any(dtype in ("fp16", "fp32") for _, dtype in (self.env[n] for n in node.outputs)))

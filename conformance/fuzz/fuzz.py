@@ -66,16 +66,6 @@ def plan(seed: int, number: int) -> tuple[str, str]:
     return opsets[np.random.default_rng([seed, number]).integers(len(opsets))]
 
 
-def loosened(config: Config, rng) -> bool:
-    """Leaves the length of some axes open; says whether there are any."""
-    if config.states or not config.inputs:
-        return False
-    for given in config.inputs.values():
-        axes = [i for i in range(given.values[0].ndim) if rng.random() < 0.4]
-        given.flexible = tuple(axes)
-    return any(given.flexible for given in config.inputs.values())
-
-
 class Worker:
     """Runs packages of configurations one after another."""
 
@@ -104,22 +94,25 @@ class Worker:
                 outputs = [run.call(config, n) for n in range(config.calls)][0]
             except (Rejected, oracle.Unsupported, ValueError, IndexError):
                 continue
-            if rng.random() < 0.05 and config.planned:
-                config.planned = False
-                config.notes.add("interpreted")
-            if rng.random() < 0.06 and loosened(config, rng):
-                config.notes.add("flexible")
-            key = (config.planned, config.calls, "flexible" in config.notes)
+            # What may be refused stands alone.
+            apart = config.seed if "empty" in config.notes else ""
+            key = (config.planned, config.calls, "flexible" in config.notes, apart)
             groups.setdefault(key, []).append((config, outputs, run.env))
         for key in sorted(groups):
             self.package(groups[key])
 
+    def alone(self, config: Config) -> None:
+        """Runs a single configuration."""
+        try:
+            run = Run(config.version, ARITHMETICS["f32"])
+            outputs = [run.call(config, n) for n in range(config.calls)][0]
+        except (Rejected, oracle.Unsupported, ValueError, IndexError):
+            return
+        self.package([(config, outputs, run.env)])
+
     def package(self, group) -> None:
         """Writes a package of configurations, runs it and compares."""
         configs = [config for config, _, _ in group]
-        if not configs[0].planned and all(config.planned is False and "interpreted" in config.notes for config in configs):
-            # Something that cannot be planned, so that all of the function is interpreted.
-            pass
         expected = None if "flexible" in configs[0].notes else [outputs for _, outputs, _ in group]
         refused = build.write(configs, self.folder, expected)
         bad = {one.index for one in refused}
@@ -132,6 +125,9 @@ class Worker:
         if len(bad) == len(configs):
             return
         outcomes = self.runner.run(self.folder)
+        if "empty" in configs[0].notes:
+            self.single(*group[0], outcomes)
+            return
         failed = {variant: outcome.error for variant, outcome in outcomes.items() if outcome.error}
         kept = [one for i, one in enumerate(group) if i not in bad]
         if failed:
@@ -144,17 +140,20 @@ class Worker:
             self.package(kept[:half])
             self.package(kept[half:])
             return
-        for index, (config, _, env) in enumerate(group):
-            if index in bad:
-                continue
-            self.result.coverage.add(config, env)
-            try:
-                wrong, excess = differences(config, outcomes, index)
-            except (Rejected, oracle.Unsupported, ValueError, IndexError):
-                # In another run a rounding chose another branch, and this one has no meaning.
-                continue
-            if wrong:
-                self.found(config, wrong, excess)
+        for index, (config, outputs, env) in enumerate(group):
+            if index not in bad:
+                self.single(config, outputs, env, outcomes, index)
+
+    def single(self, config: Config, _outputs, env, outcomes, index: int = 0) -> None:
+        """Compares one configuration of a package that ran."""
+        self.result.coverage.add(config, env)
+        try:
+            wrong, excess = differences(config, outcomes, index)
+        except (Rejected, oracle.Unsupported, ValueError, IndexError):
+            # In another run a rounding chose another branch, and this one has no meaning.
+            return
+        if wrong:
+            self.found(config, wrong, excess)
 
     def found(self, config: Config, wrong: dict, excess: float) -> None:
         """Confirms a finding, and makes its program smaller."""
@@ -215,6 +214,27 @@ def report(result: Result, out: Path | None) -> None:
             print(f"  case: {write_case(first, f'{number:03}_{ops}', out)}")
 
 
+def one(seed: str, program: Path, out: Path | None) -> int:
+    """Runs a single configuration, by the name that a run gave it, and prints all about it."""
+    first, number, opset, kind = seed.split("/", 3)
+    config = generate.draw(int(first), int(number), opset, kind)
+    print(text(config))
+    with tempfile.TemporaryDirectory() as folder:
+        refused = build.write([config], Path(folder) / "package")
+        for reason in refused:
+            print(f"coremltools: {reason.reason}")
+        runner = Runner(program)
+        wrong, excess = ({}, 0.0) if refused else alone(config, runner, Path(folder) / "package")
+        if wrong:
+            finding = Finding(config, wrong, excess)
+            finding.small = Shrinker(runner, Path(folder) / "package", wrong).shrink(config)
+            finding.wrong, finding.excess = alone(finding.small, runner, Path(folder) / "package")
+            result = Result(findings=[finding])
+            report(result, out)
+        runner.stop()
+    return 1 if wrong else 0
+
+
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--count", type=int, default=6000, help="configurations [6000]")
@@ -225,7 +245,16 @@ def main() -> int:
     parser.add_argument("--skip", nargs="*", default=(), metavar="OPERATION", help="operations to leave out")
     parser.add_argument("--table", action="store_true", help="print the coverage of every operation")
     parser.add_argument("--json", type=Path, help="write counts to a file")
+    parser.add_argument("--one", metavar="NAME", help="run one configuration, as SEED/NUMBER/OPSET/KIND, and nothing else")
+    parser.add_argument("--selftest", action="store_true", help="plant faults in what is expected; each must be reported")
+    parser.add_argument("--mutants", action="store_true", help="with --selftest: in copies of the executor, too")
     args = parser.parse_args()
+    if args.selftest:
+        import selftest
+
+        return selftest.run(args.runner, args.skip, args.mutants)
+    if args.one:
+        return one(args.one, args.runner, args.out)
     start, result = time.time(), Result()
     todo = tasks(args.seed, args.count, args.jobs, args.runner, args.skip)
     with multiprocessing.get_context("spawn").Pool(args.jobs) as pool:
@@ -243,12 +272,12 @@ def main() -> int:
     for reason, n in result.refused.most_common(40):
         print(f"not taken: {n} x {reason} ({result.examples.get(reason, '')})")
     report(result, args.out)
-    missing = result.coverage.missing(op for op in GENERATORS if not op.startswith("pattern:") and op not in args.skip)
-    for one in missing:
-        print(f"not exercised: {one}")
+    lacking = result.coverage.missing(op for op in GENERATORS if not op.startswith("pattern:") and op not in args.skip)
+    for feature in lacking:
+        print(f"not exercised: {feature}")
     if args.json:
         args.json.write_text(json.dumps({"whole": whole, "operations": result.coverage.counts}, indent=1, sort_keys=True) + "\n")
-    return 1 if result.findings or missing else 0
+    return 1 if result.findings or lacking else 0
 
 
 if __name__ == "__main__":

@@ -3,7 +3,7 @@
 import zlib
 
 import numpy as np
-from program import OPSETS, Config, Rejected
+from program import OPSETS, Config, Input, Node, Ref, Rejected
 
 from . import basic, compressed, layout, misc, patterns, spatial  # noqa: F401
 from .base import GENERATORS, Gen
@@ -22,8 +22,27 @@ def draw(seed: int, number: int, opset: str, first: str) -> Config | None:
         except Rejected:
             continue
         config.seed = f"{seed}/{number}/{opset}/{first}"
+        vary(config, rng)
         return config
     return None
+
+
+def vary(config: Config, rng) -> None:
+    """Now and then interprets what could be planned, or leaves the lengths of some axes open."""
+    if config.planned and rng.random() < 0.05:
+        # A function with a shape that depends on values cannot be planned.
+        config.planned = False
+        config.notes.add("interpreted")
+        config.inputs["open"] = Input([np.array([0, 1, 1], np.int32)] * config.calls, "int32")
+        config.nodes.append(Node("non_zero", {"x": Ref("open")}, ["found"]))
+        config.outputs.append(Ref("found"))
+    if config.states or rng.random() > 0.06:
+        return
+    for given in config.inputs.values():
+        # An axis that is 1 broadcasts or is squeezed; one that is open is taken to be longer.
+        given.flexible = tuple(i for i, n in enumerate(given.values[0].shape) if n > 1 and rng.random() < 0.4)
+    if any(given.flexible for given in config.inputs.values()):
+        config.notes.add("flexible")
 
 
 def follow(g: Gen) -> None:

@@ -11,6 +11,11 @@ from program import FLOATS, OPSETS, STORAGE, Config, Const, Input, Node, Ref, Re
 GENERATORS: dict[str, "Generator"] = {}
 SMALL_INTS = ("int8", "uint8", "int16", "uint16")
 LIMITS = {"int8": (-128, 127), "uint8": (0, 255), "int16": (-32768, 32767), "uint16": (0, 65535)}
+# Defaults that the Builder writes in fp32 even where x is fp16, so that coremltools' own loader refuses the program.
+FP32_DEFAULTS = {
+    "batch_norm": {"epsilon": 1e-5}, "l2_norm": {"epsilon": 1e-6}, "pad": {"constant_val": 0.0}, "crop_resize": {"pad_value": 0.0},
+    "local_response_norm": {"alpha": 1e-4, "beta": 0.75, "k": 1.0},
+}  # fmt: skip
 # The most elements of a value, so that a configuration costs a few milliseconds at most.
 ELEMENTS = 4096
 
@@ -210,6 +215,10 @@ class Gen:
     def emit(self, op, results=1, blocks=(), **args):
         """Adds an operation and gives its result, or all of them as a list."""
         args = {name: arg for name, arg in args.items() if arg is not None}
+        if op in FP32_DEFAULTS and self.dtype(args["x"]) == "fp16":
+            for name, default in FP32_DEFAULTS[op].items():
+                if name != "pad_value" or self.version >= 7:
+                    args.setdefault(name, self.f(default, "fp16"))
         names = [self.name("v") for _ in range(results)]
         node = Node(op, args, names, list(blocks))
         try:
@@ -226,6 +235,8 @@ class Gen:
         """Refuses results that say nothing: too large for the type, or for the test."""
         if isinstance(value, list):
             return
+        if np.size(value) == 0 and "empty" not in self.config.notes:
+            raise Rejected(f"{op}: no elements")
         if np.size(value) > ELEMENTS:
             raise Rejected(f"{op}: too many elements")
         if dtype in FLOATS and np.size(value):

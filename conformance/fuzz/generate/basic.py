@@ -293,18 +293,15 @@ def matmul(g: Gen):
     inner = shape[-2] if tx else shape[-1]
     ty = g.chance(0.4)
     columns = g.dim(8)
-    # coremltools takes a vector on the right beside a vector alone.
-    other = g.pick((2, rank, rank)) if rank > 1 else g.pick((1, 2))
-    if other == 1:
-        ty, dims = False, (inner,)
-    else:
-        outer = [1 if g.chance(0.3) else n for n in shape[:-2]][max(rank - other, 0) :]
-        dims = (*outer, *((columns, inner) if ty else (inner, columns)))
-    if dtype == g.F and other > 1 and g.chance(0.4):
+    # coremltools takes no vector on the right.
+    other = g.pick((2, max(rank, 2), max(rank, 2)))
+    outer = [1 if g.chance(0.3) else n for n in shape[:-2]][max(rank - other, 0) :]
+    dims = (*outer, *((columns, inner) if ty else (inner, columns)))
+    if dtype == g.F and g.chance(0.4):
         y = g.weight(dims)
     else:
         y = g.fresh(dims, dtype, constant=0.3)
-    if g.chance(0.15) and other > 1 and rank > 1 and not isinstance(y, Const):
+    if g.chance(0.15) and rank > 1 and not isinstance(y, Const):
         # y' x' = (x y)'.
         return g.emit("matmul", x=y, y=x, transpose_x=g.b(not ty), transpose_y=g.b(not tx))
     return g.emit("matmul", x=x, y=y, transpose_x=g.maybe(0.9 if not tx else 1, g.b(tx)), transpose_y=g.maybe(0.9 if not ty else 1, g.b(ty)))
@@ -354,7 +351,8 @@ def attention(g: Gen):
         dims = partner(g, (*outer, length, keys))
         if len(dims) < 2:
             dims = (length, keys)
-        dims = tuple(min(d, n) if d == 1 else n for d, n in zip(dims, (*outer, length, keys)[-len(dims) :]))
+        # coremltools takes no mask whose last axis broadcasts.
+        dims = (*(1 if d == 1 else n for d, n in zip(dims[:-1], (*outer, length)[1 - len(dims) :])), keys)
         if g.chance(0.5):
             seen = g.rng.random(dims) < 0.7
             seen[..., 0] = True

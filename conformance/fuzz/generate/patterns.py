@@ -103,7 +103,7 @@ def attention(g: Gen):
     update = g.pick(("one-hot", "slice"))
     hot, mask, position = [], [], []
     for step in range(steps):
-        at = step if g.chance(0.8) else g.int(0, length - 1)
+        at = min(step, length - 1) if g.chance(0.8) else g.int(0, length - 1)
         hot.append((np.arange(length) == at).reshape(1, 1, length, 1).astype(np.float16))
         mask.append(np.where(np.arange(length) <= at, 0.0, -1e4).reshape(1, 1, 1, length).astype(np.float16))
         position.append(np.array([0, 0, at, 0], np.int32))
@@ -143,6 +143,33 @@ def several(g: Gen, shape, steps, values=None, dtype="fp16"):
     ref = g.given(drawn[0], dtype)
     g.config.inputs[ref.name].values = [np.asarray(v) for v in drawn]
     return ref
+
+
+@gen("pattern:empty")
+def empty(g: Gen):
+    """A value without elements on the way, and something that is made of it. It may be refused, but in words."""
+    g.config.notes.add("empty")
+    g.config.planned = False
+    kind = g.pick(("non_zero", "slice", "range_1d"))
+    if kind == "non_zero":
+        nothing = g.emit("non_zero", x=g.given(np.zeros(g.shape((1, 3)), np.int32), "int32"))
+    elif kind == "range_1d":
+        at = g.int(-3, 3)
+        nothing = g.emit("range_1d", end=g.given(np.array(at), "int32"), start=g.given(np.array(at), "int32"), step=g.i(1))
+    else:
+        x = g.fresh(g.shape((1, 3)), "int32")
+        shape = g.shape_of(x)
+        bounds = [0] * len(shape), [0 if i == 0 else n for i, n in enumerate(shape)]
+        nothing = g.emit("slice_by_index", x=x, begin=g.given(np.array(bounds[0]), "int32"), end=g.given(np.array(bounds[1]), "int32"))
+    found = g.pick(("nothing", "concat", "reduce_sum", "add", "shape"))
+    if found == "concat":
+        rest = (g.int(1, 3), *g.shape_of(nothing)[1:])
+        return g.emit("concat", values=[nothing, g.fresh(rest, "int32")], axis=g.i(0))
+    if found == "reduce_sum":
+        return g.emit("reduce_sum", x=nothing, axes=g.i([0]))
+    if found == "add":
+        return g.emit("add", x=nothing, y=g.i(1))
+    return g.emit("shape", x=nothing) if found == "shape" else nothing
 
 
 @gen("read_state", "coreml_update_state", weight=2, since="iOS18")

@@ -7,7 +7,6 @@ import numpy as np
 from .registry import Out, axis_of, op
 
 _erf = np.frompyfunc(math.erf, 1, 1)
-_erfc = np.frompyfunc(math.erfc, 1, 1)
 
 
 def erf(x):
@@ -126,10 +125,11 @@ def softplus_parametric(c, x, alpha, beta):
 
 @op("gelu")
 def gelu(c, x, mode="EXACT"):
+    # Far below 0 the sum cancels in every arithmetic that computes it as it is written.
     if mode == "EXACT":
-        return 0.5 * x * np.asarray(_erfc(-x / math.sqrt(2)), dtype=np.float64)
+        return 0.5 * x * (1 + c.moved(erf(x / math.sqrt(2))))
     if mode == "TANH_APPROXIMATION":
-        return 0.5 * x * (1 + np.tanh(math.sqrt(2 / math.pi) * (x + 0.044715 * x**3)))
+        return 0.5 * x * (1 + c.moved(np.tanh(math.sqrt(2 / math.pi) * (x + 0.044715 * x**3))))
     return x * sigmoid(1.702 * x)
 
 
@@ -154,9 +154,12 @@ def real_div(x, y):
     return x / y
 
 
-for name, compute in {"add": np.add, "sub": np.subtract, "mul": np.multiply, "real_div": real_div, "pow": np.power}.items():
+for name, compute in {
+    "add": np.add, "sub": np.subtract, "mul": np.multiply, "real_div": real_div, "pow": np.power, "floor_div": np.floor_divide,
+    "mod": np.mod,
+}.items():  # fmt: skip
     binary(name, compute)
-for name, compute in {"floor_div": np.floor_divide, "mod": np.mod, "maximum": np.maximum, "minimum": np.minimum}.items():
+for name, compute in {"maximum": np.maximum, "minimum": np.minimum}.items():
     binary(name, compute, exact=True)
 for name, compute in {
     "equal": np.equal, "not_equal": np.not_equal, "less": np.less, "less_equal": np.less_equal, "greater": np.greater,

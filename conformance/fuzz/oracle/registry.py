@@ -21,11 +21,15 @@ class Op:
 
 @dataclass
 class Call:
-    """The opset's specification version, the element types of the arguments by name, and how many results are declared."""
+    """What a function is told beside its arguments.
+
+    `version` is the opset's specification version, `dtypes` holds the element types of the arguments by name, and `moved`
+    gives an intermediate result as an arithmetic may have it: off by a rounding error where bounds are sought.
+    """
 
     version: int
     dtypes: dict
-    results: int
+    moved: object
 
 
 @dataclass

@@ -27,8 +27,9 @@ def grid(mode, size, to):
     return np.clip(points, 0, size - 1)
 
 
-def interpolate(x, axis, points):
+def interpolate(c, x, axis, points):
     """Linear interpolation on one axis."""
+    points = np.clip(c.moved(points), 0, x.shape[axis] - 1)
     low = np.floor(points).astype(int)
     high = np.minimum(low + 1, x.shape[axis] - 1)
     shape = [1] * x.ndim
@@ -37,9 +38,9 @@ def interpolate(x, axis, points):
     return np.take(x, low, axis) * (1 - share) + np.take(x, high, axis) * share
 
 
-def linear(x, sizes, mode):
+def linear(c, x, sizes, mode):
     for axis, size in zip(range(x.ndim - len(sizes), x.ndim), sizes):
-        x = interpolate(x, axis, grid(mode, x.shape[axis], size))
+        x = interpolate(c, x, axis, grid(mode, x.shape[axis], size))
     return x
 
 
@@ -59,7 +60,7 @@ def nearest(x, sizes, mode):
 
 @op("resize_bilinear")
 def resize_bilinear(c, x, target_size_height=1, target_size_width=1, sampling_mode="DEFAULT"):
-    return linear(x, [int(target_size_height), int(target_size_width)], sampling_mode)
+    return linear(c, x, [int(target_size_height), int(target_size_width)], sampling_mode)
 
 
 @op("resize_nearest_neighbor", exact=True)
@@ -86,7 +87,7 @@ def upsample_bilinear(c, x, scale_factor_height=1, scale_factor_width=1, align_c
         raise Unsupported("both align_corners and half_pixel_centers")
     mode = "STRICT_ALIGN_CORNERS" if align_corners else "UNALIGN_CORNERS" if half else "DEFAULT"
     sizes = [math.floor(x.shape[-2] * float(scale_factor_height)), math.floor(x.shape[-1] * float(scale_factor_width))]
-    return linear(x, sizes, mode)
+    return linear(c, x, sizes, mode)
 
 
 @op("resize")
@@ -98,7 +99,7 @@ def resize(c, x, shape, resized_dims, interpolation_mode="LINEAR", sampling_mode
         return nearest(x, sizes, sampling_mode)
     if x.dtype.kind != "f":
         raise Unsupported("how a mean of whole numbers is rounded")
-    return linear(x, sizes, sampling_mode)
+    return linear(c, x, sizes, sampling_mode)
 
 
 def beyond(mode, i, size):
@@ -135,21 +136,21 @@ def sample(image, px, py, sampling_mode, padding_mode, padding_value):
     return result
 
 
-def unnormalized(points, size, mode, align_corners):
+def unnormalized(c, points, size, mode, align_corners):
     """Coordinates as places of elements."""
     points = points.astype(np.float64)
     if mode == "unnormalized":
         return points
     share = (points + 1) / 2 if mode == "normalized_minus_one_to_one" else points
-    return share * (size - 1) if align_corners else share * size - 0.5
+    return c.moved(share * (size - 1)) if align_corners else c.moved(share * size) - 0.5
 
 
 @op("resample")
 def resample(c, x, coordinates, sampling_mode, padding_mode, padding_value, coordinates_mode, align_corners):
     result = []
     for image, points in zip(x, coordinates):
-        px = unnormalized(points[..., 0], x.shape[3], coordinates_mode, align_corners)
-        py = unnormalized(points[..., 1], x.shape[2], coordinates_mode, align_corners)
+        px = unnormalized(c, points[..., 0], x.shape[3], coordinates_mode, align_corners)
+        py = unnormalized(c, points[..., 1], x.shape[2], coordinates_mode, align_corners)
         result.append(sample(image, px, py, sampling_mode, padding_mode, padding_value))
     return np.stack(result)
 
@@ -163,8 +164,8 @@ def affine(c, x, transform_matrix, output_height, output_width, sampling_mode, p
     result = []
     for i, image in enumerate(x):
         a0, a1, a2, b0, b1, b2 = transform_matrix[i % len(transform_matrix)]
-        px = unnormalized(a0 * gx + a1 * gy + a2, x.shape[3], coordinates_mode, True)
-        py = unnormalized(b0 * gx + b1 * gy + b2, x.shape[2], coordinates_mode, True)
+        px = unnormalized(c, a0 * gx + a1 * gy + a2, x.shape[3], coordinates_mode, True)
+        py = unnormalized(c, b0 * gx + b1 * gy + b2, x.shape[2], coordinates_mode, True)
         result.append(sample(image, px, py, sampling_mode, padding_mode, padding_value))
     return np.stack(result)
 
@@ -190,7 +191,7 @@ def crop_resize(
         if normalized_coordinates:
             corners = corners * [x.shape[2] - 1, x.shape[3] - 1, x.shape[2] - 1, x.shape[3] - 1]
         h1, w1, h2, w2 = corners
-        px, py = np.meshgrid(np.linspace(w1, w2, sizes[1]), np.linspace(h1, h2, sizes[0]))
+        px, py = np.meshgrid(c.moved(np.linspace(w1, w2, sizes[1])), c.moved(np.linspace(h1, h2, sizes[0])))
         if px.min() < 0 or py.min() < 0 or px.max() > x.shape[3] - 1 or py.max() > x.shape[2] - 1:
             raise Unsupported("a box that reaches outside of the image")
         picked = x if index is None else x[index : index + 1]
