@@ -3,6 +3,8 @@
 import zlib
 
 import numpy as np
+import oracle
+from evaluate import ARITHMETICS, Run
 from program import OPSETS, Config, Input, Node, Ref, Rejected
 
 from . import basic, compressed, layout, misc, patterns, spatial  # noqa: F401
@@ -42,7 +44,25 @@ def vary(config: Config, rng) -> None:
         # An axis that is 1 broadcasts or is squeezed; one that is open is taken to be longer.
         given.flexible = tuple(i for i, n in enumerate(given.values[0].shape) if n > 1 and rng.random() < 0.4)
     if any(given.flexible for given in config.inputs.values()):
-        config.notes.add("flexible")
+        if config.calls == 1 and fits_longer(config):
+            config.notes.add("flexible")
+        else:
+            for given in config.inputs.values():
+                given.flexible = ()
+
+
+def fits_longer(config: Config) -> bool:
+    """Whether the program has a meaning for the default lengths of its open axes, which are longer by 1."""
+    longer = Config(config.opset, {}, config.nodes, config.outputs)
+    for name, given in config.inputs.items():
+        shape = [n + (i in given.flexible) for i, n in enumerate(given.values[0].shape)]
+        longer.inputs[name] = Input([np.resize(given.values[0], shape)], given.dtype)
+    run = Run(config.version, ARITHMETICS["f32"])
+    try:
+        run.call(longer, 0)
+    except (Rejected, oracle.Unsupported, ValueError, IndexError):
+        return False
+    return all(np.size(value) for value, _ in run.env.values() if not isinstance(value, list))
 
 
 def follow(g: Gen) -> None:

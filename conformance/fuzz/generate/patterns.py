@@ -1,7 +1,7 @@
 """What the executor computes as one: norms, projections, attention over a cache; and programs that nearly are."""
 
 import numpy as np
-from program import Ref
+from program import Const, Ref
 
 from .base import Gen, gen
 
@@ -92,6 +92,25 @@ def bias_of(g: Gen, out):
     return g.maybe(0.5, g.constant(g.values((out,), g.F), g.F))
 
 
+@gen("pattern:outlier", weight=4, since="iOS18")
+def outlier(g: Gen):
+    """One activation that is larger than the others by hundreds or thousands, and weights that do not look at it."""
+    wide, out = g.int(2, 300), g.int(1, 20)
+    form = g.pick(("conv", "linear"))
+    values = g.values((wide,), g.F, -1, 1)
+    columns = g.rng.permutation(wide)[: g.int(1, 2)]
+    values[columns] = g.rng.choice((-1, 1), len(columns)) * g.rng.uniform(100, 20000, len(columns))
+    g.config.notes.add("outlier")
+    x = g.given(values.reshape((1, wide, 1, 1) if form == "conv" else (1, wide)), g.F)
+    integers = g.rng.integers(-127, 128, (out, wide)).astype(np.int8)
+    integers[:, columns] = 0
+    tail = (1, 1) if form == "conv" else ()
+    scale = g.rng.uniform(0.5, 2, (g.pick((1, out)), 1, *tail)) / 64
+    weight = g.emit("constexpr_blockwise_shift_scale", data=Const(integers.reshape(out, wide, *tail), "int8"), scale=g.constant(scale, g.F))
+    bias = bias_of(g, out)
+    return g.emit("conv", x=x, weight=weight, bias=bias, pad_type=g.s("valid")) if form == "conv" else g.emit("linear", x=x, weight=weight, bias=bias)
+
+
 @gen("pattern:attention", weight=6, since="iOS18")
 def attention(g: Gen):
     """One step of a decoder over a cache that is a state, called several times."""
@@ -157,8 +176,9 @@ def empty(g: Gen):
         at = g.int(-3, 3)
         nothing = g.emit("range_1d", end=g.given(np.array(at), "int32"), start=g.given(np.array(at), "int32"), step=g.i(1))
     else:
-        x = g.fresh(g.shape((1, 3)), "int32")
-        shape = g.shape_of(x)
+        # coremltools infers that a part of an axis that is 1 is 1 long.
+        shape = (g.int(2, 5), *g.shape((0, 2)))
+        x = g.fresh(shape, "int32")
         bounds = [0] * len(shape), [0 if i == 0 else n for i, n in enumerate(shape)]
         nothing = g.emit("slice_by_index", x=x, begin=g.given(np.array(bounds[0]), "int32"), end=g.given(np.array(bounds[1]), "int32"))
     found = g.pick(("nothing", "concat", "reduce_sum", "add", "shape"))
