@@ -74,10 +74,10 @@ class Run:
             return [value for value, _ in both], [dtype for _, dtype in both]
         return self.env[arg.name] if isinstance(arg, Ref) else (exact(arg), arg.dtype)
 
-    def moved(self, value, dtype="fp32", result=False):
+    def moved(self, value, dtype="fp32", result=""):
         """A float, off by a rounding error of fp32 up or down.
 
-        A result is off by one of its type, and by one of the largest result, as sums are.
+        A result is off by one of its type, and that of a sum by one of the largest result, too.
         """
         if isinstance(value, list):
             return [self.moved(v, d) for v, d in zip(value, dtype)]
@@ -85,9 +85,9 @@ class Run:
             return value
         unit = self.arithmetic.fp16 if dtype == "fp16" else self.arithmetic.fp32
         error = (unit if result else self.arithmetic.fp32) * np.abs(value)
-        if result:
+        if result == "sum":
             error = error + U32 * np.max(np.abs(value), initial=0.0, where=np.isfinite(value))
-        return value + error * self.rng.choice((-1.0, 1.0), np.shape(value))
+        return value + error * (1 - 2 * self.rng.integers(0, 2, np.shape(value), dtype=np.int8))
 
     def step(self, node: Node) -> None:
         """Computes an operation."""
@@ -120,7 +120,7 @@ class Run:
         for name, result in zip(node.outputs, results):
             value, dtype = (result.value, result.dtype) if isinstance(result, oracle.Out) else (result, first)
             if rounds and not (weight and dtype not in ("fp16", "fp32")):
-                value = self.moved(value, dtype, result=True)
+                value = self.moved(value, dtype, "weight" if weight else "sum")
             # A cast to fp16 is asked for by the program, so that it rounds in every arithmetic.
             if dtype == "fp16" and (self.arithmetic.rounds or node.op == "cast"):
                 value = np.asarray(value).astype(np.float16).astype(np.float64)

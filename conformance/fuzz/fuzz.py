@@ -42,6 +42,10 @@ WEIGHTS = {"iOS15": 2, "iOS16": 2, "iOS17": 3, "iOS18": 6, "iOS26": 1}
 MOST_SHRUNK = 60
 
 
+# Steps that the executor makes of several operations, by their names in a plan.
+FUSED = ("projection", "rms_norm", "attention")
+
+
 @dataclass
 class Result:
     """What a range of configurations gave."""
@@ -140,6 +144,8 @@ class Worker:
             self.package(kept[:half])
             self.package(kept[half:])
             return
+        steps = outcomes["fast"].steps
+        self.result.coverage.whole.update({f"fused {kind}": steps[kind] for kind in FUSED if kind in steps})
         for index, (config, outputs, env) in enumerate(group):
             if index not in bad:
                 self.single(config, outputs, env, outcomes, index)
@@ -273,6 +279,7 @@ def main() -> int:
         print(f"not taken: {n} x {reason} ({result.examples.get(reason, '')})")
     report(result, args.out)
     lacking = result.coverage.missing(op for op in GENERATORS if not op.startswith("pattern:") and op not in args.skip)
+    lacking += [f"{kind}: never fused" for kind in FUSED if not whole[f"fused {kind}"]]
     for feature in lacking:
         print(f"not exercised: {feature}")
     if args.json:

@@ -4,7 +4,7 @@ import json
 import queue
 import subprocess
 import threading
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
@@ -19,6 +19,8 @@ class Outcome:
 
     outputs: dict[str, np.ndarray]
     error: str | None
+    # How many steps of each kind the plan of `fast` has.
+    steps: dict[str, int] = field(default_factory=dict)
 
 
 class Runner:
@@ -70,5 +72,5 @@ class Runner:
         found = {}
         for variant, error in answer["variants"].items():
             outputs = {} if error else load_file(str(folder / f"{variant}.safetensors"))
-            found[variant] = Outcome(outputs, error)
+            found[variant] = Outcome(outputs, error, answer["steps"] if variant == "fast" else {})
         return found

@@ -18,6 +18,8 @@ FP32_DEFAULTS = {
 }  # fmt: skip
 # The most elements of a value, so that a configuration costs a few milliseconds at most.
 ELEMENTS = 4096
+# The most elements of a weight. The executor unpacks smaller ones than 4,097, so that some must be larger.
+WEIGHTS = 40_000
 
 
 class Generator:
@@ -237,7 +239,7 @@ class Gen:
             return
         if np.size(value) == 0 and "empty" not in self.config.notes:
             raise Rejected(f"{op}: no elements")
-        if np.size(value) > ELEMENTS:
+        if np.size(value) > (WEIGHTS if op.startswith("constexpr_") else ELEMENTS):
             raise Rejected(f"{op}: too many elements")
         if dtype in FLOATS and np.size(value):
             if not np.all(np.isfinite(value)) or np.max(np.abs(value)) > (3e4 if dtype == "fp16" else 1e6):
@@ -279,6 +281,11 @@ class Gen:
         from .compressed import weight
 
         return weight(self, shape, low, high)
+
+    def matrix(self) -> tuple[int, int]:
+        """Rows and columns of a weight that is large enough to be kept as it is stored."""
+        columns = self.pick((self.int(20, 200), self.int(200, 1100), self.pick((1024, 2048, 4100)), self.int(1024, 2100)))
+        return self.int(4097 // columns + 1, max(WEIGHTS // columns, 4097 // columns + 2)), columns
 
     def outliers(self, x):
         """Some elements of a value made larger by hundreds, as single activations of real networks are."""

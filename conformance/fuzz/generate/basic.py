@@ -293,6 +293,10 @@ def matmul(g: Gen):
     inner = shape[-2] if tx else shape[-1]
     ty = g.chance(0.4)
     columns = g.dim(8)
+    if g.chance(0.06) and dtype == g.F:
+        columns, inner = g.matrix()
+        x = g.fresh((inner,) if rank == 1 else (inner, 1) if tx else (1, inner), g.F)
+        rank, shape = min(rank, 2), g.shape_of(x)
     # coremltools takes no vector on the right.
     other = g.pick((2, max(rank, 2), max(rank, 2)))
     outer = [1 if g.chance(0.3) else n for n in shape[:-2]][max(rank - other, 0) :]
@@ -312,8 +316,8 @@ def linear(g: Gen):
     rank = g.pick((1, 2, 2, 3, 4))
     if g.chance(0.25):
         # Wide enough for blocks and vectors of every width.
-        x = g.fresh((1,) * (rank - 1) + (g.int(60, 600),), g.F)
-        out = g.int(1, 6)
+        out, size = g.matrix() if g.chance(0.5) else (g.int(1, 6), g.int(60, 600))
+        x = g.fresh((1,) * (rank - 1) + (size,), g.F)
     else:
         x = g.tensor(rank, most=9)
         out = g.dim(9)

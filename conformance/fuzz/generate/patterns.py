@@ -49,6 +49,8 @@ def norm(g: Gen):
 def projection(g: Gen):
     """A matrix times one vector, with bias, rectifier and residual, and everything that nearly is one."""
     wide, out = g.pick((g.int(1, 40), g.int(1, 300))), g.pick((g.int(1, 20), 32, 64))
+    if g.chance(0.35):
+        out, wide = g.matrix()
     form = g.pick(("conv", "conv", "linear", "matmul"))
     places = g.pick((1, 1, 1, 2, 5))
     if form == "conv":
@@ -96,6 +98,8 @@ def bias_of(g: Gen, out):
 def outlier(g: Gen):
     """One activation that is larger than the others by hundreds or thousands, and weights that do not look at it."""
     wide, out = g.int(2, 300), g.int(1, 20)
+    if g.chance(0.8):
+        out, wide = g.matrix()
     form = g.pick(("conv", "linear"))
     values = g.values((wide,), g.F, -1, 1)
     columns = g.rng.permutation(wide)[: g.int(1, 2)]

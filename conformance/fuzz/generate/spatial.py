@@ -36,6 +36,12 @@ def conv(g: Gen):
     divisors = [d for d in range(1, channels + 1) if channels % d == 0]
     groups = g.pick((1, 1, g.pick(divisors), channels))
     out = groups * g.int(1, 3 if groups > 2 else 8)
+    if g.chance(0.06):
+        # Large enough to be kept as it is stored.
+        count = channels // groups * int(np.prod(kernel))
+        out = groups * (4097 // (count * groups) + g.int(1, 3))
+        if int(np.prod(shape)) * out > 300_000:
+            raise Rejected("too much work")
     dims = (out, channels // groups, *kernel)
     dynamic = g.version >= 8 and g.chance(0.08)
     weight = g.fresh(dims, g.F) if dynamic else g.weight(dims)

@@ -7,7 +7,8 @@
 //! Each line of standard input names a folder that holds `model.mlpackage`, `calls.json` (the names of the functions to
 //! call, in order, on one state) and `x-CALL.safetensors` for each call. The outputs go to `VARIANT.safetensors` beside
 //! them, as tensors named `CALL.OUTPUT`; one line of JSON on standard output says how each variant fared. The process
-//! serves until its input ends, so that the cost of starting it is paid once.
+//! serves until its input ends, so that the cost of starting it is paid once. Of the fast arithmetic, the line also says
+//! how many steps of each kind the plan has, so that it is known which fusions were tried.
 
 use std::io::{BufRead as _, Write as _};
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -57,11 +58,28 @@ fn serve(folder: &Path, variants: &[(&str, MilCpu)]) -> Value {
         Err(error) => return json!({ "package": error }),
     };
     let mut report = Map::new();
+    let mut steps = Map::new();
     for (name, engine) in variants {
         let outcome = guarded(|| run(folder, &package, name, engine));
+        if let (Ok(plan), &"fast") = (&outcome, name) {
+            steps = count_steps(plan);
+        }
         report.insert((*name).to_owned(), outcome.err().map_or(Value::Null, Value::String));
     }
-    json!({ "variants": report })
+    json!({ "variants": report, "steps": steps })
+}
+
+/// How many steps of each kind a plan has.
+fn count_steps(plan: &str) -> Map<String, Value> {
+    let mut steps = Map::new();
+    for line in plan.lines() {
+        let kind = line.split_once(" = ").and_then(|(_, step)| step.split_once('('));
+        if let Some((kind, _)) = kind {
+            let count = steps.get(kind).and_then(Value::as_u64).unwrap_or(0) + 1;
+            steps.insert(kind.to_owned(), count.into());
+        }
+    }
+    steps
 }
 
 /// The result of `work`, with errors and panics as text.
@@ -76,8 +94,8 @@ fn guarded<T>(work: impl FnOnce() -> AnyResult<T>) -> Result<T, String> {
     }
 }
 
-/// Calls the functions of `calls.json` one after another on one state and writes all outputs.
-fn run(folder: &Path, package: &Package, variant: &str, engine: &MilCpu) -> AnyResult<()> {
+/// Calls the functions of `calls.json` one after another on one state and writes all outputs. Gives the plan of the first.
+fn run(folder: &Path, package: &Package, variant: &str, engine: &MilCpu) -> AnyResult<String> {
     let calls: Vec<String> = serde_json::from_slice(&std::fs::read(folder.join("calls.json"))?)?;
     let model = engine.load(package, &LoadOptions::default()).map_err(|error| format!("load: {error}"))?;
     let mut state = model.new_state();
@@ -90,7 +108,8 @@ fn run(folder: &Path, package: &Package, variant: &str, engine: &MilCpu) -> AnyR
         let outputs = function.predict(&views, &mut state).map_err(|error| format!("call {number}: {error}"))?;
         results.extend(outputs.iter().map(|(n, t)| (format!("{number}.{n}"), t.clone())));
     }
-    write(&folder.join(format!("{variant}.safetensors")), &results)
+    write(&folder.join(format!("{variant}.safetensors")), &results)?;
+    Ok(model.default_function().plan())
 }
 
 /// Writes tensors as safetensors of fp32, int32 and bool, the types in which results are held.
