@@ -28,6 +28,10 @@ SUBBYTE = {name: getattr(types, f"np_{name}_dtype") for name in ("int4", "uint4"
 TYPES = {"fp16": types.fp16, "fp32": types.fp32, "int32": types.int32}
 
 
+# Says of a configuration that its package has two functions.
+TWO_FUNCTIONS = "two functions"
+
+
 @dataclass
 class Refused:
     """coremltools does not take a configuration, or reads it in another way than the oracle."""
@@ -156,15 +160,25 @@ def write(configs: list[Config], folder: Path, expected=None, prefix="c{}_") -> 
     if refused:
         taken = {index: config for index, config in taken.items() if index not in {one.index for one in refused}}
         function, _ = function_of(taken, expected, prefix)
-    function.input_types = flexible_types(taken, prefix)
+    names = ["main"]
     program.add_function("main", function)
+    if TWO_FUNCTIONS in configs[0].notes:
+        # The same again, on the same weights and states; calls go to one after the other.
+        names = ["second", "main"]
+        second, _ = function_of(taken, None, prefix)
+        program.add_function("second", second)
+        program.export_as_multifunction = True
+    for one in program.functions.values():
+        one.input_types = flexible_types(taken, prefix)
+        for number, op in enumerate(one.find_ops(op_type="const")):
+            op.weight_id = str(number)
     spec = load(program, str(inside / "weights"), specification_version=configs[0].version, convert_to="mlprogram")
     (inside / "model.mlmodel").write_bytes(spec.SerializeToString(deterministic=True))
     weights = (inside / "weights/weight.bin").exists()
     if not weights:
         os.rmdir(inside / "weights")
     (folder / "model.mlpackage/Manifest.json").write_text(manifest(weights))
-    (folder / "calls.json").write_text(json.dumps(["main"] * configs[0].calls))
+    (folder / "calls.json").write_text(json.dumps([names[call % len(names)] for call in range(configs[0].calls)]))
     for call in range(configs[0].calls):
         tensors = {
             prefix.format(index) + name: np.ascontiguousarray(given.values[call])

@@ -109,12 +109,17 @@ class Shrinker:
             return False
 
     def shrink(self, config: Config) -> Config:
-        for change in (self.one_output, self.shorter, self.fewer_operations, self.plain_weights, self.fewer_arguments, self.rounder_values):
+        for change in (self.one_function, self.one_output, self.shorter, self.fewer_operations, self.plain_weights, self.fewer_arguments, self.rounder_values):
             config = change(config)
         return config
 
     def attempt(self, config: Config, changed: Config | None) -> Config:
         return changed if changed is not None and self.still(changed) else config
+
+    def one_function(self, config: Config) -> Config:
+        fewer = copy.copy(config)
+        fewer.notes = config.notes - {build.TWO_FUNCTIONS}
+        return self.attempt(config, fewer) if fewer.notes != config.notes else config
 
     def one_output(self, config: Config) -> Config:
         for ref in list(config.outputs):
@@ -310,7 +315,8 @@ def write_case(finding: Finding, name: str, folder: Path) -> Path:
         y[f"o{k}"] = join([np.asarray(out[k][0]).astype(STORAGE[dtype]) for out in outputs])
     save_file(y, str(path / "y.safetensors"))
     steps = config.calls if several else None
-    (path / "meta.json").write_text(json.dumps({"tol": 2e-5, "tolf16": 4e-3, "steps": steps, "function": None}) + "\n")
+    function = "second" if build.TWO_FUNCTIONS in config.notes else None
+    (path / "meta.json").write_text(json.dumps({"tol": 2e-5, "tolf16": 4e-3, "steps": steps, "function": function}) + "\n")
     wrong = "\n".join(f"* `{variant}`: {what}" for variant, what in finding.wrong.items())
     (path / "note.md").write_text(
         f"# {name.replace('_', ' ')}\n\nFound by conformance/fuzz, configuration `{config.seed}`, opset {config.opset}.\n"

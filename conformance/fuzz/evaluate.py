@@ -64,8 +64,9 @@ class Run:
     def __init__(self, config_version: int, arithmetic: Arithmetic, rng: np.random.Generator | None = None):
         self.version, self.arithmetic, self.rng = config_version, arithmetic, rng
         self.env: dict[str, tuple[object, str]] = {}
-        # Names of values that went through a rounding.
+        # Names of values that went through a rounding, and of weights that are stored in a compressed form.
         self.inexact: set[str] = set()
+        self.compressed: set[str] = set()
 
     def operand(self, arg):
         """The values and element types of an argument."""
@@ -108,10 +109,15 @@ class Run:
         values = {name: value for name, (value, _) in both.items()}
         first = next(iter(dtypes.values()))
         first = first[0] if isinstance(first, list) else first
-        weight = self.arithmetic.fp16 == U16 and node.op.startswith("constexpr_")
+        fast = self.arithmetic.fp16 == U16
+        weight = fast and node.op.startswith("constexpr_")
+        if weight:
+            self.compressed.update(node.outputs)
+        # The fast arithmetic multiplies compressed weights with operands that have fp16's precision, whatever their type.
+        coarse = fast and any(isinstance(a, Ref) and a.name in self.compressed for a in node.args.values()) and not weight
         rounds = not entry.exact or weight
         if not entry.exact:
-            values = {name: self.moved(value, dtypes[name]) for name, value in values.items()}
+            values = {name: self.moved(value, "fp16" if coarse else dtypes[name], "operand" if coarse else "") for name, value in values.items()}
         call = oracle.Call(self.version, dtypes, self.moved)
         results = entry.compute(call, **values)
         results = results if isinstance(results, tuple) else (results,)
@@ -120,7 +126,7 @@ class Run:
         for name, result in zip(node.outputs, results):
             value, dtype = (result.value, result.dtype) if isinstance(result, oracle.Out) else (result, first)
             if rounds and not (weight and dtype not in ("fp16", "fp32")):
-                value = self.moved(value, dtype, "weight" if weight else "sum")
+                value = self.moved(value, "fp16" if coarse else dtype, "weight" if weight else "sum")
             # A cast to fp16 is asked for by the program, so that it rounds in every arithmetic.
             if dtype == "fp16" and (self.arithmetic.rounds or node.op == "cast"):
                 value = np.asarray(value).astype(np.float16).astype(np.float64)

@@ -103,6 +103,9 @@ class Worker:
             key = (config.planned, config.calls, "flexible" in config.notes, apart)
             groups.setdefault(key, []).append((config, outputs, run.env))
         for key in sorted(groups):
+            if opset in ("iOS18", "iOS26") and rng.random() < 0.15:
+                for config, _, _ in groups[key]:
+                    config.notes.add(build.TWO_FUNCTIONS)
             self.package(groups[key])
 
     def alone(self, config: Config) -> None:
@@ -279,6 +282,7 @@ def main() -> int:
         print(f"not taken: {n} x {reason} ({result.examples.get(reason, '')})")
     report(result, args.out)
     lacking = result.coverage.missing(op for op in GENERATORS if not op.startswith("pattern:") and op not in args.skip)
+    lacking += [f"{note}: never" for note in ("flexible", "interpreted", "outlier", "empty", build.TWO_FUNCTIONS) if not whole[note]]
     lacking += [f"{kind}: never fused" for kind in FUSED if not whole[f"fused {kind}"]]
     for feature in lacking:
         print(f"not exercised: {feature}")

@@ -135,7 +135,7 @@ def attention(g: Gen):
     seen = several(g, (1, 1, 1, length), steps, mask)
     where = several(g, (1, 1, length, 1), steps, hot) if update == "one-hot" else None
     g.config.calls = steps
-    caches = []
+    caches, direct = [], g.chance(0.75)
     for name, new in zip(names, (key, value)):
         g.config.states[name] = shape
         g.run.env[name] = (np.zeros(shape), "fp16")
@@ -147,9 +147,11 @@ def attention(g: Gen):
             at = several(g, (4,), steps, position, "int32")
             end = g.emit("add", x=at, y=g.i([1, heads, 1, width]))
             after = g.emit("slice_update", x=old, update=new, begin=at, end=end)
-        caches.append(g.emit("coreml_update_state", state=Ref(name), value=after))
+        stored = g.emit("coreml_update_state", state=Ref(name), value=after)
+        # What was written is used as it is, or read back.
+        caches.append(after if direct else stored)
     keys, values = caches
-    if g.chance(0.4):
+    if g.chance(0.3):
         result = g.emit("scaled_dot_product_attention", query=query, key=keys, value=values, attn_mask=seen if g.chance(0.8) else None)
     else:
         scaled = g.emit("mul", x=query, y=g.f(width**-0.5)) if g.chance(0.8) else query
