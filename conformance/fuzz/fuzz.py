@@ -257,7 +257,12 @@ def main() -> int:
     parser.add_argument("--one", metavar="NAME", help="run one configuration, as SEED/NUMBER/OPSET/KIND, and nothing else")
     parser.add_argument("--selftest", action="store_true", help="plant faults in what is expected; each must be reported")
     parser.add_argument("--mutants", action="store_true", help="with --selftest: in copies of the executor, too")
+    parser.add_argument("--second-opinion", action="store_true", help="hold the oracle against coremltools' own evaluation")
     args = parser.parse_args()
+    if args.second_opinion:
+        import second_opinion
+
+        return second_opinion.run(args.seed, args.count)
     if args.selftest:
         import selftest
 

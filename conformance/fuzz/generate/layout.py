@@ -183,7 +183,7 @@ def slicing(g: Gen, shape):
 
 def slice_args(g: Gen, shape):
     begin, end, stride, begin_mask, end_mask, squeeze = slicing(g, shape)
-    dtype = g.pick(("int32", "int32", "int16", "int8")) if g.version >= 8 else "int32"
+    dtype = g.pick(("int32", "int32", "int16", "int8" if max(shape) < 120 else "int16")) if g.version >= 8 else "int32"
     bound = lambda v: g.i(v, dtype)  # noqa: E731
     args = {"begin": bound(begin), "end": bound(end)}
     if set(stride) != {1} or g.chance(0.3):
