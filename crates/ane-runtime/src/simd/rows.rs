@@ -60,11 +60,11 @@ impl Rows<'_> {
                 int8(isa, weights, &[x], &mut [out]);
             }
             (Self::Half(bytes), Vector::Plain(x)) => {
-                let rows = bytes[2 * first * d_in..].chunks_exact(2 * d_in);
+                let rows = bytes[2 * first * d_in..2 * (first + out.len()) * d_in].chunks_exact(2 * d_in);
                 rows.zip(out).for_each(|(row, out)| *out = dot_halves(isa, row, x));
             }
             (Self::Single(values), Vector::Plain(x)) => {
-                let rows = values[first * d_in..].chunks_exact(d_in);
+                let rows = values[first * d_in..(first + out.len()) * d_in].chunks_exact(d_in);
                 rows.zip(out).for_each(|(row, out)| *out = vectors::dot(isa, row, x));
             }
             (Self::Beside(groups), Vector::Plain(x)) => {
@@ -90,6 +90,7 @@ impl Rows<'_> {
             };
             return int8(isa, &weights[first * d_in..(first + rows) * d_in], &fixed, out);
         }
+        assert_eq!(x.len(), out.len(), "a result for each vector");
         // A few rows stay in the cache while every vector meets them.
         const TILE: usize = 16;
         let rows = out.first().map_or(0, |out| out.len());
@@ -245,7 +246,8 @@ impl Lut<'_> {
 
     fn with_table(&self, isa: Isa, table: &[f32], first: usize, x: &[f32], out: &mut [f32]) {
         let row_bytes = x.len() * self.bits / 8;
-        let rows = self.indices[first * row_bytes..].chunks_exact(row_bytes).zip(out);
+        let rows = &self.indices[first * row_bytes..(first + out.len()) * row_bytes];
+        let rows = rows.chunks_exact(row_bytes).zip(out);
         match isa {
             #[cfg(target_arch = "x86_64")]
             Isa::Avx512 => {

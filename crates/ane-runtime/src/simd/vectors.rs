@@ -174,6 +174,7 @@ fn digits_of<const FMA: bool>(
 
 #[inline(always)]
 fn dot_of<const FMA: bool>(x: &[f32], y: &[f32]) -> f32 {
+    assert_eq!(x.len(), y.len(), "vectors of one length");
     let mut lanes = [[0.0f32; 16]; 4];
     let (xs, x_rest) = x.as_chunks::<64>();
     let (ys, y_rest) = y.as_chunks::<64>();
@@ -217,6 +218,7 @@ fn max_of(lanes: [f32; 16]) -> f32 {
 
 #[inline(always)]
 fn beside_of<const FMA: bool>(groups: &[[f32; 16]], x: &[f32], out: &mut [f32]) {
+    assert!(groups.len() >= out.len().div_ceil(16) * x.len(), "a group for every sixteen results");
     for (group, out) in groups.chunks_exact(x.len()).zip(out.chunks_mut(16)) {
         let mut sums = [0.0f32; 16];
         for (weights, x) in group.iter().zip(x) {
@@ -247,7 +249,10 @@ fn attend_of<const FMA: bool>(
     scores: &mut [f32],
     out: &mut [f32],
 ) {
-    match query.len() {
+    let (width, context) = (query.len(), scores.len());
+    assert!(keys.len() == context * width && values.len() == keys.len(), "a key and a value for each score");
+    assert!(out.len() == width && mask.is_none_or(|mask| mask.len() == context), "a mask for each score");
+    match width {
         4 => return attend_fixed_of::<FMA, 4>(query, keys, values, scale, mask, scores, out),
         8 => return attend_fixed_of::<FMA, 8>(query, keys, values, scale, mask, scores, out),
         16 => return attend_fixed_of::<FMA, 16>(query, keys, values, scale, mask, scores, out),
@@ -256,7 +261,6 @@ fn attend_of<const FMA: bool>(
         128 => return attend_fixed_of::<FMA, 128>(query, keys, values, scale, mask, scores, out),
         _ => {}
     }
-    let width = query.len();
     for (score, key) in scores.iter_mut().zip(keys.chunks_exact(width)) {
         *score = scale * dot_of::<FMA>(query, key);
     }
@@ -275,6 +279,7 @@ fn attend_of<const FMA: bool>(
 
 #[inline(always)]
 fn add_scaled_of<const FMA: bool>(factor: f32, x: &[f32], out: &mut [f32]) {
+    debug_assert_eq!(x.len(), out.len());
     for (out, x) in out.iter_mut().zip(x) {
         *out = mul_add::<FMA>(*x, factor, *out);
     }
@@ -326,6 +331,7 @@ fn attend_fixed_of<const FMA: bool, const WIDTH: usize>(
 
 #[inline(always)]
 fn rms_norm_of<const FMA: bool>(x: &[f32], epsilon: f32, out: &mut [f32]) -> f32 {
+    assert_eq!(x.len(), out.len(), "a result for each element");
     let squares = dot_of::<FMA>(x, x);
     let factor = 1.0 / (squares / x.len() as f32 + epsilon).sqrt();
     out.iter_mut().zip(x).for_each(|(out, x)| *out = x * factor);

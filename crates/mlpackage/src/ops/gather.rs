@@ -100,6 +100,9 @@ fn named(dims: &Dims, indices: &Dims, batch: usize) -> Result<Dims, Fault> {
 fn gather_nd(args: &Args<'_>) -> Inferred {
     let (x, indices) = (args.ty("x")?, args.dims("indices")?);
     let batch = batch_dims(args, x.shape.rank().min(indices.rank()))?;
+    if !(0..batch).all(|i| x.shape[i].may_be(indices[i])) {
+        return Err(format!("x {} and indices {indices} differ in their first {batch} axes", x.shape).into());
+    }
     Ok(vec![TensorType { dtype: x.dtype, shape: named(&x.shape, indices, batch)? }])
 }
 

@@ -145,6 +145,9 @@ fn conv_transpose(args: &Args<'_>) -> Inferred {
         return Err(Fault::mismatch("x", format!("has {} channels, weight {w} takes {}", x[1], w[0])));
     }
     let groups = args.extent("groups")?.unwrap_or(1);
+    if !w[0].known().is_none_or(|c| c.is_multiple_of(groups)) {
+        return Err(Fault::mismatch("weight", format!("{w} cannot be divided into {groups} groups")));
+    }
     let channels = w[1].map(|c| c.checked_mul(groups)).ok_or("weight has too many channels")?;
     check_bias(args, channels)?;
     let strides = args.extents("strides", spatial, 1, 1)?;

@@ -5,14 +5,14 @@ use mlpackage::mil::Value;
 use rand::{Rng as _, RngExt as _, SeedableRng as _};
 use rand_chacha::ChaCha8Rng;
 
-use super::{Lowered, Node};
+use super::{Lowered, Node, pairs};
 
 pub(super) fn lower(node: &Node<'_>) -> Result<Option<Lowered>, String> {
     Ok(Some(match node.op {
         "shape" => {
             let dims = node.shape("x")?;
             Lowered::new(&[], move |call| {
-                call.out_i32().iter_mut().zip(dims.dims()).for_each(|(out, d)| *out = *d as i32);
+                pairs(call.out_i32(), dims.dims()).for_each(|(out, d)| *out = *d as i32);
             })
         }
         "fill" | "fill_like" => {
@@ -96,7 +96,7 @@ fn band_part(node: &Node<'_>) -> Result<Lowered, String> {
     let upper = node.args.int("upper")?.unwrap_or(-1);
     Ok(Lowered::new(&["x"], move |call| {
         let x = call.words(0);
-        for (i, (out, x)) in call.out().iter_mut().zip(x).enumerate() {
+        for (i, (out, x)) in pairs(call.out(), x).enumerate() {
             let (row, column) = ((i / columns % rows) as i64, (i % columns) as i64);
             let inside = (lower < 0 || row - column <= i64::from(lower))
                 && (upper < 0 || column - row <= i64::from(upper));

@@ -89,13 +89,16 @@ fn sample(node: &Node<'_>, count: usize, grid: Grid, nearest: bool) -> Result<Lo
         let (from, to) = (x.dims()[axis], result.dims()[axis]);
         let between = |i: usize| {
             let point = grid.point(i, from, to);
-            // The default grid takes the element that the point is in; the others the one that is nearest.
-            let whole = match (nearest, grid) {
-                (true, Grid::Asymmetric) | (false, _) => point.floor(),
-                (true, _) => point.round(),
+            // The default grid takes the element that the point is in; the others the one that is nearest. Whole numbers
+            // say which that is: with f32, as PyTorch has it, 41 times 2 / 82 is less than one, and upsampling by 41 no
+            // repetition.
+            let at = match (nearest, grid) {
+                (true, Grid::Asymmetric) => i * from / to,
+                (true, _) => point.round() as usize,
+                (false, _) => point as usize,
             };
-            let at = (whole as usize).min(from - 1);
-            let weight = if nearest { 0.0 } else { point - whole };
+            let at = at.min(from - 1);
+            let weight = if nearest { 0.0 } else { point - at as f32 };
             Between { first: at, second: (at + 1).min(from - 1), weight }
         };
         (0..to).map(between).collect()
