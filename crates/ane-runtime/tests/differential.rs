@@ -154,11 +154,22 @@ fn assert_convolutions(cases: &[(Convolution, After)], seed: u64) {
     expected.assert(&package, &|i| format!("{:?}", cases[i]));
 }
 
-/// Extents, kernel, stride, dilation and padding of a spatial axis, each small, ones as often as all others.
-fn axis() -> impl Strategy<Value = (usize, usize, usize, usize, usize, usize)> {
+/// A spatial axis of a convolution.
+#[derive(Clone, Debug)]
+struct Axis {
+    input: usize,
+    kernel: usize,
+    stride: usize,
+    dilation: usize,
+    pad: [usize; 2],
+}
+
+/// Small numbers, ones as often as not.
+fn axis() -> impl Strategy<Value = Axis> {
     let often_one = |most: usize| prop_oneof![2 => Just(1usize), 3 => 1..=most];
     let pad = || prop_oneof![2 => Just(0usize), 3 => 0usize..=2];
-    (often_one(5), often_one(3), often_one(3), often_one(2), pad(), pad())
+    (often_one(5), often_one(3), often_one(3), often_one(2), [pad(), pad()])
+        .prop_map(|(input, kernel, stride, dilation, pad)| Axis { input, kernel, stride, dilation, pad })
 }
 
 fn convolution() -> impl Strategy<Value = (Convolution, After)> {
@@ -170,19 +181,17 @@ fn convolution() -> impl Strategy<Value = (Convolution, After)> {
     let batch = prop_oneof![3 => Just(1usize), 1 => Just(2usize)];
     (axes, channels, batch, pads, afters, any::<bool>(), prop::bool::weighted(0.3)).prop_map(
         |(axes, (d_in, d_out, groups), batch, pad, then, bias, transposed)| {
-            let of =
-                |f: fn(&(usize, usize, usize, usize, usize, usize)) -> usize| axes.iter().map(f).collect();
-            let custom = axes.iter().flat_map(|axis| [axis.4, axis.5]).collect();
+            let of = |f: fn(&Axis) -> usize| axes.iter().map(f).collect();
             let mut c = Convolution {
                 batch,
                 groups,
                 d_in,
                 d_out,
-                input: of(|axis| axis.0),
-                kernel: of(|axis| axis.1),
-                strides: of(|axis| axis.2),
-                dilations: of(|axis| axis.3),
-                pad: Pad::of(pad, custom),
+                input: of(|axis| axis.input),
+                kernel: of(|axis| axis.kernel),
+                strides: of(|axis| axis.stride),
+                dilations: of(|axis| axis.dilation),
+                pad: Pad::of(pad, axes.iter().flat_map(|axis| axis.pad).collect()),
                 bias,
                 transposed,
             };
