@@ -236,7 +236,7 @@ rules! {
     /// The operation exists, and this crate does not infer its types.
     OperationUnchecked = "operation-unchecked", Warning,
         "nothing is wrong that is known: this operation's arguments and types are taken as they are declared";
-    /// Operations have an attribute `name`.
+    /// Operations have an attribute `name`, all of them or none.
     OperationName = "operation-name", Warning, "give every operation the attribute name";
     /// Arguments are those that the operation has.
     ArgumentUnknown = "argument-unknown", Error, "remove the argument, or correct its name";

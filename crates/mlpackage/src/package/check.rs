@@ -40,7 +40,6 @@ fn manifest(package: &Package, findings: &mut Vec<Finding>) {
     let needed = weight_files(&package.program);
     for path in package.manifest.paths() {
         let Err(reason) = paths::inside(&package.path, &path) else { continue };
-        let reason = format!("the manifest lists {path}: {reason}");
         // git and zip drop empty folders, that of the weights among them.
         let absent = paths::is_absent(&package.path, &path);
         let below = |file: &String| {
@@ -48,8 +47,15 @@ fn manifest(package: &Package, findings: &mut Vec<Finding>) {
             let folder = package.model_path.parent().and_then(|f| f.strip_prefix(&package.path).ok());
             folder.is_none_or(|folder| folder.join(file).starts_with(&path))
         };
-        let rule =
-            if absent && !needed.iter().any(below) { Rule::ManifestItemUnneeded } else { Rule::ManifestItem };
+        let (rule, reason) = if absent && !needed.iter().any(below) {
+            (
+                Rule::ManifestItemUnneeded,
+                "it is not there, and nothing in the program refers to it".to_owned(),
+            )
+        } else {
+            (Rule::ManifestItem, reason)
+        };
+        let reason = format!("the manifest lists {path}: {reason}");
         findings.push(Finding::package(rule, reason));
     }
 }
