@@ -12,13 +12,13 @@ MODELS = []
 class Model(object):
     """A model: `build(tools)` gives coremltools' model, `reference(inputs)` the outputs that it must compute.
 
-    It exists since coremltools `since`, computes in `precision`, has `images` among its inputs or not, and is called `calls`
-    times on one state, or by the name of a `function`.
+    It exists since coremltools `since`, computes in `precision`, is called `calls` times on one state, or by the name of a
+    `function`. `images` gives the colours of the inputs and outputs that are images.
     """
 
-    def __init__(self, name, since, build, inputs, reference, precision="fp16", images=False, calls=1, function=None):
+    def __init__(self, name, since, build, inputs, reference, precision="fp16", images=None, calls=1, function=None):
         self.name, self.since, self.build, self.inputs, self.reference = name, since, build, inputs, reference
-        self.precision, self.images, self.calls, self.function = precision, images, calls, function
+        self.precision, self.images, self.calls, self.function = precision, images or {}, calls, function
 
 
 def numbers(seed, *shape, **options):
@@ -134,13 +134,13 @@ def conv_fp16(tools):
     return tools.convert(conv_program(tools), precision="fp16")
 
 
-@model("conv_image", {"image": IMAGE}, conv_expected, images=True)
+@model("conv_image", {"image": IMAGE}, conv_expected, images={"image": "RGB"})
 def conv_image(tools):
     image = tools.ct.ImageType(name="image", shape=(1, 3, 16, 16), color_layout=tools.colour("RGB"))
     return tools.convert(conv_program(tools), inputs=[image])
 
 
-@model("conv_image_bgr_ios16", {"image": IMAGE}, conv_expected, since=(6, 3), images=True)
+@model("conv_image_bgr_ios16", {"image": IMAGE}, conv_expected, since=(6, 3), images={"image": "BGR"})
 def conv_image_bgr(tools):
     image = tools.ct.ImageType(name="image", shape=(1, 3, 16, 16), color_layout=tools.colour("BGR"))
     return tools.convert(conv_program(tools), inputs=[image], target="iOS16")
@@ -161,7 +161,7 @@ def inverted(inputs):
     return {"inverted": 255 - inputs["image"].astype(np.float64)}
 
 
-@model("image_to_image_ios16", {"image": IMAGE}, inverted, since=(6, 3), images=True)
+@model("image_to_image_ios16", {"image": IMAGE}, inverted, since=(6, 3), images={"image": "RGB", "inverted": "RGB"})
 def image_to_image(tools):
     ct, mb = tools.ct, tools.mb
 
@@ -177,7 +177,7 @@ def image_to_image(tools):
 GREY = np.random.RandomState(12).randint(0, 256, (1, 1, 8, 12)).astype(np.float16)
 
 
-@model("image_grey_fp16_ios16", {"image": GREY}, inverted, since=(6, 3), images=True)
+@model("image_grey_fp16_ios16", {"image": GREY}, inverted, since=(6, 3), images={"image": "GREY", "inverted": "GREY"})
 def image_grey(tools):
     ct, mb = tools.ct, tools.mb
 
