@@ -306,7 +306,7 @@ fn check_tells_faults_from_what_is_no_package() {
     fs::write(&weights, bytes).unwrap();
     let ran = microgpt(dir.path(), &["inspect", "--check", PACKAGE]);
     assert_eq!(ran.code, 1, "{}", ran.err);
-    for words in ["error[blob-record]: function ", "operation const", "0xdeadbeef", "1 errors, 0 warnings"] {
+    for words in ["error[blob-record]: function ", "operation const", "0xdeadbeef", "1 error, 0 warnings"] {
         assert!(ran.out.contains(words), "{words}: {}", ran.out);
     }
     let ran = microgpt(dir.path(), &["inspect", "--check", "--json", PACKAGE]);

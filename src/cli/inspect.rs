@@ -20,7 +20,8 @@ pub(crate) struct Inspect {
     /// Print the program of each package as MIL text
     #[arg(long, conflicts_with = "json")]
     mil: bool,
-    /// Check the packages against every rule of the format: exit code 0 if there are no errors, 1 if there are
+    /// Check the packages against every rule of the format: exit code 0 if there are no errors, 1 if there are. What Core
+    /// ML is reported to refuse although the format allows it is listed, and is no error
     #[arg(long, conflicts_with = "mil")]
     check: bool,
     /// Print JSON

@@ -21,6 +21,14 @@ pub(crate) fn inside(base: &Path, relative: &str) -> std::result::Result<PathBuf
     Ok(joined)
 }
 
+/// Whether `relative` would stay below `base`, and nothing is there, not even a link that leads nowhere.
+pub(crate) fn is_absent(base: &Path, relative: &str) -> bool {
+    let path = Path::new(relative);
+    let plain = !relative.is_empty() && path.components().all(|c| matches!(c, Component::Normal(_)));
+    let missing = |e: io::Error| matches!(e.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory);
+    plain && fs::symlink_metadata(base.join(path)).is_err_and(missing)
+}
+
 /// The size of `path`, if it is a file: opening a pipe or a device could wait for ever.
 pub(crate) fn regular_file_size(path: &Path) -> Result<u64> {
     let metadata = fs::metadata(path).map_err(|e| Error::io("open", path, e))?;

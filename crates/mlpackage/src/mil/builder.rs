@@ -377,6 +377,28 @@ impl OpBuilder<'_, '_> {
         self
     }
 
+    /// Binds what a convolution leaves out and has one number for each spatial axis, so that no default can be stated for
+    /// every rank. Core ML is reported to refuse a convolution without it.
+    fn bind_window(&mut self) -> Result<()> {
+        if !["conv", "conv_transpose"].contains(&self.op.as_str()) {
+            return Ok(());
+        }
+        let bound = |param: &str| self.args.get(param).and_then(|bound| bound.first());
+        let Some(spatial) = bound("x").and_then(|x| x.ty.shape.rank().checked_sub(2)) else { return Ok(()) };
+        // Padding of one's own choice is an argument that cannot be guessed.
+        let custom = bound("pad_type").and_then(|p| p.value.as_ref()?.as_str()) == Some("custom");
+        for (param, count, element) in
+            [("strides", spatial, 1), ("pad", 2 * spatial, 0), ("dilations", spatial, 1)]
+        {
+            if self.args.contains_key(param) || (param == "pad" && custom) {
+                continue;
+            }
+            let var = self.builder.value(param, Value::ints([count], vec![element; count]))?;
+            self.args.insert(param.to_owned(), vec![(&var).into()]);
+        }
+        Ok(())
+    }
+
     /// Adds the operation, which has one result.
     ///
     /// # Errors
@@ -397,6 +419,7 @@ impl OpBuilder<'_, '_> {
         if let Some(error) = self.error.take() {
             return Err(error);
         }
+        self.bind_window()?;
         let label = || format!("{} -> %{}", self.op, self.name);
         let function = self.builder.name.clone();
         let bad = |fault: Fault| Error::from(Finding::operation(&function, label(), fault));

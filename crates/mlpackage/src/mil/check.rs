@@ -50,7 +50,13 @@ fn examine<'a>(
     ints: &'a BlobInts,
 ) -> (Vec<Resolved<'a>>, Vec<Finding>) {
     let opset = function.opset;
-    let mut scope = Scope { function: name, opset, ints, values: HashMap::new(), findings: Vec::new() };
+    // coremltools before 7 gives a name to constants alone.
+    let named = function
+        .block
+        .all_operations()
+        .any(|o| o.op != "const" && !o.is_constexpr() && o.attributes.contains_key("name"));
+    let mut scope =
+        Scope { function: name, opset, ints, named, values: HashMap::new(), findings: Vec::new() };
     for input in &function.inputs {
         scope.check_input(input);
         scope.insert(input, false, None);
@@ -67,6 +73,8 @@ struct Scope<'a> {
     function: &'a str,
     opset: Opset,
     ints: &'a BlobInts,
+    /// Whether operations have names.
+    named: bool,
     /// The values that an operation may refer to.
     values: HashMap<&'a str, Known<'a>>,
     findings: Vec<Finding>,
@@ -126,7 +134,7 @@ impl<'a> Scope<'a> {
                     self.findings.push(Finding::operation(self.function, operation.label(), fault));
                 }
             }
-            if !operation.attributes.contains_key("name") {
+            if self.named && !operation.attributes.contains_key("name") {
                 let fault = Fault::new(Rule::OperationName, "it has no attribute name");
                 self.findings.push(Finding::operation(self.function, operation.label(), fault));
             }

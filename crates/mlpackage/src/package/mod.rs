@@ -7,6 +7,7 @@ mod edit;
 mod fault_matrix;
 mod features;
 mod kind;
+mod refused;
 mod writer;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -202,8 +203,8 @@ impl Package {
         self.weights.iter().map(|(name, file)| (name.as_str(), file))
     }
 
-    /// Everything that is wrong with the package: rules of MIL, of the description and of the weight files, errors
-    /// before warnings. Empty if there is nothing to say.
+    /// Everything that is wrong with the package: rules of MIL, of the description and of the weight files, and what Core ML
+    /// is reported to refuse; errors before reported refusals before warnings. Empty if there is nothing to say.
     ///
     /// [`check_path`](Self::check_path) finds the same in packages that cannot be opened.
     pub fn check(&self) -> Vec<Finding> {
