@@ -303,6 +303,9 @@ impl<'a> Lowering<'a> {
         if all_constant && elements <= FOLD_UP_TO && !is_random(&operation.op) {
             return self.fold(operation, &lowered, &operands, results);
         }
+        // What is looked for in order to be fused are products of floats.
+        let of_integers = operation.op == "linear" && results.iter().any(|(dtype, _)| !dtype.is_float());
+        let op = if of_integers { "linear of integers".to_owned() } else { operation.op.clone() };
         let mut places = Vec::with_capacity(results.len());
         for (i, (dtype, shape)) in results.into_iter().enumerate() {
             let place = self.new_value(&shape);
@@ -311,7 +314,7 @@ impl<'a> Lowering<'a> {
             self.define(operation, i, Known { ty, value: None, place });
         }
         self.steps.push(Draft::Compute(DraftCompute {
-            op: operation.op.clone(),
+            op,
             result: operation.outputs.first().map(|o| o.name.clone()).unwrap_or_default(),
             operands,
             shapes,
