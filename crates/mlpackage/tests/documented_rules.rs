@@ -1,5 +1,5 @@
 //! Sentences of coremltools 9.0's documentation that say which arguments go together and what types result, opset by opset.
-//! `docs/operations.md` lists them by operation; what is computed is in `ane-runtime/tests/documented_examples.rs`.
+//! `docs/operations.md` lists them by operation; what is computed is in `ane-runtime/tests/documented_examples`.
 #![allow(clippy::unwrap_used)]
 
 use mlpackage::mil::builder::FunctionBuilder;
@@ -737,28 +737,28 @@ fn scales_and_zero_points() {
     };
     let int8 = |values: Vec<i8>, dims: &[usize]| {
         let bytes: Vec<u8> = values.into_iter().map(|v| v as u8).collect();
-        Value::immediate(Int8, dims, mlpackage::mil::Literal::Bytes(bytes.into()))
+        Value::immediate(Int8, dims, mlpackage::mil::Literal::Bytes(bytes))
     };
     let (axis, vector) = (("axis", Value::int(1)), ("scale", floats(&[1.0, 2.0, 3.0])));
     let scalar = ("scale", Value::fp32(0.5));
     // "If scale is a vector, then scale.size needs to be equal to input.shape[axis]; that is, equal to 3."
     quantize(&[vector.clone(), axis.clone()], Ok(()));
     quantize(&[("scale", floats(&[1.0, 2.0])), axis.clone()], Err("a number for each index of axis"));
-    quantize(&[vector.clone()], Err("axis is missing"));
-    quantize(&[scalar.clone()], Ok(()));
+    quantize(std::slice::from_ref(&vector), Err("axis is missing"));
+    quantize(std::slice::from_ref(&scalar), Ok(()));
     quantize(&[scalar.clone(), axis.clone()], Err("axis is bound, and scale is a scalar"));
     // "The zero_point follows similar broadcasting rules and size constraints as scale"; output_dtype matches it.
     quantize(&[vector.clone(), axis.clone(), ("zero_point", int8(vec![1, 2, 3], &[3]))], Ok(()));
     quantize(&[vector, axis, ("zero_point", int8(vec![1], &[]))], Err("expected a vector, as scale is"));
     quantize(&[scalar.clone(), ("zero_point", int8(vec![1], &[1]))], Err("expected a scalar, as scale is"));
-    let uint8 = Value::immediate(Uint8, [0usize; 0], mlpackage::mil::Literal::Bytes(vec![1].into()));
+    let uint8 = Value::immediate(Uint8, [0usize; 0], mlpackage::mil::Literal::Bytes(vec![1]));
     quantize(&[scalar, ("zero_point", uint8)], Err("zero_point is uint8, expected int8"));
 }
 
 #[test]
 fn shapes_of_resized_images() {
     let resize = |x: &[i32], shape: &[i32], dims: u32, expected: Result<&str, &str>| {
-        let dims = mlpackage::mil::Literal::Bytes(dims.to_le_bytes().to_vec().into());
+        let dims = mlpackage::mil::Literal::Bytes(dims.to_le_bytes().to_vec());
         let dims = Value::immediate(DType::Uint32, [0usize; 0], dims);
         let (inputs, constants) = ([("x", Fp32, x)], [("shape", ints(shape)), ("resized_dims", dims)]);
         let resize = used("resize", &inputs, &constants);

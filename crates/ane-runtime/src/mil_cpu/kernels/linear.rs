@@ -7,6 +7,13 @@ use super::{Call, Kernel, Lowered, Node, Outcome, position};
 
 pub(super) fn lower(node: &Node<'_>) -> Result<Option<Lowered>, String> {
     let is_float = |name: &str| node.args.get(name).is_none_or(|a| a.ty.dtype.is_float());
+    // Since iOS 17 the types of x and of a constant are independent.
+    let of_both = |name: &str| node.has(name) && is_float(name) != is_float("x");
+    if ["linear", "matmul"].contains(&node.op)
+        && let Some(other) = ["weight", "bias", "y"].into_iter().find(|name| of_both(name))
+    {
+        return Err(format!("{} of x {} and {other} {}", node.op, node.dtype("x")?, node.dtype(other)?));
+    }
     Ok(Some(match node.op {
         "linear" if is_float("x") => {
             const OPERANDS: &[&str] = &["x", "weight", "bias"];
