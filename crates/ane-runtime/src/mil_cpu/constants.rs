@@ -120,7 +120,15 @@ impl Reading<'_> {
         let args = scope::args(operation, self.function.opset, find, Vec::new())?;
         let unfolding = Unfolding { package: self.package, args: &args, results: &results };
         let constants = &self.constants;
+        let is_integer = |name: &str| {
+            let mut outputs = siblings.iter().flat_map(|o| &o.outputs);
+            let ty = outputs.find(|v| v.name == name).and_then(|v| v.ty.tensor());
+            ty.is_some_and(|ty| !ty.dtype.is_float())
+        };
         let values_of = |name: &str| match constants.get(name)? {
+            Constant::Words(words) if is_integer(name) => {
+                Some(words.iter().map(|word| *word as i32 as f32).collect())
+            }
             Constant::Words(words) => Some(bytemuck::cast_slice(words).to_vec()),
             Constant::Packed(packed) => Some(packed.unpack()),
         };
@@ -138,9 +146,12 @@ impl Reading<'_> {
     }
 }
 
-/// A constant that stays packed if that saves anything.
+/// A constant that stays packed if that saves anything. Integers, such as the entries of a table that are scaled later, never
+/// do: packed constants are floats.
 fn keep(packed: Packed) -> Constant {
-    if packed.elements() <= UNPACK_UP_TO {
+    if !packed.dtype.is_float() {
+        Constant::Words(packed.unpack().into_iter().map(|number| number as i32 as u32).collect())
+    } else if packed.elements() <= UNPACK_UP_TO {
         Constant::Words(packed.unpack().into_iter().map(f32::to_bits).collect())
     } else {
         Constant::Packed(Arc::new(packed))

@@ -11,9 +11,10 @@ use mlpackage::{DType, Shape, ops};
 use super::constants::{self, Constant, Constants};
 use super::hazards::{self, Watch};
 use super::kernels::{self, Node, Operand, is_non_zero};
-use super::lowering::{Execution, VIEWED, is_view, unfit};
+use super::lowering::{Execution, VIEWED, is_view};
 use super::numerics::Numerics;
 use super::packed::Packed;
+use super::results::{are_empty, as_declared, unfit};
 use super::scope::{self, Bound};
 use crate::engine::Limits;
 use crate::error::{Error, Result};
@@ -241,9 +242,6 @@ impl<'a> Interpreter<'a> {
             words.map(|w| Elements::Words(w.into())).ok_or_else(|| format!("{param} is no number"))
         };
         let spec = ops::lookup(op).ok_or_else(|| format!("no operation {op}"))?;
-        if let Some(reason) = unfit(op, &args) {
-            return Err(Failure::Here(format!("there is no {reason}")));
-        }
         let inferred = match op {
             "non_zero" => vec![count_non_zero(&args, &taken)?],
             _ => (spec.infer)(&args).map_err(String::from)?,
@@ -262,9 +260,12 @@ impl<'a> Interpreter<'a> {
             return Ok(Effect::Write { state, words });
         }
         let mut results = Vec::with_capacity(inferred.len());
-        for (ty, declared) in inferred.into_iter().zip(&operation.outputs) {
+        for (ty, declared) in inferred.iter().zip(&operation.outputs) {
+            let ty = as_declared(op, &args, ty, declared.ty.tensor());
             let shape = ty.shape.known().ok_or_else(|| format!("the shape of {ty} is not known"))?;
             let fits = declared.ty.tensor().is_none_or(|d| d.shape.may_be(&ty.shape));
+            // What coremltools declares of these may be something else; what is inferred counts.
+            let fits = fits || ["select", "reshape"].contains(&op);
             if !fits {
                 return Err(Failure::Here(format!("it gives {ty}, declared is {}", declared.ty)));
             }
@@ -272,6 +273,13 @@ impl<'a> Interpreter<'a> {
                 return Err(Failure::Here(format!("{ty} is too large")));
             }
             results.push((ty.dtype, shape));
+        }
+        if are_empty(&results) {
+            let nothing = |(dtype, shape)| Known::new(dtype, shape, Arc::from([]));
+            return Ok(Effect::Define(results.into_iter().map(nothing).collect()));
+        }
+        if let Some(reason) = unfit(op, &args) {
+            return Err(Failure::Here(format!("there is no {reason}")));
         }
         if is_view(op) {
             let (elements, constant) = (taken(VIEWED, 0)?, is_constant(VIEWED, 0));

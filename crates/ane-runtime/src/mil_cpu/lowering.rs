@@ -3,7 +3,6 @@
 use std::collections::HashMap;
 
 use mlpackage::mil::{Dims, Function, Operation, TensorType, Value};
-use mlpackage::ops::Args;
 use mlpackage::{DType, Shape, ops};
 
 use super::buffers::{self, Draft, DraftCompute, Drafts};
@@ -13,6 +12,7 @@ use super::hazards::{self, Observed, Watch};
 use super::kernels::{self, Call, Lowered, Node, Operand};
 use super::numerics::{Numerics, round_to_half};
 use super::plan::Plan;
+use super::results::{are_empty, as_declared, unfit};
 use super::scope::{self, Bound};
 use crate::engine::Limits;
 use crate::hazard::Hazard;
@@ -226,8 +226,19 @@ impl<'a> Lowering<'a> {
         }
         let mut results = Vec::with_capacity(inferred.len());
         for (ty, declared) in inferred.iter().zip(&operation.outputs) {
-            let declared = declared.ty.tensor().map(|ty| &ty.shape);
-            results.push((ty.dtype, concrete(&operation.op, ty, declared)?));
+            let declared = declared.ty.tensor();
+            let ty = as_declared(&operation.op, &args, ty, declared);
+            results.push((ty.dtype, concrete(&operation.op, &ty, declared.map(|ty| &ty.shape))?));
+        }
+        if are_empty(&results) {
+            for (i, (dtype, shape)) in results.into_iter().enumerate() {
+                self.constants.push(Constant::Words(Vec::new().into()));
+                let place = Place::Constant(self.constants.len() - 1);
+                let value = constants::value_of(dtype, &shape, &[]);
+                let ty = TensorType { dtype, shape: shape.into() };
+                self.define(operation, i, Known { ty, value, place });
+            }
+            return Ok(());
         }
         for (dtype, shape) in &results {
             match shape.checked_elements() {
@@ -292,6 +303,9 @@ impl<'a> Lowering<'a> {
         if all_constant && elements <= FOLD_UP_TO && !is_random(&operation.op) {
             return self.fold(operation, &lowered, &operands, results);
         }
+        // What is looked for in order to be fused are products of floats.
+        let of_integers = operation.op == "linear" && results.iter().any(|(dtype, _)| !dtype.is_float());
+        let op = if of_integers { "linear of integers".to_owned() } else { operation.op.clone() };
         let mut places = Vec::with_capacity(results.len());
         for (i, (dtype, shape)) in results.into_iter().enumerate() {
             let place = self.new_value(&shape);
@@ -300,7 +314,7 @@ impl<'a> Lowering<'a> {
             self.define(operation, i, Known { ty, value: None, place });
         }
         self.steps.push(Draft::Compute(DraftCompute {
-            op: operation.op.clone(),
+            op,
             result: operation.outputs.first().map(|o| o.name.clone()).unwrap_or_default(),
             operands,
             shapes,
@@ -417,16 +431,6 @@ impl<'a> Lowering<'a> {
         let plan = buffers::assign(drafts);
         plan.with_hazards(hazards)
     }
-}
-
-/// What kernels cannot compute with, if an argument is that: a tensor without elements.
-pub(super) fn unfit(op: &str, args: &Args<'_>) -> Option<String> {
-    if is_view(op) || ["shape", "concat"].contains(&op) {
-        return None;
-    }
-    let mut all = args.iter().flat_map(|(param, args)| args.iter().map(move |arg| (param, arg)));
-    let (param, arg) = all.find(|(_, arg)| arg.ty.shape.elements() == Some(0))?;
-    Some(format!("way to compute {op} of {param} {}", arg.ty))
 }
 
 /// Why an operation is not part of a plan.

@@ -12,6 +12,7 @@ mod lowering;
 mod numerics;
 mod packed;
 mod plan;
+mod results;
 mod scope;
 mod unfolding;
 

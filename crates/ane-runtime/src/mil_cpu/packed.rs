@@ -47,7 +47,7 @@ pub(super) enum StoredBytes {
 }
 
 impl Numbers {
-    fn len(&self) -> usize {
+    pub(super) fn len(&self) -> usize {
         match self {
             Self::Stored(blob) => blob.blob().elements,
             Self::Stated(values) => values.len(),
@@ -55,7 +55,7 @@ impl Numbers {
         }
     }
 
-    fn read(&self, start: usize, out: &mut [f32]) {
+    pub(super) fn read(&self, start: usize, out: &mut [f32]) {
         match self {
             Self::Stored(blob) => blob.blob().read(start, out),
             Self::Stated(values) => out.copy_from_slice(&values[start..start + out.len()]),
@@ -101,7 +101,7 @@ impl Blocks {
     }
 
     /// The block that an element is in.
-    fn of(&self, element: usize) -> usize {
+    pub(super) fn of(&self, element: usize) -> usize {
         let (mut rest, mut block, mut step) = (element, 0, 1);
         for (&d, &c) in self.dims.iter().zip(&self.counts).rev() {
             block += rest % d / (d / c) * step;
@@ -155,7 +155,7 @@ pub(super) struct Table {
 }
 
 impl Table {
-    fn value(&self, block: usize, index: f32, component: usize) -> f32 {
+    pub(super) fn value(&self, block: usize, index: f32, component: usize) -> f32 {
         self.values[(block * self.entries + index as usize) * self.vector + component]
     }
 }

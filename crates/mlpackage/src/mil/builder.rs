@@ -431,7 +431,12 @@ impl OpBuilder<'_, '_> {
                 format!("it exists since opset {}, the function has {}", spec.since, self.builder.opset);
             return Err(bad(Fault::new(Rule::OperationTooNew, reason)));
         }
+        let returned = self.args.get("return_indices").and_then(|bound| bound.first()?.value.as_ref());
+        let no_indices = returned.and_then(Value::as_bools) == Some(&[false]);
         for param in spec.params_of(self.builder.opset) {
+            if no_indices && param.is_of_indices() {
+                continue;
+            }
             if let (Some(default), false) = (param.default, self.args.contains_key(param.name)) {
                 let mut mates = spec
                     .params_of(self.builder.opset)

@@ -218,9 +218,16 @@ impl<'a> Scope<'a> {
         }
         let args = Args::new(self.opset, self.bound(operation)?, block_types);
         args.check_against(spec)?;
-        check_results(operation, &(spec.infer)(&args)?)?;
+        if args.iter().any(|(_, args)| args.iter().any(|arg| arg.ty.shape.is_of_any_rank())) {
+            let reason = "the rank of an argument is open, so that its types are not checked";
+            let fault = Fault::new(Rule::OperationUnchecked, reason);
+            self.findings.push(Finding::operation(self.function, operation.label(), fault));
+        } else {
+            check_results(operation, &args, &(spec.infer)(&args)?)?;
+        }
         for param in spec.params_of(self.opset) {
-            if param.default.is_some() && args.get(param.name).is_none() {
+            let of_nothing = param.is_of_indices() && !args.bool_or("return_indices", true)?;
+            if param.default.is_some() && args.get(param.name).is_none() && !of_nothing {
                 let fault = Fault::at(Rule::ArgumentDefault, param.name, "is not bound, and has a default");
                 self.findings.push(Finding::operation(self.function, operation.label(), fault));
             }
@@ -298,7 +305,7 @@ fn constant_arg<'a>(param: &str, value: &'a Value) -> Result<Arg<'a>, Fault> {
 }
 
 /// Whether what is declared may be what was inferred.
-fn check_results(operation: &Operation, inferred: &[TensorType]) -> Result<(), Fault> {
+fn check_results(operation: &Operation, args: &Args<'_>, inferred: &[TensorType]) -> Result<(), Fault> {
     let declared = &operation.outputs;
     if inferred.len() != declared.len() {
         let reason = format!("{} outputs are declared, it has {}", declared.len(), inferred.len());
@@ -306,7 +313,11 @@ fn check_results(operation: &Operation, inferred: &[TensorType]) -> Result<(), F
     }
     for (output, ty) in declared.iter().zip(inferred) {
         let fits = match &output.ty {
-            ValueType::Tensor(found) => found.dtype == ty.dtype && found.shape.may_be(&ty.shape),
+            ValueType::Tensor(found) => {
+                let otherwise = || ops::declared_otherwise(&operation.op, args);
+                found.dtype == ty.dtype
+                    && (found.shape.may_be(&ty.shape) || otherwise().is_some_and(|dims| found.shape == dims))
+            }
             _ => false,
         };
         if !fits {

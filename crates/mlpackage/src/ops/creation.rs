@@ -97,7 +97,11 @@ fn dims_of(args: &Args<'_>, name: &str) -> Result<Dims, Fault> {
     let Some(dims) = args.ints_if_known(name) else {
         return match args.dims(name)?.as_slice() {
             &[Dim::Known(rank)] if rank <= 16 => Ok(vec![Dim::Unknown; rank].into()),
-            _ => Err(Fault::value(name, format!("is {}, expected one axis of known length", args.ty(name)?))),
+            [Dim::Unknown] => Ok(Dims::of_any_rank()),
+            _ => Err(Fault::value(
+                name,
+                format!("is {}, expected one axis of 16 entries at most", args.ty(name)?),
+            )),
         };
     };
     let known: Option<Vec<usize>> = dims.iter().map(|&d| usize::try_from(d).ok()).collect();

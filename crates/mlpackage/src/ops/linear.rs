@@ -4,6 +4,7 @@ use super::args::Args;
 use super::kind::Kind;
 use super::spatial::{Padding, Window};
 use super::spec::{Inferred, OpSpec, Param};
+use crate::dtype::DType;
 use crate::finding::Fault;
 use crate::mil::{Dim, Dims, Opset, TensorType};
 
@@ -145,8 +146,14 @@ fn conv_transpose(args: &Args<'_>) -> Inferred {
         return Err(Fault::mismatch("x", format!("has {} channels, weight {w} takes {}", x[1], w[0])));
     }
     let groups = args.extent("groups")?.unwrap_or(1);
-    if !w[0].known().is_none_or(|c| c.is_multiple_of(groups)) {
-        return Err(Fault::mismatch("weight", format!("{w} cannot be divided into {groups} groups")));
+    if w[0].known().is_some_and(|c| !c.is_multiple_of(groups)) {
+        return Err(Fault::value(
+            "groups",
+            format!("is {groups}, which does not divide the {} channels of x", w[0]),
+        ));
+    }
+    if args.string("pad_type")? == Some("same_lower") {
+        return Err(Fault::value("pad_type", "is \"same_lower\", expected valid, custom or same"));
     }
     let channels = w[1].map(|c| c.checked_mul(groups)).ok_or("weight has too many channels")?;
     check_bias(args, channels)?;
@@ -189,19 +196,26 @@ fn linear(args: &Args<'_>) -> Inferred {
     }
 }
 
-/// Matrices in the last two axes, the others broadcast. A vector on either side is a matrix of one row or column.
+/// The element type of a product: that of both, or, where one of them is a constant of another type, that of the other.
+fn product_dtype(args: &Args<'_>) -> Result<DType, Fault> {
+    let constant = |name: &str| args.get(name).is_some_and(|arg| arg.constant);
+    match (constant("x"), constant("y")) {
+        (false, false) => args.same_dtype(&["x", "y"]),
+        (true, false) => Ok(args.ty("y")?.dtype),
+        (_, true) => Ok(args.ty("x")?.dtype),
+    }
+}
+
+/// Matrices in the last two axes, the others broadcast. A vector on either side is a matrix of one row or column, whether it
+/// is to be transposed or not.
 fn matmul(args: &Args<'_>) -> Inferred {
-    let dtype = args.ty("x")?.dtype;
+    let dtype = product_dtype(args)?;
     let (x, y) = (args.dims("x")?, args.dims("y")?);
     let tx = args.bool_or("transpose_x", false)?;
     let ty = args.bool_or("transpose_y", false)?;
-    for (name, dims, transposed) in [("x", x, tx), ("y", y, ty)] {
-        match dims.rank() {
-            0 => return Err(Fault::value(name, "is a scalar, expected rank 1 or more")),
-            1 if transposed => {
-                return Err(Fault::value(name, format!("is {dims}, and a vector cannot be transposed")));
-            }
-            _ => {}
+    for (name, dims) in [("x", x), ("y", y)] {
+        if dims.rank() == 0 {
+            return Err(Fault::value(name, "is a scalar, expected rank 1 or more"));
         }
     }
     // Outer axes, rows, columns. A vector is a row of x, or a column of y.
@@ -300,9 +314,9 @@ fn attention(args: &Args<'_>) -> Inferred {
     }
     if let Some(mask) = args.get("attn_mask") {
         let scores: Dims = [&query.as_slice()[..rank - 2], &[query[rank - 2], key[rank - 2]]].concat().into();
-        let allowed = mask.ty.dtype == dtype || mask.ty.dtype == crate::DType::Bool;
+        let allowed = mask.ty.dtype == dtype || mask.ty.dtype == DType::Bool;
         let fits = mask.ty.shape.broadcast(&scores).is_some_and(|b| b.may_be(&scores));
-        if !allowed || !fits || mask.ty.shape.rank() < 2 {
+        if !allowed || !fits || mask.ty.shape.rank() == 0 {
             return Err(Fault::value(
                 "attn_mask",
                 format!("is {}, expected {dtype} or bool that broadcasts to {scores}", mask.ty),

@@ -27,9 +27,11 @@ mod state;
 use std::collections::HashMap;
 use std::sync::LazyLock;
 
+use crate::mil::Dim;
+
 pub use args::{Arg, Args, BlockTypes};
 pub use kind::Kind;
-pub use slice::{SliceBounds, SliceRange};
+pub use slice::{SliceBounds, SliceRange, box_begin};
 pub use spec::{Default, Inferred, OpSpec, Param};
 
 /// Every operation in the table, except `const`, whose type is that of its attribute `val`.
@@ -61,6 +63,23 @@ pub fn lookup(name: &str) -> Option<&'static OpSpec> {
     static BY_NAME: LazyLock<HashMap<&str, &OpSpec>> =
         LazyLock::new(|| all().map(|op| (op.name, op)).collect());
     BY_NAME.get(name).copied()
+}
+
+/// The dimensions that coremltools up to 9.0 declares for the result of an operation where they are not the result's; `None`
+/// where it declares what the operation gives.
+///
+/// Its inference leaves the condition of `select` out, and keeps the zeros of the shape that `reshape` is given if `x` has
+/// open dimensions. The packages are right all the same: what an operation computes does not follow from such a declaration.
+pub fn declared_otherwise(op: &str, args: &Args<'_>) -> Option<crate::mil::Dims> {
+    match op {
+        "select" => args.dims("a").ok()?.broadcast(args.dims("b").ok()?),
+        "reshape" if args.dims("x").ok()?.known().is_none() => {
+            let shape = args.ints_if_known("shape")?;
+            let dims = shape.iter().map(|&d| usize::try_from(d).map_or(Dim::Unknown, Dim::Known));
+            Some(dims.collect())
+        }
+        _ => None,
+    }
 }
 
 /// Operations that Core ML has and the table has not: lists, recurrent layers and what ends a classifier or detector.

@@ -115,6 +115,11 @@ impl Param {
         }
     }
 
+    /// Whether it says something of the indices that `topk` returns, and must not be bound where it returns none.
+    pub(crate) fn is_of_indices(&self) -> bool {
+        self.name == "output_indices_dtype"
+    }
+
     /// A required constant.
     pub(crate) const fn constant(name: &'static str, kind: Kind) -> Self {
         let mut param = Self::new(name, kind);

@@ -33,7 +33,12 @@ pub(super) fn lower(node: &Node<'_>) -> Result<Option<Lowered>, String> {
         }
         "random_uniform" => {
             let (low, high) = (node.args.float_or("low", 0.0)?, node.args.float_or("high", 1.0)?);
-            random(node, move |rng| low + (high - low) * rng.random::<f32>())?
+            let below = largest_below(high, node.results[0].0);
+            // The sum may be rounded up to the upper bound, which is not drawn.
+            random(node, move |rng| {
+                let drawn = low + (high - low) * rng.random::<f32>();
+                if low < high && drawn > below { below } else { drawn }
+            })?
         }
         _ => return Ok(None),
     }))
@@ -140,6 +145,25 @@ fn random(
         let mut rng = ChaCha8Rng::seed_from_u64(seed);
         call.out_f32().iter_mut().for_each(|out| *out = draw(&mut rng));
     }))
+}
+
+/// The largest number below `bound` that an element type has.
+fn largest_below(bound: f32, dtype: DType) -> f32 {
+    if dtype != DType::Fp16 {
+        return bound.next_down();
+    }
+    // Bits of fp16 numbers are in the order of their magnitudes.
+    let half = half::f16::from_f32(bound);
+    if half.to_f32() < bound {
+        return half.to_f32();
+    }
+    let bits = half.to_bits();
+    let bits = match bits {
+        0 | 0x8000 => 0x8001,
+        bits if bits & 0x8000 == 0 => bits - 1,
+        bits => bits + 1,
+    };
+    half::f16::from_bits(bits).to_f32()
 }
 
 /// A standard normal number, by Box and Muller.

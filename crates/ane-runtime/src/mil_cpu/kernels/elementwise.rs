@@ -101,15 +101,10 @@ fn unary(node: &Node<'_>) -> Result<Option<Lowered>, String> {
         }
         "clip" => {
             let (low, high) = (node.args.float_or("alpha", f32::MIN)?, node.args.float_or("beta", f32::MAX)?);
-            // A NaN compares with nothing, and stays.
+            // A NaN compares with nothing, and stays. Where the bounds are not in order, the upper one counts.
             map(move |x| {
-                if x < low {
-                    low
-                } else if x > high {
-                    high
-                } else {
-                    x
-                }
+                let raised = if x < low { low } else { x };
+                if raised > high { high } else { raised }
             })
         }
         "threshold" => {

@@ -7,6 +7,13 @@ use super::{Call, Kernel, Lowered, Node, Outcome, position};
 
 pub(super) fn lower(node: &Node<'_>) -> Result<Option<Lowered>, String> {
     let is_float = |name: &str| node.args.get(name).is_none_or(|a| a.ty.dtype.is_float());
+    // Since iOS 17 the types of x and of a constant are independent.
+    let of_both = |name: &str| node.has(name) && is_float(name) != is_float("x");
+    if ["linear", "matmul"].contains(&node.op)
+        && let Some(other) = ["weight", "bias", "y"].into_iter().find(|name| of_both(name))
+    {
+        return Err(format!("{} of x {} and {other} {}", node.op, node.dtype("x")?, node.dtype(other)?));
+    }
     Ok(Some(match node.op {
         "linear" if is_float("x") => {
             const OPERANDS: &[&str] = &["x", "weight", "bias"];
@@ -132,12 +139,20 @@ fn matrices(node: &Node<'_>) -> Result<[Shape; 3], String> {
     Ok([x, y, dims.into()])
 }
 
+/// Which of x and y are transposed; a vector never is.
+fn transposes(node: &Node<'_>) -> Result<(bool, bool), String> {
+    let of = |flag: &str, operand: &str| -> Result<bool, String> {
+        Ok(node.args.bool_or(flag, false)? && node.shape(operand)?.rank() > 1)
+    };
+    Ok((of("transpose_x", "x")?, of("transpose_y", "y")?))
+}
+
 impl Matrices {
     fn of(node: &Node<'_>) -> Result<Self, String> {
         let [x, y, shape] = matrices(node)?;
         let outer = shape.rank() - 2;
         let dims = &shape.dims()[..outer];
-        let transposed = (node.args.bool_or("transpose_x", false)?, node.args.bool_or("transpose_y", false)?);
+        let transposed = transposes(node)?;
         let matrix = |s: &Shape| s.dims()[s.rank() - 2] * s.dims()[s.rank() - 1];
         let steps = |s: &Shape| -> Vec<isize> {
             let own = broadcast_strides(&s.dims()[..s.rank() - 2], dims);
@@ -241,7 +256,7 @@ impl Contraction {
 
 fn matrix_contraction(node: &Node<'_>) -> Result<Contraction, String> {
     let [x, y, shape] = matrices(node)?;
-    let (tx, ty) = (node.args.bool_or("transpose_x", false)?, node.args.bool_or("transpose_y", false)?);
+    let (tx, ty) = transposes(node)?;
     let outer = shape.rank() - 2;
     let side = |s: &Shape| {
         let own = strides(s.dims());

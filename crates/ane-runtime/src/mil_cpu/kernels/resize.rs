@@ -58,16 +58,17 @@ impl Grid {
         })
     }
 
-    fn point(self, i: usize, from: usize, to: usize) -> f32 {
-        let (at, last) = (i as f32, (from - 1) as f32);
-        let ratio = from as f32 / to as f32;
+    /// In fp64, and divided last: a point that falls on an element must not come to lie before it.
+    fn point(self, i: usize, from: usize, to: usize) -> f64 {
+        let (at, last) = (i as f64, (from - 1) as f64);
+        let (extent, count) = (from as f64, to as f64);
         let point = match self {
-            Self::Asymmetric => at * ratio,
+            Self::Asymmetric => at * extent / count,
             Self::AlignCornersOrMiddle if to == 1 => last / 2.0,
             Self::AlignCorners | Self::AlignCornersOrMiddle if to == 1 => 0.0,
-            Self::AlignCorners | Self::AlignCornersOrMiddle => at * last / (to - 1) as f32,
-            Self::HalfPixel => (at + 0.5) * ratio - 0.5,
-            Self::Offset => (at + 0.5) * last.max(1.0) / to as f32,
+            Self::AlignCorners | Self::AlignCornersOrMiddle => at * last / (count - 1.0),
+            Self::HalfPixel => (at + 0.5) * extent / count - 0.5,
+            Self::Offset => (at + 0.5) * last.max(1.0) / count,
         };
         point.clamp(0.0, last)
     }
@@ -98,7 +99,7 @@ fn sample(node: &Node<'_>, count: usize, grid: Grid, nearest: bool) -> Result<Lo
                 (false, _) => point as usize,
             };
             let at = at.min(from - 1);
-            let weight = if nearest { 0.0 } else { point - at as f32 };
+            let weight = if nearest { 0.0 } else { (point - point.floor()) as f32 };
             Between { first: at, second: (at + 1).min(from - 1), weight }
         };
         (0..to).map(between).collect()
