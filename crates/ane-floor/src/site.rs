@@ -107,7 +107,7 @@ impl<'a> Site<'a> {
                 }
                 let stored = arg.name.and_then(|name| weights.get(name));
                 bytes = bytes.saturating_add(stored.map_or_else(|| size(arg.ty), |weight| weight.bytes));
-                if arg.is_state {
+                if arg.is_state() {
                     state = Some(arg.ty);
                 } else if !arg.constant {
                     inputs.push(arg.ty.clone());

@@ -5,17 +5,21 @@
 
 mod activation;
 mod args;
+mod classifier;
 mod constexpr;
 mod control;
 mod creation;
+mod detection;
 mod elementwise;
 mod gather;
 mod join;
 mod kind;
 mod linear;
+mod list;
 mod normalization;
 mod pooling;
 mod quantization;
+mod recurrent;
 mod reduction;
 mod reshape;
 mod resize;
@@ -30,7 +34,7 @@ use std::sync::LazyLock;
 pub use args::{Arg, Args, BlockTypes};
 pub use kind::Kind;
 pub use slice::{SliceBounds, SliceRange};
-pub use spec::{Default, Inferred, OpSpec, Param};
+pub use spec::{Default, Inferred, InferredValues, OpSpec, Param};
 
 /// Every operation in the table, except `const`, whose type is that of its attribute `val`.
 pub fn all() -> impl Iterator<Item = &'static OpSpec> {
@@ -51,6 +55,10 @@ pub fn all() -> impl Iterator<Item = &'static OpSpec> {
         constexpr::OPS,
         state::OPS,
         control::OPS,
+        list::OPS,
+        recurrent::OPS,
+        detection::OPS,
+        classifier::OPS,
     ]
     .into_iter()
     .flatten()
@@ -61,30 +69,6 @@ pub fn lookup(name: &str) -> Option<&'static OpSpec> {
     static BY_NAME: LazyLock<HashMap<&str, &OpSpec>> =
         LazyLock::new(|| all().map(|op| (op.name, op)).collect());
     BY_NAME.get(name).copied()
-}
-
-/// Operations that Core ML has and the table has not: lists, recurrent layers and what ends a classifier or detector.
-/// Programs with them are read, written and printed; their types are taken as declared.
-const UNCHECKED: [&str; 14] = [
-    "affine",
-    "classify",
-    "crop_resize",
-    "gru",
-    "list_gather",
-    "list_length",
-    "list_read",
-    "list_scatter",
-    "list_write",
-    "lstm",
-    "make_list",
-    "non_maximum_suppression",
-    "random_categorical",
-    "rnn",
-];
-
-/// Whether Core ML has the operation and the table has not, so that its types are taken as declared.
-pub fn is_unchecked(name: &str) -> bool {
-    UNCHECKED.contains(&name)
 }
 
 #[cfg(test)]
