@@ -246,7 +246,7 @@ fn every_operation_of_the_table_is_written() {
         .iter()
         .flat_map(|package| package.program().functions.values().map(move |function| (package, function)))
         .flat_map(|(package, function)| {
-            function.block.all_operations().map(move |operation| Use { package, function, operation })
+            function.block.operations.iter().map(move |operation| Use { package, function, operation })
         })
         .collect();
     let mut written = 0;

@@ -59,7 +59,10 @@ fn every_fixture_is_written_again_without_loss() {
         assert_eq!(again.specification_version(), package.specification_version(), "{name}");
         assert_eq!(again.check(), package.check(), "{name}");
         // coremltools orders maps as it likes, so the bytes of the model differ and their number does not.
-        assert_eq!(again.model_bytes(), package.model_bytes(), "{name}");
+        // An argument without bindings is the default value of a map, of which two bytes need not be written.
+        let operations = package.program().functions.values().flat_map(|f| f.block.all_operations());
+        let empty = operations.flat_map(|o| o.inputs.values()).filter(|bindings| bindings.is_empty()).count();
+        assert_eq!(again.model_bytes() + 2 * empty as u64, package.model_bytes(), "{name}");
         for file in ["Manifest.json", "Data/com.apple.CoreML/weights/weight.bin"] {
             let bytes = |root: &Path| std::fs::read(root.join(file)).ok();
             assert_eq!(bytes(&copy), bytes(&path), "{name}: {file}");
