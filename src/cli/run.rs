@@ -81,6 +81,9 @@ impl Run {
         for (name, tensor) in state.outputs().iter() {
             let _ = writeln!(text, "  {name}: {tensor}");
         }
+        if let Some(label) = function.classes().and_then(|classes| classes.chosen(state.outputs())) {
+            let _ = writeln!(text, "  label: {label}");
+        }
         for hazard in state.hazards() {
             let _ = writeln!(text, "  hazard: {hazard}");
         }

@@ -4,6 +4,7 @@ use std::any::Any;
 
 use mlpackage::{Interface, Package};
 
+use crate::classes::Classes;
 use crate::error::Result;
 use crate::hazard::Hazard;
 use crate::tensor::{TensorView, Tensors};
@@ -116,6 +117,12 @@ pub trait Function: Send + Sync {
 
     /// Its inputs, outputs and states.
     fn describe(&self) -> &Interface;
+
+    /// The labels that it chooses from, if it is a classifier and the engine knows them. Its outputs are then tensors, too: see
+    /// [`Classes`].
+    fn classes(&self) -> Option<&Classes> {
+        None
+    }
 
     /// Runs the function once on tensors by name and updates `state`, which keeps the results until the next call.
     ///

@@ -233,9 +233,9 @@ rules! {
     OperationUnknown = "operation-unknown", Error, "use an operation that Core ML has";
     /// Operations are those of the function's opset.
     OperationTooNew = "operation-too-new", Error, "raise the function's opset, or use an older operation";
-    /// The operation exists, and this crate does not infer its types.
+    /// An argument's rank is open, so that the operation's types cannot be inferred.
     OperationUnchecked = "operation-unchecked", Warning,
-        "nothing is wrong that is known: this operation's arguments and types are taken as they are declared";
+        "nothing is wrong that is known: this operation's types are taken as they are declared";
     /// Operations have an attribute `name`, all of them or none.
     OperationName = "operation-name", Warning, "give every operation the attribute name";
     /// Arguments are those that the operation has.

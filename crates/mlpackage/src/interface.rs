@@ -5,7 +5,7 @@ use std::fmt;
 use prost::Message as _;
 
 use crate::dtype::DType;
-use crate::mil::{Dim, Dims, Function, TensorType};
+use crate::mil::{Container, Dim, Dims, Function, TensorType, ValueType};
 use crate::proto;
 use crate::shape::Shape;
 
@@ -86,7 +86,32 @@ pub(crate) enum OtherKind {
     Sequence,
 }
 
+/// `DictionaryFeatureType` with keys of int64, and with keys that are strings.
+const INT64_KEYS: &[u8] = &[0x0a, 0x00];
+const STRING_KEYS: &[u8] = &[0x12, 0x00];
+
 impl OtherType {
+    /// What a label or the probabilities of a classifier are described as; `None` for everything else.
+    fn of(ty: &ValueType) -> Option<Self> {
+        let (content, container) = ty.content()?;
+        let (kind, encoded) = match (container, content.dtype) {
+            (Container::Tensor, DType::String) => (OtherKind::String, &[][..]),
+            (Container::Tensor, DType::Int64) => (OtherKind::Int64, &[][..]),
+            (Container::Dictionary { key: DType::String }, _) => (OtherKind::Dictionary, STRING_KEYS),
+            (Container::Dictionary { key: DType::Int64 }, _) => (OtherKind::Dictionary, INT64_KEYS),
+            _ => return None,
+        };
+        Some(Self { kind, encoded: encoded.to_vec() })
+    }
+
+    /// Whether both are dictionaries with keys of one type. A description that says nothing of keys fits both.
+    fn has_keys_of(&self, other: &Self) -> bool {
+        match (self.encoded.first(), other.encoded.first()) {
+            (Some(a), Some(b)) => a == b,
+            _ => true,
+        }
+    }
+
     /// Core ML's name of the type, such as `image`.
     pub fn name(&self) -> &'static str {
         match self.kind {
@@ -294,11 +319,23 @@ impl Interface {
     /// The interface that a function has. Which shapes an open dimension stands for is not in the program.
     pub fn of(function: &Function) -> Self {
         let feature = |(name, ty): (&str, &TensorType)| Feature::new(name, ty.clone());
+        let output = |(name, ty): (&str, &ValueType)| {
+            let Some(other) = OtherType::of(ty) else { return ty.tensor().map(|ty| feature((name, ty))) };
+            let (name, ty) = (name.to_owned(), FeatureType::Other(other));
+            Some(Feature { name, ty, optional: false, description: String::new() })
+        };
+        let classify = function.block.operations.iter().find(|operation| operation.op == "classify");
+        let classified = |index: usize| {
+            let output = classify.and_then(|operation| operation.outputs.get(index));
+            let returned = output.filter(|output| function.block.outputs.contains(&output.name));
+            returned.map(|output| output.name.clone()).unwrap_or_default()
+        };
         Self {
             inputs: function.tensor_inputs().map(feature).collect(),
-            outputs: function.outputs().map(feature).collect(),
+            outputs: function.all_outputs().filter_map(output).collect(),
             states: function.states().map(feature).collect(),
-            ..Self::default()
+            predicted_feature: classified(0),
+            predicted_probabilities: classified(1),
         }
     }
 
@@ -310,13 +347,14 @@ impl Interface {
     /// Where the description differs from the function that it describes, each place in words.
     pub(crate) fn differences(&self, function: &Function) -> Vec<String> {
         let mut differences = Vec::new();
-        // What a function takes or gives that is no tensor has a name to compare, and nothing else.
-        let tensors = |named: Vec<(&str, &TensorType)>| -> Vec<(String, Option<TensorType>)> {
-            named.into_iter().map(|(name, ty)| (name.to_owned(), Some(ty.clone()))).collect()
+        let tensors = |named: Vec<(&str, &TensorType)>| -> Vec<(String, Option<ValueType>)> {
+            named.into_iter().map(|(name, ty)| (name.to_owned(), Some(ty.clone().into()))).collect()
         };
         let inputs = tensors(function.tensor_inputs().collect());
         let states = tensors(function.states().collect());
-        let mut outputs = tensors(function.outputs().collect());
+        let outputs = function.all_outputs().map(|(name, ty)| (name.to_owned(), Some(ty.clone())));
+        let mut outputs: Vec<(String, Option<ValueType>)> = outputs.collect();
+        // What nothing defines has a name to compare, and nothing else.
         for name in &function.block.outputs {
             if !outputs.iter().any(|(found, _)| found == name) {
                 outputs.push((name.clone(), None));
@@ -363,8 +401,23 @@ impl Interface {
 
 impl Feature {
     /// Whether a value of the program of type `ty` may be what is described.
-    fn may_be(&self, kind: &str, ty: &TensorType) -> bool {
-        let Some(described) = self.tensor() else {
+    fn may_be(&self, kind: &str, ty: &ValueType) -> bool {
+        let described = match (&self.ty, OtherType::of(ty)) {
+            // What a classifier gives: of a dictionary, the keys decide.
+            (FeatureType::Other(described), Some(found)) => {
+                return described.kind == found.kind
+                    && (found.kind != OtherKind::Dictionary || described.has_keys_of(&found));
+            }
+            (_, Some(_)) => return false,
+            (FeatureType::Array(array), None) => Some(&array.tensor),
+            (FeatureType::Other(_), None) => None,
+        };
+        let ty = match ty.content() {
+            Some((ty, Container::Tensor | Container::State)) => ty,
+            // A list crosses no border; its own rule says so.
+            _ => return true,
+        };
+        let Some(described) = described else {
             return kind != "state" && self.image().is_none_or(|image| image.may_be(&ty.shape));
         };
         // coremltools leaves out the shape of an output that follows from the inputs.

@@ -13,6 +13,7 @@ use super::interpreter::{self, Given};
 use super::lowering::{self, NoPlan};
 use super::numerics::Numerics;
 use super::plan::{Plan, Sequence, Workspace, copy_out};
+use crate::classes::Classes;
 use crate::engine::{Function, Limits, LoadOptions, Memory, State};
 use crate::error::{Error, Result};
 use crate::hazard::Hazard;
@@ -34,6 +35,7 @@ pub(super) struct LoadedFunction {
     name: String,
     interface: Interface,
     function: mil::Function,
+    classes: Option<Classes>,
     constants: Constants,
     numerics: Numerics,
     /// For each of its states, which of the model's it is.
@@ -113,6 +115,7 @@ impl LoadedFunction {
             target: target.cloned(),
             name: name.to_owned(),
             interface,
+            classes: Classes::of(function),
             function: returned,
             constants,
             numerics,
@@ -355,8 +358,9 @@ fn unsupported(function: &mil::Function, interface: &Interface, missing: &mut Ve
             continue;
         }
         for output in operation.outputs.iter().filter(|_| operation.op != "const") {
-            if output.ty.tensor().is_none() {
-                missing.push(format!("values other than tensors: %{} is {}", output.name, output.ty));
+            if output.ty.content().is_none() {
+                missing
+                    .push(format!("values other than tensors and lists: %{} is {}", output.name, output.ty));
             }
         }
     }
@@ -369,6 +373,10 @@ impl Function for LoadedFunction {
 
     fn describe(&self) -> &Interface {
         &self.interface
+    }
+
+    fn classes(&self) -> Option<&Classes> {
+        self.classes.as_ref()
     }
 
     fn predict<'s>(&self, inputs: &[(&str, TensorView<'_>)], state: &'s mut State) -> Result<&'s Tensors> {

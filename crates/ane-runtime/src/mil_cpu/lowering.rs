@@ -2,7 +2,8 @@
 
 use std::collections::HashMap;
 
-use mlpackage::mil::{Dims, Function, Operation, TensorType, Value};
+use mlpackage::mil::{Container, Dims, Function, Operation, TensorType, Value};
+use mlpackage::ops::{Args, Inferred, OpSpec};
 use mlpackage::{DType, Shape, ops};
 
 use super::buffers::{self, Draft, DraftCompute, Drafts};
@@ -10,6 +11,7 @@ use super::constants::{self, Constant, Constants};
 use super::fusion::{self, Target};
 use super::hazards::{self, Observed, Watch};
 use super::kernels::{self, Call, Lowered, Node, Operand};
+use super::lists::is_list_operation;
 use super::numerics::{Numerics, round_to_half};
 use super::plan::Plan;
 use super::results::{are_empty, as_declared, unfit};
@@ -138,6 +140,7 @@ impl<'a> Lowering<'a> {
                 return Ok(());
             }
             "cond" | "while_loop" => return Err(NoPlan::DependsOnValues(operation.label())),
+            op if is_list_operation(op) => return Err(NoPlan::DependsOnValues(operation.label())),
             "read_state" => {
                 let (state, ty) = self.state(operation);
                 let place = Place::State { state, at: self.steps.len() };
@@ -180,8 +183,8 @@ impl<'a> Lowering<'a> {
 
     fn stated(&mut self, operation: &'a Operation) {
         let value = operation.attributes.get("val");
-        let ty = value.and_then(Value::tensor_type);
-        if let (Some(value), Some(ty)) = (value, ty) {
+        let content = value.and_then(|value| value.ty.content());
+        if let (Some(value), Some((ty, _))) = (value, content) {
             let value = constants::stated(self.available, &operation.outputs[0].name, value, ty);
             let known = Known { ty: ty.clone(), value: Some(value), place: Place::Nowhere };
             self.define(operation, 0, known);
@@ -207,15 +210,20 @@ impl<'a> Lowering<'a> {
         let find = |name: &str| match self.known.get(name) {
             Some(known) => Some(Bound {
                 ty: &known.ty,
-                is_state: false,
+                container: container_of(known.value.as_ref()),
                 constant: !matches!(known.place, Place::Value(_) | Place::State { .. }),
                 value: known.value.as_ref(),
             }),
-            None => states.get(name).map(|ty| Bound { ty, is_state: true, constant: false, value: None }),
+            None => states.get(name).map(|ty| Bound {
+                ty,
+                container: Container::State,
+                constant: false,
+                value: None,
+            }),
         };
         let args = scope::args(operation, function.opset, find, Vec::new())?;
         let spec = ops::lookup(&operation.op).ok_or_else(|| Lack::Missing(operation.op.clone()))?;
-        let inferred = (spec.infer)(&args).map_err(|fault| Lack::Shapes(fault.to_string()))?;
+        let inferred = results_of(spec, &args).map_err(|fault| Lack::Shapes(fault.to_string()))?;
         if operation.op == "write_state" {
             let data = args.get("data").and_then(|arg| arg.name.map(str::to_owned));
             let value = args.get("data").and_then(|arg| arg.value.cloned());
@@ -431,6 +439,24 @@ impl<'a> Lowering<'a> {
         let plan = buffers::assign(drafts);
         plan.with_hazards(hazards)
     }
+}
+
+/// What a constant is that states `value`; everything else is a tensor.
+pub(super) fn container_of(value: Option<&Value>) -> Container {
+    value.and_then(|value| value.ty.content()).map_or(Container::Tensor, |(_, container)| container)
+}
+
+/// The types of the tensors that the engine gives for an operation. A classifier's label is its index, and its dictionary the
+/// probabilities in the order of the labels.
+pub(super) fn results_of(spec: &OpSpec, args: &Args<'_>) -> Inferred {
+    if spec.name != "classify" {
+        return spec.infer_tensors(args);
+    }
+    spec.infer(args)?;
+    let probabilities = args.ty("probabilities")?;
+    let classes = probabilities.shape.elements();
+    let classes = classes.ok_or_else(|| format!("the number of {probabilities} is not known"))?;
+    Ok(vec![TensorType::new(DType::Int32, Dims::default()), TensorType::new(DType::Fp32, [classes])])
 }
 
 /// Why an operation is not part of a plan.

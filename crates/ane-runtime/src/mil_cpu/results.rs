@@ -25,7 +25,8 @@ pub(super) fn as_declared(
     declared: Option<&TensorType>,
 ) -> TensorType {
     let mut ty = inferred.clone();
-    let Some(declared) = declared else { return ty };
+    // What a classifier declares is a string or a dictionary; the engine gives numbers.
+    let Some(declared) = declared.filter(|_| op != "classify") else { return ty };
     ty.dtype = declared.dtype;
     if op == "squeeze"
         && declared.shape.rank() != ty.shape.rank()

@@ -7,7 +7,7 @@ use crate::blob::BlobFile;
 use crate::dtype::DType;
 use crate::error::Error;
 use crate::finding::{Fault, Finding, Rule};
-use crate::mil::{self, Opset, Program, TensorType, Value};
+use crate::mil::{self, Opset, Program, TensorType, Value, ValueType};
 use crate::paths;
 
 /// Everything that is wrong with a package, errors first, warnings last.
@@ -79,6 +79,12 @@ pub(super) fn description(
         for (kind, feature, ty) in borders(function) {
             if let Some(reason) = interface_type(kind, ty, function.opset) {
                 let reason = format!("{kind} %{feature} is {ty}: {reason}");
+                findings.push(Finding::function(Rule::InterfaceType, name, reason));
+            }
+        }
+        for (output, ty) in function.all_outputs() {
+            if matches!(ty, ValueType::List { .. } | ValueType::Tuple(_)) {
+                let reason = format!("output %{output} is {ty}: return its tensors instead");
                 findings.push(Finding::function(Rule::InterfaceType, name, reason));
             }
         }

@@ -5,8 +5,10 @@
 
 mod activation;
 mod attention;
+mod classifier;
 mod conv;
 mod creation;
+mod detection;
 mod elementwise;
 mod gather;
 mod join;
@@ -14,6 +16,7 @@ mod linear;
 mod normalization;
 mod pooling;
 mod quantization;
+mod recurrent;
 mod reduction;
 mod reshape;
 mod resize;
@@ -243,7 +246,7 @@ fn position(node: &Node<'_>, operands: &[&str], name: &str) -> Option<usize> {
 /// The kernel of an operation, or what is missing.
 pub(super) fn lower(node: &Node<'_>) -> Result<Lowered, String> {
     type Family = fn(&Node<'_>) -> Result<Option<Lowered>, String>;
-    const FAMILIES: [Family; 15] = [
+    const FAMILIES: [Family; 18] = [
         elementwise::lower,
         activation::lower,
         reduction::lower,
@@ -259,6 +262,9 @@ pub(super) fn lower(node: &Node<'_>) -> Result<Lowered, String> {
         creation::lower,
         resize::lower,
         quantization::lower,
+        recurrent::lower,
+        detection::lower,
+        classifier::lower,
     ];
     for family in FAMILIES {
         if let Some(lowered) = family(node)? {
