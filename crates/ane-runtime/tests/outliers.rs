@@ -163,7 +163,8 @@ fn fast_loses_no_more_than_fp16() {
                     let found = results(&*model, &case.input(), &mut model.new_state());
                     error(&found, &case.expected())
                 });
-                let what = format!("{form:?}, {len} elements, {outliers:?}: fast {of_fast:.2e}, f16 {of_f16:.2e}");
+                let what =
+                    format!("{form:?}, {len} elements, {outliers:?}: fast {of_fast:.2e}, f16 {of_f16:.2e}");
                 assert!(of_fast <= 2f64.powi(-11) && of_fast <= 4e-3, "{what}");
             }
         }

@@ -108,9 +108,9 @@ fn largest_of<const FMA: bool>(x: &[f32]) -> f32 {
     let (chunks, rest) = x.as_chunks::<16>();
     for chunk in chunks {
         for (lane, v) in lanes.iter_mut().zip(chunk) {
-            // Written so that a NaN wins, and stays.
+            // Written so that a NaN wins, and stays: none compares as larger than it.
             let v = v.abs();
-            *lane = if *lane >= v { *lane } else { v };
+            *lane = if v > *lane || v.is_nan() { v } else { *lane };
         }
     }
     rest.iter()
