@@ -236,8 +236,11 @@ fn norm_by_largest(f: &mut FunctionBuilder<'_>, twist: LargestTwist) -> Result<(
         T::RatioNotSquared => of_one(f, "abs", "epsilon", &ratio)?,
         _ => of_two(f, "mul", "epsilon", &ratio, &ratio)?,
     };
-    if matches!(twist, T::EpsilonAlongAnotherAxis) {
-        epsilon = reshape(f, "epsilon_across", &epsilon, &[1, 4])?;
+    match twist {
+        T::EpsilonAlongAnotherAxis => epsilon = reshape(f, "epsilon_across", &epsilon, &[1, 4])?,
+        // The rows are divided by each other's numbers, and that alone is wrong.
+        T::UnitAlongAnotherAxis => epsilon = reshape(f, "epsilon_down", &epsilon, &[4, 1])?,
+        _ => {}
     }
     let square = of_two(f, "mul", "square", &row, &row)?;
     let mean = reduce(f, "reduce_mean", "mean", &square, &[-1], true)?;
