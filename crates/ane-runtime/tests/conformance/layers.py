@@ -14,6 +14,7 @@ import sys
 from suite import ct, np, torch, write  # isort: skip
 import operations
 from operations import OUT, Family, ints, mb, uniform
+from operations import types as mb_types
 
 nn = torch.nn.functional
 FAMILIES: list[Family] = operations.FAMILIES
@@ -301,7 +302,7 @@ packed.case(
     lambda v, F: mb.lstm(
         x=v.x, initial_h=v.h, initial_c=v.h, output_sequence=True,
         **{
-            n: mb.constexpr_lut_to_dense(indices=INDICES[n].astype(ct.converters.mil.mil.types.np_uint4_dtype), lut=TABLES[n].astype(F))
+            n: mb.constexpr_lut_to_dense(indices=INDICES[n].astype(mb_types.np_uint4_dtype), lut=TABLES[n].astype(F))
             for n in INDICES
         },
     ),
@@ -601,6 +602,13 @@ class Layer(torch.nn.Module):
         return self.layer(x)[0]
 
 
+CASTS = {
+    "f32": 1e-3,
+    "f16": 2e-3,
+    "reason": "coremltools casts what a loop carries from fp16 and back in each iteration, and a cast rounds in every arithmetic",
+}
+
+
 def converted(name, layer, shape, tolerance=None):
     """A layer of PyTorch's through the whole conversion, with every pass. Weights are rounded to fp16 first, and one of two biases that
     are added is zero, so that both precisions hold the same."""
@@ -624,16 +632,44 @@ def converted(name, layer, shape, tolerance=None):
         write(f"model_{name}_{OUT[F]}", model, [("main", {"x": x.numpy().astype(F)}, {"y": expected.numpy()})], bounds)
 
 
-ROUNDED = {
-    "f32": 1e-3,
-    "f16": 2e-3,
-    "reason": "coremltools casts the hidden numbers of a GRU to fp16 in each iteration of its loop, and a cast rounds in every arithmetic",
-}
+def collected():
+    """A loop that collects what it computes in a list, through the whole conversion: with a list of fp32 in a program that computes in
+    fp16, which is where coremltools' pass leaves it."""
+    rng = np.random.default_rng(16)
+    weight = rng.uniform(-0.5, 0.5, (4, 4)).astype(np.float16).astype(np.float32)
+    x, n = rng.uniform(-1, 1, (2, 4)).astype(np.float16).astype(np.float32), ints(5)
+    expected, state = [], torch.from_numpy(x)
+    for _ in range(5):
+        state = torch.tanh(state @ torch.from_numpy(weight).T)
+        expected.append(state)
+
+    @mb.program(input_specs=[mb.TensorSpec((2, 4)), mb.TensorSpec((1,), dtype=mb_types.int32)], opset_version=ct.target.iOS16)
+    def built(x, n):
+        count = mb.squeeze(x=n)
+
+        def body(i, ls, state):
+            state = mb.tanh(x=mb.linear(x=state, weight=weight))
+            return mb.add(x=i, y=1), mb.list_write(ls=ls, index=i, value=state), state
+
+        _, ls, _ = mb.while_loop(
+            _cond=lambda i, ls, state: mb.less(x=i, y=count), _body=body, loop_vars=(0, mb.make_list(init_length=1, elem_shape=(2, 4)), x)
+        )
+        return mb.list_gather(ls=ls, indices=mb.range_1d(start=0, end=mb.list_length(ls=ls), step=1), name="y")
+
+    for precision, F in ((ct.precision.FLOAT32, np.float32), (ct.precision.FLOAT16, np.float16)):
+        model = ct.convert(
+            built, minimum_deployment_target=ct.target.iOS16, compute_precision=precision, skip_model_load=True,
+            outputs=[ct.TensorType(name="y", dtype=np.float32)],
+        )  # fmt: skip
+        bounds = {"y": CASTS} if F is np.float16 else None
+        inputs = {"x": x, "n": n}
+        write(f"model_list_{OUT[F]}", model, [("main", inputs, {"y": torch.stack(expected).numpy()})], bounds)
 
 
 CONVERTED = {
     "lstm": lambda: converted("lstm", lambda: torch.nn.LSTM(6, 5, 2, bidirectional=True, batch_first=True), (2, 4, 6)),
-    "gru": lambda: converted("gru", lambda: torch.nn.GRU(6, 5, bidirectional=True), (4, 2, 6), ROUNDED),
+    "gru": lambda: converted("gru", lambda: torch.nn.GRU(6, 5, bidirectional=True), (4, 2, 6), CASTS),
+    "model_list": collected,
     "rnn": lambda: converted("rnn", lambda: torch.nn.RNN(6, 5, nonlinearity="relu"), (4, 2, 6)),
 }
 
