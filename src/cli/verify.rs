@@ -81,6 +81,7 @@ pub(super) fn describe(verification: &Verification) -> String {
         let p = &check.parity;
         let verdict = if check.pass { "ok  " } else { "FAIL" };
         let bound = match check.tolerance.largest_error {
+            bound if check.relative_to_f16 => format!(" (at most {bound:.2e}, by what f16 lost)"),
             bound if bound.is_finite() => format!(" (at most {bound:.0e})"),
             _ => String::new(),
         };
