@@ -666,6 +666,19 @@ const OPERATIONS: &[Fault] = &[
         tensor(state.wrapped_type.as_mut().unwrap()).dimensions[3].dimension = Some(open);
     }),
     fault("a state before iOS 18", Rule::StateType, "needs opset CoreML8", |d| d.set_opset(Opset::CoreML7)),
+    in_fixture("slices", "an update of another shape", Rule::ArgumentsMismatch, "a box of [2, 2, 5]", |d| {
+        d.bind("slice_update_0", "end", ints(&[3, 3, 5]));
+    }),
+    // What is known of computed bounds is enough.
+    in_fixture(
+        "slices",
+        "an update that cannot fit",
+        Rule::ArgumentValue,
+        "2 elements at most on axis 2",
+        |d| {
+            d.bind("slice_update_1", "stride", ints(&[1, 1, 5]));
+        },
+    ),
     // It is then one over all axes, which the gamma is not for.
     in_fixture("normalizations", "a norm of no axes", Rule::ArgumentValue, "expected [2, 4, 3, 5]", |d| {
         d.kind("layer_norm").inputs.remove("axes");
