@@ -1,5 +1,7 @@
 //! A picture of a training run: loss against steps.
 
+use std::path::Path;
+
 use microgpt_model::{StepMetrics, TrainingReport};
 use plotters::prelude::*;
 

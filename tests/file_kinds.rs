@@ -171,5 +171,17 @@ fn files_of_no_use_are_named() {
         assert_eq!(everywhere(dir, name, words, &[]), COMMANDS.len(), "{name}");
     }
     assert_eq!(everywhere(dir, "empty", &["empty is an empty folder with no bundle"], &[]), COMMANDS.len());
+    for (path, words) in [
+        ("photo.png", "photo.png is a PNG image"),
+        ("nowhere", "nothing at this path"),
+        ("bundle", "is a bundle"),
+    ] {
+        let ran = microgpt(dir, &["train", "--resume", path]);
+        assert!(
+            ran.code == 2 && ran.err.contains(words) && !ran.err.contains("no such folder"),
+            "{}",
+            ran.err
+        );
+    }
     assert_eq!(everywhere(dir, "nowhere", &["nowhere: there is nothing at this path"], &[]), COMMANDS.len());
 }

@@ -4,16 +4,10 @@ use std::path::Path;
 
 use anyhow::Result;
 use microgpt_model::{Checkpoint, Trainer};
-use mlpackage::bundle::BUNDLE_MANIFEST;
 use mlpackage::{Bundle, Package};
 
 use super::output;
 use super::unfit::{Expected, expect};
-
-/// Whether the folder looks like a checkpoint, and not like a bundle.
-pub(super) fn is_checkpoint(path: &Path) -> bool {
-    path.join("config.json").exists() && !path.join(BUNDLE_MANIFEST).exists()
-}
 
 /// A bundle.
 pub(super) fn bundle(path: &Path) -> Result<Bundle> {

@@ -15,11 +15,12 @@ use std::time::Duration;
 use anyhow::{Context as _, Result, bail, ensure};
 use clap::{Args, ValueEnum};
 use microgpt_model::{
-    Backend, Checkpoint, Corpus, Ended, GptConfig, Layout, Preset, Progress, Resumed, SaveEvery, SaveTo,
-    Schedule, Tokenizer, Trained, Trainer, TrainingConfig,
+    Backend, Corpus, Ended, GptConfig, Layout, Preset, Progress, Resumed, SaveEvery, SaveTo, Schedule,
+    Tokenizer, Trained, Trainer, TrainingConfig,
 };
 
 use self::view::View;
+use super::unfit::{Expected, expect};
 use super::{Outcome, folder, output};
 
 /// Train a model and write a checkpoint.
@@ -241,7 +242,8 @@ impl Train {
         // A folder by its whole name can be replaced, `.` cannot.
         let folder = folder.canonicalize().unwrap_or(folder);
         let save = SaveTo { folder: folder.clone(), every };
-        let saved = Arc::new(AtomicUsize::new(if self.resume.is_some() { trainer.step_count() } else { 0 }));
+        let on_disk = if Trainer::is_unfinished(&folder) { trainer.step_count() } else { 0 };
+        let saved = Arc::new(AtomicUsize::new(on_disk));
         let stop = stop_on_signals(Arc::clone(&saved), resumed)?;
         let ended = trainer.run(Some(&save), |trainer, told| {
             if let Progress::Saved { step } = told {
@@ -278,6 +280,7 @@ impl Train {
 
     /// A run that was stopped, or a finished one with more steps.
     fn go_on(&self, folder: &Path) -> Result<Trainer> {
+        expect(folder, Expected::Run)?;
         let Resumed { mut trainer, skipped } = Trainer::resume(folder, self.data.data.as_deref())?;
         for state in &skipped {
             output::tell(&format!("warning: {} is skipped: {}", state.path.display(), state.error));

@@ -18,6 +18,8 @@ pub(super) enum Expected {
     BundleOrPackage,
     Package,
     Checkpoint,
+    /// A run that may go on: one that is not finished, or a checkpoint.
+    Run,
     /// Whatever can be inspected.
     Model,
 }
@@ -30,6 +32,7 @@ impl Expected {
             Self::BundleOrPackage => "a bundle or a .mlpackage",
             Self::Package => "a .mlpackage",
             Self::Checkpoint => "a checkpoint",
+            Self::Run => "the folder of a training run",
             Self::Model => "a checkpoint, a bundle or a .mlpackage",
         }
     }
@@ -40,7 +43,10 @@ impl Expected {
                 matches!(self, Self::Bundle | Self::BundleOrCheckpoint | Self::BundleOrPackage | Self::Model)
             }
             PathKind::Package => matches!(self, Self::Package | Self::BundleOrPackage | Self::Model),
-            PathKind::Checkpoint => matches!(self, Self::Checkpoint | Self::BundleOrCheckpoint | Self::Model),
+            PathKind::Checkpoint => {
+                matches!(self, Self::Checkpoint | Self::BundleOrCheckpoint | Self::Run | Self::Model)
+            }
+            PathKind::UnfinishedRun => self == Self::Run,
             _ => false,
         }
     }

@@ -322,7 +322,7 @@ impl Trainer {
     fn finish(self, keeps_state: bool) -> Result<Trained> {
         // Where the last weights are not finite, those of the best evaluation are a result all the same.
         let state = keeps_state.then(|| self.snapshot().ok()).flatten().map(Box::new);
-        let home = self.home.map(|(home, _)| home);
+        let home = self.home.as_ref().map(|(home, _)| home.clone());
         let last = self.evaluations.last().map(|e| e.loss);
         let (kept_step, held_out_loss, weights) = match &self.best {
             Some((best, weights)) => (best.step, Some(best.loss), weights.clone()),
