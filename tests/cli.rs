@@ -219,16 +219,20 @@ fn nothing_to_do_is_refused() {
 /// A text that the context cuts looks like one that the model ended.
 #[test]
 fn a_full_context_is_told() {
-    let dir = workspace();
+    let dir = tempfile::tempdir().unwrap();
     let dir = dir.path();
-    // Fifteen letters and what begins them leave room for one token more.
-    let prompt = ["--prompt", "annaannaannaann", "--temperature", "0"];
-    let ran = microgpt(dir, &[&["generate", "bundle", "-n", "2"], &prompt[..]].concat());
+    // Running text has no end that a model could learn.
+    fs::write(dir.join("text.txt"), "la ".repeat(400)).unwrap();
+    let train =
+        ["train", "--data", "text.txt", "--packed", "--steps", "50", "--block-size", "16", "--out", "ckpt"];
+    ok(dir, &train);
+    ok(dir, &["export", "ckpt", "--out", "bundle", "--no-verify"]);
+    let ran = microgpt(dir, &["generate", "bundle", "-n", "2", "--prompt", "la"]);
     assert_eq!((ran.code, ran.out.lines().count()), (0, 2), "{}", ran.err);
     for words in ["2 of 2 texts end", "the context of 16 tokens is full", "--block-size 32"] {
         assert!(ran.err.contains(words), "{words}: {}", ran.err);
     }
-    let ran = microgpt(dir, &[&["generate", "bundle", "-n", "1", "--json"], &prompt[..]].concat());
+    let ran = microgpt(dir, &["generate", "bundle", "-n", "1", "--json"]);
     let json: Value = serde_json::from_str(&ran.out).unwrap();
     assert_eq!(json["ended"], serde_json::json!(["context-full"]));
     assert!(ran.err.contains("the text ends because"), "{}", ran.err);
@@ -236,9 +240,8 @@ fn a_full_context_is_told() {
     let json: Value = serde_json::from_str(&ran.out).unwrap();
     assert!(json["ended"] == serde_json::json!(["limit"]) && !ran.err.contains("is full"), "{}", ran.out);
     let mut command = Command::new(env!("CARGO_BIN_EXE_microgpt"));
-    let chat = ["chat", "bundle", "-n", "1", "--temperature", "0"];
-    let lines = "annaannaannaann\n".repeat(2);
-    let ran = run(command.current_dir(dir).args(chat).write_stdin(lines));
+    let chat = ["chat", "bundle", "-n", "1"];
+    let ran = run(command.current_dir(dir).args(chat).write_stdin("la\nl\n"));
     assert_eq!(ran.err.matches("the context of 16 tokens is full").count(), 1, "once: {}", ran.err);
     assert!(!ran.out.contains("is full"), "{}", ran.out);
 }

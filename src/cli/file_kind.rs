@@ -203,7 +203,7 @@ impl PathKind {
         match value.get("model_type").and_then(serde_json::Value::as_str) {
             Some(model_type) if model_type != own => Ok(HuggingFace { model_type: model_type.to_owned() }),
             // A checkpoint whose configuration is damaged is still a checkpoint; opening it says what is wrong.
-            _ if !path.join("model.safetensors").exists() && path.join("training").is_dir() => {
+            _ if !path.join("model.safetensors").exists() && microgpt_model::Trainer::is_unfinished(path) => {
                 Ok(UnfinishedRun)
             }
             _ => Ok(Checkpoint),

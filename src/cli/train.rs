@@ -441,8 +441,8 @@ fn divergence(trained: &Trained) -> Option<String> {
     // In one digit: a hint is no more exact than that.
     let a_tenth = |x: f64| format!("{:.0e}", x / 10.0).parse::<f64>().unwrap_or(x);
     let first = report.history.first().map_or(0.0, |step| step.loss);
-    let small = f64::from(microgpt_model::WIDE_INIT_STD);
-    let advice = match first > limit && f64::from(report.init_std) > small {
+    let small = microgpt_model::WIDE_INIT_STD;
+    let advice = match first > limit && report.init_std > small {
         true => format!(
             "it began at {first:.2}, so try smaller initial weights: --init-std {small}, now {}",
             report.init_std

@@ -94,7 +94,7 @@ impl Checkpoint {
             false => None,
         };
         let weights_path = path.join(file::WEIGHTS);
-        if !weights_path.exists() && path.join(file::TRAINING).is_dir() {
+        if !weights_path.exists() && has_states(path) {
             let reason = "missing, as its training is not finished: go on with --resume, or take one of training/step-*";
             return Err(Error::file(&weights_path, reason));
         }
@@ -250,6 +250,12 @@ impl Checkpoint {
         }
         Ok(())
     }
+}
+
+/// Whether a run that is not finished keeps states there.
+fn has_states(path: &Path) -> bool {
+    let entries = fs::read_dir(path.join(file::TRAINING)).into_iter().flatten().flatten();
+    entries.into_iter().any(|entry| entry.file_name().to_string_lossy().starts_with("step-"))
 }
 
 /// Refuses the configuration of another kind of model by its name, before anything in it is missed.
