@@ -18,7 +18,7 @@ use rand::{RngExt as _, SeedableRng as _};
 use rand_chacha::ChaCha8Rng;
 
 fn kills() -> usize {
-    std::env::var("MICROGPT_KILLS").map_or(8, |kills| kills.parse().unwrap())
+    std::env::var("MICROGPT_KILLS").map_or(6, |kills| kills.parse().unwrap())
 }
 
 fn start(dir: &Path, arguments: &[&str]) -> std::process::Child {
@@ -72,9 +72,23 @@ fn kill_over(dir: &Path, out: &str, over: &[&str], opens: impl Fn(&Path)) {
             if aside.is_dir() { common::copy(&aside, &out_path) } else { drop(fs::copy(&aside, &out_path)) }
         }
         let mut child = start(dir, over);
-        // Most of what can go wrong goes wrong near the end, where things take their places.
-        let share = if kill % 2 == 0 { rng.random_range(0.0..1.2) } else { rng.random_range(0.7..1.1) };
-        std::thread::sleep(Duration::from_secs_f64(time.as_secs_f64() * share));
+        let limit = Instant::now() + time.mul_f64(rng.random_range(0.0..1.3));
+        // Every other time, when the new output is being written, which is when most can go wrong.
+        let mut delay = (kill % 2 == 1).then(|| time.mul_f64(rng.random_range(0.0..0.6)));
+        while child.try_wait().unwrap().is_none() && (delay.is_some() || Instant::now() < limit) {
+            // At no moment is there anything but the one or the other.
+            match out_path.is_file() {
+                true => {
+                    assert!([&old, &new].contains(&&contents(&out_path)), "kill {kill}: {out} is neither")
+                }
+                false => assert!(out_path.join("bundle.json").is_file(), "kill {kill}: {out} is gone"),
+            }
+            let hidden = |e: fs::DirEntry| e.file_name().to_string_lossy().starts_with('.');
+            if delay.is_some() && fs::read_dir(dir).unwrap().flatten().any(hidden) {
+                std::thread::sleep(delay.take().unwrap());
+                break;
+            }
+        }
         let _ = child.kill();
         child.wait().unwrap();
         opens(&out_path);
