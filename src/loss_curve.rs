@@ -2,12 +2,10 @@
 
 use std::path::Path;
 
-use anyhow::{Result, anyhow};
 use microgpt_model::{StepMetrics, TrainingReport};
 use plotters::prelude::*;
 
 use crate::chart::legend;
-use crate::whole_file;
 
 const SIZE: (u32, u32) = (900, 520);
 const TRAINING: RGBColor = RGBColor(0x1f, 0x6f, 0xb4);
@@ -15,16 +13,6 @@ const HELD_OUT: RGBColor = RGBColor(0xd9, 0x5f, 0x02);
 
 /// Points of the training curve: each is the mean of as many steps as share a pixel or two.
 const POINTS: usize = 400;
-
-/// Writes the losses of a run as an SVG, in one step.
-///
-/// # Errors
-///
-/// If the file cannot be written.
-pub fn write(path: &Path, report: &TrainingReport) -> Result<()> {
-    let svg = draw(report).map_err(|e| anyhow!("draw {}: {e}", path.display()))?;
-    whole_file::write(path, &svg)
-}
 
 /// The losses of a run as SVG text.
 ///

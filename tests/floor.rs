@@ -104,7 +104,7 @@ fn a_report_is_a_page_and_a_baseline() {
     refused(dir, &["floor", "bundle", "--baseline", "bad.json"], &["bad.json", "not before it"]);
     refused(dir, &["floor", "bundle", "--baseline", "bundle/bundle.json"], &["bundle.json", "no report"]);
     refused(dir, &["floor", "bundle", "--baseline", "none.json"], &["open none.json"]);
-    refused(dir, &["floor", "bundle/bundle.json"], &["bundle.json is a file", "bundle or package"]);
+    refused(dir, &["floor", "bundle/bundle.json"], &["bundle.json is a JSON file", "it belongs to bundle"]);
     // A page goes where a link leads, and the link stays one; a folder is no page.
     #[cfg(unix)]
     {

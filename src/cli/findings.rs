@@ -8,6 +8,7 @@ use mlpackage::bundle::BUNDLE_MANIFEST;
 use mlpackage::{Finding, Package, Severity};
 use serde::Serialize;
 
+use super::unfit::{Expected, expect};
 use super::{Outcome, folder, output};
 
 /// What is wrong with one package.
@@ -50,7 +51,7 @@ pub(super) fn report(path: &Path, json: bool) -> Result<Outcome> {
 
 impl Checked {
     fn of(path: &Path) -> Result<Self> {
-        folder::expect_package(path)?;
+        expect(path, Expected::BundleOrPackage)?;
         let findings = Package::check_path(path)?;
         let count = |severity| findings.iter().filter(|f| f.severity() == severity).count();
         let [errors, refused, warnings] = [Severity::Error, Severity::Refused, Severity::Warning].map(count);

@@ -6,10 +6,12 @@ use std::path::PathBuf;
 
 use anyhow::{Result, ensure};
 use clap::Args;
-use mlpackage::bundle::{BUNDLE_MANIFEST, BundleManifest};
+use mlpackage::bundle::BundleManifest;
 use mlpackage::{Feature, Interface, Package};
 use serde::Serialize;
 
+use super::file_kind::PathKind;
+use super::unfit::{Expected, expect};
 use super::{Outcome, findings, folder, output};
 
 /// Show what is in a checkpoint, a bundle or a .mlpackage.
@@ -70,18 +72,19 @@ impl Inspect {
         }
         let mut packages = Vec::new();
         let mut found = None;
-        if self.path.join(BUNDLE_MANIFEST).exists() {
+        let kind = expect(&self.path, Expected::Model)?;
+        if kind == PathKind::Bundle {
             let bundle = folder::bundle(&self.path)?;
             for shard in &bundle.manifest().shards {
                 packages.push(bundle.package(shard)?);
             }
             let manifest = Box::new(bundle.manifest().clone());
             found = Some(Found::Bundle { manifest, packages: packages.iter().map(summary).collect() });
-        } else if folder::is_checkpoint(&self.path) {
+        } else if kind == PathKind::Checkpoint {
+            let name = output::path(&self.path);
             ensure!(
                 !self.mil,
-                "{} is a checkpoint, which has no program: export it first",
-                self.path.display()
+                "{name} is a checkpoint, which has no program: `microgpt export {name} --out bundle` makes a bundle of it, which has"
             );
             let checkpoint = folder::checkpoint(&self.path)?;
             let config = checkpoint.config().clone();

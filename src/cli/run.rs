@@ -49,6 +49,7 @@ impl Run {
         ensure!(self.steps != Some(0), "--steps 0: there is nothing to run");
         if let Some(out) = &self.out {
             ensure!(!folder::holds(&self.package, out), "--out {}: it lies in the package", out.display());
+            mlpackage::AtomicFile::check(out)?;
         }
         let package = folder::package(&self.package)?;
         let functions = self.function.clone().into_iter().collect();

@@ -2,6 +2,7 @@
 #![cfg_attr(test, allow(clippy::unwrap_used))]
 
 mod atomic;
+mod atomic_file;
 mod blob;
 pub mod bundle;
 mod dtype;
@@ -21,6 +22,7 @@ mod proto;
 mod shape;
 
 pub use atomic::{AtomicDir, FolderKind};
+pub use atomic_file::{AtomicFile, write_file};
 pub use blob::{Blob, BlobFile, BlobWriter, StoredBlob};
 pub use bundle::Bundle;
 pub use dtype::DType;
@@ -29,5 +31,5 @@ pub use finding::{Fault, Finding, Rule, Severity};
 pub use interface::{
     AllowedShapes, ArrayType, DefaultValue, DimRange, Feature, FeatureType, Interface, OtherType,
 };
-pub use package::{Description, Metadata, Package, PackageEdit, PackageWriter};
+pub use package::{Description, Metadata, Package, PackageEdit, PackageWriter, model_type};
 pub use shape::Shape;

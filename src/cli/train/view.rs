@@ -51,14 +51,6 @@ impl View {
             training.steps,
             (training.steps * training.batch_size) as f64 / sizes.examples as f64,
         ));
-        if sizes.cut > 0 {
-            output::tell(&format!(
-                "warning: {} documents are longer than the context of {}: their ends are left out. A larger --block-size, or \
-                 --packed, takes all of them",
-                sizes.cut,
-                trainer.config().block_size
-            ));
-        }
         #[cfg(not(feature = "tui"))]
         ensure!(!tui, "--tui is not in this build: build with --features tui");
         ensure!(!tui || io::stdout().is_terminal(), "--tui needs a terminal, and standard output is none");
