@@ -5,6 +5,7 @@ mod chat;
 mod engine;
 mod export;
 mod field_report;
+mod file_kind;
 mod findings;
 mod floor;
 mod folder;

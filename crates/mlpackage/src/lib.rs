@@ -29,5 +29,5 @@ pub use finding::{Fault, Finding, Rule, Severity};
 pub use interface::{
     AllowedShapes, ArrayType, DefaultValue, DimRange, Feature, FeatureType, Interface, OtherType,
 };
-pub use package::{Description, Metadata, Package, PackageEdit, PackageWriter};
+pub use package::{Description, Metadata, Package, PackageEdit, PackageWriter, model_type};
 pub use shape::Shape;

@@ -41,12 +41,18 @@ const KINDS: [(u64, &str); 37] = [
     (502, "an ML Program"),
 ];
 
+/// What a model is whose field `number` of `CoreML.Specification.Model` is set, as a noun phrase such as `a neural network`;
+/// `None` if the field holds no model.
+pub fn model_type(number: u64) -> Option<&'static str> {
+    KINDS.iter().find(|(field, _)| *field == number).map(|(_, kind)| *kind)
+}
+
 /// What the encoded model is, by the first of its fields that names a kind; `None` if it names none.
 pub(super) fn of(mut model: &[u8]) -> Option<&'static str> {
     while !model.is_empty() {
         let tag = prost::encoding::decode_varint(&mut model).ok()?;
         let (field, wire) = (tag >> 3, tag & 7);
-        if let Some((_, kind)) = KINDS.iter().find(|(number, _)| *number == field) {
+        if let Some(kind) = model_type(field) {
             return Some(kind);
         }
         let skipped = match wire {

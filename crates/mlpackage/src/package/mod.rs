@@ -25,6 +25,7 @@ use crate::{footprint, paths, proto};
 
 pub use description::{Description, Metadata};
 pub use edit::PackageEdit;
+pub use kind::model_type;
 pub use writer::PackageWriter;
 
 /// How a program refers to the package's weight file.
