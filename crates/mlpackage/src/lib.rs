@@ -11,6 +11,7 @@ mod finding;
 mod footprint;
 #[cfg(fuzzing)]
 pub mod fuzzing;
+mod image;
 mod interface;
 mod manifest;
 pub mod mil;
@@ -26,6 +27,7 @@ pub use bundle::Bundle;
 pub use dtype::DType;
 pub use error::{Error, Result};
 pub use finding::{Fault, Finding, Rule, Severity};
+pub use image::{ColorSpace, ImageSize, ImageSizes, ImageType};
 pub use interface::{
     AllowedShapes, ArrayType, DefaultValue, DimRange, Feature, FeatureType, Interface, OtherType,
 };
