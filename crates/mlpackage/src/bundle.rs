@@ -18,6 +18,7 @@ use sha2::{Digest as _, Sha256};
 
 use crate::atomic::FolderKind;
 use crate::error::{Error, Result};
+use crate::git_lfs;
 use crate::package::Package;
 use crate::paths;
 
@@ -375,6 +376,10 @@ impl Bundle {
             let path = self.file(name)?;
             let bytes = paths::regular_file_size(&path)?;
             if bytes != expected.bytes {
+                // A pointer, and not a damaged file, is what most often has another size.
+                if bytes < git_lfs::LONGEST {
+                    paths::read_small(&path, git_lfs::LONGEST)?;
+                }
                 return Err(self.bad(name, format!("{bytes} bytes, expected {}", expected.bytes)));
             }
             let found = FileDigest::of(&path)?;

@@ -4,6 +4,7 @@
 mod atomic;
 mod blob;
 pub mod bundle;
+mod counted;
 mod dtype;
 mod elements;
 mod error;
@@ -11,6 +12,7 @@ mod finding;
 mod footprint;
 #[cfg(fuzzing)]
 pub mod fuzzing;
+mod git_lfs;
 mod image;
 mod interface;
 mod manifest;
@@ -24,9 +26,11 @@ mod shape;
 pub use atomic::{AtomicDir, FolderKind};
 pub use blob::{Blob, BlobFile, BlobWriter, StoredBlob};
 pub use bundle::Bundle;
+pub use counted::counted;
 pub use dtype::DType;
 pub use error::{Error, Result};
 pub use finding::{Fault, Finding, Rule, Severity};
+pub use git_lfs::GitLfsPointer;
 pub use image::{ColorSpace, ImageSize, ImageSizes, ImageType};
 pub use interface::{
     AllowedShapes, ArrayType, DefaultValue, DimRange, Feature, FeatureType, Interface, OtherType,

@@ -23,6 +23,7 @@ mod slice;
 mod spatial;
 mod spec;
 mod state;
+mod unknown;
 
 use std::collections::HashMap;
 use std::sync::LazyLock;
@@ -31,6 +32,7 @@ pub use args::{Arg, Args, BlockTypes};
 pub use kind::Kind;
 pub use slice::{SliceBounds, SliceRange};
 pub use spec::{Default, Inferred, OpSpec, Param};
+pub(crate) use unknown::unknown;
 
 /// Every operation in the table, except `const`, whose type is that of its attribute `val`.
 pub fn all() -> impl Iterator<Item = &'static OpSpec> {

@@ -519,7 +519,7 @@ const OPERATIONS: &[Fault] = &[
     fault("an axis to gather on that is none", Rule::ArgumentValue, "argument axis", |d| {
         d.bind("picked", "axis", Value::int(-3));
     }),
-    fault("groups that do not divide", Rule::ArgumentsMismatch, "in 3 groups", |d| {
+    fault("groups that do not divide", Rule::ArgumentsMismatch, "in each of 3 groups", |d| {
         d.bind("conv", "groups", Value::int(3));
     }),
     fault("x and weight of two types", Rule::ArgumentsMismatch, "expected one type", |d| {
