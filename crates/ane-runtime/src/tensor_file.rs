@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 
 use half::{bf16, f16};
 use memmap2::Mmap;
-use mlpackage::{DType, Interface, Shape};
+use mlpackage::{AtomicFile, DType, Interface, Shape};
 use safetensors::tensor::TensorView as FileView;
 use safetensors::{Dtype, SafeTensors};
 
@@ -215,7 +215,7 @@ impl Stacked {
     ///
     /// # Errors
     ///
-    /// [`Error::File`] if it cannot be written, or what stands there is no file.
+    /// [`Error::File`] if what stands there is no file, [`Error::Package`] if it cannot be written.
     pub fn write(&self, path: &Path, stacked: bool) -> Result<()> {
         let tensors = self.tensors.iter().map(|(name, dtype, shape, bytes)| {
             let calls = if stacked { vec![self.calls] } else { Vec::new() };
@@ -229,7 +229,7 @@ impl Stacked {
 ///
 /// # Errors
 ///
-/// [`Error::File`] if it cannot be written, two tensors have one name, or what stands there is no file.
+/// [`Error::File`] if two tensors have one name, or what stands there is no file; [`Error::Package`] if it cannot be written.
 pub fn write<'t>(
     path: &Path,
     tensors: impl IntoIterator<Item = (&'t str, Dtype, Vec<usize>, &'t [u8])>,
@@ -249,29 +249,9 @@ pub fn write<'t>(
         .collect();
     let bytes =
         views.and_then(|views| safetensors::serialize(views, None)).map_err(|e| bad(e.to_string()))?;
-    let folder = path.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or(Path::new("."));
-    if !folder.is_dir() {
-        return Err(bad(format!("there is no folder {}", folder.display())));
-    }
-    // The kind alone: the error's own words name the temporary file, which is nobody's business.
-    let io = |e: std::io::Error| bad(std::io::Error::from(e.kind()).to_string());
-    let mut file = temporary().tempfile_in(folder).map_err(io)?;
-    file.write_all(&bytes).map_err(io)?;
-    file.as_file().sync_all().map_err(io)?;
-    file.persist(path).map_err(|e| io(e.error))?;
-    Ok(())
-}
-
-/// A temporary file that others may read as they may any file that a program makes: `persist` keeps its permissions.
-fn temporary() -> tempfile::Builder<'static, 'static> {
-    #[cfg_attr(not(unix), expect(unused_mut))]
-    let mut builder = tempfile::Builder::new();
-    #[cfg(unix)]
-    {
-        use std::os::unix::fs::PermissionsExt as _;
-        builder.permissions(std::fs::Permissions::from_mode(0o666));
-    }
-    builder
+    let mut file = AtomicFile::create(path)?;
+    file.write_all(&bytes).map_err(|e| bad(e.to_string()))?;
+    Ok(file.commit()?)
 }
 
 #[cfg(test)]

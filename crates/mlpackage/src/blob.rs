@@ -40,13 +40,13 @@ pub struct BlobWriter {
 }
 
 impl BlobWriter {
-    /// Creates the file, with a header that counts no blobs yet.
+    /// Creates the file, with a header that counts no blobs yet. A file that exists is never truncated.
     ///
     /// # Errors
     ///
-    /// [`Error::Io`] if it cannot be created.
+    /// [`Error::Io`] if it exists already or cannot be created.
     pub fn create(path: &Path) -> Result<Self> {
-        let file = File::create(path).map_err(|e| Error::io("create", path, e))?;
+        let file = File::create_new(path).map_err(|e| Error::io("create", path, e))?;
         let mut writer = Self {
             path: path.to_owned(),
             file: BufWriter::with_capacity(1 << 20, file),
@@ -340,6 +340,15 @@ mod tests {
         ];
         w.finish().unwrap();
         (dir, path, offsets)
+    }
+
+    /// Its weights may be in use, or be all that is left of a package.
+    #[test]
+    fn an_existing_file_is_never_truncated() {
+        let (_dir, path, _) = written();
+        let before = std::fs::read(&path).unwrap();
+        assert!(BlobWriter::create(&path).unwrap_err().to_string().contains("exists"));
+        assert_eq!(std::fs::read(&path).unwrap(), before);
     }
 
     #[test]

@@ -9,7 +9,7 @@
 //! ```
 
 use std::collections::{BTreeMap, HashSet};
-use std::fs::{self, File};
+use std::fs::File;
 use std::io::Read as _;
 use std::path::{Path, PathBuf};
 
@@ -17,6 +17,7 @@ use serde::{Deserialize, Serialize};
 use sha2::{Digest as _, Sha256};
 
 use crate::atomic::FolderKind;
+use crate::atomic_file::write_file;
 use crate::error::{Error, Result};
 use crate::git_lfs;
 use crate::package::Package;
@@ -200,7 +201,7 @@ impl BundleManifest {
         names.map(|name| Ok((name.clone(), FileDigest::of(&folder.join(&name))?))).collect()
     }
 
-    /// Writes `bundle.json` into `folder`.
+    /// Writes `bundle.json` into `folder`, whole or not at all.
     ///
     /// # Errors
     ///
@@ -209,7 +210,7 @@ impl BundleManifest {
         let path = folder.join(BUNDLE_MANIFEST);
         let mut json = serde_json::to_vec_pretty(self).expect("a manifest of strings and numbers serializes");
         json.push(b'\n');
-        fs::write(&path, json).map_err(|e| Error::io("write", &path, e))
+        write_file(&path, &json)
     }
 }
 

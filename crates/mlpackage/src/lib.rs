@@ -2,6 +2,7 @@
 #![cfg_attr(test, allow(clippy::unwrap_used))]
 
 mod atomic;
+mod atomic_file;
 mod blob;
 pub mod bundle;
 mod counted;
@@ -24,6 +25,7 @@ mod proto;
 mod shape;
 
 pub use atomic::{AtomicDir, FolderKind};
+pub use atomic_file::{AtomicFile, write_file};
 pub use blob::{Blob, BlobFile, BlobWriter, StoredBlob};
 pub use bundle::Bundle;
 pub use counted::counted;

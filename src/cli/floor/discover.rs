@@ -194,13 +194,18 @@ impl Discover {
     fn publish(&self, found: &Discovery, out: Option<&Path>, rows: &str) -> Result<()> {
         let table = found.to_string();
         if let Some(out) = out {
-            whole_file::write(&out.join(rows), &found.rows())?;
-            whole_file::write(&out.join("boundary.txt"), &table)?;
             let mut json = serde_json::to_string_pretty(found)?;
             json.push('\n');
-            whole_file::write(&out.join("discovery.json"), &json)?;
             let svg = boundary_picture::draw(found).map_err(|e| anyhow::anyhow!("draw the boundary: {e}"))?;
-            whole_file::write(&out.join("boundary.svg"), &svg)?;
+            let files = [
+                (rows, found.rows().as_str()),
+                ("boundary.txt", &table),
+                ("discovery.json", &json),
+                ("boundary.svg", &svg),
+            ]
+            .map(|(name, text)| (name, text.to_owned()));
+            let files = files.each_ref().map(|(name, text)| (*name, text.as_str()));
+            whole_file::write_set(out, &files)?;
         }
         match self.json {
             true => output::print_json(found),
