@@ -111,7 +111,11 @@ fn check_shape(dims: &[usize], declared: &TensorType, feature: Option<&Feature>)
     if let Some(image) = feature.and_then(Feature::image)
         && !image.admits(dims)
     {
-        return Err(format!("shape {} [1, channels, height, width], expected that of {image}", shape()));
+        return Err(format!(
+            "shape {}, expected [1, {}, height, width] of {image}",
+            shape(),
+            image.color_space.channels()
+        ));
     }
     if dims.contains(&0) {
         return Err(format!("shape {} has no elements: every axis has an extent of 1 or more", shape()));

@@ -55,9 +55,13 @@ impl AtomicFile {
     ///
     /// [`Error::Io`] if a folder stands there, or the folder around it does not exist.
     pub fn check(destination: &Path) -> Result<()> {
-        let refused = |kind, reason: String| Err(Error::io("write", destination, io::Error::new(kind, reason)));
+        let refused =
+            |kind, reason: String| Err(Error::io("write", destination, io::Error::new(kind, reason)));
         if destination.is_dir() {
-            return refused(io::ErrorKind::IsADirectory, "it is a folder, expected a file".into());
+            return refused(
+                io::ErrorKind::IsADirectory,
+                "it is a folder, not a regular file, so it is not replaced".into(),
+            );
         }
         if destination.file_name().is_none() {
             return refused(io::ErrorKind::InvalidInput, "it is not the name of a file".into());
@@ -153,11 +157,17 @@ mod tests {
         file.write_all(b"sec").unwrap();
         assert_eq!(fs::read(&path).unwrap(), b"first");
         drop(file);
-        assert_eq!((fs::read(&path).unwrap(), names(dir.path())), (b"first".to_vec(), vec!["report.json".into()]));
+        assert_eq!(
+            (fs::read(&path).unwrap(), names(dir.path())),
+            (b"first".to_vec(), vec!["report.json".into()])
+        );
         let mut file = AtomicFile::create(&path).unwrap();
         file.write_all(b"second").unwrap();
         file.commit().unwrap();
-        assert_eq!((fs::read(&path).unwrap(), names(dir.path())), (b"second".to_vec(), vec!["report.json".into()]));
+        assert_eq!(
+            (fs::read(&path).unwrap(), names(dir.path())),
+            (b"second".to_vec(), vec!["report.json".into()])
+        );
     }
 
     #[cfg(unix)]

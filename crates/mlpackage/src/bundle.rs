@@ -18,6 +18,7 @@ use sha2::{Digest as _, Sha256};
 
 use crate::atomic::FolderKind;
 use crate::atomic_file::write_file;
+use crate::counted::counted;
 use crate::error::{Error, Result};
 use crate::git_lfs;
 use crate::package::Package;
@@ -331,7 +332,7 @@ impl Bundle {
         if next_layer != a.n_layer {
             return Err(self.bad(
                 "shards",
-                format!("they hold {next_layer} layers, the architecture has {}", a.n_layer),
+                format!("they hold {}, the architecture has {}", counted(next_layer, "layer"), a.n_layer),
             ));
         }
         self.check_host_caches()
@@ -346,7 +347,7 @@ impl Bundle {
         }
         let (found, layers) = (caches.len(), m.architecture.n_layer);
         if found != 2 * layers {
-            let reason = format!("{found} of them, {layers} layers have {}", 2 * layers);
+            let reason = format!("{found} of them, expected {} for {}", 2 * layers, counted(layers, "layer"));
             return Err(self.bad("interface.host_caches", reason));
         }
         if let Some((i, shard)) = m.shards.iter().enumerate().find(|(_, shard)| shard.states > 0) {

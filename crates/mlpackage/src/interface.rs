@@ -123,6 +123,10 @@ impl fmt::Display for OtherType {
 impl fmt::Display for FeatureType {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
+            // No array of Core ML's is a scalar: coremltools leaves out the shape of an output that follows from the inputs.
+            Self::Array(array) if !array.has_shape() => {
+                write!(f, "tensor<{}>, its shape is not described", array.tensor.dtype)
+            }
             Self::Array(array) => {
                 array.tensor.fmt(f)?;
                 match &array.shapes {
@@ -299,6 +303,11 @@ impl Feature {
 }
 
 impl ArrayType {
+    /// Whether its shape is described. coremltools leaves out that of an output which follows from the inputs.
+    pub fn has_shape(&self) -> bool {
+        self.tensor.shape.rank() > 0 || self.shapes != AllowedShapes::FromType
+    }
+
     /// The shape that it has where the caller says nothing; `None` if there is none.
     pub fn default_shape(&self) -> Option<Shape> {
         match &self.shapes {
@@ -387,7 +396,6 @@ impl Feature {
         let Some(described) = self.tensor() else {
             return kind != "state" && self.image().is_none_or(|image| image.may_be(&ty.shape));
         };
-        // coremltools leaves out the shape of an output that follows from the inputs.
         let unstated = kind == "output" && described.shape.rank() == 0;
         let shapes_fit = match self.array().map(|a| &a.shapes) {
             Some(AllowedShapes::Enumerated { shapes, .. }) => {

@@ -194,7 +194,11 @@ impl Assignment {
                     result: compute.result,
                     operands,
                     states: compute.states,
-                    results: compute.results.iter().map(|(value, precision)| self.slot(*value, *precision)).collect(),
+                    results: compute
+                        .results
+                        .iter()
+                        .map(|(value, precision)| self.slot(*value, *precision))
+                        .collect(),
                     kernel: compute.kernel,
                     scratch: compute.scratch,
                     fallible: compute.fallible,

@@ -194,7 +194,10 @@ impl LoadedFunction {
             Err(NoPlan::Lacks(lacks)) => {
                 let shapes: Vec<String> = shapes.iter().map(ToString::to_string).collect();
                 let operation = format!("{} of inputs {}", self.name, shapes.join(", "));
-                return Err(Error::Execution { operation, reason: format!("mil-cpu has no {}", lacks.join("; no ")) });
+                return Err(Error::Execution {
+                    operation,
+                    reason: format!("mil-cpu has no {}", lacks.join("; no ")),
+                });
             }
         };
         let mut kept = self.others.write().unwrap_or_else(PoisonError::into_inner);
@@ -358,7 +361,9 @@ fn unsupported(function: &mil::Function, interface: &Interface, missing: &mut Ve
     for feature in &interface.inputs {
         if feature.array().is_none() && feature.image().is_none() {
             let Feature { name, ty, .. } = feature;
-            missing.push(format!("way to take input {name}, which is of type {ty}: expected a tensor or an image"));
+            missing.push(format!(
+                "way to take input {name}, which is of type {ty}: expected a tensor or an image"
+            ));
         }
     }
     for (name, ty) in function.tensor_inputs() {

@@ -94,16 +94,16 @@ impl Watch {
             .map(|(param, operand, constant)| (param, Observed::of_operand(operand), constant))
             .collect();
         let any = |f: fn(&Observed) -> bool| operands.iter().any(|(_, seen, _)| f(seen));
+        let constant_vanished =
+            rounds_to_zero && operands.iter().any(|(_, seen, constant)| *constant && !seen.zero);
         let kinds = [
             (HazardKind::Infinity, rounded.infinite && !any(|o| o.infinite)),
             (HazardKind::NotANumber, rounded.nan && !any(|o| o.nan)),
-            (
-                HazardKind::VanishedConstant,
-                rounds_to_zero && operands.iter().any(|(_, seen, constant)| *constant && !seen.zero),
-            ),
+            (HazardKind::VanishedConstant, constant_vanished),
             (
                 HazardKind::Vanished,
                 rounded.elements > 1
+                    && !constant_vanished
                     && (rounds_to_zero || (underflows && !any(|o| o.has_zero || o.infinite || o.nan))),
             ),
         ];

@@ -295,7 +295,7 @@ impl<'a> Interpreter<'a> {
             let (held, most) = (self.held, self.limits.workspace);
             return Err(Failure::Here(format!(
                 "it needs {needed} B of workspace beside {held} B that are held, {most} B at most: give inputs of smaller \
-                 shapes, or raise Limits::workspace"
+                 shapes, or allow more workspace"
             )));
         }
         if let Some(watch) = watch.as_deref_mut()

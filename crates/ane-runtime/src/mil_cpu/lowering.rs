@@ -105,7 +105,7 @@ pub(super) fn plan(
         bytes => {
             let most = limits.workspace;
             Err(NoPlan::Lacks(vec![format!(
-                "room for {bytes} B of workspace, {most} B at most: give inputs of smaller shapes, or raise Limits::workspace"
+                "room for {bytes} B of workspace, {most} B at most: give inputs of smaller shapes, or allow more workspace"
             )]))
         }
     }
@@ -481,10 +481,10 @@ impl Execution<'_, '_> {
         lowered.kernel.run(&mut call)?;
         for ((dtype, _), words) in results.iter().zip(&mut computed) {
             let precision = Precision::of(*dtype, numerics);
-            let values = || bytemuck::cast_slice_mut(words);
+            let values: &mut [f32] = bytemuck::cast_slice_mut(words);
             let Some((watch, params)) = &mut watch else {
                 if precision == Precision::Half {
-                    round_to_half(values());
+                    round_to_half(values);
                 }
                 continue;
             };

@@ -4,7 +4,7 @@
 use std::collections::TryReserveError;
 use std::fmt;
 
-use mlpackage::{DType, Shape};
+use mlpackage::{DType, Shape, counted};
 use smallvec::SmallVec;
 
 use super::constants::Constant;
@@ -357,10 +357,10 @@ impl Plan {
     /// Rounds results to fp16 where they are of fp16, and watches what becomes of them.
     fn round(&self, compute: &Compute, sequence: &mut Sequence<'_>, taken: &mut Taken) {
         for (buffer, slot) in taken.results.iter_mut().zip(&compute.results) {
-            let values = || bytemuck::cast_slice_mut(&mut buffer[..slot.len]);
+            let values: &mut [f32] = bytemuck::cast_slice_mut(&mut buffer[..slot.len]);
             let Some(watch) = sequence.watch.as_deref_mut() else {
                 if slot.precision == Precision::Half {
-                    round_to_half(values());
+                    round_to_half(values);
                 }
                 continue;
             };
@@ -376,14 +376,10 @@ impl Plan {
 }
 
 /// What a result holds before and after it is rounded to its precision; `None` for integers.
-pub(super) fn observe<'v>(
-    precision: Precision,
-    values: impl FnOnce() -> &'v mut [f32],
-) -> Option<(Observed, Observed)> {
+pub(super) fn observe(precision: Precision, values: &mut [f32]) -> Option<(Observed, Observed)> {
     if precision == Precision::Whole {
         return None;
     }
-    let values = values();
     let exact = Observed::of(values);
     if precision == Precision::Single {
         return Some((exact, exact));
@@ -474,7 +470,7 @@ impl fmt::Display for Source {
 impl fmt::Display for Plan {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let memory = self.memory();
-        writeln!(f, "{} steps, {} buffers", self.steps.len(), self.buffers.len())?;
+        writeln!(f, "{}, {}", counted(self.steps.len(), "step"), counted(self.buffers.len(), "buffer"))?;
         writeln!(
             f,
             "{} B of weights as stored, {} B of constants, {} B of workspace",
