@@ -445,6 +445,52 @@ fn several_functions_run_on_one_state() {
     assert!(plan.contains("function prefill\n") && plan.contains("function decode\n"), "{plan}");
 }
 
+/// A decoder that coremltools wrote, of two functions that share a cache: what PyTorch makes of the prompt and of the tokens after
+/// it, within the 2e-3 of the largest number that its conformance case allows where results are rounded to fp16.
+#[test]
+fn a_decoder_of_two_functions_runs_as_its_engine_does() {
+    let dir = tempfile::tempdir().unwrap();
+    let at = |name: &str| dir.path().join(name);
+    let case = Path::new(env!("CARGO_MANIFEST_DIR"))
+        .join("crates/ane-runtime/tests/conformance/model_llama_fp16_plain.safetensors");
+    let bytes = fs::read(&case).unwrap();
+    let file = SafeTensors::deserialize(&bytes).unwrap();
+    let mut stacked: Vec<(String, Dtype, Vec<usize>, Vec<u8>)> = Vec::new();
+    for name in ["token", "position", "mask"] {
+        let of = |step: usize| file.tensor(&format!("{step}.in.{name}")).unwrap();
+        let first = of(0);
+        stacked.push((
+            format!("prefill/{name}"),
+            first.dtype(),
+            first.shape().to_vec(),
+            first.data().to_vec(),
+        ));
+        let shape = [&[6], of(1).shape()].concat();
+        let data = (1..7).flat_map(|step| of(step).data().to_vec()).collect();
+        stacked.push((format!("decode/{name}"), first.dtype(), shape, data));
+    }
+    let views = stacked.iter().map(|(name, dtype, shape, data)| {
+        (name.as_str(), TensorView::new(*dtype, shape.clone(), data).unwrap())
+    });
+    safetensors::serialize_to_file(views, None, &at("x.safetensors")).unwrap();
+    let package = case.with_extension("mlpackage");
+    let run = ["run", package.to_str().unwrap(), "--inputs", "x.safetensors", "--out", "y.safetensors"];
+    ok(dir.path(), &[&run[..], &["--function", "prefill,decode=6", "--numerics", "f16"]].concat());
+    let expected = |step: usize| -> Vec<f32> {
+        let tensor = file.tensor(&format!("{step}.out.result")).unwrap();
+        tensor.data().as_chunks().0.iter().map(|b| f32::from_le_bytes(*b)).collect()
+    };
+    let close = |found: &[f32], expected: &[f32]| {
+        assert_eq!(found.len(), expected.len());
+        let largest = expected.iter().fold(0f32, |most, v| most.max(v.abs()));
+        found.iter().zip(expected).for_each(|(a, b)| assert!((a - b).abs() <= 2e-3 * largest, "{a} {b}"));
+    };
+    close(&read(&at("y.safetensors"), "prefill/result").1, &expected(0));
+    let (shape, decoded) = read(&at("y.safetensors"), "decode/result");
+    assert_eq!(shape, [6, 1, 1, 24]);
+    close(&decoded, &(1..7).flat_map(expected).collect::<Vec<f32>>());
+}
+
 #[test]
 fn errors_of_several_functions_name_the_function() {
     let dir = tempfile::tempdir().unwrap();
@@ -669,6 +715,23 @@ fn what_is_no_package_is_named() {
     for command in commands {
         refused(dir.path(), command, &["model.mlmodel", "12345 bytes", "git lfs pull"]);
     }
+    let workspace = common::command::workspace();
+    for file in ["decoder-00.mlpackage/Data/com.apple.CoreML/weights/weight.bin", "embeddings.safetensors"] {
+        fs::write(
+            workspace.path().join("bundle").join(file),
+            "version https://git-lfs.github.com/spec/v1\nsize 9\n",
+        )
+        .unwrap();
+        let name = file.rsplit('/').next().unwrap();
+        refused(workspace.path(), &["generate", "bundle"], &[name, "git lfs pull"]);
+        ok(workspace.path(), &["export", "ckpt", "--out", "bundle", "--no-verify"]);
+    }
+    fs::write(
+        workspace.path().join("ckpt/model.safetensors"),
+        "version https://git-lfs.github.com/spec/v1\nsize 9\n",
+    )
+    .unwrap();
+    refused(workspace.path(), &["export", "ckpt", "--out", "other"], &["model.safetensors", "git lfs pull"]);
 }
 
 /// One is not many.

@@ -209,9 +209,10 @@ impl Ran {
                 seconds += begun.elapsed().as_secs_f64();
                 Ok(results.push(outputs)?)
             };
-            one().with_context(|| match call.steps {
-                Some(_) => format!("call {step} of {}", call.function),
-                None => format!("function {}", call.function),
+            one().map_err(|error| match (call.steps, calls.calls.len()) {
+                (Some(_), _) => error.context(format!("call {step} of {}", call.function)),
+                (None, 1) => error,
+                (None, _) => error.context(format!("function {}", call.function)),
             })?;
         }
         self.text.push_str(&describe(function, steps, seconds, memory));
