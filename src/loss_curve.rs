@@ -3,6 +3,7 @@
 use std::path::Path;
 
 use microgpt_model::{StepMetrics, TrainingReport};
+use mlpackage::counted;
 use plotters::prelude::*;
 
 use crate::chart::legend;
@@ -42,7 +43,10 @@ pub fn draw(report: &TrainingReport) -> Result<String, Box<dyn std::error::Error
         area.fill(&WHITE)?;
         let mut chart = ChartBuilder::on(&area)
             .margin(16)
-            .caption(format!("{corpus}: {} steps of {}", report.steps, report.batch_size), ("sans-serif", 18))
+            .caption(
+                format!("{corpus}: {} of {}", counted(report.steps, "step"), report.batch_size),
+                ("sans-serif", 18),
+            )
             .x_label_area_size(40)
             .y_label_area_size(56)
             .build_cartesian_2d(0.0..report.steps as f64, low..high)?;

@@ -517,7 +517,7 @@ fn run_runs_a_package_on_tensors_from_a_file() {
     refuse(&["--steps", "15"], &["x.safetensors", "expected a leading axis of 15"]);
     refuse(&[], &["input", "shape [16, 1,", "expected [1,"]);
     refuse(&["--steps", "16", "--function", "encode"], &["no function \"encode\"", "main"]);
-    refuse(&["--hazards"], &["--numerics f16"]);
+    refuse(&["--hazards", "--engine", "coreml"], &["--engine mil-cpu"]);
     let inside = format!("{package}/y.safetensors");
     refused(
         dir.path(),
@@ -527,18 +527,22 @@ fn run_runs_a_package_on_tensors_from_a_file() {
     refused(
         dir.path(),
         &["run", package, "--inputs", ".", "--out", "z.safetensors"],
-        &["it is not a regular file"],
+        &["--inputs . is a folder", "expected a safetensors file"],
     );
     fs::create_dir(at("folder")).unwrap();
     let run = ["run", package, "--inputs", "x.safetensors", "--steps", "16", "--out", "folder"];
     refused(dir.path(), &run, &["folder", "not a regular file, so it is not replaced"]);
     // What fp16 cannot hold is not rounded in silence.
-    let tenth: Vec<u8> = 0.1f32.to_le_bytes().repeat(16);
+    let tenth: Vec<u8> = 0.1f32.to_le_bytes().repeat(256);
     let view =
-        safetensors::tensor::TensorView::new(safetensors::Dtype::F32, vec![1, 1, 16, 1], &tenth).unwrap();
-    safetensors::serialize_to_file([("kv_write", view)], None, &at("x.safetensors")).unwrap();
-    refuse(&[], &["tensor kv_write: element 0 is 0.1", "fp16 cannot hold exactly"]);
+        safetensors::tensor::TensorView::new(safetensors::Dtype::F32, vec![16, 1, 1, 16, 1], &tenth).unwrap();
+    let kept = ["x", "attn_mask"].map(|name| (name, dump.tensor(name).unwrap()));
+    let inputs = kept.into_iter().chain([("kv_write", view)]);
+    safetensors::serialize_to_file(inputs, None, &at("x.safetensors")).unwrap();
+    refuse(&["--steps", "16"], &["tensor kv_write: element 0 is 0.1", "fp16 cannot hold exactly"]);
     fs::write(at("x.safetensors"), "{}").unwrap();
+    refuse(&[], &["x.safetensors is a JSON file", "expected a safetensors file"]);
+    fs::write(at("x.safetensors"), [0; 16]).unwrap();
     refuse(&[], &["x.safetensors", "no safetensors"]);
 }
 

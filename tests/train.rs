@@ -53,7 +53,7 @@ fn trains_on_from_a_checkpoint() {
     ok(dir, &["train", "--steps", "30", "--out", "first"]);
     let out =
         ok(dir, &["train", "--init", "first", "--steps", "1", "--learning-rate", "1e-9", "--out", "second"]);
-    assert!(out.contains("trained 4192 parameters for 1 steps"), "{out}");
+    assert!(out.contains("trained 4192 parameters for 1 step "), "{out}");
     let weights = |name: &str| fs::read(dir.join(name).join("model.safetensors")).unwrap();
     let (first, second) = (weights("first"), weights("second"));
     assert_eq!(first.len(), second.len());

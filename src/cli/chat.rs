@@ -7,6 +7,7 @@ use ane_runtime::chat::ChatSession;
 use ane_runtime::{Decoder, LogitsSource as _, TextTokenizer};
 use anyhow::{Result, bail, ensure};
 use clap::Args;
+use mlpackage::counted;
 
 use super::engine::EngineArgs;
 use super::generate::{SamplingArgs, at_least_one, context_is_full};
@@ -55,7 +56,9 @@ impl Chat {
         let prompt = if interactive { "> " } else { "" };
         let summary = session.run(io::stdin().lock(), io::stdout().lock(), prompt)?;
         if let Some(speed) = summary.tokens_per_second() {
-            eprintln!("{} completions, {} tokens, {speed:.0} tokens/s", summary.completions, summary.tokens);
+            let (completions, tokens) =
+                (counted(summary.completions, "completion"), counted(summary.tokens, "token"));
+            eprintln!("{completions}, {tokens}, {speed:.0} tokens/s");
         }
         // A person sees it and types something else; a script would take it for success.
         ensure!(

@@ -7,6 +7,7 @@ use std::io::{self, BufRead as _, BufReader, Read as _, Seek as _, SeekFrom};
 use std::path::Path;
 
 use mlpackage::bundle::BUNDLE_MANIFEST;
+use mlpackage::counted;
 
 /// What stands at a path.
 ///
@@ -95,12 +96,17 @@ impl fmt::Display for PathKind {
             EmptyFile => "an empty file",
             Special => "a pipe, device or socket",
             GitLfsPointer { bytes: Some(bytes) } => {
-                return write!(f, "a Git LFS pointer to a file of {bytes} bytes, which was not downloaded");
+                return write!(
+                    f,
+                    "a Git LFS pointer to a file of {}, which was not downloaded",
+                    counted(*bytes, "byte")
+                );
             }
             GitLfsPointer { bytes: None } => "a Git LFS pointer to a file that was not downloaded",
             Gguf => "a GGUF file",
             Safetensors => "a safetensors file",
             Onnx => "an ONNX model",
+            MlModel { field: 502 } => "the model file (.mlmodel) of a package",
             MlModel { field } => {
                 let kind = mlpackage::model_type(*field).unwrap_or("of an unknown type");
                 return write!(f, "a single-file Core ML model (.mlmodel): {kind}");
@@ -161,6 +167,11 @@ impl PathKind {
             CompiledModel => {
                 Some("give the .mlpackage that it was compiled from: a compiled model cannot be read back")
             }
+            MlModel { field: 502 } => Some("give the folder of the .mlpackage that it lies in"),
+            MlModel { .. } => Some(
+                "only ML Programs in a .mlpackage are read: convert the model that it was made from again, in coremltools with \
+                 convert_to=\"mlprogram\"",
+            ),
             _ => None,
         }
     }
@@ -266,19 +277,13 @@ const MAGIC: &[(usize, &[u8], PathKind)] = &[
     (0, b"%PDF-", Other("a PDF document")),
 ];
 
-/// The first line of a Git LFS pointer, under its present name and its first one.
-const LFS: [&[u8]; 2] =
-    [b"version https://git-lfs.github.com/spec/v1", b"version https://hawser.github.com/spec/v1"];
-
 /// What the first bytes of a file of `len` bytes say.
 fn of_head(head: &[u8], len: u64) -> Option<PathKind> {
     if head.is_empty() {
         return Some(EmptyFile);
     }
-    if LFS.iter().any(|line| head.starts_with(line)) {
-        let text = String::from_utf8_lossy(head);
-        let size = text.lines().find_map(|line| line.strip_prefix("size "));
-        return Some(GitLfsPointer { bytes: size.and_then(|size| size.trim().parse().ok()) });
+    if let Some(pointer) = mlpackage::GitLfsPointer::parse(head) {
+        return Some(GitLfsPointer { bytes: pointer.bytes });
     }
     let magic = MAGIC.iter().find(|(at, magic, _)| head.get(*at..).is_some_and(|h| h.starts_with(magic)));
     if let Some((_, _, kind)) = magic {
@@ -302,7 +307,8 @@ fn of_zip(head: &[u8]) -> PathKind {
     let name = head.get(30..).map_or(&[][..], |rest| &rest[..length.min(rest.len())]);
     let name = String::from_utf8_lossy(name);
     let is_torch = name.split_once('/').is_some_and(|(_, file)| {
-        ["data.pkl", ".format_version", ".storage_alignment", "byteorder", "version"].contains(&file)
+        ["data.pkl", "data/0", ".format_version", ".storage_alignment", "byteorder", "version"]
+            .contains(&file)
     });
     if name.ends_with(".npy") {
         Npz
@@ -428,6 +434,7 @@ mod tests {
         assert_eq!(kind(b"\x08\0\0\0\0\0\0\0{}      "), Safetensors);
         assert_eq!(kind(&zip("arr_0.npy")), Npz);
         assert_eq!(kind(&zip("model/data.pkl")), PyTorch);
+        assert_eq!(kind(&zip("script/data/0")), PyTorch);
         assert_eq!(kind(&zip("net.mlpackage/Manifest.json")), ZippedPackage);
         assert_eq!(kind(&zip("letter.docx")), Zip);
         assert_eq!(kind(b"  {\"a\": 1}"), Json);

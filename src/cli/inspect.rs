@@ -7,7 +7,8 @@ use std::path::PathBuf;
 use anyhow::{Result, ensure};
 use clap::Args;
 use mlpackage::bundle::BundleManifest;
-use mlpackage::{Feature, Interface, Package};
+use mlpackage::mil::Function;
+use mlpackage::{Feature, Interface, Package, counted};
 use serde::Serialize;
 
 use super::file_kind::PathKind;
@@ -111,7 +112,7 @@ impl Inspect {
 fn summary(package: &Package) -> PackageSummary {
     let functions = package.program().functions.iter().map(|(name, f)| {
         let interface = package.interface(name).cloned().unwrap_or_else(|| Interface::of(f));
-        let list = |features: &[Feature]| features.iter().map(|f| format!("{}: {}", f.name, f.ty)).collect();
+        let list = |features: &[Feature]| features.iter().map(|feature| line(feature, f)).collect();
         let mut operations = BTreeMap::new();
         for operation in f.block.all_operations() {
             *operations.entry(operation.op.clone()).or_default() += 1;
@@ -135,14 +136,25 @@ fn summary(package: &Package) -> PackageSummary {
     }
 }
 
+/// An input, output or state with its type. A shape that is not described is that which the program gives.
+fn line(feature: &Feature, function: &Function) -> String {
+    let Feature { name, ty, .. } = feature;
+    let declared = || function.outputs().find(|(output, _)| output == name).map(|(_, ty)| ty);
+    match feature.array().filter(|array| !array.has_shape()).and_then(|_| declared()) {
+        Some(declared) => format!("{name}: {declared}, by the program: its shape is not described"),
+        None => format!("{name}: {ty}"),
+    }
+}
+
 fn describe(found: &Found) -> String {
     let mut text = String::new();
     match found {
         Found::Checkpoint { config, parameters, report } => {
             let _ = writeln!(
                 text,
-                "checkpoint: {}, {parameters} parameters\n  n_embd {}, n_head {}, n_layer {}, block_size {}, vocab_size {}",
+                "checkpoint: {}, {}\n  n_embd {}, n_head {}, n_layer {}, block_size {}, vocab_size {}",
                 config.model_type,
+                counted(*parameters, "parameter"),
                 config.n_embd,
                 config.n_head,
                 config.n_layer,
@@ -153,8 +165,11 @@ fn describe(found: &Found) -> String {
                 let held_out = r.held_out_loss.map_or("none".to_owned(), |l| format!("{l:.4}"));
                 let _ = writeln!(
                     text,
-                    "  trained {} steps of {} on {}: training loss {:.4}, held-out loss {held_out}",
-                    r.steps, r.batch_size, r.corpus, r.train_loss
+                    "  trained {} of {} on {}: training loss {:.4}, held-out loss {held_out}",
+                    counted(r.steps, "step"),
+                    r.batch_size,
+                    r.corpus,
+                    r.train_loss
                 );
             }
         }
@@ -162,9 +177,9 @@ fn describe(found: &Found) -> String {
             let a = &manifest.architecture;
             let _ = writeln!(
                 text,
-                "bundle: {}, {} parameters, {}\n  n_embd {}, n_head {}, n_layer {}, context {}, vocabulary {}",
+                "bundle: {}, {}, {}\n  n_embd {}, n_head {}, n_layer {}, context {}, vocabulary {}",
                 a.model_type,
-                a.parameters,
+                counted(a.parameters, "parameter"),
                 manifest.exporter.quantization,
                 a.n_embd,
                 a.n_head,

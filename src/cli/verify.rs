@@ -8,7 +8,7 @@ use anyhow::{Result, ensure};
 use clap::Args;
 use microgpt_ane::verification::{Verification, hazards, inputs, verify};
 use microgpt_model::Backend;
-use mlpackage::AtomicFile;
+use mlpackage::{AtomicFile, counted};
 
 use super::engine::EngineChoice;
 use super::{Outcome, folder, output};
@@ -78,7 +78,7 @@ impl Verify {
 
 /// A table of the comparisons.
 pub(super) fn describe(verification: &Verification) -> String {
-    let mut text = format!("parity over {} positions:\n", verification.tokens.len());
+    let mut text = format!("parity over {}:\n", counted(verification.tokens.len(), "position"));
     for check in &verification.checks {
         let p = &check.parity;
         let verdict = if check.pass { "ok  " } else { "FAIL" };
@@ -97,7 +97,7 @@ pub(super) fn describe(verification: &Verification) -> String {
     if let Some(hazards) = &verification.hazards {
         let _ = match hazards.len() {
             0 => writeln!(text, "no hazards in fp16"),
-            n => writeln!(text, "{n} hazard{} in fp16:", if n == 1 { "" } else { "s" }),
+            n => writeln!(text, "{} in fp16:", counted(n, "hazard")),
         };
         for hazard in hazards {
             let _ = writeln!(text, "  FAIL {hazard}");

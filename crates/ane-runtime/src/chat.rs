@@ -3,6 +3,8 @@
 use std::io::{BufRead, Read as _, Write};
 use std::time::{Duration, Instant};
 
+use mlpackage::counted;
+
 use crate::error::{Error, Result};
 use crate::generate::{FinishReason, Generation};
 use crate::logits::LogitsSource;
@@ -138,7 +140,7 @@ impl<'a> ChatSession<'a> {
             "n" => match value.trim().parse() {
                 Ok(n @ 1..=1_000) => {
                     self.completions = n;
-                    format!("{n} completions a line")
+                    format!("{} a line", counted(n, "completion"))
                 }
                 _ => format!("! {value:?} is no number from 1 to 1000"),
             },

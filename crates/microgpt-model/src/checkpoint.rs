@@ -106,6 +106,10 @@ impl Checkpoint {
         // SAFETY: the map is private to this value and only read. As with every mapped file, a process that truncates
         // it meanwhile can end this one; checkpoints are replaced by rename, never truncated in place.
         let weights = unsafe { Mmap::map(&weights) }.map_err(|e| Error::io("map", &weights_path, e))?;
+        if weights.starts_with(b"version https://git-lfs.github.com/spec/") {
+            let reason = "a Git LFS pointer stands in place of this file: fetch it with `git lfs pull`";
+            return Err(Error::file(&weights_path, reason));
+        }
         let checkpoint = Self { path: path.to_owned(), config, tokenizer, weights, report };
         checkpoint.check_tensors()?;
         Ok(checkpoint)

@@ -112,6 +112,8 @@ pub fn write_file(path: &Path, bytes: &[u8]) -> Result<()> {
     if found.as_ref().is_some_and(|m| !m.is_file() && !m.is_dir()) {
         return fs::write(path, bytes).map_err(|e| Error::io("write", path, e));
     }
+    // Errors name the path as it was given.
+    AtomicFile::check(path)?;
     let target = found.and_then(|_| path.canonicalize().ok());
     let mut file = AtomicFile::create(target.as_deref().unwrap_or(path))?;
     file.write_all(bytes).map_err(|e| Error::io("write", path, e))?;

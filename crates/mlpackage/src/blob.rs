@@ -190,6 +190,7 @@ impl BlobFile {
         // SAFETY: the map is private to this value and only read. As with every mapped file, a process that truncates
         // it meanwhile can end this one; packages are replaced by rename, never truncated in place.
         let map = unsafe { Mmap::map(&file) }.map_err(|e| Error::io("map", path, e))?;
+        paths::refuse_pointer(path, &map)?;
         Self::check_header(Self { path: path.to_owned(), map: Arc::new(map) })
     }
 

@@ -2,9 +2,8 @@
 
 use std::fmt;
 
-use prost::Message as _;
-
 use crate::dtype::DType;
+use crate::image::ImageType;
 use crate::mil::{Container, Dim, Dims, Function, TensorType, ValueType};
 use crate::proto;
 use crate::shape::Shape;
@@ -123,27 +122,36 @@ impl OtherType {
             OtherKind::Sequence => "sequence",
         }
     }
+
+    /// The image that it is; `None` if it is none, and where its colour space or its size is not one that is known.
+    pub fn image(&self) -> Option<ImageType> {
+        (self.kind == OtherKind::Image).then(|| ImageType::decode(&self.encoded)).flatten()
+    }
 }
 
-/// What is known of an image: enough to compare it with the tensor that the program takes.
-struct Image {
-    /// `None` if there are several sizes.
-    size: Option<[usize; 2]>,
-    channels: Option<usize>,
+impl From<&ImageType> for FeatureType {
+    fn from(image: &ImageType) -> Self {
+        Self::Other(OtherType { kind: OtherKind::Image, encoded: image.encode() })
+    }
 }
 
-impl Image {
-    /// Whether it may be a tensor `[N, C, H, W]`.
-    fn may_be(&self, shape: &Dims) -> bool {
-        let &[_, channels, height, width] = shape.as_slice() else { return true };
-        self.channels.is_none_or(|c| channels.may_be(c))
-            && self.size.is_none_or(|[h, w]| height.may_be(h) && width.may_be(w))
+/// An image with its size and colours, everything else by name alone.
+impl fmt::Display for OtherType {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.image() {
+            Some(image) => image.fmt(f),
+            None => f.write_str(self.name()),
+        }
     }
 }
 
 impl fmt::Display for FeatureType {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
+            // No array of Core ML's is a scalar: coremltools leaves out the shape of an output that follows from the inputs.
+            Self::Array(array) if !array.has_shape() => {
+                write!(f, "tensor<{}>, its shape is not described", array.tensor.dtype)
+            }
             Self::Array(array) => {
                 array.tensor.fmt(f)?;
                 match &array.shapes {
@@ -164,7 +172,7 @@ impl fmt::Display for FeatureType {
                     }
                 }
             }
-            Self::Other(other) => f.write_str(other.name()),
+            Self::Other(other) => other.fmt(f),
         }
     }
 }
@@ -216,6 +224,28 @@ impl DimRange {
         Self { lower: extent, upper: Some(extent) }
     }
 
+    /// Whether `extent` is within the range.
+    pub fn admits(self, extent: usize) -> bool {
+        extent >= self.lower && self.upper.is_none_or(|upper| extent <= upper)
+    }
+
+    /// As a package states it; `None` where its ends are the wrong way round.
+    pub(crate) fn from_proto(range: &proto::SizeRange) -> Option<Self> {
+        let lower = usize::try_from(range.lower_bound).ok()?;
+        let upper = match range.upper_bound {
+            ..0 => None,
+            upper => Some(usize::try_from(upper).ok().filter(|&u| u >= lower)?),
+        };
+        Some(Self { lower, upper })
+    }
+
+    pub(crate) fn to_proto(self) -> proto::SizeRange {
+        proto::SizeRange {
+            lower_bound: self.lower as u64,
+            upper_bound: self.upper.map_or(-1, |upper| upper as i64),
+        }
+    }
+
     fn dim(self) -> Dim {
         if self.upper == Some(self.lower) { Dim::Known(self.lower) } else { Dim::Unknown }
     }
@@ -245,7 +275,7 @@ impl AllowedShapes {
             Self::FromType => true,
             Self::Enumerated { shapes, .. } => shapes.contains(shape),
             Self::Ranged { ranges, .. } => {
-                let within = |(&d, r): (&usize, &DimRange)| d >= r.lower && r.upper.is_none_or(|u| d <= u);
+                let within = |(&d, r): (&usize, &DimRange)| r.admits(d);
                 shape.rank() == ranges.len() && shape.dims().iter().zip(ranges).all(within)
             }
         }
@@ -267,19 +297,12 @@ impl Feature {
         }
     }
 
-    /// The image that it is; `None` if it is none.
-    fn image(&self) -> Option<Image> {
-        let FeatureType::Other(OtherType { kind: OtherKind::Image, encoded }) = &self.ty else { return None };
-        let image = proto::ImageFeatureType::decode(encoded.as_slice()).ok()?;
-        let extent = |extent: i64| usize::try_from(extent).ok();
-        let size = extent(image.height).zip(extent(image.width)).map(|(height, width)| [height, width]);
-        let channels = match image.color_space {
-            proto::ImageFeatureType::GRAYSCALE | proto::ImageFeatureType::GRAYSCALE_FLOAT16 => Some(1),
-            proto::ImageFeatureType::RGB | proto::ImageFeatureType::BGR => Some(3),
-            _ => None,
-        };
-        let several = image.enumerated_sizes.is_some() || image.size_range.is_some();
-        Some(Image { size: size.filter(|_| !several), channels })
+    /// The image that it is; `None` if it is none, and where its colour space or its size is not one that is known.
+    pub fn image(&self) -> Option<ImageType> {
+        match &self.ty {
+            FeatureType::Array(_) => None,
+            FeatureType::Other(other) => other.image(),
+        }
     }
 
     /// Its type, if it is a tensor.
@@ -287,9 +310,10 @@ impl Feature {
         self.array().map(|a| &a.tensor)
     }
 
-    /// The shape that it has where the caller says nothing; `None` if there is none.
+    /// The shape that it has where the caller says nothing, for an image that of its tensor; `None` if there is none.
     pub fn default_shape(&self) -> Option<Shape> {
-        self.array().and_then(ArrayType::default_shape)
+        let image = || self.image().map(|image| image.default_shape());
+        self.array().map_or_else(image, ArrayType::default_shape)
     }
 
     /// Lets the caller choose among `shapes`. Does nothing to what is no tensor.
@@ -304,6 +328,11 @@ impl Feature {
 }
 
 impl ArrayType {
+    /// Whether its shape is described. coremltools leaves out that of an output which follows from the inputs.
+    pub fn has_shape(&self) -> bool {
+        self.tensor.shape.rank() > 0 || self.shapes != AllowedShapes::FromType
+    }
+
     /// The shape that it has where the caller says nothing; `None` if there is none.
     pub fn default_shape(&self) -> Option<Shape> {
         match &self.shapes {
@@ -420,7 +449,6 @@ impl Feature {
         let Some(described) = described else {
             return kind != "state" && self.image().is_none_or(|image| image.may_be(&ty.shape));
         };
-        // coremltools leaves out the shape of an output that follows from the inputs.
         let unstated = kind == "output" && described.shape.rank() == 0;
         let shapes_fit = match self.array().map(|a| &a.shapes) {
             Some(AllowedShapes::Enumerated { shapes, .. }) => {

@@ -5,6 +5,7 @@ mod atomic;
 mod atomic_file;
 mod blob;
 pub mod bundle;
+mod counted;
 mod dtype;
 mod elements;
 mod error;
@@ -12,6 +13,8 @@ mod finding;
 mod footprint;
 #[cfg(fuzzing)]
 pub mod fuzzing;
+mod git_lfs;
+mod image;
 mod interface;
 mod manifest;
 pub mod mil;
@@ -25,9 +28,12 @@ pub use atomic::{AtomicDir, FolderKind};
 pub use atomic_file::{AtomicFile, write_file};
 pub use blob::{Blob, BlobFile, BlobWriter, StoredBlob};
 pub use bundle::Bundle;
+pub use counted::counted;
 pub use dtype::DType;
 pub use error::{Error, Result};
 pub use finding::{Fault, Finding, Rule, Severity};
+pub use git_lfs::GitLfsPointer;
+pub use image::{ColorSpace, ImageSize, ImageSizes, ImageType};
 pub use interface::{
     AllowedShapes, ArrayType, DefaultValue, DimRange, Feature, FeatureType, Interface, OtherType,
 };

@@ -5,6 +5,7 @@ use std::io::{self, Read as _};
 use std::path::{Component, Path, PathBuf};
 
 use crate::error::{Error, Result};
+use crate::git_lfs::GitLfsPointer;
 
 /// `relative` below `base`, if it stays there: no absolute path, no `..`, no link that leads out.
 pub(crate) fn inside(base: &Path, relative: &str) -> std::result::Result<PathBuf, String> {
@@ -72,7 +73,16 @@ pub(crate) fn read_small(path: &Path, limit: u64) -> Result<Vec<u8>> {
             io::Error::other(format!("more than {limit} bytes, which no sound file of its kind has"));
         return Err(Error::io("read", path, reason));
     }
+    refuse_pointer(path, &bytes)?;
     Ok(bytes)
+}
+
+/// Refuses a file that Git did not download.
+pub(crate) fn refuse_pointer(path: &Path, contents: &[u8]) -> Result<()> {
+    match GitLfsPointer::parse(contents) {
+        Some(pointer) => Err(Error::GitLfsPointer { path: path.to_owned(), pointer }),
+        None => Ok(()),
+    }
 }
 
 #[cfg(test)]

@@ -28,7 +28,10 @@ fn says(error: &str, what: &str) {
 
 #[test]
 fn arguments_must_be_those_of_the_operation() {
-    says(&refused(|f, x, _| f.op("conv2d", "y").arg("x", x).one()), "not in the table");
+    says(
+        &refused(|f, x, _| f.op("conv2d", "y").arg("x", x).one()),
+        "unknown operation `conv2d`; did you mean `conv`?",
+    );
     says(&refused(|f, _, _| f.op("relu", "y").one()), "argument x is missing");
     says(
         &refused(|f, x, _| f.op("relu", "y").arg("x", x).arg("alpha", x).one()),

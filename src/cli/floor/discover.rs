@@ -12,7 +12,7 @@ use anyhow::{Context as _, Result, ensure};
 use clap::{Args, ValueEnum};
 use microgpt_ane::{boundary_picture, whole_file};
 use microgpt_model::{GptConfig, MODEL_TYPE};
-use mlpackage::Package;
+use mlpackage::{Package, counted};
 
 use super::super::{Outcome, output};
 
@@ -117,7 +117,8 @@ impl Discover {
             let block_size = self.block_size;
             ensure!(
                 (1..=block_size).contains(&tokens),
-                "{tokens} tokens a call, expected 1 to the {block_size} of the context: --block-size takes more"
+                "{} a call, expected 1 to the {block_size} of the context: --block-size takes more",
+                counted(tokens, "token")
             );
         }
         Ok(sweep)
@@ -190,7 +191,7 @@ impl Discover {
         )?;
         bar.finish_and_clear();
         self.publish(&found, self.out.as_deref(), "rows.jsonl")?;
-        output::tell(&format!("{lines} lines, {:.1} s", begun.elapsed().as_secs_f64()));
+        output::tell(&format!("{}, {:.1} s", counted(lines, "line"), begun.elapsed().as_secs_f64()));
         Ok(Outcome::Done)
     }
 
@@ -295,8 +296,8 @@ impl Discover {
                 .with_context(|| format!("make {} executable", script.display()))?;
         }
         output::print(&format!(
-            "{} packages, about {:.0} MB, in {}; on a Mac: {}\n",
-            configurations.len(),
+            "{}, about {:.0} MB, in {}; on a Mac: {}\n",
+            counted(configurations.len(), "package"),
             total as f64 / 1e6,
             out.display(),
             script.display()

@@ -164,8 +164,20 @@ impl LoadedFunction {
         ty.shape.known().or_else(|| self.feature(name)?.default_shape())
     }
 
-    /// The plan for inputs of `shapes`; `None` if they have to be interpreted.
-    fn plan_for(&self, inputs: &[Input<'_>]) -> Result<Option<Arc<Plan>>> {
+    fn describe_plan(&self, plan: Option<&Plan>) -> String {
+        match (plan, &self.plan) {
+            (Some(plan), _) => plan.to_string(),
+            (None, Err(reason)) => format!("interpreted: {reason}\n"),
+            (None, Ok(_)) => "interpreted: what it gives or runs depends on values\n".into(),
+        }
+    }
+
+    fn memory_of(&self, plan: &Plan) -> Memory {
+        Memory { state: self.state_bytes, ..plan.memory() }
+    }
+
+    /// The plan for inputs of those shapes; `None` if they have to be interpreted.
+    fn plan_of(&self, inputs: &[Input<'_>]) -> Result<Option<Arc<Plan>>> {
         let same = |shapes: &[Shape]| shapes.iter().zip(inputs).all(|(s, input)| s.dims() == input.shape());
         if self.default_shapes.as_ref().is_some_and(|shapes| same(shapes)) {
             return Ok(self.plan.as_ref().ok().cloned());
@@ -185,7 +197,10 @@ impl LoadedFunction {
             Err(NoPlan::Lacks(lacks)) => {
                 let shapes: Vec<String> = shapes.iter().map(ToString::to_string).collect();
                 let operation = format!("{} of inputs {}", self.name, shapes.join(", "));
-                return Err(Error::Execution { operation, reason: lacks.join("; ") });
+                return Err(Error::Execution {
+                    operation,
+                    reason: format!("mil-cpu has no {}", lacks.join("; no ")),
+                });
             }
         };
         let mut kept = self.others.write().unwrap_or_else(PoisonError::into_inner);
@@ -244,7 +259,7 @@ impl LoadedFunction {
         let shapes_agree =
             ordered.windows(2).all(|pair| pair[0].iter().zip(&pair[1]).all(|(a, b)| a.shape() == b.shape()));
         let plan = match (ordered.first(), shapes_agree) {
-            (Some(first), true) => self.plan_for(first)?,
+            (Some(first), true) => self.plan_of(first)?,
             _ => None,
         };
         if given.len() > 1 && plan.is_none() {
@@ -301,7 +316,11 @@ impl LoadedFunction {
     }
 
     fn out_of_memory(&self, plan: &Plan, error: &TryReserveError) -> Error {
-        let reason = format!("no room for {} B of workspace: {error}", plan.memory().workspace);
+        let bytes = plan.memory().workspace;
+        let reason = format!(
+            "the system has no {bytes} B of memory left, which a call takes as workspace ({error}): free memory, or give \
+             inputs of smaller shapes"
+        );
         Error::Execution { operation: self.name.clone(), reason }
     }
 
@@ -343,13 +362,20 @@ impl CpuState {
 /// Adds everything that the engine lacks to run a function, whatever the shapes of its inputs.
 fn unsupported(function: &mil::Function, interface: &Interface, missing: &mut Vec<String>) {
     for feature in &interface.inputs {
-        if feature.array().is_none() {
-            missing.push(format!("inputs other than tensors: {} is {}", feature.name, feature.ty));
+        if feature.array().is_none() && feature.image().is_none() {
+            let Feature { name, ty, .. } = feature;
+            missing.push(format!(
+                "way to take input {name}, which is of type {ty}: expected a tensor or an image"
+            ));
         }
     }
     for (name, ty) in function.tensor_inputs() {
-        if ty.shape.elements().is_some_and(|n| n == 0 || n > MAX_ELEMENTS) {
-            missing.push(format!("room for %{name}, {ty}"));
+        match ty.shape.known().map(|shape| shape.checked_elements()) {
+            Some(Some(0)) => missing.push(format!("way to take input {name}, {ty}, which has no elements")),
+            Some(n) if n.is_none_or(|n| n > MAX_ELEMENTS) => {
+                missing.push(format!("room for input {name}, {ty}: {}", inputs::too_many(n)));
+            }
+            _ => {}
         }
     }
     for operation in function.block.all_operations() {
@@ -390,13 +416,20 @@ impl Function for LoadedFunction {
     }
 
     fn plan(&self) -> String {
-        match &self.plan {
-            Ok(plan) => plan.to_string(),
-            Err(reason) => format!("interpreted: {reason}\n"),
-        }
+        self.describe_plan(self.plan.as_ref().ok().map(AsRef::as_ref))
+    }
+
+    fn plan_for(&self, inputs: &[(&str, TensorView<'_>)]) -> Result<String> {
+        let inputs = inputs::order(&self.function, &self.interface, inputs)?;
+        Ok(self.describe_plan(self.plan_of(&inputs)?.as_deref()))
     }
 
     fn memory(&self) -> Option<Memory> {
-        self.plan.as_ref().ok().map(|plan| Memory { state: self.state_bytes, ..plan.memory() })
+        self.plan.as_ref().ok().map(|plan| self.memory_of(plan))
+    }
+
+    fn memory_for(&self, inputs: &[(&str, TensorView<'_>)]) -> Result<Option<Memory>> {
+        let inputs = inputs::order(&self.function, &self.interface, inputs)?;
+        Ok(self.plan_of(&inputs)?.map(|plan| self.memory_of(&plan)))
     }
 }

@@ -19,7 +19,7 @@ use super::results::{are_empty, as_declared, unfit};
 use super::scope::{self, Bound};
 use crate::engine::Limits;
 use crate::error::{Error, Result};
-use crate::inputs::MAX_ELEMENTS;
+use crate::inputs::{MAX_ELEMENTS, too_many};
 
 /// A value while the function runs.
 #[derive(Clone)]
@@ -292,8 +292,13 @@ impl<'a> Interpreter<'a> {
             if !fits {
                 return Err(Failure::Here(format!("it gives {ty}, declared is {}", declared.ty)));
             }
-            if shape.checked_elements().is_none_or(|n| n > MAX_ELEMENTS) || shape.rank() > kernels::MAX_RANK {
-                return Err(Failure::Here(format!("{ty} is too large")));
+            let elements = shape.checked_elements();
+            if elements.is_none_or(|n| n > MAX_ELEMENTS) {
+                return Err(Failure::Here(format!("it gives {ty}: {}", too_many(elements))));
+            }
+            if shape.rank() > kernels::MAX_RANK {
+                let (rank, most) = (shape.rank(), kernels::MAX_RANK);
+                return Err(Failure::Here(format!("it gives {ty}: {rank} axes, at most {most}")));
             }
             results.push((ty.dtype, shape));
         }
@@ -365,7 +370,8 @@ impl<'a> Interpreter<'a> {
         match held.checked_add(needed) {
             Some(all) if all <= most => Ok(()),
             _ => Err(format!(
-                "it needs {needed} B of workspace beside {held} B that are held, {most} B at most"
+                "it needs {needed} B of workspace beside {held} B that are held, {most} B at most: give inputs of \
+                 smaller shapes, or allow more workspace"
             )),
         }
     }

@@ -9,16 +9,16 @@ use mlpackage::{DType, Shape, ops};
 use super::buffers::{self, Draft, DraftCompute, Drafts};
 use super::constants::{self, Constant, Constants};
 use super::fusion::{self, Target};
-use super::hazards::{self, Observed, Watch};
+use super::hazards::{self, Watch};
 use super::kernels::{self, Call, Lowered, Node, Operand};
 use super::lists::is_list_operation;
 use super::numerics::{Numerics, round_to_half};
-use super::plan::Plan;
+use super::plan::{Plan, Precision, observe};
 use super::results::{are_empty, as_declared, unfit};
 use super::scope::{self, Bound};
 use crate::engine::Limits;
 use crate::hazard::Hazard;
-use crate::inputs::MAX_ELEMENTS;
+use crate::inputs::{MAX_ELEMENTS, too_many};
 
 /// A result of not more elements than this is computed at load if its operands are constants.
 const FOLD_UP_TO: usize = 1 << 20;
@@ -106,7 +106,9 @@ pub(super) fn plan(
         bytes if bytes <= limits.workspace => Ok(plan),
         bytes => {
             let most = limits.workspace;
-            Err(NoPlan::Lacks(vec![format!("room for {bytes} B of workspace, {most} B at most")]))
+            Err(NoPlan::Lacks(vec![format!(
+                "room for {bytes} B of workspace, {most} B at most: give inputs of smaller shapes, or allow more workspace"
+            )]))
         }
     }
 }
@@ -255,12 +257,18 @@ impl<'a> Lowering<'a> {
                     return Err(Lack::Missing(format!("way to compute with nothing: {dtype} {shape}")));
                 }
                 Some(1..=MAX_ELEMENTS) => {
-                    return Err(Lack::Missing(format!("room for {} axes", shape.rank())));
+                    return Err(Lack::Missing(format!(
+                        "room for the {} axes of %{}, {dtype} {shape}: {} at most",
+                        shape.rank(),
+                        operation.outputs[0].name,
+                        kernels::MAX_RANK
+                    )));
                 }
                 _ => {
                     return Err(Lack::Missing(format!(
-                        "room for %{}, {dtype} {shape}",
-                        operation.outputs[0].name
+                        "room for %{}, {dtype} {shape}: {}",
+                        operation.outputs[0].name,
+                        too_many(shape.checked_elements())
                     )));
                 }
             }
@@ -281,7 +289,7 @@ impl<'a> Lowering<'a> {
             self.define(operation, 0, Known { ty, value, place });
             return Ok(());
         }
-        if results.iter().any(|(dtype, _)| self.rounds(*dtype)) {
+        if results.iter().any(|(dtype, _)| Precision::of(*dtype, self.numerics) == Precision::Half) {
             self.hazards.extend(hazards::vanished_parameter(operation, spec, &args));
         }
         let node = Node { op: &operation.op, args, results };
@@ -317,7 +325,7 @@ impl<'a> Lowering<'a> {
         let mut places = Vec::with_capacity(results.len());
         for (i, (dtype, shape)) in results.into_iter().enumerate() {
             let place = self.new_value(&shape);
-            places.push((self.lens.len() - 1, self.rounds(dtype)));
+            places.push((self.lens.len() - 1, Precision::of(dtype, self.numerics)));
             let ty = TensorType { dtype, shape: shape.into() };
             self.define(operation, i, Known { ty, value: None, place });
         }
@@ -334,11 +342,6 @@ impl<'a> Lowering<'a> {
             fallible: lowered.fallible,
         }));
         Ok(())
-    }
-
-    /// Whether results of `dtype` are rounded.
-    fn rounds(&self, dtype: DType) -> bool {
-        self.numerics == Numerics::F16 && dtype == DType::Fp16
     }
 
     /// Where an operand is; a constant gets a place among the plan's.
@@ -507,19 +510,18 @@ impl Execution<'_, '_> {
         let mut call = Call { operands, results: &mut slices, states: &mut [], scratch: &mut scratch };
         lowered.kernel.run(&mut call)?;
         for ((dtype, _), words) in results.iter().zip(&mut computed) {
-            if numerics != Numerics::F16 || *dtype != DType::Fp16 {
-                continue;
-            }
-            let values = bytemuck::cast_slice_mut(words);
+            let precision = Precision::of(*dtype, numerics);
+            let values: &mut [f32] = bytemuck::cast_slice_mut(words);
             let Some((watch, params)) = &mut watch else {
-                round_to_half(values);
+                if precision == Precision::Half {
+                    round_to_half(values);
+                }
                 continue;
             };
-            let exact = Observed::of(values);
-            round_to_half(values);
+            let Some((exact, rounded)) = observe(precision, values) else { continue };
             let named = params.iter().zip(operands).map(|((param, constant), o)| (*param, *o, *constant));
             let result = operation.outputs.first().map_or("", |o| o.name.as_str());
-            watch.note(&operation.op, result, exact, Observed::of(values), named);
+            watch.note(&operation.op, result, exact, rounded, named);
         }
         Ok(computed)
     }

@@ -63,5 +63,5 @@ pub(super) fn unfit(op: &str, args: &Args<'_>) -> Option<String> {
     }
     let mut all = args.iter().flat_map(|(param, args)| args.iter().map(move |arg| (param, arg)));
     let (param, arg) = all.find(|(_, arg)| arg.ty.shape.elements() == Some(0))?;
-    Some(format!("way to compute {op} of {param} {}", arg.ty))
+    Some(format!("way to compute {op} of {param} {}, which has no elements", arg.ty))
 }

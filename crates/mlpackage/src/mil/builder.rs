@@ -433,9 +433,7 @@ impl OpBuilder<'_, '_> {
         let label = || format!("{} -> %{}", self.op, self.name);
         let function = self.builder.name.clone();
         let bad = |fault: Fault| Error::from(Finding::operation(&function, label(), fault));
-        let spec = ops::lookup(&self.op).ok_or_else(|| {
-            bad(Fault::new(Rule::OperationUnknown, "operation is not in the table of those that are known"))
-        })?;
+        let spec = ops::lookup(&self.op).ok_or_else(|| bad(ops::unknown(&self.op)))?;
         if spec.since > self.builder.opset {
             let reason =
                 format!("it exists since opset {}, the function has {}", spec.since, self.builder.opset);

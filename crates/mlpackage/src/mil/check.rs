@@ -201,9 +201,7 @@ impl<'a> Scope<'a> {
             let args = Args::new(self.opset, BTreeMap::new(), Vec::new());
             return Ok(Resolved { operation, spec: None, args, blocks });
         }
-        let spec = ops::lookup(&operation.op).ok_or_else(|| {
-            Fault::new(Rule::OperationUnknown, "operation is not in the table of those that are known")
-        })?;
+        let spec = ops::lookup(&operation.op).ok_or_else(|| ops::unknown(&operation.op))?;
         if spec.since > self.opset {
             let reason = format!("it exists since opset {}, the function has {}", spec.since, self.opset);
             return Err(Fault::new(Rule::OperationTooNew, reason));

@@ -27,6 +27,7 @@ mod slice;
 mod spatial;
 mod spec;
 mod state;
+mod unknown;
 
 use std::collections::HashMap;
 use std::sync::LazyLock;
@@ -37,6 +38,7 @@ pub use args::{Arg, Args, BlockTypes};
 pub use kind::Kind;
 pub use slice::{SliceBounds, SliceRange, box_begin};
 pub use spec::{Default, Inferred, InferredValues, OpSpec, Param};
+pub(crate) use unknown::unknown;
 
 /// Every operation in the table, except `const`, whose type is that of its attribute `val`.
 pub fn all() -> impl Iterator<Item = &'static OpSpec> {

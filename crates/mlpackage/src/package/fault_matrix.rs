@@ -553,7 +553,7 @@ const OPERATIONS: &[Fault] = &[
     fault("an axis to gather on that is none", Rule::ArgumentValue, "argument axis", |d| {
         d.bind("picked", "axis", Value::int(-3));
     }),
-    fault("groups that do not divide", Rule::ArgumentsMismatch, "in 3 groups", |d| {
+    fault("groups that do not divide", Rule::ArgumentsMismatch, "in each of 3 groups", |d| {
         d.bind("conv", "groups", Value::int(3));
     }),
     fault("x and weight of two types", Rule::ArgumentsMismatch, "expected one type", |d| {
@@ -620,8 +620,7 @@ const OPERATIONS: &[Fault] = &[
     fault("a result of any rank", Rule::OperationUnchecked, "the rank of an argument is open", |d| {
         let any = proto::UnknownDimension { variadic: true };
         let ty = d.result_type("conv");
-        ty.dimensions =
-            vec![proto::Dimension { dimension: Some(proto::dimension::Dimension::Unknown(any)) }];
+        ty.dimensions = vec![proto::Dimension { dimension: Some(proto::dimension::Dimension::Unknown(any)) }];
         ty.rank = 1;
     }),
     fault("a compressed weight of another type", Rule::DeclaredType, "%dense is declared", |d| {

@@ -13,6 +13,7 @@ use crate::finding::{Fault, Finding, Rule};
 use crate::interface::{AllowedShapes, Feature, FeatureType, Interface, OtherKind, OtherType};
 use crate::mil::{Binding, BlobInts, Function, Operation, Opset, TensorType, Value, ValueType};
 use crate::proto::ImageFeatureType;
+use crate::proto::image_feature_type::SizeFlexibility;
 
 /// The most axes that a tensor has in Core ML.
 const MOST_AXES: usize = 5;
@@ -244,11 +245,10 @@ fn flexibility(input: &Feature) -> Option<Flexibility> {
             AllowedShapes::Enumerated { .. } => Some(Flexibility::Enumerated),
             AllowedShapes::Ranged { .. } => Some(Flexibility::Ranged),
         },
-        FeatureType::Other(other) => {
-            let image = described_image(other)?;
-            let ranged = image.size_range.map(|_| Flexibility::Ranged);
-            image.enumerated_sizes.map(|_| Flexibility::Enumerated).or(ranged)
-        }
+        FeatureType::Other(other) => described_image(other)?.size_flexibility.map(|sizes| match sizes {
+            SizeFlexibility::Enumerated(_) => Flexibility::Enumerated,
+            SizeFlexibility::Range(_) => Flexibility::Ranged,
+        }),
     }
 }
 
@@ -277,8 +277,7 @@ fn image(feature: &Feature, function: &Function, specification_version: i32) -> 
             ));
         }
     }
-    let flexible = image.enumerated_sizes.is_some() || image.size_range.is_some();
-    if !flexible && (image.width <= 0 || image.height <= 0) {
+    if image.size_flexibility.is_none() && (image.width <= 0 || image.height <= 0) {
         return Some(format!("of width {} and height {}, expected a size", image.width, image.height));
     }
     let mut tensors = function.tensor_inputs().chain(function.outputs());
