@@ -45,7 +45,7 @@ install_uv() {
     if [[ ! -x $venvs/uv/bin/uv ]]; then
         "${PYTHON:-python3}" -m venv "$venvs/uv" && "$venvs/uv/bin/pip" install --quiet --disable-pip-version-check uv
     fi
-    uv=$venvs/uv/bin/uv
+    if [[ -x $venvs/uv/bin/uv ]]; then uv=$venvs/uv/bin/uv; fi
 }
 
 uv=$(command -v uv || true)
