@@ -30,6 +30,13 @@ if [[ -z $microgpt ]]; then
 fi
 
 if [[ $* != *--selftest* ]]; then
+    # What the table of operations is compared with is what coremltools says today.
+    registry=crates/mlpackage/tests/registry
+    for what in operations defaults documented; do
+        flag=--$what
+        [[ $what == operations ]] && flag=
+        "$venv/bin/python" "$registry/make.py" $flag 2>/dev/null | cmp - "$registry/$what.json"
+    done
     cargo test --quiet -p mlpackage --test every_operation
     "$venv/bin/python" "$here/operations.py" "${CARGO_TARGET_DIR:-target}/tmp/every_operation"
 fi

@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use mlpackage::mil::{Block, Function, Literal, Operation, TensorType, Value, ValueData};
+use mlpackage::mil::{Block, Container, Function, Literal, Operation, TensorType, Value, ValueData};
 use mlpackage::{DType, Package, Shape};
 
 use super::packed::{self, Packed};
@@ -115,12 +115,25 @@ impl Reading<'_> {
             let defining = siblings.iter().find(|o| o.outputs.iter().any(|v| v.name == name))?;
             let output = defining.outputs.iter().find(|v| v.name == name)?;
             let value = defining.attributes.get("val").filter(|_| defining.op == "const");
-            Some(scope::Bound { ty: output.ty.tensor()?, is_state: false, constant: true, value })
+            Some(scope::Bound {
+                ty: output.ty.tensor()?,
+                container: Container::Tensor,
+                constant: true,
+                value,
+            })
         };
         let args = scope::args(operation, self.function.opset, find, Vec::new())?;
         let unfolding = Unfolding { package: self.package, args: &args, results: &results };
         let constants = &self.constants;
+        let is_integer = |name: &str| {
+            let mut outputs = siblings.iter().flat_map(|o| &o.outputs);
+            let ty = outputs.find(|v| v.name == name).and_then(|v| v.ty.tensor());
+            ty.is_some_and(|ty| !ty.dtype.is_float())
+        };
         let values_of = |name: &str| match constants.get(name)? {
+            Constant::Words(words) if is_integer(name) => {
+                Some(words.iter().map(|word| *word as i32 as f32).collect())
+            }
             Constant::Words(words) => Some(bytemuck::cast_slice(words).to_vec()),
             Constant::Packed(packed) => Some(packed.unpack()),
         };
@@ -138,9 +151,12 @@ impl Reading<'_> {
     }
 }
 
-/// A constant that stays packed if that saves anything.
+/// A constant that stays packed if that saves anything. Integers, such as the entries of a table that are scaled later, never
+/// do: packed constants are floats.
 fn keep(packed: Packed) -> Constant {
-    if packed.elements() <= UNPACK_UP_TO {
+    if !packed.dtype.is_float() {
+        Constant::Words(packed.unpack().into_iter().map(|number| number as i32 as u32).collect())
+    } else if packed.elements() <= UNPACK_UP_TO {
         Constant::Words(packed.unpack().into_iter().map(f32::to_bits).collect())
     } else {
         Constant::Packed(Arc::new(packed))

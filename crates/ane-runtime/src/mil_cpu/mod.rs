@@ -8,10 +8,12 @@ mod hazards;
 mod inputs;
 mod interpreter;
 mod kernels;
+mod lists;
 mod lowering;
 mod numerics;
 mod packed;
 mod plan;
+mod results;
 mod scope;
 mod unfolding;
 

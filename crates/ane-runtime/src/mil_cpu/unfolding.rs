@@ -4,6 +4,8 @@ use mlpackage::mil::Opset;
 use mlpackage::ops::Args;
 use mlpackage::{DType, Fault, Package, Shape};
 
+use crate::inputs::MAX_ELEMENTS;
+
 use super::packed::{Blocks, Form, Numbers, Packed, Scales, Sparse, StoredBytes, Table, Values};
 
 /// What a `constexpr` operation gives: a constant, or a mask and the values behind it.
@@ -112,7 +114,10 @@ impl Unfolding<'_, '_> {
                 let mask = self.mask("indices_mask")?;
                 let table = self.table(&mask.shape, values_of)?;
                 if table.vector != 1 {
-                    return Err(format!("{op} of vectors").into());
+                    let indices = self.numbers("indices_nonzero_data")?;
+                    let grown = self.results[0].1.clone();
+                    let pair = sparse_vectors(mask, &indices, &table, (grown, *dtype));
+                    return Ok(Unfolded::Pair(pair.map_err(|reason| self.damaged(op, reason))?));
                 }
                 let values = Values::Table(self.numbers("indices_nonzero_data")?, table, *dtype);
                 Ok(Unfolded::Pair(Pair { mask, values, dtype: *dtype }))
@@ -256,4 +261,43 @@ impl Unfolding<'_, '_> {
         };
         Ok(Table { blocks, values, entries, vector, inner })
     }
+}
+
+/// A mask of indices and the vectors that they name, laid along the axis that grows by the length of a vector.
+/// The grown mask has that shape, the values that type.
+fn sparse_vectors(
+    mask: Mask,
+    indices: &Numbers,
+    table: &Table,
+    (shape, dtype): (Shape, DType),
+) -> Result<Pair, String> {
+    let places = mask.shape.elements();
+    let grown = places.checked_mul(table.vector).filter(|&n| n <= MAX_ELEMENTS);
+    let grown = grown.ok_or_else(|| format!("{places} indices of vectors of {}", table.vector))?;
+    let mut bits = vec![0.0; places];
+    mask.numbers.read(0, &mut bits);
+    // The number of each index that is there, among those that are.
+    let mut numbers = Vec::with_capacity(places);
+    let mut count = 0;
+    for bit in &bits {
+        numbers.push(count);
+        count += usize::from(*bit != 0.0);
+    }
+    if count != indices.len() {
+        return Err(format!("{count} bits of the mask are set, there are {} indices", indices.len()));
+    }
+    let mut named = vec![0.0; count];
+    indices.read(0, &mut named);
+    let (mut grown_bits, mut values) = (Vec::with_capacity(grown), Vec::with_capacity(count * table.vector));
+    for at in 0..grown {
+        let (outer, inner) = (at / table.inner, at % table.inner);
+        let place = outer / table.vector * table.inner + inner;
+        grown_bits.push(bits[place]);
+        if bits[place] != 0.0 {
+            let (block, index) = (table.blocks.of(place), named[numbers[place]]);
+            values.push(table.value(block, index, outer % table.vector));
+        }
+    }
+    let mask = Mask { numbers: Numbers::Stated(grown_bits), shape };
+    Ok(Pair { mask, values: Values::Plain(Numbers::Stated(values)), dtype })
 }

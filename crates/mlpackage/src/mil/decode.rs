@@ -192,7 +192,16 @@ fn tensor_type(t: &proto::TensorType) -> Decoded<TensorType> {
         let found = t.dimensions.len();
         return Err(bad_type(format!("rank {} with {found} dimensions, at most {MAX_RANK}", t.rank)));
     }
-    let shape = t.dimensions.iter().map(dim).collect::<Decoded<Dims>>()?;
+    let is_variadic = |d: &proto::Dimension| {
+        matches!(
+            d.dimension,
+            Some(proto::dimension::Dimension::Unknown(proto::UnknownDimension { variadic: true }))
+        )
+    };
+    let shape = match t.dimensions.iter().any(is_variadic) {
+        true => Dims::of_any_rank(),
+        false => t.dimensions.iter().map(dim).collect::<Decoded<Dims>>()?,
+    };
     // Every size that is computed from a shape later on fits, sixteen bytes an element included.
     shape
         .least_elements()

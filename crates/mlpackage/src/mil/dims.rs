@@ -73,26 +73,43 @@ impl fmt::Display for Dim {
 
 /// The dimensions of a tensor type, outermost first.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
-pub struct Dims(Vec<Dim>);
+pub struct Dims {
+    /// Empty if their number is open.
+    dims: Vec<Dim>,
+    any_rank: bool,
+}
 
 impl Dims {
+    /// Dimensions of which not even the number is known: those of a tensor whose shape is a vector of open length.
+    pub fn of_any_rank() -> Self {
+        Self { dims: Vec::new(), any_rank: true }
+    }
+
+    /// Whether the number of axes is open; [`rank`](Self::rank) is 0 then, and there are no dimensions.
+    pub fn is_of_any_rank(&self) -> bool {
+        self.any_rank
+    }
+
     /// Number of axes.
     pub fn rank(&self) -> usize {
-        self.0.len()
+        self.dims.len()
     }
 
     /// All of them.
     pub fn iter(&self) -> impl DoubleEndedIterator<Item = Dim> + ExactSizeIterator {
-        self.0.iter().copied()
+        self.dims.iter().copied()
     }
 
     /// All of them, as a slice.
     pub fn as_slice(&self) -> &[Dim] {
-        &self.0
+        &self.dims
     }
 
     /// The shape, if every dimension is fixed.
     pub fn known(&self) -> Option<Shape> {
+        if self.any_rank {
+            return None;
+        }
         self.iter().map(Dim::known).collect::<Option<Vec<_>>>().map(Shape::from)
     }
 
@@ -113,6 +130,9 @@ impl Dims {
 
     /// Whether both may turn out to be the same.
     pub fn may_be(&self, other: &Self) -> bool {
+        if self.any_rank || other.any_rank {
+            return true;
+        }
         self.rank() == other.rank() && self.iter().zip(other.iter()).all(|(a, b)| a.may_be(b))
     }
 
@@ -128,7 +148,7 @@ impl Dims {
         let rank = self.rank().max(other.rank());
         let dim = |dims: &Self, i: usize| {
             let missing = rank - dims.rank();
-            if i < missing { Dim::Known(1) } else { dims.0[i - missing] }
+            if i < missing { Dim::Known(1) } else { dims.dims[i - missing] }
         };
         (0..rank)
             .map(|i| match (dim(self, i), dim(other, i)) {
@@ -137,7 +157,7 @@ impl Dims {
                 (a, b) => a.meet(b),
             })
             .collect::<Option<Vec<_>>>()
-            .map(Self)
+            .map(Self::from)
     }
 }
 
@@ -153,19 +173,19 @@ impl std::ops::Index<usize> for Dims {
     type Output = Dim;
 
     fn index(&self, axis: usize) -> &Dim {
-        &self.0[axis]
+        &self.dims[axis]
     }
 }
 
 impl FromIterator<Dim> for Dims {
     fn from_iter<I: IntoIterator<Item = Dim>>(dims: I) -> Self {
-        Self(dims.into_iter().collect())
+        Self { dims: dims.into_iter().collect(), any_rank: false }
     }
 }
 
 impl From<Vec<Dim>> for Dims {
     fn from(dims: Vec<Dim>) -> Self {
-        Self(dims)
+        Self { dims, any_rank: false }
     }
 }
 
@@ -189,7 +209,7 @@ impl<const N: usize> From<[usize; N]> for Dims {
 
 impl<const N: usize> From<[Dim; N]> for Dims {
     fn from(dims: [Dim; N]) -> Self {
-        Self(dims.to_vec())
+        Self { dims: dims.to_vec(), any_rank: false }
     }
 }
 
@@ -225,6 +245,9 @@ impl<const N: usize> PartialEq<[usize; N]> for Dims {
 
 impl fmt::Display for Dims {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if self.any_rank {
+            return f.write_str("[..]");
+        }
         f.write_str("[")?;
         for (i, dim) in self.iter().enumerate() {
             write!(f, "{}{dim}", if i > 0 { ", " } else { "" })?;
@@ -240,7 +263,7 @@ mod tests {
 
     #[test]
     fn open_dimensions_broadcast_to_what_is_known() {
-        let dims = |d: &[Dim]| Dims(d.to_vec());
+        let dims = |d: &[Dim]| Dims::from(d.to_vec());
         let cases = [
             (dims(&[Unknown, Known(3)]), dims(&[Known(1), Known(3)]), Some(dims(&[Unknown, Known(3)]))),
             (dims(&[Unknown]), dims(&[Known(4)]), Some(dims(&[Known(4)]))),
@@ -262,5 +285,12 @@ mod tests {
         assert!(Dims::from([Known(2), Unknown]).may_be(&Dims::from([2, 7])));
         assert!(!Dims::from([Known(2), Unknown]).may_be(&Dims::from([3, 7])));
         assert_eq!(Dims::from([Known(2), Unknown]).to_string(), "[2, ?]");
+    }
+
+    #[test]
+    fn dimensions_of_any_rank_may_be_any() {
+        let any = Dims::of_any_rank();
+        assert!(any.may_be(&Dims::from([2, 3])) && Dims::default().may_be(&any));
+        assert_eq!((any.known(), any.elements(), any.to_string()), (None, None, "[..]".into()));
     }
 }

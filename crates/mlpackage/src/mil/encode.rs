@@ -97,10 +97,15 @@ fn dimension(dim: Dim) -> proto::Dimension {
 }
 
 fn tensor_type(t: &TensorType) -> proto::TensorType {
+    let mut dimensions: Vec<_> = t.shape.iter().map(dimension).collect();
+    if t.shape.is_of_any_rank() {
+        let any = proto::dimension::Dimension::Unknown(proto::UnknownDimension { variadic: true });
+        dimensions.push(proto::Dimension { dimension: Some(any) });
+    }
     proto::TensorType {
         data_type: t.dtype.mil_number(),
-        rank: t.shape.rank() as i64,
-        dimensions: t.shape.iter().map(dimension).collect(),
+        rank: dimensions.len() as i64,
+        dimensions,
         attributes: BTreeMap::new(),
     }
 }

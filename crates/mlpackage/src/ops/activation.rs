@@ -48,7 +48,10 @@ pub(super) const OPS: &[OpSpec] = &[
     with_alpha_and_beta("linear_activation"),
     with_alpha_and_beta("scaled_tanh"),
     with_alpha_and_beta("sigmoid_hard"),
-    OpSpec::new("prelu", X_AND_ALPHA, per_channel),
+    OpSpec::new("prelu", X_AND_ALPHA, |args| match args.dims("x")?.rank() {
+        3..=5 => per_channel(args),
+        _ => Err(Fault::value("x", format!("is {}, expected rank 3 to 5", args.ty("x")?))),
+    }),
     OpSpec::new("softplus_parametric", X_ALPHA_AND_BETA, per_channel),
     OpSpec::new("gelu", &[X, Param::constant("mode", Kind::STRING).or_string("EXACT")], gelu),
     OpSpec::new("softmax", &[X, Param::constant("axis", Kind::INT32).or_int(-1)], softmax),

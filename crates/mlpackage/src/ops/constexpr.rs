@@ -116,10 +116,10 @@ fn named_shape(args: &Args<'_>) -> Result<(Shape, usize), Fault> {
     shape.ok_or_else(|| Fault::value("shape", format!("is {given:?}, which is no shape")))
 }
 
-/// `quantized_data` int8 or uint8; `scale` and `zero_point` scalars, or one for each index of `axis`.
+/// `quantized_data` int8 or uint8; `scale` and `zero_point` scalars, or one for each index of `axis`. A zero point need not
+/// be of the type of the data.
 fn affine_dequantize(args: &Args<'_>) -> Inferred {
     let data = args.ty("quantized_data")?;
-    args.same_dtype(&["quantized_data", "zero_point"])?;
     let axis = args.axis("axis", &data.shape)?;
     for name in ["scale", "zero_point"] {
         let ty = args.ty(name)?;
@@ -149,12 +149,9 @@ fn check_shift_scale(args: &Args<'_>, data: &str, shape: &Shape) -> Result<(), F
     if offset.ty.shape != scale {
         return Err(format!("offset {} must have the shape of scale {scale}", offset.ty.shape).into());
     }
-    let expected = [dtype, args.ty("scale")?.dtype];
-    if !expected.contains(&offset.ty.dtype) {
-        return Err(Fault::value(
-            "offset",
-            format!("is {}, expected {} or {}", offset.ty.dtype, expected[0], expected[1]),
-        ));
+    if !offset.ty.dtype.is_float() && offset.ty.dtype != dtype {
+        let reason = format!("is {}, expected {dtype}, as {data} is, fp16 or fp32", offset.ty.dtype);
+        return Err(Fault::value("offset", reason));
     }
     Ok(())
 }

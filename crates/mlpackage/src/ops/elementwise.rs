@@ -5,7 +5,7 @@ use super::kind::Kind;
 use super::spec::{Inferred, OpSpec, Param};
 use crate::dtype::DType;
 use crate::finding::Fault;
-use crate::mil::{Opset, TensorType};
+use crate::mil::{Opset, TensorType, Value};
 
 const X: Param = Param::new("x", Kind::NUMBER);
 const XY: &[Param] = &[X.domain('T'), Param::new("y", Kind::NUMBER).domain('T')];
@@ -95,7 +95,7 @@ pub(super) const OPS: &[OpSpec] = &[
             Param::constant("alpha", Kind::FLOAT).domain('T'),
             Param::constant("beta", Kind::FLOAT).domain('T'),
         ],
-        like_x,
+        clip,
     ),
     OpSpec::new("threshold", &[X.domain('T'), Param::constant("alpha", Kind::NUMBER).domain('T')], like_x),
     OpSpec::new("identity", &[Param::new("x", Kind::ANY)], like_x),
@@ -149,6 +149,17 @@ fn cast(args: &Args<'_>) -> Inferred {
         }
     };
     Ok(vec![TensorType { dtype, shape: args.dims("x")?.clone() }])
+}
+
+/// Since iOS 17 the bounds have to be in order.
+fn clip(args: &Args<'_>) -> Inferred {
+    let bound = |name: &str| args.get(name).and_then(|arg| arg.value).and_then(Value::as_float);
+    match bound("alpha").zip(bound("beta")) {
+        Some((alpha, beta)) if args.opset() >= Opset::CoreML7 && alpha >= beta => {
+            Err(Fault::value("alpha", format!("is {alpha}, expected less than beta, which is {beta}")))
+        }
+        _ => like_x(args),
+    }
 }
 
 fn select(args: &Args<'_>) -> Inferred {

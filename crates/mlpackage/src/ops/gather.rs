@@ -44,14 +44,28 @@ fn replaced(dims: &Dims, axis: usize, indices: &[Dim]) -> Dims {
     [&dims.as_slice()[..axis], indices, &dims.as_slice()[axis + 1..]].concat().into()
 }
 
-/// Refuses indices that the program states and that are outside of the axis.
+/// Refuses indices that the program states and that are outside of the axis. A negative one counts from its end, unless
+/// indices are to be validated: since iOS 17 those that are negative are then out of range.
 fn check_indices(args: &Args<'_>, size: Dim) -> Result<(), Fault> {
-    let (Some(size), Some(indices)) = (size.known(), args.ints_if_known("indices")) else { return Ok(()) };
-    let within = |index: i64| index < size as i64 && index >= -(size as i64);
-    match indices.into_iter().find(|index| !within(i64::from(*index))) {
-        Some(index) => Err(Fault::value("indices", format!("holds {index}, the axis has {size} elements"))),
-        None => Ok(()),
+    check_index_rows(args, &[size])
+}
+
+/// The same for indices that are rows, an entry for each of `sizes`.
+fn check_index_rows(args: &Args<'_>, sizes: &[Dim]) -> Result<(), Fault> {
+    let validate = args.bool_or("validate_indices", false)?;
+    let Some(indices) = args.ints_if_known("indices") else { return Ok(()) };
+    for (index, size) in indices.into_iter().zip(sizes.iter().cycle()) {
+        let Some(size) = size.known() else { continue };
+        let least = if validate { 0 } else { -(size as i64) };
+        if !(least..size as i64).contains(&i64::from(index)) {
+            let negative = if validate && index < 0 { ", and a negative index is out of range" } else { "" };
+            return Err(Fault::value(
+                "indices",
+                format!("holds {index}, the axis has {size} elements{negative}"),
+            ));
+        }
     }
+    Ok(())
 }
 
 fn gather(args: &Args<'_>) -> Inferred {
@@ -99,8 +113,14 @@ fn named(dims: &Dims, indices: &Dims, batch: usize) -> Result<Dims, Fault> {
 
 fn gather_nd(args: &Args<'_>) -> Inferred {
     let (x, indices) = (args.ty("x")?, args.dims("indices")?);
-    let batch = batch_dims(args, x.shape.rank().min(indices.rank()))?;
-    Ok(vec![TensorType { dtype: x.dtype, shape: named(&x.shape, indices, batch)? }])
+    let batch = batch_dims(args, x.shape.rank().min(indices.rank().saturating_sub(1)))?;
+    if !(0..batch).all(|i| x.shape[i].may_be(indices[i])) {
+        return Err(format!("x {} and indices {indices} differ in their first {batch} axes", x.shape).into());
+    }
+    let shape = named(&x.shape, indices, batch)?;
+    let depth = indices[indices.rank() - 1].known().unwrap_or(0);
+    check_index_rows(args, &x.shape.as_slice()[batch..batch + depth])?;
+    Ok(vec![TensorType { dtype: x.dtype, shape }])
 }
 
 fn check_mode(args: &Args<'_>) -> Result<(), Fault> {
@@ -125,6 +145,7 @@ fn updated(args: &Args<'_>, expected: &Dims) -> Inferred {
 fn scatter(args: &Args<'_>) -> Inferred {
     let (data, indices) = (args.dims("data")?, args.dims("indices")?);
     let axis = axis_or_first(args, data)?;
+    check_indices(args, data[axis])?;
     updated(args, &replaced(data, axis, indices.as_slice()))
 }
 
@@ -134,10 +155,14 @@ fn scatter_along_axis(args: &Args<'_>) -> Inferred {
     if !same_but_for(axis, data, indices) {
         return Err(format!("data {data} and indices {indices} may differ on axis {axis} only").into());
     }
+    check_indices(args, data[axis])?;
     updated(args, indices)
 }
 
 fn scatter_nd(args: &Args<'_>) -> Inferred {
-    let expected = named(args.dims("data")?, args.dims("indices")?, 0)?;
+    let (data, indices) = (args.dims("data")?, args.dims("indices")?);
+    let expected = named(data, indices, 0)?;
+    let depth = indices[indices.rank() - 1].known().unwrap_or(0);
+    check_index_rows(args, &data.as_slice()[..depth])?;
     updated(args, &expected)
 }

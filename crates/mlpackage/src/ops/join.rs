@@ -109,8 +109,14 @@ fn split(args: &Args<'_>) -> Inferred {
     let axis = args.axis("axis", &x.shape)?;
     let size = x.shape[axis];
     let sizes: Vec<Dim> = match (args.get("num_splits"), args.get("split_sizes")) {
-        (None, Some(_)) => {
+        (count, Some(_)) => {
             let sizes = args.ints("split_sizes")?.unwrap_or_default();
+            if count.is_some() && args.extent("num_splits")? != Some(sizes.len()) {
+                return Err(Fault::value(
+                    "num_splits",
+                    format!("must be {}, as many as split_sizes", sizes.len()),
+                ));
+            }
             let known: Option<Vec<usize>> =
                 sizes.iter().map(|&s| usize::try_from(s).ok().filter(|&s| s > 0)).collect();
             let total = known.as_ref().and_then(|s| s.iter().try_fold(0usize, |n, &s| n.checked_add(s)));
@@ -135,7 +141,7 @@ fn split(args: &Args<'_>) -> Inferred {
             }
             vec![part; n]
         }
-        _ => return Err("exactly one of num_splits and split_sizes must be given".into()),
+        (None, None) => return Err("num_splits or split_sizes must be given".into()),
     };
     let part = |size: Dim| {
         let dims = x.shape.iter().enumerate().map(|(i, d)| if i == axis { size } else { d });
@@ -154,7 +160,7 @@ fn tile(args: &Args<'_>) -> Inferred {
         let reason = format!("is {reps:?}, expected {} positive numbers", x.shape.rank());
         Fault::value("reps", reason)
     };
-    if reps.len() != x.shape.rank() {
+    if reps.len() != x.shape.rank() || reps.is_empty() {
         return Err(bad());
     }
     let dims = x.shape.iter().zip(&reps).map(|(d, &n)| {
@@ -164,7 +170,7 @@ fn tile(args: &Args<'_>) -> Inferred {
     Ok(vec![TensorType { dtype: x.dtype, shape: dims.collect::<Result<Dims, Fault>>()? }])
 }
 
-/// `pad` holds before and behind for the last axes of `x`.
+/// `pad` holds before and behind for the last axes of `x`; for all of them, if it is computed.
 fn pad(args: &Args<'_>) -> Inferred {
     let x = args.ty("x")?;
     let mode = args.string("mode")?.unwrap_or("constant");
@@ -173,6 +179,11 @@ fn pad(args: &Args<'_>) -> Inferred {
     }
     let mut dims = x.shape.as_slice().to_vec();
     let Some(pad) = args.ints_if_known("pad") else {
+        let given = args.dims("pad")?;
+        if given.rank() != 1 || !given[0].may_be(2 * dims.len()) {
+            let expected = format!("[{}], two numbers for each axis of x {}", 2 * dims.len(), x.shape);
+            return Err(Fault::value("pad", format!("is computed, of shape {given}; expected {expected}")));
+        }
         let shape = vec![Dim::Unknown; dims.len()].into();
         return Ok(vec![TensorType { dtype: x.dtype, shape }]);
     };

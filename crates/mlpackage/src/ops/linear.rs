@@ -4,6 +4,8 @@ use super::args::Args;
 use super::kind::Kind;
 use super::spatial::{Padding, Window};
 use super::spec::{Inferred, OpSpec, Param};
+use crate::counted::counted;
+use crate::dtype::DType;
 use crate::finding::Fault;
 use crate::mil::{Dim, Dims, Opset, TensorType};
 
@@ -119,10 +121,20 @@ fn conv(args: &Args<'_>) -> Inferred {
     let groups = args.extent("groups")?.unwrap_or(1);
     let takes = w[1].map(|c| c.checked_mul(groups));
     let divides = w[0].known().is_none_or(|c| c.is_multiple_of(groups));
-    if !takes.is_some_and(|c| c.may_be(x[1])) || !divides {
+    if !divides {
+        let reason = format!("is {groups}, which does not divide the {} output channels of weight {w}", w[0]);
+        return Err(Fault::mismatch("groups", reason));
+    }
+    if !takes.is_some_and(|c| c.may_be(x[1])) {
         return Err(Fault::mismatch(
             "x",
-            format!("has {} channels; weight {w} in {groups} groups does not take them", x[1]),
+            format!(
+                "has {} channels, expected {}: weight {w} takes {} in each of {}",
+                x[1],
+                takes.unwrap_or(Dim::Unknown),
+                w[1],
+                counted(groups, "group")
+            ),
         ));
     }
     check_bias(args, w[0])?;
@@ -145,6 +157,15 @@ fn conv_transpose(args: &Args<'_>) -> Inferred {
         return Err(Fault::mismatch("x", format!("has {} channels, weight {w} takes {}", x[1], w[0])));
     }
     let groups = args.extent("groups")?.unwrap_or(1);
+    if w[0].known().is_some_and(|c| !c.is_multiple_of(groups)) {
+        return Err(Fault::value(
+            "groups",
+            format!("is {groups}, which does not divide the {} channels of x", w[0]),
+        ));
+    }
+    if args.string("pad_type")? == Some("same_lower") {
+        return Err(Fault::value("pad_type", "is \"same_lower\", expected valid, custom or same"));
+    }
     let channels = w[1].map(|c| c.checked_mul(groups)).ok_or("weight has too many channels")?;
     check_bias(args, channels)?;
     let strides = args.extents("strides", spatial, 1, 1)?;
@@ -186,19 +207,26 @@ fn linear(args: &Args<'_>) -> Inferred {
     }
 }
 
-/// Matrices in the last two axes, the others broadcast. A vector on either side is a matrix of one row or column.
+/// The element type of a product: that of both, or, where one of them is a constant of another type, that of the other.
+fn product_dtype(args: &Args<'_>) -> Result<DType, Fault> {
+    let constant = |name: &str| args.get(name).is_some_and(|arg| arg.constant);
+    match (constant("x"), constant("y")) {
+        (false, false) => args.same_dtype(&["x", "y"]),
+        (true, false) => Ok(args.ty("y")?.dtype),
+        (_, true) => Ok(args.ty("x")?.dtype),
+    }
+}
+
+/// Matrices in the last two axes, the others broadcast. A vector on either side is a matrix of one row or column, whether it
+/// is to be transposed or not.
 fn matmul(args: &Args<'_>) -> Inferred {
-    let dtype = args.ty("x")?.dtype;
+    let dtype = product_dtype(args)?;
     let (x, y) = (args.dims("x")?, args.dims("y")?);
     let tx = args.bool_or("transpose_x", false)?;
     let ty = args.bool_or("transpose_y", false)?;
-    for (name, dims, transposed) in [("x", x, tx), ("y", y, ty)] {
-        match dims.rank() {
-            0 => return Err(Fault::value(name, "is a scalar, expected rank 1 or more")),
-            1 if transposed => {
-                return Err(Fault::value(name, format!("is {dims}, and a vector cannot be transposed")));
-            }
-            _ => {}
+    for (name, dims) in [("x", x), ("y", y)] {
+        if dims.rank() == 0 {
+            return Err(Fault::value(name, "is a scalar, expected rank 1 or more"));
         }
     }
     // Outer axes, rows, columns. A vector is a row of x, or a column of y.
@@ -297,9 +325,9 @@ fn attention(args: &Args<'_>) -> Inferred {
     }
     if let Some(mask) = args.get("attn_mask") {
         let scores: Dims = [&query.as_slice()[..rank - 2], &[query[rank - 2], key[rank - 2]]].concat().into();
-        let allowed = mask.ty.dtype == dtype || mask.ty.dtype == crate::DType::Bool;
+        let allowed = mask.ty.dtype == dtype || mask.ty.dtype == DType::Bool;
         let fits = mask.ty.shape.broadcast(&scores).is_some_and(|b| b.may_be(&scores));
-        if !allowed || !fits || mask.ty.shape.rank() < 2 {
+        if !allowed || !fits || mask.ty.shape.rank() == 0 {
             return Err(Fault::value(
                 "attn_mask",
                 format!("is {}, expected {dtype} or bool that broadcasts to {scores}", mask.ty),

@@ -5,17 +5,21 @@
 
 mod activation;
 mod args;
+mod classifier;
 mod constexpr;
 mod control;
 mod creation;
+mod detection;
 mod elementwise;
 mod gather;
 mod join;
 mod kind;
 mod linear;
+mod list;
 mod normalization;
 mod pooling;
 mod quantization;
+mod recurrent;
 mod reduction;
 mod reshape;
 mod resize;
@@ -23,14 +27,18 @@ mod slice;
 mod spatial;
 mod spec;
 mod state;
+mod unknown;
 
 use std::collections::HashMap;
 use std::sync::LazyLock;
 
+use crate::mil::Dim;
+
 pub use args::{Arg, Args, BlockTypes};
 pub use kind::Kind;
-pub use slice::{SliceBounds, SliceRange};
-pub use spec::{Default, Inferred, OpSpec, Param};
+pub use slice::{SliceBounds, SliceRange, box_begin};
+pub use spec::{Default, Inferred, InferredValues, OpSpec, Param};
+pub(crate) use unknown::unknown;
 
 /// Every operation in the table, except `const`, whose type is that of its attribute `val`.
 pub fn all() -> impl Iterator<Item = &'static OpSpec> {
@@ -51,6 +59,10 @@ pub fn all() -> impl Iterator<Item = &'static OpSpec> {
         constexpr::OPS,
         state::OPS,
         control::OPS,
+        list::OPS,
+        recurrent::OPS,
+        detection::OPS,
+        classifier::OPS,
     ]
     .into_iter()
     .flatten()
@@ -63,28 +75,21 @@ pub fn lookup(name: &str) -> Option<&'static OpSpec> {
     BY_NAME.get(name).copied()
 }
 
-/// Operations that Core ML has and the table has not: lists, recurrent layers and what ends a classifier or detector.
-/// Programs with them are read, written and printed; their types are taken as declared.
-const UNCHECKED: [&str; 14] = [
-    "affine",
-    "classify",
-    "crop_resize",
-    "gru",
-    "list_gather",
-    "list_length",
-    "list_read",
-    "list_scatter",
-    "list_write",
-    "lstm",
-    "make_list",
-    "non_maximum_suppression",
-    "random_categorical",
-    "rnn",
-];
-
-/// Whether Core ML has the operation and the table has not, so that its types are taken as declared.
-pub fn is_unchecked(name: &str) -> bool {
-    UNCHECKED.contains(&name)
+/// The dimensions that coremltools up to 9.0 declares for the result of an operation where they are not the result's; `None`
+/// where it declares what the operation gives.
+///
+/// Its inference leaves the condition of `select` out, and keeps the zeros of the shape that `reshape` is given if `x` has
+/// open dimensions. The packages are right all the same: what an operation computes does not follow from such a declaration.
+pub fn declared_otherwise(op: &str, args: &Args<'_>) -> Option<crate::mil::Dims> {
+    match op {
+        "select" => args.dims("a").ok()?.broadcast(args.dims("b").ok()?),
+        "reshape" if args.dims("x").ok()?.known().is_none() => {
+            let shape = args.ints_if_known("shape")?;
+            let dims = shape.iter().map(|&d| usize::try_from(d).map_or(Dim::Unknown, Dim::Known));
+            Some(dims.collect())
+        }
+        _ => None,
+    }
 }
 
 #[cfg(test)]

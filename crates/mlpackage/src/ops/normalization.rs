@@ -118,8 +118,6 @@ fn per_channel(args: &Args<'_>, params: &[&str]) -> Inferred {
 
 fn layer_norm(args: &Args<'_>) -> Inferred {
     let x = args.ty("x")?;
-    // Optional in name: coremltools cannot read the operation without it.
-    args.get("axes").ok_or_else(|| Fault::missing("axes"))?;
     let axes = args.axes("axes", &x.shape)?;
     let normalized: Dims = axes.iter().map(|&a| x.shape[a]).collect::<Vec<Dim>>().into();
     for name in ["gamma", "beta"] {

@@ -4,6 +4,7 @@ use super::args::Args;
 use super::kind::Kind;
 use super::spatial::{Padding, Window};
 use super::spec::{Inferred, OpSpec, Param};
+use crate::finding::Fault;
 use crate::mil::{Dim, TensorType};
 
 const X: Param = Param::new("x", Kind::FLOAT);
@@ -28,7 +29,12 @@ pub(super) const OPS: &[OpSpec] = &[
         pool,
     ),
     OpSpec::new("max_pool", &[X, KERNEL_SIZES, STRIDES, PAD_TYPE, PAD, CEIL_MODE], pool),
-    OpSpec::new("l2_pool", &[X, KERNEL_SIZES, STRIDES, PAD_TYPE, PAD, CEIL_MODE], pool),
+    OpSpec::new("l2_pool", &[X, KERNEL_SIZES, STRIDES, PAD_TYPE, PAD, CEIL_MODE], |args| {
+        match args.dims("x")?.rank() {
+            3 | 4 => pool(args),
+            _ => Err(Fault::value("x", format!("is {}, expected rank 3 or 4", args.ty("x")?))),
+        }
+    }),
 ];
 
 /// `x [N, C, *spatial]` → `[N, C, *out]`.

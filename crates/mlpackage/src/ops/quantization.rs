@@ -47,6 +47,17 @@ pub(super) const OPS: &[OpSpec] = &[
 /// `scale` and `zero_point` are scalars, or have an element for each index of `axis`.
 fn scaled(args: &Args<'_>, quantized: DType, result: DType) -> Inferred {
     let input = args.ty("input")?;
+    let of_scale = args.dims("scale")?.rank();
+    if of_scale == 0 && args.get("axis").is_some() {
+        return Err(Fault::value("axis", "is bound, and scale is a scalar"));
+    }
+    if let Some(zero_point) = args.get("zero_point").filter(|z| z.ty.shape.rank() != of_scale) {
+        let expected = if of_scale == 0 { "a scalar" } else { "a vector" };
+        return Err(Fault::value(
+            "zero_point",
+            format!("is {}, expected {expected}, as scale is", zero_point.ty),
+        ));
+    }
     for name in ["scale", "zero_point"] {
         let Some(arg) = args.get(name) else { continue };
         let fits = match arg.ty.shape.as_slice() {

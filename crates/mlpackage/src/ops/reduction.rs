@@ -100,7 +100,7 @@ fn along_axis(args: &Args<'_>) -> Inferred {
 
 /// The type that an argument names for indices.
 fn index_dtype(args: &Args<'_>, name: &str) -> Result<DType, Fault> {
-    match args.string(name)?.unwrap_or("int32") {
+    match args.string(name)?.unwrap_or("int32").to_ascii_lowercase().as_str() {
         "int32" => Ok(DType::Int32),
         "uint16" => Ok(DType::Uint16),
         other => Err(Fault::value(name, format!("is {other:?}, expected int32 or uint16"))),
@@ -124,11 +124,15 @@ fn topk(args: &Args<'_>) -> Inferred {
         None => x.shape.axis(-1).ok_or_else(|| Fault::value("x", "is a scalar, which has no axis"))?,
     };
     let k = args.int("k")?.unwrap_or(1);
-    // -1 takes all of them, in order.
+    // -1 takes all of them, since iOS 17.
+    let all = args.opset() >= Opset::CoreML7;
     let k = match usize::try_from(k) {
         Ok(k) => Dim::Known(k),
-        Err(_) if k == -1 => x.shape[axis],
-        Err(_) => return Err(Fault::value("k", format!("is {k}, expected -1 or more"))),
+        Err(_) if k == -1 && all => x.shape[axis],
+        Err(_) => {
+            let least = if all { -1 } else { 0 };
+            return Err(Fault::value("k", format!("is {k}, expected {least} or more")));
+        }
     };
     if let (Dim::Known(k), Dim::Known(size)) = (k, x.shape[axis])
         && k > size
@@ -138,6 +142,10 @@ fn topk(args: &Args<'_>) -> Inferred {
     let shape: Dims = x.shape.iter().enumerate().map(|(i, d)| if i == axis { k } else { d }).collect();
     let values = TensorType { dtype: x.dtype, shape: shape.clone() };
     if !args.bool_or("return_indices", true)? {
+        if args.get("output_indices_dtype").is_some() {
+            let reason = "is bound, and return_indices is false: no indices are returned";
+            return Err(Fault::value("output_indices_dtype", reason));
+        }
         return Ok(vec![values]);
     }
     Ok(vec![values, TensorType { dtype: index_dtype(args, "output_indices_dtype")?, shape }])

@@ -42,14 +42,7 @@ pub(super) const OPS: &[OpSpec] = &[
             Param::constant("seq_axis", Kind::INT32).or_int(0),
             Param::constant("batch_axis", Kind::INT32).or_int(0),
         ],
-        |args| {
-            for axis in ["seq_axis", "batch_axis"] {
-                if args.get(axis).is_some() {
-                    args.axis(axis, args.dims("x")?)?;
-                }
-            }
-            like_x(args)
-        },
+        reverse_sequence,
     ),
     OpSpec::new("depth_to_space", &[FLOAT_X, BLOCK_SIZE], |args| to_space(args, "block_size")),
     OpSpec::new("pixel_shuffle", &[FLOAT_X, Param::constant("upscale_factor", Kind::INT32)], |args| {
@@ -80,12 +73,27 @@ fn reshape(args: &Args<'_>) -> Inferred {
         let shape = args.dims("shape")?;
         let rank = match shape.as_slice() {
             &[Dim::Known(rank)] if rank <= 16 => rank,
-            _ => return Err(Fault::value("shape", format!("is {shape}, expected one axis of known length"))),
+            [Dim::Unknown] => return result(Dims::of_any_rank()),
+            _ => {
+                return Err(Fault::value(
+                    "shape",
+                    format!("is {shape}, expected one axis of 16 entries at most"),
+                ));
+            }
         };
         return result(vec![Dim::Unknown; rank].into());
     };
     let cannot = || format!("x {} cannot be reshaped to {wanted:?}", x.shape);
-    // -1 stands for what is left over; a 0 copies the extent that stands at the same place counted from the right.
+    if args.opset() < Opset::CoreML7 && wanted.contains(&0) && wanted.len() != x.shape.rank() {
+        let reason = format!(
+            "is {wanted:?}; before opset {} a 0 needs as many entries as x {} has axes",
+            Opset::CoreML7,
+            x.shape
+        );
+        return Err(Fault::value("shape", reason));
+    }
+    // -1 stands for what is left over. A 0 copies the extent that stands at the same place counted from the right; where x
+    // has none there, it is 1.
     let mut dims = Vec::with_capacity(wanted.len());
     let mut open = None;
     for (i, &d) in wanted.iter().enumerate() {
@@ -96,8 +104,7 @@ fn reshape(args: &Args<'_>) -> Inferred {
             }
             0 => {
                 let from_right = wanted.len() - i;
-                let at = x.shape.rank().checked_sub(from_right).ok_or_else(cannot)?;
-                x.shape[at]
+                x.shape.rank().checked_sub(from_right).map_or(Dim::Known(1), |at| x.shape[at])
             }
             d => Dim::Known(usize::try_from(d).map_err(|_| cannot())?),
         });
@@ -147,18 +154,44 @@ fn reshape_like(args: &Args<'_>) -> Inferred {
     let mut dims = Vec::new();
     for (i, reference) in references.iter().enumerate() {
         let shape = &reference.ty.shape;
+        // As a slice of a list in Python: a negative place counts from the end, one outside is the border.
         let place = |v: i32| {
-            let v = if v < 0 { i64::from(v) + shape.rank() as i64 } else { i64::from(v) };
-            usize::try_from(v).ok().filter(|&v| v <= shape.rank())
+            let rank = shape.rank() as i64;
+            let v = if v < 0 { i64::from(v) + rank } else { i64::from(v) };
+            v.clamp(0, rank) as usize
         };
-        let end = if masks[i] { Some(shape.rank()) } else { place(ends[i]) };
-        let part = place(begins[i]).zip(end).and_then(|(begin, end)| shape.as_slice().get(begin..end));
-        dims.extend_from_slice(part.ok_or_else(|| format!("begins and ends are outside of {shape}"))?);
+        let end = if masks[i] { shape.rank() } else { place(ends[i]) };
+        dims.extend_from_slice(shape.as_slice().get(place(begins[i])..end).unwrap_or_default());
     }
     let shape = Dims::from(dims);
     match (x.shape.elements(), shape.elements()) {
         (Some(a), Some(b)) if a != b => Err(format!("x {} cannot be reshaped to {shape}", x.shape).into()),
         _ => Ok(vec![TensorType { dtype: x.dtype, shape }]),
+    }
+}
+
+/// `lengths [x.shape[batch_axis]]`, none beyond the extent of `seq_axis`.
+fn reverse_sequence(args: &Args<'_>) -> Inferred {
+    let x = args.dims("x")?;
+    let extent = |name: &str| -> Result<Dim, Fault> {
+        let axis = match args.get(name) {
+            Some(_) => args.axis(name, x)?,
+            None => x.axis(0).ok_or_else(|| Fault::value("x", "is a scalar, which has no axis"))?,
+        };
+        Ok(x[axis])
+    };
+    let (seq, batch) = (extent("seq_axis")?, extent("batch_axis")?);
+    match args.dims("lengths")?.as_slice() {
+        &[len] if len.may_be(batch) => {}
+        _ => {
+            return Err(Fault::value("lengths", format!("is {}, expected [{batch}]", args.dims("lengths")?)));
+        }
+    }
+    let within = |n: i32| usize::try_from(n).is_ok_and(|n| seq.known().is_none_or(|seq| n <= seq));
+    let mut stated = args.ints_if_known("lengths").unwrap_or_default().into_iter();
+    match stated.find(|&n| !within(n)) {
+        Some(n) => Err(Fault::value("lengths", format!("holds {n}, the axis has {seq} elements"))),
+        None => like_x(args),
     }
 }
 
@@ -202,16 +235,12 @@ fn expand_dims(args: &Args<'_>) -> Inferred {
     Ok(vec![TensorType { dtype: x.dtype, shape: dims.collect() }])
 }
 
+/// Axes of another extent than 1 stay, as in PyTorch, and so do those whose extent is open.
 fn squeeze(args: &Args<'_>) -> Inferred {
     let x = args.ty("x")?;
-    let axes: Vec<usize> = match args.get("axes") {
-        Some(_) => args.axes("axes", &x.shape)?,
-        None => (0..x.shape.rank()).filter(|&i| x.shape[i] == Dim::Known(1)).collect(),
-    };
-    if let Some(&axis) = axes.iter().find(|&&a| !x.shape[a].may_be(1)) {
-        return Err(format!("axis {axis} of {} is not 1", x.shape).into());
-    }
-    let left = x.shape.iter().enumerate().filter(|(i, _)| !axes.contains(i));
+    let axes = args.axes("axes", &x.shape)?;
+    let stays = |(i, d): &(usize, Dim)| *d != Dim::Known(1) || !axes.contains(i);
+    let left = x.shape.iter().enumerate().filter(stays);
     Ok(vec![TensorType { dtype: x.dtype, shape: left.map(|(_, d)| d).collect() }])
 }
 

@@ -109,11 +109,11 @@ fn upsample(args: &Args<'_>) -> Inferred {
 }
 
 /// Where a resized image is sampled.
-const SAMPLING_MODES: &[&str] =
+pub(super) const SAMPLING_MODES: &[&str] =
     &["STRICT_ALIGN_CORNERS", "ALIGN_CORNERS", "UNALIGN_CORNERS", "DEFAULT", "OFFSET_CORNERS"];
 
 /// Refuses a string that is none of `modes`.
-fn check_mode(args: &Args<'_>, name: &str, modes: &[&str]) -> Result<(), Fault> {
+pub(super) fn check_mode(args: &Args<'_>, name: &str, modes: &[&str]) -> Result<(), Fault> {
     match args.string(name)? {
         Some(mode) if !modes.contains(&mode) => {
             Err(Fault::value(name, format!("is {mode:?}, expected one of {}", modes.join(", "))))
@@ -139,6 +139,14 @@ fn resize(args: &Args<'_>) -> Inferred {
     let first = first.ok_or_else(|| format!("resized_dims is {count}, x is {x}"))?;
     let mut dims = x.shape.as_slice().to_vec();
     let shape = args.ints_if_known("shape");
+    match args.dims("shape")?.as_slice() {
+        &[len] if len.known().is_none_or(|len| (count..=x.shape.rank()).contains(&len)) => {}
+        _ => {
+            let reason =
+                format!("is {}, expected {count} to {} extents", args.dims("shape")?, x.shape.rank());
+            return Err(Fault::value("shape", reason));
+        }
+    }
     for i in 0..count {
         dims[first + i] = match &shape {
             None => Dim::Unknown,

@@ -132,9 +132,12 @@ impl SliceBounds {
     /// The range on one axis of `size`, with `begin` and `end` where the program does not state them; `None` if one of
     /// them is needed and missing.
     ///
+    /// Bounds mean what they mean in numpy: a negative one counts from the end of the axis, and one beyond the axis is
+    /// its border, so that `-8:` takes all of an axis of five.
+    ///
     /// # Errors
     ///
-    /// If the range is empty or outside of the axis.
+    /// If a single index, or the begin of a range of another extent than 0, is outside of the axis.
     pub fn range(
         &self,
         axis: usize,
@@ -143,52 +146,110 @@ impl SliceBounds {
         end: Option<i32>,
     ) -> Result<Option<SliceRange>, Fault> {
         let size = i64::try_from(size).map_err(|_| format!("axis {axis} is too long"))?;
-        let squeeze = self.squeeze_mask[axis];
-        let step = if squeeze { 1 } else { i64::from(self.stride[axis]) };
         let bound = |stated: &Option<Vec<i32>>, given: Option<i32>| {
-            let stated = stated.as_ref().and_then(|values| values.get(axis).copied());
-            let v = i64::from(stated.or(given)?);
-            Some(if v < 0 { v + size } else { v })
+            stated.as_ref().and_then(|values| values.get(axis).copied()).or(given).map(i64::from)
         };
-        let first = match self.begin_mask[axis] {
-            true if step > 0 => Some(0),
-            true => Some(size - 1),
-            false => bound(&self.begin, begin),
-        };
-        let Some(first) = first else { return Ok(None) };
-        let last = match (squeeze, self.end_mask[axis]) {
-            (true, _) => Some(first + 1),
-            (false, true) => Some(if step > 0 { size } else { -1 }),
-            (false, false) => bound(&self.end, end),
-        };
-        // As in numpy, an end beyond the axis is the end of the axis.
-        let Some(last) = last.map(|last| last.clamp(-1, size)) else { return Ok(None) };
-        let span = if step > 0 { last - first } else { first - last };
-        let len = if span > 0 { (span - 1) / step.abs() + 1 } else { 0 };
-        let tail = first + step * (len - 1).max(0);
-        // coremltools writes slices of nothing into programs that it has not optimised; they lie between two elements.
-        if len == 0 && first == last && !squeeze {
-            return Ok(Some(SliceRange { begin: 0, step: step as isize, len: 0, squeeze }));
+        let begin = if self.begin_mask[axis] { None } else { Some(bound(&self.begin, begin)) };
+        let end = if self.end_mask[axis] { None } else { Some(bound(&self.end, end)) };
+        let outside = |what: String| Fault::from(format!("{what} is outside of axis {axis} of {size}"));
+        if self.squeeze_mask[axis] {
+            let Some(index) = begin.unwrap_or(Some(0)) else { return Ok(None) };
+            let at = if index < 0 { index + size } else { index };
+            if !(0..size).contains(&at) {
+                return Err(outside(format!("index {index}")));
+            }
+            return Ok(Some(SliceRange { begin: at as usize, step: 1, len: 1, squeeze: true }));
         }
-        if len == 0 || !(0..size).contains(&first) || !(0..size).contains(&tail) {
-            return Err(format!("[{first}, {last}) by {step} is outside of axis {axis} of {size}").into());
+        if let (Some(None), _) | (_, Some(None)) = (begin, end) {
+            return Ok(None);
         }
-        Ok(Some(SliceRange { begin: first as usize, step: step as isize, len: len as usize, squeeze }))
+        let (begin, end) = (begin.flatten(), end.flatten());
+        let step = i64::from(self.stride[axis]);
+        // Where a walk forwards or backwards may begin and end.
+        let (lowest, highest) = if step > 0 { (0, size) } else { (-1, size - 1) };
+        let place = |bound: i64| (if bound < 0 { bound + size } else { bound }).clamp(lowest, highest);
+        let first = begin.map_or(if step > 0 { lowest } else { highest }, place);
+        let last = end.map_or(if step > 0 { highest } else { lowest }, place);
+        let len = extent(if step > 0 { last - first } else { first - last }, step);
+        if len == 0 {
+            // Nothing is left of a range that has an extent and begins behind the axis; a program that does so is wrong.
+            if let Some(begin) = begin.filter(|&b| step > 0 && b > size && end != Some(b)) {
+                let end = end.map_or_else(String::new, |end| end.to_string());
+                return Err(outside(format!("[{begin}:{end}] by {step}")));
+            }
+            return Ok(Some(SliceRange { begin: 0, step: step as isize, len: 0, squeeze: false }));
+        }
+        Ok(Some(SliceRange { begin: first as usize, step: step as isize, len: len as usize, squeeze: false }))
     }
+
+    /// The most indices that a range on one axis can have, whatever its open bounds and its open extent turn out to be;
+    /// `None` if there is no limit.
+    fn longest(&self, axis: usize, size: Dim) -> Option<usize> {
+        /// A place on an axis: so many elements from its begin, or before its end.
+        #[derive(Clone, Copy)]
+        enum Place {
+            FromBegin(i64),
+            BeforeEnd(i64),
+        }
+        use Place::{BeforeEnd, FromBegin};
+
+        let step = i64::from(self.stride[axis]);
+        let size = size.known().and_then(|size| i64::try_from(size).ok());
+        let place = |masked: bool, stated: &Option<Vec<i32>>, open: Place| {
+            let stated = stated.as_ref().and_then(|values| values.get(axis).copied()).filter(|_| !masked);
+            let place = match stated.map(i64::from) {
+                None => open,
+                Some(bound) if bound < 0 => BeforeEnd(-bound),
+                Some(bound) => FromBegin(bound),
+            };
+            match (place, size) {
+                (BeforeEnd(n), Some(size)) => FromBegin((size - n).max(if step > 0 { 0 } else { -1 })),
+                (FromBegin(n), Some(size)) => FromBegin(n.min(if step > 0 { size } else { size - 1 })),
+                (place, None) => place,
+            }
+        };
+        let backwards = step < 0;
+        // An open bound may be anything: at most it is the border.
+        let first =
+            place(self.begin_mask[axis], &self.begin, if backwards { BeforeEnd(1) } else { FromBegin(0) });
+        let last =
+            place(self.end_mask[axis], &self.end, if backwards { FromBegin(-1) } else { BeforeEnd(0) });
+        let span = match (first, last, backwards) {
+            (FromBegin(a), FromBegin(b), false) => b - a,
+            (BeforeEnd(a), BeforeEnd(b), false) => a - b,
+            (BeforeEnd(a), FromBegin(b), false) => a.min(b),
+            (FromBegin(a), FromBegin(b), true) => a - b,
+            (BeforeEnd(a), BeforeEnd(b), true) => b - a,
+            (FromBegin(a), BeforeEnd(b), true) => (a + 1).min(b - 1),
+            (FromBegin(_), BeforeEnd(_), false) | (BeforeEnd(_), FromBegin(_), true) => return None,
+        };
+        usize::try_from(extent(span, step)).ok()
+    }
+}
+
+/// How many steps it takes to cross a span.
+fn extent(span: i64, step: i64) -> i64 {
+    if span > 0 { (span - 1) / step.abs() + 1 } else { 0 }
 }
 
 /// The dimensions of a box, squeezed axes left out.
 fn box_dims(args: &Args<'_>) -> Result<Dims, Fault> {
     let (x, bounds) = (args.dims("x")?, SliceBounds::of(args)?);
     let mut dims = Vec::new();
-    for (axis, size) in x.iter().enumerate().filter(|(axis, _)| !bounds.squeeze_mask[*axis]) {
+    for (axis, size) in x.iter().enumerate() {
         let range = size.known().map(|size| bounds.range(axis, size, None, None)).transpose()?.flatten();
-        dims.push(range.map_or(Dim::Unknown, |r| Dim::Known(r.len)));
-    }
-    for (axis, size) in x.iter().enumerate().filter(|(axis, _)| bounds.squeeze_mask[*axis]) {
-        size.known().map(|size| bounds.range(axis, size, None, None)).transpose()?;
+        if !bounds.squeeze_mask[axis] {
+            dims.push(range.map_or(Dim::Unknown, |r| Dim::Known(r.len)));
+        }
     }
     Ok(dims.into())
+}
+
+/// The begin of a box on one axis, which counts from the end if it is negative.
+pub fn box_begin(begin: i32, size: usize) -> Option<usize> {
+    let begin = i64::from(begin);
+    let begin = if begin < 0 { begin.checked_add(i64::try_from(size).ok()?)? } else { begin };
+    usize::try_from(begin).ok().filter(|&begin| begin <= size)
 }
 
 /// `size` -1 takes all that is left.
@@ -203,27 +264,27 @@ fn slice_by_size(args: &Args<'_>) -> Inferred {
     let (begin, size) = (args.ints_if_known("begin"), args.ints_if_known("size"));
     let mut dims = Vec::new();
     for (axis, full) in x.shape.iter().enumerate() {
-        let begin = begin.as_ref().map(|b| i64::from(b[axis]));
-        let bad = |size: i64| {
+        let begin = begin.as_ref().map(|b| b[axis]);
+        let Some(size) = size.as_ref().map(|s| s[axis]) else {
+            dims.push(Dim::Unknown);
+            continue;
+        };
+        let bad = || {
             let begin = begin.map_or("?".to_owned(), |begin| begin.to_string());
             format!("size {size} from {begin} on is outside of axis {axis} of {}", x.shape)
         };
-        dims.push(match (size.as_ref().map(|s| i64::from(s[axis])), begin) {
-            (None, _) => Dim::Unknown,
-            (Some(-1), None) => Dim::Unknown,
-            (Some(-1), Some(begin)) => {
-                full.map(|full| full.checked_sub(usize::try_from(begin).ok()?)).ok_or_else(|| bad(-1))?
-            }
-            (Some(size), begin) => {
-                let extent = usize::try_from(size).map_err(|_| bad(size))?;
-                if let (Some(full), Some(begin)) = (full.known(), begin) {
-                    let end = usize::try_from(begin).ok().and_then(|b| b.checked_add(extent));
-                    if end.is_none_or(|end| end > full) {
-                        return Err(bad(size).into());
-                    }
-                }
-                Dim::Known(extent)
-            }
+        // What there is from the begin on: all of the axis, if the begin is computed.
+        let left = match (begin, full) {
+            (None, full) => full,
+            (Some(begin), Dim::Known(full)) => Dim::Known(full - box_begin(begin, full).ok_or_else(bad)?),
+            (Some(begin), Dim::Unknown) if begin < 0 => Dim::Known(begin.unsigned_abs() as usize),
+            (Some(_), Dim::Unknown) => Dim::Unknown,
+        };
+        dims.push(match usize::try_from(size) {
+            Ok(size) if left.known().is_none_or(|left| size <= left) => Dim::Known(size),
+            Err(_) if size == -1 && begin.is_some() => left,
+            Err(_) if size == -1 => Dim::Unknown,
+            _ => return Err(bad().into()),
         });
     }
     Ok(vec![TensorType { dtype: x.dtype, shape: dims.into() }])
@@ -235,6 +296,21 @@ fn slice_update(args: &Args<'_>) -> Inferred {
     let (expected, update) = (box_dims(args)?, args.dims("update")?);
     if update.rank() == 0 || !update.may_be(&expected) {
         return Err(format!("update {update}, the bounds name a box of {expected}").into());
+    }
+    // An extent that is still open has a limit all the same.
+    let bounds = SliceBounds::of(args)?;
+    let axes = (0..x.shape.rank()).filter(|&axis| !bounds.squeeze_mask[axis]);
+    for (axis, extent) in axes.zip(update.iter()) {
+        let most = bounds.longest(axis, x.shape[axis]);
+        if let (Some(extent), Some(most)) = (extent.known(), most)
+            && extent > most
+        {
+            let reason = format!(
+                "is {update}, the bounds name {most} elements at most on axis {axis} of x {}",
+                x.shape
+            );
+            return Err(Fault::value("update", reason));
+        }
     }
     Ok(vec![x.clone()])
 }

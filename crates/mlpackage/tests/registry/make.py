@@ -3,9 +3,15 @@
 
     pip install coremltools==9.0
     python make.py > operations.json
+    python make.py --defaults > defaults.json
+    python make.py --documented > documented.json
 
 For every operation and opset in which it changed: each parameter with `const`, `optional`, the element types that it takes,
 and the `domain` whose members must be of one type; what is no tensor (a list, a tuple, a block) has a `kind` instead.
+
+With `--defaults`, for every operation and opset in which they changed: what parameters that are scalars are when they are left
+out. A default that follows from other arguments, such as one stride for each axis, is not among them.
+With `--documented`, the opsets in which each operation has a form, and so a documentation, of its own.
 """
 
 import json
@@ -34,17 +40,72 @@ def parameter(operation, spec) -> dict:
     return entry
 
 
-def main() -> None:
+class Shaped:
+    """Stands for an argument of the rank that a default asks for."""
+
+    dtype = types.fp32
+    rank = 4
+    shape = (1, 2, 3, 4)
+    val = None
+
+
+def defaults(operation) -> dict:
+    """Defaults that are scalars. Most are the same whatever the operation is given, but are asked of an instance."""
+    instance = operation.__new__(operation)
+    for param in operation.input_spec.input_types:
+        setattr(instance, param, None)
+    for param in ("x", "weight", "boxes"):
+        if param in operation.input_spec.input_types:
+            setattr(instance, param, Shaped())
+    if not hasattr(operation, "default_inputs"):
+        return {}
+    found = {}
+    for param, value in instance.default_inputs().items():
+        value = value.item() if hasattr(value, "item") and getattr(value, "ndim", 0) == 0 else value
+        if isinstance(value, (bool, int, float, str)):
+            found[param] = value
+    return found
+
+
+def parameters(operation) -> dict:
+    return {param: parameter(operation, spec) for param, spec in operation.input_spec.input_types.items()}
+
+
+def documented() -> dict:
+    """Opsets in which coremltools has a class for an operation, internal ones left out."""
+    internal = {"const", "_const_symbolic", "coreml_update_state", "conv_quantized"}
     table = {}
+    for name, versions in sorted(SSAOpRegistry.core_ops.items()):
+        if name in internal:
+            continue
+        forms = table.setdefault(name, [])
+        before = None
+        for version, cls in sorted(versions.items(), key=lambda item: item[0].value):
+            if version.name in OPSETS and cls is not before:
+                forms.append(OPSETS[version.name])
+                before = cls
+    # Its other half is split off when a program is written.
+    table["write_state"] = table["read_state"]
+    return dict(sorted(table.items()))
+
+
+def main() -> None:
+    if "--documented" in sys.argv[1:]:
+        lines = (f"{json.dumps(name)}: {json.dumps(opsets)}" for name, opsets in documented().items())
+        sys.stdout.write("{\n" + ",\n".join(lines) + "\n}\n")
+        return
+    table = {}
+    describe = defaults if "--defaults" in sys.argv[1:] else parameters
     for name, versions in sorted(SSAOpRegistry.core_ops.items()):
         forms = {}
         for version, cls in sorted(versions.items(), key=lambda item: item[0].value):
             if version.name not in OPSETS:
                 continue
-            form = {param: parameter(cls, spec) for param, spec in cls.input_spec.input_types.items()}
+            form = describe(cls)
             if not forms or list(forms.values())[-1] != form:
                 forms[OPSETS[version.name]] = form
-        table[name] = forms
+        if any(forms.values()):
+            table[name] = forms
     lines = (f"{json.dumps(name)}: {json.dumps(forms, separators=(',', ':'))}" for name, forms in table.items())
     sys.stdout.write("{\n" + ",\n".join(lines) + "\n}\n")
 

@@ -1,7 +1,7 @@
-//! Operations that read or write elements at places that a tensor of indices names. A negative index counts from the end;
-//! one out of range ends the call with an error.
+//! Operations that read or write elements at places that a tensor of indices names. A negative index counts from the end,
+//! unless `validate_indices` is set; one out of range ends the call with an error.
 
-use super::{Lowered, Node, Operand};
+use super::{Lowered, Node, Operand, pairs};
 
 pub(super) fn lower(node: &Node<'_>) -> Result<Option<Lowered>, String> {
     Ok(Some(match node.op {
@@ -15,11 +15,31 @@ pub(super) fn lower(node: &Node<'_>) -> Result<Option<Lowered>, String> {
     }))
 }
 
-/// The place that an index names on an axis of `extent`.
-fn place(index: i32, extent: usize) -> Result<usize, String> {
-    let at = if index < 0 { i64::from(index) + extent as i64 } else { i64::from(index) };
-    let at = usize::try_from(at).ok().filter(|at| *at < extent);
-    at.ok_or_else(|| format!("index {index} is outside of an axis of {extent}"))
+/// How indices name places.
+#[derive(Clone, Copy)]
+struct Indexing {
+    /// Whether a negative index is out of range, and does not count from the end.
+    validate: bool,
+}
+
+impl Indexing {
+    fn of(node: &Node<'_>) -> Result<Self, String> {
+        Ok(Self { validate: node.args.bool_or("validate_indices", false)? })
+    }
+
+    /// The place that an index names on an axis of `extent`.
+    fn place(self, index: i32, extent: usize) -> Result<usize, String> {
+        let from_end = index < 0 && !self.validate;
+        let at = if from_end { i64::from(index) + extent as i64 } else { i64::from(index) };
+        let at = usize::try_from(at).ok().filter(|at| *at < extent);
+        at.ok_or_else(|| format!("index {index} is outside of an axis of {extent}"))
+    }
+
+    /// Where the slice that `index` names begins, in slices: `dims` are the axes that it names.
+    fn slice_at(self, index: &[i32], dims: &[usize]) -> Result<usize, String> {
+        let mut pairs = index.iter().zip(dims);
+        pairs.try_fold(0, |at, (index, extent)| Ok(at * extent + self.place(*index, *extent)?))
+    }
 }
 
 fn axis_of(node: &Node<'_>, name: &str) -> Result<usize, String> {
@@ -36,13 +56,16 @@ fn gather(node: &Node<'_>) -> Result<Lowered, String> {
     let outer: usize = x.dims()[batch_dims..axis].iter().product();
     let (extent, inner) = (x.dims()[axis], x.dims()[axis + 1..].iter().product::<usize>());
     let count: usize = indices.dims()[batch_dims..].iter().product();
+    let indexing = Indexing::of(node)?;
     let lowered = Lowered::fallible(&["x", "indices"], move |call| {
         let (x, indices) = (call.operands[0], call.i32(1));
-        let mut rows = call.out().chunks_exact_mut(inner);
+        let out = call.out();
+        assert_eq!(out.len(), batch * outer * count * inner, "a row for each index");
+        let mut rows = out.chunks_exact_mut(inner);
         for b in 0..batch {
             for o in 0..outer {
                 for index in &indices[b * count..(b + 1) * count] {
-                    let at = ((b * outer + o) * extent + place(*index, extent)?) * inner;
+                    let at = ((b * outer + o) * extent + indexing.place(*index, extent)?) * inner;
                     let Some(row) = rows.next() else { break };
                     match x {
                         Operand::Words(words) => row.copy_from_slice(&words[at..at + inner]),
@@ -65,19 +88,15 @@ fn gather_along_axis(node: &Node<'_>) -> Result<Lowered, String> {
     let axis = axis_of(node, "x")?;
     let (_, extent, inner) = around(node.shape("x")?.dims(), axis);
     let count = node.shape("indices")?.dims()[axis];
+    let indexing = Indexing::of(node)?;
     Ok(Lowered::fallible(&["x", "indices"], move |call| {
         let (x, indices) = (call.words(0), call.i32(1));
-        for (i, (out, index)) in call.out().iter_mut().zip(indices).enumerate() {
+        for (i, (out, index)) in pairs(call.out(), indices).enumerate() {
             let (outer, within) = (i / (count * inner), i % inner);
-            *out = x[(outer * extent + place(*index, extent)?) * inner + within];
+            *out = x[(outer * extent + indexing.place(*index, extent)?) * inner + within];
         }
         Ok(())
     }))
-}
-
-/// Where the slice that `index` names begins, in slices: `dims` are the axes that it names.
-fn slice_at(index: &[i32], dims: &[usize]) -> Result<usize, String> {
-    index.iter().zip(dims).try_fold(0, |at, (index, extent)| Ok(at * extent + place(*index, *extent)?))
 }
 
 fn gather_nd(node: &Node<'_>) -> Result<Lowered, String> {
@@ -89,10 +108,12 @@ fn gather_nd(node: &Node<'_>) -> Result<Lowered, String> {
     let per_batch: usize = named.iter().product();
     let batch: usize = x.dims()[..batch_dims].iter().product();
     let count = indices.elements() / depth.max(1) / batch.max(1);
+    let indexing = Indexing::of(node)?;
     Ok(Lowered::fallible(&["x", "indices"], move |call| {
         let (x, indices) = (call.words(0), call.i32(1));
         for (i, out) in call.out().chunks_exact_mut(inner).enumerate() {
-            let at = i / count * per_batch + slice_at(&indices[i * depth..(i + 1) * depth], &named)?;
+            let at =
+                i / count * per_batch + indexing.slice_at(&indices[i * depth..(i + 1) * depth], &named)?;
             out.copy_from_slice(&x[at * inner..(at + 1) * inner]);
         }
         Ok(())
@@ -153,7 +174,7 @@ impl Mode {
     }
 
     fn apply_all(self, is_float: bool, old: &mut [u32], new: &[u32]) {
-        old.iter_mut().zip(new).for_each(|(old, new)| *old = self.apply(is_float, *old, *new));
+        pairs(old, new).for_each(|(old, new)| *old = self.apply(is_float, *old, *new));
     }
 }
 
@@ -163,14 +184,16 @@ const SCATTER: &[&str] = &["data", "indices", "updates"];
 fn scatter(node: &Node<'_>) -> Result<Lowered, String> {
     let (outer, extent, inner) = around(node.shape("data")?.dims(), axis_of(node, "data")?);
     let (mode, is_float) = (Mode::of(node)?, node.dtype("data")?.is_float());
+    let indexing = Indexing::of(node)?;
     Ok(Lowered::fallible(SCATTER, move |call| {
         let (data, indices, updates) = (call.words(0), call.i32(1), call.words(2));
         let out = call.out();
         out.copy_from_slice(data);
+        assert_eq!(updates.len(), outer * indices.len() * inner, "an update for each index");
         let mut updates = updates.chunks_exact(inner);
         for o in 0..outer {
             for index in indices {
-                let at = (o * extent + place(*index, extent)?) * inner;
+                let at = (o * extent + indexing.place(*index, extent)?) * inner;
                 if let Some(update) = updates.next() {
                     mode.apply_all(is_float, &mut out[at..at + inner], update);
                 }
@@ -185,13 +208,15 @@ fn scatter_along_axis(node: &Node<'_>) -> Result<Lowered, String> {
     let (_, extent, inner) = around(node.shape("data")?.dims(), axis);
     let count = node.shape("indices")?.dims()[axis];
     let (mode, is_float) = (Mode::of(node)?, node.dtype("data")?.is_float());
+    let indexing = Indexing::of(node)?;
     Ok(Lowered::fallible(SCATTER, move |call| {
         let (data, indices, updates) = (call.words(0), call.i32(1), call.words(2));
         let out = call.out();
         out.copy_from_slice(data);
+        assert_eq!(updates.len(), indices.len(), "an update for each index");
         for (i, (index, update)) in indices.iter().zip(updates).enumerate() {
             let (outer, within) = (i / (count * inner), i % inner);
-            let at = (outer * extent + place(*index, extent)?) * inner + within;
+            let at = (outer * extent + indexing.place(*index, extent)?) * inner + within;
             out[at] = mode.apply(is_float, out[at], *update);
         }
         Ok(())
@@ -204,12 +229,14 @@ fn scatter_nd(node: &Node<'_>) -> Result<Lowered, String> {
     let named = data.dims()[..depth].to_vec();
     let inner: usize = data.dims()[depth..].iter().product();
     let (mode, is_float) = (Mode::of(node)?, node.dtype("data")?.is_float());
+    let indexing = Indexing::of(node)?;
     Ok(Lowered::fallible(SCATTER, move |call| {
         let (data, indices, updates) = (call.words(0), call.i32(1), call.words(2));
         let out = call.out();
         out.copy_from_slice(data);
+        assert_eq!(updates.len() * depth, indices.len() * inner, "an update for each index");
         for (i, update) in updates.chunks_exact(inner).enumerate() {
-            let at = slice_at(&indices[i * depth..(i + 1) * depth], &named)? * inner;
+            let at = indexing.slice_at(&indices[i * depth..(i + 1) * depth], &named)? * inner;
             mode.apply_all(is_float, &mut out[at..at + inner], update);
         }
         Ok(())

@@ -7,6 +7,13 @@ use super::{Call, Kernel, Lowered, Node, Outcome, position};
 
 pub(super) fn lower(node: &Node<'_>) -> Result<Option<Lowered>, String> {
     let is_float = |name: &str| node.args.get(name).is_none_or(|a| a.ty.dtype.is_float());
+    // Since iOS 17 the types of x and of a constant are independent.
+    let of_both = |name: &str| node.has(name) && is_float(name) != is_float("x");
+    if ["linear", "matmul"].contains(&node.op)
+        && let Some(other) = ["weight", "bias", "y"].into_iter().find(|name| of_both(name))
+    {
+        return Err(format!("{} of x {} and {other} {}", node.op, node.dtype("x")?, node.dtype(other)?));
+    }
     Ok(Some(match node.op {
         "linear" if is_float("x") => {
             const OPERANDS: &[&str] = &["x", "weight", "bias"];
@@ -48,7 +55,12 @@ pub(super) fn lower(node: &Node<'_>) -> Result<Option<Lowered>, String> {
 }
 
 /// Sum of products, in eight lanes that a compiler can keep in vector registers.
+///
+/// # Panics
+///
+/// If the vectors differ in length.
 pub(super) fn dot(a: &[f32], b: &[f32]) -> f32 {
+    assert_eq!(a.len(), b.len(), "vectors of one length");
     let mut lanes = [0.0f32; 8];
     let (a_chunks, a_rest) = a.as_chunks::<8>();
     let (b_chunks, b_rest) = b.as_chunks::<8>();
@@ -75,6 +87,10 @@ impl Kernel for Rows {
     }
 
     fn run_batch(&self, calls: &mut [Call<'_, '_>]) -> Outcome {
+        // A weight that is computed is another one for each sequence.
+        if !Call::share(calls, 1) {
+            return calls.iter_mut().try_for_each(|call| self.run(call));
+        }
         let Some((first, _)) = calls.split_first_mut() else { return Ok(()) };
         let weight = first.operands[1];
         let scratch = std::mem::take(&mut first.scratch);
@@ -83,12 +99,17 @@ impl Kernel for Rows {
             for call in &mut *calls {
                 let (x, bias) = (call.f32(0), call.maybe(self.bias).map_or(0.0, |b| b[o]));
                 let out = call.out_f32();
+                assert_eq!(x.len() * self.d_out, out.len() * self.d_in, "rows of x and of the result");
                 for (out, x) in out.chunks_exact_mut(self.d_out).zip(x.chunks_exact(self.d_in)) {
                     out[o] = dot(row, x) + bias;
                 }
             }
         }
         Ok(())
+    }
+
+    fn is_matrix_product(&self) -> bool {
+        true
     }
 }
 
@@ -118,12 +139,20 @@ fn matrices(node: &Node<'_>) -> Result<[Shape; 3], String> {
     Ok([x, y, dims.into()])
 }
 
+/// Which of x and y are transposed; a vector never is.
+fn transposes(node: &Node<'_>) -> Result<(bool, bool), String> {
+    let of = |flag: &str, operand: &str| -> Result<bool, String> {
+        Ok(node.args.bool_or(flag, false)? && node.shape(operand)?.rank() > 1)
+    };
+    Ok((of("transpose_x", "x")?, of("transpose_y", "y")?))
+}
+
 impl Matrices {
     fn of(node: &Node<'_>) -> Result<Self, String> {
         let [x, y, shape] = matrices(node)?;
         let outer = shape.rank() - 2;
         let dims = &shape.dims()[..outer];
-        let transposed = (node.args.bool_or("transpose_x", false)?, node.args.bool_or("transpose_y", false)?);
+        let transposed = transposes(node)?;
         let matrix = |s: &Shape| s.dims()[s.rank() - 2] * s.dims()[s.rank() - 1];
         let steps = |s: &Shape| -> Vec<isize> {
             let own = broadcast_strides(&s.dims()[..s.rank() - 2], dims);
@@ -227,7 +256,7 @@ impl Contraction {
 
 fn matrix_contraction(node: &Node<'_>) -> Result<Contraction, String> {
     let [x, y, shape] = matrices(node)?;
-    let (tx, ty) = (node.args.bool_or("transpose_x", false)?, node.args.bool_or("transpose_y", false)?);
+    let (tx, ty) = transposes(node)?;
     let outer = shape.rank() - 2;
     let side = |s: &Shape| {
         let own = strides(s.dims());

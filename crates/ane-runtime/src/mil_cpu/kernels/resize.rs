@@ -27,6 +27,7 @@ pub(super) fn lower(node: &Node<'_>) -> Result<Option<Lowered>, String> {
             sample(node, dims, Grid::of(node)?, nearest).map(Some)
         }
         "resample" => resample(node).map(Some),
+        "affine" => affine(node).map(Some),
         _ => Ok(None),
     }
 }
@@ -58,16 +59,17 @@ impl Grid {
         })
     }
 
-    fn point(self, i: usize, from: usize, to: usize) -> f32 {
-        let (at, last) = (i as f32, (from - 1) as f32);
-        let ratio = from as f32 / to as f32;
+    /// In fp64, and divided last: a point that falls on an element must not come to lie before it.
+    fn point(self, i: usize, from: usize, to: usize) -> f64 {
+        let (at, last) = (i as f64, (from - 1) as f64);
+        let (extent, count) = (from as f64, to as f64);
         let point = match self {
-            Self::Asymmetric => at * ratio,
+            Self::Asymmetric => at * extent / count,
             Self::AlignCornersOrMiddle if to == 1 => last / 2.0,
             Self::AlignCorners | Self::AlignCornersOrMiddle if to == 1 => 0.0,
-            Self::AlignCorners | Self::AlignCornersOrMiddle => at * last / (to - 1) as f32,
-            Self::HalfPixel => (at + 0.5) * ratio - 0.5,
-            Self::Offset => (at + 0.5) * last.max(1.0) / to as f32,
+            Self::AlignCorners | Self::AlignCornersOrMiddle => at * last / (count - 1.0),
+            Self::HalfPixel => (at + 0.5) * extent / count - 0.5,
+            Self::Offset => (at + 0.5) * last.max(1.0) / count,
         };
         point.clamp(0.0, last)
     }
@@ -89,13 +91,16 @@ fn sample(node: &Node<'_>, count: usize, grid: Grid, nearest: bool) -> Result<Lo
         let (from, to) = (x.dims()[axis], result.dims()[axis]);
         let between = |i: usize| {
             let point = grid.point(i, from, to);
-            // The default grid takes the element that the point is in; the others the one that is nearest.
-            let whole = match (nearest, grid) {
-                (true, Grid::Asymmetric) | (false, _) => point.floor(),
-                (true, _) => point.round(),
+            // The default grid takes the element that the point is in; the others the one that is nearest. Whole numbers
+            // say which that is: with f32, as PyTorch has it, 41 times 2 / 82 is less than one, and upsampling by 41 no
+            // repetition.
+            let at = match (nearest, grid) {
+                (true, Grid::Asymmetric) => i * from / to,
+                (true, _) => point.round() as usize,
+                (false, _) => point as usize,
             };
-            let at = (whole as usize).min(from - 1);
-            let weight = if nearest { 0.0 } else { point - whole };
+            let at = at.min(from - 1);
+            let weight = if nearest { 0.0 } else { (point - point.floor()) as f32 };
             Between { first: at, second: (at + 1).min(from - 1), weight }
         };
         (0..to).map(between).collect()
@@ -180,6 +185,39 @@ fn resample(node: &Node<'_>) -> Result<Lowered, String> {
             let point =
                 [pixel(coordinate(words[at + 1]), image.height), pixel(coordinate(words[at]), image.width)];
             *out = image.sample(&x[plane * area..(plane + 1) * area], point, nearest);
+        }
+    }))
+}
+
+/// `x [B, C, H, W]` at points that a matrix `[a0, a1, a2, b0, b1, b2]` makes of those of the result:
+/// `(a0 x + a1 y + a2, b0 x + b1 y + b2)`. Both are in coordinates that go from -1 to 1: from the centre of the first pixel to
+/// that of the last one if corners are aligned, from edge to edge otherwise.
+fn affine(node: &Node<'_>) -> Result<Lowered, String> {
+    let (x, matrices, result) = (node.shape("x")?, node.shape("transform_matrix")?, node.result());
+    let align = node.args.bool_or("align_corners", true)?;
+    let image = Image { height: x.dims()[2], width: x.dims()[3], outside: Outside::Constant(0.0), align };
+    let (channels, several) = (x.dims()[1], matrices.dims()[0] > 1);
+    let [to_height, to_width] = [result.dims()[2], result.dims()[3]];
+    let place = move |i: usize, size: usize| match (align, size) {
+        (true, 1) => 0.0,
+        (true, _) => 2.0 * i as f32 / (size - 1) as f32 - 1.0,
+        (false, _) => (2 * i + 1) as f32 / size as f32 - 1.0,
+    };
+    let pixel = move |at: f32, size: usize| {
+        if align { (at + 1.0) / 2.0 * (size - 1) as f32 } else { ((at + 1.0) * size as f32 - 1.0) / 2.0 }
+    };
+    Ok(Lowered::new(&["x", "transform_matrix"], move |call| {
+        let (x, matrices) = (call.f32(0), call.f32(1));
+        let (area, points) = (image.height * image.width, to_height * to_width);
+        for (i, out) in call.out_f32().iter_mut().enumerate() {
+            let plane = i / points;
+            let m = &matrices[if several { plane / channels * 6 } else { 0 }..][..6];
+            let (across, down) = (place(i % to_width, to_width), place(i / to_width % to_height, to_height));
+            let point = [
+                pixel(m[3] * across + m[4] * down + m[5], image.height),
+                pixel(m[0] * across + m[1] * down + m[2], image.width),
+            ];
+            *out = image.sample(&x[plane * area..(plane + 1) * area], point, false);
         }
     }))
 }

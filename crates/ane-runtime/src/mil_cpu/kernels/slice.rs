@@ -1,7 +1,7 @@
 //! Operations on a box within a tensor.
 
 use mlpackage::Shape;
-use mlpackage::ops::SliceBounds;
+use mlpackage::ops::{SliceBounds, box_begin};
 
 use super::reshape::read;
 use super::walk::{MAX_RANK, Walk, strides};
@@ -143,7 +143,8 @@ fn start(x: &Shape, result: &Shape, begin: &[i32]) -> Result<usize, String> {
     let own = strides(x.dims());
     let mut start = 0;
     for (axis, &b) in begin.iter().enumerate() {
-        let at = usize::try_from(b).ok().filter(|b| b + result.dims()[axis] <= x.dims()[axis]);
+        let size = x.dims()[axis];
+        let at = box_begin(b, size).filter(|begin| result.dims()[axis] <= size - begin);
         let at = at.ok_or_else(|| format!("begin {begin:?} with size {result} is outside of {x}"))?;
         start += at * own[axis] as usize;
     }
