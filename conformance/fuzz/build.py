@@ -92,7 +92,9 @@ def disagreement(config: Config, env: dict, expected) -> str | None:
     for ref, (value, dtype) in zip(config.outputs, expected):
         var = env[ref.name]
         shape = tuple(var.shape)
-        fits = len(shape) == np.ndim(value) and all(is_symbolic(a) or int(a) == b for a, b in zip(shape, np.shape(value)))
+        fits = len(shape) == np.ndim(value) and all(
+            is_symbolic(a) or int(a) == b for a, b in zip(shape, np.shape(value))
+        )
         if not fits or types.builtin_to_string(var.dtype) != dtype:
             return f"coremltools infers {types.builtin_to_string(var.dtype)}{list(shape)}, the oracle gives {dtype}{list(np.shape(value))}"
     return None

@@ -109,7 +109,15 @@ class Shrinker:
             return False
 
     def shrink(self, config: Config) -> Config:
-        for change in (self.one_function, self.one_output, self.shorter, self.fewer_operations, self.plain_weights, self.fewer_arguments, self.rounder_values):
+        for change in (
+            self.one_function,
+            self.one_output,
+            self.shorter,
+            self.fewer_operations,
+            self.plain_weights,
+            self.fewer_arguments,
+            self.rounder_values,
+        ):
             config = change(config)
         return config
 
@@ -252,10 +260,14 @@ def folded(config: Config, node: Node) -> Config | None:
         if dtype not in ("fp16", "fp32"):
             return None
         values[name] = Const(np.asarray(value).astype(STORAGE[dtype]), dtype)
-    replace = lambda a: [replace(one) for one in a] if isinstance(a, list) else values.get(a.name, a) if isinstance(a, Ref) else a  # noqa: E731
+    replace = lambda a: (
+        [replace(one) for one in a] if isinstance(a, list) else values.get(a.name, a) if isinstance(a, Ref) else a
+    )  # noqa: E731
     result = copy.copy(config)
     result.nodes = [
-        Node(n.op, {k: replace(v) for k, v in n.args.items()}, n.outputs, n.blocks) for n in config.nodes if n is not node
+        Node(n.op, {k: replace(v) for k, v in n.args.items()}, n.outputs, n.blocks)
+        for n in config.nodes
+        if n is not node
     ]
     return swept(result)
 
@@ -310,13 +322,15 @@ def write_case(finding: Finding, name: str, folder: Path) -> Path:
     join = lambda arrays: np.ascontiguousarray(np.stack(arrays) if several else arrays[0])  # noqa: E731
     save_file({n: join(given.values) for n, given in config.inputs.items()}, str(path / "x.safetensors"))
     y = {}
-    for k, ref in enumerate(config.outputs):
+    for k in range(len(config.outputs)):
         dtype = "fp32" if outputs[0][k][1] in ("fp16", "fp32") else "int32"
         y[f"o{k}"] = join([np.asarray(out[k][0]).astype(STORAGE[dtype]) for out in outputs])
     save_file(y, str(path / "y.safetensors"))
     steps = config.calls if several else None
     function = "second" if build.TWO_FUNCTIONS in config.notes else None
-    (path / "meta.json").write_text(json.dumps({"tol": 2e-5, "tolf16": 4e-3, "steps": steps, "function": function}) + "\n")
+    (path / "meta.json").write_text(
+        json.dumps({"tol": 2e-5, "tolf16": 4e-3, "steps": steps, "function": function}) + "\n"
+    )
     wrong = "\n".join(f"* `{variant}`: {what}" for variant, what in finding.wrong.items())
     (path / "note.md").write_text(
         f"# {name.replace('_', ' ')}\n\nFound by conformance/fuzz, configuration `{config.seed}`, opset {config.opset}.\n"
@@ -326,5 +340,3 @@ def write_case(finding: Finding, name: str, folder: Path) -> Path:
     )
     finding.path = path
     return path
-
-

@@ -112,9 +112,24 @@ def features(node: Node, shape_of, dtype_of) -> set[str]:
             found.add(f"{name}={value}")
     for name, ops in BOOLS.items():
         value = constant(node, name)
-        if value is not None and np.ndim(value) == 0 and isinstance(value, np.ndarray) and (ops is None or node.op in ops):
+        if (
+            value is not None
+            and np.ndim(value) == 0
+            and isinstance(value, np.ndarray)
+            and (ops is None or node.op in ops)
+        ):
             found.add(f"{name}={'true' if value else 'false'}")
-    for name in ("bias", "gamma", "beta", "attn_mask", "zero_point", "offset", "output_shape", "vector_axis", "peephole"):
+    for name in (
+        "bias",
+        "gamma",
+        "beta",
+        "attn_mask",
+        "zero_point",
+        "offset",
+        "output_shape",
+        "vector_axis",
+        "peephole",
+    ):
         if name in node.args:
             found.add(name)
     shapes += [shape_of(Ref(n)) for n in node.outputs]

@@ -114,10 +114,15 @@ class Run:
         if weight:
             self.compressed.update(node.outputs)
         # The fast arithmetic multiplies compressed weights with operands that have fp16's precision, whatever their type.
-        coarse = fast and any(isinstance(a, Ref) and a.name in self.compressed for a in node.args.values()) and not weight
+        coarse = (
+            fast and any(isinstance(a, Ref) and a.name in self.compressed for a in node.args.values()) and not weight
+        )
         rounds = not entry.exact or weight
         if not entry.exact:
-            values = {name: self.moved(value, "fp16" if coarse else dtypes[name], "operand" if coarse else "") for name, value in values.items()}
+            values = {
+                name: self.moved(value, "fp16" if coarse else dtypes[name], "operand" if coarse else "")
+                for name, value in values.items()
+            }
         call = oracle.Call(self.version, dtypes, self.moved)
         results = entry.compute(call, **values)
         results = results if isinstance(results, tuple) else (results,)
@@ -134,7 +139,9 @@ class Run:
         self.taint(node, rounds and any(dtype in ("fp16", "fp32") for _, dtype in (self.env[n] for n in node.outputs)))
 
     def taint(self, node: Node, rounds: bool) -> None:
-        refs = [r for arg in node.args.values() for r in (arg if isinstance(arg, list) else [arg]) if isinstance(r, Ref)]
+        refs = [
+            r for arg in node.args.values() for r in (arg if isinstance(arg, list) else [arg]) if isinstance(r, Ref)
+        ]
         if rounds or any(ref.name in self.inexact for ref in refs):
             self.inexact.update(node.outputs)
 

@@ -121,7 +121,15 @@ class Worker:
         """Writes a package of configurations, runs it and compares."""
         configs = [config for config, _, _ in group]
         expected = None if "flexible" in configs[0].notes else [outputs for _, outputs, _ in group]
-        refused = build.write(configs, self.folder, expected)
+        try:
+            refused = build.write(configs, self.folder, expected)
+        except Exception as error:
+            # The backend refuses what the Builder took, and does not say which of them.
+            if len(group) > 1:
+                self.halves(group)
+            else:
+                self.result.refused[f"backend: {type(error).__name__}: {error}"[:140]] += 1
+            return
         bad = {one.index for one in refused}
         for one in refused:
             config = configs[one.index]
@@ -133,7 +141,7 @@ class Worker:
             return
         outcomes = self.runner.run(self.folder)
         if "empty" in configs[0].notes:
-            self.single(*group[0], outcomes)
+            self.single(configs[0], group[0][2], outcomes)
             return
         failed = {variant: outcome.error for variant, outcome in outcomes.items() if outcome.error}
         kept = [one for i, one in enumerate(group) if i not in bad]
@@ -143,17 +151,21 @@ class Worker:
                 self.found(kept[0][0], failed, np.inf)
                 self.result.coverage.add(kept[0][0], kept[0][2])
                 return
-            half = len(kept) // 2
-            self.package(kept[:half])
-            self.package(kept[half:])
+            self.halves(kept)
             return
         steps = outcomes["fast"].steps
         self.result.coverage.whole.update({f"fused {kind}": steps[kind] for kind in FUSED if kind in steps})
-        for index, (config, outputs, env) in enumerate(group):
+        for index, (config, _, env) in enumerate(group):
             if index not in bad:
-                self.single(config, outputs, env, outcomes, index)
+                self.single(config, env, outcomes, index)
 
-    def single(self, config: Config, _outputs, env, outcomes, index: int = 0) -> None:
+    def halves(self, group) -> None:
+        """Runs the halves of a package, each in a package of its own."""
+        half = len(group) // 2
+        self.package(group[:half])
+        self.package(group[half:])
+
+    def single(self, config: Config, env, outcomes, index: int = 0) -> None:
         """Compares one configuration of a package that ran."""
         self.result.coverage.add(config, env)
         try:
@@ -162,10 +174,10 @@ class Worker:
             # In another run a rounding chose another branch, and this one has no meaning.
             return
         if wrong:
-            self.found(config, wrong, excess)
+            self.found(config, wrong, excess, lambda: differences(config, outcomes, index, thorough=True)[0])
 
-    def found(self, config: Config, wrong: dict, excess: float) -> None:
-        """Confirms a finding, and makes its program smaller."""
+    def found(self, config: Config, wrong: dict, excess: float, again=lambda: {}) -> None:
+        """Confirms a finding, and makes its program smaller. `again` compares once more, with a better bound."""
         own = self.folder.with_name(self.folder.name + "-alone")
         try:
             sure, excess = alone(config, self.runner, own)
@@ -174,10 +186,10 @@ class Worker:
         finding = Finding(config, sure or wrong, excess)
         if not sure:
             # Nothing wrong by itself: either the bound was tight by chance, or it takes the others to show.
-            outcomes = None
-            if all(text.startswith("differs") for text in wrong.values()):
+            finding.wrong = again() if all(text.startswith("differs") for text in wrong.values()) else wrong
+            if not finding.wrong:
                 return
-            finding.notes.append("only beside other configurations")
+            finding.notes.append("only beside the others of its package")
         elif self.shrink and len(self.result.findings) < MOST_SHRUNK:
             finding.small = Shrinker(self.runner, own, sure).shrink(config)
             finding.wrong, finding.excess = alone(finding.small, self.runner, own)
@@ -254,10 +266,16 @@ def main() -> int:
     parser.add_argument("--skip", nargs="*", default=(), metavar="OPERATION", help="operations to leave out")
     parser.add_argument("--table", action="store_true", help="print the coverage of every operation")
     parser.add_argument("--json", type=Path, help="write counts to a file")
-    parser.add_argument("--one", metavar="NAME", help="run one configuration, as SEED/NUMBER/OPSET/KIND, and nothing else")
-    parser.add_argument("--selftest", action="store_true", help="plant faults in what is expected; each must be reported")
+    parser.add_argument(
+        "--one", metavar="NAME", help="run one configuration, as SEED/NUMBER/OPSET/KIND, and nothing else"
+    )
+    parser.add_argument(
+        "--selftest", action="store_true", help="plant faults in what is expected; each must be reported"
+    )
     parser.add_argument("--mutants", action="store_true", help="with --selftest: in copies of the executor, too")
-    parser.add_argument("--second-opinion", action="store_true", help="hold the oracle against coremltools' own evaluation")
+    parser.add_argument(
+        "--second-opinion", action="store_true", help="hold the oracle against coremltools' own evaluation"
+    )
     args = parser.parse_args()
     if args.second_opinion:
         import second_opinion
@@ -275,11 +293,16 @@ def main() -> int:
         for done, part in enumerate(pool.imap_unordered(work, todo), 1):
             result.merge(part)
             if sys.stderr.isatty() or done % 10 == 0:
-                print(f"{result.coverage.whole['configurations']} configurations, {len(result.findings)} findings, {time.time() - start:.0f} s", file=sys.stderr)
+                print(
+                    f"{result.coverage.whole['configurations']} configurations, {len(result.findings)} findings, {time.time() - start:.0f} s",
+                    file=sys.stderr,
+                )
     result.findings.sort(key=lambda finding: finding.config.seed)
     whole = result.coverage.whole
     seconds = time.time() - start
-    print(f"{whole['configurations']} configurations in {seconds:.0f} s, {1000 * seconds * args.jobs / max(whole['configurations'], 1):.1f} ms each a process")
+    print(
+        f"{whole['configurations']} configurations in {seconds:.0f} s, {1000 * seconds * args.jobs / max(whole['configurations'], 1):.1f} ms each a process"
+    )
     print(", ".join(f"{name} {n}" for name, n in sorted(whole.items()) if name != "configurations"))
     if args.table:
         print(result.coverage.table())
@@ -287,16 +310,20 @@ def main() -> int:
         print(f"not taken: {n} x {reason} ({result.examples.get(reason, '')})")
     report(result, args.out)
     lacking = result.coverage.missing(op for op in GENERATORS if not op.startswith("pattern:") and op not in args.skip)
-    lacking += [f"{note}: never" for note in ("flexible", "interpreted", "outlier", "empty", build.TWO_FUNCTIONS) if not whole[note]]
+    lacking += [
+        f"{note}: never"
+        for note in ("flexible", "interpreted", "outlier", "empty", build.TWO_FUNCTIONS)
+        if not whole[note]
+    ]
     lacking += [f"{kind}: never fused" for kind in FUSED if not whole[f"fused {kind}"]]
     for feature in lacking:
         print(f"not exercised: {feature}")
     if args.json:
-        args.json.write_text(json.dumps({"whole": whole, "operations": result.coverage.counts}, indent=1, sort_keys=True) + "\n")
+        args.json.write_text(
+            json.dumps({"whole": whole, "operations": result.coverage.counts}, indent=1, sort_keys=True) + "\n"
+        )
     return 1 if result.findings or lacking else 0
 
 
 if __name__ == "__main__":
     sys.exit(main())
-
-

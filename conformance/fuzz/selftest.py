@@ -27,7 +27,12 @@ FUSION = "crates/ane-runtime/src/mil_cpu/fusion"
 MUTANTS = [
     ("swapped operands", f"{KERNELS}/elementwise.rs", '"sub" => Some((|x, y| x - y,', '"sub" => Some((|x, y| y - x,'),
     ("wrong broadcast", f"{KERNELS}/walk.rs", "if i < missing || from[i - missing] == 1 { 0 }", "if i < missing { 0 }"),
-    ("residual of a fused projection", f"{FUSION}/projection.rs", "|(out, r)| *out += r)", "|(out, r)| *out += 0.0 * r)"),
+    (
+        "residual of a fused projection",
+        f"{FUSION}/projection.rs",
+        "|(out, r)| *out += r)",
+        "|(out, r)| *out += 0.0 * r)",
+    ),
     ("row of a cache", f"{FUSION}/attention.rs", "row.copy_from_slice(new);", "row.fill(new[0]);"),
 ]
 # Batches that a mutant has to be found in.

@@ -127,7 +127,9 @@ class Gen:
             return np.asarray(self.rng.uniform(low, high, shape)).astype(STORAGE[dtype])
         least, most = LIMITS.get(dtype, (-(2**31), 2**31 - 1))
         low, high = (-9, 9) if (low, high) == (-2.0, 2.0) else (low, high)
-        return np.asarray(self.rng.integers(max(int(low), least), min(int(high), most) + 1, shape)).astype(STORAGE[dtype])
+        return np.asarray(self.rng.integers(max(int(low), least), min(int(high), most) + 1, shape)).astype(
+            STORAGE[dtype]
+        )
 
     def constant(self, values, dtype) -> Const:
         return Const(np.asarray(values).astype(STORAGE[dtype]), dtype)
@@ -180,7 +182,12 @@ class Gen:
         ranks = range(rank[0], rank[1] + 1) if isinstance(rank, tuple) else (rank,)
         for ref in list(self.loose):
             value, found = self.run.env[ref.name]
-            if found not in dtypes or np.ndim(value) not in ranks or np.size(value) == 0 or (shape is not None and np.shape(value) != shape):
+            if (
+                found not in dtypes
+                or np.ndim(value) not in ranks
+                or np.size(value) == 0
+                or (shape is not None and np.shape(value) != shape)
+            ):
                 continue
             if fits is not None and not fits(np.shape(value)):
                 continue
@@ -244,7 +251,11 @@ class Gen:
         if dtype in FLOATS and np.size(value):
             if not np.all(np.isfinite(value)) or np.max(np.abs(value)) > (3e4 if dtype == "fp16" else 1e6):
                 raise Rejected(f"{op}: values are out of hand")
-        if dtype in LIMITS and np.size(value) and (np.min(value) < LIMITS[dtype][0] or np.max(value) > LIMITS[dtype][1]):
+        if (
+            dtype in LIMITS
+            and np.size(value)
+            and (np.min(value) < LIMITS[dtype][0] or np.max(value) > LIMITS[dtype][1])
+        ):
             raise Rejected(f"{op}: values do not fit {dtype}")
         if dtype == "int32" and np.size(value) and np.max(np.abs(value)) > 2**24:
             raise Rejected(f"{op}: values are out of hand")
@@ -284,7 +295,9 @@ class Gen:
 
     def matrix(self) -> tuple[int, int]:
         """Rows and columns of a weight that is large enough to be kept as it is stored."""
-        columns = self.pick((self.int(20, 200), self.int(200, 1100), self.pick((1024, 2048, 4100)), self.int(1024, 2100)))
+        columns = self.pick(
+            (self.int(20, 200), self.int(200, 1100), self.pick((1024, 2048, 4100)), self.int(1024, 2100))
+        )
         return self.int(4097 // columns + 1, max(WEIGHTS // columns, 4097 // columns + 2)), columns
 
     def outliers(self, x):

@@ -257,8 +257,8 @@ def topk(g: Gen):
     shape = g.shape((1, 4))
     x = distinct(g, shape, dtype) if dtype in (g.F, "int32") else shuffled(g, shape, dtype)
     axis = g.axis(len(shape))
-    # coremltools infers a length of -1 for "all of them" since iOS 17.
-    k = g.int(1, shape[axis]) if g.chance(0.9) or g.version >= 8 else -1
+    # Not -1, "all of them": coremltools infers an axis of that length.
+    k = g.int(1, shape[axis])
     more = {}
     if g.version >= 7 and g.chance(0.4):
         more["return_indices"] = g.b(g.chance(0.6))
@@ -308,7 +308,13 @@ def matmul(g: Gen):
     if g.chance(0.15) and rank > 1 and not isinstance(y, Const):
         # y' x' = (x y)'.
         return g.emit("matmul", x=y, y=x, transpose_x=g.b(not ty), transpose_y=g.b(not tx))
-    return g.emit("matmul", x=x, y=y, transpose_x=g.maybe(0.9 if not tx else 1, g.b(tx)), transpose_y=g.maybe(0.9 if not ty else 1, g.b(ty)))
+    return g.emit(
+        "matmul",
+        x=x,
+        y=y,
+        transpose_x=g.maybe(0.9 if not tx else 1, g.b(tx)),
+        transpose_y=g.maybe(0.9 if not ty else 1, g.b(ty)),
+    )
 
 
 @gen("linear", weight=6)

@@ -68,7 +68,9 @@ def old_lut(g: Gen, shape, dtype):
     bits = g.pick((1, 2, 4, 6, 8))
     indices = g.rng.integers(0, 2**bits, shape)
     lut = g.constant(g.rng.uniform(-1.5, 1.5, 2**bits), dtype)
-    return g.emit("constexpr_lut_to_dense", indices=Const(packed(indices, bits), "uint8"), lut=lut, shape=g.i(shape, "uint32"))
+    return g.emit(
+        "constexpr_lut_to_dense", indices=Const(packed(indices, bits), "uint8"), lut=lut, shape=g.i(shape, "uint32")
+    )
 
 
 def mask_of(g: Gen, shape):
@@ -81,11 +83,15 @@ def mask_of(g: Gen, shape):
 def old_sparse(g: Gen, shape, dtype):
     mask = mask_of(g, shape)
     data = g.constant(g.rng.uniform(-1.5, 1.5, int(mask.sum())), dtype)
-    return g.emit("constexpr_sparse_to_dense", nonzero_data=data, mask=Const(packed(mask, 1), "uint8"), shape=g.i(shape, "uint32"))
+    return g.emit(
+        "constexpr_sparse_to_dense", nonzero_data=data, mask=Const(packed(mask, 1), "uint8"), shape=g.i(shape, "uint32")
+    )
 
 
 def old_cast(g: Gen, shape, dtype):
-    return g.emit("constexpr_cast", source_val=g.constant(g.values(shape, "fp16", -1.5, 1.5), "fp16"), output_dtype=g.s("fp32"))
+    return g.emit(
+        "constexpr_cast", source_val=g.constant(g.values(shape, "fp16", -1.5, 1.5), "fp16"), output_dtype=g.s("fp32")
+    )
 
 
 OLD = {"affine": affine, "lut": old_lut, "sparse": old_sparse, "cast": old_cast}
@@ -104,7 +110,11 @@ def offset(g: Gen, size, source):
     kind = g.pick((None, "same", "float"))
     if kind is None:
         return None
-    return g.constant(whole(g, size, source) // 4, source) if kind == "same" else g.constant(g.rng.uniform(-4, 4, size), g.F)
+    return (
+        g.constant(whole(g, size, source) // 4, source)
+        if kind == "same"
+        else g.constant(g.rng.uniform(-4, 4, size), g.F)
+    )
 
 
 def blockwise(g: Gen, shape, dtype, source=None):
@@ -204,12 +214,29 @@ def old_forms(g: Gen, name):
 def both_forms(g: Gen, name):
     if g.version < 9:
         return alone(g, old_lut if name.startswith("constexpr_lut") else old_sparse)
-    return alone(g, NEW["lut_of_blockwise"] if name.startswith("constexpr_lut") and g.chance(0.2) else lut if "lut" in name else sparse)
+    return alone(
+        g,
+        NEW["lut_of_blockwise"]
+        if name.startswith("constexpr_lut") and g.chance(0.2)
+        else lut
+        if "lut" in name
+        else sparse,
+    )
 
 
-@gen("constexpr_blockwise_shift_scale", "constexpr_lut_to_sparse", "constexpr_sparse_blockwise_shift_scale", weight=3, since="iOS18")
+@gen(
+    "constexpr_blockwise_shift_scale",
+    "constexpr_lut_to_sparse",
+    "constexpr_sparse_blockwise_shift_scale",
+    weight=3,
+    since="iOS18",
+)
 def new_forms(g: Gen, name):
-    makes = {"blockwise_shift_scale": blockwise, "lut_to_sparse": sparse_lut, "sparse_blockwise_shift_scale": sparse_blockwise}
+    makes = {
+        "blockwise_shift_scale": blockwise,
+        "lut_to_sparse": sparse_lut,
+        "sparse_blockwise_shift_scale": sparse_blockwise,
+    }
     return alone(g, makes[name.removeprefix("constexpr_")])
 
 
@@ -226,7 +253,9 @@ def quantization(g: Gen, name):
     if name == "dequantize":
         return g.emit("dequantize", input=g.fresh(shape, kind, -120, 120), scale=scale, zero_point=zero, axis=where)
     # Well away from the middle between two whole numbers, so that no rounding decides. What is beyond the type's range is cut.
-    by = scale.value.astype(np.float64).reshape([-1 if vector and i == axis else 1 for i in range(len(shape))] if vector else ())
+    by = scale.value.astype(np.float64).reshape(
+        [-1 if vector and i == axis else 1 for i in range(len(shape))] if vector else ()
+    )
     wanted = (g.rng.integers(-160, 300, shape) + g.rng.uniform(-0.4, 0.4, shape)) * by
     x = g.given(wanted, g.F)
     rest = g.value(x) / by % 1

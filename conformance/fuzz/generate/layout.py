@@ -93,7 +93,9 @@ def transpose(g: Gen):
 def reverse(g: Gen):
     x = g.tensor((1, 5), dtype=g.layout_types())
     rank = len(g.shape_of(x))
-    return g.emit("reverse", x=x, axes=g.maybe(0.8, g.i([a - rank if g.chance(0.4) else a for a in g.some(range(rank), 1)])))
+    return g.emit(
+        "reverse", x=x, axes=g.maybe(0.8, g.i([a - rank if g.chance(0.4) else a for a in g.some(range(rank), 1)]))
+    )
 
 
 @gen("reverse_sequence", weight=2)
@@ -177,7 +179,14 @@ def slicing(g: Gen, shape):
         elif s > 0 and g.chance(0.12):
             # Beyond the end: cut there, as numpy does.
             e = n + g.int(1, 3)
-        begin.append(b), end.append(e), stride.append(s), begin_mask.append(bm), end_mask.append(em), squeeze.append(squeezed)
+        (
+            begin.append(b),
+            end.append(e),
+            stride.append(s),
+            begin_mask.append(bm),
+            end_mask.append(em),
+            squeeze.append(squeezed),
+        )
     return begin, end, stride, begin_mask, end_mask, squeeze
 
 
@@ -245,7 +254,9 @@ def concat(g: Gen):
         if not interleave:
             dims[axis] = g.dim(4)
         values.insert(g.int(0, len(values)), g.fresh(tuple(dims), dtype, constant=0.25))
-    return g.emit("concat", values=values, axis=g.i(axis), interleave=g.b(True) if interleave else g.maybe(0.3, g.b(False)))
+    return g.emit(
+        "concat", values=values, axis=g.i(axis), interleave=g.b(True) if interleave else g.maybe(0.3, g.b(False))
+    )
 
 
 @gen("stack", weight=2)
@@ -301,7 +312,9 @@ def sliding_windows(g: Gen):
     x = g.tensor((1, 4), dtype=dtype, most=8)
     shape = g.shape_of(x)
     axis = g.axis(len(shape))
-    return g.emit("sliding_windows", x=x, axis=g.i(axis), size=g.i(g.int(1, shape[axis])), stride=g.maybe(0.7, g.i(g.int(1, 3))))
+    return g.emit(
+        "sliding_windows", x=x, axis=g.i(axis), size=g.i(g.int(1, shape[axis])), stride=g.maybe(0.7, g.i(g.int(1, 3)))
+    )
 
 
 @gen("shape")

@@ -51,7 +51,14 @@ def gather(g: Gen):
     drawn, negative = signed(g, g.rng.integers(0, shape[axis], size), shape[axis], "gather")
     where = g.i(axis - rank if g.chance(0.4) else axis) if axis or batch or g.chance(0.7) else None
     picked = indices(g, drawn, "gather", negative)
-    return g.emit("gather", x=x, indices=picked, axis=where, batch_dims=g.i(batch) if batch or (g.version >= 7 and g.chance(0.2)) else None, validate_indices=validated(g, picked))
+    return g.emit(
+        "gather",
+        x=x,
+        indices=picked,
+        axis=where,
+        batch_dims=g.i(batch) if batch or (g.version >= 7 and g.chance(0.2)) else None,
+        validate_indices=validated(g, picked),
+    )
 
 
 @gen("gather_along_axis", weight=3)
@@ -77,7 +84,13 @@ def gather_nd(g: Gen):
         raise Rejected("rank")
     drawn = np.stack([g.rng.integers(0, n, size) for n in shape[batch : batch + depth]], -1)
     picked = indices(g, drawn, "gather_nd")
-    return g.emit("gather_nd", x=x, indices=picked, batch_dims=g.i(batch) if batch else None, validate_indices=validated(g, picked))
+    return g.emit(
+        "gather_nd",
+        x=x,
+        indices=picked,
+        batch_dims=g.i(batch) if batch else None,
+        validate_indices=validated(g, picked),
+    )
 
 
 MODES = ("update", "add", "sub", "mul", "div", "max", "min")
@@ -117,7 +130,15 @@ def scatter(g: Gen):
     where = g.i(axis - len(shape) if g.chance(0.4) else axis) if axis or g.chance(0.7) else None
     mode = mode or "update"
     picked = indices(g, drawn - shape[axis] if negative else drawn, "scatter", True)
-    return g.emit("scatter", data=data, indices=picked, updates=given, axis=where, mode=g.s(mode), validate_indices=validated(g, picked))
+    return g.emit(
+        "scatter",
+        data=data,
+        indices=picked,
+        updates=given,
+        axis=where,
+        mode=g.s(mode),
+        validate_indices=validated(g, picked),
+    )
 
 
 @gen("scatter_along_axis", weight=4)
@@ -131,7 +152,15 @@ def scatter_along_axis(g: Gen):
     given, data = updates(g, size, dtype, mode or "add", data)
     where = g.i(axis - len(shape) if g.chance(0.4) else axis) if axis or g.chance(0.7) else None
     picked = indices(g, drawn, "scatter_along_axis", True)
-    return g.emit("scatter_along_axis", data=data, indices=picked, updates=given, axis=where, mode=mode and g.s(mode), validate_indices=validated(g, picked))
+    return g.emit(
+        "scatter_along_axis",
+        data=data,
+        indices=picked,
+        updates=given,
+        axis=where,
+        mode=mode and g.s(mode),
+        validate_indices=validated(g, picked),
+    )
 
 
 @gen("scatter_nd", weight=4)
@@ -145,7 +174,14 @@ def scatter_nd(g: Gen):
     drawn = np.stack(np.unravel_index(flat.reshape(count), shape[:depth]), -1)
     given, data = updates(g, (*count, *shape[depth:]), dtype, mode or "add", data)
     picked = indices(g, drawn, "scatter_nd", True)
-    return g.emit("scatter_nd", data=data, indices=picked, updates=given, mode=mode and g.s(mode), validate_indices=validated(g, picked))
+    return g.emit(
+        "scatter_nd",
+        data=data,
+        indices=picked,
+        updates=given,
+        mode=mode and g.s(mode),
+        validate_indices=validated(g, picked),
+    )
 
 
 # --- creation
@@ -190,7 +226,10 @@ def one_hot(g: Gen):
     if dtype is None:
         on = off = None
     else:
-        on, off = (g.constant(v, dtype) for v in ((True, False) if dtype == "bool" else g.rng.permutation(np.arange(-3, 4))[:2]))
+        on, off = (
+            g.constant(v, dtype)
+            for v in ((True, False) if dtype == "bool" else g.rng.permutation(np.arange(-3, 4))[:2])
+        )
     axis = g.maybe(0.8, g.i(g.int(-drawn.ndim - 1, drawn.ndim)))
     given = g.constant(drawn, "int32") if g.chance(0.15) else g.given(drawn, "int32")
     return g.emit("one_hot", indices=given, one_hot_vector_size=g.i(size), axis=axis, on_value=on, off_value=off)
@@ -227,7 +266,13 @@ def random_categorical(g: Gen):
     sure = np.arange(size[-1]) == best[..., None]
     logits = g.chance(0.5)
     x = g.given(np.where(sure, 0.0, -20000.0) if logits else sure.astype(np.float64), g.F)
-    return g.emit("random_categorical", x=x, mode=g.s("logits" if logits else "probs"), size=g.maybe(0.7, g.i(g.int(1, 4))), seed=g.maybe(0.5, g.i(3)))
+    return g.emit(
+        "random_categorical",
+        x=x,
+        mode=g.s("logits" if logits else "probs"),
+        size=g.maybe(0.7, g.i(g.int(1, 4))),
+        seed=g.maybe(0.5, g.i(3)),
+    )
 
 
 # --- what is chosen by values
@@ -258,7 +303,13 @@ def lists(g: Gen, name):
     shape = g.shape((1, 2), 4)
     length = g.int(2, 4)
     dynamic = g.chance(0.5)
-    ls = g.emit("make_list", init_length=g.i(length), dynamic_length=g.b(dynamic), elem_shape=[g.i(n) for n in shape], dtype=g.s(dtype))
+    ls = g.emit(
+        "make_list",
+        init_length=g.i(length),
+        dynamic_length=g.b(dynamic),
+        elem_shape=[g.i(n) for n in shape],
+        dtype=g.s(dtype),
+    )
     for i in g.rng.permutation(length):
         ls = g.emit("list_write", ls=ls, index=g.i(i), value=g.fresh(shape, dtype))
     if name == "list_scatter" or g.chance(0.3):
@@ -303,7 +354,11 @@ def recurrent(g: Gen, name):
         args["cell_activation"] = act()
         args["peephole"] = g.maybe(0.3, w(3 * hidden))
         if ways == 2:
-            args |= {"weight_ih_back": w(4 * hidden, width), "weight_hh_back": w(4 * hidden, hidden), "bias_back": g.maybe(0.6, w(4 * hidden))}
+            args |= {
+                "weight_ih_back": w(4 * hidden, width),
+                "weight_hh_back": w(4 * hidden, hidden),
+                "bias_back": g.maybe(0.6, w(4 * hidden)),
+            }
             args["peephole_back"] = g.maybe(0.3, w(3 * hidden))
     return g.emit(name, results=3 if name == "lstm" else 2, **args)
 
@@ -315,7 +370,11 @@ def recurrent(g: Gen, name):
 def cond(g: Gen):
     x = g.tensor((1, 3))
     shape = g.shape_of(x)
-    decided = g.emit("greater", x=g.emit("reduce_sum", x=x), y=g.f(0.0)) if g.chance(0.5) else g.given(np.array(g.chance(0.5)), "bool")
+    decided = (
+        g.emit("greater", x=g.emit("reduce_sum", x=x), y=g.f(0.0))
+        if g.chance(0.5)
+        else g.given(np.array(g.chance(0.5)), "bool")
+    )
     blocks = []
     for _ in range(2):
         name = g.name("b")

@@ -37,7 +37,9 @@ def norm(g: Gen):
         result = g.emit("mul", x=source, y=root) if g.chance(0.7) else g.emit("mul", x=root, y=source)
     found = [result]
     if g.chance(0.6):
-        gain = g.constant(g.values(tuple(n if i in [a % rank for a in axes] else 1 for i, n in enumerate(shape)), g.F, 0.5, 2), g.F)
+        gain = g.constant(
+            g.values(tuple(n if i in [a % rank for a in axes] else 1 for i, n in enumerate(shape)), g.F, 0.5, 2), g.F
+        )
         found = [g.emit("mul", x=result, y=gain)]
     if g.chance(0.15):
         # A result in the middle is used elsewhere, too.
@@ -110,9 +112,17 @@ def outlier(g: Gen):
     integers[:, columns] = 0
     tail = (1, 1) if form == "conv" else ()
     scale = g.rng.uniform(0.5, 2, (g.pick((1, out)), 1, *tail)) / 64
-    weight = g.emit("constexpr_blockwise_shift_scale", data=Const(integers.reshape(out, wide, *tail), "int8"), scale=g.constant(scale, g.F))
+    weight = g.emit(
+        "constexpr_blockwise_shift_scale",
+        data=Const(integers.reshape(out, wide, *tail), "int8"),
+        scale=g.constant(scale, g.F),
+    )
     bias = bias_of(g, out)
-    return g.emit("conv", x=x, weight=weight, bias=bias, pad_type=g.s("valid")) if form == "conv" else g.emit("linear", x=x, weight=weight, bias=bias)
+    return (
+        g.emit("conv", x=x, weight=weight, bias=bias, pad_type=g.s("valid"))
+        if form == "conv"
+        else g.emit("linear", x=x, weight=weight, bias=bias)
+    )
 
 
 @gen("pattern:attention", weight=6, since="iOS18")
@@ -152,7 +162,13 @@ def attention(g: Gen):
         caches.append(after if direct else stored)
     keys, values = caches
     if g.chance(0.3):
-        result = g.emit("scaled_dot_product_attention", query=query, key=keys, value=values, attn_mask=seen if g.chance(0.8) else None)
+        result = g.emit(
+            "scaled_dot_product_attention",
+            query=query,
+            key=keys,
+            value=values,
+            attn_mask=seen if g.chance(0.8) else None,
+        )
     else:
         scaled = g.emit("mul", x=query, y=g.f(width**-0.5)) if g.chance(0.8) else query
         scores = g.emit("matmul", x=scaled, y=keys, transpose_x=g.b(False), transpose_y=g.b(True))
@@ -180,13 +196,20 @@ def empty(g: Gen):
         nothing = g.emit("non_zero", x=g.given(np.zeros(g.shape((1, 3)), np.int32), "int32"))
     elif kind == "range_1d":
         at = g.int(-3, 3)
-        nothing = g.emit("range_1d", end=g.given(np.array(at), "int32"), start=g.given(np.array(at), "int32"), step=g.i(1))
+        nothing = g.emit(
+            "range_1d", end=g.given(np.array(at), "int32"), start=g.given(np.array(at), "int32"), step=g.i(1)
+        )
     else:
         # coremltools infers that a part of an axis that is 1 is 1 long.
         shape = (g.int(2, 5), *g.shape((0, 2)))
         x = g.fresh(shape, "int32")
         bounds = [0] * len(shape), [0 if i == 0 else n for i, n in enumerate(shape)]
-        nothing = g.emit("slice_by_index", x=x, begin=g.given(np.array(bounds[0]), "int32"), end=g.given(np.array(bounds[1]), "int32"))
+        nothing = g.emit(
+            "slice_by_index",
+            x=x,
+            begin=g.given(np.array(bounds[0]), "int32"),
+            end=g.given(np.array(bounds[1]), "int32"),
+        )
     found = g.pick(("nothing", "concat", "reduce_sum", "add", "shape"))
     if found == "concat":
         rest = (g.int(1, 3), *g.shape_of(nothing)[1:])
@@ -223,5 +246,3 @@ def states(g: Gen, name):
         found.append(g.emit("mul", x=old, y=g.f(2.0)))
     g.config.calls = steps
     return found
-
-

@@ -125,12 +125,16 @@ MODES = ("STRICT_ALIGN_CORNERS", "ALIGN_CORNERS", "UNALIGN_CORNERS", "DEFAULT", 
 def resize_bilinear(g: Gen):
     x = g.tensor((3, 5))
     mode = g.maybe(0.85, g.s(g.pick(MODES)))
-    return g.emit("resize_bilinear", x=x, target_size_height=g.i(g.dim(9)), target_size_width=g.i(g.dim(9)), sampling_mode=mode)
+    return g.emit(
+        "resize_bilinear", x=x, target_size_height=g.i(g.dim(9)), target_size_width=g.i(g.dim(9)), sampling_mode=mode
+    )
 
 
 @gen("resize_nearest_neighbor", weight=2)
 def resize_nearest_neighbor(g: Gen):
-    return g.emit("resize_nearest_neighbor", x=g.tensor((3, 5)), target_size_height=g.i(g.dim(9)), target_size_width=g.i(g.dim(9)))
+    return g.emit(
+        "resize_nearest_neighbor", x=g.tensor((3, 5)), target_size_height=g.i(g.dim(9)), target_size_width=g.i(g.dim(9))
+    )
 
 
 @gen("upsample_nearest_neighbor", weight=2)
@@ -145,8 +149,17 @@ def upsample_bilinear(g: Gen):
     x = g.tensor((3, 5))
     height, width = g.scales()
     align = g.maybe(0.8, g.b(g.chance(0.5)))
-    half = g.b(g.chance(0.5)) if g.version >= 7 and align is not None and not bool(align.value) and g.chance(0.5) else None
-    return g.emit("upsample_bilinear", x=x, scale_factor_height=height, scale_factor_width=width, align_corners=align, half_pixel_centers=half)
+    half = (
+        g.b(g.chance(0.5)) if g.version >= 7 and align is not None and not bool(align.value) and g.chance(0.5) else None
+    )
+    return g.emit(
+        "upsample_bilinear",
+        x=x,
+        scale_factor_height=height,
+        scale_factor_width=width,
+        align_corners=align,
+        half_pixel_centers=half,
+    )
 
 
 @gen("resize", weight=4, since="iOS17")
@@ -170,7 +183,11 @@ def resample(g: Gen):
     coordinates = g.pick(("unnormalized", "normalized_minus_one_to_one", "normalized_zero_to_one"))
     size = (shape[0], g.dim(4), g.dim(4), 2)
     whole = coordinates == "unnormalized" and g.chance(0.3)
-    low, high = {"unnormalized": (-3.0, 8.0), "normalized_minus_one_to_one": (-1.7, 1.7), "normalized_zero_to_one": (-0.5, 1.5)}[coordinates]
+    low, high = {
+        "unnormalized": (-3.0, 8.0),
+        "normalized_minus_one_to_one": (-1.7, 1.7),
+        "normalized_zero_to_one": (-0.5, 1.5),
+    }[coordinates]
     dtype = "int32" if whole else "fp32" if g.version < 7 else g.pick(("fp32", "fp16"))
     points = g.fresh(size, dtype, low, high, constant=0.3)
     padding = g.pick(("constant", "border", "reflection", "symmetric"))
@@ -201,7 +218,9 @@ def crop_resize(g: Gen):
     tops, lefts = np.sort(g.rng.uniform(0, 1, (count, 2))), np.sort(g.rng.uniform(0, 1, (count, 2)))
     if not normalized:
         tops, lefts = tops * (h - 1), lefts * (w - 1)
-    mode = g.pick(("CORNERS_HEIGHT_FIRST", "CORNERS_WIDTH_FIRST", "CENTER_SIZE_HEIGHT_FIRST", "CENTER_SIZE_WIDTH_FIRST"))
+    mode = g.pick(
+        ("CORNERS_HEIGHT_FIRST", "CORNERS_WIDTH_FIRST", "CENTER_SIZE_HEIGHT_FIRST", "CENTER_SIZE_WIDTH_FIRST")
+    )
     if mode.startswith("CENTER"):
         tops, lefts = (np.stack([p.mean(1), (p[:, 1] - p[:, 0]) * 0.98], 1) for p in (tops, lefts))
     pair = (tops, lefts) if mode.endswith("HEIGHT_FIRST") else (lefts, tops)
@@ -231,4 +250,6 @@ def crop(g: Gen):
     x = g.tensor((3, 5))
     h, w = g.shape_of(x)[-2:]
     top, left = g.int(0, h - 1), g.int(0, w - 1)
-    return g.emit("crop", x=x, crop_height=g.i([top, g.int(0, h - 1 - top)]), crop_width=g.i([left, g.int(0, w - 1 - left)]))
+    return g.emit(
+        "crop", x=x, crop_height=g.i([top, g.int(0, h - 1 - top)]), crop_width=g.i([left, g.int(0, w - 1 - left)])
+    )

@@ -60,9 +60,7 @@ def sparse_blockwise_shift_scale(c, data_mask, nonzero_data, scale, offset=None)
 def looked_up(indices, lut, vector_axis):
     """`indices [...]` in a table `[groups..., palettes, vector]`."""
     groups, vector = lut.shape[: indices.ndim], lut.shape[-1]
-    places = tuple(
-        np.arange(size) // (size // n) if size else np.arange(0) for size, n in zip(indices.shape, groups)
-    )
+    places = tuple(np.arange(size) // (size // n) if size else np.arange(0) for size, n in zip(indices.shape, groups))
     entries = lut[np.ix_(*places) + (indices,)] if indices.ndim else lut[indices]
     if vector == 1:
         return entries[..., 0]

@@ -216,5 +216,3 @@ def band_part(c, x, lower=-1, upper=-1):
     m, n = np.arange(x.shape[-2])[:, None], np.arange(x.shape[-1])[None]
     keep = ((lower < 0) | (m - n <= lower)) & ((upper < 0) | (n - m <= upper))
     return np.where(keep, x, np.zeros((), x.dtype))
-
-

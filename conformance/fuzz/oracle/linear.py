@@ -143,5 +143,3 @@ def local_response_norm(c, x, size, alpha=1e-4, beta=0.75, k=1.0):
     squares = np.pad(np.square(x), [(0, 0), (half, half)] + [(0, 0)] * (x.ndim - 2))
     sums = sum(squares[:, i : i + x.shape[1]] for i in range(int(size)))
     return x / (k + alpha / int(size) * sums) ** beta
-
-

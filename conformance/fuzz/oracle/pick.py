@@ -89,11 +89,15 @@ def scatter_nd(c, data, indices, updates, mode="add", validate_indices=False):
 
 
 @op("non_maximum_suppression", exact=True)
-def non_maximum_suppression(c, boxes, scores, iou_threshold, max_boxes, score_threshold=None, per_class_suppression=False):
+def non_maximum_suppression(
+    c, boxes, scores, iou_threshold, max_boxes, score_threshold=None, per_class_suppression=False
+):
     if c.version >= 8:
         boxes, scores = np.swapaxes(boxes, 1, 2), np.swapaxes(scores, 1, 2)
     most = int(max_boxes)
-    picked = [suppress(b, s, iou_threshold, score_threshold, most, bool(per_class_suppression)) for b, s in zip(boxes, scores)]
+    picked = [
+        suppress(b, s, iou_threshold, score_threshold, most, bool(per_class_suppression)) for b, s in zip(boxes, scores)
+    ]
     if any(len(p) < most for p in picked):
         raise Unsupported("what fills the places of boxes that are not there")
     chosen = np.stack([b[p] for b, p in zip(boxes, picked)])

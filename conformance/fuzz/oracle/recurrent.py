@@ -28,7 +28,9 @@ def results(steps, output_sequence, direction):
 
 
 @op("rnn")
-def rnn(c, x, initial_h, weight_ih, weight_hh, bias=None, direction="forward", output_sequence=False, activation="tanh"):
+def rnn(
+    c, x, initial_h, weight_ih, weight_hh, bias=None, direction="forward", output_sequence=False, activation="tanh"
+):
     act, h, steps = ACTIVATIONS.get(activation), initial_h, []
     if act is None:
         raise Unsupported(f"the constants of {activation}")
@@ -91,8 +93,34 @@ def lstm(
 ):  # fmt: skip
     acts = tuple(named(name) for name in (recurrent_activation, cell_activation, activation))
     if direction != "bidirectional":
-        return lstm_pass(x, initial_h, initial_c, weight_ih, weight_hh, bias, peephole, direction, output_sequence, acts, clip)
+        return lstm_pass(
+            x, initial_h, initial_c, weight_ih, weight_hh, bias, peephole, direction, output_sequence, acts, clip
+        )
     size = weight_hh.shape[1]
-    ahead = lstm_pass(x, initial_h[:, :size], initial_c[:, :size], weight_ih, weight_hh, bias, peephole, "forward", output_sequence, acts, clip)
-    back = lstm_pass(x, initial_h[:, size:], initial_c[:, size:], weight_ih_back, weight_hh_back, bias_back, peephole_back, "reverse", output_sequence, acts, clip)
+    ahead = lstm_pass(
+        x,
+        initial_h[:, :size],
+        initial_c[:, :size],
+        weight_ih,
+        weight_hh,
+        bias,
+        peephole,
+        "forward",
+        output_sequence,
+        acts,
+        clip,
+    )
+    back = lstm_pass(
+        x,
+        initial_h[:, size:],
+        initial_c[:, size:],
+        weight_ih_back,
+        weight_hh_back,
+        bias_back,
+        peephole_back,
+        "reverse",
+        output_sequence,
+        acts,
+        clip,
+    )
     return tuple(np.concatenate(pair, -1) for pair in zip(ahead, back))

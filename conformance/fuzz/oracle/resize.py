@@ -157,7 +157,18 @@ def resample(c, x, coordinates, sampling_mode, padding_mode, padding_value, coor
 
 
 @op("affine")
-def affine(c, x, transform_matrix, output_height, output_width, sampling_mode, padding_mode, padding_value, coordinates_mode, align_corners):
+def affine(
+    c,
+    x,
+    transform_matrix,
+    output_height,
+    output_width,
+    sampling_mode,
+    padding_mode,
+    padding_value,
+    coordinates_mode,
+    align_corners,
+):
     h, w = int(output_height), int(output_width)
     if h == 1 or w == 1:
         raise Unsupported("the coordinate of a single element")

@@ -58,7 +58,9 @@ def _tap(x, w):
 
 
 @op("conv_transpose")
-def conv_transpose(c, x, weight, bias=None, pad=None, output_shape=None, pad_type="valid", strides=None, dilations=None, groups=1):
+def conv_transpose(
+    c, x, weight, bias=None, pad=None, output_shape=None, pad_type="valid", strides=None, dilations=None, groups=1
+):
     n = x.ndim - 2
     strides = [1] * n if strides is None else ints(strides)
     dilations = [1] * n if dilations is None else ints(dilations)
@@ -70,7 +72,9 @@ def conv_transpose(c, x, weight, bias=None, pad=None, output_shape=None, pad_typ
     w = weight.reshape(groups, x.shape[1] // groups, *weight.shape[1:])
     result = np.zeros((x.shape[0], groups, per, *full))
     for tap in itertools.product(*map(range, kernel)):
-        places = tuple(slice(t * d, t * d + s * (size - 1) + 1, s) for t, d, s, size in zip(tap, dilations, strides, spatial))
+        places = tuple(
+            slice(t * d, t * d + s * (size - 1) + 1, s) for t, d, s, size in zip(tap, dilations, strides, spatial)
+        )
         result[(slice(None),) * 3 + places] += _tap(xg, np.swapaxes(w[(slice(None),) * 3 + tap], 1, 2))
     result = result.reshape(x.shape[0], groups * per, *full)
     if pad_type == "same":
@@ -106,7 +110,9 @@ def pool(x, kernel_sizes, strides, pad_type, pad, ceil_mode):
         after.append(max((places - 1) * s + k - size - low, high))
     wide = np.pad(x, [(0, 0), (0, 0)] + [(low, a) for (low, _), a in zip(pads, after)], constant_values=np.nan)
     windows = np.lib.stride_tricks.sliding_window_view(wide, kernel, tuple(range(2, 2 + n)))
-    return windows[(slice(None),) * 2 + tuple(slice(0, (o - 1) * s + 1, s) for o, s in zip(out, strides))], tuple(range(-n, 0))
+    return windows[(slice(None),) * 2 + tuple(slice(0, (o - 1) * s + 1, s) for o, s in zip(out, strides))], tuple(
+        range(-n, 0)
+    )
 
 
 @op("max_pool", exact=True)
