@@ -105,7 +105,8 @@ fn run(folder: &Path, package: &Package, variant: &str, engine: &MilCpu) -> AnyR
         let file = TensorFile::open(&folder.join(format!("x-{number}.safetensors")))?;
         let inputs = file.inputs(function.describe(), None)?;
         let views: Vec<(&str, TensorView<'_>)> = inputs.iter().map(|(n, t)| (n.as_str(), t.view())).collect();
-        let outputs = function.predict(&views, &mut state).map_err(|error| format!("call {number}: {error}"))?;
+        let outputs =
+            function.predict(&views, &mut state).map_err(|error| format!("call {number}: {error}"))?;
         results.extend(outputs.iter().map(|(n, t)| (format!("{number}.{n}"), t.clone())));
     }
     write(&folder.join(format!("{variant}.safetensors")), &results)?;
