@@ -22,9 +22,16 @@ def order(x, direction):
     return x[::-1] if direction == "reverse" else x
 
 
-def results(steps, output_sequence, direction):
-    """The hidden states, all of them at the places of their inputs, or the last alone."""
-    return np.stack(steps[::-1] if direction == "reverse" else steps) if output_sequence else steps[-1][None]
+def results(steps, output_sequence, turned_back=False):
+    """The hidden states, all of them in the order of the steps, or the last alone.
+
+    coremltools' test_recurrent.py compares a layer of direction `reverse` on Core ML with PyTorch's on the reversed sequence and
+    does not turn the results back, so the last one stands for the first element. The backward half of a bidirectional layer is
+    `turned_back` to the places of its inputs, as PyTorch has it.
+    """
+    if not output_sequence:
+        return steps[-1][None]
+    return np.stack(steps[::-1] if turned_back else steps)
 
 
 @op("rnn")
@@ -37,7 +44,7 @@ def rnn(
     for step in order(x, direction):
         h = act(step @ weight_ih.T + h @ weight_hh.T + (0 if bias is None else bias))
         steps.append(h)
-    return results(steps, output_sequence, direction), h
+    return results(steps, output_sequence), h
 
 
 @op("gru")
@@ -65,10 +72,12 @@ def gru(
             o = act(step @ wio + co + (r * h) @ who + bo)
         h = (1 - z) * o + z * h
         steps.append(h)
-    return results(steps, output_sequence, direction), h
+    return results(steps, output_sequence), h
 
 
-def lstm_pass(x, h, cell, weight_ih, weight_hh, bias, peephole, direction, output_sequence, acts, clip):
+def lstm_pass(
+    x, h, cell, weight_ih, weight_hh, bias, peephole, direction, output_sequence, acts, clip, turned_back=False
+):  # fmt: skip
     gate, cell_act, act = acts
     size = weight_hh.shape[1]
     pi, pf, po = (0, 0, 0) if peephole is None else peephole.reshape(3, size)
@@ -82,7 +91,7 @@ def lstm_pass(x, h, cell, weight_ih, weight_hh, bias, peephole, direction, outpu
         cell = f * cell + i * z
         h = gate(o + po * cell) * act(cell)
         steps.append(h)
-    return results(steps, output_sequence, direction), h, cell
+    return results(steps, output_sequence, turned_back), h, cell
 
 
 @op("lstm")
@@ -122,5 +131,6 @@ def lstm(
         output_sequence,
         acts,
         clip,
+        turned_back=True,
     )
     return tuple(np.concatenate(pair, -1) for pair in zip(ahead, back))

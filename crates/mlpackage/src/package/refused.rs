@@ -163,8 +163,7 @@ impl<'a> Scope<'a> {
             return None;
         }
         let scales = self.package.floats(self.value(operation, "scale")?).ok()?;
-        // Written so that NaN is found, too.
-        let (at, scale) = scales.iter().enumerate().find(|(_, scale)| !(**scale > 0.0))?;
+        let (at, scale) = scales.iter().enumerate().find(|(_, scale)| **scale <= 0.0 || scale.is_nan())?;
         let place = if scales.len() > 1 { format!(" at {at}") } else { String::new() };
         Some(Fault::at(
             Rule::RefusedScale,
@@ -303,11 +302,10 @@ fn names(package: &Package, findings: &mut Vec<Finding>) {
         let reason = format!("{named:?} is named as the default function, and no functions are listed");
         findings.push(Finding::package(Rule::RefusedDefaultFunction, reason));
     }
-    if let [only] = package.program.functions.keys().collect::<Vec<_>>().as_slice() {
-        if *only != "main" {
-            let reason =
-                "it is the only function and is described as the model itself, and its name is not main";
-            findings.push(Finding::function(Rule::RefusedFunctionName, only, reason));
-        }
+    if let [only] = package.program.functions.keys().collect::<Vec<_>>().as_slice()
+        && *only != "main"
+    {
+        let reason = "it is the only function and is described as the model itself, and its name is not main";
+        findings.push(Finding::function(Rule::RefusedFunctionName, only, reason));
     }
 }

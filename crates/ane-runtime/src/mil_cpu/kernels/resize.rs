@@ -173,7 +173,7 @@ fn resample(node: &Node<'_>) -> Result<Lowered, String> {
             if align { share * (size - 1) as f32 } else { share * size as f32 - 0.5 }
         }
     };
-    let image = Image { height: x.dims()[2], width: x.dims()[3], outside, align };
+    let image = Image { height: x.dims()[2], width: x.dims()[3], outside };
     let (channels, places) = (x.dims()[1], Shape::from(&coordinates.dims()[1..3]).elements());
     Ok(Lowered::new(&["x", "coordinates"], move |call| {
         let (x, words) = (call.f32(0), call.words(1));
@@ -195,7 +195,7 @@ fn resample(node: &Node<'_>) -> Result<Lowered, String> {
 fn affine(node: &Node<'_>) -> Result<Lowered, String> {
     let (x, matrices, result) = (node.shape("x")?, node.shape("transform_matrix")?, node.result());
     let align = node.args.bool_or("align_corners", true)?;
-    let image = Image { height: x.dims()[2], width: x.dims()[3], outside: Outside::Constant(0.0), align };
+    let image = Image { height: x.dims()[2], width: x.dims()[3], outside: Outside::Constant(0.0) };
     let (channels, several) = (x.dims()[1], matrices.dims()[0] > 1);
     let [to_height, to_width] = [result.dims()[2], result.dims()[3]];
     let place = move |i: usize, size: usize| match (align, size) {
@@ -226,7 +226,6 @@ struct Image {
     height: usize,
     width: usize,
     outside: Outside,
-    align: bool,
 }
 
 impl Image {
@@ -278,9 +277,9 @@ impl Image {
         match self.outside {
             Outside::Constant(_) => at,
             Outside::Border => at.clamp(0.0, last),
-            // Without aligned corners the image ends half a pixel outside of its last ones, and so does the mirror.
-            Outside::Reflection if self.align => mirror(0.0, last),
-            Outside::Reflection | Outside::Symmetric => mirror(-0.5, last + 0.5),
+            // Whether corners are aligned says what coordinates mean, not where the mirror stands.
+            Outside::Reflection => mirror(0.0, last),
+            Outside::Symmetric => mirror(-0.5, last + 0.5),
         }
     }
 }

@@ -250,7 +250,8 @@ fn reported_refusals_are_no_errors() {
 /// What Core ML is not reported to refuse and lies next to what it is.
 #[test]
 fn what_core_ml_takes_is_not_reported() {
-    let allowed: [(&str, fn(&mut Draft)); 6] = [
+    type Change = fn(&mut Draft);
+    let allowed: [(&str, Change); 6] = [
         ("the widest padding", |d| {
             pad(d, "reflect", [0, 0, 0, 0, 3, 3, 5, 5]);
             pad(d, "replicate", [0, 0, 0, 0, 4, 4, 6, 6]);
