@@ -167,7 +167,11 @@ begin() {
     if [ "$into" = - ] || [ -s "$into" ]; then return 1; fi
   fi
   rm -f "$step.state"
-  if [ "$into" != - ]; then rm -f "$into"; fi
+  # A result of another question must not be taken for this one's; it is kept aside until there is a new one.
+  if [ "$into" != - ] && [ -s "$into" ]; then
+    mkdir -p "$out/earlier" || exit 2
+    mv -f "$into" "$out/earlier/${step##*/}" || exit 2
+  fi
   printf '%s\n' "$command" >"$step.command"
   printf '%s\n' "-- ${step##*/}: $command"
 }
@@ -182,7 +186,11 @@ finish() {
     "$@" >"$step.partial" 2>"$step.log"
     status=$?
     # 1 is a gate that failed, and its result is one all the same.
-    if [ "$status" -le 1 ]; then mv "$step.partial" "$into"; else rm -f "$step.partial"; fi
+    if [ "$status" -le 1 ]; then
+      mv "$step.partial" "$into" && rm -f "$out/earlier/${step##*/}"
+    else
+      rm -f "$step.partial"
+    fi
   fi
   took=$(($(date +%s) - started))
   if [ "$status" -eq 0 ]; then
@@ -228,23 +236,28 @@ if [ -n "$tests" ]; then
   run - tests cargo test --workspace
 fi
 
-# 3. A model. Training that was stopped goes on; with other options it begins anew.
+# 3. A model. Training that was stopped goes on; with other options it begins anew. A finished model stays until the new one is complete.
+forget_states() {
+  rm -rf "$1"/training/step-*
+  [ -f "$1/model.safetensors" ] || rm -rf "$1"
+}
 train() {
   name=$1
   folder=$out/checkpoints/$1
   shift
-  if [ "$(cat "$out/steps/train-$name.command" 2>/dev/null)" != "$microgpt train $* --out $folder" ]; then
-    rm -rf "$folder"
-  elif [ -d "$folder" ] && [ ! -f "$folder/model.safetensors" ]; then
+  if [ "$(cat "$out/steps/train-$name.command" 2>/dev/null)" != "$microgpt train $* --force --out $folder" ]; then
+    forget_states "$folder"
+    rm -f "$out/steps/train-$name.state"
+  elif [ -n "$(find "$folder/training" -maxdepth 1 -name 'step-*' 2>/dev/null)" ]; then
     echo "-- train-$name goes on"
     if "$microgpt" train --resume "$folder" >"$out/steps/train-$name.log" 2>&1; then
       echo "done, resumed" >"$out/steps/train-$name.state"
     else
-      rm -rf "$folder"
+      forget_states "$folder"
     fi
   fi
   [ -f "$folder/model.safetensors" ] || rm -f "$out/steps/train-$name.state"
-  run - "train-$name" "$microgpt" train "$@" --out "$folder"
+  run - "train-$name" "$microgpt" train "$@" --force --out "$folder"
 }
 if [ -z "$checkpoint" ]; then
   checkpoint=$out/checkpoints/scaled

@@ -10,7 +10,7 @@ use ane_runtime::machine::Machine;
 use ane_runtime::{
     DecodeModel, Decoder, Engine, Generation, Result, Sampler, Sampling, Sequence, TextTokenizer,
 };
-use mlpackage::Bundle;
+use mlpackage::{Bundle, counted};
 use serde::Serialize;
 
 use crate::energy::{EnergyReport, Meter};
@@ -307,14 +307,17 @@ impl fmt::Display for Benchmark {
         let Batch { sequences, tokens_per_second, times_one, arithmetic_bound } = &self.batch;
         writeln!(
             f,
-            "batch         {sequences} sequences: {tokens_per_second:.0} tokens/s, {times_one:.2} x one; the machine's \
-             products would allow {arithmetic_bound:.0}"
+            "batch         {}: {tokens_per_second:.0} tokens/s, {times_one:.2} x one; the machine's \
+             products would allow {arithmetic_bound:.0}",
+            counted(*sequences, "sequence")
         )?;
         if let Some(Names { names, tokens, seconds, tokens_per_second }) = &self.names {
             writeln!(
                 f,
-                "names         {names} names, {tokens} tokens, {seconds:.2} s: {tokens_per_second:.0} tokens/s \
-                 (Experiment 27, scaled, on an M4 Max's ANE: {EXPERIMENT_27})"
+                "names         {}, {}, {seconds:.2} s: {tokens_per_second:.0} tokens/s \
+                 (Experiment 27, scaled, on an M4 Max's ANE: {EXPERIMENT_27})",
+                counted(*names, "name"),
+                counted(*tokens, "token")
             )?;
         }
         if let Some(energy) = &self.energy {

@@ -64,11 +64,16 @@ fn card(placement: &[PlacementReport], verification: Option<&Verification>) -> S
     card.push_str("| comparison | largest error at most | cosine at least | holds |\n|---|---|---|---|\n");
     for check in &verification.checks {
         let error = match check.tolerance.largest_error {
+            _ if check.relative_to_f16 => "what f16 loses, or 2^-10".to_owned(),
             bound if bound.is_finite() => format!("{bound:e}"),
             _ => "-".to_owned(),
         };
         let holds = if check.pass { "yes" } else { "NO" };
-        card.push_str(&format!("| {} | {error} | {} | {holds} |\n", check.name, check.tolerance.cosine));
+        let cosine = match check.relative_to_f16 {
+            true => "what f16 has, or 0.99999".to_owned(),
+            false => check.tolerance.cosine.to_string(),
+        };
+        card.push_str(&format!("| {} | {error} | {cosine} | {holds} |\n", check.name));
     }
     card
 }

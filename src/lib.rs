@@ -7,6 +7,7 @@ mod chart;
 pub mod energy;
 pub mod export;
 pub mod field_report;
+pub mod image_file;
 pub mod loss_curve;
 pub mod memory;
 pub mod placement;

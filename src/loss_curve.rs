@@ -2,12 +2,11 @@
 
 use std::path::Path;
 
-use anyhow::{Result, anyhow};
 use microgpt_model::{StepMetrics, TrainingReport};
+use mlpackage::counted;
 use plotters::prelude::*;
 
 use crate::chart::legend;
-use crate::whole_file;
 
 const SIZE: (u32, u32) = (900, 520);
 const TRAINING: RGBColor = RGBColor(0x1f, 0x6f, 0xb4);
@@ -15,16 +14,6 @@ const HELD_OUT: RGBColor = RGBColor(0xd9, 0x5f, 0x02);
 
 /// Points of the training curve: each is the mean of as many steps as share a pixel or two.
 const POINTS: usize = 400;
-
-/// Writes the losses of a run as an SVG, in one step.
-///
-/// # Errors
-///
-/// If the file cannot be written.
-pub fn write(path: &Path, report: &TrainingReport) -> Result<()> {
-    let svg = draw(report).map_err(|e| anyhow!("draw {}: {e}", path.display()))?;
-    whole_file::write(path, &svg)
-}
 
 /// The losses of a run as SVG text.
 ///
@@ -54,7 +43,10 @@ pub fn draw(report: &TrainingReport) -> Result<String, Box<dyn std::error::Error
         area.fill(&WHITE)?;
         let mut chart = ChartBuilder::on(&area)
             .margin(16)
-            .caption(format!("{corpus}: {} steps of {}", report.steps, report.batch_size), ("sans-serif", 18))
+            .caption(
+                format!("{corpus}: {} of {}", counted(report.steps, "step"), report.batch_size),
+                ("sans-serif", 18),
+            )
             .x_label_area_size(40)
             .y_label_area_size(56)
             .build_cartesian_2d(0.0..report.steps as f64, low..high)?;

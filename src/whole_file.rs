@@ -1,8 +1,10 @@
-//! Files that appear whole or not at all.
+//! Text files that appear whole or not at all, with the context that a command's errors have.
 
+use std::io::Write as _;
 use std::path::Path;
 
-use anyhow::{Context as _, Result, bail};
+use anyhow::Result;
+use mlpackage::AtomicFile;
 
 /// Writes a text file in one step, with the mode that the umask leaves. A link is followed to what it leads to; what is neither a
 /// file nor a folder, such as a pipe, is written to as it stands.
@@ -11,28 +13,21 @@ use anyhow::{Context as _, Result, bail};
 ///
 /// If it cannot be written; what stood there still does.
 pub fn write(path: &Path, text: &str) -> Result<()> {
-    let found = path.metadata().ok();
-    if found.as_ref().is_some_and(std::fs::Metadata::is_dir) {
-        bail!("write {}: it is a folder", path.display());
+    Ok(mlpackage::write_file(path, text.as_bytes())?)
+}
+
+/// Writes several text files that belong together into a folder. All of them are on disk before the first takes its place, so that
+/// only a stop in the moment of the renames can leave some files of this set beside some of an earlier one.
+///
+/// # Errors
+///
+/// If one cannot be written; before the first takes its place, everything that stood there still does.
+pub fn write_set(folder: &Path, files: &[(&str, &str)]) -> Result<()> {
+    let mut staged = Vec::new();
+    for (name, text) in files {
+        let mut file = AtomicFile::create(&folder.join(name))?;
+        file.write_all(text.as_bytes())?;
+        staged.push(file);
     }
-    if found.as_ref().is_some_and(|m| !m.is_file()) {
-        return std::fs::write(path, text).with_context(|| format!("write {}", path.display()));
-    }
-    let led = found.and_then(|_| path.canonicalize().ok());
-    let path = led.as_deref().unwrap_or(path);
-    let folder = path.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or(Path::new("."));
-    let mut builder = tempfile::Builder::new();
-    #[cfg(unix)]
-    {
-        use std::os::unix::fs::PermissionsExt as _;
-        // What the umask leaves of it, as of the files beside it.
-        builder.permissions(std::fs::Permissions::from_mode(0o666));
-    }
-    let mut staged =
-        builder.tempfile_in(folder).with_context(|| format!("create a file in {}", folder.display()))?;
-    std::io::Write::write_all(&mut staged, text.as_bytes())
-        .with_context(|| format!("write {}", path.display()))?;
-    staged.as_file().sync_all().with_context(|| format!("write {}", path.display()))?;
-    staged.persist(path).with_context(|| format!("write {}", path.display()))?;
-    Ok(())
+    staged.into_iter().try_for_each(|file| Ok(file.commit()?))
 }

@@ -291,7 +291,7 @@ fn a_first_run_becomes_a_page() {
     write("results/discover-floor/boundary.svg", "<svg xmlns=\"http://www.w3.org/2000/svg\"/>");
     write("results/settle-all.json", "{");
     let full = ok(dir, &["field-report", "run"]);
-    assert!(full.contains("1 variants, 1 sweeps"), "{full}");
+    assert!(full.contains("1 variant, 1 sweep"), "{full}");
     for said in [
         "1.23e-2",
         "<td class=\"number\">1535</td>",

@@ -201,6 +201,109 @@ fn prompts_and_options_that_make_no_sense_are_named() {
     assert!(!dir.join("out").exists());
 }
 
+/// Nothing is no work, and a script must be told so.
+#[test]
+fn nothing_to_do_is_refused() {
+    let dir = workspace();
+    for arguments in [
+        &["generate", "bundle", "-n", "0"][..],
+        &["generate", "bundle", "--max-tokens", "0"],
+        &["generate", "ckpt", "-n", "0"],
+        &["chat", "bundle", "-n", "0"],
+        &["generate", "bundle", "-n", "many"],
+    ] {
+        refused(dir.path(), arguments, &["at least 1"]);
+    }
+}
+
+/// A text that the context cuts looks like one that the model ended.
+#[test]
+fn a_full_context_is_told() {
+    let dir = tempfile::tempdir().unwrap();
+    let dir = dir.path();
+    // Running text has no end that a model could learn.
+    fs::write(dir.join("text.txt"), "la ".repeat(400)).unwrap();
+    let train =
+        ["train", "--data", "text.txt", "--packed", "--steps", "50", "--block-size", "16", "--out", "ckpt"];
+    ok(dir, &train);
+    ok(dir, &["export", "ckpt", "--out", "bundle", "--no-verify"]);
+    let ran = microgpt(dir, &["generate", "bundle", "-n", "2", "--prompt", "la"]);
+    assert_eq!((ran.code, ran.out.lines().count()), (0, 2), "{}", ran.err);
+    for words in ["2 of 2 texts end", "the context of 16 tokens is full", "--block-size 32"] {
+        assert!(ran.err.contains(words), "{words}: {}", ran.err);
+    }
+    let ran = microgpt(dir, &["generate", "bundle", "-n", "1", "--json"]);
+    let json: Value = serde_json::from_str(&ran.out).unwrap();
+    assert_eq!(json["ended"], serde_json::json!(["context-full"]));
+    assert!(ran.err.contains("the text ends because"), "{}", ran.err);
+    let ran = microgpt(dir, &["generate", "bundle", "-n", "1", "--max-tokens", "1", "--json"]);
+    let json: Value = serde_json::from_str(&ran.out).unwrap();
+    assert!(json["ended"] == serde_json::json!(["limit"]) && !ran.err.contains("is full"), "{}", ran.out);
+    let mut command = Command::new(env!("CARGO_BIN_EXE_microgpt"));
+    let chat = ["chat", "bundle", "-n", "1"];
+    let ran = run(command.current_dir(dir).args(chat).write_stdin("la\nl\n"));
+    assert_eq!(ran.err.matches("the context of 16 tokens is full").count(), 1, "once: {}", ran.err);
+    assert!(!ran.out.contains("is full"), "{}", ran.out);
+}
+
+/// Texts of several lines are told apart; those of one line are a line each, as they were.
+#[test]
+fn texts_of_several_lines_have_a_line_between_them() {
+    let dir = tempfile::tempdir().unwrap();
+    let dir = dir.path();
+    fs::write(dir.join("verse.txt"), "oh\nmy\n".repeat(200)).unwrap();
+    let train = ["train", "--data", "verse.txt", "--packed", "--steps", "150", "--batch-size", "4"];
+    ok(dir, &[&train[..], &["--block-size", "16", "--out", "ckpt"]].concat());
+    ok(dir, &["export", "ckpt", "--out", "bundle", "--no-verify"]);
+    for model in ["ckpt", "bundle"] {
+        let texts = ok(dir, &["generate", model, "--prompt", "oh", "-n", "3", "--seed", "1"]);
+        assert_eq!(texts.lines().filter(|line| *line == "---").count(), 2, "{texts}");
+        assert_eq!(texts.split("---\n").filter(|text| text.starts_with("oh\nmy\n")).count(), 3, "{texts}");
+    }
+    let mut command = Command::new(env!("CARGO_BIN_EXE_microgpt"));
+    let ran = run(command.current_dir(dir).args(["chat", "bundle", "-n", "2"]).write_stdin("oh\n"));
+    assert_eq!(ran.out.lines().filter(|line| *line == "  ---").count(), 1, "{}", ran.out);
+    assert!(ran.out.lines().all(|line| line.starts_with("  ")), "{}", ran.out);
+}
+
+/// A script that pipes lines in does not read them.
+#[test]
+fn a_piped_chat_without_any_answer_fails() {
+    let dir = workspace();
+    let chat = |lines: &str| {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_microgpt"));
+        run(command.current_dir(dir.path()).args(["chat", "bundle"]).write_stdin(lines))
+    };
+    for lines in ["K\nÄ\n", "/nonsense\n", "aaaaaaaaaaaaaaaa\n"] {
+        let ran = chat(lines);
+        assert_eq!(ran.code, 2, "{lines:?}: {}", ran.out);
+        assert!(ran.err.contains("no line could be answered") && ran.out.starts_with('!'), "{}", ran.err);
+    }
+    for lines in ["K\nka\n", "", "/quit\n", "/n 2\n"] {
+        assert_eq!(chat(lines).code, 0, "{lines:?}");
+    }
+}
+
+/// The folder that is missing is named, and no file that the user never heard of.
+#[test]
+fn a_missing_folder_is_named_before_the_work() {
+    let dir = workspace();
+    ok(dir.path(), &["verify", "bundle", "--dump", "x.safetensors"]);
+    let package = "bundle/decoder-00.mlpackage";
+    for arguments in [
+        &["floor", "bundle", "--html", "nodir/x"][..],
+        &["verify", "bundle", "--dump", "nodir/x"],
+        &["run", package, "--inputs", "x.safetensors", "--out", "nodir/x"],
+        &["floor", "refit", "--out", "nodir/x"],
+    ] {
+        let ran = microgpt(dir.path(), arguments);
+        assert_eq!(ran.code, 2, "{}", ran.err);
+        assert!(ran.err.contains("write nodir/x: there is no folder nodir"), "{}", ran.err);
+        assert!(!ran.err.contains(".tmp") && !ran.err.contains("partial"), "{}", ran.err);
+        assert!(ran.out.is_empty(), "{}", ran.out);
+    }
+}
+
 /// What is in the way is left alone, and where nothing can be written, nothing is left.
 #[test]
 fn outputs_never_destroy_and_never_remain_half() {
@@ -306,7 +409,7 @@ fn check_tells_faults_from_what_is_no_package() {
     fs::write(&weights, bytes).unwrap();
     let ran = microgpt(dir.path(), &["inspect", "--check", PACKAGE]);
     assert_eq!(ran.code, 1, "{}", ran.err);
-    for words in ["error[blob-record]: function ", "operation const", "0xdeadbeef", "1 errors, 0 warnings"] {
+    for words in ["error[blob-record]: function ", "operation const", "0xdeadbeef", "1 error, 0 warnings"] {
         assert!(ran.out.contains(words), "{words}: {}", ran.out);
     }
     let ran = microgpt(dir.path(), &["inspect", "--check", "--json", PACKAGE]);
@@ -414,7 +517,7 @@ fn run_runs_a_package_on_tensors_from_a_file() {
     refuse(&["--steps", "15"], &["x.safetensors", "expected a leading axis of 15"]);
     refuse(&[], &["input", "shape [16, 1,", "expected [1,"]);
     refuse(&["--steps", "16", "--function", "encode"], &["no function \"encode\"", "main"]);
-    refuse(&["--hazards"], &["--numerics f16"]);
+    refuse(&["--hazards", "--engine", "coreml"], &["--engine mil-cpu"]);
     let inside = format!("{package}/y.safetensors");
     refused(
         dir.path(),
@@ -424,18 +527,22 @@ fn run_runs_a_package_on_tensors_from_a_file() {
     refused(
         dir.path(),
         &["run", package, "--inputs", ".", "--out", "z.safetensors"],
-        &["it is not a regular file"],
+        &["--inputs . is a folder", "expected a safetensors file"],
     );
     fs::create_dir(at("folder")).unwrap();
     let run = ["run", package, "--inputs", "x.safetensors", "--steps", "16", "--out", "folder"];
     refused(dir.path(), &run, &["folder", "not a regular file, so it is not replaced"]);
     // What fp16 cannot hold is not rounded in silence.
-    let tenth: Vec<u8> = 0.1f32.to_le_bytes().repeat(16);
+    let tenth: Vec<u8> = 0.1f32.to_le_bytes().repeat(256);
     let view =
-        safetensors::tensor::TensorView::new(safetensors::Dtype::F32, vec![1, 1, 16, 1], &tenth).unwrap();
-    safetensors::serialize_to_file([("kv_write", view)], None, &at("x.safetensors")).unwrap();
-    refuse(&[], &["tensor kv_write: element 0 is 0.1", "fp16 cannot hold exactly"]);
+        safetensors::tensor::TensorView::new(safetensors::Dtype::F32, vec![16, 1, 1, 16, 1], &tenth).unwrap();
+    let kept = ["x", "attn_mask"].map(|name| (name, dump.tensor(name).unwrap()));
+    let inputs = kept.into_iter().chain([("kv_write", view)]);
+    safetensors::serialize_to_file(inputs, None, &at("x.safetensors")).unwrap();
+    refuse(&["--steps", "16"], &["tensor kv_write: element 0 is 0.1", "fp16 cannot hold exactly"]);
     fs::write(at("x.safetensors"), "{}").unwrap();
+    refuse(&[], &["x.safetensors is a JSON file", "expected a safetensors file"]);
+    fs::write(at("x.safetensors"), [0; 16]).unwrap();
     refuse(&[], &["x.safetensors", "no safetensors"]);
 }
 

@@ -20,7 +20,7 @@ fn evidence_is_listed_and_checked() {
     let schema: Value = serde_json::from_str(&ok(dir, &["floor", "corpus", "--schema"])).unwrap();
     assert_eq!(schema["type"], "object");
     fs::write(dir.join("mine.jsonl"), format!("{}\n", rows[0])).unwrap();
-    assert!(ok(dir, &["floor", "corpus", "--file", "mine.jsonl"]).contains("1 rows from 1 sources"));
+    assert!(ok(dir, &["floor", "corpus", "--file", "mine.jsonl"]).contains("1 row from 1 source"));
     fs::write(dir.join("mine.jsonl"), "{}\n").unwrap();
     refused(dir, &["floor", "corpus", "--file", "mine.jsonl"], &["mine.jsonl", "line 1", "missing field"]);
     refused(dir, &["floor"], &["BUNDLE|PACKAGE"]);
@@ -104,7 +104,7 @@ fn a_report_is_a_page_and_a_baseline() {
     refused(dir, &["floor", "bundle", "--baseline", "bad.json"], &["bad.json", "not before it"]);
     refused(dir, &["floor", "bundle", "--baseline", "bundle/bundle.json"], &["bundle.json", "no report"]);
     refused(dir, &["floor", "bundle", "--baseline", "none.json"], &["open none.json"]);
-    refused(dir, &["floor", "bundle/bundle.json"], &["bundle.json is a file", "bundle or package"]);
+    refused(dir, &["floor", "bundle/bundle.json"], &["bundle.json is a JSON file", "it belongs to bundle"]);
     // A page goes where a link leads, and the link stays one; a folder is no page.
     #[cfg(unix)]
     {

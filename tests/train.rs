@@ -41,8 +41,8 @@ fn running_text_in_byte_pairs() {
     assert!(out.contains("argmax 24/24"), "{out}");
     let text = ok(dir, &["generate", "bundle", "--prompt", "It was é", "--temperature", "0"]);
     assert!(text.starts_with("It was é"), "{text}");
-    // Another run replaces what is there, picture and all.
-    ok(dir, &["train", "--steps", "2", "--out", "ckpt"]);
+    // Another run replaces what is there if asked to, picture and all.
+    ok(dir, &["train", "--steps", "2", "--out", "ckpt", "--force"]);
     assert!(fs::read_to_string(dir.join("ckpt/loss.svg")).unwrap().contains("built-in names"));
 }
 
@@ -53,7 +53,7 @@ fn trains_on_from_a_checkpoint() {
     ok(dir, &["train", "--steps", "30", "--out", "first"]);
     let out =
         ok(dir, &["train", "--init", "first", "--steps", "1", "--learning-rate", "1e-9", "--out", "second"]);
-    assert!(out.contains("trained 4192 parameters for 1 steps"), "{out}");
+    assert!(out.contains("trained 4192 parameters for 1 step "), "{out}");
     let weights = |name: &str| fs::read(dir.join(name).join("model.safetensors")).unwrap();
     let (first, second) = (weights("first"), weights("second"));
     assert_eq!(first.len(), second.len());
@@ -75,9 +75,109 @@ fn a_run_that_is_finished_is_not_resumed() {
     let dir = dir.path();
     ok(dir, &["train", "--steps", "4", "--save-every", "2", "--out", "ckpt"]);
     assert!(!dir.join("ckpt/training/step-000002").exists());
-    refused(dir, &["train", "--resume", "ckpt"], &["ckpt", "finished", "--init"]);
+    let words = ["ckpt is finished after 4 steps", "--resume ckpt --steps 8", "--init ckpt"];
+    refused(dir, &["train", "--resume", "ckpt"], &words);
+    refused(dir, &["train", "--resume", "ckpt", "--steps", "4"], &["--steps 4", "has 4 steps", "--steps 8"]);
     refused(dir, &["train", "--resume", "nowhere"], &["nowhere"]);
-    refused(dir, &["train", "--resume", "ckpt", "--steps", "9"], &["--resume", "--steps"]);
+    refused(dir, &["train", "--resume", "ckpt", "--n-layer", "2"], &["--resume", "--n-layer"]);
+    // A model whose state was left out, or that was made elsewhere.
+    fs::remove_dir_all(dir.join("ckpt/training/last")).unwrap();
+    refused(
+        dir,
+        &["train", "--resume", "ckpt", "--steps", "9"],
+        &["ckpt", "no state to go on from", "--init"],
+    );
+}
+
+/// Longer than was planned, in a plan that was stopped and in one that is finished.
+#[test]
+fn a_run_is_trained_longer_than_was_planned() {
+    let dir = tempfile::tempdir().unwrap();
+    let dir = dir.path();
+    let recipe = ["train", "--schedule", "constant", "--batch-size", "2"];
+    ok(dir, &[&recipe[..], &["--steps", "30", "--out", "expected"]].concat());
+    ok(dir, &[&recipe[..], &["--steps", "10", "--out", "ckpt"]].concat());
+    for steps in ["20", "30"] {
+        let out = ok(dir, &["train", "--resume", "ckpt", "--steps", steps]);
+        assert!(out.contains(&format!("of {steps}")) && out.contains("trained 4192 parameters"), "{out}");
+    }
+    let read = |folder: &str, file: &str| fs::read(dir.join(folder).join(file)).unwrap();
+    for file in ["model.safetensors", "metrics.jsonl"] {
+        assert!(read("expected", file) == read("ckpt", file), "{file}");
+    }
+    assert!(dir.join("ckpt/loss.svg").is_file());
+    // The last state costs no second copy of the weights where the result has the same.
+    #[cfg(unix)]
+    {
+        use std::os::unix::fs::MetadataExt as _;
+        let inode = |file: &str| fs::metadata(dir.join("ckpt").join(file)).unwrap().ino();
+        assert_eq!(inode("model.safetensors"), inode("training/last/model.safetensors"));
+    }
+}
+
+/// Given names fit the presets' contexts, which stay as they are; other texts get what they need, and it is said.
+#[test]
+fn the_context_follows_from_the_text() {
+    let dir = tempfile::tempdir().unwrap();
+    let dir = dir.path();
+    let train = |file: &str, more: &[&str]| {
+        let out =
+            ok(dir, &[&["train", "--steps", "1", "--force", "--out", "out", "--data", file], more].concat());
+        let config = fs::read_to_string(dir.join("out/config.json")).unwrap();
+        let config: serde_json::Value = serde_json::from_str(&config).unwrap();
+        (config["block_size"].as_u64().unwrap(), out)
+    };
+    // The longest of Karpathy's names have 15 letters.
+    fs::write(dir.join("names"), "ada\nchristiandaniel\n".repeat(5)).unwrap();
+    for (preset, context) in [("original", 16), ("scaled", 64), ("compact", 32)] {
+        let (found, out) = train("names", &["--preset", preset, "--batch-size", "1"]);
+        assert_eq!(found, context, "{preset}");
+        assert!(!out.contains("context: "), "{out}");
+    }
+    let line = |letters: usize| "ab".repeat(letters / 2);
+    fs::write(dir.join("lines"), format!("{}\nshort\nab\n", line(40))).unwrap();
+    let (found, out) = train("lines", &[]);
+    assert_eq!(found, 64, "41 tokens, in a multiple of 32");
+    for words in ["context: 64 tokens", "longest document has 41", "--block-size 16"] {
+        assert!(out.contains(words), "{words}: {out}");
+    }
+    assert_eq!(train("lines", &["--block-size", "48"]).0, 48);
+    // In byte pairs they are shorter.
+    assert!(train("lines", &["--tokenizer", "bpe", "--vocab-size", "270"]).0 < 64);
+    // Longer than anything that is chosen unasked: the warning has a command, and the command works.
+    fs::write(dir.join("long"), format!("{}\nshort\nab\n", line(500))).unwrap();
+    let (found, out) = train("long", &["--held-out", "0"]);
+    assert_eq!(found, 256);
+    for words in ["1 of 3 documents are longer than the context of 256", "--block-size 512 --out", "--packed"]
+    {
+        let words = words.replace("--block-size 512 --out", "--out NEW --block-size 512");
+        assert!(out.contains(&words), "{words}: {out}");
+    }
+    let (_, out) = train("long", &["--held-out", "0", "--block-size", "512"]);
+    assert!(!out.contains("longer than the context"), "{out}");
+    // Running text.
+    fs::write(dir.join("text"), TEXT.repeat(40)).unwrap();
+    let (found, out) = train("text", &["--packed"]);
+    assert!(found == 128 && out.contains("context: 128 tokens, as running text"), "{found}: {out}");
+    fs::write(dir.join("little"), TEXT).unwrap();
+    assert_eq!(train("little", &["--packed"]).0, 16, "so little text is one window of anything longer");
+}
+
+/// What to do next is on standard error, so that the output is what was asked for.
+#[test]
+fn the_next_step_is_named() {
+    let dir = tempfile::tempdir().unwrap();
+    let dir = dir.path();
+    for more in [&[][..], &["--json"]] {
+        let out = format!("my ckpt {}", more.len());
+        let trained = microgpt(dir, &[&["train", "--steps", "3", "--out", &out], more].concat());
+        let error = String::from_utf8(trained.stderr).unwrap();
+        assert!(error.contains(&format!("next: microgpt export '{out}' --out bundle")), "{error}");
+        assert!(!String::from_utf8(trained.stdout).unwrap().contains("next:"));
+        let exported = microgpt(dir, &[&["export", &out, "--out", "bundle"], more].concat());
+        assert!(String::from_utf8(exported.stderr).unwrap().contains("next: microgpt chat bundle"));
+        assert!(!String::from_utf8(exported.stdout).unwrap().contains("next:"));
+    }
 }
 
 /// What stops a run, and what it leaves.
@@ -114,6 +214,54 @@ fn a_signal_saves_and_ends_a_run() {
     }
 }
 
+/// A second Ctrl-C ends a run at once, and says what is kept.
+#[cfg(unix)]
+#[test]
+fn a_second_signal_says_what_is_kept() {
+    let dir = tempfile::tempdir().unwrap();
+    // Steps long enough for the second to come within one.
+    let mut child = Command::new(env!("CARGO_BIN_EXE_microgpt"))
+        .current_dir(dir.path())
+        .args([
+            "train",
+            "--preset",
+            "scaled",
+            "--batch-size",
+            "64",
+            "--steps",
+            "1000",
+            "--save-every",
+            "1",
+            "--out",
+            "x",
+        ])
+        .stderr(std::process::Stdio::piped())
+        .spawn()
+        .unwrap();
+    let mut told = std::io::BufReader::new(child.stderr.take().unwrap());
+    let interrupt = || {
+        assert!(Command::new("kill").args(["-INT", &child.id().to_string()]).status().unwrap().success());
+    };
+    let mut all = String::new();
+    let mut until = |words: &str| {
+        let mut line = String::new();
+        while !line.contains(words) {
+            line.clear();
+            assert!(std::io::BufRead::read_line(&mut told, &mut line).unwrap() > 0, "it ended: {all}");
+            all.push_str(&line);
+        }
+        line
+    };
+    until("step 1: saved");
+    interrupt();
+    let line = until("stopping after this step");
+    assert!(line.contains("Ctrl-C again") && line.contains("saved up to step "), "{line}");
+    interrupt();
+    let line = until("ended at once");
+    assert!(line.contains("saved up to step ") && line.contains("microgpt train --resume x"), "{line}");
+    assert_eq!(child.wait().unwrap().code(), Some(130));
+}
+
 /// What comes in the way while a run goes on does not cost its result.
 #[test]
 fn a_result_that_finds_no_place_is_put_beside_it() {
@@ -144,7 +292,7 @@ fn texts_of_every_kind() {
         fs::write(dir.join(name), text).unwrap();
     }
     let train = |file: &'static str, more: &[&'static str]| {
-        [&["train", "--steps", "2", "--out", "out", "--data", file], more].concat()
+        [&["train", "--steps", "2", "--force", "--out", "out", "--data", file], more].concat()
     };
     refused(dir, &train("empty", &[]), &["empty", "no document"]);
     refused(dir, &train("blank", &["--packed"]), &["blank", "no text"]);
@@ -153,8 +301,9 @@ fn texts_of_every_kind() {
     ok(dir, &train("one", &["--held-out", "0"]));
     ok(dir, &train("one", &["--held-out", "0.4", "--packed", "--tokenizer", "bpe"]));
     fs::write(dir.join("long"), format!("{}\nshort\n", "ab".repeat(40))).unwrap();
-    let out = ok(dir, &train("long", &["--held-out", "0"]));
-    assert!(out.contains("1 documents are longer than the context of 16"), "{out}");
+    let out = ok(dir, &train("long", &["--held-out", "0", "--block-size", "16"]));
+    assert!(out.contains("1 of 2 documents are longer than the context of 16"), "{out}");
+    assert!(out.contains("--out NEW --block-size 96"), "{out}");
     refused(dir, &["train", "--packed", "--out", "x"], &["--data"]);
     refused(dir, &train("one", &["--tokenizer", "bpe", "--vocab-size", "256"]), &["vocab_size", "257"]);
     refused(dir, &train("one", &["--vocab-size", "300"]), &["--vocab-size", "bpe"]);
@@ -174,14 +323,24 @@ fn options_of_the_recipe_are_checked() {
     refused(dir, &train(&["--patience", "3"]), &["patience", "--keep-best"]);
     refused(dir, &train(&["--warmup", "3"]), &["warmup", "2 steps"]);
     refused(dir, &train(&["--backend", "cuda"]), &["cuda", "--features cuda"]);
-    ok(dir, &["train", "--preset", "compact", "--steps", "2", "--keep-best", "false", "--out", "out"]);
-    ok(dir, &["train", "--preset", "compact", "--steps", "2", "--evaluate-every", "0", "--out", "out"]);
+    ok(
+        dir,
+        &["train", "--force", "--preset", "compact", "--steps", "2", "--keep-best", "false", "--out", "out"],
+    );
+    ok(
+        dir,
+        &["train", "--force", "--preset", "compact", "--steps", "2", "--evaluate-every", "0", "--out", "out"],
+    );
     // A short run of a preset whose own recipe is long.
-    ok(dir, &["train", "--preset", "compact", "--steps", "3", "--batch-size", "4", "--out", "out"]);
+    ok(
+        dir,
+        &["train", "--force", "--preset", "compact", "--steps", "3", "--batch-size", "4", "--out", "out"],
+    );
     ok(
         dir,
         &[
             "train",
+            "--force",
             "--preset",
             "compact",
             "--steps",

@@ -42,6 +42,7 @@ def ours(work: dict, data: Path, threads: int) -> dict:
     with tempfile.TemporaryDirectory() as folder:
         arguments = ["train", "--preset", work["preset"], "--data", data, "--steps", work["steps"]]
         arguments += ["--batch-size", work["batch"], "--held-out", "0", "--json", "--sample-every", "0"]
+        arguments += ["--block-size", work["block_size"]]
         arguments += ["--packed"] if work["packed"] else []
         arguments += ["--out", Path(folder) / "checkpoint"]
         environment = {"RAYON_NUM_THREADS": str(threads), "PATH": "/usr/bin:/bin"}

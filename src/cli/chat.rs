@@ -5,11 +5,12 @@ use std::path::PathBuf;
 
 use ane_runtime::chat::ChatSession;
 use ane_runtime::{Decoder, LogitsSource as _, TextTokenizer};
-use anyhow::{Result, bail};
+use anyhow::{Result, bail, ensure};
 use clap::Args;
+use mlpackage::counted;
 
 use super::engine::EngineArgs;
-use super::generate::SamplingArgs;
+use super::generate::{SamplingArgs, at_least_one, context_is_full};
 use super::{Outcome, folder, output};
 
 /// Chat with a bundle: type the beginning of a name, get completions streamed back.
@@ -18,7 +19,7 @@ pub(crate) struct Chat {
     /// The bundle's folder [default: ./bundle, if it is there]
     bundle: Option<PathBuf>,
     /// Completions a line
-    #[arg(short, default_value_t = 3)]
+    #[arg(short, default_value_t = 3, value_parser = at_least_one)]
     n: usize,
     #[command(flatten)]
     engine: EngineArgs,
@@ -44,12 +45,26 @@ impl Chat {
         if interactive {
             output::print(&format!("{} on {}; /help for help\n", path.display(), decoder.name()))?;
         }
-        let mut session = ChatSession::new(&mut decoder, &tokenizer, sampling, self.n, self.sampling.seed);
+        let mut noticed = false;
+        let mut session = ChatSession::new(&mut decoder, &tokenizer, sampling, self.n, self.sampling.seed)
+            .on_full_context(|texts, of, context| {
+                // Once: it is the same with every line.
+                if !std::mem::replace(&mut noticed, true) {
+                    output::tell(&context_is_full(texts, of, context));
+                }
+            });
         let prompt = if interactive { "> " } else { "" };
         let summary = session.run(io::stdin().lock(), io::stdout().lock(), prompt)?;
         if let Some(speed) = summary.tokens_per_second() {
-            eprintln!("{} completions, {} tokens, {speed:.0} tokens/s", summary.completions, summary.tokens);
+            let (completions, tokens) =
+                (counted(summary.completions, "completion"), counted(summary.tokens, "token"));
+            eprintln!("{completions}, {tokens}, {speed:.0} tokens/s");
         }
+        // A person sees it and types something else; a script would take it for success.
+        ensure!(
+            interactive || summary.refused == 0 || summary.answered > 0,
+            "no line could be answered: each is marked with `!` in the output"
+        );
         Ok(Outcome::Done)
     }
 }

@@ -107,11 +107,11 @@ impl EngineArgs {
         self.options(EngineKind::Auto, Numerics::Fast)
     }
 
-    /// The same with the numerics that are wanted for a look at hazards; others are refused.
+    /// Refuses to look for hazards with an engine that does not show what its operations give.
     pub(super) fn ensure_watchable(options: &EngineOptions) -> Result<()> {
         ensure!(
-            options.kind.here() == EngineKind::MilCpu && options.numerics == Numerics::F16,
-            "--hazards looks at what is rounded to fp16: give --numerics f16"
+            options.kind.here() == EngineKind::MilCpu,
+            "--hazards looks at what each operation gives, which Core ML does not show: give --engine mil-cpu"
         );
         Ok(())
     }

@@ -70,8 +70,10 @@ impl Export {
             }
         })?;
         bar.finish_and_clear();
+        let next = format!("microgpt chat {}", output::path(&self.out));
         if self.json {
             output::print_json(&exported)?;
+            output::next(&next);
             return Ok(Outcome::Done);
         }
         let mut text = format!("bundle: {}\n", self.out.display());
@@ -85,6 +87,7 @@ impl Export {
             }
         }
         output::print(&text)?;
+        output::next(&next);
         Ok(Outcome::Done)
     }
 }

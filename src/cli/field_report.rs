@@ -6,6 +6,7 @@ use anyhow::Result;
 use clap::Args;
 use microgpt_ane::field_report::{self, FieldReport};
 use microgpt_ane::whole_file;
+use mlpackage::counted;
 
 use super::{Outcome, output};
 
@@ -25,11 +26,11 @@ impl MakeFieldReport {
         let page = self.html.unwrap_or_else(|| self.folder.join("index.html"));
         whole_file::write(&page, &field_report::page(&report))?;
         output::print(&format!(
-            "{}: {} steps, {} variants, {} sweeps\n",
+            "{}: {}, {}, {}\n",
             page.display(),
-            report.steps.len(),
-            report.variants.len(),
-            report.sweeps.len()
+            counted(report.steps.len(), "step"),
+            counted(report.variants.len(), "variant"),
+            counted(report.sweeps.len(), "sweep")
         ))?;
         Ok(Outcome::Done)
     }

@@ -8,6 +8,7 @@ use mlpackage::bundle::BUNDLE_MANIFEST;
 use mlpackage::{Finding, Package, Severity};
 use serde::Serialize;
 
+use super::unfit::{Expected, expect};
 use super::{Outcome, folder, output};
 
 /// What is wrong with one package.
@@ -15,6 +16,8 @@ use super::{Outcome, folder, output};
 struct Checked {
     path: String,
     errors: usize,
+    /// Of those that the format allows and Core ML is reported to refuse.
+    refused: usize,
     warnings: usize,
     findings: Vec<Reported>,
 }
@@ -25,6 +28,9 @@ struct Reported {
     #[serde(flatten)]
     finding: Finding,
     advice: &'static str,
+    /// Who reports that Core ML refuses it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    source: Option<&'static str>,
 }
 
 /// Prints what is wrong with the package at `path`, or with every package of the bundle there.
@@ -45,16 +51,17 @@ pub(super) fn report(path: &Path, json: bool) -> Result<Outcome> {
 
 impl Checked {
     fn of(path: &Path) -> Result<Self> {
-        folder::expect_package(path)?;
+        expect(path, Expected::BundleOrPackage)?;
         let findings = Package::check_path(path)?;
-        let errors = findings.iter().filter(|f| f.is_error()).count();
-        let warnings = findings.len() - errors;
+        let count = |severity| findings.iter().filter(|f| f.severity() == severity).count();
+        let [errors, refused, warnings] = [Severity::Error, Severity::Refused, Severity::Warning].map(count);
         let findings = findings.into_iter().map(|finding| Reported {
             severity: finding.severity(),
             advice: finding.advice(),
+            source: finding.rule.source(),
             finding,
         });
-        Ok(Self { path: path.display().to_string(), errors, warnings, findings: findings.collect() })
+        Ok(Self { path: path.display().to_string(), errors, refused, warnings, findings: findings.collect() })
     }
 
     fn describe(&self) -> String {
@@ -62,7 +69,30 @@ impl Checked {
         for Reported { finding, .. } in &self.findings {
             let _ = writeln!(text, "{finding:#}");
         }
-        let _ = writeln!(text, "{}: {} errors, {} warnings", self.path, self.errors, self.warnings);
+        let [errors, warnings] = [counted(self.errors, "error"), counted(self.warnings, "warning")];
+        let _ = write!(text, "{}: {errors}, {warnings}", self.path);
+        if self.refused > 0 {
+            let _ = write!(text, ", {}", counted(self.refused, "reported refusal"));
+        }
+        text.push('\n');
         text
+    }
+}
+
+/// `1 error`, `2 errors`.
+fn counted(count: usize, what: &str) -> String {
+    format!("{count} {what}{}", if count == 1 { "" } else { "s" })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::counted;
+
+    #[test]
+    fn one_is_not_many() {
+        assert_eq!(
+            [0, 1, 2].map(|count| counted(count, "reported refusal")),
+            ["0 reported refusals", "1 reported refusal", "2 reported refusals"]
+        );
     }
 }

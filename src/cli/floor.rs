@@ -12,9 +12,10 @@ use ane_floor::{Basis, Outcome as Verdict, PlacementReport};
 use anyhow::{Context as _, Result, bail, ensure};
 use clap::{Args, Subcommand, ValueEnum};
 use microgpt_ane::{placement, whole_file};
-use mlpackage::Package;
-use mlpackage::bundle::BUNDLE_MANIFEST;
+use mlpackage::{AtomicFile, Package};
 
+use super::file_kind::PathKind;
+use super::unfit::{Expected, expect};
 use super::{Outcome, folder, output};
 
 /// Tell where a bundle or package will be placed, by which law, and what would change it.
@@ -96,7 +97,7 @@ fn read_reports(path: &Path) -> Result<Vec<PlacementReport>> {
 
 /// The packages of a bundle, or one alone, and what laws say of them.
 fn predict(path: &Path) -> Result<(Vec<PlacementReport>, Vec<Package>)> {
-    if path.join(BUNDLE_MANIFEST).exists() {
+    if expect(path, Expected::BundleOrPackage)? == PathKind::Bundle {
         let bundle = folder::bundle(path)?;
         let shards = bundle.manifest().shards.iter();
         let packages = shards.map(|shard| bundle.package(shard)).collect::<Result<Vec<_>, _>>()?;
@@ -121,6 +122,10 @@ impl Floor {
             return Ok(Outcome::Done);
         }
         let path = self.path.context("a bundle or package is missing")?;
+        // Before anything is measured, which may take minutes.
+        if let Some(page) = &self.html {
+            AtomicFile::check(page)?;
+        }
         // Read before anything is judged: a gate without its baseline is no gate.
         let baseline = self.baseline.as_deref().map(read_reports).transpose()?;
         let beside = match &self.measured {

@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 use std::time::Instant;
 
-use ane_runtime::{Decoder, Generation, LogitsSource, Sampler, Sampling, TextTokenizer};
+use ane_runtime::{Decoder, FinishReason, Generation, LogitsSource, Sampler, Sampling, TextTokenizer};
 use anyhow::{Result, ensure};
 use clap::Args;
 use microgpt_ane::reference::BurnReference;
@@ -11,6 +11,8 @@ use microgpt_model::Backend;
 use serde::Serialize;
 
 use super::engine::EngineArgs;
+use super::file_kind::PathKind;
+use super::unfit::{Expected, expect};
 use super::{Outcome, folder, output};
 
 /// Complete a prompt with a bundle, or with burn's reference if a checkpoint is given.
@@ -22,17 +24,17 @@ pub(crate) struct Generate {
     /// The beginning of each text
     #[arg(long, default_value = "")]
     prompt: String,
-    /// How many texts
-    #[arg(short, default_value_t = 5)]
+    /// How many texts; where they may have several lines, a line `---` stands between two
+    #[arg(short, default_value_t = 5, value_parser = at_least_one)]
     n: usize,
     /// At most so many tokens are added to each prompt [default: what the context holds]
-    #[arg(long)]
+    #[arg(long, value_parser = at_least_one)]
     max_tokens: Option<usize>,
     #[command(flatten)]
     engine: EngineArgs,
     #[command(flatten)]
     sampling: SamplingArgs,
-    /// Print a JSON object: the texts, the number of tokens, tokens/s
+    /// Print a JSON object: the texts, why each ended, the number of tokens, tokens/s
     #[arg(long)]
     json: bool,
 }
@@ -64,6 +66,8 @@ impl SamplingArgs {
 struct Generated {
     engine: String,
     texts: Vec<String>,
+    /// Why each text ended.
+    ended: Vec<&'static str>,
     tokens: usize,
     seconds: f64,
     tokens_per_second: f64,
@@ -76,26 +80,28 @@ impl Generate {
         let mut sampler = Sampler::new(sampling, self.sampling.seed);
         let limit = self.max_tokens.unwrap_or(usize::MAX);
         let started = Instant::now();
-        let (mut texts, mut tokens) = (Vec::new(), 0);
+        let (mut texts, mut ended, mut tokens) = (Vec::new(), Vec::new(), 0);
+        let mut printer = TextPrinter::new(tokenizer.encode("\n").is_ok());
         for _ in 0..self.n {
             let mut generation =
                 Generation::new(source.as_mut(), &tokenizer, &mut sampler, &self.prompt, limit)?;
             let mut text = self.prompt.clone();
             if !self.json {
-                output::print(&self.prompt)?;
+                printer.begin(&self.prompt)?;
             }
             for piece in generation.by_ref() {
                 let piece = piece?;
                 if !self.json {
-                    output::print(&piece)?;
+                    printer.add(&piece)?;
                 }
                 text.push_str(&piece);
             }
             tokens += generation.tokens();
+            ended.push(generation.finished().unwrap_or(FinishReason::Limit));
             if self.json {
                 texts.push(text);
             } else {
-                output::print("\n")?;
+                printer.end()?;
             }
         }
         if self.json {
@@ -104,16 +110,21 @@ impl Generate {
             output::print_json(&Generated {
                 engine: source.name(),
                 texts,
+                ended: ended.iter().map(|reason| name_of(*reason)).collect(),
                 tokens,
                 seconds,
                 tokens_per_second,
             })?;
         }
+        let full = ended.iter().filter(|reason| **reason == FinishReason::ContextFull).count();
+        if full > 0 {
+            output::tell(&context_is_full(full, self.n, source.context_length()));
+        }
         Ok(Outcome::Done)
     }
 
     fn open(&self) -> Result<(Box<dyn LogitsSource>, TextTokenizer)> {
-        if folder::is_checkpoint(&self.model) {
+        if expect(&self.model, Expected::BundleOrCheckpoint)? == PathKind::Checkpoint {
             ensure!(
                 !self.engine.given(),
                 "{} is a checkpoint, which burn runs: engines are for bundles",
@@ -130,5 +141,92 @@ impl Generate {
         let bundle = folder::bundle(&self.model)?;
         let decoder = Decoder::load(&bundle, &*self.engine.decoding()?.engine()?)?;
         Ok((Box::new(decoder), TextTokenizer::from_bundle(&bundle)?))
+    }
+}
+
+/// Says that texts do not end where the model would have ended them.
+pub(super) fn context_is_full(texts: usize, of: usize, context_length: usize) -> String {
+    let which = match (texts, of) {
+        (1, 1) => "the text ends".to_owned(),
+        (1, _) => format!("1 of {of} texts ends"),
+        _ => format!("{texts} of {of} texts end"),
+    };
+    format!(
+        "note: {which} because the context of {context_length} tokens is full, perhaps in mid-word; a model that is trained with \
+         --block-size {} writes longer texts",
+        2 * context_length
+    )
+}
+
+fn name_of(reason: FinishReason) -> &'static str {
+    match reason {
+        FinishReason::EndOfDocument => "end",
+        FinishReason::Limit => "limit",
+        FinishReason::ContextFull => "context-full",
+    }
+}
+
+/// A number of at least 1.
+pub(super) fn at_least_one(text: &str) -> Result<usize, String> {
+    match text.parse() {
+        Ok(0) => Err("there is nothing to do; give at least 1".to_owned()),
+        Ok(number) => Ok(number),
+        Err(_) => Err("expected a whole number of at least 1".to_owned()),
+    }
+}
+
+/// Prints texts as they come, a line each; if one of two neighbours has several lines, with a line between them.
+struct TextPrinter {
+    /// Whether a text may have several lines at all.
+    may_break: bool,
+    /// Texts that were printed.
+    printed: usize,
+    /// Whether the text before had several lines.
+    before_broke: bool,
+    broke: bool,
+    /// The beginning of a text that is held back until it is known whether it has several lines.
+    held: Option<String>,
+}
+
+/// Stands between two texts of which one has several lines.
+const SEPARATOR: &str = "---\n";
+
+impl TextPrinter {
+    fn new(may_break: bool) -> Self {
+        Self { may_break, printed: 0, before_broke: false, broke: false, held: None }
+    }
+
+    fn begin(&mut self, prompt: &str) -> Result<()> {
+        self.broke = false;
+        if self.before_broke {
+            output::print(SEPARATOR)?;
+        } else if self.may_break && self.printed > 0 {
+            self.held = Some(String::new());
+        }
+        self.add(prompt)
+    }
+
+    fn add(&mut self, piece: &str) -> Result<()> {
+        self.broke |= piece.contains('\n');
+        match &mut self.held {
+            Some(held) if !self.broke => held.push_str(piece),
+            held => {
+                if let Some(held) = held.take() {
+                    output::print(SEPARATOR)?;
+                    output::print(&held)?;
+                }
+                output::print(piece)?;
+            }
+        }
+        Ok(())
+    }
+
+    fn end(&mut self) -> Result<()> {
+        if let Some(held) = self.held.take() {
+            output::print(&held)?;
+        }
+        self.before_broke = self.broke;
+        self.printed += 1;
+        output::print("\n")
     }
 }

@@ -6,10 +6,13 @@ use std::path::PathBuf;
 
 use anyhow::{Result, ensure};
 use clap::Args;
-use mlpackage::bundle::{BUNDLE_MANIFEST, BundleManifest};
-use mlpackage::{Feature, Interface, Package};
+use mlpackage::bundle::BundleManifest;
+use mlpackage::mil::Function;
+use mlpackage::{Feature, Interface, Package, counted};
 use serde::Serialize;
 
+use super::file_kind::PathKind;
+use super::unfit::{Expected, expect};
 use super::{Outcome, findings, folder, output};
 
 /// Show what is in a checkpoint, a bundle or a .mlpackage.
@@ -20,7 +23,8 @@ pub(crate) struct Inspect {
     /// Print the program of each package as MIL text
     #[arg(long, conflicts_with = "json")]
     mil: bool,
-    /// Check the packages against every rule of the format: exit code 0 if there are no errors, 1 if there are
+    /// Check the packages against every rule of the format: exit code 0 if there are no errors, 1 if there are. What Core
+    /// ML is reported to refuse although the format allows it is listed, and is no error
     #[arg(long, conflicts_with = "mil")]
     check: bool,
     /// Print JSON
@@ -69,18 +73,19 @@ impl Inspect {
         }
         let mut packages = Vec::new();
         let mut found = None;
-        if self.path.join(BUNDLE_MANIFEST).exists() {
+        let kind = expect(&self.path, Expected::Model)?;
+        if kind == PathKind::Bundle {
             let bundle = folder::bundle(&self.path)?;
             for shard in &bundle.manifest().shards {
                 packages.push(bundle.package(shard)?);
             }
             let manifest = Box::new(bundle.manifest().clone());
             found = Some(Found::Bundle { manifest, packages: packages.iter().map(summary).collect() });
-        } else if folder::is_checkpoint(&self.path) {
+        } else if kind == PathKind::Checkpoint {
+            let name = output::path(&self.path);
             ensure!(
                 !self.mil,
-                "{} is a checkpoint, which has no program: export it first",
-                self.path.display()
+                "{name} is a checkpoint, which has no program: `microgpt export {name} --out bundle` makes a bundle of it, which has"
             );
             let checkpoint = folder::checkpoint(&self.path)?;
             let config = checkpoint.config().clone();
@@ -107,7 +112,7 @@ impl Inspect {
 fn summary(package: &Package) -> PackageSummary {
     let functions = package.program().functions.iter().map(|(name, f)| {
         let interface = package.interface(name).cloned().unwrap_or_else(|| Interface::of(f));
-        let list = |features: &[Feature]| features.iter().map(|f| format!("{}: {}", f.name, f.ty)).collect();
+        let list = |features: &[Feature]| features.iter().map(|feature| line(feature, f)).collect();
         let mut operations = BTreeMap::new();
         for operation in f.block.all_operations() {
             *operations.entry(operation.op.clone()).or_default() += 1;
@@ -131,14 +136,25 @@ fn summary(package: &Package) -> PackageSummary {
     }
 }
 
+/// An input, output or state with its type. A shape that is not described is that which the program gives.
+fn line(feature: &Feature, function: &Function) -> String {
+    let Feature { name, ty, .. } = feature;
+    let declared = || function.outputs().find(|(output, _)| output == name).map(|(_, ty)| ty);
+    match feature.array().filter(|array| !array.has_shape()).and_then(|_| declared()) {
+        Some(declared) => format!("{name}: {declared}, by the program: its shape is not described"),
+        None => format!("{name}: {ty}"),
+    }
+}
+
 fn describe(found: &Found) -> String {
     let mut text = String::new();
     match found {
         Found::Checkpoint { config, parameters, report } => {
             let _ = writeln!(
                 text,
-                "checkpoint: {}, {parameters} parameters\n  n_embd {}, n_head {}, n_layer {}, block_size {}, vocab_size {}",
+                "checkpoint: {}, {}\n  n_embd {}, n_head {}, n_layer {}, block_size {}, vocab_size {}",
                 config.model_type,
+                counted(*parameters, "parameter"),
                 config.n_embd,
                 config.n_head,
                 config.n_layer,
@@ -149,8 +165,11 @@ fn describe(found: &Found) -> String {
                 let held_out = r.held_out_loss.map_or("none".to_owned(), |l| format!("{l:.4}"));
                 let _ = writeln!(
                     text,
-                    "  trained {} steps of {} on {}: training loss {:.4}, held-out loss {held_out}",
-                    r.steps, r.batch_size, r.corpus, r.train_loss
+                    "  trained {} of {} on {}: training loss {:.4}, held-out loss {held_out}",
+                    counted(r.steps, "step"),
+                    r.batch_size,
+                    r.corpus,
+                    r.train_loss
                 );
             }
         }
@@ -158,9 +177,9 @@ fn describe(found: &Found) -> String {
             let a = &manifest.architecture;
             let _ = writeln!(
                 text,
-                "bundle: {}, {} parameters, {}\n  n_embd {}, n_head {}, n_layer {}, context {}, vocabulary {}",
+                "bundle: {}, {}, {}\n  n_embd {}, n_head {}, n_layer {}, context {}, vocabulary {}",
                 a.model_type,
-                a.parameters,
+                counted(a.parameters, "parameter"),
                 manifest.exporter.quantization,
                 a.n_embd,
                 a.n_head,

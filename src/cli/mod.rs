@@ -5,6 +5,7 @@ mod chat;
 mod engine;
 mod export;
 mod field_report;
+mod file_kind;
 mod findings;
 mod floor;
 mod folder;
@@ -14,6 +15,7 @@ mod output;
 mod run;
 mod settle;
 mod train;
+mod unfit;
 mod verify;
 
 use std::process::ExitCode;
@@ -25,7 +27,7 @@ use tracing_subscriber::EnvFilter;
 #[derive(Debug, Parser)]
 #[command(name = "microgpt", version, arg_required_else_help = true)]
 #[command(
-    after_help = "Exit codes: 0 done; 1 a gate failed (verify, floor --require or --baseline, inspect --check, run --hazards); 2 bad usage or input; 130 training was stopped, and can be resumed."
+    after_help = "Exit codes: 0 done; 1 a gate failed (verify, floor --require or --baseline, inspect --check, run --hazards) or training diverged; 2 bad usage or input; 130 training was stopped, and can be resumed."
 )]
 struct Cli {
     #[command(subcommand)]

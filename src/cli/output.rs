@@ -1,6 +1,7 @@
 //! Words and numbers to standard output, progress to standard error.
 
 use std::io::{self, Write as _};
+use std::path::Path;
 
 use anyhow::{Context as _, Result};
 use indicatif::{ProgressBar, ProgressStyle};
@@ -17,6 +18,25 @@ pub(super) fn tell(text: &str) {
     let _ = writeln!(io::stderr(), "{text}");
 }
 
+/// What to do next, on standard error, so that the output stays what was asked for.
+pub(super) fn next(command: &str) {
+    tell(&format!("next: {command}"));
+}
+
+/// An argument as a shell takes it.
+pub(super) fn quoted(argument: &str) -> String {
+    let plain = |c: char| c.is_alphanumeric() || "/._-=,:+@".contains(c);
+    match !argument.is_empty() && argument.chars().all(plain) {
+        true => argument.to_owned(),
+        false => format!("'{}'", argument.replace('\'', "'\\''")),
+    }
+}
+
+/// A path as a shell takes it.
+pub(super) fn path(path: &Path) -> String {
+    quoted(&path.to_string_lossy())
+}
+
 /// Prints a value as JSON.
 pub(super) fn print_json(value: &impl Serialize) -> Result<()> {
     let mut json = serde_json::to_string_pretty(value)?;
@@ -24,11 +44,13 @@ pub(super) fn print_json(value: &impl Serialize) -> Result<()> {
     print(&json)
 }
 
-/// An error and what caused it, in a line. Causes that an error's own words repeat are left out.
+/// An error and what caused it, in a line. Causes that an error's own words repeat are left out, and so are words that a cause
+/// begins with: a path is named once.
 pub(super) fn causes(error: &anyhow::Error) -> String {
     error.chain().map(ToString::to_string).fold(String::new(), |line, cause| match line {
         line if line.is_empty() => cause,
         line if line.contains(&cause) => line,
+        line if cause.starts_with(&line) => cause,
         line => format!("{line}: {cause}"),
     })
 }

@@ -1,40 +1,64 @@
 //! `microgpt run`
 
+mod calls;
+mod results;
+
 use std::fmt::Write as _;
 use std::path::PathBuf;
 use std::time::Instant;
 
-use ane_runtime::tensor_file::{Slice, Stacked, TensorFile};
-use ane_runtime::{EngineKind, Function, LoadOptions, Numerics, TensorView};
+use ane_runtime::{
+    EngineKind, EngineOptions, Function, LoadOptions, Memory, Model, Numerics, State, TensorView, Tensors,
+};
 use anyhow::{Context as _, Result, ensure};
 use clap::Args;
+use microgpt_ane::image_file::Fit;
+use mlpackage::counted;
 
+use self::calls::{Call, Calls, FunctionArg, Given, NamedFile};
+use self::results::{Looked, OutImages, Results};
 use super::engine::EngineArgs;
 use super::{Outcome, folder, output};
 
-/// Run a function of any .mlpackage on tensors from a file: no Mac, no Python. On mil-cpu in f32 unless told.
+/// Run functions of any .mlpackage on tensors and images from files: no Mac, no Python. On mil-cpu in f32 unless told.
+///
+/// Several functions run one after the other on one state: `--function prefill,decode=16` calls prefill once and decode 16
+/// times. Their inputs are then called FUNCTION/INPUT, or INPUT where only one of them has such an input, and their outputs
+/// FUNCTION/OUTPUT.
 #[derive(Debug, Args)]
 pub(crate) struct Run {
     /// The .mlpackage
     package: PathBuf,
     /// Inputs by name, as safetensors; each value must be one that the input's type can hold
-    #[arg(long, value_name = "FILE", required_unless_present = "plan")]
+    #[arg(long, value_name = "FILE")]
     inputs: Option<PathBuf>,
+    /// An input of image type, from a PNG or JPEG file; may be given several times
+    #[arg(long = "image", value_name = "NAME=FILE")]
+    images: Vec<NamedFile>,
+    /// Scale images to the size that the model takes; without, another size is an error
+    #[arg(long, requires = "images")]
+    resize: bool,
     /// Where the outputs go, as safetensors: floats as F32, integers as I32, bools as BOOL
-    #[arg(long, value_name = "FILE", required_unless_present = "plan")]
+    #[arg(long, value_name = "FILE")]
     out: Option<PathBuf>,
-    /// The function [default: the package's own]
-    #[arg(long)]
-    function: Option<String>,
-    /// Call the function N times on one state: every input has a leading axis of N, and so has every output
+    /// An output of image type, as a PNG file; may be given several times
+    #[arg(long = "out-image", value_name = "NAME=FILE")]
+    out_images: Vec<NamedFile>,
+    /// The functions to call, in order [default: the package's own]. With =STEPS, that often: each of its tensors has a leading
+    /// axis of STEPS
+    #[arg(long, value_name = "FUNCTION[=STEPS]", value_delimiter = ',')]
+    function: Vec<FunctionArg>,
+    /// Call the function N times on one state: every tensor has a leading axis of N, and so has every output
     #[arg(long, value_name = "N")]
     steps: Option<usize>,
     #[command(flatten)]
     engine: EngineArgs,
-    /// Look for what goes wrong in fp16 without an error (with --numerics f16), and exit with 1 if there is any
+    /// Name the first operation that overflows, makes a NaN or gives nothing but zeros, and exit with 1 if there is any: in
+    /// fp32, or with --numerics f16 in fp16
     #[arg(long)]
     hazards: bool,
-    /// Print how the function was lowered: steps, buffers and memory. Without --inputs nothing is run
+    /// Print how the function was lowered for the shapes of its inputs: steps, buffers and memory. Nothing is run without --out
+    /// or --out-image
     #[arg(long)]
     plan: bool,
 }
@@ -46,55 +70,170 @@ impl Run {
         if self.hazards {
             EngineArgs::ensure_watchable(&engine)?;
         }
-        ensure!(self.steps != Some(0), "--steps 0: there is nothing to run");
-        if let Some(out) = &self.out {
-            ensure!(!folder::holds(&self.package, out), "--out {}: it lies in the package", out.display());
-        }
+        let runs = self.out.is_some() || !self.out_images.is_empty();
+        ensure!(
+            runs || self.plan,
+            "nothing says where the outputs go: give --out FILE, or --out-image NAME=FILE"
+        );
+        self.check_destinations()?;
         let package = folder::package(&self.package)?;
-        let functions = self.function.clone().into_iter().collect();
+        let mut calls = Calls::of(&package, &self.function, self.steps)?;
+        let has_inputs = self.inputs.is_some() || !self.images.is_empty();
+        if runs || has_inputs {
+            let fit = if self.resize { Fit::Resize } else { Fit::Exact };
+            calls.give(self.inputs.as_deref(), &self.images, fit)?;
+        }
+        let images = OutImages::of(&calls, &self.out_images)?;
+        let functions = calls.calls.iter().map(|call| call.function.clone()).collect();
         let options = LoadOptions { functions, hazards: self.hazards, ..LoadOptions::default() };
         let model = engine.engine()?.load(&package, &options)?;
-        let function = model.default_function();
         if self.plan {
-            output::print(&function.plan())?;
+            output::print(&plans(&*model, &calls, runs || has_inputs)?)?;
         }
-        let (Some(inputs), Some(out)) = (&self.inputs, &self.out) else { return Ok(Outcome::Done) };
-        let file = TensorFile::open(inputs)?;
-        let mut state = model.new_state();
-        let mut outputs = Stacked::default();
-        let steps = self.steps.unwrap_or(1);
-        let started = Instant::now();
-        for step in 0..steps {
-            let slice = self.steps.map(|steps| Slice { step, steps });
-            let mut call = || -> Result<()> {
-                let inputs = file.inputs(function.describe(), slice)?;
-                let inputs: Vec<(&str, TensorView<'_>)> =
-                    inputs.iter().map(|(name, tensor)| (name.as_str(), tensor.view())).collect();
-                outputs.push(function.predict(&inputs, &mut state)?)?;
-                Ok(())
-            };
-            call().with_context(|| format!("call {step} of {}", function.name()))?;
+        if !runs {
+            return Ok(Outcome::Done);
         }
-        let seconds = started.elapsed().as_secs_f64();
-        outputs.write(out, self.steps.is_some())?;
-        let mut text = describe(function, steps, seconds);
-        for (name, tensor) in state.outputs().iter() {
-            let _ = writeln!(text, "  {name}: {tensor}");
+        let mut ran = Ran {
+            state: model.new_state(),
+            results: Vec::new(),
+            last: Vec::new(),
+            faulty: Vec::new(),
+            text: String::new(),
+        };
+        for call in &calls.calls {
+            ran.call(model.function(&call.function)?, &calls, call)?;
         }
-        for hazard in state.hazards() {
-            let _ = writeln!(text, "  hazard: {hazard}");
+        if let Some(out) = &self.out {
+            results::write(&calls, &ran.results, &images, out)?;
         }
-        output::print(&text)?;
-        Ok(Outcome::of(state.hazards().is_empty()))
+        images.write(&ran.last)?;
+        let hazards = ran.state.hazards();
+        for hazard in hazards {
+            let _ = writeln!(ran.text, "  hazard: {hazard}");
+        }
+        if self.hazards && hazards.is_empty() {
+            let _ = writeln!(ran.text, "  no hazards in {}", arithmetic(&engine));
+        }
+        let looked = match (self.hazards, hazards) {
+            (true, []) => Looked::InVain,
+            (true, _) => Looked::Found,
+            (false, _) if engine.kind.here() == EngineKind::MilCpu => Looked::No,
+            (false, _) => Looked::Cannot,
+        };
+        results::tell_faults(&calls, &ran.results, &ran.faulty, looked);
+        output::print(&ran.text)?;
+        Ok(Outcome::of(hazards.is_empty()))
+    }
+
+    /// Refuses to write where nothing can be written, or into the package, before anything is run.
+    fn check_destinations(&self) -> Result<()> {
+        let images = self.out_images.iter().map(|image| &image.path);
+        for path in self.out.iter().chain(images.clone()) {
+            ensure!(!folder::holds(&self.package, path), "{}: it lies in the package", path.display());
+        }
+        if let Some(out) = &self.out {
+            mlpackage::AtomicFile::check(out)?;
+            ensure!(images.into_iter().all(|path| path != out), "--out and --out-image name the same file");
+        }
+        Ok(())
     }
 }
 
-/// What was run, and how long it took.
-fn describe(function: &dyn Function, steps: usize, seconds: f64) -> String {
-    let calls = if steps == 1 { "1 call".to_owned() } else { format!("{steps} calls") };
+/// In which arithmetic hazards were looked for.
+fn arithmetic(engine: &EngineOptions) -> &'static str {
+    match engine.numerics {
+        Numerics::F16 => "fp16",
+        Numerics::F32 | Numerics::Fast => "fp32; --numerics f16 looks for those of fp16",
+    }
+}
+
+/// How each function was lowered: for the inputs of its first call, or for those of their default shapes.
+fn plans(model: &dyn Model, calls: &Calls, given: bool) -> Result<String> {
+    let mut text = String::new();
+    for call in &calls.calls {
+        let function = model.function(&call.function)?;
+        if calls.calls.len() > 1 {
+            let _ = writeln!(text, "function {}", call.function);
+        }
+        if given {
+            let inputs = calls.inputs(call, 0).with_context(|| format!("function {}", call.function))?;
+            let plan =
+                function.plan_for(&views(&inputs)).with_context(|| format!("function {}", call.function))?;
+            text.push_str(&plan);
+        } else {
+            text.push_str(&function.plan());
+        }
+    }
+    Ok(text)
+}
+
+fn views<'v>(inputs: &'v [(&'v str, Given<'_>)]) -> Vec<(&'v str, TensorView<'v>)> {
+    inputs.iter().map(|(name, tensor)| (*name, tensor.view())).collect()
+}
+
+/// A run while it goes on.
+struct Ran {
+    state: State,
+    /// Of each function.
+    results: Vec<Results>,
+    /// What each function gave in its last call.
+    last: Vec<Tensors>,
+    /// Of each function, the inputs that had elements which are no numbers.
+    faulty: Vec<Vec<String>>,
+    /// What is printed.
+    text: String,
+}
+
+impl Ran {
+    /// Calls a function as often as it was asked for.
+    fn call(&mut self, function: &dyn Function, calls: &Calls, call: &Call) -> Result<()> {
+        let mut results = Results::default();
+        let mut faulty: Vec<String> = Vec::new();
+        let mut memory = None;
+        let steps = call.steps.unwrap_or(1);
+        let mut seconds = 0.0;
+        for step in 0..steps {
+            let mut one = || -> Result<()> {
+                let inputs = calls.inputs(call, step)?;
+                for (name, tensor) in &inputs {
+                    if results::has_faults(tensor.data()) && !faulty.iter().any(|known| known == name) {
+                        faulty.push((*name).to_owned());
+                    }
+                }
+                let inputs = views(&inputs);
+                if step == 0 {
+                    memory = function.memory_for(&inputs)?;
+                }
+                let begun = Instant::now();
+                let outputs = function.predict(&inputs, &mut self.state)?;
+                seconds += begun.elapsed().as_secs_f64();
+                Ok(results.push(outputs)?)
+            };
+            one().map_err(|error| match (call.steps, calls.calls.len()) {
+                (Some(_), _) => error.context(format!("call {step} of {}", call.function)),
+                (None, 1) => error,
+                (None, _) => error.context(format!("function {}", call.function)),
+            })?;
+        }
+        self.text.push_str(&describe(function, steps, seconds, memory));
+        for (name, tensor) in self.state.outputs().iter() {
+            let _ = writeln!(self.text, "  {}: {tensor}", calls.full_name(call, name));
+        }
+        if let Some(label) = function.classes().and_then(|classes| classes.chosen(self.state.outputs())) {
+            let _ = writeln!(self.text, "  label: {label}");
+        }
+        self.last.push(self.state.outputs().clone());
+        self.results.push(results);
+        self.faulty.push(faulty);
+        Ok(())
+    }
+}
+
+/// What was run, how long it took, and the memory that a call on such inputs takes.
+fn describe(function: &dyn Function, steps: usize, seconds: f64, memory: Option<Memory>) -> String {
     let each = seconds * 1e3 / steps as f64;
-    let mut text = format!("{}: {calls}, {each:.3} ms each\n", function.name());
-    match function.memory() {
+    let mut text = format!("{}: {}, {each:.3} ms each\n", function.name(), counted(steps, "call"));
+    match memory {
         Some(memory) => {
             let _ = writeln!(
                 text,

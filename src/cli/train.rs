@@ -1,25 +1,27 @@
 //! `microgpt train`
 
+mod context;
 #[cfg(feature = "tui")]
 mod dashboard;
+mod destination;
 mod view;
 
 use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::Duration;
 
-use anyhow::{Context as _, Result, ensure};
+use anyhow::{Context as _, Result, bail, ensure};
 use clap::{Args, ValueEnum};
-use microgpt_ane::loss_curve;
 use microgpt_model::{
-    Backend, Checkpoint, Corpus, Ended, GptConfig, Layout, Preset, Resumed, SaveEvery, SaveTo, Schedule,
+    Backend, Corpus, Ended, GptConfig, Layout, Preset, Progress, Resumed, SaveEvery, SaveTo, Schedule,
     Tokenizer, Trained, Trainer, TrainingConfig,
 };
 
 use self::view::View;
-use super::{Outcome, output};
+use super::unfit::{Expected, expect};
+use super::{Outcome, folder, output};
 
 /// Train a model and write a checkpoint.
 #[derive(Debug, Args)]
@@ -28,13 +30,19 @@ The presets' recipes, which the options change one by one:
   original  microGPT's own: 1000 steps of 1 document, learning rate 0.01 falling linearly, initial weights 0.08
   scaled    Experiment 27's: 5000 steps of 32 documents, 0.001 falling linearly, initial weights 0.02
   compact   what predicts unseen names best: dropout, weight decay, a cosine, and the best evaluation's weights
-A run that was stopped, in whatever way, goes on with `microgpt train --resume CKPT` as if nothing had happened.")]
+Other texts than names get a longer context than the preset's where their documents need it; --block-size says it for certain.
+A run that was stopped, in whatever way, goes on with `microgpt train --resume CKPT` as if nothing had happened. A finished one is
+trained longer with --resume CKPT --steps N. The steps to come then have the learning rate that they would have in a run of N
+steps, so that a rate that has fallen rises again; --init begins a new run, with a schedule of its own, from its weights.")]
 pub(crate) struct Train {
     /// Where to write the checkpoint; while it is trained, its state is kept there
     #[arg(long, value_name = "CKPT", required_unless_present = "resume")]
     out: Option<PathBuf>,
-    /// Go on with a run that was stopped, in the same folder and with the same options; --data says where its text is now, if it
-    /// was moved
+    /// Replace a finished model in --out. It stays whole until the new one takes its place in one step
+    #[arg(long)]
+    force: bool,
+    /// Go on with a run that was stopped, in the same folder and with the same options; --steps changes how many it has in all, also
+    /// if it is finished; --data says where its text is now, if it was moved
     #[arg(long, value_name = "CKPT", conflicts_with_all = RUN_OPTIONS)]
     resume: Option<PathBuf>,
     #[command(flatten)]
@@ -71,7 +79,6 @@ const RUN_OPTIONS: &[&str] = &[
     "vocab_size",
     "held_out",
     "no_shuffle",
-    "steps",
     "seed",
     "batch_size",
     "accumulate",
@@ -108,8 +115,8 @@ struct ModelOptions {
     /// Layers, if not the preset's
     #[arg(long)]
     n_layer: Option<usize>,
-    /// Context length, if not the preset's
-    #[arg(long)]
+    /// Context length in tokens [default: the preset's, or what the documents of --data need, up to 256; 128 for running text]
+    #[arg(long, value_name = "TOKENS")]
     block_size: Option<usize>,
     /// Standard deviation of the initial weights [default: 0.08 for original, 0.02 for scaled and compact]
     #[arg(long, allow_negative_numbers = true)]
@@ -223,33 +230,25 @@ impl Train {
             None => SaveEvery::default(),
         };
         let (trainer, folder) = match &self.resume {
-            Some(folder) => {
-                let Resumed { trainer, skipped } = Trainer::resume(folder, self.data.data.as_deref())?;
-                for state in &skipped {
-                    output::tell(&format!("warning: {} is skipped: {}", state.path.display(), state.error));
-                }
-                let (step, steps) = (trainer.step_count(), trainer.training().steps);
-                output::tell(&format!("going on after step {step} of {steps}"));
-                (trainer, folder.clone())
-            }
+            Some(folder) => (self.go_on(folder)?, folder.clone()),
             None => {
                 let folder = self.out.clone().context("--out is missing")?;
                 (self.begin(&folder)?, folder)
             }
         };
         let mut view = View::new(&trainer, self.sample_every, self.tui)?;
+        context::warn_of_cut_documents(&trainer, &self);
+        let resumed = output::path(&folder);
         // A folder by its whole name can be replaced, `.` cannot.
         let folder = folder.canonicalize().unwrap_or(folder);
         let save = SaveTo { folder: folder.clone(), every };
-        // What Ctrl-C asks for is done after the step; a second one ends the process as it always did.
-        let stop = Arc::new(AtomicBool::new(false));
-        let asked = Arc::clone(&stop);
-        ctrlc::set_handler(move || {
-            if asked.swap(true, Ordering::Relaxed) {
-                std::process::exit(130);
-            }
-        })?;
+        let on_disk = if Trainer::is_unfinished(&folder) { trainer.step_count() } else { 0 };
+        let saved = Arc::new(AtomicUsize::new(on_disk));
+        let stop = stop_on_signals(Arc::clone(&saved), resumed)?;
         let ended = trainer.run(Some(&save), |trainer, told| {
+            if let Progress::Saved { step } = told {
+                saved.store(step, Ordering::Relaxed);
+            }
             view.show(trainer, told);
             match stop.load(Ordering::Relaxed) || view.asks_to_stop() {
                 true => ControlFlow::Break(()),
@@ -260,29 +259,62 @@ impl Train {
         let trained = match ended? {
             Ended::Trained(trained) => trained,
             Ended::Stopped { step } => {
-                let folder = folder.display();
+                let folder = output::path(&folder);
                 output::tell(&format!("stopped after step {step}; microgpt train --resume {folder} goes on"));
                 return Ok(Outcome::Stopped);
             }
         };
-        let report = &trained.report;
-        let folder = publish(&trained, folder)?;
-        loss_curve::write(&folder.join("loss.svg"), report)?;
+        let diverged = divergence(&trained);
+        let folder = destination::publish(&trained, folder, diverged.is_some())?;
         match self.json {
-            true => output::print_json(report)?,
+            true => output::print_json(&trained.report)?,
             false => output::print(&view::summary(&trained, &folder))?,
         }
+        if let Some(diverged) = diverged {
+            output::tell(&format!("warning: {diverged}"));
+            return Ok(Outcome::GateFailed);
+        }
+        output::next(&format!("microgpt export {} --out bundle", output::path(&folder)));
         Ok(Outcome::Done)
+    }
+
+    /// A run that was stopped, or a finished one with more steps.
+    fn go_on(&self, folder: &Path) -> Result<Trainer> {
+        expect(folder, Expected::Run)?;
+        let Resumed { mut trainer, skipped } = Trainer::resume(folder, self.data.data.as_deref())?;
+        for state in &skipped {
+            output::tell(&format!("warning: {} is skipped: {}", state.path.display(), state.error));
+        }
+        let (done, name) = (trainer.step_count(), output::path(folder));
+        let was_finished = !Trainer::is_unfinished(folder);
+        if let Some(steps) = self.recipe.steps {
+            ensure!(
+                steps > done || !was_finished,
+                "--steps {steps}: {name} is finished and has {done} steps; give more, such as --steps {}",
+                2 * done
+            );
+            trainer.plan_steps(steps)?;
+        }
+        if was_finished && trainer.is_finished() {
+            let longer = match trainer.training().steps > done {
+                true => "it ended early, as evaluations did not get better (--patience)".to_owned(),
+                false => format!("`microgpt train --resume {name} --steps {}` trains it longer", 2 * done),
+            };
+            bail!(
+                "{name} is finished after {done} steps: {longer}; `microgpt train --init {name} --out NEW` begins a new run from its \
+                 weights"
+            );
+        }
+        if self.force {
+            trainer.allow_replacing();
+        }
+        output::tell(&format!("going on after step {done} of {}", trainer.training().steps));
+        Ok(trainer)
     }
 
     /// A run from its beginning.
     fn begin(&self, folder: &Path) -> Result<Trainer> {
-        ensure!(
-            !Trainer::is_unfinished(folder),
-            "{0} holds a run that is not finished: --resume {0} goes on with it; give another --out, or remove it first",
-            folder.display()
-        );
-        Checkpoint::check_destination(folder)?;
+        destination::check(folder, self.force)?;
         let layout = if self.data.packed { Layout::Packed } else { Layout::Lines };
         let corpus = match &self.data.data {
             Some(path) => Corpus::from_file(path, layout)?,
@@ -291,16 +323,25 @@ impl Train {
         let training = self.training();
         let (config, tokenizer, weights) = match &self.model.init {
             Some(path) => {
-                let checkpoint = Checkpoint::open(path)?;
+                let checkpoint = folder::checkpoint(path)?;
                 let weights = checkpoint.weights()?;
                 (checkpoint.config().clone(), checkpoint.tokenizer().clone(), Some(weights))
             }
             None => {
                 let tokenizer = self.data.tokenizer(&corpus)?;
-                (self.model.config(tokenizer.vocab_size()), tokenizer, None)
+                let preset = self.model.config(tokenizer.vocab_size());
+                let block_size = match (self.model.block_size, &self.data.data) {
+                    (None, Some(_)) => context::choose(preset.block_size, &corpus, &tokenizer)?,
+                    _ => preset.block_size,
+                };
+                (GptConfig { block_size, ..preset }, tokenizer, None)
             }
         };
-        Ok(Trainer::new(&corpus, config, tokenizer, weights, training)?)
+        let mut trainer = Trainer::new(&corpus, config, tokenizer, weights, training)?;
+        if self.force {
+            trainer.allow_replacing();
+        }
+        Ok(trainer)
     }
 
     fn training(&self) -> TrainingConfig {
@@ -364,17 +405,57 @@ impl DataOptions {
     }
 }
 
-/// Puts the checkpoint in its place, or beside it if something has come in the way since the run began.
-fn publish(trained: &Trained, folder: PathBuf) -> Result<PathBuf> {
-    let Trained { config, tokenizer, weights, report } = trained;
-    let write = |folder: &Path| Checkpoint::write(folder, config, tokenizer, weights, Some(report));
-    let Err(error) = write(&folder) else { return Ok(folder) };
-    let mut beside = folder.into_os_string();
-    beside.push(".finished");
-    let beside = PathBuf::from(beside);
-    write(&beside).with_context(|| error.to_string())?;
-    output::tell(&format!("warning: {error}. The checkpoint is in {}", beside.display()));
-    Ok(beside)
+/// What Ctrl-C asks for is done after the step; a second one ends the process at once. `saved` is the newest step that is on disk.
+fn stop_on_signals(saved: Arc<AtomicUsize>, folder: String) -> Result<Arc<AtomicBool>> {
+    let stop = Arc::new(AtomicBool::new(false));
+    let asked = Arc::clone(&stop);
+    ctrlc::set_handler(move || {
+        let saved = match saved.load(Ordering::Relaxed) {
+            0 => "nothing of this run is saved yet".to_owned(),
+            step => format!("it is saved up to step {step}"),
+        };
+        if asked.swap(true, Ordering::Relaxed) {
+            output::tell(&format!(
+                "ended at once: {saved}; microgpt train --resume {folder} goes on from there"
+            ));
+            std::process::exit(130);
+        }
+        output::tell(&format!(
+            "stopping after this step, and saving it; Ctrl-C again ends at once ({saved})"
+        ));
+    })?;
+    Ok(stop)
+}
+
+/// Nats above the loss of knowing nothing that no run ends with unless something went wrong.
+const DIVERGED: f32 = 1.0;
+
+/// Says that a run ended with a loss beyond that of knowing nothing, and what to try.
+fn divergence(trained: &Trained) -> Option<String> {
+    let (report, vocab) = (&trained.report, trained.config.vocab_size);
+    let nothing = (vocab as f32).ln();
+    let limit = nothing + DIVERGED;
+    if report.train_loss <= limit {
+        return None;
+    }
+    // In one digit: a hint is no more exact than that.
+    let a_tenth = |x: f64| format!("{:.0e}", x / 10.0).parse::<f64>().unwrap_or(x);
+    let first = report.history.first().map_or(0.0, |step| step.loss);
+    let small = microgpt_model::WIDE_INIT_STD;
+    let advice = match first > limit && report.init_std > small {
+        true => format!(
+            "it began at {first:.2}, so try smaller initial weights: --init-std {small}, now {}",
+            report.init_std
+        ),
+        false => {
+            format!("try --learning-rate {}, now {}", a_tenth(report.learning_rate), report.learning_rate)
+        }
+    };
+    Some(format!(
+        "the run diverged: its training loss is {:.2}, and knowing nothing costs ln {vocab} = {nothing:.2}. The model is of no use; \
+         {advice}",
+        report.train_loss
+    ))
 }
 
 /// Hours, minutes and seconds, as far as they matter.

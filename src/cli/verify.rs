@@ -8,6 +8,7 @@ use anyhow::{Result, ensure};
 use clap::Args;
 use microgpt_ane::verification::{Verification, hazards, inputs, verify};
 use microgpt_model::Backend;
+use mlpackage::{AtomicFile, counted};
 
 use super::engine::EngineChoice;
 use super::{Outcome, folder, output};
@@ -47,6 +48,7 @@ impl Verify {
         let checkpoint = self.checkpoint.as_deref().map(folder::checkpoint).transpose()?;
         if let Some(path) = &self.dump {
             ensure!(!folder::holds(&self.bundle, path), "--dump {}: it lies in the bundle", path.display());
+            AtomicFile::check(path)?;
         }
         let engine = self.engine.options(EngineKind::Auto, None)?;
         let other = match engine.kind.here() {
@@ -76,11 +78,12 @@ impl Verify {
 
 /// A table of the comparisons.
 pub(super) fn describe(verification: &Verification) -> String {
-    let mut text = format!("parity over {} positions:\n", verification.tokens.len());
+    let mut text = format!("parity over {}:\n", counted(verification.tokens.len(), "position"));
     for check in &verification.checks {
         let p = &check.parity;
         let verdict = if check.pass { "ok  " } else { "FAIL" };
         let bound = match check.tolerance.largest_error {
+            bound if check.relative_to_f16 => format!(" (at most {bound:.2e}, by what f16 lost)"),
             bound if bound.is_finite() => format!(" (at most {bound:.0e})"),
             _ => String::new(),
         };
@@ -94,7 +97,7 @@ pub(super) fn describe(verification: &Verification) -> String {
     if let Some(hazards) = &verification.hazards {
         let _ = match hazards.len() {
             0 => writeln!(text, "no hazards in fp16"),
-            n => writeln!(text, "{n} hazard{} in fp16:", if n == 1 { "" } else { "s" }),
+            n => writeln!(text, "{} in fp16:", counted(n, "hazard")),
         };
         for hazard in hazards {
             let _ = writeln!(text, "  FAIL {hazard}");

@@ -11,7 +11,7 @@ use mlpackage::bundle::{
     FileDigest, Shard, TokenizerFile,
 };
 use mlpackage::mil::Program;
-use mlpackage::{AtomicDir, Bundle, Metadata, PackageWriter};
+use mlpackage::{AtomicDir, Bundle, Metadata, PackageWriter, counted};
 use safetensors::Dtype;
 use safetensors::tensor::TensorView;
 
@@ -151,8 +151,12 @@ fn metadata(checkpoint: &Checkpoint, options: &ExportOptions) -> Metadata {
     let config = checkpoint.config();
     Metadata {
         short_description: format!(
-            "{} decode step: {} dimensions, {} layers, context {}, {}",
-            config.model_type, config.n_embd, config.n_layer, config.block_size, options.quantization
+            "{} decode step: {}, {}, context {}, {}",
+            config.model_type,
+            counted(config.n_embd, "dimension"),
+            counted(config.n_layer, "layer"),
+            config.block_size,
+            options.quantization
         ),
         version: env!("CARGO_PKG_VERSION").into(),
         ..Metadata::default()

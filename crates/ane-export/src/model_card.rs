@@ -4,6 +4,7 @@ use std::fmt::Write as _;
 
 use microgpt_model::{Checkpoint, GptConfig};
 use mlpackage::bundle::BundleManifest;
+use mlpackage::counted;
 
 use crate::microgpt;
 use crate::options::{CacheUpdate, ExportOptions};
@@ -49,9 +50,9 @@ pub(crate) fn render(checkpoint: &Checkpoint, options: &ExportOptions, manifest:
         None => line("Not known: the checkpoint has no training report."),
         Some(report) => {
             line(&format!(
-                "{} steps of {} documents from {} ({} to train on, {} held out), seed {}.\n",
-                report.steps,
-                report.batch_size,
+                "{} of {} from {} ({} to train on, {} held out), seed {}.\n",
+                counted(report.steps, "step"),
+                counted(report.batch_size, "document"),
                 std::path::Path::new(&report.corpus)
                     .file_name()
                     .map_or_else(|| report.corpus.clone(), |n| n.to_string_lossy().into_owned()),

@@ -4,7 +4,7 @@ use std::path::Path;
 
 use microgpt_model::GptConfig;
 use mlpackage::mil::Program;
-use mlpackage::{Metadata, PackageWriter};
+use mlpackage::{Metadata, PackageWriter, counted};
 
 use crate::error::{Error, Result};
 use crate::microgpt::{self, Tensors};
@@ -38,8 +38,12 @@ pub fn write_probe(
     let function = microgpt::decode_function(&Noise(config), options, tokens, writer.weights(), |_, _| {})?;
     let metadata = Metadata {
         short_description: format!(
-            "placement probe: {} dimensions, {} layers, context {}, {tokens} tokens a call, {}",
-            config.n_embd, config.n_layer, config.block_size, options.quantization
+            "placement probe: {}, {}, context {}, {} a call, {}",
+            counted(config.n_embd, "dimension"),
+            counted(config.n_layer, "layer"),
+            config.block_size,
+            counted(tokens, "token"),
+            options.quantization
         ),
         version: env!("CARGO_PKG_VERSION").into(),
         ..Metadata::default()

@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::sync::LazyLock;
 
+use mlpackage::counted;
 use serde::Serialize;
 
 use crate::corpus::{Corpus, Placement};
@@ -237,8 +238,9 @@ impl fmt::Display for Accuracy {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         writeln!(
             f,
-            "{} rows of {} sources whose outcome is known; right is: says whether all of it is on the Neural Engine\n",
-            self.rows, self.sources
+            "{} of {} whose outcome is known; right is: says whether all of it is on the Neural Engine\n",
+            counted(self.rows, "row"),
+            counted(self.sources, "source")
         )?;
         writeln!(
             f,

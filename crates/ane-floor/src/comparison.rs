@@ -3,6 +3,8 @@
 use std::collections::HashMap;
 use std::fmt;
 
+use mlpackage::counted;
+
 use crate::device::Device;
 use crate::placed_operation::PlacedOperation;
 use crate::report::PlacementReport;
@@ -113,7 +115,7 @@ impl fmt::Display for Comparison<'_> {
             )?;
         }
         let alone = operations.len() - self.shared();
-        write!(f, "{} of {} operations differ", self.differing(), self.shared())?;
+        write!(f, "{} of {} differ", self.differing(), counted(self.shared(), "operation"))?;
         match alone {
             0 => writeln!(f),
             _ => writeln!(f, "; {alone} are in one of the two alone"),

@@ -8,6 +8,7 @@ use std::collections::BTreeSet;
 use std::fmt;
 use std::sync::LazyLock;
 
+use mlpackage::counted;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
@@ -410,7 +411,7 @@ impl fmt::Display for Corpus {
             )?;
         }
         let sources: BTreeSet<&str> = self.rows.iter().map(|row| row.source.as_str()).collect();
-        writeln!(f, "{} rows from {} sources", self.rows.len(), sources.len())
+        writeln!(f, "{} from {}", counted(self.rows.len(), "row"), counted(sources.len(), "source"))
     }
 }
 

@@ -7,6 +7,7 @@
 use std::collections::BTreeMap;
 use std::fmt;
 
+use mlpackage::counted;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
@@ -295,9 +296,9 @@ impl fmt::Display for Discovery {
         }
         writeln!(
             f,
-            "{} packages probed, {} lines; widths with their size in INT8",
-            self.probes.len(),
-            self.boundaries.len()
+            "{} probed, {}; widths with their size in INT8",
+            counted(self.probes.len(), "package"),
+            counted(self.boundaries.len(), "line")
         )
     }
 }

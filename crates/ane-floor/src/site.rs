@@ -107,7 +107,7 @@ impl<'a> Site<'a> {
                 }
                 let stored = arg.name.and_then(|name| weights.get(name));
                 bytes = bytes.saturating_add(stored.map_or_else(|| size(arg.ty), |weight| weight.bytes));
-                if arg.is_state {
+                if arg.is_state() {
                     state = Some(arg.ty);
                 } else if !arg.constant {
                     inputs.push(arg.ty.clone());
@@ -125,7 +125,7 @@ impl<'a> Site<'a> {
         let weight = match operation.op.as_str() {
             "conv" | "conv_transpose" | "linear" => bound_weight("weight"),
             "matmul" => bound_weight("y").or_else(|| bound_weight("x")),
-            // No row of the table: what is bound to them by name is all that is known.
+            // Several matrices each; the largest one stands for the layer.
             "lstm" | "gru" | "rnn" => {
                 names(operation).filter_map(|name| weights.get(name)).max_by_key(|w| w.elements).copied()
             }

@@ -3,8 +3,10 @@
 use std::io::{BufRead, Read as _, Write};
 use std::time::{Duration, Instant};
 
+use mlpackage::counted;
+
 use crate::error::{Error, Result};
-use crate::generate::Generation;
+use crate::generate::{FinishReason, Generation};
 use crate::logits::LogitsSource;
 use crate::sampling::{Sampler, Sampling};
 use crate::tokenizer::TextTokenizer;
@@ -16,7 +18,11 @@ pub struct ChatSession<'a> {
     sampler: Sampler,
     completions: usize,
     seed: u64,
+    notice: Option<Box<FullContext<'a>>>,
 }
+
+/// Receives how many completions of a line end because the context is full, of how many, and the context's length.
+type FullContext<'a> = dyn FnMut(usize, usize, usize) + 'a;
 
 /// What a chat did.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -25,6 +31,12 @@ pub struct ChatSummary {
     pub completions: usize,
     /// Tokens that the model was run on.
     pub tokens: usize,
+    /// Completions that end because the context is full.
+    pub context_full: usize,
+    /// Lines that were answered with completions.
+    pub answered: usize,
+    /// Lines that could not be answered, commands that do not exist included.
+    pub refused: usize,
     /// Time that it took.
     pub time: Duration,
 }
@@ -55,7 +67,14 @@ impl<'a> ChatSession<'a> {
         completions: usize,
         seed: u64,
     ) -> Self {
-        Self { source, tokenizer, sampler: Sampler::new(sampling, seed), completions, seed }
+        Self { source, tokenizer, sampler: Sampler::new(sampling, seed), completions, seed, notice: None }
+    }
+
+    /// Calls `notice` after each line with completions that end because the context is full: how many of them, of how many, and the
+    /// context's length. The user would otherwise take the cut for the model's end.
+    pub fn on_full_context(mut self, notice: impl FnMut(usize, usize, usize) + 'a) -> Self {
+        self.notice = Some(Box::new(notice));
+        self
     }
 
     /// Answers lines until the input ends or asks to quit. What a user types wrong is answered, not returned. `prompt` is
@@ -81,17 +100,23 @@ impl<'a> ChatSession<'a> {
             }
             if line.len() as u64 == LINE_LIMIT && line.last() != Some(&b'\n') {
                 input.skip_until(b'\n')?;
+                summary.refused += 1;
                 writeln!(output, "! a line has at most {LINE_LIMIT} bytes")?;
                 continue;
             }
             let Ok(line) = str::from_utf8(&line) else {
+                summary.refused += 1;
                 writeln!(output, "! that is not UTF-8")?;
                 continue;
             };
             let line = line.trim();
             match line.strip_prefix('/') {
                 Some("quit" | "exit") => return Ok(summary),
-                Some(command) => writeln!(output, "{}", self.command(command))?,
+                Some(command) => {
+                    let answer = self.command(command);
+                    summary.refused += usize::from(answer.starts_with('!'));
+                    writeln!(output, "{answer}")?;
+                }
                 None => self.answer(line, &mut output, &mut summary)?,
             }
         }
@@ -115,7 +140,7 @@ impl<'a> ChatSession<'a> {
             "n" => match value.trim().parse() {
                 Ok(n @ 1..=1_000) => {
                     self.completions = n;
-                    format!("{n} completions a line")
+                    format!("{} a line", counted(n, "completion"))
                 }
                 _ => format!("! {value:?} is no number from 1 to 1000"),
             },
@@ -125,26 +150,43 @@ impl<'a> ChatSession<'a> {
     }
 
     fn answer(&mut self, line: &str, output: &mut impl Write, summary: &mut ChatSummary) -> Result<()> {
-        for _ in 0..self.completions {
+        let mut full = 0;
+        for number in 1..=self.completions {
             let started = Instant::now();
             let mut generation =
                 match Generation::new(self.source, self.tokenizer, &mut self.sampler, line, usize::MAX) {
                     Ok(generation) => generation,
                     Err(e @ (Error::UnknownCharacter { .. } | Error::ContextFull { .. })) => {
+                        summary.refused += 1;
                         writeln!(output, "! {e}")?;
                         return Ok(());
                     }
                     Err(e) => return Err(e),
                 };
             write!(output, "  {line}")?;
+            let mut lines = false;
             for piece in generation.by_ref() {
-                write!(output, "{}", piece?)?;
+                let piece = piece?;
+                lines |= piece.contains('\n');
+                write!(output, "{}", piece.replace('\n', "\n  "))?;
                 output.flush()?;
             }
             writeln!(output)?;
+            // Where texts have several lines, nothing else says where the next one begins.
+            if lines && number < self.completions {
+                writeln!(output, "  ---")?;
+            }
+            full += usize::from(generation.finished() == Some(FinishReason::ContextFull));
             summary.tokens += generation.tokens();
             summary.completions += 1;
             summary.time += started.elapsed();
+        }
+        summary.answered += 1;
+        summary.context_full += full;
+        if full > 0
+            && let Some(notice) = &mut self.notice
+        {
+            notice(full, self.completions, self.source.context_length());
         }
         Ok(())
     }

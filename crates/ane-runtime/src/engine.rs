@@ -4,6 +4,7 @@ use std::any::Any;
 
 use mlpackage::{Interface, Package};
 
+use crate::classes::Classes;
 use crate::error::Result;
 use crate::hazard::Hazard;
 use crate::tensor::{TensorView, Tensors};
@@ -30,7 +31,7 @@ pub struct LoadOptions {
     /// The functions to load, the first of which is the model's default; all of the package's, and its own default, if
     /// there are none.
     pub functions: Vec<String>,
-    /// Whether calls look for [hazards](Hazard). Costs a pass over every result.
+    /// Whether calls look for [hazards](Hazard). Costs a pass over every result, or two where it is rounded.
     pub hazards: bool,
     /// What a call may take at most.
     pub limits: Limits,
@@ -117,6 +118,12 @@ pub trait Function: Send + Sync {
     /// Its inputs, outputs and states.
     fn describe(&self) -> &Interface;
 
+    /// The labels that it chooses from, if it is a classifier and the engine knows them. Its outputs are then tensors, too: see
+    /// [`Classes`].
+    fn classes(&self) -> Option<&Classes> {
+        None
+    }
+
     /// Runs the function once on tensors by name and updates `state`, which keeps the results until the next call.
     ///
     /// Floats are rounded to the declared type of an input, as a host that hands them over in that type would; NaN and
@@ -158,13 +165,34 @@ pub trait Function: Send + Sync {
         String::new()
     }
 
+    /// What a call on these inputs takes, as text: how the function was lowered for their shapes. Empty if the engine has
+    /// nothing to say.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Input`](crate::Error::Input) for inputs that [`predict`](Self::predict) refuses, whose shapes alone matter;
+    /// [`Error::Execution`](crate::Error::Execution) for shapes that do not go together.
+    fn plan_for(&self, _inputs: &[(&str, TensorView<'_>)]) -> Result<String> {
+        Ok(self.plan())
+    }
+
     /// How much memory it takes, for inputs of their default shapes; `None` if the engine does not know.
     fn memory(&self) -> Option<Memory> {
         None
     }
+
+    /// How much memory a call on these inputs takes; `None` if the engine does not know.
+    ///
+    /// # Errors
+    ///
+    /// As [`plan_for`](Self::plan_for).
+    fn memory_for(&self, _inputs: &[(&str, TensorView<'_>)]) -> Result<Option<Memory>> {
+        Ok(self.memory())
+    }
 }
 
-/// How much memory a function takes, in bytes. Known before it runs, and kept to for inputs of their default shapes.
+/// How much memory a function takes, in bytes. Known before it runs, and kept to for inputs of the shapes that it was asked
+/// for.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Memory {
     /// Weights as they are stored, mapped from the package.

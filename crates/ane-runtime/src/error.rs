@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use mlpackage::Shape;
+use mlpackage::{Shape, counted};
 
 /// The result of this crate's functions.
 pub type Result<T, E = Error> = std::result::Result<T, E>;
@@ -52,7 +52,7 @@ pub enum Error {
     #[error("the state belongs to another model: make one with this model's new_state")]
     ForeignState,
     /// Elements and shape of a tensor disagree.
-    #[error("a tensor of shape {shape} holds {} elements, {elements} were given", shape.elements())]
+    #[error("a tensor of shape {shape} holds {}, {elements} were given", counted(shape.elements(), "element"))]
     TensorSize {
         /// The shape.
         shape: Shape,

@@ -1,10 +1,10 @@
-//! What goes wrong in fp16 without an error.
+//! What goes wrong in floating point without an error.
 
 use std::fmt;
 
 use serde::Serialize;
 
-/// The first operation that made something which fp16 cannot hold.
+/// The first operation that made something of its operands which the type of its result cannot hold.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct Hazard {
     /// What it made.
@@ -30,6 +30,9 @@ pub enum HazardKind {
     /// Zero, of a constant that is not: an epsilon, a scale or a mask below half of fp16's smallest number, 2^-25. An epsilon
     /// that is MIL's own default for the operation does not count.
     VanishedConstant,
+    /// Zero everywhere, of operands that give something else: they are too small for the type of the result. Results of one
+    /// element do not count, as one probability among many may well be zero.
+    Vanished,
 }
 
 /// Smallest and largest element of an operand.
@@ -49,6 +52,7 @@ impl fmt::Display for Hazard {
             HazardKind::Infinity => "made an infinity of finite operands",
             HazardKind::NotANumber => "made a NaN",
             HazardKind::VanishedConstant => "lost a constant that is not zero but rounds to it",
+            HazardKind::Vanished => "gave nothing but zeros, as what it computed is too small for its type,",
         };
         write!(f, "{} -> %{} {what} in call {}:", self.op, self.result, self.call)?;
         for (i, OperandRange { param, min, max }) in self.operands.iter().enumerate() {

@@ -108,13 +108,28 @@ fn check_shape(dims: &[usize], declared: &TensorType, feature: Option<&Feature>)
         }
         _ => {}
     }
+    if let Some(image) = feature.and_then(Feature::image)
+        && !image.admits(dims)
+    {
+        return Err(format!(
+            "shape {}, expected [1, {}, height, width] of {image}",
+            shape(),
+            image.color_space.channels()
+        ));
+    }
     if dims.contains(&0) {
-        return Err(format!("shape {} has no elements", shape()));
+        return Err(format!("shape {} has no elements: every axis has an extent of 1 or more", shape()));
     }
     match dims.iter().try_fold(1usize, |n, &d| n.checked_mul(d)) {
         Some(n) if n <= MAX_ELEMENTS => Ok(()),
-        _ => Err(format!("shape {} is too large", shape())),
+        n => Err(format!("shape {}: {}", shape(), too_many(n))),
     }
+}
+
+/// What is said of a value of more than [`MAX_ELEMENTS`], whose number is `None` if no word holds it.
+pub(crate) fn too_many(elements: Option<usize>) -> String {
+    let found = elements.map_or("more elements than can be counted".to_owned(), |n| format!("{n} elements"));
+    format!("{found}, at most {MAX_ELEMENTS} in one value")
 }
 
 /// What stands for an input that is left out.

@@ -2,6 +2,7 @@
 #![cfg_attr(test, allow(clippy::unwrap_used))]
 
 pub mod chat;
+mod classes;
 pub mod core_ml;
 mod decoder;
 mod embeddings;
@@ -22,6 +23,7 @@ pub mod tensor_file;
 mod tokenizer;
 mod workers;
 
+pub use classes::{Classes, Labels};
 #[cfg(target_os = "macos")]
 pub use core_ml::CoreMl;
 pub use core_ml::{ComputeUnits, LoadStep};

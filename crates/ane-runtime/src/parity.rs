@@ -37,6 +37,20 @@ impl Tolerance {
     pub const F32: Self = Self { largest_error: 5e-6, cosine: 0.999_999 };
     /// Every result rounded to fp16 (2^-11 each) against f32.
     pub const F16: Self = Self { largest_error: 2e-3, cosine: 0.999_99 };
+
+    /// What the arithmetic [`Fast`](crate::Numerics::Fast) is held to where `f16` is what [`F16`](crate::Numerics::F16) makes of the
+    /// same inputs: it loses no more than that, or than two roundings to fp16 (2^-11 each, of activations and of weights),
+    /// whichever is more.
+    ///
+    /// If `f16` is off by more than 1 %, or overflows, it is no measure of what a sound computation in fp16 loses, and the
+    /// tolerance is [`F16`](Self::F16).
+    pub fn of_fast(f16: &Parity) -> Self {
+        const TWO_ROUNDINGS: f64 = 1.0 / 1024.0;
+        if f16.largest_error > 0.01 {
+            return Self::F16;
+        }
+        Self { largest_error: f16.largest_error.max(TWO_ROUNDINGS), cosine: f16.cosine.min(Self::F16.cosine) }
+    }
 }
 
 impl Parity {
@@ -176,6 +190,23 @@ mod tests {
         for bad in [f32::NAN, f32::INFINITY] {
             let parity = Parity::of(&[1.0, 2.0], &[1.0, bad], 2).unwrap();
             assert!(!parity.passes(&Tolerance { largest_error: 1.0, cosine: -1.0 }), "{bad}");
+        }
+    }
+
+    #[test]
+    fn fast_is_held_to_what_fp16_loses() {
+        let exact = [1000.0, 500.0];
+        let of = |f16: &[f32]| Tolerance::of_fast(&Parity::of(&exact, f16, 2).unwrap());
+        // 5 of 1,000; the cosine is that of (1000, 500) and (1005, 500), which is 0.9999980.
+        let lossy = of(&[1005.0, 500.0]);
+        assert!((lossy.largest_error - 5e-3).abs() < 1e-12 && lossy.cosine == 0.999_99);
+        // (1000, 510): 0.9999682.
+        assert!((of(&[1000.0, 510.0]).cosine - 0.999_968_2).abs() < 1e-7);
+        // Nothing lost: two roundings are left.
+        assert_eq!(of(&exact), Tolerance { largest_error: 9.765_625e-4, cosine: 0.999_99 });
+        // Where fp16 overflows or loses more than 1 %, it allows nothing that it would not allow otherwise.
+        for broken in [f32::NAN, f32::INFINITY, 1011.0] {
+            assert_eq!(of(&[broken, 500.0]), Tolerance::F16, "{broken}");
         }
     }
 

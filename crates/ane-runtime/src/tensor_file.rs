@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 
 use half::{bf16, f16};
 use memmap2::Mmap;
-use mlpackage::{DType, Interface, Shape};
+use mlpackage::{AtomicFile, ColorSpace, DType, Feature, GitLfsPointer, ImageType, Interface, Shape};
 use safetensors::tensor::TensorView as FileView;
 use safetensors::{Dtype, SafeTensors};
 
@@ -26,7 +26,7 @@ impl TensorFile {
     ///
     /// # Errors
     ///
-    /// [`Error::File`] if it cannot be read, or is no safetensors file.
+    /// [`Error::File`] if it cannot be read, or is no safetensors file; [`Error::Package`] if Git left a pointer in its place.
     pub fn open(path: &Path) -> Result<Self> {
         let bad = |reason: String| Error::File { path: path.to_owned(), reason };
         let metadata = std::fs::metadata(path).map_err(|e| bad(e.to_string()))?;
@@ -37,6 +37,9 @@ impl TensorFile {
         // SAFETY: the map is private to this value and only read. As with every mapped file, a process that truncates it
         // meanwhile can end this one.
         let map = unsafe { Mmap::map(&file) }.map_err(|e| bad(e.to_string()))?;
+        if let Some(pointer) = GitLfsPointer::parse(&map) {
+            return Err(mlpackage::Error::GitLfsPointer { path: path.to_owned(), pointer }.into());
+        }
         SafeTensors::deserialize(&map).map_err(|e| bad(format!("no safetensors: {e}")))?;
         Ok(Self { path: path.to_owned(), map })
     }
@@ -45,42 +48,97 @@ impl TensorFile {
         Error::File { path: self.path.clone(), reason: format!("tensor {tensor}: {reason}") }
     }
 
-    /// The inputs of a function, by name, in the types that it declares. With `step` of `steps`, the slice of that call.
-    ///
-    /// A tensor may be of any type from which each of its values converts without loss.
+    /// The names of its tensors, in no particular order.
     ///
     /// # Errors
     ///
-    /// [`Error::File`] with the tensor that the function does not take, that has not the leading axis, or that holds a value
-    /// which the input's type cannot hold. Missing inputs and shapes are the engine's business.
+    /// [`Error::File`] if the file has changed since it was opened.
+    pub fn names(&self) -> Result<Vec<String>> {
+        Ok(self.tensors()?.names().into_iter().map(str::to_owned).collect())
+    }
+
+    fn tensors(&self) -> Result<SafeTensors<'_>> {
+        SafeTensors::deserialize(&self.map).map_err(|e| self.bad("?", e.to_string()))
+    }
+
+    /// The inputs of a function, by name, in the types that it declares. With `step` of `steps`, the slice of that call.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::File`] with the tensor that the function does not take, and as [`input`](Self::input). Missing inputs and
+    /// shapes are the engine's business.
     pub fn inputs(&self, function: &Interface, call: Option<Slice>) -> Result<Vec<(String, Tensor)>> {
-        let file = SafeTensors::deserialize(&self.map).map_err(|e| self.bad("?", e.to_string()))?;
-        let mut inputs = Vec::new();
-        for (name, view) in file.iter() {
-            let feature = function.inputs.iter().find(|f| f.name == name);
-            let Some(ty) = feature.and_then(|f| f.tensor()) else {
+        let input = |name: String| {
+            let Some(feature) = function.inputs.iter().find(|f| f.name == name) else {
                 let known: Vec<&str> = function.inputs.iter().map(|f| f.name.as_str()).collect();
-                return Err(self.bad(name, format!("the function takes {}", known.join(", "))));
+                return Err(self.bad(&name, format!("the function takes {}", known.join(", "))));
             };
-            let (shape, data) = match call {
-                None => (view.shape(), view.data()),
-                Some(Slice { step, steps }) => match view.shape().split_first() {
-                    Some((&first, rest)) if first == steps => {
-                        let bytes = view.data().len() / steps;
-                        (rest, &view.data()[step * bytes..(step + 1) * bytes])
-                    }
-                    _ => {
-                        let found = Shape::from(view.shape());
-                        return Err(
-                            self.bad(name, format!("shape {found}, expected a leading axis of {steps}"))
-                        );
-                    }
-                },
-            };
-            let data = convert(view.dtype(), data, ty.dtype).map_err(|reason| self.bad(name, reason))?;
-            inputs.push((name.to_owned(), Tensor::with_dtype(ty.dtype, shape, data)?));
+            let tensor = self.input(&name, feature, call)?;
+            Ok((name, tensor))
+        };
+        self.names()?.into_iter().map(input).collect()
+    }
+
+    /// A tensor as an input of a function. With `step` of `steps`, the slice of that call.
+    ///
+    /// It may be of any type from which each of its values converts without loss to the type that the input has. An image
+    /// is a tensor `[1, channels, height, width]` of the components of its pixels: whole numbers from 0 to 255, unless it
+    /// is of fp16.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::File`] if there is no such tensor, it lacks the leading axis, or it holds a value which the input's type
+    /// cannot hold.
+    pub fn input(&self, tensor: &str, feature: &Feature, call: Option<Slice>) -> Result<Tensor> {
+        let bad = |reason: String| self.bad(tensor, reason);
+        let file = self.tensors()?;
+        let view = file.tensor(tensor).map_err(|e| bad(e.to_string()))?;
+        let image = feature.image();
+        let dtype = match (feature.tensor(), &image) {
+            (Some(ty), _) => ty.dtype,
+            (None, Some(image)) if image.color_space == ColorSpace::GrayscaleFloat16 => DType::Fp16,
+            (None, Some(_)) => DType::Fp32,
+            (None, None) => {
+                return Err(bad(format!("the input is of type {}, which no tensor is", feature.ty)));
+            }
+        };
+        let (shape, data) = match call {
+            None => (view.shape(), view.data()),
+            Some(Slice { step, steps }) => match view.shape().split_first() {
+                Some((&first, rest)) if first == steps => {
+                    let bytes = view.data().len() / steps;
+                    (rest, &view.data()[step * bytes..(step + 1) * bytes])
+                }
+                _ => {
+                    let found = Shape::from(view.shape());
+                    let input = feature.tensor().map_or_else(|| feature.ty.to_string(), ToString::to_string);
+                    return Err(bad(format!(
+                        "shape {found}, expected a leading axis of {steps} calls before the axes of {input}"
+                    )));
+                }
+            },
+        };
+        let data = convert(view.dtype(), data, dtype).map_err(bad)?;
+        if let (Some(image), Data::F32(values)) = (&image, &data) {
+            check_components(image, values).map_err(bad)?;
         }
-        Ok(inputs)
+        Tensor::with_dtype(dtype, shape, data)
+    }
+}
+
+/// Refuses what no pixel of an image can hold.
+fn check_components(image: &ImageType, values: &[f32]) -> Result<(), String> {
+    if image.color_space == ColorSpace::GrayscaleFloat16 {
+        return Ok(());
+    }
+    let outside = |value: &f32| !(0.0..=255.0).contains(value) || value.fract() != 0.0;
+    match values.iter().position(outside) {
+        None => Ok(()),
+        Some(i) => Err(format!(
+            "element {i} is {}, expected a whole number from 0 to 255: the input is an image, whose pixels have 8 bits a \
+             channel; the package applies its own scale to them",
+            values[i]
+        )),
     }
 }
 
@@ -210,18 +268,23 @@ impl Stacked {
         Ok(())
     }
 
+    /// Everything, as [`write`] takes it: floats as F32, integers as I32. With `stacked`, each tensor has a leading axis of
+    /// calls; else there was one call.
+    pub fn tensors(&self, stacked: bool) -> impl Iterator<Item = (&str, Dtype, Vec<usize>, &[u8])> {
+        self.tensors.iter().map(move |(name, dtype, shape, bytes)| {
+            let calls = if stacked { vec![self.calls] } else { Vec::new() };
+            (name.as_str(), *dtype, [&calls, shape.dims()].concat(), bytes.as_slice())
+        })
+    }
+
     /// Writes everything as safetensors: floats as F32, integers as I32. With `stacked`, each tensor has a leading axis of
     /// calls; else there was one call. The file appears whole or not at all.
     ///
     /// # Errors
     ///
-    /// [`Error::File`] if it cannot be written, or what stands there is no file.
+    /// [`Error::File`] if what stands there is no file, [`Error::Package`] if it cannot be written.
     pub fn write(&self, path: &Path, stacked: bool) -> Result<()> {
-        let tensors = self.tensors.iter().map(|(name, dtype, shape, bytes)| {
-            let calls = if stacked { vec![self.calls] } else { Vec::new() };
-            (name.as_str(), *dtype, [&calls, shape.dims()].concat(), bytes.as_slice())
-        });
-        write(path, tensors)
+        write(path, self.tensors(stacked))
     }
 }
 
@@ -229,7 +292,7 @@ impl Stacked {
 ///
 /// # Errors
 ///
-/// [`Error::File`] if it cannot be written, two tensors have one name, or what stands there is no file.
+/// [`Error::File`] if two tensors have one name, or what stands there is no file; [`Error::Package`] if it cannot be written.
 pub fn write<'t>(
     path: &Path,
     tensors: impl IntoIterator<Item = (&'t str, Dtype, Vec<usize>, &'t [u8])>,
@@ -249,29 +312,9 @@ pub fn write<'t>(
         .collect();
     let bytes =
         views.and_then(|views| safetensors::serialize(views, None)).map_err(|e| bad(e.to_string()))?;
-    let folder = path.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or(Path::new("."));
-    if !folder.is_dir() {
-        return Err(bad(format!("there is no folder {}", folder.display())));
-    }
-    // The kind alone: the error's own words name the temporary file, which is nobody's business.
-    let io = |e: std::io::Error| bad(std::io::Error::from(e.kind()).to_string());
-    let mut file = temporary().tempfile_in(folder).map_err(io)?;
-    file.write_all(&bytes).map_err(io)?;
-    file.as_file().sync_all().map_err(io)?;
-    file.persist(path).map_err(|e| io(e.error))?;
-    Ok(())
-}
-
-/// A temporary file that others may read as they may any file that a program makes: `persist` keeps its permissions.
-fn temporary() -> tempfile::Builder<'static, 'static> {
-    #[cfg_attr(not(unix), expect(unused_mut))]
-    let mut builder = tempfile::Builder::new();
-    #[cfg(unix)]
-    {
-        use std::os::unix::fs::PermissionsExt as _;
-        builder.permissions(std::fs::Permissions::from_mode(0o666));
-    }
-    builder
+    let mut file = AtomicFile::create(path)?;
+    file.write_all(&bytes).map_err(|e| bad(e.to_string()))?;
+    Ok(file.commit()?)
 }
 
 #[cfg(test)]

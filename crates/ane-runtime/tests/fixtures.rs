@@ -57,10 +57,7 @@ fn every_fixture_runs_or_says_what_it_lacks() {
         }
     }
     println!("{ran} runs; lacking: {lacking:#?}");
-    let expected = [
-        ("classifier", vec!["classify", "inputs other than tensors: image is image"]),
-        ("unchecked", vec!["list_read", "list_write", "make_list", "rnn"]),
-    ];
+    let expected: [(&str, Vec<&str>); 0] = [];
     let found: Vec<(&str, Vec<&str>)> =
         lacking.iter().map(|(n, l)| (n.as_str(), l.iter().map(String::as_str).collect())).collect();
     assert_eq!(found, expected);

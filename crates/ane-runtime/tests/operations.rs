@@ -146,6 +146,56 @@ fn pooling_with_a_huge_window_takes_what_there_is() {
     }
 }
 
+/// The numbers that Core ML was measured to give, in issue 2772 and pull request 2844 of apple/coremltools: what `ceil_mode`
+/// adds behind the edge is padding. PyTorch divides by what is left of the window: 9.5 in the place of 4.75.
+#[test]
+fn average_over_the_edge_counts_padding_unless_it_is_excluded() {
+    let image: Vec<f32> = (0u8..49).map(f32::from).collect();
+    let pool = |dims: &[usize], x: &[f32], stride: i32, exclude: bool| {
+        let axes = dims.len() - 2;
+        let mut got = run(&[(dims, x)], |f, v| {
+            let op = f.op("avg_pool", "r").arg("x", &v[0]).value("pad_type", Value::string("valid"));
+            let op = op.value("kernel_sizes", Value::ints([axes], vec![2; axes]));
+            let op = op.value("strides", Value::ints([axes], vec![stride; axes]));
+            let op = op.value("ceil_mode", Value::bool(true));
+            Ok(vec![op.value("exclude_padding_from_average", Value::bool(exclude)).one()?])
+        });
+        got.remove(0)
+    };
+    let counted = [4.0, 7.0, 4.75, 25.0, 28.0, 15.25, 21.25, 22.75, 12.0];
+    assert_eq!(pool(&[1, 1, 7, 7], &image, 3, false), counted);
+    let excluded = [4.0, 7.0, 9.5, 25.0, 28.0, 30.5, 42.5, 45.5, 48.0];
+    assert_eq!(pool(&[1, 1, 7, 7], &image, 3, true), excluded);
+    assert_eq!(pool(&[1, 1, 7], &image[..7], 3, false), [0.5, 3.5, 3.0]);
+    assert_eq!(pool(&[1, 1, 7], &image[..7], 3, true), [0.5, 3.5, 6.0]);
+    // Five from one window to the next: the last is over nothing but padding.
+    assert_eq!(pool(&[1, 1, 4], &image[..4], 5, false), [0.5, 0.0]);
+}
+
+/// Of equal elements the first is named. MIL leaves that open, so that the conformance suite has no such case.
+#[test]
+fn argmax_names_the_first_of_equal_ones() {
+    let got = run(&[(&[2, 4], &[1.0, 3.0, 3.0, 0.0, 2.0, 2.0, -1.0, 2.0])], |f, v| {
+        Ok(vec![f.op("reduce_argmax", "r").arg("x", &v[0]).value("axis", Value::int(-1)).one()?])
+    });
+    assert_eq!(got[0], [1.0, 0.0]);
+}
+
+/// Upsampling by a whole number repeats elements, whatever f32 makes of the ratio.
+#[test]
+fn upsampling_by_a_whole_number_repeats() {
+    for (from, times) in [(2usize, 41usize), (3, 47), (5, 55), (7, 3)] {
+        let x: Vec<f32> = (0..from).map(|i| i as f32).collect();
+        let got = run(&[(&[1, 1, 1, from], &x)], |f, v| {
+            let op = f.op("upsample_nearest_neighbor", "r").arg("x", &v[0]);
+            let op = op.value("scale_factor_height", Value::int(1));
+            Ok(vec![op.value("scale_factor_width", Value::int(times as i32)).one()?])
+        });
+        let expected: Vec<f32> = (0..from * times).map(|i| (i / times) as f32).collect();
+        assert_eq!(got[0], expected, "{from} times {times}");
+    }
+}
+
 #[test]
 fn cast_truncates_rounds_and_tests_for_zero() {
     let cast = |x: &[f32], to: &str| unary("cast", x, &[("dtype", Value::string(to))]);

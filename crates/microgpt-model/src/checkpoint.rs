@@ -6,7 +6,10 @@
 //! tokenizer.json      as the `tokenizers` library reads it
 //! metrics.jsonl       one line a training step (if it was trained here)
 //! loss.svg            a picture of them (if it was trained by the command)
-//! training/           how it was trained (if it was trained here), or states of a run that is not finished
+//! training/           if it was trained here:
+//!   report.json       how
+//!   last/             the state after the last step, from which training can go on
+//!   step-*/           states of a run that is not finished; there may be a finished model around them, which that run will replace
 //! ```
 
 use std::collections::BTreeMap;
@@ -31,6 +34,7 @@ mod file {
     pub(super) const TOKENIZER: &str = "tokenizer.json";
     pub(super) const METRICS: &str = "metrics.jsonl";
     pub(super) const PICTURE: &str = "loss.svg";
+    pub(super) const TRAINING: &str = "training";
     pub(super) const REPORT: &str = "training/report.json";
 }
 
@@ -63,6 +67,7 @@ impl Checkpoint {
         }
         let config_path = path.join(file::CONFIG);
         let bytes = read_small(&config_path)?;
+        expect_own_type(&config_path, &bytes)?;
         let config: GptConfig =
             serde_path_to_error::deserialize(&mut serde_json::Deserializer::from_slice(&bytes))
                 .map_err(|e| Error::file(&config_path, e.to_string()))?;
@@ -89,7 +94,7 @@ impl Checkpoint {
             false => None,
         };
         let weights_path = path.join(file::WEIGHTS);
-        if !weights_path.exists() && path.join("training").is_dir() {
+        if !weights_path.exists() && has_states(path) {
             let reason = "missing, as its training is not finished: go on with --resume, or take one of training/step-*";
             return Err(Error::file(&weights_path, reason));
         }
@@ -101,12 +106,17 @@ impl Checkpoint {
         // SAFETY: the map is private to this value and only read. As with every mapped file, a process that truncates
         // it meanwhile can end this one; checkpoints are replaced by rename, never truncated in place.
         let weights = unsafe { Mmap::map(&weights) }.map_err(|e| Error::io("map", &weights_path, e))?;
+        if weights.starts_with(b"version https://git-lfs.github.com/spec/") {
+            let reason = "a Git LFS pointer stands in place of this file: fetch it with `git lfs pull`";
+            return Err(Error::file(&weights_path, reason));
+        }
         let checkpoint = Self { path: path.to_owned(), config, tokenizer, weights, report };
         checkpoint.check_tensors()?;
         Ok(checkpoint)
     }
 
-    /// Writes a checkpoint folder, whole or not at all.
+    /// Writes a checkpoint folder, whole or not at all. A checkpoint that stands there is replaced in one step; see
+    /// [`Checkpoint::is_finished`] for finding out.
     ///
     /// # Errors
     ///
@@ -118,17 +128,34 @@ impl Checkpoint {
         weights: &Weights,
         report: Option<&TrainingReport>,
     ) -> Result<()> {
+        Self::write_with(path, config, tokenizer, weights, report, |_| Ok(()))
+    }
+
+    /// As [`write`](Self::write), with what else `more` puts into the folder.
+    pub(crate) fn write_with(
+        path: &Path,
+        config: &GptConfig,
+        tokenizer: &Tokenizer,
+        weights: &Weights,
+        report: Option<&TrainingReport>,
+        more: impl FnOnce(&Path) -> Result<()>,
+    ) -> Result<()> {
         config.validate()?;
         publish::folder(path, differs, |dir| {
             write_files(dir, config, tokenizer, weights)?;
             if let Some(report) = report {
-                let folder = dir.join("training");
+                let folder = dir.join(file::TRAINING);
                 fs::create_dir(&folder).map_err(|e| Error::io("create folder", &folder, e))?;
                 write(&dir.join(file::METRICS), metrics_jsonl(&report.history).as_bytes())?;
                 write(&dir.join(file::REPORT), report.to_json().as_bytes())?;
             }
-            Ok(())
+            more(dir)
         })
+    }
+
+    /// Whether a folder holds the weights of a finished model, whole or damaged.
+    pub fn is_finished(folder: &Path) -> bool {
+        folder.join(file::WEIGHTS).exists()
     }
 
     /// Whether a checkpoint may be written to `path`, for finding out before hours of training.
@@ -229,6 +256,42 @@ impl Checkpoint {
     }
 }
 
+/// Whether a run that is not finished keeps states there.
+fn has_states(path: &Path) -> bool {
+    let entries = fs::read_dir(path.join(file::TRAINING)).into_iter().flatten().flatten();
+    entries.into_iter().any(|entry| entry.file_name().to_string_lossy().starts_with("step-"))
+}
+
+/// Refuses the configuration of another kind of model by its name, before anything in it is missed.
+fn expect_own_type(path: &Path, config: &[u8]) -> Result<()> {
+    // What is no JSON is named where it is read.
+    let Ok(serde_json::Value::Object(config)) = serde_json::from_slice(config) else { return Ok(()) };
+    let names = config.get("architectures").and_then(serde_json::Value::as_array);
+    let names: Vec<&str> = names.into_iter().flatten().filter_map(serde_json::Value::as_str).collect();
+    let architectures = match names.is_empty() {
+        true => String::new(),
+        false => format!(" (architectures {})", names.join(", ")),
+    };
+    let found = match config.get("model_type") {
+        Some(found) if found == crate::config::MODEL_TYPE => return Ok(()),
+        Some(found) => format!("model_type is {found}"),
+        None => "model_type is missing".to_owned(),
+    };
+    let reason = format!(
+        "{found}{architectures}: this version reads models of type {:?} only",
+        crate::config::MODEL_TYPE
+    );
+    Err(Error::file(path, reason))
+}
+
+/// The picture of a run.
+#[cfg(feature = "train")]
+pub(crate) const PICTURE: &str = file::PICTURE;
+
+/// The weights.
+#[cfg(feature = "train")]
+pub(crate) const WEIGHTS: &str = file::WEIGHTS;
+
 /// The files of a model, without those of its training.
 #[cfg(feature = "train")]
 pub(crate) const FILES: [&str; 3] = [file::CONFIG, file::TOKENIZER, file::WEIGHTS];
@@ -275,14 +338,23 @@ pub(crate) fn differs(folder: &Path) -> Option<String> {
     if config.is_none_or(|c| c["model_type"] != crate::config::MODEL_TYPE) {
         return Some(format!("its {} is not that of a {}", file::CONFIG, crate::config::MODEL_TYPE));
     }
-    let known =
-        [file::CONFIG, file::WEIGHTS, file::TOKENIZER, file::METRICS, file::PICTURE, "training", ".DS_Store"];
+    let known = [
+        file::CONFIG,
+        file::WEIGHTS,
+        file::TOKENIZER,
+        file::METRICS,
+        file::PICTURE,
+        file::TRAINING,
+        ".DS_Store",
+    ];
     let names = fs::read_dir(folder).ok()?.flatten().map(|e| e.file_name().to_string_lossy().into_owned());
     let mut strangers: Vec<String> = names.filter(|name| !known.contains(&name.as_str())).collect();
     strangers.sort();
     // What a run that is not finished keeps is ours, too.
-    let ours = |name: &str| name == "report.json" || name.starts_with("step-") || name.starts_with('.');
-    let within = fs::read_dir(folder.join("training")).into_iter().flatten().flatten();
+    let ours = |name: &str| {
+        ["report.json", "last"].contains(&name) || name.starts_with("step-") || name.starts_with('.')
+    };
+    let within = fs::read_dir(folder.join(file::TRAINING)).into_iter().flatten().flatten();
     let within = within.map(|e| e.file_name().to_string_lossy().into_owned()).filter(|name| !ours(name));
     strangers.extend(within.map(|name| format!("training/{name}")));
     strangers.first().map(|name| format!("holds {name}, which would be lost"))

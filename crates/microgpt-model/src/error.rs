@@ -86,7 +86,9 @@ pub enum Error {
     },
     /// The loss became infinite or NaN.
     #[error(
-        "the loss became {loss} at step {step}: lower --learning-rate, now {learning_rate}, or --init-std, now {init_std}"
+        "the loss became {loss} at step {step}: try --learning-rate {}, now {learning_rate}, or --init-std {}, now {init_std}",
+        a_tenth(*learning_rate),
+        a_tenth(f64::from(*init_std))
     )]
     Diverged {
         /// The step, from 1.
@@ -98,6 +100,11 @@ pub enum Error {
         /// Standard deviation of the weights that it began with.
         init_std: f32,
     },
+}
+
+/// A tenth of a number, in one digit.
+fn a_tenth(number: f64) -> f64 {
+    format!("{:.0e}", number / 10.0).parse().unwrap_or(number)
 }
 
 impl Error {

@@ -15,6 +15,8 @@ pub(crate) struct Examples {
     ends: Vec<usize>,
     /// Documents that do not fit the context: their ends are not trained on.
     cut: usize,
+    /// The context that holds all of every document.
+    whole: usize,
 }
 
 impl Examples {
@@ -31,10 +33,12 @@ impl Examples {
             match layout {
                 Layout::Lines => {
                     examples.cut += usize::from(ids.len() + 1 > block_size);
+                    examples.whole = examples.whole.max(ids.len() + 1);
                     let document = [bos].into_iter().chain(ids).chain([bos]);
                     examples.push(document.take(block_size + 1));
                 }
                 Layout::Packed => {
+                    examples.whole = block_size;
                     for window in ids.chunks(block_size) {
                         examples.push([bos].into_iter().chain(window.iter().copied()));
                     }
@@ -57,6 +61,11 @@ impl Examples {
     /// Documents that were cut at the context.
     pub(crate) fn cut(&self) -> usize {
         self.cut
+    }
+
+    /// The context that would hold every document, BOS included; of running text, the one that there is.
+    pub(crate) fn whole(&self) -> usize {
+        self.whole
     }
 
     /// The tokens of one.
@@ -97,6 +106,7 @@ mod tests {
         let all: Vec<&[u32]> = made.iter().collect();
         assert_eq!(all, [&[6, 0, 1, 6][..], &[6, 0, 1, 2, 3], &[6, 0, 1, 2, 6], &[6, 0, 1, 2, 3]]);
         assert_eq!((made.len(), made.predictions(), made.cut()), (4, 3 + 4 + 4 + 4, 2));
+        assert_eq!(made.whole(), 7, "BOS and six letters");
     }
 
     #[test]

@@ -11,8 +11,8 @@ use crate::error::{Error, Result};
 pub(crate) type Judge = fn(&Path) -> Option<String>;
 
 /// Lets `fill` write into a hidden folder beside `destination`, flushes it and renames it into place. An existing folder
-/// is replaced if it is empty or `judge` has nothing against it. What a killed process left half done of the same
-/// destination is removed.
+/// is replaced if it is empty or `judge` has nothing against it, and stays whole until the new one takes its place. What a killed
+/// process left half done of the same destination is removed; what it had moved aside and not yet replaced is put back.
 pub(crate) fn folder(destination: &Path, judge: Judge, fill: impl FnOnce(&Path) -> Result<()>) -> Result<()> {
     let Stage { parent, staging, parents: _parents, _lock } = stage(destination, judge)?;
     // The temporary folder is private; what is filled and moved is a plain one inside it.
@@ -20,7 +20,9 @@ pub(crate) fn folder(destination: &Path, judge: Judge, fill: impl FnOnce(&Path) 
     fs::create_dir(&new).map_err(|e| Error::io("create folder", &new, e))?;
     fill(&new)?;
     flush(&new)?;
-    let placed = if destination.exists() { swap(&new, destination) } else { fs::rename(&new, destination) };
+    let aside = staging.path().with_extension(REPLACED);
+    let placed =
+        if destination.exists() { swap(&new, destination, &aside) } else { fs::rename(&new, destination) };
     placed.map_err(|e| Error::io("move the finished folder to", destination, e))?;
     flush_one(&parent)
 }
@@ -49,6 +51,9 @@ struct Stage {
 /// How the name of a folder under construction ends.
 const SUFFIX: &str = ".partial";
 
+/// The extension of what stood at a destination, while two renames replace it.
+const REPLACED: &str = "replaced";
+
 /// Folders that were made on the way to a destination; those that are still empty go when this is dropped.
 struct NewParents(Vec<PathBuf>);
 
@@ -62,7 +67,6 @@ impl Drop for NewParents {
 }
 
 fn stage(destination: &Path, judge: Judge) -> Result<Stage> {
-    replaceable(destination, judge)?;
     let parent = match destination.parent() {
         Some(parent) if !parent.as_os_str().is_empty() => parent.to_owned(),
         _ => PathBuf::from("."),
@@ -71,12 +75,37 @@ fn stage(destination: &Path, judge: Judge) -> Result<Stage> {
     let parents = NewParents(missing.map(Path::to_owned).collect());
     fs::create_dir_all(&parent).map_err(|e| Error::io("create folder", &parent, e))?;
     let prefix = format!(".{}.", destination.file_name().unwrap_or_default().to_string_lossy());
+    put_back(destination, &parent, &prefix);
     remove_remains(&parent, &prefix);
+    replaceable(destination, judge)?;
     let staging = tempfile::Builder::new().prefix(&prefix).suffix(SUFFIX).tempdir_in(&parent);
     // The kind of the error alone: tempfile adds a name that means nothing to the caller.
     let staging = staging.map_err(|e| Error::io("create a folder in", &parent, e.kind().into()))?;
     let lock = File::open(staging.path()).ok().filter(|folder| folder.try_lock().is_ok());
     Ok(Stage { parent, staging, parents, _lock: lock })
+}
+
+/// Puts back what a process had moved aside when it was killed between two renames, unless the second one was done.
+fn put_back(destination: &Path, parent: &Path, prefix: &str) {
+    let Ok(entries) = fs::read_dir(parent) else { return };
+    for entry in entries.flatten() {
+        let name = entry.file_name().to_string_lossy().into_owned();
+        let random =
+            name.strip_prefix(prefix).and_then(|rest| rest.strip_suffix(REPLACED)?.strip_suffix('.'));
+        if !random.is_some_and(is_random) || !File::open(entry.path()).is_ok_and(|f| f.try_lock().is_ok()) {
+            continue;
+        }
+        // A failure leaves it where it is, under its hidden name: nothing is lost.
+        let _ = match fs::symlink_metadata(destination) {
+            Ok(_) => fs::remove_dir_all(entry.path()),
+            Err(_) => fs::rename(entry.path(), destination),
+        };
+    }
+}
+
+/// Whether it is what tempfile puts into a name.
+fn is_random(part: &str) -> bool {
+    part.len() == 6 && part.chars().all(|c| c.is_ascii_alphanumeric())
 }
 
 /// Removes what processes that were killed left of the same output: folders whose lock nobody holds.
@@ -87,8 +116,9 @@ pub(crate) fn remove_remains(parent: &Path, prefix: &str) {
         let random = name.strip_prefix(prefix).and_then(|rest| rest.strip_suffix(SUFFIX));
         // Of a state's folder, the number of its step comes before.
         let random = random.map(|rest| rest.rsplit_once('.').map_or(rest, |(_, random)| random));
-        let ours = random.is_some_and(|r| r.len() == 6 && r.chars().all(|c| c.is_ascii_alphanumeric()));
-        if ours && File::open(entry.path()).is_ok_and(|folder| folder.try_lock().is_ok()) {
+        if random.is_some_and(is_random)
+            && File::open(entry.path()).is_ok_and(|folder| folder.try_lock().is_ok())
+        {
             // If it cannot be removed, it disturbs nobody.
             let _ = fs::remove_dir_all(entry.path());
         }
@@ -109,31 +139,32 @@ fn replaceable(destination: &Path, judge: Judge) -> Result<()> {
 }
 
 #[cfg(any(target_os = "linux", target_vendor = "apple"))]
-fn swap(new: &Path, destination: &Path) -> std::io::Result<()> {
+fn swap(new: &Path, destination: &Path, aside: &Path) -> std::io::Result<()> {
     use rustix::fs::{CWD, RenameFlags, renameat_with};
     match renameat_with(CWD, new, CWD, destination, RenameFlags::EXCHANGE) {
         Ok(()) => Ok(()),
         // Some file systems cannot exchange two names.
         Err(rustix::io::Errno::INVAL | rustix::io::Errno::NOSYS | rustix::io::Errno::NOTSUP) => {
-            step_aside(new, destination)
+            step_aside(new, destination, aside)
         }
         Err(e) => Err(e.into()),
     }
 }
 
 #[cfg(not(any(target_os = "linux", target_vendor = "apple")))]
-fn swap(new: &Path, destination: &Path) -> std::io::Result<()> {
-    step_aside(new, destination)
+fn swap(new: &Path, destination: &Path, aside: &Path) -> std::io::Result<()> {
+    step_aside(new, destination, aside)
 }
 
-/// Two renames where one is not to be had; the old folder comes back if the second fails.
-fn step_aside(new: &Path, destination: &Path) -> std::io::Result<()> {
-    let aside = new.with_extension("replaced");
-    fs::rename(destination, &aside)?;
+/// Two renames where the file system cannot exchange two names. The old folder comes back if the second fails; if the process is
+/// killed between them, the next one with the same destination puts it back.
+fn step_aside(new: &Path, destination: &Path, aside: &Path) -> std::io::Result<()> {
+    fs::rename(destination, aside)?;
     fs::rename(new, destination).or_else(|e| {
-        fs::rename(&aside, destination)?;
+        fs::rename(aside, destination)?;
         Err(e)
-    })
+    })?;
+    fs::remove_dir_all(aside)
 }
 
 fn flush(dir: &Path) -> Result<()> {
@@ -202,10 +233,17 @@ mod tests {
             fs::create_dir(folder).unwrap();
             fs::write(folder.join("m"), text).unwrap();
         }
-        step_aside(&new, &out).unwrap();
+        let aside = base.path().join(".out.AbCd12.replaced");
+        step_aside(&new, &out, &aside).unwrap();
         assert_eq!(fs::read_to_string(out.join("m")).unwrap(), "2");
-        assert!(step_aside(&base.path().join("nothing"), &out).is_err());
+        assert!(step_aside(&base.path().join("nothing"), &out, &aside).is_err());
         assert_eq!(fs::read_to_string(out.join("m")).unwrap(), "2", "what was there is back");
+        assert_eq!(fs::read_dir(base.path()).unwrap().count(), 1);
+        // Killed between the two: the next process with the same destination finds it as it was.
+        fs::rename(&out, &aside).unwrap();
+        check(&out, judge).unwrap();
+        assert_eq!(fs::read_to_string(out.join("m")).unwrap(), "2");
+        assert_eq!(fs::read_dir(base.path()).unwrap().count(), 1);
     }
 
     #[test]

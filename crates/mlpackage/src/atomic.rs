@@ -1,7 +1,8 @@
 //! Folders that appear whole or not at all.
 //!
 //! What is written goes to a hidden folder beside the destination; [`AtomicDir::commit`] flushes it to disk and renames
-//! it into place. A process that is killed before that leaves the hidden folder and nothing that loads.
+//! it into place. A process that is killed before that leaves the hidden folder and nothing that loads; what stood at the
+//! destination before stays there, whole, until the new folder takes its place.
 
 use std::fs::{self, File};
 use std::path::{Path, PathBuf};
@@ -94,13 +95,12 @@ impl AtomicDir {
     /// Opens a folder that will become `destination`.
     ///
     /// A destination that exists is replaced on commit if it is an empty folder, or one of that kind with nothing else in
-    /// it. What an earlier process left half done beside it is removed.
+    /// it. What an earlier process left half done beside it is removed; what it had moved aside and not yet replaced is put back.
     ///
     /// # Errors
     ///
     /// [`Error::Occupied`] for any other existing destination, [`Error::Io`] if nothing can be written beside it.
     pub fn create(destination: &Path, kind: &FolderKind) -> Result<Self> {
-        check_replaceable(destination, kind)?;
         let parent = match destination.parent() {
             Some(parent) if !parent.as_os_str().is_empty() => parent.to_owned(),
             _ => PathBuf::from("."),
@@ -108,9 +108,10 @@ impl AtomicDir {
         let parents = NewParents::create(&parent)?;
         let name = destination.file_name().unwrap_or_default().to_string_lossy();
         let prefix = format!(".{name}.");
-        remove_remains(&parent, &prefix);
+        remains::settle(destination, &parent, &prefix);
+        check_replaceable(destination, kind)?;
         let mut builder = tempfile::Builder::new();
-        builder.prefix(&prefix).suffix(SUFFIX);
+        builder.prefix(&prefix).suffix(remains::PARTIAL);
         #[cfg(unix)]
         {
             use std::os::unix::fs::PermissionsExt as _;
@@ -158,19 +159,40 @@ impl AtomicDir {
     }
 }
 
-/// How the name of a folder under construction ends.
-const SUFFIX: &str = ".partial";
+/// What killed processes left beside a destination: `.NAME.RANDOM.partial` was being written, `.NAME.RANDOM.replaced` stood at the
+/// destination.
+pub(crate) mod remains {
+    use std::fs::{self, File};
+    use std::path::{Path, PathBuf};
 
-/// Removes what processes that were killed left of the same output: folders whose lock nobody holds.
-fn remove_remains(parent: &Path, prefix: &str) {
-    let Ok(entries) = fs::read_dir(parent) else { return };
-    for entry in entries.flatten() {
-        let name = entry.file_name().to_string_lossy().into_owned();
-        let random = name.strip_prefix(prefix).and_then(|rest| rest.strip_suffix(SUFFIX));
-        let ours = random.is_some_and(|r| r.len() == 6 && r.chars().all(|c| c.is_ascii_alphanumeric()));
-        if ours && File::open(entry.path()).is_ok_and(|folder| folder.try_lock().is_ok()) {
+    pub(crate) const PARTIAL: &str = ".partial";
+    pub(super) const REPLACED: &str = ".replaced";
+
+    /// Entries of `parent` whose names are `prefix`, six letters or digits, and `suffix`.
+    pub(crate) fn find(parent: &Path, prefix: &str, suffix: &str) -> Vec<PathBuf> {
+        let Ok(entries) = fs::read_dir(parent) else { return Vec::new() };
+        let ours = |entry: &fs::DirEntry| {
+            let name = entry.file_name();
+            let random = name.to_str().and_then(|n| n.strip_prefix(prefix)?.strip_suffix(suffix));
+            random.is_some_and(|r| r.len() == 6 && r.chars().all(|c| c.is_ascii_alphanumeric()))
+        };
+        entries.flatten().filter(ours).map(|entry| entry.path()).collect()
+    }
+
+    /// Puts back what a killed process had moved aside if nothing has taken its place, and removes the rest: folders whose lock
+    /// nobody holds.
+    pub(super) fn settle(destination: &Path, parent: &Path, prefix: &str) {
+        let unused = |folder: &PathBuf| File::open(folder).is_ok_and(|f| f.try_lock().is_ok());
+        for replaced in find(parent, prefix, REPLACED).iter().filter(|p| unused(p)) {
+            // A failure leaves it where it is, under its hidden name: nothing is lost.
+            let _ = match fs::symlink_metadata(destination) {
+                Ok(_) => fs::remove_dir_all(replaced),
+                Err(_) => fs::rename(replaced, destination),
+            };
+        }
+        for partial in find(parent, prefix, PARTIAL).iter().filter(|p| unused(p)) {
             // If it cannot be removed, it disturbs nobody.
-            let _ = fs::remove_dir_all(entry.path());
+            let _ = fs::remove_dir_all(partial);
         }
     }
 }
@@ -210,9 +232,10 @@ fn exchange(staged: &Path, destination: &Path) -> std::io::Result<()> {
     step_aside(staged, destination)
 }
 
-/// Two renames where one is not to be had; the old folder comes back if the second fails.
+/// Two renames where the file system cannot exchange two names. The old folder comes back if the second fails; if the process is
+/// killed between them, the next one with the same destination puts it back.
 fn step_aside(staged: &Path, destination: &Path) -> std::io::Result<()> {
-    let aside = staged.with_extension("replaced");
+    let aside = staged.with_extension(&remains::REPLACED[1..]);
     fs::rename(destination, &aside)?;
     if let Err(e) = fs::rename(staged, destination) {
         fs::rename(&aside, destination)?;
@@ -323,6 +346,28 @@ mod tests {
         assert!(at_work.path().is_dir() && another.path().is_dir());
         drop((at_work, another));
         assert_eq!(names(base.path()), [".out.notes.partial"]);
+    }
+
+    /// Killed between the two renames of a file system that cannot exchange two names.
+    #[test]
+    fn what_was_moved_aside_and_not_replaced_is_put_back() {
+        let base = tempfile::tempdir().unwrap();
+        let (out, aside) = (base.path().join("out"), base.path().join(".out.AbCd12.replaced"));
+        let partial = base.path().join(".out.AbCd12.partial");
+        let marked = |folder: &Path, text: &str| {
+            fs::create_dir(folder).unwrap();
+            fs::write(folder.join("marker"), format!("{{\"ours\": \"{text}\"}}")).unwrap();
+        };
+        marked(&aside, "finished work");
+        marked(&partial, "half");
+        drop(AtomicDir::create(&out, &KIND).unwrap());
+        assert_eq!(names(base.path()), ["out"]);
+        assert!(fs::read_to_string(out.join("marker")).unwrap().contains("finished work"));
+        // Killed after the second rename: the new one is in its place.
+        marked(&aside, "older");
+        drop(AtomicDir::create(&out, &KIND).unwrap());
+        assert_eq!(names(base.path()), ["out"]);
+        assert!(fs::read_to_string(out.join("marker")).unwrap().contains("finished work"));
     }
 
     #[cfg(unix)]

@@ -1,14 +1,18 @@
 //! MIL blob storage, version 2: the file that holds a package's weights.
 //!
 //! ```text
-//! 0    u32 number of blobs, u32 version = 2, 7 x u64 zero                      64-byte header
+//! 0    u32 number of blobs, u32 version = 2, 7 x u64 reserved                  64-byte header
 //!      for every blob, at the next multiple of 64:
 //! +0   u32 0xDEADBEEF, u32 element type, u64 bytes, u64 absolute offset of the data,
-//!      u64 padding bits (sub-byte types only), 4 x u64 zero                    64-byte record
+//!      u64 padding bits (sub-byte types only), 4 x u64 reserved                64-byte record
 //! +64  the data; the gap up to the next multiple of 64 is zero, and nothing follows the last blob
 //! ```
 //!
 //! Everything is little endian. A program refers to a blob by the offset of its *record*.
+//!
+//! [`BlobWriter`] writes zeros wherever nothing has a meaning. A reader must not expect them: coremltools before 8 left the
+//! reserved fields uninitialised, which for whole-byte types include the padding bits (`struct blob_metadata` in
+//! coremltools' `mlmodel/src/MILBlob/Blob/StorageFormat.hpp`), and other writers align blobs to memory pages.
 
 use std::fs::File;
 use std::io::{BufWriter, Seek, SeekFrom, Write};
@@ -40,13 +44,13 @@ pub struct BlobWriter {
 }
 
 impl BlobWriter {
-    /// Creates the file, with a header that counts no blobs yet.
+    /// Creates the file, with a header that counts no blobs yet. A file that exists is never truncated.
     ///
     /// # Errors
     ///
-    /// [`Error::Io`] if it cannot be created.
+    /// [`Error::Io`] if it exists already or cannot be created.
     pub fn create(path: &Path) -> Result<Self> {
-        let file = File::create(path).map_err(|e| Error::io("create", path, e))?;
+        let file = File::create_new(path).map_err(|e| Error::io("create", path, e))?;
         let mut writer = Self {
             path: path.to_owned(),
             file: BufWriter::with_capacity(1 << 20, file),
@@ -131,6 +135,11 @@ pub struct Blob<'a> {
 }
 
 impl Blob<'_> {
+    /// How many bits of the last byte no element is in.
+    fn padding_bits(&self) -> usize {
+        self.data.len() * 8 - self.elements * self.dtype.bits()
+    }
+
     /// The elements from `start` on, as f32: as many as `out` has room for. Elements of up to 16 bits convert without loss.
     ///
     /// # Panics
@@ -140,6 +149,16 @@ impl Blob<'_> {
         assert!(start + out.len() <= self.elements, "{} from {start} of {}", out.len(), self.elements);
         elements::read(self.dtype, self.data, start, out);
     }
+}
+
+/// What a walk through a [`BlobFile`] finds.
+#[derive(Debug, Default)]
+pub(crate) struct Contents<'a> {
+    /// Every blob that the header counts, with the offset of its record.
+    pub(crate) blobs: Vec<(u64, Blob<'a>)>,
+    /// What is laid out in another way than coremltools does it, with its offset. Nothing that a constant holds depends
+    /// on it.
+    pub(crate) unusual: Vec<(u64, String)>,
 }
 
 /// A blob that keeps its file mapped for as long as it lives. Clones share the map.
@@ -171,6 +190,7 @@ impl BlobFile {
         // SAFETY: the map is private to this value and only read. As with every mapped file, a process that truncates
         // it meanwhile can end this one; packages are replaced by rename, never truncated in place.
         let map = unsafe { Mmap::map(&file) }.map_err(|e| Error::io("map", path, e))?;
+        paths::refuse_pointer(path, &map)?;
         Self::check_header(Self { path: path.to_owned(), map: Arc::new(map) })
     }
 
@@ -223,36 +243,64 @@ impl BlobFile {
     ///
     /// # Errors
     ///
-    /// [`Error::Blob`] if the records do not follow each other as they should: one for each that is counted, the data
-    /// behind it, zeros up to the next multiple of 64, nothing behind the last.
+    /// [`Error::Blob`] if a record that is counted is not there, or there are more records than are counted.
     pub fn blobs(&self) -> Result<Vec<(u64, Blob<'_>)>> {
-        let mut blobs = Vec::new();
-        let mut end = ALIGNMENT;
+        self.contents().map(|contents| contents.blobs)
+    }
+
+    /// As [`blobs`](Self::blobs), and what is unusual about the way in which they are laid out.
+    pub(crate) fn contents(&self) -> Result<Contents<'_>> {
+        let mut contents = Contents::default();
+        // Where the last record ends, and the last of all data.
+        let (mut record_end, mut end) = (ALIGNMENT, ALIGNMENT);
         for _ in 0..self.count() {
-            let offset = end.next_multiple_of(ALIGNMENT);
-            let bad = |reason: String| Error::Blob { path: self.path.clone(), offset, reason };
+            let expected = end.next_multiple_of(ALIGNMENT);
+            let found = self.record_from(expected).or_else(|| self.record_from(record_end));
+            let offset = found.unwrap_or(expected);
             let blob = self.blob(offset).map_err(|error| match error {
-                Error::Blob { reason, .. } => {
-                    bad(format!("{reason}; it is number {} of {}", blobs.len() + 1, self.count()))
+                Error::Blob { path, reason, .. } => {
+                    let number = contents.blobs.len() + 1;
+                    let reason = format!("{reason}; it is number {number} of {}", self.count());
+                    Error::Blob { path, offset, reason }
                 }
                 other => other,
             })?;
-            if self.map[end as usize..offset as usize].iter().any(|&b| b != 0) {
-                return Err(bad("the gap before it is not zero".into()));
+            let mut unusual = |reason: String| contents.unusual.push((offset, reason));
+            match self.map.get(end as usize..offset as usize) {
+                Some(gap) if gap.iter().any(|&b| b != 0) => unusual("the gap before it is not zero".into()),
+                _ if offset != expected => unusual(format!("it was expected at offset {expected}")),
+                _ => {}
             }
-            let start = self.data_offset(offset)?;
+            let (start, padding) = (self.data_offset(offset)?, blob.padding_bits());
             if start != offset + ALIGNMENT {
-                return Err(bad(format!("its data are at {start}, not behind its record")));
+                unusual(format!("its data are at {start}, not after its record"));
             }
-            end = start + blob.data.len() as u64;
-            blobs.push((offset, blob));
+            if padding > 0 && blob.data.last().is_some_and(|last| last >> (8 - padding) != 0) {
+                unusual(format!("its {padding} padding bits are not zero"));
+            }
+            record_end = offset + ALIGNMENT;
+            end = end.max(record_end).max(start + blob.data.len() as u64);
+            contents.blobs.push((offset, blob));
         }
-        if end != self.bytes() {
+        let bad = |offset, reason| Err(Error::Blob { path: self.path.clone(), offset, reason });
+        if let Some(offset) = self.record_from(end.next_multiple_of(ALIGNMENT)) {
+            return bad(offset, format!("a record follows the {} blobs that are counted", self.count()));
+        }
+        if end < self.bytes() {
             let reason =
                 format!("{} bytes follow the {} blobs that are counted", self.bytes() - end, self.count());
-            return Err(Error::Blob { path: self.path.clone(), offset: end, reason });
+            contents.unusual.push((end, reason));
         }
-        Ok(blobs)
+        Ok(contents)
+    }
+
+    /// The first multiple of 64 from `offset` on that a record begins at, if there are only zeros before it.
+    fn record_from(&self, offset: u64) -> Option<u64> {
+        let rest = self.map.get(usize::try_from(offset).ok()?..)?;
+        let zeros = rest.iter().position(|&b| b != 0)? as u64;
+        let found = offset + zeros / ALIGNMENT * ALIGNMENT;
+        let begins = rest[(found - offset) as usize..].starts_with(&SENTINEL.to_le_bytes());
+        begins.then_some(found)
     }
 
     /// The blob whose record is at `offset`, kept.
@@ -301,6 +349,8 @@ impl BlobFile {
         if start.checked_add(size).is_none_or(|end| end > len) {
             return Err(bad(format!("data of {size} bytes at {start} reach past the file of {len} bytes")));
         }
+        // Of types of whole bytes the field is reserved, and coremltools before 8 wrote whatever was in memory.
+        let padding = if dtype.bits() < 8 { padding } else { 0 };
         let bits = size
             .checked_mul(8)
             .and_then(|bits| bits.checked_sub(padding))
@@ -309,9 +359,6 @@ impl BlobFile {
                 bad(format!("{size} bytes with {padding} padding bits hold no whole number of {dtype}"))
             })?;
         let data = &self.map[start as usize..(start + size) as usize];
-        if padding > 0 && data.last().is_some_and(|last| last >> (8 - padding) != 0) {
-            return Err(bad(format!("its {padding} padding bits are not zero")));
-        }
         Ok(Blob { dtype, elements: (bits / dtype.bits() as u64) as usize, data })
     }
 }
@@ -339,6 +386,15 @@ mod tests {
         ];
         w.finish().unwrap();
         (dir, path, offsets)
+    }
+
+    /// Its weights may be in use, or be all that is left of a package.
+    #[test]
+    fn an_existing_file_is_never_truncated() {
+        let (_dir, path, _) = written();
+        let before = std::fs::read(&path).unwrap();
+        assert!(BlobWriter::create(&path).unwrap_err().to_string().contains("exists"));
+        assert_eq!(std::fs::read(&path).unwrap(), before);
     }
 
     #[test]
@@ -401,6 +457,104 @@ mod tests {
     #[test]
     fn padding_too_large() {
         assert!(damaged(216, 9).contains("no whole number of int4"));
+    }
+
+    /// coremltools 7 left whatever was in memory in the fields that are reserved: the bytes 24 to 64 of a record for types
+    /// of whole bytes, 32 to 64 for the others, and 8 to 64 of the header.
+    #[test]
+    fn reserved_fields_mean_nothing() {
+        let (_dir, path, offsets) = written();
+        let mut bytes = std::fs::read(&path).unwrap();
+        for range in [8..64, 64 + 24..64 + 64, 192 + 32..192 + 64] {
+            bytes[range].fill(0xa5);
+        }
+        std::fs::write(&path, &bytes).unwrap();
+        let file = BlobFile::open(&path).unwrap();
+        let blob = file.blob(offsets[0]).unwrap();
+        assert_eq!((blob.dtype, blob.elements, blob.data), (DType::Fp16, 3, &[0, 0x3c, 0, 0xc0, 1, 0][..]));
+        let blob = file.blob(offsets[1]).unwrap();
+        assert_eq!((blob.dtype, blob.elements, blob.data), (DType::Int4, 5, &[0xf8, 0x17, 0x02][..]));
+        let contents = file.contents().unwrap();
+        assert_eq!((contents.blobs.len(), contents.unusual.len()), (2, 0));
+    }
+
+    /// Every type of whole bytes, with every bit of the field set that is a number of bits for smaller types alone.
+    #[test]
+    fn only_smaller_types_have_padding_bits() {
+        for &dtype in DType::ALL.iter().filter(|d| d.blob_number().is_some() && d.bits() >= 8) {
+            let dir = tempfile::tempdir().unwrap();
+            let path = dir.path().join("weight.bin");
+            let mut w = BlobWriter::create(&path).unwrap();
+            let offset = w.write(dtype, 3, &vec![7; 3 * dtype.bits() / 8]).unwrap();
+            w.finish().unwrap();
+            let mut bytes = std::fs::read(&path).unwrap();
+            bytes[offset as usize + 24..offset as usize + 32].fill(0xff);
+            std::fs::write(&path, &bytes).unwrap();
+            assert_eq!(BlobFile::open(&path).unwrap().blob(offset).unwrap().elements, 3, "{dtype}");
+        }
+    }
+
+    /// What a walk through a file like [`written`]'s with other bytes in it says is unusual; it reads both blobs.
+    fn unusual(change: impl FnOnce(&mut Vec<u8>)) -> Vec<String> {
+        let (_dir, path, _) = written();
+        let mut bytes = std::fs::read(&path).unwrap();
+        change(&mut bytes);
+        std::fs::write(&path, &bytes).unwrap();
+        let file = BlobFile::open(&path).unwrap();
+        let contents = file.contents().unwrap();
+        let data: Vec<_> = contents.blobs.iter().map(|(_, blob)| blob.data[0]).collect();
+        assert_eq!(data, [0, 0xf8]);
+        contents.unusual.into_iter().map(|(_, reason)| reason).collect()
+    }
+
+    #[test]
+    fn bytes_between_blobs_are_unusual_and_no_error() {
+        assert_eq!(unusual(|_| ()), Vec::<String>::new());
+        assert_eq!(unusual(|b| b[150] = 1), ["the gap before it is not zero"]);
+        assert_eq!(unusual(|b| b[258] |= 0xf0), ["its 4 padding bits are not zero"]);
+        assert_eq!(unusual(|b| b.extend([0; 5])), ["5 bytes follow the 2 blobs that are counted"]);
+    }
+
+    /// Blobs that are aligned to more than 64 bytes, as for a memory page.
+    #[test]
+    fn a_wider_gap_is_unusual_and_no_error() {
+        let moved = unusual(|bytes| {
+            let mut record = bytes.split_off(192);
+            record[16..24].copy_from_slice(&(4096u64 + 64).to_le_bytes());
+            bytes.resize(4096, 0);
+            bytes.extend(record);
+        });
+        assert_eq!(moved, ["it was expected at offset 192"]);
+    }
+
+    /// Records that stand together, and their data after all of them.
+    #[test]
+    fn data_away_from_their_record_are_unusual_and_no_error() {
+        let moved = unusual(|bytes| {
+            let second = bytes[192..256].to_vec();
+            let data = [bytes[128..134].to_vec(), vec![0; 58], bytes[256..].to_vec()].concat();
+            bytes.truncate(128);
+            bytes.extend(second);
+            bytes.extend(data);
+            bytes[80..88].copy_from_slice(&192u64.to_le_bytes());
+            bytes[128 + 16..128 + 24].copy_from_slice(&256u64.to_le_bytes());
+        });
+        let expected = [
+            "its data are at 192, not after its record",
+            "it was expected at offset 256",
+            "its data are at 256, not after its record",
+        ];
+        assert_eq!(moved, expected);
+    }
+
+    #[test]
+    fn a_record_that_is_not_counted() {
+        let (_dir, path, _) = written();
+        let mut bytes = std::fs::read(&path).unwrap();
+        bytes[0] = 1;
+        std::fs::write(&path, &bytes).unwrap();
+        let error = BlobFile::open(&path).unwrap().blobs().unwrap_err().to_string();
+        assert!(error.contains("offset 192: a record follows the 1 blobs that are counted"), "{error}");
     }
 
     #[test]

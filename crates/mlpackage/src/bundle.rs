@@ -9,7 +9,7 @@
 //! ```
 
 use std::collections::{BTreeMap, HashSet};
-use std::fs::{self, File};
+use std::fs::File;
 use std::io::Read as _;
 use std::path::{Path, PathBuf};
 
@@ -17,7 +17,10 @@ use serde::{Deserialize, Serialize};
 use sha2::{Digest as _, Sha256};
 
 use crate::atomic::FolderKind;
+use crate::atomic_file::write_file;
+use crate::counted::counted;
 use crate::error::{Error, Result};
+use crate::git_lfs;
 use crate::package::Package;
 use crate::paths;
 
@@ -199,7 +202,7 @@ impl BundleManifest {
         names.map(|name| Ok((name.clone(), FileDigest::of(&folder.join(&name))?))).collect()
     }
 
-    /// Writes `bundle.json` into `folder`.
+    /// Writes `bundle.json` into `folder`, whole or not at all.
     ///
     /// # Errors
     ///
@@ -208,7 +211,7 @@ impl BundleManifest {
         let path = folder.join(BUNDLE_MANIFEST);
         let mut json = serde_json::to_vec_pretty(self).expect("a manifest of strings and numbers serializes");
         json.push(b'\n');
-        fs::write(&path, json).map_err(|e| Error::io("write", &path, e))
+        write_file(&path, &json)
     }
 }
 
@@ -329,7 +332,7 @@ impl Bundle {
         if next_layer != a.n_layer {
             return Err(self.bad(
                 "shards",
-                format!("they hold {next_layer} layers, the architecture has {}", a.n_layer),
+                format!("they hold {}, the architecture has {}", counted(next_layer, "layer"), a.n_layer),
             ));
         }
         self.check_host_caches()
@@ -344,7 +347,7 @@ impl Bundle {
         }
         let (found, layers) = (caches.len(), m.architecture.n_layer);
         if found != 2 * layers {
-            let reason = format!("{found} of them, {layers} layers have {}", 2 * layers);
+            let reason = format!("{found} of them, expected {} for {}", 2 * layers, counted(layers, "layer"));
             return Err(self.bad("interface.host_caches", reason));
         }
         if let Some((i, shard)) = m.shards.iter().enumerate().find(|(_, shard)| shard.states > 0) {
@@ -375,6 +378,10 @@ impl Bundle {
             let path = self.file(name)?;
             let bytes = paths::regular_file_size(&path)?;
             if bytes != expected.bytes {
+                // A pointer, and not a damaged file, is what most often has another size.
+                if bytes < git_lfs::LONGEST {
+                    paths::read_small(&path, git_lfs::LONGEST)?;
+                }
                 return Err(self.bad(name, format!("{bytes} bytes, expected {}", expected.bytes)));
             }
             let found = FileDigest::of(&path)?;

@@ -4,6 +4,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 use crate::finding::Finding;
+use crate::git_lfs::GitLfsPointer;
 
 /// The result of this crate's functions.
 pub type Result<T, E = Error> = std::result::Result<T, E>;
@@ -21,6 +22,26 @@ pub enum Error {
         path: PathBuf,
         /// The system's reason.
         source: io::Error,
+    },
+    /// Git left a pointer where a file should be.
+    #[error(
+        "{}: a Git LFS pointer stands in place of this file{}: fetch it with `git lfs pull`",
+        path.display(),
+        pointer.bytes.map_or(String::new(), |bytes| format!(", whose {bytes} bytes were not downloaded"))
+    )]
+    GitLfsPointer {
+        /// The file.
+        path: PathBuf,
+        /// What stands there.
+        pointer: GitLfsPointer,
+    },
+    /// What was given as a package is something else.
+    #[error("{}: {reason}", path.display())]
+    NoPackage {
+        /// The file or folder.
+        path: PathBuf,
+        /// What was found and expected.
+        reason: String,
     },
     /// A folder stands where the output should go, and it is not one that may be replaced.
     #[error("{} exists and {reason}, so it is not replaced: give another --out, or remove it first", path.display())]

@@ -20,12 +20,15 @@ pub struct Finding {
     pub reason: String,
 }
 
-/// How much a finding matters.
+/// How much a finding matters, the least first.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Severity {
     /// The package loads, and something about it is unusual.
     Warning,
+    /// The package keeps the rules of the format, and Core ML is reported to refuse it all the same. What it computes is
+    /// defined, so that other engines run it.
+    Refused,
     /// The package breaks a rule of the format: Core ML refuses it, or computes something else.
     Error,
 }
@@ -57,7 +60,7 @@ impl Finding {
         self.rule.severity()
     }
 
-    /// Whether it is an error and not a warning.
+    /// Whether it is an error: neither a warning nor a reported refusal.
     pub fn is_error(&self) -> bool {
         self.severity() == Severity::Error
     }
@@ -72,13 +75,14 @@ impl fmt::Display for Severity {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
             Self::Warning => "warning",
+            Self::Refused => "refused",
             Self::Error => "error",
         })
     }
 }
 
-/// `function main, operation conv -> %y: argument groups is 3, expected ..`; with `{:#}` the severity, the rule and, on a
-/// line of its own, what to do.
+/// `function main, operation conv -> %y: argument groups is 3, expected ..`; with `{:#}` the severity, the rule and, on
+/// lines of their own, what to do and who reports that Core ML refuses it.
 impl fmt::Display for Finding {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         if f.alternate() {
@@ -95,6 +99,9 @@ impl fmt::Display for Finding {
         f.write_str(&self.reason)?;
         if f.alternate() {
             write!(f, "\n  {}", self.advice())?;
+            if let Some(source) = self.rule.source() {
+                write!(f, "\n  Core ML is reported to refuse this: {source}")?;
+            }
         }
         Ok(())
     }
@@ -163,7 +170,9 @@ impl From<&str> for Fault {
 }
 
 macro_rules! rules {
-    ($($(#[$doc:meta])* $variant:ident = $id:literal, $severity:ident, $advice:literal;)+) => {
+    (@source) => { None };
+    (@source $source:literal) => { Some($source) };
+    ($($(#[$doc:meta])* $variant:ident = $id:literal, $severity:ident, $advice:literal $(, $source:literal)?;)+) => {
         /// The rules that a package is held to.
         #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
         #[serde(rename_all = "kebab-case")]
@@ -189,6 +198,11 @@ macro_rules! rules {
             /// What to do where it is broken.
             pub fn advice(self) -> &'static str {
                 match self { $(Self::$variant => $advice,)+ }
+            }
+
+            /// Who reports that Core ML refuses packages that break it; `None` for the rules of the format.
+            pub fn source(self) -> Option<&'static str> {
+                match self { $(Self::$variant => rules!(@source $($source)?),)+ }
             }
         }
     };
@@ -219,10 +233,10 @@ rules! {
     OperationUnknown = "operation-unknown", Error, "use an operation that Core ML has";
     /// Operations are those of the function's opset.
     OperationTooNew = "operation-too-new", Error, "raise the function's opset, or use an older operation";
-    /// The operation exists, and this crate does not infer its types.
+    /// An argument's rank is open, so that the operation's types cannot be inferred.
     OperationUnchecked = "operation-unchecked", Warning,
-        "nothing is wrong that is known: this operation's arguments and types are taken as they are declared";
-    /// Operations have an attribute `name`.
+        "nothing is wrong that is known: this operation's types are taken as they are declared";
+    /// Operations have an attribute `name`, all of them or none.
     OperationName = "operation-name", Warning, "give every operation the attribute name";
     /// Arguments are those that the operation has.
     ArgumentUnknown = "argument-unknown", Error, "remove the argument, or correct its name";
@@ -264,6 +278,9 @@ rules! {
     WeightPath = "weight-path", Error, "refer to the weight file as @model_path/weights/weight.bin, and ship it";
     /// A weight file has a sound header and only the blobs that it counts.
     WeightFile = "weight-file", Error, "write the weight file again: MIL blob storage, version 2";
+    /// Bytes of a weight file that no element is in are zero, and each blob follows the one before it.
+    WeightLayout = "weight-layout", Warning,
+        "nothing needs to be done: constants find their blobs by offset, and coremltools writes the file in another way";
     /// A constant refers to a sound record.
     BlobRecord = "blob-record", Error, "refer to the offset of a blob's record, not of its data";
     /// A blob's record has the type and size that the program says.
@@ -272,11 +289,49 @@ rules! {
     BlobBinding = "blob-binding", Error, "bind the blob through a const operation";
     /// Blobs are used.
     BlobUnused = "blob-unused", Warning, "leave out weights that no constant refers to";
-    /// What the manifest lists is there.
+    /// What the manifest lists is there, if the program needs it, and lies in the package.
     ManifestItem = "manifest-item", Error, "ship what the manifest lists, or take it off the list";
+    /// What the manifest lists is there even if the program does not need it.
+    ManifestItemUnneeded = "manifest-item-unneeded", Warning,
+        "make the folder, or take it off the list: git and zip drop empty folders, and coremltools does not open a package without them";
     /// The manifest lists the folder of weights.
     WeightsUnlisted = "weights-unlisted", Warning,
         "list com.apple.CoreML/weights in the manifest: coremltools finds no weights without it";
+    /// Tensors have at most five axes.
+    RefusedRank = "refused-rank", Refused, "split the axes over several reshapes and transposes of at most five",
+        "apple/coremltools issues 832, 1461, 1723, 1796 and 2291; coremltools refuses to write it";
+    /// Reflected and replicated padding keeps to the last two axes, and to what the axis holds.
+    RefusedPadding = "refused-padding", Refused,
+        "transpose the padded axis to the end, or build the padding from slices and a concat",
+        "apple/coremltools issues 2571 and 2576, pull request 2701; webmachinelearning/webnn issue 739";
+    /// The scales of `quantize` and `dequantize` are positive.
+    RefusedScale = "refused-scale", Refused, "use positive scales, and turn the sign of the elements instead",
+        "webmachinelearning/webnn issue 822, pull request 906";
+    /// The arguments without which Core ML's parser refuses an operation are bound, though documented as optional.
+    RefusedDefault = "refused-default", Refused, "bind the argument to its default, as coremltools does",
+        "apple/coremltools issue 2127; rustnn/rustnn pull request 103; microsoft/onnxruntime pull requests 28478 and 28598";
+    /// The inputs of a function do not mix enumerated and ranged shapes.
+    RefusedShapes = "refused-shapes", Refused, "enumerate the shapes of all flexible inputs, or give all of them ranges",
+        "apple/coremltools issue 2548: \"A model doesn't allow a mixture of enumerated and range shape flexibility\"";
+    /// An input that is a tensor has at least one axis.
+    RefusedScalar = "refused-scalar", Refused, "take a tensor of shape [1], and squeeze it",
+        "apple/coremltools issue 1765 and mlmodel/src/Validation/InterfaceValidators.cpp; pytorch/executorch issue 2769";
+    /// A function has inputs, unless the specification version is 9 or later.
+    RefusedNoInputs = "refused-no-inputs", Refused, "raise the opset to CoreML8 and specificationVersion to 9, or add an input",
+        "apple/coremltools issue 2578, pull request 2684; pytorch/executorch issue 11719";
+    /// An image has a known colour space and a size, and is a tensor of four axes and of floating-point numbers.
+    RefusedImage = "refused-image", Refused, "describe the image as RGB, BGR or grayscale, of a tensor [1, 3 or 1, H, W]",
+        "apple/coremltools issue 2380, mlmodel/src/Validation/InterfaceValidators.cpp and mlmodel/format/MIL.proto";
+    /// Outputs and states are not optional, and neither are all inputs.
+    RefusedOptional = "refused-optional", Refused, "make the outputs, the states and at least one input required",
+        "apple/coremltools, mlmodel/src/Validation/InterfaceValidators.cpp";
+    /// The function of a package that lists none by name is called `main`.
+    RefusedFunctionName = "refused-function-name", Refused,
+        "call the function main, or describe it in a list of functions (specificationVersion 9)",
+        "apple/coremltools issues 2049 and 2380, where the validator looks for the outputs of main";
+    /// A list of functions names its default one, and a default function is named beside a list only.
+    RefusedDefaultFunction = "refused-default-function", Refused, "set defaultFunctionName where functions are listed, and only there",
+        "apple/coremltools, mlmodel/src/Validation/InterfaceValidators.cpp";
 }
 
 impl fmt::Display for Rule {
@@ -294,6 +349,28 @@ mod tests {
         for rule in Rule::ALL {
             assert_eq!(serde_json::to_value(rule).unwrap(), rule.id());
         }
+    }
+
+    /// A refusal is somebody's report; what the format says needs none.
+    #[test]
+    fn every_reported_refusal_has_a_source() {
+        for rule in Rule::ALL {
+            assert_eq!(rule.severity() == Severity::Refused, rule.source().is_some(), "{rule}");
+            assert_eq!(rule.severity() == Severity::Refused, rule.id().starts_with("refused-"), "{rule}");
+        }
+    }
+
+    #[test]
+    fn a_reported_refusal_names_its_source() {
+        let fault = Fault::at(Rule::RefusedScale, "scale", "holds -0.5");
+        let finding = Finding::operation("main", "dequantize -> %y".into(), fault);
+        assert!(!finding.is_error());
+        assert_eq!(
+            format!("{finding:#}"),
+            "refused[refused-scale]: function main, operation dequantize -> %y: argument scale holds -0.5\n  \
+             use positive scales, and turn the sign of the elements instead\n  \
+             Core ML is reported to refuse this: webmachinelearning/webnn issue 822, pull request 906"
+        );
     }
 
     #[test]

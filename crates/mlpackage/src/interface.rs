@@ -2,10 +2,9 @@
 
 use std::fmt;
 
-use prost::Message as _;
-
 use crate::dtype::DType;
-use crate::mil::{Dim, Dims, Function, TensorType};
+use crate::image::ImageType;
+use crate::mil::{Container, Dim, Dims, Function, TensorType, ValueType};
 use crate::proto;
 use crate::shape::Shape;
 
@@ -86,7 +85,32 @@ pub(crate) enum OtherKind {
     Sequence,
 }
 
+/// `DictionaryFeatureType` with keys of int64, and with keys that are strings.
+const INT64_KEYS: &[u8] = &[0x0a, 0x00];
+const STRING_KEYS: &[u8] = &[0x12, 0x00];
+
 impl OtherType {
+    /// What a label or the probabilities of a classifier are described as; `None` for everything else.
+    fn of(ty: &ValueType) -> Option<Self> {
+        let (content, container) = ty.content()?;
+        let (kind, encoded) = match (container, content.dtype) {
+            (Container::Tensor, DType::String) => (OtherKind::String, &[][..]),
+            (Container::Tensor, DType::Int64) => (OtherKind::Int64, &[][..]),
+            (Container::Dictionary { key: DType::String }, _) => (OtherKind::Dictionary, STRING_KEYS),
+            (Container::Dictionary { key: DType::Int64 }, _) => (OtherKind::Dictionary, INT64_KEYS),
+            _ => return None,
+        };
+        Some(Self { kind, encoded: encoded.to_vec() })
+    }
+
+    /// Whether both are dictionaries with keys of one type. A description that says nothing of keys fits both.
+    fn has_keys_of(&self, other: &Self) -> bool {
+        match (self.encoded.first(), other.encoded.first()) {
+            (Some(a), Some(b)) => a == b,
+            _ => true,
+        }
+    }
+
     /// Core ML's name of the type, such as `image`.
     pub fn name(&self) -> &'static str {
         match self.kind {
@@ -98,27 +122,36 @@ impl OtherType {
             OtherKind::Sequence => "sequence",
         }
     }
+
+    /// The image that it is; `None` if it is none, and where its colour space or its size is not one that is known.
+    pub fn image(&self) -> Option<ImageType> {
+        (self.kind == OtherKind::Image).then(|| ImageType::decode(&self.encoded)).flatten()
+    }
 }
 
-/// What is known of an image: enough to compare it with the tensor that the program takes.
-struct Image {
-    /// `None` if there are several sizes.
-    size: Option<[usize; 2]>,
-    channels: Option<usize>,
+impl From<&ImageType> for FeatureType {
+    fn from(image: &ImageType) -> Self {
+        Self::Other(OtherType { kind: OtherKind::Image, encoded: image.encode() })
+    }
 }
 
-impl Image {
-    /// Whether it may be a tensor `[N, C, H, W]`.
-    fn may_be(&self, shape: &Dims) -> bool {
-        let &[_, channels, height, width] = shape.as_slice() else { return true };
-        self.channels.is_none_or(|c| channels.may_be(c))
-            && self.size.is_none_or(|[h, w]| height.may_be(h) && width.may_be(w))
+/// An image with its size and colours, everything else by name alone.
+impl fmt::Display for OtherType {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.image() {
+            Some(image) => image.fmt(f),
+            None => f.write_str(self.name()),
+        }
     }
 }
 
 impl fmt::Display for FeatureType {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
+            // No array of Core ML's is a scalar: coremltools leaves out the shape of an output that follows from the inputs.
+            Self::Array(array) if !array.has_shape() => {
+                write!(f, "tensor<{}>, its shape is not described", array.tensor.dtype)
+            }
             Self::Array(array) => {
                 array.tensor.fmt(f)?;
                 match &array.shapes {
@@ -139,7 +172,7 @@ impl fmt::Display for FeatureType {
                     }
                 }
             }
-            Self::Other(other) => f.write_str(other.name()),
+            Self::Other(other) => other.fmt(f),
         }
     }
 }
@@ -191,6 +224,28 @@ impl DimRange {
         Self { lower: extent, upper: Some(extent) }
     }
 
+    /// Whether `extent` is within the range.
+    pub fn admits(self, extent: usize) -> bool {
+        extent >= self.lower && self.upper.is_none_or(|upper| extent <= upper)
+    }
+
+    /// As a package states it; `None` where its ends are the wrong way round.
+    pub(crate) fn from_proto(range: &proto::SizeRange) -> Option<Self> {
+        let lower = usize::try_from(range.lower_bound).ok()?;
+        let upper = match range.upper_bound {
+            ..0 => None,
+            upper => Some(usize::try_from(upper).ok().filter(|&u| u >= lower)?),
+        };
+        Some(Self { lower, upper })
+    }
+
+    pub(crate) fn to_proto(self) -> proto::SizeRange {
+        proto::SizeRange {
+            lower_bound: self.lower as u64,
+            upper_bound: self.upper.map_or(-1, |upper| upper as i64),
+        }
+    }
+
     fn dim(self) -> Dim {
         if self.upper == Some(self.lower) { Dim::Known(self.lower) } else { Dim::Unknown }
     }
@@ -220,7 +275,7 @@ impl AllowedShapes {
             Self::FromType => true,
             Self::Enumerated { shapes, .. } => shapes.contains(shape),
             Self::Ranged { ranges, .. } => {
-                let within = |(&d, r): (&usize, &DimRange)| d >= r.lower && r.upper.is_none_or(|u| d <= u);
+                let within = |(&d, r): (&usize, &DimRange)| r.admits(d);
                 shape.rank() == ranges.len() && shape.dims().iter().zip(ranges).all(within)
             }
         }
@@ -242,19 +297,12 @@ impl Feature {
         }
     }
 
-    /// The image that it is; `None` if it is none.
-    fn image(&self) -> Option<Image> {
-        let FeatureType::Other(OtherType { kind: OtherKind::Image, encoded }) = &self.ty else { return None };
-        let image = proto::ImageFeatureType::decode(encoded.as_slice()).ok()?;
-        let extent = |extent: i64| usize::try_from(extent).ok();
-        let size = extent(image.height).zip(extent(image.width)).map(|(height, width)| [height, width]);
-        let channels = match image.color_space {
-            proto::ImageFeatureType::GRAYSCALE | proto::ImageFeatureType::GRAYSCALE_FLOAT16 => Some(1),
-            proto::ImageFeatureType::RGB | proto::ImageFeatureType::BGR => Some(3),
-            _ => None,
-        };
-        let several = image.enumerated_sizes.is_some() || image.size_range.is_some();
-        Some(Image { size: size.filter(|_| !several), channels })
+    /// The image that it is; `None` if it is none, and where its colour space or its size is not one that is known.
+    pub fn image(&self) -> Option<ImageType> {
+        match &self.ty {
+            FeatureType::Array(_) => None,
+            FeatureType::Other(other) => other.image(),
+        }
     }
 
     /// Its type, if it is a tensor.
@@ -262,9 +310,10 @@ impl Feature {
         self.array().map(|a| &a.tensor)
     }
 
-    /// The shape that it has where the caller says nothing; `None` if there is none.
+    /// The shape that it has where the caller says nothing, for an image that of its tensor; `None` if there is none.
     pub fn default_shape(&self) -> Option<Shape> {
-        self.array().and_then(ArrayType::default_shape)
+        let image = || self.image().map(|image| image.default_shape());
+        self.array().map_or_else(image, ArrayType::default_shape)
     }
 
     /// Lets the caller choose among `shapes`. Does nothing to what is no tensor.
@@ -279,6 +328,11 @@ impl Feature {
 }
 
 impl ArrayType {
+    /// Whether its shape is described. coremltools leaves out that of an output which follows from the inputs.
+    pub fn has_shape(&self) -> bool {
+        self.tensor.shape.rank() > 0 || self.shapes != AllowedShapes::FromType
+    }
+
     /// The shape that it has where the caller says nothing; `None` if there is none.
     pub fn default_shape(&self) -> Option<Shape> {
         match &self.shapes {
@@ -294,11 +348,23 @@ impl Interface {
     /// The interface that a function has. Which shapes an open dimension stands for is not in the program.
     pub fn of(function: &Function) -> Self {
         let feature = |(name, ty): (&str, &TensorType)| Feature::new(name, ty.clone());
+        let output = |(name, ty): (&str, &ValueType)| {
+            let Some(other) = OtherType::of(ty) else { return ty.tensor().map(|ty| feature((name, ty))) };
+            let (name, ty) = (name.to_owned(), FeatureType::Other(other));
+            Some(Feature { name, ty, optional: false, description: String::new() })
+        };
+        let classify = function.block.operations.iter().find(|operation| operation.op == "classify");
+        let classified = |index: usize| {
+            let output = classify.and_then(|operation| operation.outputs.get(index));
+            let returned = output.filter(|output| function.block.outputs.contains(&output.name));
+            returned.map(|output| output.name.clone()).unwrap_or_default()
+        };
         Self {
             inputs: function.tensor_inputs().map(feature).collect(),
-            outputs: function.outputs().map(feature).collect(),
+            outputs: function.all_outputs().filter_map(output).collect(),
             states: function.states().map(feature).collect(),
-            ..Self::default()
+            predicted_feature: classified(0),
+            predicted_probabilities: classified(1),
         }
     }
 
@@ -310,13 +376,14 @@ impl Interface {
     /// Where the description differs from the function that it describes, each place in words.
     pub(crate) fn differences(&self, function: &Function) -> Vec<String> {
         let mut differences = Vec::new();
-        // What a function takes or gives that is no tensor has a name to compare, and nothing else.
-        let tensors = |named: Vec<(&str, &TensorType)>| -> Vec<(String, Option<TensorType>)> {
-            named.into_iter().map(|(name, ty)| (name.to_owned(), Some(ty.clone()))).collect()
+        let tensors = |named: Vec<(&str, &TensorType)>| -> Vec<(String, Option<ValueType>)> {
+            named.into_iter().map(|(name, ty)| (name.to_owned(), Some(ty.clone().into()))).collect()
         };
         let inputs = tensors(function.tensor_inputs().collect());
         let states = tensors(function.states().collect());
-        let mut outputs = tensors(function.outputs().collect());
+        let outputs = function.all_outputs().map(|(name, ty)| (name.to_owned(), Some(ty.clone())));
+        let mut outputs: Vec<(String, Option<ValueType>)> = outputs.collect();
+        // What nothing defines has a name to compare, and nothing else.
         for name in &function.block.outputs {
             if !outputs.iter().any(|(found, _)| found == name) {
                 outputs.push((name.clone(), None));
@@ -363,11 +430,25 @@ impl Interface {
 
 impl Feature {
     /// Whether a value of the program of type `ty` may be what is described.
-    fn may_be(&self, kind: &str, ty: &TensorType) -> bool {
-        let Some(described) = self.tensor() else {
+    fn may_be(&self, kind: &str, ty: &ValueType) -> bool {
+        let described = match (&self.ty, OtherType::of(ty)) {
+            // What a classifier gives: of a dictionary, the keys decide.
+            (FeatureType::Other(described), Some(found)) => {
+                return described.kind == found.kind
+                    && (found.kind != OtherKind::Dictionary || described.has_keys_of(&found));
+            }
+            (_, Some(_)) => return false,
+            (FeatureType::Array(array), None) => Some(&array.tensor),
+            (FeatureType::Other(_), None) => None,
+        };
+        let ty = match ty.content() {
+            Some((ty, Container::Tensor | Container::State)) => ty,
+            // A list crosses no border; its own rule says so.
+            _ => return true,
+        };
+        let Some(described) = described else {
             return kind != "state" && self.image().is_none_or(|image| image.may_be(&ty.shape));
         };
-        // coremltools leaves out the shape of an output that follows from the inputs.
         let unstated = kind == "output" && described.shape.rank() == 0;
         let shapes_fit = match self.array().map(|a| &a.shapes) {
             Some(AllowedShapes::Enumerated { shapes, .. }) => {

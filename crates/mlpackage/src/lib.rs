@@ -2,8 +2,10 @@
 #![cfg_attr(test, allow(clippy::unwrap_used))]
 
 mod atomic;
+mod atomic_file;
 mod blob;
 pub mod bundle;
+mod counted;
 mod dtype;
 mod elements;
 mod error;
@@ -11,6 +13,8 @@ mod finding;
 mod footprint;
 #[cfg(fuzzing)]
 pub mod fuzzing;
+mod git_lfs;
+mod image;
 mod interface;
 mod manifest;
 pub mod mil;
@@ -21,13 +25,17 @@ mod proto;
 mod shape;
 
 pub use atomic::{AtomicDir, FolderKind};
+pub use atomic_file::{AtomicFile, write_file};
 pub use blob::{Blob, BlobFile, BlobWriter, StoredBlob};
 pub use bundle::Bundle;
+pub use counted::counted;
 pub use dtype::DType;
 pub use error::{Error, Result};
 pub use finding::{Fault, Finding, Rule, Severity};
+pub use git_lfs::GitLfsPointer;
+pub use image::{ColorSpace, ImageSize, ImageSizes, ImageType};
 pub use interface::{
     AllowedShapes, ArrayType, DefaultValue, DimRange, Feature, FeatureType, Interface, OtherType,
 };
-pub use package::{Description, Metadata, Package, PackageEdit, PackageWriter};
+pub use package::{Description, Metadata, Package, PackageEdit, PackageWriter, model_type};
 pub use shape::Shape;

@@ -77,6 +77,8 @@ impl Manifest {
     /// Reads a manifest that stands at `path`.
     pub(crate) fn parse(path: &Path, bytes: &[u8]) -> Result<Self> {
         let bad = |reason: String| Error::Manifest { path: path.to_owned(), reason };
+        // Some editors begin a text file with a byte order mark.
+        let bytes = bytes.strip_prefix("\u{feff}".as_bytes()).unwrap_or(bytes);
         let manifest: Self = serde_json::from_slice(bytes).map_err(|e| bad(e.to_string()))?;
         let version = manifest.file_format_version.as_str();
         let parts: Option<Vec<u32>> = version.split('.').map(|p| p.parse().ok()).collect();

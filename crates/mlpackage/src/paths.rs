@@ -5,6 +5,7 @@ use std::io::{self, Read as _};
 use std::path::{Component, Path, PathBuf};
 
 use crate::error::{Error, Result};
+use crate::git_lfs::GitLfsPointer;
 
 /// `relative` below `base`, if it stays there: no absolute path, no `..`, no link that leads out.
 pub(crate) fn inside(base: &Path, relative: &str) -> std::result::Result<PathBuf, String> {
@@ -19,6 +20,14 @@ pub(crate) fn inside(base: &Path, relative: &str) -> std::result::Result<PathBuf
         return Err(format!("path {relative:?} is a link that leads outside the folder"));
     }
     Ok(joined)
+}
+
+/// Whether `relative` would stay below `base`, and nothing is there, not even a link that leads nowhere.
+pub(crate) fn is_absent(base: &Path, relative: &str) -> bool {
+    let path = Path::new(relative);
+    let plain = !relative.is_empty() && path.components().all(|c| matches!(c, Component::Normal(_)));
+    let missing = |e: io::Error| matches!(e.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory);
+    plain && fs::symlink_metadata(base.join(path)).is_err_and(missing)
 }
 
 /// The size of `path`, if it is a file: opening a pipe or a device could wait for ever.
@@ -64,7 +73,16 @@ pub(crate) fn read_small(path: &Path, limit: u64) -> Result<Vec<u8>> {
             io::Error::other(format!("more than {limit} bytes, which no sound file of its kind has"));
         return Err(Error::io("read", path, reason));
     }
+    refuse_pointer(path, &bytes)?;
     Ok(bytes)
+}
+
+/// Refuses a file that Git did not download.
+pub(crate) fn refuse_pointer(path: &Path, contents: &[u8]) -> Result<()> {
+    match GitLfsPointer::parse(contents) {
+        Some(pointer) => Err(Error::GitLfsPointer { path: path.to_owned(), pointer }),
+        None => Ok(()),
+    }
 }
 
 #[cfg(test)]

@@ -93,7 +93,6 @@ pub(crate) struct FeatureType {
     pub(crate) is_optional: bool,
 }
 
-/// What is compared of an image.
 #[derive(Clone, PartialEq, Message)]
 pub(crate) struct ImageFeatureType {
     #[prost(int64, tag = "1")]
@@ -102,17 +101,50 @@ pub(crate) struct ImageFeatureType {
     pub(crate) height: i64,
     #[prost(int32, tag = "3")]
     pub(crate) color_space: i32,
-    #[prost(bytes, optional, tag = "21")]
-    pub(crate) enumerated_sizes: Option<Vec<u8>>,
-    #[prost(bytes, optional, tag = "31")]
-    pub(crate) size_range: Option<Vec<u8>>,
+    #[prost(oneof = "image_feature_type::SizeFlexibility", tags = "21, 31")]
+    pub(crate) size_flexibility: Option<image_feature_type::SizeFlexibility>,
 }
 
+/// `ImageFeatureType.ColorSpace`.
 impl ImageFeatureType {
     pub(crate) const GRAYSCALE: i32 = 10;
     pub(crate) const RGB: i32 = 20;
     pub(crate) const BGR: i32 = 30;
     pub(crate) const GRAYSCALE_FLOAT16: i32 = 40;
+}
+
+pub(crate) mod image_feature_type {
+    use super::{EnumeratedImageSizes, ImageSizeRange, Oneof};
+
+    #[derive(Clone, PartialEq, Oneof)]
+    pub(crate) enum SizeFlexibility {
+        #[prost(message, tag = "21")]
+        Enumerated(EnumeratedImageSizes),
+        #[prost(message, tag = "31")]
+        Range(ImageSizeRange),
+    }
+}
+
+#[derive(Clone, PartialEq, Message)]
+pub(crate) struct EnumeratedImageSizes {
+    #[prost(message, repeated, tag = "1")]
+    pub(crate) sizes: Vec<ImageSize>,
+}
+
+#[derive(Clone, PartialEq, Message)]
+pub(crate) struct ImageSize {
+    #[prost(uint64, tag = "1")]
+    pub(crate) width: u64,
+    #[prost(uint64, tag = "2")]
+    pub(crate) height: u64,
+}
+
+#[derive(Clone, PartialEq, Message)]
+pub(crate) struct ImageSizeRange {
+    #[prost(message, optional, tag = "1")]
+    pub(crate) width: Option<SizeRange>,
+    #[prost(message, optional, tag = "2")]
+    pub(crate) height: Option<SizeRange>,
 }
 
 /// Types other than arrays and states are kept as they are encoded and passed on.

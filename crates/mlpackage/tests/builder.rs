@@ -2,8 +2,8 @@
 #![allow(clippy::unwrap_used)]
 
 use mlpackage::mil::builder::{FunctionBuilder, Var};
-use mlpackage::mil::{Opset, TensorType, Value};
-use mlpackage::{BlobWriter, DType};
+use mlpackage::mil::{Opset, Program, TensorType, Value};
+use mlpackage::{BlobWriter, DType, Metadata, Package, PackageWriter};
 
 fn with_builder<T>(opset: Opset, test: impl FnOnce(&mut FunctionBuilder<'_>) -> T) -> T {
     let dir = tempfile::tempdir().unwrap();
@@ -28,7 +28,10 @@ fn says(error: &str, what: &str) {
 
 #[test]
 fn arguments_must_be_those_of_the_operation() {
-    says(&refused(|f, x, _| f.op("conv2d", "y").arg("x", x).one()), "not in the table");
+    says(
+        &refused(|f, x, _| f.op("conv2d", "y").arg("x", x).one()),
+        "unknown operation `conv2d`; did you mean `conv`?",
+    );
     says(&refused(|f, _, _| f.op("relu", "y").one()), "argument x is missing");
     says(
         &refused(|f, x, _| f.op("relu", "y").arg("x", x).arg("alpha", x).one()),
@@ -134,4 +137,65 @@ fn constants_are_shared_and_never_clash_with_results() {
 fn bytes_must_be_as_many_as_the_type_needs() {
     let error = refused(|f, _, _| f.weight("w", TensorType::new(DType::Fp16, [3]), &[0; 5]));
     assert!(error.contains("%w is tensor<fp16, [3]>, of 6 B; 5 B are given"), "{error}");
+}
+
+/// A list goes from one operation to the next, and a classifier's results are what its package describes to Core ML.
+#[test]
+fn lists_and_classifiers_are_built() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("p.mlpackage");
+    let mut writer = PackageWriter::create(&path).unwrap();
+    let mut f = FunctionBuilder::new("main", Opset::CoreML7, writer.weights());
+    let x = f.input("x", DType::Fp32, [3]).unwrap();
+    let extent = f.value("extent", Value::int(3)).unwrap();
+    let rows = f.op("make_list", "rows").args("elem_shape", &[&extent]).one().unwrap();
+    assert_eq!(rows.value_type().to_string(), "list<tensor<fp32, [3]>, 1>");
+    let rows = f.op("list_write", "written").arg("ls", &rows).arg("value", &x);
+    let rows = rows.value("index", Value::int(4)).one().unwrap();
+    let row = f.op("list_read", "row").arg("ls", &rows).value("index", Value::int(4)).one().unwrap();
+    assert_eq!(*row.ty(), TensorType::new(DType::Fp32, [3]));
+    let labels = ["ant", "bee", "cat"].map(Value::string);
+    let classes = Value::list(DType::String, labels.to_vec());
+    let classify = f.op("classify", "label").arg("probabilities", &row).inline("classes", classes);
+    let results = classify.many(&["label", "chances"]).unwrap();
+    let types: Vec<String> = results.iter().map(|var| var.value_type().to_string()).collect();
+    assert_eq!(types, ["tensor<string, []>", "dict<tensor<string, []>, tensor<fp64, []>>"]);
+    results.iter().for_each(|var| f.output(var));
+    let program = Program::new([("main", f.finish())]);
+    writer.finish(&program, &Metadata::default()).unwrap();
+
+    let package = Package::open(&path).unwrap();
+    assert_eq!(package.check(), []);
+    assert_eq!(*package.program(), program);
+    let interface = package.interface("main").unwrap();
+    let outputs: Vec<String> = interface.outputs.iter().map(|f| format!("{}: {}", f.name, f.ty)).collect();
+    assert_eq!(outputs, ["label: string", "chances: dictionary"]);
+    assert_eq!(
+        (interface.predicted_feature.as_str(), interface.predicted_probabilities.as_str()),
+        ("label", "chances")
+    );
+}
+
+/// An element of another type, and a list where a tensor belongs.
+#[test]
+fn lists_are_checked_as_they_are_built() {
+    let list = |f: &mut FunctionBuilder<'_>| {
+        let extent = f.value("extent", Value::int(2))?;
+        f.op("make_list", "ls").args("elem_shape", &[&extent]).one()
+    };
+    says(
+        &refused(|f, x, _| {
+            let ls = list(f)?;
+            f.op("list_write", "y").arg("ls", &ls).arg("value", x).value("index", Value::int(0)).one()
+        }),
+        "argument value is tensor<fp16, [1, 4, 1, 2]>, the list holds tensor<fp32, [2]>",
+    );
+    says(
+        &refused(|f, _, _| {
+            let ls = list(f)?;
+            f.op("relu", "y").arg("x", &ls).one()
+        }),
+        "argument x is list<tensor<fp32, [2]>, 1>, expected fp16 or fp32",
+    );
+    says(&refused(|f, x, _| f.op("list_length", "y").arg("ls", x).one()), "expected a list of bool");
 }

@@ -513,7 +513,8 @@ fn borders_of_pad() {
     pad(&[2, 3, 4], &[1, 0, 2, 3], "constant", Ok("[2, 4, 9]"));
     // "If mode is reflect then pad[2*i] and pad[2*i+1] can be at most D[i]-1."
     pad(&[2, 4], &[3, 3], "reflect", Ok("[2, 10]"));
-    pad(&[2, 4], &[0, 4], "reflect", Err("reflects 4 elements of an axis of 4"));
+    // coremltools writes more than that; the rule `refused-padding` reports it, and no error.
+    pad(&[2, 4], &[0, 4], "reflect", Ok("[2, 8]"));
     pad(&[2, 1], &[0, 0], "reflect", Ok("[2, 1]"));
     pad(&[2, -1], &[3, 3], "reflect", Ok("[2, ?]"));
     pad(&[2, 4], &[1], "constant", Err("two numbers"));

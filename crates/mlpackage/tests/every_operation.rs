@@ -7,7 +7,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
 use mlpackage::mil::builder::{FunctionBuilder, OpBuilder, StateVar, Var};
-use mlpackage::mil::{Binding, Function, Operation, Opset, Program, Value, ValueData, ValueType};
+use mlpackage::mil::{Binding, Container, Function, Operation, Opset, Program, Value, ValueData, ValueType};
 use mlpackage::{DType, Metadata, Package, PackageWriter, ops};
 
 /// One use of an operation in a package of coremltools'.
@@ -36,7 +36,22 @@ impl<'p> Use<'p> {
             Binding::Name(name) => Some(self.type_of(name)),
             Binding::Value(_) => None,
         });
-        given.into_iter().all(|ty| ty.tensor().is_some_and(|t| t.shape.known().is_some()))
+        given.into_iter().all(|ty| {
+            ty.content().is_some_and(|(t, container)| {
+                matches!(container, Container::List(_)) || t.shape.known().is_some()
+            })
+        })
+    }
+
+    /// Whether it has blocks, or takes or gives anything but tensors.
+    fn is_more_than_tensors(&self) -> bool {
+        let given = self.operation.inputs.values().flatten().map(|binding| match binding {
+            Binding::Name(name) => self.type_of(name),
+            Binding::Value(value) => &value.ty,
+        });
+        let given = given.chain(self.operation.outputs.iter().map(|output| &output.ty));
+        let is_tensor = |ty: &ValueType| matches!(ty, ValueType::Tensor(_) | ValueType::State(_));
+        !self.operation.blocks.is_empty() || !given.into_iter().all(is_tensor)
     }
 
     /// A value with its blob copied to the weight file that is being written.
@@ -174,6 +189,20 @@ fn cast(f: &mut FunctionBuilder<'_>, name: &str, x: &Var, to: DType) -> Var {
     f.op("cast", name).arg("x", x).value("dtype", Value::string(to.name())).one().unwrap()
 }
 
+/// What leaves a function whose point is one operation: its results, or, of those that are lists, an output that needs them.
+fn leaving(used: &Use<'_>) -> Vec<String> {
+    let lists = used.operation.outputs.iter().any(|o| matches!(o.ty, ValueType::List { .. }));
+    if !lists {
+        return used.operation.outputs.iter().map(|o| o.name.clone()).collect();
+    }
+    let outputs = used.function.block.outputs.iter();
+    let needs = |output: &&String| {
+        let function = slice(used.function, std::slice::from_ref(*output));
+        function.block.all_operations().any(|o| o.outputs == used.operation.outputs)
+    };
+    outputs.filter(needs).take(1).cloned().collect()
+}
+
 /// The operations that `outputs` need, in order.
 fn slice(function: &Function, outputs: &[String]) -> Function {
     let mut needed: BTreeSet<&str> = outputs.iter().map(String::as_str).collect();
@@ -217,7 +246,7 @@ fn every_operation_of_the_table_is_written() {
         .iter()
         .flat_map(|package| package.program().functions.values().map(move |function| (package, function)))
         .flat_map(|(package, function)| {
-            function.block.all_operations().map(move |operation| Use { package, function, operation })
+            function.block.operations.iter().map(move |operation| Use { package, function, operation })
         })
         .collect();
     let mut written = 0;
@@ -226,14 +255,13 @@ fn every_operation_of_the_table_is_written() {
         let used = used.unwrap_or_else(|| panic!("no fixed use of {}", spec.name));
         let path = folder.join(format!("{}.mlpackage", spec.name));
         let mut writer = PackageWriter::create(&path).unwrap();
-        let function = if used.operation.blocks.is_empty() {
+        let function = if !used.is_more_than_tensors() {
             let mut f = FunctionBuilder::new("main", used.function.opset, writer.weights());
             build(&mut f, used);
             f.finish()
         } else {
-            // The builder has no nested blocks: a part of the program as it was read.
-            let results: Vec<String> = used.operation.outputs[..1].iter().map(|o| o.name.clone()).collect();
-            let function = slice(used.function, &results);
+            // The builder has no nested blocks, and lists cross no border: a part of the program as it was read.
+            let function = slice(used.function, &leaving(used));
             let blobs = function.block.all_operations().flat_map(|o| o.values());
             assert!(blobs.into_iter().all(|v| !matches!(v.data, ValueData::Blob(_))));
             function

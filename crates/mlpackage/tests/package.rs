@@ -128,7 +128,7 @@ fn a_description_that_differs_from_the_program_is_found() {
 fn an_unknown_operation_is_found() {
     let (_dir, path) = written();
     edit(&path, b"\x0a\x04relu", b"\x0a\x04rely");
-    check_reports(&path, "rely -> %logits: operation is not in the table");
+    check_reports(&path, "rely -> %logits: unknown operation `rely`; did you mean `relu`?");
 }
 
 #[test]
@@ -438,4 +438,46 @@ fn weights_are_swapped() {
     edit.description_mut().metadata.version = "2".into();
     edit.save(&copy).unwrap();
     assert_eq!(Package::open(&copy).unwrap().metadata().version, "2");
+}
+
+/// Git without LFS leaves a few lines in place of a large file, whichever it is.
+#[test]
+fn a_git_lfs_pointer_is_named_with_the_way_out() {
+    let pointer = "version https://git-lfs.github.com/spec/v1\noid sha256:4d7a\nsize 528451584\n";
+    for file in ["Manifest.json", MODEL, WEIGHTS] {
+        let (_dir, path) = written();
+        fs::write(path.join(file), pointer).unwrap();
+        let opened = Package::open(&path).unwrap_err();
+        for error in [opened, Package::check_path(&path).unwrap_err()] {
+            assert!(matches!(error, Error::GitLfsPointer { .. }), "{error:?}");
+            let text = error.to_string();
+            let name = file.rsplit('/').next().unwrap();
+            for word in [name, "528451584 bytes were not downloaded", "`git lfs pull`"] {
+                assert!(text.contains(word), "{text}");
+            }
+        }
+    }
+}
+
+#[test]
+fn what_is_given_in_place_of_a_package_is_named() {
+    let (dir, path) = written();
+    let refused = |path: &Path, words: &str| {
+        for error in [Package::open(path).unwrap_err(), Package::check_path(path).unwrap_err()] {
+            let text = error.to_string();
+            assert!(text.contains(words) && text.contains(&path.display().to_string()), "{text}");
+        }
+    };
+    refused(&path.join(MODEL), "the model file of a package, expected the folder of a .mlpackage");
+    // A specification version, then an empty message in field 500.
+    let network = dir.path().join("old.mlmodel");
+    fs::write(&network, [0x08, 0x04, 0xa2, 0x1f, 0x00]).unwrap();
+    refused(&network, "a single-file model (.mlmodel): it is a neural network, not an ML Program");
+    let compiled = dir.path().join("p.mlmodelc");
+    fs::create_dir(&compiled).unwrap();
+    fs::write(compiled.join("coremldata.bin"), "").unwrap();
+    refused(&compiled, "a compiled model (.mlmodelc)");
+    fs::write(dir.path().join("notes.txt"), "text").unwrap();
+    refused(&dir.path().join("notes.txt"), "expected the folder of a .mlpackage");
+    refused(&dir.path().join("nowhere"), "no such folder");
 }

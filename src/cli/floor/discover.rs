@@ -12,7 +12,7 @@ use anyhow::{Context as _, Result, ensure};
 use clap::{Args, ValueEnum};
 use microgpt_ane::{boundary_picture, whole_file};
 use microgpt_model::{GptConfig, MODEL_TYPE};
-use mlpackage::Package;
+use mlpackage::{Package, counted};
 
 use super::super::{Outcome, output};
 
@@ -73,6 +73,10 @@ enum Oracle {
     Measured,
 }
 
+/// The rows of a folder of probes that were measured, all of them.
+const ROWS: &str = "measured.jsonl";
+/// The same while the measuring goes on: rows of an earlier one stay until this one is complete.
+const UNFINISHED_ROWS: &str = "measured.unfinished.jsonl";
 /// What a Mac runs in a folder of probes.
 const MEASURE: &str = include_str!("measure.sh");
 /// Space that a folder of probes may take without being asked for by naming the widths.
@@ -113,7 +117,8 @@ impl Discover {
             let block_size = self.block_size;
             ensure!(
                 (1..=block_size).contains(&tokens),
-                "{tokens} tokens a call, expected 1 to the {block_size} of the context: --block-size takes more"
+                "{} a call, expected 1 to the {block_size} of the context: --block-size takes more",
+                counted(tokens, "token")
             );
         }
         Ok(sweep)
@@ -186,7 +191,7 @@ impl Discover {
         )?;
         bar.finish_and_clear();
         self.publish(&found, self.out.as_deref(), "rows.jsonl")?;
-        output::tell(&format!("{lines} lines, {:.1} s", begun.elapsed().as_secs_f64()));
+        output::tell(&format!("{}, {:.1} s", counted(lines, "line"), begun.elapsed().as_secs_f64()));
         Ok(Outcome::Done)
     }
 
@@ -194,13 +199,17 @@ impl Discover {
     fn publish(&self, found: &Discovery, out: Option<&Path>, rows: &str) -> Result<()> {
         let table = found.to_string();
         if let Some(out) = out {
-            whole_file::write(&out.join(rows), &found.rows())?;
-            whole_file::write(&out.join("boundary.txt"), &table)?;
             let mut json = serde_json::to_string_pretty(found)?;
             json.push('\n');
-            whole_file::write(&out.join("discovery.json"), &json)?;
             let svg = boundary_picture::draw(found).map_err(|e| anyhow::anyhow!("draw the boundary: {e}"))?;
-            whole_file::write(&out.join("boundary.svg"), &svg)?;
+            let (text, svg) = (found.rows(), svg.as_str());
+            let files = [
+                (rows, text.as_str()),
+                ("boundary.txt", &table),
+                ("discovery.json", &json),
+                ("boundary.svg", svg),
+            ];
+            whole_file::write_set(out, &files)?;
         }
         match self.json {
             true => output::print_json(found),
@@ -208,8 +217,9 @@ impl Discover {
         }
     }
 
-    /// Measures every probe of a folder that `--write-only` left. Rows are written after each, so that a crash costs no more than the
-    /// probe that it came with; a probe that fails is told and passed over.
+    /// Measures every probe of a folder that `--write-only` left. Rows are written after each, to a file of their own until all are
+    /// there, so that a crash costs no more than the probe that it came with, and no rows of an earlier measuring; a probe that fails
+    /// is told and passed over.
     fn measure_folder(&self, folder: &Path) -> Result<Outcome> {
         let list = folder.join("probes.jsonl");
         let text = super::read_text(&list)?;
@@ -237,11 +247,13 @@ impl Discover {
                 }
             }
             let rows: String = probes.iter().map(Probe::row_text).collect();
-            whole_file::write(&folder.join("measured.jsonl"), &rows)?;
+            whole_file::write(&folder.join(UNFINISHED_ROWS), &rows)?;
             bar.inc(1);
         }
         bar.finish_and_clear();
-        self.publish(&Discovery::of_probes(Basis::Measured, probes), Some(folder), "measured.jsonl")?;
+        self.publish(&Discovery::of_probes(Basis::Measured, probes), Some(folder), ROWS)?;
+        // All of it is in the finished rows now; if it cannot be removed, it disturbs nobody.
+        let _ = fs::remove_file(folder.join(UNFINISHED_ROWS));
         Ok(Outcome::of(failed == 0))
     }
 
@@ -284,8 +296,8 @@ impl Discover {
                 .with_context(|| format!("make {} executable", script.display()))?;
         }
         output::print(&format!(
-            "{} packages, about {:.0} MB, in {}; on a Mac: {}\n",
-            configurations.len(),
+            "{}, about {:.0} MB, in {}; on a Mac: {}\n",
+            counted(configurations.len(), "package"),
             total as f64 / 1e6,
             out.display(),
             script.display()

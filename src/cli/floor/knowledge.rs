@@ -8,6 +8,7 @@ use ane_floor::laws::{self, AnchorAndWork, Card, TERMS};
 use anyhow::{Result, ensure};
 use clap::Args;
 use microgpt_ane::whole_file;
+use mlpackage::counted;
 
 use super::super::{Outcome, output};
 use super::read_text;
@@ -147,8 +148,8 @@ impl Refit {
 fn fit_table(law: &AnchorAndWork) -> String {
     let fitted = law.fitted();
     let mut text = format!(
-        "\nanchor-and-work, fitted to {} rows: a graph is placed if its terms earn more than {:.3}\n",
-        fitted.rows.len(),
+        "\nanchor-and-work, fitted to {}: a graph is placed if its terms earn more than {:.3}\n",
+        counted(fitted.rows.len(), "row"),
         fitted.price
     );
     for (i, (term, earns)) in TERMS.iter().zip(&fitted.earns).enumerate() {

@@ -8,6 +8,7 @@ use anyhow::{Result, ensure};
 use indicatif::ProgressBar;
 use microgpt_ane::memory::peak_memory;
 use microgpt_model::{Progress, Trained, Trainer, generate};
+use mlpackage::counted;
 use rand::SeedableRng as _;
 use rand_chacha::ChaCha8Rng;
 
@@ -35,30 +36,22 @@ impl View {
     pub(super) fn new(trainer: &Trainer, sample_every: Option<usize>, tui: bool) -> Result<Self> {
         let (training, sizes) = (trainer.training(), trainer.sizes());
         output::tell(&format!(
-            "{} parameters ({} dimensions, {} layers, context {}), {:.1} MB with gradients and moments; {}",
-            trainer.config().parameters(),
-            trainer.config().n_embd,
-            trainer.config().n_layer,
+            "{} ({}, {}, context {}), {:.1} MB with gradients and moments; {}",
+            counted(trainer.config().parameters(), "parameter"),
+            counted(trainer.config().n_embd, "dimension"),
+            counted(trainer.config().n_layer, "layer"),
             trainer.config().block_size,
             trainer.config().training_bytes() as f64 / 1e6,
             trainer.tokenizer(),
         ));
         output::tell(&format!(
-            "{} examples with {} tokens an epoch, {} held out; {} steps are {:.1} epochs",
-            sizes.examples,
-            sizes.tokens,
+            "{} with {} an epoch, {} held out; {} make {:.1} epochs",
+            counted(sizes.examples, "example"),
+            counted(sizes.tokens, "token"),
             sizes.held_out,
-            training.steps,
+            counted(training.steps, "step"),
             (training.steps * training.batch_size) as f64 / sizes.examples as f64,
         ));
-        if sizes.cut > 0 {
-            output::tell(&format!(
-                "warning: {} documents are longer than the context of {}: their ends are left out. A larger --block-size, or \
-                 --packed, takes all of them",
-                sizes.cut,
-                trainer.config().block_size
-            ));
-        }
         #[cfg(not(feature = "tui"))]
         ensure!(!tui, "--tui is not in this build: build with --features tui");
         ensure!(!tui || io::stdout().is_terminal(), "--tui needs a terminal, and standard output is none");
@@ -150,7 +143,7 @@ fn samples(trainer: &Trainer) -> String {
 pub(super) fn summary(trained: &Trained, folder: &Path) -> String {
     let report = &trained.report;
     let held_out = match report.held_out_loss {
-        Some(loss) => format!("{loss:.4} ({} documents)", report.held_out_documents),
+        Some(loss) => format!("{loss:.4} ({})", counted(report.held_out_documents, "document")),
         None => "none held out".to_owned(),
     };
     let kept = match report.kept_step {
@@ -160,16 +153,16 @@ pub(super) fn summary(trained: &Trained, folder: &Path) -> String {
     let memory =
         peak_memory().map_or(String::new(), |bytes| format!(", {:.0} MB at most", bytes as f64 / 1e6));
     format!(
-        "trained {} parameters for {} steps of {} on {} documents from {}\n\
-         mean loss of the last {} steps: {:.4}; held-out loss: {held_out}{kept}\n\
+        "trained {} for {} of {} on {} from {}\n\
+         mean loss of the last {}: {:.4}; held-out loss: {held_out}{kept}\n\
          {}, {:.0} tokens/s ({}){memory}\n\
          checkpoint: {}\n",
-        trained.config.parameters(),
-        report.steps,
+        counted(trained.config.parameters(), "parameter"),
+        counted(report.steps, "step"),
         report.batch_size,
-        report.train_documents,
+        counted(report.train_documents, "document"),
         report.corpus,
-        report.steps.min(50),
+        counted(report.steps.min(50), "step"),
         report.train_loss,
         duration(report.seconds),
         report.tokens_per_second,

@@ -3,6 +3,7 @@
 use std::collections::HashSet;
 
 use maud::{Markup, html};
+use mlpackage::counted;
 
 use super::class;
 use crate::device::Device;
@@ -68,7 +69,7 @@ pub(super) fn draw(operations: &[PlacedOperation], first: usize) -> Markup {
     html! {
         div.scroll {
             svg.graph width=(width) height=(height) viewBox=(format!("0 0 {width} {height}")) role="img"
-                aria-label=(format!("{} operations, coloured by device", drawn.len())) {
+                aria-label=(format!("{}, coloured by device", counted(drawn.len(), "operation"))) {
                 @for (operation, place) in drawn.iter().zip(&places) {
                     @for source in operation.sources.iter().filter_map(|s| places.get(s.checked_sub(first)?)) {
                         path d=(edge(at(*source), at(*place))) {}

@@ -40,7 +40,7 @@ impl Law for States {
         if site.operation.op != "write_state" {
             return None;
         }
-        let state = site.args.iter().flat_map(|(_, bound)| bound).find(|arg| arg.is_state)?;
+        let state = site.args.iter().flat_map(|(_, bound)| bound).find(|arg| arg.is_state())?;
         let dims: Vec<usize> = state.ty.shape.iter().filter_map(|d| d.known()).collect();
         let odd: Vec<String> = dims
             .iter()

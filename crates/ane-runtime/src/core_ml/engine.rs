@@ -153,7 +153,10 @@ impl CoreMl {
                     // From macOS 26; whether this system has them is told by making one.
                     Some(DType::Int8) if MultiArray::new(&[1], DataType::Int8).is_ok() => {}
                     Some(dtype) => missing.push(format!("arrays of {dtype} ({})", feature.name)),
-                    None => missing.push(format!("{} that is no array", feature.name)),
+                    None => missing.push(format!(
+                        "way to pass on {}, which is of type {}: expected an array",
+                        feature.name, feature.ty
+                    )),
                 }
             }
             let mut own: Vec<_> = function.states().collect();
@@ -172,7 +175,7 @@ impl CoreMl {
             missing.push("states before macOS 15".into());
         }
         if options.hazards {
-            missing.push("a look into its operations: hazards are found by mil-cpu (f16)".into());
+            missing.push("look into its operations: hazards are found by mil-cpu".into());
         }
         if missing.is_empty() {
             return Ok(());

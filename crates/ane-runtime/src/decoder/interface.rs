@@ -1,7 +1,7 @@
 //! The decode function's interface, held against what the bundle's manifest says of it.
 
 use mlpackage::bundle::BundleManifest;
-use mlpackage::{DType, Feature, Interface, Shape};
+use mlpackage::{DType, Feature, Interface, Shape, counted};
 
 /// How a function is told where the new key and value go.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -65,11 +65,11 @@ pub(super) fn check(manifest: &BundleManifest, function: &Interface) -> Result<P
         let found = function.states.len();
         let held = match names.host_caches.len() {
             0 => String::new(),
-            n => format!(", {n} of whose caches are the host's,"),
+            n => format!(", {n} of whose caches are the host's"),
         };
         return Err((
             "states".to_owned(),
-            format!("the package has {found}, {} layers{held} have {states}", a.n_layer),
+            format!("the package has {found}, expected {states} for {}{held}", counted(a.n_layer, "layer")),
         ));
     }
     for state in &function.states {

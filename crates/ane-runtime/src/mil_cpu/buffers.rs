@@ -8,7 +8,7 @@ use mlpackage::{DType, Shape};
 use super::constants::Constant;
 use super::kernels::Kernel;
 use super::lowering::Place;
-use super::plan::{Compute, Operand, Output, Plan, Slot, Source, Step};
+use super::plan::{Compute, Operand, Output, Plan, Precision, Slot, Source, Step};
 
 /// A step before values have buffers. Values are numbered.
 pub(super) enum Draft {
@@ -37,8 +37,8 @@ pub(super) struct DraftCompute {
     pub(super) states: Vec<usize>,
     /// Parameters that are no operands, where the program states them.
     pub(super) params: Vec<(String, Value)>,
-    /// Values, and whether they are rounded to fp16.
-    pub(super) results: Vec<(usize, bool)>,
+    /// Values, and what they are kept as.
+    pub(super) results: Vec<(usize, Precision)>,
     pub(super) kernel: Box<dyn Kernel>,
     pub(super) scratch: usize,
     pub(super) fallible: bool,
@@ -148,17 +148,17 @@ impl Assignment {
         self.buffers[value] = Some(self.pool.take(self.lens[value]));
     }
 
-    fn slot(&self, value: usize, round: bool) -> Slot {
+    fn slot(&self, value: usize, precision: Precision) -> Slot {
         let buffer =
             self.buffers[value].expect("a value has a buffer from where it is defined to where it is used");
-        Slot { buffer, len: self.lens[value], round }
+        Slot { buffer, len: self.lens[value], precision }
     }
 
     /// Where a place is, and how many elements it has.
     fn source(&mut self, place: Place, constants: &[Constant]) -> (Source, usize) {
         match place {
             Place::Value(value) => {
-                let Slot { buffer, len, .. } = self.slot(value, false);
+                let Slot { buffer, len, .. } = self.slot(value, Precision::Whole);
                 (Source::Buffer(buffer), len)
             }
             Place::State { state, .. } => (Source::State(state), self.states[state]),
@@ -178,7 +178,7 @@ impl Assignment {
 
     fn step(&mut self, step: Draft, constants: &[Constant]) -> Step {
         match step {
-            Draft::Load { state, value } => Step::Load { state, slot: self.slot(value, false) },
+            Draft::Load { state, value } => Step::Load { state, slot: self.slot(value, Precision::Whole) },
             Draft::Store { state, source } => {
                 let (source, len) = self.source(source, constants);
                 Step::Store { state, source, len }
@@ -194,7 +194,11 @@ impl Assignment {
                     result: compute.result,
                     operands,
                     states: compute.states,
-                    results: compute.results.iter().map(|(value, round)| self.slot(*value, *round)).collect(),
+                    results: compute
+                        .results
+                        .iter()
+                        .map(|(value, precision)| self.slot(*value, *precision))
+                        .collect(),
                     kernel: compute.kernel,
                     scratch: compute.scratch,
                     fallible: compute.fallible,

@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use mlpackage::mil::{Block, Function, Literal, Operation, TensorType, Value, ValueData};
+use mlpackage::mil::{Block, Container, Function, Literal, Operation, TensorType, Value, ValueData};
 use mlpackage::{DType, Package, Shape};
 
 use super::packed::{self, Packed};
@@ -115,7 +115,12 @@ impl Reading<'_> {
             let defining = siblings.iter().find(|o| o.outputs.iter().any(|v| v.name == name))?;
             let output = defining.outputs.iter().find(|v| v.name == name)?;
             let value = defining.attributes.get("val").filter(|_| defining.op == "const");
-            Some(scope::Bound { ty: output.ty.tensor()?, is_state: false, constant: true, value })
+            Some(scope::Bound {
+                ty: output.ty.tensor()?,
+                container: Container::Tensor,
+                constant: true,
+                value,
+            })
         };
         let args = scope::args(operation, self.function.opset, find, Vec::new())?;
         let unfolding = Unfolding { package: self.package, args: &args, results: &results };

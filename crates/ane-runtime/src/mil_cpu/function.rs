@@ -13,6 +13,7 @@ use super::interpreter::{self, Given};
 use super::lowering::{self, NoPlan};
 use super::numerics::Numerics;
 use super::plan::{Plan, Sequence, Workspace, copy_out};
+use crate::classes::Classes;
 use crate::engine::{Function, Limits, LoadOptions, Memory, State};
 use crate::error::{Error, Result};
 use crate::hazard::Hazard;
@@ -34,6 +35,7 @@ pub(super) struct LoadedFunction {
     name: String,
     interface: Interface,
     function: mil::Function,
+    classes: Option<Classes>,
     constants: Constants,
     numerics: Numerics,
     /// For each of its states, which of the model's it is.
@@ -113,6 +115,7 @@ impl LoadedFunction {
             target: target.cloned(),
             name: name.to_owned(),
             interface,
+            classes: Classes::of(function),
             function: returned,
             constants,
             numerics,
@@ -161,8 +164,20 @@ impl LoadedFunction {
         ty.shape.known().or_else(|| self.feature(name)?.default_shape())
     }
 
-    /// The plan for inputs of `shapes`; `None` if they have to be interpreted.
-    fn plan_for(&self, inputs: &[Input<'_>]) -> Result<Option<Arc<Plan>>> {
+    fn describe_plan(&self, plan: Option<&Plan>) -> String {
+        match (plan, &self.plan) {
+            (Some(plan), _) => plan.to_string(),
+            (None, Err(reason)) => format!("interpreted: {reason}\n"),
+            (None, Ok(_)) => "interpreted: what it gives or runs depends on values\n".into(),
+        }
+    }
+
+    fn memory_of(&self, plan: &Plan) -> Memory {
+        Memory { state: self.state_bytes, ..plan.memory() }
+    }
+
+    /// The plan for inputs of those shapes; `None` if they have to be interpreted.
+    fn plan_of(&self, inputs: &[Input<'_>]) -> Result<Option<Arc<Plan>>> {
         let same = |shapes: &[Shape]| shapes.iter().zip(inputs).all(|(s, input)| s.dims() == input.shape());
         if self.default_shapes.as_ref().is_some_and(|shapes| same(shapes)) {
             return Ok(self.plan.as_ref().ok().cloned());
@@ -182,7 +197,10 @@ impl LoadedFunction {
             Err(NoPlan::Lacks(lacks)) => {
                 let shapes: Vec<String> = shapes.iter().map(ToString::to_string).collect();
                 let operation = format!("{} of inputs {}", self.name, shapes.join(", "));
-                return Err(Error::Execution { operation, reason: lacks.join("; ") });
+                return Err(Error::Execution {
+                    operation,
+                    reason: format!("mil-cpu has no {}", lacks.join("; no ")),
+                });
             }
         };
         let mut kept = self.others.write().unwrap_or_else(PoisonError::into_inner);
@@ -241,7 +259,7 @@ impl LoadedFunction {
         let shapes_agree =
             ordered.windows(2).all(|pair| pair[0].iter().zip(&pair[1]).all(|(a, b)| a.shape() == b.shape()));
         let plan = match (ordered.first(), shapes_agree) {
-            (Some(first), true) => self.plan_for(first)?,
+            (Some(first), true) => self.plan_of(first)?,
             _ => None,
         };
         if given.len() > 1 && plan.is_none() {
@@ -298,7 +316,11 @@ impl LoadedFunction {
     }
 
     fn out_of_memory(&self, plan: &Plan, error: &TryReserveError) -> Error {
-        let reason = format!("no room for {} B of workspace: {error}", plan.memory().workspace);
+        let bytes = plan.memory().workspace;
+        let reason = format!(
+            "the system has no {bytes} B of memory left, which a call takes as workspace ({error}): free memory, or give \
+             inputs of smaller shapes"
+        );
         Error::Execution { operation: self.name.clone(), reason }
     }
 
@@ -340,13 +362,20 @@ impl CpuState {
 /// Adds everything that the engine lacks to run a function, whatever the shapes of its inputs.
 fn unsupported(function: &mil::Function, interface: &Interface, missing: &mut Vec<String>) {
     for feature in &interface.inputs {
-        if feature.array().is_none() {
-            missing.push(format!("inputs other than tensors: {} is {}", feature.name, feature.ty));
+        if feature.array().is_none() && feature.image().is_none() {
+            let Feature { name, ty, .. } = feature;
+            missing.push(format!(
+                "way to take input {name}, which is of type {ty}: expected a tensor or an image"
+            ));
         }
     }
     for (name, ty) in function.tensor_inputs() {
-        if ty.shape.elements().is_some_and(|n| n == 0 || n > MAX_ELEMENTS) {
-            missing.push(format!("room for %{name}, {ty}"));
+        match ty.shape.known().map(|shape| shape.checked_elements()) {
+            Some(Some(0)) => missing.push(format!("way to take input {name}, {ty}, which has no elements")),
+            Some(n) if n.is_none_or(|n| n > MAX_ELEMENTS) => {
+                missing.push(format!("room for input {name}, {ty}: {}", inputs::too_many(n)));
+            }
+            _ => {}
         }
     }
     for operation in function.block.all_operations() {
@@ -355,8 +384,9 @@ fn unsupported(function: &mil::Function, interface: &Interface, missing: &mut Ve
             continue;
         }
         for output in operation.outputs.iter().filter(|_| operation.op != "const") {
-            if output.ty.tensor().is_none() {
-                missing.push(format!("values other than tensors: %{} is {}", output.name, output.ty));
+            if output.ty.content().is_none() {
+                missing
+                    .push(format!("values other than tensors and lists: %{} is {}", output.name, output.ty));
             }
         }
     }
@@ -371,6 +401,10 @@ impl Function for LoadedFunction {
         &self.interface
     }
 
+    fn classes(&self) -> Option<&Classes> {
+        self.classes.as_ref()
+    }
+
     fn predict<'s>(&self, inputs: &[(&str, TensorView<'_>)], state: &'s mut State) -> Result<&'s Tensors> {
         self.run(&[inputs], &mut [&mut *state])?;
         Ok(state.outputs())
@@ -382,13 +416,20 @@ impl Function for LoadedFunction {
     }
 
     fn plan(&self) -> String {
-        match &self.plan {
-            Ok(plan) => plan.to_string(),
-            Err(reason) => format!("interpreted: {reason}\n"),
-        }
+        self.describe_plan(self.plan.as_ref().ok().map(AsRef::as_ref))
+    }
+
+    fn plan_for(&self, inputs: &[(&str, TensorView<'_>)]) -> Result<String> {
+        let inputs = inputs::order(&self.function, &self.interface, inputs)?;
+        Ok(self.describe_plan(self.plan_of(&inputs)?.as_deref()))
     }
 
     fn memory(&self) -> Option<Memory> {
-        self.plan.as_ref().ok().map(|plan| Memory { state: self.state_bytes, ..plan.memory() })
+        self.plan.as_ref().ok().map(|plan| self.memory_of(plan))
+    }
+
+    fn memory_for(&self, inputs: &[(&str, TensorView<'_>)]) -> Result<Option<Memory>> {
+        let inputs = inputs::order(&self.function, &self.interface, inputs)?;
+        Ok(self.plan_of(&inputs)?.map(|plan| self.memory_of(&plan)))
     }
 }

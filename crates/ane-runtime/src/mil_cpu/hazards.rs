@@ -1,4 +1,4 @@
-//! Watching what becomes of results when they are rounded to fp16.
+//! Watching for results that their type cannot hold: fp16 where results are rounded to it, fp32 everywhere else.
 
 use half::f16;
 use mlpackage::mil::Operation;
@@ -14,17 +14,22 @@ pub(super) struct Observed {
     nan: bool,
     /// Whether every element is zero.
     zero: bool,
+    /// Whether an element is zero.
+    has_zero: bool,
+    elements: usize,
     min: f32,
     max: f32,
 }
 
 impl Observed {
     pub(super) fn of(values: &[f32]) -> Self {
-        let mut seen = Self { zero: true, min: f32::INFINITY, max: f32::NEG_INFINITY, ..Self::default() };
+        let (min, max) = (f32::INFINITY, f32::NEG_INFINITY);
+        let mut seen = Self { zero: true, elements: values.len(), min, max, ..Self::default() };
         for &value in values {
             seen.infinite |= value.is_infinite();
             seen.nan |= value.is_nan();
             seen.zero &= value == 0.0;
+            seen.has_zero |= value == 0.0;
             seen.min = seen.min.min(value);
             seen.max = seen.max.max(value);
         }
@@ -38,6 +43,22 @@ impl Observed {
         }
     }
 }
+
+/// Operations that give zero for no finite operands other than zero, whatever these are: a zero is an underflow.
+const NEVER_ZERO: [&str; 12] = [
+    "exp",
+    "exp2",
+    "inverse",
+    "mul",
+    "pow",
+    "real_div",
+    "reduce_l2_norm",
+    "reduce_prod",
+    "reduce_sum_square",
+    "rsqrt",
+    "sigmoid",
+    "square",
+];
 
 /// Collects the first hazard of each kind.
 #[derive(Debug)]
@@ -54,7 +75,7 @@ impl Watch {
         }
     }
 
-    /// Compares a result before and after it was rounded with the operands that it was made of.
+    /// Compares a result before and after it was rounded, if it was, with the operands that it was made of.
     pub(super) fn note<'a>(
         &mut self,
         op: &str,
@@ -63,8 +84,9 @@ impl Watch {
         rounded: Observed,
         operands: impl Iterator<Item = (&'static str, Operand<'a>, bool)>,
     ) {
-        let vanished = rounded.zero && !exact.zero;
-        if !(rounded.infinite || rounded.nan || vanished) {
+        let rounds_to_zero = rounded.zero && !exact.zero;
+        let underflows = rounded.zero && exact.zero && NEVER_ZERO.contains(&op);
+        if !(rounded.infinite || rounded.nan || rounds_to_zero || underflows) {
             return;
         }
         // Integers among the operands (indices, bounds) read as floats are tiny numbers: neither infinite nor NaN.
@@ -72,12 +94,17 @@ impl Watch {
             .map(|(param, operand, constant)| (param, Observed::of_operand(operand), constant))
             .collect();
         let any = |f: fn(&Observed) -> bool| operands.iter().any(|(_, seen, _)| f(seen));
+        let constant_vanished =
+            rounds_to_zero && operands.iter().any(|(_, seen, constant)| *constant && !seen.zero);
         let kinds = [
             (HazardKind::Infinity, rounded.infinite && !any(|o| o.infinite)),
             (HazardKind::NotANumber, rounded.nan && !any(|o| o.nan)),
+            (HazardKind::VanishedConstant, constant_vanished),
             (
-                HazardKind::VanishedConstant,
-                vanished && operands.iter().any(|(_, seen, constant)| *constant && !seen.zero),
+                HazardKind::Vanished,
+                rounded.elements > 1
+                    && !constant_vanished
+                    && (rounds_to_zero || (underflows && !any(|o| o.has_zero || o.infinite || o.nan))),
             ),
         ];
         for (kind, made) in kinds {

@@ -4,21 +4,22 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use mlpackage::mil::{Block, Function, Operation, TensorType, Value};
+use mlpackage::mil::{Block, Container, Function, Operation, TensorType, Value};
 use mlpackage::ops::Args;
 use mlpackage::{DType, Shape, ops};
 
 use super::constants::{self, Constant, Constants};
 use super::hazards::{self, Watch};
 use super::kernels::{self, Node, Operand, is_non_zero};
-use super::lowering::{Execution, VIEWED, is_view};
+use super::lists::{self, List, Taken};
+use super::lowering::{Execution, VIEWED, container_of, is_view, results_of};
 use super::numerics::Numerics;
 use super::packed::Packed;
 use super::results::{are_empty, as_declared, unfit};
 use super::scope::{self, Bound};
 use crate::engine::Limits;
 use crate::error::{Error, Result};
-use crate::inputs::MAX_ELEMENTS;
+use crate::inputs::{MAX_ELEMENTS, too_many};
 
 /// A value while the function runs.
 #[derive(Clone)]
@@ -37,6 +38,7 @@ struct Known {
 enum Elements {
     Words(Arc<[u32]>),
     Packed(Arc<Packed>),
+    List(Arc<List>),
     /// No tensor of numbers: a string.
     None,
 }
@@ -59,7 +61,19 @@ impl Known {
         match &self.elements {
             Elements::Words(words) => Arc::clone(words),
             Elements::Packed(packed) => packed.unpack().into_iter().map(f32::to_bits).collect(),
-            Elements::None => Arc::from([]),
+            Elements::List(_) | Elements::None => Arc::from([]),
+        }
+    }
+
+    fn list(list: List) -> Self {
+        let (ty, bytes) = (list.ty.clone(), list.bytes());
+        Self { ty, elements: Elements::List(Arc::new(list)), constant: false, bytes, value: None }
+    }
+
+    fn container(&self) -> Container {
+        match &self.elements {
+            Elements::List(list) => list.container(),
+            _ => container_of(self.value.as_ref()),
         }
     }
 }
@@ -153,7 +167,7 @@ impl<'a> Interpreter<'a> {
         match operation.op.as_str() {
             "const" => {
                 let value = operation.attributes.get("val");
-                if let Some((value, ty)) = value.and_then(|v| Some((v, v.tensor_type()?))) {
+                if let Some((value, (ty, _))) = value.and_then(|v| Some((v, v.ty.content()?))) {
                     let name = &operation.outputs[0].name;
                     let value = Some(constants::stated(self.constants, name, value, ty));
                     let elements = self.constant(name);
@@ -177,6 +191,11 @@ impl<'a> Interpreter<'a> {
             }
             "cond" => self.cond(operation),
             "while_loop" => self.while_loop(operation),
+            op if lists::is_list_operation(op) => {
+                let known = self.list_operation(operation)?;
+                self.define(operation, 0, known);
+                Ok(())
+            }
             _ => {
                 let mut watch = self.watch.take();
                 let effect = self.compute(operation, watch.as_deref_mut());
@@ -210,12 +229,15 @@ impl<'a> Interpreter<'a> {
 
     fn args<'e>(&'e self, operation: &'e Operation) -> Result<Args<'e>, String> {
         let find = |name: &str| match self.known.get(name) {
-            Some(Known { ty, value, .. }) => {
-                Some(Bound { ty, is_state: false, constant: true, value: value.as_ref() })
-            }
+            Some(known) => Some(Bound {
+                ty: &known.ty,
+                container: known.container(),
+                constant: true,
+                value: known.value.as_ref(),
+            }),
             None => {
                 let state = self.function.states().find(|(state, _)| *state == name);
-                state.map(|(_, ty)| Bound { ty, is_state: true, constant: false, value: None })
+                state.map(|(_, ty)| Bound { ty, container: Container::State, constant: false, value: None })
             }
         };
         scope::args(operation, self.function.opset, find, Vec::new())
@@ -244,14 +266,14 @@ impl<'a> Interpreter<'a> {
         let spec = ops::lookup(op).ok_or_else(|| format!("no operation {op}"))?;
         let inferred = match op {
             "non_zero" => vec![count_non_zero(&args, &taken)?],
-            _ => (spec.infer)(&args).map_err(String::from)?,
+            _ => results_of(spec, &args).map_err(String::from)?,
         };
         if op == "write_state" {
             let (state, _) = self.state(&args).ok_or_else(|| "no such state".to_owned())?;
             let words = match taken("data", 0)? {
                 Elements::Words(words) => words,
                 Elements::Packed(packed) => packed.unpack().into_iter().map(f32::to_bits).collect(),
-                Elements::None => return Err(Failure::Here("data is no tensor".into())),
+                Elements::List(_) | Elements::None => return Err(Failure::Here("data is no tensor".into())),
             };
             if words.len() != self.states[state].len() {
                 let (found, expected) = (words.len(), self.states[state].len());
@@ -263,14 +285,20 @@ impl<'a> Interpreter<'a> {
         for (ty, declared) in inferred.iter().zip(&operation.outputs) {
             let ty = as_declared(op, &args, ty, declared.ty.tensor());
             let shape = ty.shape.known().ok_or_else(|| format!("the shape of {ty} is not known"))?;
-            let fits = declared.ty.tensor().is_none_or(|d| d.shape.may_be(&ty.shape));
-            // What coremltools declares of these may be something else; what is inferred counts.
-            let fits = fits || ["select", "reshape"].contains(&op);
+            // What a classifier gives is no tensor in the program, and what coremltools declares of the others may be something
+            // else; what is inferred counts.
+            let unlike = ["classify", "crop_resize", "select", "reshape"].contains(&op);
+            let fits = unlike || declared.ty.tensor().is_none_or(|d| d.shape.may_be(&ty.shape));
             if !fits {
                 return Err(Failure::Here(format!("it gives {ty}, declared is {}", declared.ty)));
             }
-            if shape.checked_elements().is_none_or(|n| n > MAX_ELEMENTS) || shape.rank() > kernels::MAX_RANK {
-                return Err(Failure::Here(format!("{ty} is too large")));
+            let elements = shape.checked_elements();
+            if elements.is_none_or(|n| n > MAX_ELEMENTS) {
+                return Err(Failure::Here(format!("it gives {ty}: {}", too_many(elements))));
+            }
+            if shape.rank() > kernels::MAX_RANK {
+                let (rank, most) = (shape.rank(), kernels::MAX_RANK);
+                return Err(Failure::Here(format!("it gives {ty}: {rank} axes, at most {most}")));
             }
             results.push((ty.dtype, shape));
         }
@@ -294,12 +322,7 @@ impl<'a> Interpreter<'a> {
             return Ok(Effect::Define(vec![known]));
         }
         let needed: u64 = results.iter().map(|(_, shape)| 4 * shape.elements() as u64).sum();
-        if self.held + needed > self.limits.workspace {
-            let (held, most) = (self.held, self.limits.workspace);
-            return Err(Failure::Here(format!(
-                "it needs {needed} B of workspace beside {held} B that are held, {most} B at most"
-            )));
-        }
+        self.ensure_room(needed)?;
         if let Some(watch) = watch.as_deref_mut()
             && results.iter().any(|(dtype, _)| self.numerics == Numerics::F16 && *dtype == DType::Fp16)
             && let Some(hazard) = hazards::vanished_parameter(operation, spec, &args)
@@ -308,6 +331,7 @@ impl<'a> Interpreter<'a> {
         }
         let node = Node { op, args: args.clone(), results };
         let lowered = kernels::lower(&node)?;
+        self.ensure_room(needed + 4 * lowered.scratch as u64)?;
         let mut operands = Vec::new();
         let mut params = Vec::new();
         for param in lowered.operands {
@@ -326,7 +350,7 @@ impl<'a> Interpreter<'a> {
             .map(|elements| match elements {
                 Elements::Words(words) => Operand::Words(words),
                 Elements::Packed(packed) => Operand::Packed(packed),
-                Elements::None => Operand::Words(&[]),
+                Elements::List(_) | Elements::None => Operand::Words(&[]),
             })
             .collect();
         let computed = Execution { operation, lowered: &lowered, operands: &bound, results: &node.results }
@@ -338,6 +362,46 @@ impl<'a> Interpreter<'a> {
             ..Known::new(dtype, shape, words.into())
         };
         Ok(Effect::Define(node.results.into_iter().zip(computed).map(define).collect()))
+    }
+
+    /// Whether a call may take so many bytes beside what it holds.
+    fn ensure_room(&self, needed: u64) -> Result<(), String> {
+        let (held, most) = (self.held, self.limits.workspace);
+        match held.checked_add(needed) {
+            Some(all) if all <= most => Ok(()),
+            _ => Err(format!(
+                "it needs {needed} B of workspace beside {held} B that are held, {most} B at most: give inputs of \
+                 smaller shapes, or allow more workspace"
+            )),
+        }
+    }
+
+    /// Runs an operation on a list.
+    fn list_operation(&self, operation: &Operation) -> Result<Known, Failure> {
+        let args = self.args(operation)?;
+        let spec = ops::lookup(&operation.op).ok_or_else(|| format!("no operation {}", operation.op))?;
+        spec.infer(&args).map_err(String::from)?;
+        let one = |param: &str| Ok::<_, String>(self.bindings(operation, param)?.into_iter().next());
+        let list = match one("ls")? {
+            Some(Known { elements: Elements::List(list), .. }) => Some(list),
+            _ => None,
+        };
+        let mut numbers = None;
+        for param in ["index", "indices", "init_length"] {
+            numbers = numbers.or(one(param)?);
+        }
+        let value = one("value")?;
+        let value = value.and_then(|known| Some((known.ty.shape.known()?, known.words())));
+        let numbers = numbers.map_or_else(|| Arc::from([]), |known| known.words());
+        let taken = Taken { list: list.as_deref(), numbers, value };
+        let room = self.limits.workspace.saturating_sub(self.held);
+        Ok(match lists::run(&operation.op, &args, &taken, room)? {
+            lists::Given::List(list) => Known::list(list),
+            lists::Given::Tensor { dtype, shape, words } => {
+                let bytes = 4 * words.len() as u64;
+                Known { bytes, ..Known::new(dtype, shape, words.into()) }
+            }
+        })
     }
 
     fn cond(&mut self, operation: &Operation) -> Result<(), Failure> {
@@ -410,7 +474,7 @@ fn count_non_zero(
     let words = match taken("x", 0)? {
         Elements::Words(words) => words,
         Elements::Packed(packed) => packed.unpack().into_iter().map(f32::to_bits).collect(),
-        Elements::None => Arc::from([]),
+        Elements::List(_) | Elements::None => Arc::from([]),
     };
     let count = words.iter().filter(|word| is_non_zero(**word, x.dtype.is_float())).count();
     Ok(TensorType::new(DType::Int32, [count, x.shape.rank()]))

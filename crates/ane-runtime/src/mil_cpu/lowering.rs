@@ -2,21 +2,23 @@
 
 use std::collections::HashMap;
 
-use mlpackage::mil::{Dims, Function, Operation, TensorType, Value};
+use mlpackage::mil::{Container, Dims, Function, Operation, TensorType, Value};
+use mlpackage::ops::{Args, Inferred, OpSpec};
 use mlpackage::{DType, Shape, ops};
 
 use super::buffers::{self, Draft, DraftCompute, Drafts};
 use super::constants::{self, Constant, Constants};
 use super::fusion::{self, Target};
-use super::hazards::{self, Observed, Watch};
+use super::hazards::{self, Watch};
 use super::kernels::{self, Call, Lowered, Node, Operand};
+use super::lists::is_list_operation;
 use super::numerics::{Numerics, round_to_half};
-use super::plan::Plan;
+use super::plan::{Plan, Precision, observe};
 use super::results::{are_empty, as_declared, unfit};
 use super::scope::{self, Bound};
 use crate::engine::Limits;
 use crate::hazard::Hazard;
-use crate::inputs::MAX_ELEMENTS;
+use crate::inputs::{MAX_ELEMENTS, too_many};
 
 /// A result of not more elements than this is computed at load if its operands are constants.
 const FOLD_UP_TO: usize = 1 << 20;
@@ -104,7 +106,9 @@ pub(super) fn plan(
         bytes if bytes <= limits.workspace => Ok(plan),
         bytes => {
             let most = limits.workspace;
-            Err(NoPlan::Lacks(vec![format!("room for {bytes} B of workspace, {most} B at most")]))
+            Err(NoPlan::Lacks(vec![format!(
+                "room for {bytes} B of workspace, {most} B at most: give inputs of smaller shapes, or allow more workspace"
+            )]))
         }
     }
 }
@@ -138,6 +142,7 @@ impl<'a> Lowering<'a> {
                 return Ok(());
             }
             "cond" | "while_loop" => return Err(NoPlan::DependsOnValues(operation.label())),
+            op if is_list_operation(op) => return Err(NoPlan::DependsOnValues(operation.label())),
             "read_state" => {
                 let (state, ty) = self.state(operation);
                 let place = Place::State { state, at: self.steps.len() };
@@ -180,8 +185,8 @@ impl<'a> Lowering<'a> {
 
     fn stated(&mut self, operation: &'a Operation) {
         let value = operation.attributes.get("val");
-        let ty = value.and_then(Value::tensor_type);
-        if let (Some(value), Some(ty)) = (value, ty) {
+        let content = value.and_then(|value| value.ty.content());
+        if let (Some(value), Some((ty, _))) = (value, content) {
             let value = constants::stated(self.available, &operation.outputs[0].name, value, ty);
             let known = Known { ty: ty.clone(), value: Some(value), place: Place::Nowhere };
             self.define(operation, 0, known);
@@ -207,15 +212,20 @@ impl<'a> Lowering<'a> {
         let find = |name: &str| match self.known.get(name) {
             Some(known) => Some(Bound {
                 ty: &known.ty,
-                is_state: false,
+                container: container_of(known.value.as_ref()),
                 constant: !matches!(known.place, Place::Value(_) | Place::State { .. }),
                 value: known.value.as_ref(),
             }),
-            None => states.get(name).map(|ty| Bound { ty, is_state: true, constant: false, value: None }),
+            None => states.get(name).map(|ty| Bound {
+                ty,
+                container: Container::State,
+                constant: false,
+                value: None,
+            }),
         };
         let args = scope::args(operation, function.opset, find, Vec::new())?;
         let spec = ops::lookup(&operation.op).ok_or_else(|| Lack::Missing(operation.op.clone()))?;
-        let inferred = (spec.infer)(&args).map_err(|fault| Lack::Shapes(fault.to_string()))?;
+        let inferred = results_of(spec, &args).map_err(|fault| Lack::Shapes(fault.to_string()))?;
         if operation.op == "write_state" {
             let data = args.get("data").and_then(|arg| arg.name.map(str::to_owned));
             let value = args.get("data").and_then(|arg| arg.value.cloned());
@@ -247,12 +257,18 @@ impl<'a> Lowering<'a> {
                     return Err(Lack::Missing(format!("way to compute with nothing: {dtype} {shape}")));
                 }
                 Some(1..=MAX_ELEMENTS) => {
-                    return Err(Lack::Missing(format!("room for {} axes", shape.rank())));
+                    return Err(Lack::Missing(format!(
+                        "room for the {} axes of %{}, {dtype} {shape}: {} at most",
+                        shape.rank(),
+                        operation.outputs[0].name,
+                        kernels::MAX_RANK
+                    )));
                 }
                 _ => {
                     return Err(Lack::Missing(format!(
-                        "room for %{}, {dtype} {shape}",
-                        operation.outputs[0].name
+                        "room for %{}, {dtype} {shape}: {}",
+                        operation.outputs[0].name,
+                        too_many(shape.checked_elements())
                     )));
                 }
             }
@@ -273,7 +289,7 @@ impl<'a> Lowering<'a> {
             self.define(operation, 0, Known { ty, value, place });
             return Ok(());
         }
-        if results.iter().any(|(dtype, _)| self.rounds(*dtype)) {
+        if results.iter().any(|(dtype, _)| Precision::of(*dtype, self.numerics) == Precision::Half) {
             self.hazards.extend(hazards::vanished_parameter(operation, spec, &args));
         }
         let node = Node { op: &operation.op, args, results };
@@ -309,7 +325,7 @@ impl<'a> Lowering<'a> {
         let mut places = Vec::with_capacity(results.len());
         for (i, (dtype, shape)) in results.into_iter().enumerate() {
             let place = self.new_value(&shape);
-            places.push((self.lens.len() - 1, self.rounds(dtype)));
+            places.push((self.lens.len() - 1, Precision::of(dtype, self.numerics)));
             let ty = TensorType { dtype, shape: shape.into() };
             self.define(operation, i, Known { ty, value: None, place });
         }
@@ -326,11 +342,6 @@ impl<'a> Lowering<'a> {
             fallible: lowered.fallible,
         }));
         Ok(())
-    }
-
-    /// Whether results of `dtype` are rounded.
-    fn rounds(&self, dtype: DType) -> bool {
-        self.numerics == Numerics::F16 && dtype == DType::Fp16
     }
 
     /// Where an operand is; a constant gets a place among the plan's.
@@ -433,6 +444,24 @@ impl<'a> Lowering<'a> {
     }
 }
 
+/// What a constant is that states `value`; everything else is a tensor.
+pub(super) fn container_of(value: Option<&Value>) -> Container {
+    value.and_then(|value| value.ty.content()).map_or(Container::Tensor, |(_, container)| container)
+}
+
+/// The types of the tensors that the engine gives for an operation. A classifier's label is its index, and its dictionary the
+/// probabilities in the order of the labels.
+pub(super) fn results_of(spec: &OpSpec, args: &Args<'_>) -> Inferred {
+    if spec.name != "classify" {
+        return spec.infer_tensors(args);
+    }
+    spec.infer(args)?;
+    let probabilities = args.ty("probabilities")?;
+    let classes = probabilities.shape.elements();
+    let classes = classes.ok_or_else(|| format!("the number of {probabilities} is not known"))?;
+    Ok(vec![TensorType::new(DType::Int32, Dims::default()), TensorType::new(DType::Fp32, [classes])])
+}
+
 /// Why an operation is not part of a plan.
 enum Lack {
     DependsOnValues,
@@ -481,19 +510,18 @@ impl Execution<'_, '_> {
         let mut call = Call { operands, results: &mut slices, states: &mut [], scratch: &mut scratch };
         lowered.kernel.run(&mut call)?;
         for ((dtype, _), words) in results.iter().zip(&mut computed) {
-            if numerics != Numerics::F16 || *dtype != DType::Fp16 {
-                continue;
-            }
-            let values = bytemuck::cast_slice_mut(words);
+            let precision = Precision::of(*dtype, numerics);
+            let values: &mut [f32] = bytemuck::cast_slice_mut(words);
             let Some((watch, params)) = &mut watch else {
-                round_to_half(values);
+                if precision == Precision::Half {
+                    round_to_half(values);
+                }
                 continue;
             };
-            let exact = Observed::of(values);
-            round_to_half(values);
+            let Some((exact, rounded)) = observe(precision, values) else { continue };
             let named = params.iter().zip(operands).map(|((param, constant), o)| (*param, *o, *constant));
             let result = operation.outputs.first().map_or("", |o| o.name.as_str());
-            watch.note(&operation.op, result, exact, Observed::of(values), named);
+            watch.note(&operation.op, result, exact, rounded, named);
         }
         Ok(computed)
     }

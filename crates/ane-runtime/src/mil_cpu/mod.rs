@@ -8,6 +8,7 @@ mod hazards;
 mod inputs;
 mod interpreter;
 mod kernels;
+mod lists;
 mod lowering;
 mod numerics;
 mod packed;

@@ -12,14 +12,18 @@ pub enum Numerics {
     /// Every operation computes in f32 inside and rounds each fp16-typed result to half, ties to even: overflow, underflow
     /// and an epsilon that vanishes show up as they would on hardware that stores fp16.
     F16,
-    /// For speed, with errors as small as those of fp16: operations are fused, computed in f32 by the fastest instructions that
-    /// there are, on several threads. Two things are not as in [`F32`](Self::F32):
+    /// For speed, with errors no larger than those of fp16: operations are fused, computed in f32 by the fastest instructions
+    /// that there are, on several threads. The program's own types say what is right, which is what [`F32`](Self::F32) computes. Three
+    /// things differ from it:
     ///
-    /// - Weights of 8 bits meet activations in 15-bit fixed point, and scales are applied to sums instead of weights. Of a block
-    ///   of 1,024 activations with the largest magnitude `m`, each is off by at most `m / 32,512`, so a result by at most
-    ///   `s * sum |w| * m / 32,512` a block, for integer weights `w` of scale `s`; products and sums of them are exact. A weight
-    ///   is `s * w` itself here, where `F32` has it rounded to fp16, as its type says: from that, the two differ by up to
-    ///   `sum |s w x| / 2,048`.
+    /// - Weights of 8 bits meet activations in fixed point. Of a block of 1,024 activations, let `h` be the largest number that
+    ///   at least half of those other than zero reach in magnitude, and `m` the largest magnitude. Each activation is off by at most
+    ///   `max(2^-11 h, 2^-44 m, 2^-126)`, outliers or not; fp16 would round an activation `x` by up to `2^-11 |x|`. Products
+    ///   with integer weights `w` and their sums are exact, so a result with scale `s` is off by at most `s * sum |w|` times
+    ///   that. An infinity makes a NaN, and a NaN stays. Sums of `w x`, before the scale, must be within the range of f32: beyond
+    ///   it they are infinite or NaN.
+    /// - Scales are applied to those sums instead of weights. So a weight is `s * w` itself, where the program's type says that it
+    ///   is rounded to fp16, and is off by up to `2^-11 |s w|`: as much as fp16 loses when it rounds the activations once.
     /// - Attention does not look at the positions before the first and behind the last that its mask lets through, which is
     ///   whose mask is not 8,192 below the largest. They weigh exactly nothing unless their scores are larger than the others'
     ///   by thousands, as those of no sound model are.

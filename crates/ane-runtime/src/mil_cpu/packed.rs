@@ -237,7 +237,12 @@ impl Packed {
         match &self.form {
             Form::Plain(Numbers::Stored(blob)) => {
                 let blob = blob.blob();
+                if blob.elements != self.elements {
+                    return None;
+                }
                 match blob.dtype {
+                    // Read as they are stored, which is not enough where they become narrower.
+                    DType::Fp32 if self.dtype != DType::Fp32 => None,
                     DType::Fp16 => Some((Rows::Half(blob.data), UNSCALED)),
                     DType::Fp32 => Some((Rows::Single(bytemuck::try_cast_slice(blob.data).ok()?), UNSCALED)),
                     _ => None,
@@ -255,7 +260,8 @@ impl Packed {
                     }
                     _ => return None,
                 };
-                (blob.dtype == DType::Int8).then(|| (Rows::Int8(bytemuck::cast_slice(blob.data)), scales))
+                let whole = blob.dtype == DType::Int8 && blob.elements == self.elements;
+                whole.then(|| (Rows::Int8(bytemuck::cast_slice(blob.data)), scales))
             }
             Form::Table { numbers, table } if table.vector == 1 && self.dtype == DType::Fp16 => {
                 let (indices, dtype) = match numbers {
@@ -271,8 +277,11 @@ impl Packed {
                 let by_rows = table.blocks.counts.iter().skip(1).all(|count| *count == 1)
                     && rows.is_multiple_of(groups);
                 let row_bits = self.elements / rows * bits;
-                let fits =
-                    [4, 6, 8].contains(&bits) && table.entries == 1 << bits && row_bits.is_multiple_of(8);
+                let whole = numbers.len() == self.elements && self.elements.is_multiple_of(rows);
+                let fits = whole
+                    && [4, 6, 8].contains(&bits)
+                    && table.entries == 1 << bits
+                    && row_bits.is_multiple_of(8);
                 let lut = Lut { bits, indices, table: &table.values, rows_per_table: rows / groups };
                 (by_rows && fits).then_some((Rows::Lut(lut), UNSCALED))
             }

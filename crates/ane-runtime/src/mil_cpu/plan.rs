@@ -4,13 +4,13 @@
 use std::collections::TryReserveError;
 use std::fmt;
 
-use mlpackage::{DType, Shape};
+use mlpackage::{DType, Shape, counted};
 use smallvec::SmallVec;
 
 use super::constants::Constant;
 use super::hazards::{Observed, Watch};
 use super::kernels::{self, Call, Kernel};
-use super::numerics::round_to_half;
+use super::numerics::{Numerics, round_to_half};
 use crate::engine::Memory;
 use crate::error::{Error, Result};
 use crate::hazard::Hazard;
@@ -85,8 +85,29 @@ pub(super) struct Operand {
 pub(super) struct Slot {
     pub(super) buffer: usize,
     pub(super) len: usize,
-    /// Whether it is rounded to fp16.
-    pub(super) round: bool,
+    pub(super) precision: Precision,
+}
+
+/// What the elements of a result are kept as.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Precision {
+    /// Integers and bools.
+    Whole,
+    /// Floats that stay as they are computed.
+    Single,
+    /// Floats that are rounded to fp16.
+    Half,
+}
+
+impl Precision {
+    /// That of results of `dtype`.
+    pub(super) fn of(dtype: DType, numerics: Numerics) -> Self {
+        match dtype {
+            DType::Fp16 if numerics == Numerics::F16 => Self::Half,
+            dtype if dtype.is_float() => Self::Single,
+            _ => Self::Whole,
+        }
+    }
 }
 
 /// A result of the function.
@@ -335,15 +356,15 @@ impl Plan {
 
     /// Rounds results to fp16 where they are of fp16, and watches what becomes of them.
     fn round(&self, compute: &Compute, sequence: &mut Sequence<'_>, taken: &mut Taken) {
-        for (buffer, slot) in taken.results.iter_mut().zip(&compute.results).filter(|(_, slot)| slot.round) {
+        for (buffer, slot) in taken.results.iter_mut().zip(&compute.results) {
             let values: &mut [f32] = bytemuck::cast_slice_mut(&mut buffer[..slot.len]);
             let Some(watch) = sequence.watch.as_deref_mut() else {
-                round_to_half(values);
+                if slot.precision == Precision::Half {
+                    round_to_half(values);
+                }
                 continue;
             };
-            let exact = Observed::of(values);
-            round_to_half(values);
-            let rounded = Observed::of(values);
+            let Some((exact, rounded)) = observe(slot.precision, values) else { continue };
             let operands = compute.operands.iter().map(|operand| {
                 let bound = self.operand(sequence.workspace, sequence.states, operand.source, operand.len);
                 let constant = matches!(operand.source, Source::Words(_) | Source::Packed(_));
@@ -352,6 +373,19 @@ impl Plan {
             watch.note(&compute.op, &compute.result, exact, rounded, operands);
         }
     }
+}
+
+/// What a result holds before and after it is rounded to its precision; `None` for integers.
+pub(super) fn observe(precision: Precision, values: &mut [f32]) -> Option<(Observed, Observed)> {
+    if precision == Precision::Whole {
+        return None;
+    }
+    let exact = Observed::of(values);
+    if precision == Precision::Single {
+        return Some((exact, exact));
+    }
+    round_to_half(values);
+    Some((exact, Observed::of(values)))
 }
 
 /// Makes a buffer at least as long as `len`.
@@ -436,7 +470,7 @@ impl fmt::Display for Source {
 impl fmt::Display for Plan {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let memory = self.memory();
-        writeln!(f, "{} steps, {} buffers", self.steps.len(), self.buffers.len())?;
+        writeln!(f, "{}, {}", counted(self.steps.len(), "step"), counted(self.buffers.len(), "buffer"))?;
         writeln!(
             f,
             "{} B of weights as stored, {} B of constants, {} B of workspace",

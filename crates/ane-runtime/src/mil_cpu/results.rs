@@ -25,7 +25,8 @@ pub(super) fn as_declared(
     declared: Option<&TensorType>,
 ) -> TensorType {
     let mut ty = inferred.clone();
-    let Some(declared) = declared else { return ty };
+    // What a classifier declares is a string or a dictionary; the engine gives numbers.
+    let Some(declared) = declared.filter(|_| op != "classify") else { return ty };
     ty.dtype = declared.dtype;
     if op == "squeeze"
         && declared.shape.rank() != ty.shape.rank()
@@ -62,5 +63,5 @@ pub(super) fn unfit(op: &str, args: &Args<'_>) -> Option<String> {
     }
     let mut all = args.iter().flat_map(|(param, args)| args.iter().map(move |arg| (param, arg)));
     let (param, arg) = all.find(|(_, arg)| arg.ty.shape.elements() == Some(0))?;
-    Some(format!("way to compute {op} of {param} {}", arg.ty))
+    Some(format!("way to compute {op} of {param} {}, which has no elements", arg.ty))
 }

@@ -2,14 +2,14 @@
 
 use std::collections::BTreeMap;
 
-use mlpackage::mil::{BindingRef, Operation, Opset, TensorType, Value};
+use mlpackage::mil::{BindingRef, Container, Operation, Opset, TensorType, Value};
 use mlpackage::ops::{Arg, Args, BlockTypes};
 
 /// What is known of a value.
 #[derive(Clone, Copy)]
 pub(super) struct Bound<'e> {
     pub(super) ty: &'e TensorType,
-    pub(super) is_state: bool,
+    pub(super) container: Container,
     /// Whether it is the same in every call.
     pub(super) constant: bool,
     /// The value itself, where it is known and short.
@@ -31,13 +31,13 @@ pub(super) fn args<'e>(
                 BindingRef::Name(name) => {
                     let known = find(name)
                         .ok_or_else(|| format!("{} of %{name}, which is no tensor", operation.op))?;
-                    let Bound { ty, is_state, constant, value } = known;
-                    Arg { name: Some(name), ty, is_state, constant, value }
+                    let Bound { ty, container, constant, value } = known;
+                    Arg { name: Some(name), ty, container, constant, value }
                 }
                 BindingRef::Value(value) => {
-                    let ty =
-                        value.tensor_type().ok_or_else(|| format!("{} of {}", operation.op, value.ty))?;
-                    Arg { name: None, ty, is_state: false, constant: true, value: Some(value) }
+                    let (ty, container) =
+                        value.ty.content().ok_or_else(|| format!("{} of {}", operation.op, value.ty))?;
+                    Arg { name: None, ty, container, constant: true, value: Some(value) }
                 }
             });
         }

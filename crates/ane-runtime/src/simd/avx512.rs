@@ -5,13 +5,12 @@ use std::arch::x86_64::*;
 use smallvec::SmallVec;
 
 use super::Fixed;
-use super::fixed::Digits;
-use super::vectors::scale_of;
+use super::fixed::{Digits, step_of};
 
 /// How many bytes before they are needed weights are asked for.
 const AHEAD: usize = 2048;
 
-/// `x` in fixed point, in two digits: what a step is worth. `high` and `low` are padded to a multiple of 64.
+/// A block rounded to numbers of two digits, and their step. `high` and `low` are padded to a multiple of 64.
 #[target_feature(enable = "avx512f,avx512bw")]
 pub(super) fn digits(x: &[f32], high: &mut [i8], low: &mut [i8], sums: &mut [i32; 16]) -> f32 {
     assert!(high.len() >= x.len() && high.len().is_multiple_of(64) && low.len() == high.len());
@@ -34,7 +33,7 @@ pub(super) fn digits(x: &[f32], high: &mut [i8], low: &mut [i8], sums: &mut [i32
     }
     let [a, b, c, d] = largest;
     let largest = _mm512_reduce_max_ps(_mm512_max_ps(_mm512_max_ps(a, b), _mm512_max_ps(c, d)));
-    let (step, factor) = scale_of(if nan == 0 { largest } else { f32::NAN });
+    let (step, factor) = step_of(if nan == 0 { largest } else { f32::NAN });
 
     let factor = _mm512_set1_ps(factor);
     let mut sum = _mm512_setzero_si512();
@@ -67,8 +66,15 @@ pub(super) fn times(
     x: &[Fixed<'_>],
     out: &mut [&mut [f32]],
 ) {
-    let mut vectors: SmallVec<[(Digits<'_>, f32); 16]> = SmallVec::new();
-    vectors.extend(x.iter().filter_map(|x| Some((x.digits(block)?, x.scales[block]))));
+    let mut terms: SmallVec<[Term<'_>; 16]> = SmallVec::new();
+    for (vector, x) in x.iter().enumerate() {
+        terms.extend(x.steps(block).enumerate().map(|(term, step)| Term {
+            vector,
+            digits: x.digits(block, term),
+            step,
+            first: (block, term) == (0, 0),
+        }));
+    }
     let Some(rows) = out.first().map(|out| out.len()) else { return };
     // Four rows from four places, so that each is read from begin to end: the processor sees what comes next.
     let quarter = rows / 4;
@@ -78,41 +84,48 @@ pub(super) fn times(
         for (row, at) in rows.iter_mut().zip(at) {
             *row = &weights[at * stride..][..len];
         }
-        for (vectors, out) in vectors.chunks(2).zip(out.chunks_mut(2)) {
-            match *vectors {
-                [(a, a_scale), (b, b_scale)] => {
-                    let [a, b] = products(rows, [a, b]);
-                    store(&a, a_scale, &at, block, &mut *out[0]);
-                    store(&b, b_scale, &at, block, &mut *out[1]);
+        for terms in terms.chunks(2) {
+            match terms {
+                [a, b] => {
+                    let [a_totals, b_totals] = products(rows, [a.digits, b.digits]);
+                    a.add(&a_totals, &at, out);
+                    b.add(&b_totals, &at, out);
                 }
-                [(a, scale)] => {
-                    let [a] = products(rows, [a]);
-                    store(&a, scale, &at, block, &mut *out[0]);
+                [a] => {
+                    let [totals] = products(rows, [a.digits]);
+                    a.add(&totals, &at, out);
                 }
                 _ => {}
             }
         }
     }
     for row in 4 * quarter..rows {
-        for (&(digits, scale), out) in vectors.iter().zip(out.iter_mut()) {
-            let [[total]] = products([&weights[row * stride..][..len]], [digits]);
-            store(&[total], scale, &[row], block, out);
+        for term in &terms {
+            let [totals] = products([&weights[row * stride..][..len]], [term.digits]);
+            term.add(&totals, &[row], out);
         }
     }
 }
 
-/// What becomes of the sums of a block.
-#[inline(always)]
-fn store<const ROWS: usize>(
-    totals: &[i32; ROWS],
-    scale: f32,
-    at: &[usize; ROWS],
-    block: usize,
-    out: &mut [f32],
-) {
-    for (total, at) in totals.iter().zip(at) {
-        let value = scale * *total as f32;
-        out[*at] = if block == 0 { value } else { out[*at] + value };
+/// A term of a vector's block.
+struct Term<'a> {
+    /// Which vector, and so which result, it belongs to.
+    vector: usize,
+    digits: Digits<'a>,
+    step: f32,
+    /// Whether it is the vector's first, which replaces what was in the result before.
+    first: bool,
+}
+
+impl Term<'_> {
+    /// Adds the sums of products with the rows `at`.
+    #[inline(always)]
+    fn add<const ROWS: usize>(&self, totals: &[i32; ROWS], at: &[usize; ROWS], out: &mut [&mut [f32]]) {
+        let out = &mut *out[self.vector];
+        for (total, at) in totals.iter().zip(at) {
+            let value = self.step * *total as f32;
+            out[*at] = if self.first { value } else { out[*at] + value };
+        }
     }
 }
 

@@ -1,20 +1,54 @@
 //! Activations in fixed point.
 
-use super::Isa;
+use super::{Isa, vectors};
 
-/// Elements that share a scale. A row of so many products of a weight of 8 bits with a number of [`LARGEST`] fits into 32 bits:
-/// 1024 * 128 * 16256 < 2^31.
+/// Elements that share a scale.
 pub(super) const BLOCK: usize = 1024;
 
 /// The largest number: 127 times 128, so that its digits to the base 128, the lower one from -64 to 63, fit into 8 bits
 /// each.
 pub(super) const LARGEST: f32 = 16_256.0;
 
+// The sum of a block's products with weights of 8 bits fits into 32 bits, so nothing on the way to it can overflow for good.
+const _: () = assert!(BLOCK as i64 * 128 * LARGEST as i64 <= i32::MAX as i64);
+
+/// The most terms that a block has.
+pub(super) const TERMS: usize = 3;
+
+/// An element of so many steps is off by at most 2^-11 of itself, as it would be in fp16: the error is at most
+/// [`HALF_STEP`] steps.
+const PRECISE: f32 = 1_032.0;
+
+/// The largest error of an element, in steps: half a step, and two roundings of f32 (2^-24 each) on up to [`LARGEST`] steps.
+const HALF_STEP: f32 = 0.502;
+
+const _: () = assert!(HALF_STEP >= 0.5 + LARGEST / 8_388_608.0 && HALF_STEP * 2_048.0 <= PRECISE);
+
 /// Vectors of bytes are padded with zeros to a multiple of this.
 pub(super) const PADDING: usize = 64;
 
-/// A vector of f32 in fixed point: in each block of 1,024 elements, the largest magnitude becomes 16,256, and every element the
-/// nearest whole number. The error of an element is at most 1/32,512 of the block's largest magnitude.
+/// A vector of f32 in fixed point: each block of 1,024 elements is a sum of one to three *terms*, and a term is a step times
+/// whole numbers up to 16,256.
+///
+/// The first term rounds the elements, with a step that makes the largest magnitude 16,256; it is off by 1/32,320 of the largest
+/// magnitude at most. That is enough for most blocks, but not for one with outliers, whose other elements are few steps
+/// long. So where fewer than half of the elements that are not zero have 1,032 steps, a second term rounds what the first
+/// one left, in steps 32,320 times as fine, and if need be a third one what the second one left. What one term leaves is exact in
+/// f32, and so is the same on every machine.
+///
+/// # Error
+///
+/// Let `m` be the block's largest magnitude and `h` the largest number that at least half of its elements other than zero reach
+/// in magnitude. Each element is off by at most `max(2^-11 h, 2^-44 m, 2^-126)`.
+///
+/// - An element is off by 0.502 steps of the last term at most: half a step, and what f32 rounds in the product that makes
+///   steps of an element.
+/// - Where half of the elements reach 1,032 steps, `h` is at least 1,032 steps, and 0.502 / 1,032 is less than 2^-11.
+/// - Elsewhere there are three terms. A step is at most `(1 + 2^-9) / 16,256` of the magnitude that it divides, so a term leaves at
+///   most 1 / 32,320 of what it is made from, and three of them `2^-44 m`; or a step is the least there is, 2^-126.
+///
+/// So the half of the elements that are largest are as precise as in fp16, and the others as precise as the least of these. Of
+/// elements that fp16 can hold, three terms keep everything: 2^-44 of its largest number is less than 2^-4 of its smallest one.
 ///
 /// With weights of 8 bits the products are sums of integers that fit into 32 bits: exact, in any order. Where a machine
 /// multiplies bytes, a number is split into two digits to the base 128, and each weight, once loaded, meets both.
@@ -22,13 +56,14 @@ pub(super) const PADDING: usize = 64;
 pub(crate) struct Fixed<'a> {
     /// Number of elements.
     pub(super) len: usize,
-    /// What a step is worth, for each block.
-    pub(super) scales: &'a [f32],
-    pub(super) numbers: Numbers<'a>,
+    /// The steps of the terms of each block. Terms that a block does not have are last, and have a step of 0.
+    steps: &'a [[f32; TERMS]],
+    numbers: Numbers<'a>,
 }
 
+/// The numbers of all first terms, then those of all second ones, then those of all third ones.
 #[derive(Clone, Copy, Debug)]
-pub(super) enum Numbers<'a> {
+enum Numbers<'a> {
     /// The numbers themselves.
     Whole(&'a [i16]),
     /// Their digits, and the sums of each block.
@@ -47,12 +82,58 @@ pub(super) struct Digits<'a> {
 }
 
 impl<'a> Fixed<'a> {
-    /// The digits of a block.
-    pub(super) fn digits(&self, block: usize) -> Option<Digits<'a>> {
-        let Numbers::Digits(high, low, sums) = self.numbers else { return None };
-        let range = block * BLOCK..high.len().min((block + 1) * BLOCK);
-        Some(Digits { high: &high[range.clone()], low: &low[range], sums: &sums[block] })
+    /// The steps of a block's terms, in the order in which they are added.
+    pub(super) fn steps(&self, block: usize) -> impl Iterator<Item = f32> + use<'a> {
+        // Of the first term even if it is 0, as there is one for every block.
+        self.steps[block]
+            .into_iter()
+            .enumerate()
+            .take_while(|(term, step)| *term == 0 || *step != 0.0)
+            .map(|(_, step)| step)
     }
+
+    /// Where a term's elements of a block begin among all of them.
+    fn start(&self, block: usize, term: usize) -> usize {
+        term * padded(self.len) + block * BLOCK
+    }
+
+    /// The digits of a block's term.
+    pub(super) fn digits(&self, block: usize, term: usize) -> Digits<'a> {
+        let Numbers::Digits(high, low, sums) = self.numbers else {
+            unreachable!("digits, for an Isa that takes them");
+        };
+        let start = self.start(block, term);
+        let range = start..start + BLOCK.min(padded(self.len) - block * BLOCK);
+        Digits { high: &high[range.clone()], low: &low[range], sums: &sums[term * blocks(self.len) + block] }
+    }
+
+    /// The numbers of a block's term.
+    pub(super) fn whole(&self, block: usize, term: usize) -> &'a [i16] {
+        let Numbers::Whole(numbers) = self.numbers else {
+            unreachable!("whole numbers, for an Isa that takes them");
+        };
+        &numbers[self.start(block, term)..][..BLOCK.min(self.len - block * BLOCK)]
+    }
+}
+
+/// What a step is worth in a block of this largest magnitude, and what makes steps of its elements.
+///
+/// A step has ten significant bits, so that up to 16,256 of them are exact in f32.
+#[inline(always)]
+pub(super) fn step_of(largest: f32) -> (f32, f32) {
+    // A NaN or an infinity makes every product of the block NaN, as it would in f32.
+    if !largest.is_finite() {
+        return (f32::NAN, 0.0);
+    }
+    if largest == 0.0 {
+        return (0.0, 0.0);
+    }
+    const LOWER: u32 = (1 << 14) - 1;
+    // Rounded up. The largest number of f32 is far from where that would become an infinity.
+    let step = f32::from_bits((largest / LARGEST).to_bits().next_multiple_of(LOWER + 1));
+    // The least whose steps and their inverse are normal numbers.
+    let step = step.max(f32::MIN_POSITIVE);
+    (step, 1.0 / step)
 }
 
 /// Memory for a [`Fixed`], in words.
@@ -73,7 +154,7 @@ fn blocks(len: usize) -> usize {
 impl<'a> FixedBuffer<'a> {
     /// How many words a vector of `len` elements takes.
     pub(crate) fn words(len: usize) -> usize {
-        padded(len) / 2 + blocks(len) * 17
+        TERMS * (padded(len) / 2 + blocks(len) * 17)
     }
 
     /// Memory for a vector of `len` elements: the first [`words`](Self::words) of `words`.
@@ -83,32 +164,108 @@ impl<'a> FixedBuffer<'a> {
 
     /// Rounds `x` into it, in the form that `isa` takes.
     pub(crate) fn round(self, isa: Isa, x: &[f32]) -> Fixed<'a> {
-        assert_eq!(x.len(), self.len);
-        let (numbers, rest) = self.words.split_at_mut(padded(self.len) / 2);
-        let (scales, sums) = rest.split_at_mut(blocks(self.len));
+        let len = self.len;
+        assert_eq!(x.len(), len);
+        let (numbers, rest) = self.words.split_at_mut(TERMS * padded(len) / 2);
+        let (steps, sums) = rest.split_at_mut(TERMS * blocks(len));
+        let steps = steps.as_chunks_mut().0;
         if isa.takes_digits() {
-            let (high, low) = numbers.split_at_mut(padded(self.len) / 4);
-            let (high, low): (&mut [i8], &mut [i8]) =
-                (bytemuck::cast_slice_mut(high), bytemuck::cast_slice_mut(low));
-            let sums: &mut [[i32; 16]] = bytemuck::cast_slice_mut(sums);
-            match isa {
-                #[cfg(target_arch = "x86_64")]
-                Isa::Avx512 => {
-                    let bytes = high.chunks_mut(BLOCK).zip(low.chunks_mut(BLOCK));
-                    for (((x, scale), (high, low)), sums) in
-                        x.chunks(BLOCK).zip(&mut *scales).zip(bytes).zip(&mut *sums)
-                    {
-                        // SAFETY: an `Isa` is only had where the machine has the instructions.
-                        *scale = unsafe { super::avx512::digits(x, high, low, sums) };
-                    }
-                }
-                _ => super::vectors::digits(isa, x, scales, high, low, sums),
-            }
-            Fixed { len: self.len, scales, numbers: Numbers::Digits(high, low, sums) }
+            let (high, low) = bytemuck::cast_slice_mut(numbers).split_at_mut(TERMS * padded(len));
+            let mut terms =
+                Terms { isa, len, numbers: Unfilled::Digits(high, low, bytemuck::cast_slice_mut(sums)) };
+            terms.fill(x, steps);
+            let Unfilled::Digits(high, low, sums) = terms.numbers else { unreachable!("as made above") };
+            Fixed { len, steps, numbers: Numbers::Digits(high, low, sums) }
         } else {
-            let whole: &mut [i16] = bytemuck::cast_slice_mut(numbers);
-            super::vectors::whole(isa, x, scales, whole);
-            Fixed { len: self.len, scales, numbers: Numbers::Whole(whole) }
+            let mut terms = Terms { isa, len, numbers: Unfilled::Whole(bytemuck::cast_slice_mut(numbers)) };
+            terms.fill(x, steps);
+            let Unfilled::Whole(whole) = terms.numbers else { unreachable!("as made above") };
+            Fixed { len, steps, numbers: Numbers::Whole(whole) }
         }
     }
 }
+
+/// Numbers that are being made, laid out as [`Numbers`] has them.
+enum Unfilled<'a> {
+    Whole(&'a mut [i16]),
+    Digits(&'a mut [i8], &'a mut [i8], &'a mut [[i32; 16]]),
+}
+
+/// The terms of a vector while they are made.
+struct Terms<'a> {
+    isa: Isa,
+    len: usize,
+    numbers: Unfilled<'a>,
+}
+
+impl Terms<'_> {
+    /// Rounds each block of `x` to as many terms as it needs.
+    fn fill(&mut self, x: &[f32], steps: &mut [[f32; TERMS]]) {
+        for (block, (x, steps)) in x.chunks(BLOCK).zip(steps).enumerate() {
+            *steps = [0.0; TERMS];
+            steps[0] = self.round(block, 0, x);
+            if self.is_coarse(x, steps[0]) {
+                self.refine(block, x, steps);
+            }
+        }
+    }
+
+    /// Whether terms up to one of this step are too coarse for `x`; see [`Fixed`].
+    fn is_coarse(&self, x: &[f32], step: f32) -> bool {
+        let (precise, other_than_zero) = vectors::count(self.isa, x, PRECISE * step);
+        // Of what is no number, nothing is to be kept but that it is none.
+        2 * precise < other_than_zero && !step.is_nan()
+    }
+
+    /// The terms after the first one.
+    #[cold]
+    fn refine(&mut self, block: usize, x: &[f32], steps: &mut [f32; TERMS]) {
+        let mut left = [0.0; BLOCK];
+        let left = &mut left[..x.len()];
+        left.copy_from_slice(x);
+        for term in 1..TERMS {
+            self.subtract(block, term - 1, steps[term - 1], left);
+            steps[term] = self.round(block, term, left);
+            if !self.is_coarse(x, steps[term]) {
+                break;
+            }
+        }
+    }
+
+    /// Rounds `x` to numbers of a step, which it returns.
+    fn round(&mut self, block: usize, term: usize, x: &[f32]) -> f32 {
+        let start = term * padded(self.len) + block * BLOCK;
+        let range = start..start + padded(x.len());
+        match &mut self.numbers {
+            Unfilled::Whole(whole) => vectors::whole(self.isa, x, &mut whole[range]),
+            Unfilled::Digits(high, low, sums) => {
+                let sums = &mut sums[term * blocks(self.len) + block];
+                let (high, low) = (&mut high[range.clone()], &mut low[range]);
+                match self.isa {
+                    // SAFETY: `Isa` values exist only for instructions that the machine has.
+                    #[cfg(target_arch = "x86_64")]
+                    Isa::Avx512 => unsafe { super::avx512::digits(x, high, low, sums) },
+                    _ => vectors::digits(self.isa, x, high, low, sums),
+                }
+            }
+        }
+    }
+
+    /// Takes a term off `left`. The result is exact: a step has ten significant bits and a number fourteen, so their product is an
+    /// f32. What is left is a multiple of the unit in the last place of either the product or the element. Of the former it is
+    /// less than 2^10 units; of the latter less than 2^24, as an element that is rounded to any number but 0 is half a step at
+    /// least.
+    fn subtract(&self, block: usize, term: usize, step: f32, left: &mut [f32]) {
+        let start = term * padded(self.len) + block * BLOCK;
+        let range = start..start + left.len();
+        match &self.numbers {
+            Unfilled::Whole(whole) => vectors::subtract_whole(self.isa, step, &whole[range], left),
+            Unfilled::Digits(high, low, _) => {
+                vectors::subtract_digits(self.isa, step, &high[range.clone()], &low[range], left);
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -4,11 +4,13 @@ use half::f16;
 
 /// The sum of the products of whole numbers, which fits into 32 bits for as many as a block has.
 pub(super) fn product(weights: &[i8], x: &[i16]) -> i32 {
+    assert_eq!(weights.len(), x.len(), "vectors of one length");
     weights.iter().zip(x).map(|(w, x)| i32::from(*w) * i32::from(*x)).sum()
 }
 
 /// fp16 elements, two bytes each, as f32.
 pub(super) fn halves(bytes: &[u8], out: &mut [f32]) {
+    assert_eq!(bytes.len(), 2 * out.len(), "two bytes for each element");
     for (out, bytes) in out.iter_mut().zip(bytes.as_chunks::<2>().0) {
         *out = f16::from_le_bytes(*bytes).to_f32();
     }
@@ -17,7 +19,10 @@ pub(super) fn halves(bytes: &[u8], out: &mut [f32]) {
 /// Indices of `bits` bits each, from element `start` on, as entries of a table.
 pub(super) fn entries(bits: usize, indices: &[u8], start: usize, table: &[f32], out: &mut [f32]) {
     match bits {
-        8 => out.iter_mut().zip(&indices[start..]).for_each(|(out, i)| *out = table[usize::from(*i)]),
+        8 => {
+            let indices = &indices[start..start + out.len()];
+            out.iter_mut().zip(indices).for_each(|(out, i)| *out = table[usize::from(*i)]);
+        }
         _ => {
             for (i, out) in out.iter_mut().enumerate() {
                 let at = (start + i) * bits;

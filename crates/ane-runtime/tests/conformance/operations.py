@@ -1,6 +1,10 @@
 #!/usr/bin/env python3
 """Makes the operations of the conformance suite: packages by coremltools, expected outputs by PyTorch.
 
+Where PyTorch's function of the same name means something else than the operation of MIL, what MIL says is written out here,
+and a comment names the source; `docs/semantics.md` lists those places. What MIL leaves open (which of several equal elements
+`reduce_argmax` names) is no case.
+
     pip install -r requirements.txt
     python operations.py [FAMILY ...]        all, or those whose names are given
 
@@ -209,7 +213,7 @@ for axis in (-1, 0, 1):
 
 reduction = Family(
     "reduction",
-    x=uniform(2, 3, 4, low=0.25), n=ints(*range(-5, 7), shape=(3, 4)), ties=np.array([[1.0, 3, 3, 0], [2, 2, -1, 2]]),
+    x=uniform(2, 3, 4, low=0.25), n=ints(*range(-5, 7), shape=(3, 4)), peaks=np.array([[1.0, 3, 2, 0], [2, 1, -1, 0.5]]),
 )  # fmt: skip
 folds = {
     "l1_norm": lambda x, d, k: x.abs().sum(d, k),
@@ -237,7 +241,7 @@ for op, fold in {"max": torch.amax, "min": torch.amin, "sum": torch.sum}.items()
         lambda t, c, f=fold: f(t.n, 1).to(torch.int32),
     )
 reduction.case("mean_all", lambda v, F: mb.reduce_mean(x=v.x), lambda t, c: t.x.mean())
-reduction.case("argmax", lambda v, F: mb.reduce_argmax(x=v.ties, axis=-1), lambda t, c: torch.tensor([1, 0], dtype=torch.int32))
+reduction.case("argmax", lambda v, F: mb.reduce_argmax(x=v.peaks, axis=-1), lambda t, c: torch.tensor([1, 0], dtype=torch.int32))
 reduction.case("argmin", lambda v, F: mb.reduce_argmin(x=v.x, axis=1, keep_dims=True), lambda t, c: t.x.argmin(1, True))
 reduction.case("cumsum", lambda v, F: mb.cumsum(x=v.x, axis=1), lambda t, c: t.x.cumsum(1))
 reduction.case(
@@ -365,6 +369,52 @@ convolution.case(
     lambda v, F: mb.conv_transpose(x=v.image, weight=t2.astype(F), strides=[2, 2], pad_type="custom", pad=[1, 1, 0, 0], output_shape=[2, 5, 14, 12]),
     lambda t, c: nn.conv_transpose2d(t.image, c(t2), stride=2, padding=(1, 0), output_padding=(1, 0)),
 )
+
+
+def windows(x, kernel, strides, pad=None, ceil_mode=False, same=None):
+    """The windows of a pooling in two axes, filled up with zeros: [N, C, places, taps], and which taps are elements of x.
+
+    Written from the documentation of coremltools' `avg_pool`. What `ceil_mode` adds behind the last element is padding as any
+    other: Core ML divides by the whole window there unless `exclude_padding_from_average` is true, as issue 2772 and pull
+    request 2844 of apple/coremltools measured. PyTorch takes it out of the divisor, so its function is no oracle for this.
+    """
+    size, pad = x.shape[2:], list(pad or [0, 0, 0, 0])
+    places = []
+    for i in range(2):
+        if same:
+            places.append(-(-size[i] // strides[i]))
+            total = max((places[i] - 1) * strides[i] + kernel[i] - size[i], 0)
+            pad[2 * i] = total // 2 if same == "same" else total - total // 2
+            continue
+        left = size[i] + pad[2 * i] + pad[2 * i + 1] - kernel[i]
+        places.append((-(-left // strides[i]) if ceil_mode else left // strides[i]) + 1)
+        if ceil_mode and pad[2 * i] + pad[2 * i + 1] > 0 and (places[i] - 1) * strides[i] >= size[i] + pad[2 * i]:
+            places[i] -= 1
+    # As much behind as the last window reaches.
+    behind = [max((places[i] - 1) * strides[i] + kernel[i] - size[i] - pad[2 * i], 0) for i in range(2)]
+    around = (pad[2], behind[1], pad[0], behind[0])
+
+    def unfold(x):
+        x = nn.pad(x, around)[:, :, : (places[0] - 1) * strides[0] + kernel[0], : (places[1] - 1) * strides[1] + kernel[1]]
+        return x.unfold(2, kernel[0], strides[0]).unfold(3, kernel[1], strides[1]).flatten(4)
+
+    return unfold(x), unfold(torch.ones_like(x))
+
+
+def average(x, *how, exclude=False, **more):
+    taps, real = windows(x, *how, **more)
+    return taps.sum(4) / (real.sum(4) if exclude else real.shape[4])
+
+
+def root_of_squares(x, *how, **more):
+    return windows(x, *how, **more)[0].square().sum(4).sqrt()
+
+
+def largest(x, *how, **more):
+    taps, real = windows(x, *how, **more)
+    return torch.where(real > 0, taps, -torch.inf).amax(4)
+
+
 for op, torch_ in {"max_pool": nn.max_pool2d, "avg_pool": nn.avg_pool2d}.items():
     convolution.case(
         op,
@@ -376,16 +426,50 @@ for op, torch_ in {"max_pool": nn.max_pool2d, "avg_pool": nn.avg_pool2d}.items()
         lambda v, F, op=op: getattr(mb, op)(x=v.image, kernel_sizes=[3, 2], strides=[2, 2], pad_type="custom", pad=[1, 1, 1, 1]),
         lambda t, c, f=torch_: f(t.image, (3, 2), stride=2, padding=1),
     )
-    convolution.case(
-        f"{op}_ceil",
-        lambda v, F, op=op: getattr(mb, op)(x=v.image, kernel_sizes=[2, 3], strides=[3, 2], pad_type="custom", pad=[1, 1, 1, 1], ceil_mode=True),
-        lambda t, c, f=torch_: f(t.image, (2, 3), stride=(3, 2), padding=1, ceil_mode=True),
-    )
 convolution.case(
     "avg_pool_excluding",
     lambda v, F: mb.avg_pool(x=v.image, kernel_sizes=[3, 2], strides=[2, 2], pad_type="custom", pad=[1, 1, 1, 1], exclude_padding_from_average=True),
     lambda t, c: nn.avg_pool2d(t.image, (3, 2), stride=2, padding=1, count_include_pad=False),
 )
+# `ceil_mode`, with windows over the edge, behind padding and where there is none; in one axis, which is two of which the
+# second is one long.
+for op, of in {"max_pool": largest, "avg_pool": average, "l2_pool": root_of_squares}.items():
+    for name, kernel, strides, pad in [("ceil", [2, 3], [3, 2], [1, 1, 1, 1]), ("ceil_valid", [2, 3], [3, 4], None)]:
+        convolution.case(
+            f"{op}_{name}",
+            lambda v, F, op=op, k=kernel, s=strides, p=pad: getattr(mb, op)(x=v.image, kernel_sizes=k, strides=s, pad_type="custom" if p else "valid", pad=p or [0] * 4, ceil_mode=True),
+            lambda t, c, of=of, k=kernel, s=strides, p=pad: of(t.image, k, s, p, True),
+        )
+    convolution.case(
+        f"{op}_ceil_line",
+        lambda v, F, op=op: getattr(mb, op)(x=v.line, kernel_sizes=[4], strides=[3], pad_type="custom", pad=[1, 1], ceil_mode=True),
+        lambda t, c, of=of: of(t.line[..., None], [4, 1], [3, 1], [1, 1, 0, 0], True)[..., 0],
+    )
+    for same in ("same", "same_lower"):
+        convolution.case(
+            f"{op}_{same}_both",
+            lambda v, F, op=op, same=same: getattr(mb, op)(x=v.image, kernel_sizes=[4, 3], strides=[2, 2], pad_type=same),
+            lambda t, c, of=of, same=same: of(t.image, [4, 3], [2, 2], same=same),
+        )
+    convolution.case(
+        f"{op}_uneven",
+        lambda v, F, op=op: getattr(mb, op)(x=v.image, kernel_sizes=[3, 2], strides=[2, 1], pad_type="custom", pad=[2, 0, 0, 1]),
+        lambda t, c, of=of: of(t.image, [3, 2], [2, 1], [2, 0, 0, 1]),
+    )
+for name, kernel, strides, how in [
+    ("ceil", [2, 3], [3, 2], dict(pad=[1, 1, 1, 1], ceil_mode=True)),
+    ("ceil_valid", [2, 3], [3, 4], dict(ceil_mode=True)),
+    ("same", [4, 3], [2, 2], dict(same="same")),
+    ("uneven", [3, 2], [2, 1], dict(pad=[2, 0, 0, 1])),
+]:
+    convolution.case(
+        f"avg_pool_{name}_excluding",
+        lambda v, F, k=kernel, s=strides, h=how: mb.avg_pool(
+            x=v.image, kernel_sizes=k, strides=s, pad_type=h.get("same") or ("custom" if "pad" in h else "valid"), pad=h.get("pad", [0] * 4),
+            ceil_mode=h.get("ceil_mode", False), exclude_padding_from_average=True,
+        ),
+        lambda t, c, k=kernel, s=strides, h=how: average(t.image, k, s, exclude=True, **h),
+    )
 convolution.case(
     "max_pool_same", lambda v, F: mb.max_pool(x=v.line, kernel_sizes=[3], strides=[1], pad_type="same"), lambda t, c: nn.max_pool1d(t.line, 3, 1, padding=1)
 )

@@ -1,4 +1,4 @@
-"""What `operations.py` and `models.py` share: writing a case's package, inputs and expected outputs."""
+"""What `operations.py`, `layers.py` and `models.py` share: writing a case's package, inputs and expected outputs."""
 
 import json
 import logging
@@ -18,7 +18,7 @@ torch.manual_seed(0)
 torch.set_num_threads(1)
 
 
-def write(name: str, model, steps: list[tuple[str, dict, dict]], tolerance: dict[str, str] | None = None) -> None:
+def write(name: str, model, steps: list[tuple[str, dict, dict]], tolerance: dict[str, dict] | None = None) -> None:
     """Writes `NAME.mlpackage` and `NAME.safetensors`.
 
     `steps` are calls, in order, on one state: a function's name, its inputs and its expected outputs. The safetensors file

@@ -110,8 +110,11 @@ fn what_stands_outside_of_an_image() {
     };
     for (mode, expected) in modes {
         for sampling in ["nearest", "bilinear"] {
-            let how = how(mode, sampling, "unnormalized", true);
-            gives(ALL, "resample", &[pixels, coordinates], &how, &[(&[1, 1, 1, 9], &expected)]);
+            // The alignment of corners is of normalized coordinates.
+            for align in [true, false] {
+                let how = how(mode, sampling, "unnormalized", align);
+                gives(ALL, "resample", &[pixels, coordinates], &how, &[(&[1, 1, 1, 9], &expected)]);
+            }
         }
     }
     // "Coordinates are provided in the order (x, y)": the corners of [[1, 2], [3, 4]].

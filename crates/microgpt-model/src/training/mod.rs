@@ -9,9 +9,11 @@ mod dropout;
 mod loss;
 mod memory;
 mod schedule;
+mod snapshot;
 mod state;
 #[cfg(test)]
 mod tests;
+mod trained;
 mod trainer;
 
 use std::ops::ControlFlow;
@@ -20,14 +22,14 @@ use std::path::PathBuf;
 use crate::config::GptConfig;
 use crate::corpus::Corpus;
 use crate::error::Result;
-use crate::report::{Evaluation, StepMetrics, TrainingReport};
+use crate::report::{Evaluation, StepMetrics};
 use crate::tokenizer::Tokenizer;
-use crate::weights::Weights;
 
 pub use self::config::TrainingConfig;
 pub(crate) use self::dropout::Dropout;
 pub use self::schedule::Schedule;
 pub use self::state::{Resumed, SaveEvery, SkippedState};
+pub use self::trained::Trained;
 pub use self::trainer::Trainer;
 
 /// What a run tells while it goes on.
@@ -49,19 +51,6 @@ pub enum Progress {
         /// Steps done.
         step: usize,
     },
-}
-
-/// A model that was trained, ready for [`Checkpoint::write`](crate::Checkpoint::write).
-#[derive(Clone, Debug)]
-pub struct Trained {
-    /// Its dimensions.
-    pub config: GptConfig,
-    /// The corpus's tokenizer.
-    pub tokenizer: Tokenizer,
-    /// Its weights.
-    pub weights: Weights,
-    /// How it went.
-    pub report: TrainingReport,
 }
 
 /// Trains a model of characters from random weights on a corpus. `config` gives the model's dimensions from the size of the
@@ -122,6 +111,8 @@ pub struct TrainingSizes {
     pub tokens: usize,
     /// Documents longer than the context, whose ends are left out.
     pub cut: usize,
+    /// The context that would hold the longest document, in tokens; of running text, the context itself.
+    pub longest: usize,
     /// Documents, or windows of running text, that are held out.
     pub held_out: usize,
 }

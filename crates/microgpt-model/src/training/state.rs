@@ -9,10 +9,12 @@
 //!       optimizer.safetensors                             Adam's moments, and the best weights so far
 //!       metrics.jsonl                                     every step until then
 //!       state.json                                        the rest, and the SHA-256 of the files above and of itself
+//!     last/                 of a finished run: the same after its last step
 //! ```
 //!
-//! The first state is put in place together with the folder around it, so that until then whatever stood there is untouched;
-//! [`Checkpoint::write`] replaces all of it when the run is done.
+//! The first state is put in place together with the folder around it, so that until then whatever stood there is untouched. If a
+//! finished model stands there, states go beside it and it stays as it is. [`Trained::write`](super::Trained::write) replaces all of
+//! it in one step when the run is done.
 
 #[cfg(test)]
 mod tests;
@@ -22,30 +24,33 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use safetensors::tensor::TensorView;
 use safetensors::{Dtype, SafeTensors};
 use serde::{Deserialize, Serialize};
 
 use super::adam::Moments;
+use super::snapshot::Snapshot;
 use super::{Trainer, TrainingConfig};
 use crate::checkpoint::{self, Checkpoint};
 use crate::corpus::{Corpus, Layout, sha256};
 use crate::error::{Error, Result};
 use crate::publish;
-use crate::report::{Evaluation, StepMetrics, metrics_jsonl};
+use crate::report::{Evaluation, StepMetrics};
 use crate::weights::Weights;
 
-const VERSION: u32 = 1;
-const STATES: &str = "training";
-const STATE: &str = "state.json";
-const OPTIMIZER: &str = "optimizer.safetensors";
-const METRICS: &str = "metrics.jsonl";
+pub(super) const VERSION: u32 = 1;
+pub(super) const STATES: &str = "training";
+pub(super) const STATE: &str = "state.json";
+pub(super) const OPTIMIZER: &str = "optimizer.safetensors";
+pub(super) const METRICS: &str = "metrics.jsonl";
 
 /// States that are kept: the newest, and one more in case it is damaged.
 const KEPT: usize = 2;
 
 /// A thousand years.
 const MOST_SECONDS: f64 = 3.2e10;
+
+/// The state after the last step of a finished run.
+pub(super) const LAST: &str = "last";
 
 /// What an old state is called while it is removed.
 const REMOVED: &str = ".removed";
@@ -117,18 +122,18 @@ impl CorpusIdentity {
 
 /// `state.json`
 #[derive(Debug, Serialize, Deserialize)]
-struct Sealed {
+pub(super) struct Sealed {
     /// SHA-256 of `state` as compact JSON.
     sha256: String,
     state: State,
 }
 
 impl Sealed {
-    fn new(state: State) -> Self {
+    pub(super) fn new(state: State) -> Self {
         Self { sha256: Self::digest(&state), state }
     }
 
-    fn to_json(&self) -> Vec<u8> {
+    pub(super) fn to_json(&self) -> Vec<u8> {
         serde_json::to_vec_pretty(self).expect("a state serializes into memory")
     }
 
@@ -138,16 +143,19 @@ impl Sealed {
 }
 
 #[derive(Debug, Serialize, Deserialize)]
-struct State {
-    version: u32,
-    step: usize,
-    seconds: f64,
-    training: TrainingConfig,
-    corpus: CorpusIdentity,
-    evaluations: Vec<Evaluation>,
-    best: Option<Evaluation>,
+pub(super) struct State {
+    pub(super) version: u32,
+    pub(super) step: usize,
+    pub(super) seconds: f64,
+    pub(super) training: TrainingConfig,
+    pub(super) corpus: CorpusIdentity,
+    pub(super) evaluations: Vec<Evaluation>,
+    pub(super) best: Option<Evaluation>,
+    /// Whether the result may replace a finished model.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub(super) replaces: bool,
     /// SHA-256 of the folder's other files.
-    files: BTreeMap<String, String>,
+    pub(super) files: BTreeMap<String, String>,
 }
 
 /// A state that could not be used.
@@ -169,14 +177,20 @@ pub struct Resumed {
 }
 
 impl Trainer {
-    /// Goes on with the run whose states are in a checkpoint's folder. `text` is where its text is now, if it was moved.
+    /// Goes on with the run whose states are in a checkpoint's folder; if it is finished, from its last step, which
+    /// [`plan_steps`](Self::plan_steps) adds more to. `text` is where its text is now, if it was moved.
     ///
     /// # Errors
     ///
     /// [`Error::File`] if there is no state, or none that is whole; [`Error::Corpus`] if its text is gone or was changed;
     /// [`Error::Occupied`] if the checkpoint could not be written there in the end, or another process trains there.
     pub fn resume(folder: &Path, text: Option<&Path>) -> Result<Resumed> {
-        let states = states(folder)?;
+        let mut states: Vec<PathBuf> = states(folder)?.into_iter().map(|(_, path)| path).collect();
+        let last = folder.join(STATES).join(LAST);
+        let finished = states.is_empty() && last.is_dir();
+        if finished {
+            states.push(last);
+        }
         // A link, or `.`, could not be replaced when the run is done.
         let folder = &fs::canonicalize(folder).map_err(|e| Error::io("find", folder, e))?;
         if !states.is_empty() {
@@ -185,10 +199,12 @@ impl Trainer {
         let lock = lock(folder)?;
         publish::remove_remains(&folder.join(STATES), ".step-");
         let mut skipped = Vec::new();
-        for (_, path) in states {
+        for path in states {
             match Self::open_state(&path, text) {
                 Ok(mut trainer) => {
                     trainer.home = Some((folder.to_owned(), lock));
+                    // What goes on from a finished model is meant to take its place.
+                    trainer.replaces |= finished;
                     return Ok(Resumed { trainer, skipped });
                 }
                 // No older state has another corpus.
@@ -199,12 +215,39 @@ impl Trainer {
         let reason = match (skipped.first(), Checkpoint::open(folder)) {
             (Some(newest), _) => format!("no state of it is whole; the newest: {}", newest.error),
             (None, Ok(_)) => {
-                "its training is finished, or it was not trained here; --init trains on from its weights"
+                "its training is finished and it holds no state to go on from (training/last), or it was not trained here; --init \
+                 trains on from its weights"
                     .to_owned()
             }
             (None, Err(_)) => "it has no state of a training run: expected training/step-*".to_owned(),
         };
         Err(Error::file(folder, reason))
+    }
+
+    /// Changes how many steps the run has in all: more to go on after its end, fewer to end it sooner. The steps that are done stay as
+    /// they are; those to come have the learning rate of a run that was planned with so many from its beginning. So a schedule that
+    /// falls has fallen less far where an extended run goes on, and with [`Schedule::Constant`](super::Schedule::Constant) the
+    /// result is that of the longer run, to the bit.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Training`] if more steps are done, or the other options do not allow so few.
+    pub fn plan_steps(&mut self, steps: usize) -> Result<()> {
+        let done = self.step_count();
+        if steps < done {
+            let reason = format!("{steps}, but {done} are done: give at least as many");
+            return Err(Error::Training { option: "steps", reason });
+        }
+        let training = TrainingConfig { steps, ..self.training.clone() };
+        training.validate()?;
+        self.training = training;
+        Ok(())
+    }
+
+    /// Lets [`Trained::write`](super::Trained::write) replace a finished model at its destination. States remember it, so that a
+    /// run that is resumed need not be allowed again.
+    pub fn allow_replacing(&mut self) {
+        self.replaces = true;
     }
 
     /// Whether `folder` holds states of a run that is not finished.
@@ -213,7 +256,7 @@ impl Trainer {
     }
 
     /// Puts the state of now on disk, beside those of the same run in `folder`. Older ones are removed. Before the first step
-    /// there is none.
+    /// there is none. A finished model that stands in the folder stays as it is.
     ///
     /// # Errors
     ///
@@ -226,21 +269,29 @@ impl Trainer {
             Some((home, _)) => home == folder || fs::canonicalize(folder).is_ok_and(|folder| folder == *home),
             None => false,
         };
+        let snapshot = self.snapshot()?;
         if at_home {
             let state = folder.join(STATES).join(&name);
-            publish::folder(&state, |_| None, |dir| self.write_state(dir))?;
+            publish::folder(&state, |_| None, |dir| snapshot.write(dir, None))?;
         } else {
             if Self::is_unfinished(folder) {
                 let reason = "holds a run that is not finished".to_owned();
                 return Err(Error::Occupied { path: folder.to_owned(), reason });
             }
-            publish::folder(folder, checkpoint::differs, |dir| {
-                checkpoint::write_config(dir, &self.config, &self.tokenizer)?;
-                let state = dir.join(STATES).join(&name);
-                fs::create_dir_all(&state).map_err(|e| Error::io("create folder", &state, e))?;
-                self.write_state(&state)
-            })?;
-            self.home = Some((folder.to_owned(), lock(folder)?));
+            if Checkpoint::is_finished(folder) {
+                Checkpoint::check_destination(folder)?;
+                self.home = Some((folder.to_owned(), lock(folder)?));
+                let state = folder.join(STATES).join(&name);
+                publish::folder(&state, |_| None, |dir| snapshot.write(dir, None))?;
+            } else {
+                publish::folder(folder, checkpoint::differs, |dir| {
+                    checkpoint::write_config(dir, &self.config, &self.tokenizer)?;
+                    let state = dir.join(STATES).join(&name);
+                    fs::create_dir_all(&state).map_err(|e| Error::io("create folder", &state, e))?;
+                    snapshot.write(&state, None)
+                })?;
+                self.home = Some((folder.to_owned(), lock(folder)?));
+            }
         }
         // What has more steps is no past of this run: it was damaged, or it would not have been gone back from.
         let (beyond, past): (Vec<_>, Vec<_>) =
@@ -255,38 +306,22 @@ impl Trainer {
         Ok(())
     }
 
-    fn write_state(&self, dir: &Path) -> Result<()> {
-        let write = |name: &str, bytes: &[u8]| checkpoint::write(&dir.join(name), bytes);
-        checkpoint::write_files(dir, &self.config, &self.tokenizer, &self.weights()?)?;
-        write(METRICS, metrics_jsonl(&self.history).as_bytes())?;
-        let mut tensors: Vec<(String, Vec<f32>)> = Vec::new();
-        for (name, moments) in self.adam.moments() {
-            let [first, second] = moments.read();
-            tensors.push((format!("first.{name}"), first));
-            tensors.push((format!("second.{name}"), second));
-        }
-        if let Some((_, weights)) = &self.best {
-            tensors.extend(weights.iter().map(|(name, values)| (format!("best.{name}"), values.to_vec())));
-        }
-        write_tensors(&dir.join(OPTIMIZER), &tensors)?;
-        checkpoint::open_to_all(&dir.join(OPTIMIZER))?;
-        let mut files = BTreeMap::new();
-        for name in checkpoint::FILES.into_iter().chain([METRICS, OPTIMIZER]) {
-            let path = dir.join(name);
-            let bytes = fs::read(&path).map_err(|e| Error::io("read", &path, e))?;
-            files.insert(name.to_owned(), sha256(&bytes));
-        }
-        let state = State {
-            version: VERSION,
-            step: self.step_count(),
+    /// Everything that a state on disk has, as it is now.
+    pub(super) fn snapshot(&self) -> Result<Snapshot> {
+        let moments = self.adam.moments().iter().map(|(name, moments)| (name.clone(), moments.read()));
+        Ok(Snapshot {
+            config: self.config.clone(),
+            tokenizer: self.tokenizer.clone(),
+            weights: self.weights()?,
+            moments: moments.collect(),
+            best: self.best.clone(),
+            history: self.history.clone(),
+            evaluations: self.evaluations.clone(),
             seconds: self.seconds,
             training: self.training.clone(),
             corpus: self.corpus.clone(),
-            evaluations: self.evaluations.clone(),
-            best: self.best.as_ref().map(|(best, _)| *best),
-            files,
-        };
-        write(STATE, &Sealed::new(state).to_json())
+            replaces: self.replaces,
+        })
     }
 
     fn open_state(dir: &Path, text: Option<&Path>) -> Result<Self> {
@@ -325,6 +360,7 @@ impl Trainer {
         trainer.read_optimizer(&dir.join(OPTIMIZER), state.step as u64, state.best)?;
         trainer.evaluations = state.evaluations;
         trainer.seconds = state.seconds;
+        trainer.replaces = state.replaces;
         Ok(trainer)
     }
 
@@ -364,7 +400,7 @@ impl Trainer {
 }
 
 /// Holds a folder as long as the result lives; `None` where the system has no such locks.
-fn lock(folder: &Path) -> Result<Option<fs::File>> {
+pub(super) fn lock(folder: &Path) -> Result<Option<fs::File>> {
     let Ok(file) = fs::File::open(folder) else { return Ok(None) };
     match file.try_lock() {
         Ok(()) => Ok(Some(file)),
@@ -377,7 +413,7 @@ fn lock(folder: &Path) -> Result<Option<fs::File>> {
 }
 
 /// The states in a checkpoint's folder, the newest first.
-fn states(folder: &Path) -> Result<Vec<(usize, PathBuf)>> {
+pub(super) fn states(folder: &Path) -> Result<Vec<(usize, PathBuf)>> {
     if !folder.is_dir() {
         let missing = std::io::Error::new(std::io::ErrorKind::NotFound, "no such folder");
         return Err(Error::io("open checkpoint", folder, missing));
@@ -388,17 +424,6 @@ fn states(folder: &Path) -> Result<Vec<(usize, PathBuf)>> {
         entries.flatten().filter_map(|e| Some((step(&e.path())?, e.path()))).collect();
     states.sort_by_key(|(step, _)| std::cmp::Reverse(*step));
     Ok(states)
-}
-
-fn write_tensors(path: &Path, tensors: &[(String, Vec<f32>)]) -> Result<()> {
-    let views = tensors.iter().map(|(name, values)| {
-        let view = TensorView::new(Dtype::F32, vec![values.len()], bytemuck::cast_slice(values));
-        (name.as_str(), view.expect("as many bytes as elements"))
-    });
-    safetensors::serialize_to_file(views, None, path).map_err(|e| match e {
-        safetensors::SafeTensorError::IoError(e) => Error::io("write", path, e),
-        e => Error::file(path, e.to_string()),
-    })
 }
 
 fn read_metrics(path: &Path, steps: usize) -> Result<Vec<StepMetrics>> {

@@ -10,7 +10,7 @@ use crate::device::Backend;
 use crate::error::Error;
 use crate::examples::Examples;
 use crate::model::Gpt;
-use crate::weights::INIT_STD;
+use crate::weights::{INIT_STD, Weights};
 
 fn config(vocab_size: usize) -> GptConfig {
     GptConfig::preset(Preset::Original, vocab_size)

@@ -49,6 +49,8 @@ pub struct Trainer {
     pub(super) seconds: f64,
     /// The folder that holds states of this run, and its lock: two runs must not share one.
     pub(super) home: Option<(PathBuf, Option<File>)>,
+    /// Whether the result may replace a finished model.
+    pub(super) replaces: bool,
 }
 
 impl Trainer {
@@ -104,6 +106,7 @@ impl Trainer {
             best: None,
             seconds: 0.0,
             home: None,
+            replaces: false,
         })
     }
 
@@ -142,6 +145,7 @@ impl Trainer {
             examples: self.train.len(),
             tokens: self.train.predictions(),
             cut: self.train.cut() + self.held_out.cut(),
+            longest: self.train.whole().max(self.held_out.whole()),
             held_out: self.held_out.len(),
         }
     }
@@ -187,7 +191,7 @@ impl Trainer {
         if self.evaluations.last().is_none_or(|last| last.step != self.step_count()) {
             self.evaluate(&mut progress)?;
         }
-        Ok(Ended::Trained(Box::new(self.finish()?)))
+        Ok(Ended::Trained(Box::new(self.finish(save.is_some())?)))
     }
 
     /// One step of the optimizer.
@@ -313,8 +317,12 @@ impl Trainer {
         Ok(())
     }
 
-    /// The result: the best weights if they are to be kept, else the last.
-    fn finish(self) -> Result<Trained> {
+    /// The result: the best weights if they are to be kept, else the last. With `keeps_state`, the state after the last step goes with
+    /// it.
+    fn finish(self, keeps_state: bool) -> Result<Trained> {
+        // Where the last weights are not finite, those of the best evaluation are a result all the same.
+        let state = keeps_state.then(|| self.snapshot().ok()).flatten().map(Box::new);
+        let home = self.home.as_ref().map(|(home, _)| home.clone());
         let last = self.evaluations.last().map(|e| e.loss);
         let (kept_step, held_out_loss, weights) = match &self.best {
             Some((best, weights)) => (best.step, Some(best.loss), weights.clone()),
@@ -345,7 +353,7 @@ impl Trainer {
             tokens_per_second: tokens as f64 / self.seconds,
             history: self.history,
         };
-        Ok(Trained { config: self.config, tokenizer: self.tokenizer, weights, report })
+        Ok(Trained { config: self.config, tokenizer: self.tokenizer, weights, report, last: state, home })
     }
 }
 

@@ -23,7 +23,7 @@ use super::check::{attributes_are_arguments, is_identifier};
 use super::dims::Dims;
 use super::opset::Opset;
 use super::program::{Binding, Block, Function, Operation};
-use super::types::{NamedType, TensorType, ValueType};
+use super::types::{Container, NamedType, TensorType, ValueType};
 use super::value::{BlobRef, Value, ValueData};
 use crate::blob::BlobWriter;
 use crate::dtype::DType;
@@ -32,11 +32,12 @@ use crate::finding::{Fault, Finding, Rule};
 use crate::ops::{self, Arg, Args};
 use crate::package::WEIGHT_BLOB_NAME;
 
-/// A tensor of the function that is being built.
+/// A tensor of the function that is being built, or a list of tensors, or what [`classify`](crate::ops) gives.
 #[derive(Clone, Debug)]
 pub struct Var {
     name: String,
     ty: TensorType,
+    container: Container,
     constant: bool,
     value: Option<Value>,
 }
@@ -47,9 +48,14 @@ impl Var {
         &self.name
     }
 
-    /// Its type.
+    /// Its type; of what it holds, if it is a list or a dictionary.
     pub fn ty(&self) -> &TensorType {
         &self.ty
+    }
+
+    /// Its whole type.
+    pub fn value_type(&self) -> ValueType {
+        ValueType::new(self.ty.clone(), self.container)
     }
 
     /// Its dimensions.
@@ -112,7 +118,7 @@ impl<'w> FunctionBuilder<'w> {
         let ty = TensorType::new(dtype, shape);
         self.claim(name)?;
         self.inputs.push(NamedType { name: name.to_owned(), ty: ValueType::Tensor(ty.clone()) });
-        Ok(Var { name: name.to_owned(), ty, constant: false, value: None })
+        Ok(Var { name: name.to_owned(), ty, container: Container::Tensor, constant: false, value: None })
     }
 
     /// Adds a state.
@@ -278,7 +284,7 @@ impl<'w> FunctionBuilder<'w> {
             blocks: Vec::new(),
         });
         let value = self.weights.ints.stated(&value).clone();
-        Ok(Var { name, ty, constant: true, value: Some(value) })
+        Ok(Var { name, ty, container: Container::Tensor, constant: true, value: Some(value) })
     }
 
     /// `const_`, the hint and the first number that is free: no name that a caller is likely to give to a result.
@@ -326,6 +332,7 @@ struct BoundVar {
     /// `None`: the value is bound directly.
     name: Option<String>,
     ty: TensorType,
+    container: Container,
     constant: bool,
     value: Option<Value>,
 }
@@ -335,6 +342,7 @@ impl From<&Var> for BoundVar {
         Self {
             name: Some(var.name.clone()),
             ty: var.ty.clone(),
+            container: var.container,
             constant: var.constant,
             value: var.value.clone(),
         }
@@ -365,16 +373,40 @@ impl OpBuilder<'_, '_> {
         }
     }
 
-    /// Binds a parameter to a constant directly, as `constexpr` operations want it.
+    /// Binds a parameter to a constant directly, as `constexpr` operations and `classify` want it.
     pub fn inline(mut self, param: &str, value: Value) -> Self {
-        if let Some(ty) = value.tensor_type().cloned() {
-            let bound = BoundVar { name: None, ty, constant: true, value: Some(value) };
+        let content = value.ty.content().map(|(ty, container)| (ty.clone(), container));
+        if let Some((ty, container)) = content {
+            let bound = BoundVar { name: None, ty, container, constant: true, value: Some(value) };
             self.args.insert(param.to_owned(), vec![bound]);
         } else {
-            let reason = format!("argument {param} of {} is {}, expected a tensor", self.op, value.ty);
+            let reason =
+                format!("argument {param} of {} is {}, expected a tensor or a list", self.op, value.ty);
             self.error.get_or_insert(self.builder.bad(Rule::ArgumentType, reason));
         }
         self
+    }
+
+    /// Binds what a convolution leaves out and has one number for each spatial axis, so that no default can be stated for
+    /// every rank. Core ML is reported to refuse a convolution without it.
+    fn bind_window(&mut self) -> Result<()> {
+        if !["conv", "conv_transpose"].contains(&self.op.as_str()) {
+            return Ok(());
+        }
+        let bound = |param: &str| self.args.get(param).and_then(|bound| bound.first());
+        let Some(spatial) = bound("x").and_then(|x| x.ty.shape.rank().checked_sub(2)) else { return Ok(()) };
+        // Padding of one's own choice is an argument that cannot be guessed.
+        let custom = bound("pad_type").and_then(|p| p.value.as_ref()?.as_str()) == Some("custom");
+        for (param, count, element) in
+            [("strides", spatial, 1), ("pad", 2 * spatial, 0), ("dilations", spatial, 1)]
+        {
+            if self.args.contains_key(param) || (param == "pad" && custom) {
+                continue;
+            }
+            let var = self.builder.value(param, Value::ints([count], vec![element; count]))?;
+            self.args.insert(param.to_owned(), vec![(&var).into()]);
+        }
+        Ok(())
     }
 
     /// Adds the operation, which has one result.
@@ -397,12 +429,11 @@ impl OpBuilder<'_, '_> {
         if let Some(error) = self.error.take() {
             return Err(error);
         }
+        self.bind_window()?;
         let label = || format!("{} -> %{}", self.op, self.name);
         let function = self.builder.name.clone();
         let bad = |fault: Fault| Error::from(Finding::operation(&function, label(), fault));
-        let spec = ops::lookup(&self.op).ok_or_else(|| {
-            bad(Fault::new(Rule::OperationUnknown, "operation is not in the table of those that are known"))
-        })?;
+        let spec = ops::lookup(&self.op).ok_or_else(|| bad(ops::unknown(&self.op)))?;
         if spec.since > self.builder.opset {
             let reason =
                 format!("it exists since opset {}, the function has {}", spec.since, self.builder.opset);
@@ -432,11 +463,11 @@ impl OpBuilder<'_, '_> {
             self.builder.claim(name)?;
         }
         let constant = self.op.starts_with("constexpr_");
-        let vars: Vec<Var> = names
-            .iter()
-            .zip(types)
-            .map(|(name, ty)| Var { name: (*name).to_owned(), ty, constant, value: None })
-            .collect();
+        let var = |(name, ty): (&&str, ValueType)| {
+            let (ty, container) = ty.content().map(|(ty, container)| (ty.clone(), container))?;
+            Some(Var { name: (*name).to_owned(), ty, container, constant, value: None })
+        };
+        let vars: Vec<Var> = names.iter().zip(types).filter_map(var).collect();
         let mut inputs: BTreeMap<String, Vec<Binding>> = BTreeMap::new();
         let mut attributes = BTreeMap::from([("name".to_owned(), Value::string(self.name))]);
         let as_attributes = attributes_are_arguments(&self.op, self.builder.opset);
@@ -457,35 +488,37 @@ impl OpBuilder<'_, '_> {
         self.builder.block.operations.push(Operation {
             op: self.op,
             inputs,
-            outputs: vars
-                .iter()
-                .map(|v| NamedType { name: v.name.clone(), ty: ValueType::Tensor(v.ty.clone()) })
-                .collect(),
+            outputs: vars.iter().map(|v| NamedType { name: v.name.clone(), ty: v.value_type() }).collect(),
             attributes,
             blocks: Vec::new(),
         });
         Ok(vars)
     }
 
-    fn infer(&self, spec: &ops::OpSpec) -> ops::Inferred {
+    fn infer(&self, spec: &ops::OpSpec) -> ops::InferredValues {
         let mut bound: BTreeMap<&str, Vec<Arg<'_>>> = BTreeMap::new();
         for (param, vars) in &self.args {
             let args = vars.iter().map(|v| Arg {
                 name: v.name.as_deref(),
                 ty: &v.ty,
-                is_state: false,
+                container: v.container,
                 constant: v.constant,
                 value: v.value.as_ref(),
             });
             bound.insert(param, args.collect());
         }
         if let Some(state) = &self.state {
-            let arg =
-                Arg { name: Some(&state.name), ty: &state.ty, is_state: true, constant: false, value: None };
+            let arg = Arg {
+                name: Some(&state.name),
+                ty: &state.ty,
+                container: Container::State,
+                constant: false,
+                value: None,
+            };
             bound.insert("input", vec![arg]);
         }
         let args = Args::new(self.builder.opset, bound, Vec::new());
         args.check_against(spec)?;
-        (spec.infer)(&args)
+        spec.infer(&args)
     }
 }

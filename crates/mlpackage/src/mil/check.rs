@@ -3,9 +3,10 @@
 use std::collections::{BTreeMap, HashMap};
 
 use super::blob_ints::BlobInts;
+use super::dims::Dim;
 use super::opset::Opset;
 use super::program::{BindingRef, Block, Function, Operation, Program};
-use super::types::{NamedType, TensorType, ValueType};
+use super::types::{Container, NamedType, TensorType, ValueType};
 use super::value::{Value, ValueData};
 use crate::dtype::DType;
 use crate::finding::{Fault, Finding, Rule};
@@ -16,7 +17,7 @@ use crate::ops::{self, Arg, Args, BlockTypes, OpSpec};
 pub struct Resolved<'a> {
     /// The operation.
     pub operation: &'a Operation,
-    /// Its row; `None` for `const`, and for those whose types are [not inferred](ops::is_unchecked).
+    /// Its row; `None` for `const`.
     pub spec: Option<&'static OpSpec>,
     /// Its arguments; empty where there is no row.
     pub args: Args<'a>,
@@ -50,7 +51,13 @@ fn examine<'a>(
     ints: &'a BlobInts,
 ) -> (Vec<Resolved<'a>>, Vec<Finding>) {
     let opset = function.opset;
-    let mut scope = Scope { function: name, opset, ints, values: HashMap::new(), findings: Vec::new() };
+    // coremltools before 7 gives a name to constants alone.
+    let named = function
+        .block
+        .all_operations()
+        .any(|o| o.op != "const" && !o.is_constexpr() && o.attributes.contains_key("name"));
+    let mut scope =
+        Scope { function: name, opset, ints, named, values: HashMap::new(), findings: Vec::new() };
     for input in &function.inputs {
         scope.check_input(input);
         scope.insert(input, false, None);
@@ -67,6 +74,8 @@ struct Scope<'a> {
     function: &'a str,
     opset: Opset,
     ints: &'a BlobInts,
+    /// Whether operations have names.
+    named: bool,
     /// The values that an operation may refer to.
     values: HashMap<&'a str, Known<'a>>,
     findings: Vec<Finding>,
@@ -126,7 +135,7 @@ impl<'a> Scope<'a> {
                     self.findings.push(Finding::operation(self.function, operation.label(), fault));
                 }
             }
-            if !operation.attributes.contains_key("name") {
+            if self.named && !operation.attributes.contains_key("name") {
                 let fault = Fault::new(Rule::OperationName, "it has no attribute name");
                 self.findings.push(Finding::operation(self.function, operation.label(), fault));
             }
@@ -168,13 +177,15 @@ impl<'a> Scope<'a> {
             }
             let outer: Vec<&'a str> = self.values.keys().copied().collect();
             resolved.push(self.block(block));
-            let tensors = |types: &mut dyn Iterator<Item = &ValueType>| -> Vec<TensorType> {
-                types.filter_map(|ty| ty.tensor().cloned()).collect()
+            // That a state is returned was reported; what it holds is looked at.
+            let content = |ty: &ValueType| match ty {
+                ValueType::State(content) => ValueType::Tensor(content.clone()),
+                other => other.clone(),
             };
             let returned = block.outputs.iter().filter_map(|name| self.values.get(name.as_str()));
             types.push(BlockTypes {
-                inputs: tensors(&mut block.inputs.iter().map(|input| &input.ty)),
-                outputs: tensors(&mut returned.map(|known| known.ty)),
+                inputs: block.inputs.iter().map(|input| content(&input.ty)).collect(),
+                outputs: returned.map(|known| content(known.ty)).collect(),
             });
             // What a block defines ends with it.
             let outer: std::collections::HashSet<&str> = outer.into_iter().collect();
@@ -185,25 +196,12 @@ impl<'a> Scope<'a> {
 
     fn resolve(&mut self, operation: &'a Operation) -> Result<Resolved<'a>, Fault> {
         let (blocks, block_types) = self.blocks(operation);
-        let without_row = |blocks| Resolved {
-            operation,
-            spec: None,
-            args: Args::new(self.opset, BTreeMap::new(), Vec::new()),
-            blocks,
-        };
         if operation.op == "const" {
-            return check_const(operation).map(|()| without_row(blocks));
+            check_const(operation)?;
+            let args = Args::new(self.opset, BTreeMap::new(), Vec::new());
+            return Ok(Resolved { operation, spec: None, args, blocks });
         }
-        if ops::is_unchecked(&operation.op) || self.carries_lists(operation) {
-            self.known_names(operation)?;
-            let fault = Fault::new(Rule::OperationUnchecked, "its arguments and types are not checked");
-            let resolved = without_row(blocks);
-            self.findings.push(Finding::operation(self.function, operation.label(), fault));
-            return Ok(resolved);
-        }
-        let spec = ops::lookup(&operation.op).ok_or_else(|| {
-            Fault::new(Rule::OperationUnknown, "operation is not in the table of those that are known")
-        })?;
+        let spec = ops::lookup(&operation.op).ok_or_else(|| ops::unknown(&operation.op))?;
         if spec.since > self.opset {
             let reason = format!("it exists since opset {}, the function has {}", spec.since, self.opset);
             return Err(Fault::new(Rule::OperationTooNew, reason));
@@ -215,7 +213,7 @@ impl<'a> Scope<'a> {
             let fault = Fault::new(Rule::OperationUnchecked, reason);
             self.findings.push(Finding::operation(self.function, operation.label(), fault));
         } else {
-            check_results(operation, &args, &(spec.infer)(&args)?)?;
+            check_results(operation, &args, &spec.infer(&args)?, self.opset)?;
         }
         for param in spec.params_of(self.opset) {
             let of_nothing = param.is_of_indices() && !args.bool_or("return_indices", true)?;
@@ -225,30 +223,6 @@ impl<'a> Scope<'a> {
             }
         }
         Ok(Resolved { operation, spec: Some(spec), args, blocks })
-    }
-
-    /// Whether a loop or a branch hands on values that are no tensors, whose types are not inferred.
-    fn carries_lists(&self, operation: &Operation) -> bool {
-        let is_list = |name: &str| {
-            self.values.get(name).is_some_and(|known| matches!(known.ty, ValueType::List { .. }))
-        };
-        ["while_loop", "cond"].contains(&operation.op.as_str())
-            && operation.arguments(self.opset).any(|(_, bindings)| {
-                bindings.iter().any(|b| matches!(b, BindingRef::Name(name) if is_list(name)))
-            })
-    }
-
-    /// Refuses names that nothing has defined, and states.
-    fn known_names(&self, operation: &Operation) -> Result<(), Fault> {
-        for (param, bindings) in operation.arguments(self.opset) {
-            for binding in bindings {
-                let BindingRef::Name(name) = binding else { continue };
-                if let ValueType::State(_) = self.known(param, name)?.ty {
-                    return Err(Fault::at(Rule::StateUse, param, "is a state, expected a value"));
-                }
-            }
-        }
-        Ok(())
     }
 
     fn known(&self, param: &str, name: &str) -> Result<Known<'a>, Fault> {
@@ -279,45 +253,76 @@ impl<'a> Scope<'a> {
             }
             BindingRef::Name(name) => {
                 let Known { ty, constant, value } = self.known(param, name)?;
-                let is_state = matches!(ty, ValueType::State(_));
-                let tensor = ty.tensor().ok_or_else(|| {
-                    Fault::at(Rule::ArgumentType, param, format!("is {ty}, expected a tensor"))
-                })?;
-                Ok(Arg { name: Some(name), ty: tensor, is_state, constant, value })
+                let (ty, container) = content(param, ty)?;
+                Ok(Arg { name: Some(name), ty, container, constant, value })
             }
         }
     }
 }
 
 fn constant_arg<'a>(param: &str, value: &'a Value) -> Result<Arg<'a>, Fault> {
-    let ty = value
-        .tensor_type()
-        .ok_or_else(|| Fault::at(Rule::ArgumentType, param, format!("is {}, expected a tensor", value.ty)))?;
-    Ok(Arg { name: None, ty, is_state: false, constant: true, value: Some(value) })
+    let (ty, container) = content(param, &value.ty)?;
+    Ok(Arg { name: None, ty, container, constant: true, value: Some(value) })
+}
+
+/// What an argument holds, and how.
+fn content<'a>(param: &str, ty: &'a ValueType) -> Result<(&'a TensorType, Container), Fault> {
+    ty.content()
+        .ok_or_else(|| Fault::at(Rule::ArgumentType, param, format!("is {ty}, expected a tensor or a list")))
 }
 
 /// Whether what is declared may be what was inferred.
-fn check_results(operation: &Operation, args: &Args<'_>, inferred: &[TensorType]) -> Result<(), Fault> {
+fn check_results(
+    operation: &Operation,
+    args: &Args<'_>,
+    inferred: &[ValueType],
+    opset: Opset,
+) -> Result<(), Fault> {
     let declared = &operation.outputs;
     if inferred.len() != declared.len() {
         let reason = format!("{} outputs are declared, it has {}", declared.len(), inferred.len());
         return Err(Fault::new(Rule::ResultCount, reason));
     }
     for (output, ty) in declared.iter().zip(inferred) {
-        let fits = match &output.ty {
-            ValueType::Tensor(found) => {
-                let otherwise = || ops::declared_otherwise(&operation.op, args);
-                found.dtype == ty.dtype
-                    && (found.shape.may_be(&ty.shape) || otherwise().is_some_and(|dims| found.shape == dims))
-            }
-            _ => false,
-        };
+        let fits = output.ty.may_be(ty)
+            || is_crop_of_each_image(operation, &output.ty, ty, opset)
+            || is_declared_otherwise(operation, args, &output.ty, ty);
         if !fits {
             let reason = format!("%{} is declared {}, it is {ty}", output.name, output.ty);
             return Err(Fault::new(Rule::DeclaredType, reason));
         }
     }
     Ok(())
+}
+
+/// Whether coremltools declares of the operation what it does not give.
+fn is_declared_otherwise(
+    operation: &Operation,
+    args: &Args<'_>,
+    declared: &ValueType,
+    inferred: &ValueType,
+) -> bool {
+    let (Some(declared), Some(inferred)) = (declared.tensor(), inferred.tensor()) else { return false };
+    declared.dtype == inferred.dtype
+        && ops::declared_otherwise(&operation.op, args).is_some_and(|dims| declared.shape == dims)
+}
+
+/// Whether a type is declared otherwise than the documentation of the operation says: `crop_resize` before iOS 17
+/// gives `[N, 1, ..]` where a box names the image that it is cut out of, and is declared `[N, B, ..]` nevertheless.
+fn is_crop_of_each_image(
+    operation: &Operation,
+    declared: &ValueType,
+    inferred: &ValueType,
+    opset: Opset,
+) -> bool {
+    let (Some(declared), Some(inferred)) = (declared.tensor(), inferred.tensor()) else { return false };
+    let same = |axis: usize| declared.shape[axis].may_be(inferred.shape[axis]);
+    operation.op == "crop_resize"
+        && opset < Opset::CoreML7
+        && declared.dtype == inferred.dtype
+        && (declared.shape.rank(), inferred.shape.rank()) == (5, 5)
+        && inferred.shape[1] == Dim::Known(1)
+        && [0, 2, 3, 4].into_iter().all(same)
 }
 
 fn check_const(operation: &Operation) -> Result<(), Fault> {

@@ -27,5 +27,5 @@ pub(crate) use encode::program_to_proto;
 pub(crate) use encode::value as value_to_proto;
 pub use opset::Opset;
 pub use program::{Argument, Binding, BindingRef, Block, Function, Operation, Program};
-pub use types::{NamedType, TensorType, ValueType};
+pub use types::{Container, NamedType, TensorType, ValueType};
 pub use value::{BlobRef, Literal, Value, ValueData};

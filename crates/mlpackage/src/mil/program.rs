@@ -98,10 +98,16 @@ impl Function {
     /// The tensors that the function returns, in order. Names that nothing defines are skipped; [`super::check`]
     /// reports those.
     pub fn outputs(&self) -> impl Iterator<Item = (&str, &TensorType)> {
+        self.all_outputs().filter_map(|(name, ty)| Some((name, ty.tensor()?)))
+    }
+
+    /// Everything that the function returns, in order: tensors, and the dictionary of a classifier. Names that nothing defines are
+    /// skipped.
+    pub fn all_outputs(&self) -> impl Iterator<Item = (&str, &ValueType)> {
         self.block.outputs.iter().filter_map(|name| {
             let produced = self.block.operations.iter().flat_map(|o| &o.outputs);
             let found = produced.chain(&self.inputs).find(|v| &v.name == name)?;
-            Some((name.as_str(), found.ty.tensor()?))
+            Some((name.as_str(), &found.ty))
         })
     }
 }

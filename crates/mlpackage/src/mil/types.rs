@@ -19,6 +19,11 @@ impl TensorType {
     pub fn new(dtype: DType, shape: impl Into<Dims>) -> Self {
         Self { dtype, shape: shape.into() }
     }
+
+    /// Whether both may turn out to be the same.
+    pub fn may_be(&self, other: &Self) -> bool {
+        self.dtype == other.dtype && self.shape.may_be(&other.shape)
+    }
 }
 
 impl fmt::Display for TensorType {
@@ -52,7 +57,79 @@ pub enum ValueType {
     },
 }
 
+/// How a value holds what its elements are.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Container {
+    /// It is the tensor itself.
+    Tensor,
+    /// Memory that outlives a call.
+    State,
+    /// Tensors of one type in a row: as many as the type says, if it says anything. A list that grows keeps the type that it
+    /// was made with, so this is the length that it begins with.
+    List(Option<Dim>),
+    /// A scalar for each key.
+    Dictionary {
+        /// The type of the keys.
+        key: DType,
+    },
+}
+
 impl ValueType {
+    /// A type that holds `content` in `container`.
+    pub fn new(content: TensorType, container: Container) -> Self {
+        match container {
+            Container::Tensor => Self::Tensor(content),
+            Container::State => Self::State(content),
+            Container::List(length) => Self::List { element: Box::new(content.into()), length },
+            Container::Dictionary { key } => Self::Dictionary {
+                key: Box::new(TensorType::new(key, Dims::default()).into()),
+                value: Box::new(content.into()),
+            },
+        }
+    }
+
+    /// What it holds, and how; `None` for tuples, and for lists and dictionaries of anything but tensors.
+    pub fn content(&self) -> Option<(&TensorType, Container)> {
+        match self {
+            Self::Tensor(ty) => Some((ty, Container::Tensor)),
+            Self::State(ty) => Some((ty, Container::State)),
+            Self::List { element, length } => match element.as_ref() {
+                Self::Tensor(ty) => Some((ty, Container::List(*length))),
+                _ => None,
+            },
+            Self::Dictionary { key, value } => match (key.as_ref(), value.as_ref()) {
+                (Self::Tensor(key), Self::Tensor(value)) if key.shape.rank() == 0 => {
+                    Some((value, Container::Dictionary { key: key.dtype }))
+                }
+                _ => None,
+            },
+            Self::Tuple(_) => None,
+        }
+    }
+
+    /// Whether both may turn out to be the same. The lengths of lists are not compared: a list may grow, and its type does not
+    /// say so.
+    pub fn may_be(&self, other: &Self) -> bool {
+        match (self.content(), other.content()) {
+            (Some((a, Container::List(_))), Some((b, Container::List(_)))) => a.may_be(b),
+            (Some((a, holder)), Some((b, other))) => holder == other && a.may_be(b),
+            _ => self == other,
+        }
+    }
+
+    /// What both have in common; they [may be the same](Self::may_be).
+    pub(crate) fn in_common(&self, other: &Self) -> Self {
+        let (Some((a, container)), Some((b, other))) = (self.content(), other.content()) else {
+            return self.clone();
+        };
+        let content = TensorType { dtype: a.dtype, shape: a.shape.in_common(&b.shape) };
+        let container = match (container, other) {
+            (Container::List(a), Container::List(b)) => Container::List(a.filter(|_| a == b)),
+            (container, _) => container,
+        };
+        Self::new(content, container)
+    }
+
     /// The tensor type, or that of the state's content; `None` for lists, tuples and dictionaries.
     pub fn tensor(&self) -> Option<&TensorType> {
         match self {

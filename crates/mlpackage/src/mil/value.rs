@@ -172,6 +172,16 @@ impl Value {
         Self::immediate(DType::Fp32, shape, Literal::Floats(values.into()))
     }
 
+    /// A list of scalars of `dtype`, such as the labels of a classifier.
+    pub fn list(dtype: DType, values: impl Into<Vec<Self>>) -> Self {
+        let (element, values) = (TensorType::new(dtype, Dims::default()), values.into());
+        let length = Some(super::dims::Dim::Known(values.len()));
+        Self {
+            ty: ValueType::List { element: Box::new(element.into()), length },
+            data: ValueData::List(values),
+        }
+    }
+
     /// Elements in a weight file.
     pub fn blob(ty: TensorType, blob: BlobRef) -> Self {
         Self { ty: ty.into(), data: ValueData::Blob(blob) }

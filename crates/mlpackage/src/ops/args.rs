@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use super::spec::{OpSpec, Param};
 use crate::dtype::DType;
 use crate::finding::{Fault, Rule};
-use crate::mil::{Dims, Opset, TensorType, Value};
+use crate::mil::{Container, Dims, Opset, TensorType, Value, ValueType};
 use crate::shape::Shape;
 
 /// What one binding is bound to.
@@ -13,14 +13,26 @@ use crate::shape::Shape;
 pub struct Arg<'a> {
     /// The name of the value; `None` if a constant is bound directly.
     pub name: Option<&'a str>,
-    /// Its type; of the content, if it is a state.
+    /// Its type; of what it holds, if it is a state, a list or a dictionary.
     pub ty: &'a TensorType,
-    /// Whether it is a state.
-    pub is_state: bool,
+    /// What it is.
+    pub container: Container,
     /// Whether it is known before the program runs.
     pub constant: bool,
     /// The constant itself, where it is one that the program states (not the result of a `constexpr` operation).
     pub value: Option<&'a Value>,
+}
+
+impl Arg<'_> {
+    /// Whether it is a state.
+    pub fn is_state(&self) -> bool {
+        self.container == Container::State
+    }
+
+    /// The whole type.
+    pub fn value_type(&self) -> ValueType {
+        ValueType::new(self.ty.clone(), self.container)
+    }
 }
 
 /// The arguments of one operation.
@@ -35,9 +47,9 @@ pub struct Args<'a> {
 #[derive(Clone, Debug, Default)]
 pub struct BlockTypes {
     /// Types of its inputs.
-    pub inputs: Vec<TensorType>,
+    pub inputs: Vec<ValueType>,
     /// Types of what it returns.
-    pub outputs: Vec<TensorType>,
+    pub outputs: Vec<ValueType>,
 }
 
 impl<'a> Args<'a> {
@@ -68,7 +80,8 @@ impl<'a> Args<'a> {
                 let reason = format!("is unknown; the operation takes {}", known.join(", "));
                 return Err(Fault::at(Rule::ArgumentUnknown, name, reason));
             };
-            if bindings.is_empty() || (bindings.len() > 1 && !param.variadic) {
+            let none = bindings.is_empty() && !param.may_be_empty;
+            if none || (bindings.len() > 1 && !param.variadic) {
                 let reason = format!("has {} bindings, expected one", bindings.len());
                 return Err(Fault::at(Rule::ArgumentCount, name, reason));
             }
@@ -326,12 +339,14 @@ impl Rank {
 }
 
 fn check_binding(arg: &Arg<'_>, param: &Param, opset: Opset) -> Result<(), (Rule, String)> {
-    if arg.is_state != param.kind.is_state() {
-        let found = if arg.is_state { "a state" } else { "a tensor" };
+    if arg.is_state() != param.kind.is_state() {
+        let found = if arg.is_state() { "a state" } else { "a tensor" };
         return Err((Rule::StateUse, format!("is {found}, expected {}", param.kind.describe(opset))));
     }
-    if !arg.is_state && !param.kind.dtypes(opset).contains(&arg.ty.dtype) {
-        return Err((Rule::ArgumentType, format!("is {}, expected {}", arg.ty, param.kind.describe(opset))));
+    let fits = param.kind.takes(arg.container) && param.kind.dtypes(opset).contains(&arg.ty.dtype);
+    if !arg.is_state() && !fits {
+        let expected = param.kind.describe(opset);
+        return Err((Rule::ArgumentType, format!("is {}, expected {expected}", arg.value_type())));
     }
     if param.constant && !arg.constant {
         return Err((Rule::ArgumentConstant, "must be a constant".into()));

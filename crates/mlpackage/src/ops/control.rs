@@ -1,15 +1,15 @@
 //! Operations that run blocks of operations.
 
-use super::args::{Args, BlockTypes};
+use super::args::{Arg, Args, BlockTypes};
 use super::kind::Kind;
-use super::spec::{Inferred, OpSpec, Param};
+use super::spec::{InferredValues, OpSpec, Param};
 use crate::dtype::DType;
 use crate::finding::{Fault, Rule};
-use crate::mil::TensorType;
+use crate::mil::{TensorType, ValueType};
 
 pub(super) const OPS: &[OpSpec] = &[
-    OpSpec::new("cond", &[Param::new("pred", Kind::BOOL)], cond),
-    OpSpec::new("while_loop", &[Param::new("loop_vars", Kind::ELEMENT).variadic()], while_loop),
+    OpSpec::of_values("cond", &[Param::new("pred", Kind::BOOL)], cond),
+    OpSpec::of_values("while_loop", &[Param::new("loop_vars", Kind::LOOP_VARIABLE).variadic()], while_loop),
 ];
 
 fn two<'a>(args: &'a Args<'_>, what: &str) -> Result<[&'a BlockTypes; 2], Fault> {
@@ -23,13 +23,12 @@ fn two<'a>(args: &'a Args<'_>, what: &str) -> Result<[&'a BlockTypes; 2], Fault>
 }
 
 /// Whether every type may be the one at the same place.
-fn may_be(a: &[TensorType], b: &[TensorType]) -> bool {
-    let same = |(a, b): (&TensorType, &TensorType)| a.dtype == b.dtype && a.shape.may_be(&b.shape);
-    a.len() == b.len() && a.iter().zip(b).all(same)
+fn may_be(a: &[ValueType], b: &[ValueType]) -> bool {
+    a.len() == b.len() && a.iter().zip(b).all(|(a, b)| a.may_be(b))
 }
 
 /// The types in words.
-fn list(types: &[TensorType]) -> String {
+fn list(types: &[ValueType]) -> String {
     let types: Vec<String> = types.iter().map(ToString::to_string).collect();
     format!("({})", types.join(", "))
 }
@@ -40,7 +39,7 @@ fn is_one_bool(ty: &TensorType) -> bool {
 }
 
 /// One of two blocks, which give results of the same types.
-fn cond(args: &Args<'_>) -> Inferred {
+fn cond(args: &Args<'_>) -> InferredValues {
     let [yes, no] = two(args, "one for true, one for false")?;
     if !is_one_bool(args.ty("pred")?) {
         return Err(Fault::value("pred", format!("is {}, expected one bool", args.ty("pred")?)));
@@ -49,22 +48,20 @@ fn cond(args: &Args<'_>) -> Inferred {
         let (yes, no) = (list(&yes.outputs), list(&no.outputs));
         return Err(format!("one block gives {yes}, the other {no}").into());
     }
-    let either = yes.outputs.iter().zip(&no.outputs);
-    let either = either.map(|(a, b)| TensorType { dtype: a.dtype, shape: a.shape.in_common(&b.shape) });
-    Ok(either.collect())
+    Ok(yes.outputs.iter().zip(&no.outputs).map(|(a, b)| a.in_common(b)).collect())
 }
 
 /// The second block again and again, as long as the first gives true. Both take the variables; the second gives them anew.
-fn while_loop(args: &Args<'_>) -> Inferred {
+fn while_loop(args: &Args<'_>) -> InferredValues {
     let [condition, body] = two(args, "the condition and the body")?;
-    let vars: Vec<TensorType> = args.many("loop_vars").iter().map(|a| a.ty.clone()).collect();
+    let vars: Vec<ValueType> = args.many("loop_vars").iter().map(Arg::value_type).collect();
     for (what, found) in [("the condition takes", &condition.inputs), ("the body takes", &body.inputs)] {
         if !may_be(found, &vars) {
             return Err(format!("{what} {}, the loop's variables are {}", list(found), list(&vars)).into());
         }
     }
     match condition.outputs.as_slice() {
-        [one] if is_one_bool(one) => {}
+        [ValueType::Tensor(one)] if is_one_bool(one) => {}
         other => return Err(format!("the condition gives {}, expected one bool", list(other)).into()),
     }
     if !may_be(&body.outputs, &body.inputs) {

@@ -90,6 +90,16 @@ pub(super) const OPS: &[OpSpec] = &[
         ],
         |args| random(args, "low"),
     ),
+    OpSpec::new(
+        "random_categorical",
+        &[
+            Param::new("x", Kind::FLOAT),
+            Param::constant("mode", Kind::STRING).or_string("logits"),
+            Param::constant("size", Kind::INT32).or_int(1),
+            SEED,
+        ],
+        random_categorical,
+    ),
 ];
 
 /// The dimensions that a vector of integers names; open ones if it is computed.
@@ -113,6 +123,22 @@ fn dims_of(args: &Args<'_>, name: &str) -> Result<Dims, Fault> {
 fn random(args: &Args<'_>, typed: &str) -> Inferred {
     let dtype = args.get(typed).map_or(DType::Fp32, |v| v.ty.dtype);
     Ok(vec![TensorType { dtype, shape: dims_of(args, "shape")? }])
+}
+
+/// `size` draws from each distribution along the last axis of `x`.
+fn random_categorical(args: &Args<'_>) -> Inferred {
+    let x = args.ty("x")?;
+    match args.string("mode")?.unwrap_or("logits") {
+        "logits" | "probs" => {}
+        other => return Err(Fault::value("mode", format!("is {other:?}, expected logits or probs"))),
+    }
+    args.int("seed")?;
+    let mut dims = x.shape.as_slice().to_vec();
+    match dims.last_mut() {
+        Some(last) => *last = Dim::Known(args.extent("size")?.unwrap_or(1)),
+        None => return Err(Fault::value("x", format!("is {x}, expected rank 1 or more"))),
+    }
+    Ok(vec![TensorType { dtype: x.dtype, shape: dims.into() }])
 }
 
 fn range_1d(args: &Args<'_>) -> Inferred {

@@ -1,18 +1,28 @@
 //! Sets of element types that parameters take, opset by opset.
 
 use crate::dtype::DType::{
-    self, Bool, Fp16, Fp32, Int4, Int8, Int16, Int32, String, Uint1, Uint2, Uint3, Uint4, Uint6, Uint8,
-    Uint16, Uint32,
+    self, Bool, Fp16, Fp32, Int4, Int8, Int16, Int32, Int64, String, Uint1, Uint2, Uint3, Uint4, Uint6,
+    Uint8, Uint16, Uint32,
 };
+use crate::mil::Container;
 use crate::mil::Opset::{self, CoreML5, CoreML6, CoreML7, CoreML8};
 
-/// What may be bound to a parameter: tensors of some element types, or a state. The sets are those of coremltools 9.0's own
+/// What may be bound to a parameter: tensors of some element types, a state, or a list of such tensors. The sets are those of coremltools 9.0's own
 /// operations; `tests/registry.rs` holds them to it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Kind {
     /// Each set stands until the next one's opset.
     types: &'static [(Opset, &'static [DType])],
-    state: bool,
+    holds: Holds,
+}
+
+/// What holds the elements.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Holds {
+    Tensor,
+    State,
+    List,
+    TensorOrList,
 }
 
 const NUMBERS: &[DType] = &[Fp16, Fp32, Int32];
@@ -65,15 +75,40 @@ impl Kind {
     pub(crate) const BITS: Self = Self::of(&[(CoreML5, &[Uint8]), (CoreML8, &[Uint1])]);
     /// Any tensor.
     pub(crate) const ANY: Self = Self::of(&[(CoreML5, &DType::ALL)]);
-    pub(crate) const STATE: Self = Self { types: &[], state: true };
+    pub(crate) const STATE: Self = Self { types: &[], holds: Holds::State };
+    /// What recurrent layers compute with.
+    pub(crate) const RECURRENT: Self = Self::of(&[(CoreML5, &[Fp32]), (CoreML7, &[Fp16, Fp32])]);
+    pub(crate) const FP32: Self = Self::of(&[(CoreML5, &[Fp32])]);
+    /// Corners or centres of boxes that are cut out of an image.
+    pub(crate) const BOXES: Self = Self::of(&[(CoreML5, &[Fp16, Fp32, Uint16])]);
+    /// The images that boxes are cut out of.
+    pub(crate) const BOX_INDICES: Self = Self::of(&[(CoreML5, &[Int32, Uint16])]);
+    /// An extent of a list's elements: a number, or a name for one that is known only at run time.
+    pub(crate) const LIST_EXTENT: Self = Self::of(&[(CoreML5, &[Int32, String])]);
+    /// A list of tensors.
+    pub(crate) const LIST: Self = Self { types: &[(CoreML5, ELEMENTS)], holds: Holds::List };
+    /// The labels of a classifier.
+    pub(crate) const CLASSES: Self = Self { types: &[(CoreML5, &[Int64, String])], holds: Holds::List };
+    /// A variable of a loop.
+    pub(crate) const LOOP_VARIABLE: Self = Self { types: &[(CoreML5, ELEMENTS)], holds: Holds::TensorOrList };
 
     const fn of(types: &'static [(Opset, &'static [DType])]) -> Self {
-        Self { types, state: false }
+        Self { types, holds: Holds::Tensor }
     }
 
     /// Whether it is a state.
     pub fn is_state(self) -> bool {
-        self.state
+        self.holds == Holds::State
+    }
+
+    /// Whether what it takes may be held so.
+    pub fn takes(self, container: Container) -> bool {
+        match container {
+            Container::Tensor => matches!(self.holds, Holds::Tensor | Holds::TensorOrList),
+            Container::State => self.is_state(),
+            Container::List(_) => matches!(self.holds, Holds::List | Holds::TensorOrList),
+            Container::Dictionary { .. } => false,
+        }
     }
 
     /// The element types that a tensor may have in a function of `opset`; none for a state.
@@ -84,10 +119,7 @@ impl Kind {
 
     /// In words.
     pub fn describe(self, opset: Opset) -> std::string::String {
-        if self.state {
-            return "a state".into();
-        }
-        match self.dtypes(opset) {
+        let elements = match self.dtypes(opset) {
             types if types.len() == DType::ALL.len() => "a tensor".into(),
             [one] => one.to_string(),
             [rest @ .., last] => {
@@ -95,6 +127,12 @@ impl Kind {
                 format!("{} or {last}", rest.join(", "))
             }
             [] => "nothing".into(),
+        };
+        match self.holds {
+            Holds::Tensor => elements,
+            Holds::State => "a state".into(),
+            Holds::List => format!("a list of {elements}"),
+            Holds::TensorOrList => format!("{elements}, or a list of such"),
         }
     }
 }

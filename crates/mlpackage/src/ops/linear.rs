@@ -4,6 +4,7 @@ use super::args::Args;
 use super::kind::Kind;
 use super::spatial::{Padding, Window};
 use super::spec::{Inferred, OpSpec, Param};
+use crate::counted::counted;
 use crate::dtype::DType;
 use crate::finding::Fault;
 use crate::mil::{Dim, Dims, Opset, TensorType};
@@ -120,10 +121,20 @@ fn conv(args: &Args<'_>) -> Inferred {
     let groups = args.extent("groups")?.unwrap_or(1);
     let takes = w[1].map(|c| c.checked_mul(groups));
     let divides = w[0].known().is_none_or(|c| c.is_multiple_of(groups));
-    if !takes.is_some_and(|c| c.may_be(x[1])) || !divides {
+    if !divides {
+        let reason = format!("is {groups}, which does not divide the {} output channels of weight {w}", w[0]);
+        return Err(Fault::mismatch("groups", reason));
+    }
+    if !takes.is_some_and(|c| c.may_be(x[1])) {
         return Err(Fault::mismatch(
             "x",
-            format!("has {} channels; weight {w} in {groups} groups does not take them", x[1]),
+            format!(
+                "has {} channels, expected {}: weight {w} takes {} in each of {}",
+                x[1],
+                takes.unwrap_or(Dim::Unknown),
+                w[1],
+                counted(groups, "group")
+            ),
         ));
     }
     check_bias(args, w[0])?;

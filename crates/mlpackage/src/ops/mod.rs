@@ -5,17 +5,21 @@
 
 mod activation;
 mod args;
+mod classifier;
 mod constexpr;
 mod control;
 mod creation;
+mod detection;
 mod elementwise;
 mod gather;
 mod join;
 mod kind;
 mod linear;
+mod list;
 mod normalization;
 mod pooling;
 mod quantization;
+mod recurrent;
 mod reduction;
 mod reshape;
 mod resize;
@@ -23,6 +27,7 @@ mod slice;
 mod spatial;
 mod spec;
 mod state;
+mod unknown;
 
 use std::collections::HashMap;
 use std::sync::LazyLock;
@@ -32,7 +37,8 @@ use crate::mil::Dim;
 pub use args::{Arg, Args, BlockTypes};
 pub use kind::Kind;
 pub use slice::{SliceBounds, SliceRange, box_begin};
-pub use spec::{Default, Inferred, OpSpec, Param};
+pub use spec::{Default, Inferred, InferredValues, OpSpec, Param};
+pub(crate) use unknown::unknown;
 
 /// Every operation in the table, except `const`, whose type is that of its attribute `val`.
 pub fn all() -> impl Iterator<Item = &'static OpSpec> {
@@ -53,6 +59,10 @@ pub fn all() -> impl Iterator<Item = &'static OpSpec> {
         constexpr::OPS,
         state::OPS,
         control::OPS,
+        list::OPS,
+        recurrent::OPS,
+        detection::OPS,
+        classifier::OPS,
     ]
     .into_iter()
     .flatten()
@@ -80,30 +90,6 @@ pub fn declared_otherwise(op: &str, args: &Args<'_>) -> Option<crate::mil::Dims>
         }
         _ => None,
     }
-}
-
-/// Operations that Core ML has and the table has not: lists, recurrent layers and what ends a classifier or detector.
-/// Programs with them are read, written and printed; their types are taken as declared.
-const UNCHECKED: [&str; 14] = [
-    "affine",
-    "classify",
-    "crop_resize",
-    "gru",
-    "list_gather",
-    "list_length",
-    "list_read",
-    "list_scatter",
-    "list_write",
-    "lstm",
-    "make_list",
-    "non_maximum_suppression",
-    "random_categorical",
-    "rnn",
-];
-
-/// Whether Core ML has the operation and the table has not, so that its types are taken as declared.
-pub fn is_unchecked(name: &str) -> bool {
-    UNCHECKED.contains(&name)
 }
 
 #[cfg(test)]

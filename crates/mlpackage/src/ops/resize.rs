@@ -109,11 +109,11 @@ fn upsample(args: &Args<'_>) -> Inferred {
 }
 
 /// Where a resized image is sampled.
-const SAMPLING_MODES: &[&str] =
+pub(super) const SAMPLING_MODES: &[&str] =
     &["STRICT_ALIGN_CORNERS", "ALIGN_CORNERS", "UNALIGN_CORNERS", "DEFAULT", "OFFSET_CORNERS"];
 
 /// Refuses a string that is none of `modes`.
-fn check_mode(args: &Args<'_>, name: &str, modes: &[&str]) -> Result<(), Fault> {
+pub(super) fn check_mode(args: &Args<'_>, name: &str, modes: &[&str]) -> Result<(), Fault> {
     match args.string(name)? {
         Some(mode) if !modes.contains(&mode) => {
             Err(Fault::value(name, format!("is {mode:?}, expected one of {}", modes.join(", "))))

@@ -4,10 +4,20 @@ use super::args::Args;
 use super::kind::Kind;
 use crate::dtype::DType;
 use crate::finding::Fault;
-use crate::mil::{Opset, TensorType, Value};
+use crate::mil::{Opset, TensorType, Value, ValueType};
 
 /// Types of an operation's results, or the rule that its arguments break.
 pub type Inferred = Result<Vec<TensorType>, Fault>;
+
+/// Types of an operation's results, some of which may be lists or dictionaries, or the rule that its arguments break.
+pub type InferredValues = Result<Vec<ValueType>, Fault>;
+
+/// How the types of results follow from arguments.
+#[derive(Clone, Copy, Debug)]
+enum Inference {
+    Tensors(fn(&Args<'_>) -> Inferred),
+    Values(fn(&Args<'_>) -> InferredValues),
+}
 
 /// An operation of MIL.
 #[derive(Debug)]
@@ -18,8 +28,7 @@ pub struct OpSpec {
     pub params: &'static [Param],
     /// The first opset that has it in this form.
     pub since: Opset,
-    /// The types of its results.
-    pub infer: fn(&Args<'_>) -> Inferred,
+    inference: Inference,
 }
 
 impl OpSpec {
@@ -29,7 +38,46 @@ impl OpSpec {
         params: &'static [Param],
         infer: fn(&Args<'_>) -> Inferred,
     ) -> Self {
-        Self { name, params, since: Opset::CoreML5, infer }
+        Self { name, params, since: Opset::CoreML5, inference: Inference::Tensors(infer) }
+    }
+
+    /// An operation of every opset that may give lists or dictionaries.
+    pub(crate) const fn of_values(
+        name: &'static str,
+        params: &'static [Param],
+        infer: fn(&Args<'_>) -> InferredValues,
+    ) -> Self {
+        Self { name, params, since: Opset::CoreML5, inference: Inference::Values(infer) }
+    }
+
+    /// The types of its results.
+    ///
+    /// # Errors
+    ///
+    /// The rule that the arguments break.
+    pub fn infer(&self, args: &Args<'_>) -> InferredValues {
+        match self.inference {
+            Inference::Tensors(infer) => {
+                infer(args).map(|types| types.into_iter().map(ValueType::from).collect())
+            }
+            Inference::Values(infer) => infer(args),
+        }
+    }
+
+    /// The types of its results, which are tensors.
+    ///
+    /// # Errors
+    ///
+    /// The rule that the arguments break, or that a result is no tensor.
+    pub fn infer_tensors(&self, args: &Args<'_>) -> Inferred {
+        let tensor = |ty: ValueType| match ty {
+            ValueType::Tensor(ty) => Ok(ty),
+            other => Err(Fault::from(format!("it gives {other}, which is no tensor"))),
+        };
+        match self.inference {
+            Inference::Tensors(infer) => infer(args),
+            Inference::Values(infer) => infer(args)?.into_iter().map(tensor).collect(),
+        }
     }
 
     pub(crate) const fn since(mut self, since: Opset) -> Self {
@@ -61,6 +109,8 @@ pub struct Param {
     pub constant: bool,
     /// Whether it takes several bindings.
     pub variadic: bool,
+    /// Whether a variadic one may have none.
+    pub may_be_empty: bool,
     /// Whether it must be bound at all.
     pub required: bool,
     /// What it is when it is not bound; the builder writes it out, as coremltools does.
@@ -108,6 +158,7 @@ impl Param {
             domain: None,
             constant: false,
             variadic: false,
+            may_be_empty: false,
             required: true,
             default: None,
             since: Opset::CoreML5,
@@ -141,6 +192,12 @@ impl Param {
     pub(crate) const fn variadic(mut self) -> Self {
         self.variadic = true;
         self
+    }
+
+    /// Several bindings, or none.
+    pub(crate) const fn any_number(mut self) -> Self {
+        self.may_be_empty = true;
+        self.variadic()
     }
 
     pub(crate) const fn since(mut self, since: Opset) -> Self {

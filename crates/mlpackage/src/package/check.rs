@@ -2,33 +2,62 @@
 
 use std::collections::BTreeMap;
 
-use super::{Description, Package, differs};
+use super::{Description, Package, differs, refused, weight_files};
 use crate::blob::BlobFile;
 use crate::dtype::DType;
 use crate::error::Error;
 use crate::finding::{Fault, Finding, Rule};
-use crate::mil::{self, Opset, Program, TensorType, Value};
+use crate::mil::{self, Opset, Program, TensorType, Value, ValueType};
 use crate::paths;
 
-/// Everything that is wrong with a package, errors before warnings.
+/// Everything that is wrong with a package, errors first, warnings last.
 pub(super) fn package(package: &Package) -> Vec<Finding> {
     let mut findings = package.incomplete.clone();
-    for path in package.manifest.paths() {
-        if let Err(reason) = paths::inside(&package.path, &path) {
-            let reason = format!("the manifest lists {path}: {reason}");
-            findings.push(Finding::package(Rule::ManifestItem, reason));
-        }
-    }
+    manifest(package, &mut findings);
     // What could not be read would be missed everywhere else, so that one fault would be told many times.
-    let about_files = [Rule::WeightFile, Rule::WeightPath, Rule::ManifestItem];
+    let about_files = [Rule::WeightFile, Rule::WeightPath, Rule::ManifestItem, Rule::ManifestItemUnneeded];
     let whole = findings.iter().all(|f| about_files.contains(&f.rule));
     if whole {
         findings.extend(mil::check(&package.program, &package.blob_ints()));
         description(&package.program, &package.description, package.specification_version, &mut findings);
         weights(package, &mut findings);
+        let refused = refused::check(package);
+        // Said once: that Core ML is known to want an argument says more than that it may.
+        findings.retain(|f| {
+            let known = |r: &Finding| {
+                r.rule == Rule::RefusedDefault && (&r.operation, &r.argument) == (&f.operation, &f.argument)
+            };
+            f.rule != Rule::ArgumentDefault || !refused.iter().any(known)
+        });
+        findings.extend(refused);
     }
     findings.sort_by_key(|f| std::cmp::Reverse(f.severity()));
     findings
+}
+
+/// Holds the manifest against the folder.
+fn manifest(package: &Package, findings: &mut Vec<Finding>) {
+    let needed = weight_files(&package.program);
+    for path in package.manifest.paths() {
+        let Err(reason) = paths::inside(&package.path, &path) else { continue };
+        // git and zip drop empty folders, that of the weights among them.
+        let absent = paths::is_absent(&package.path, &path);
+        let below = |file: &String| {
+            let file = file.strip_prefix("@model_path/").unwrap_or(file);
+            let folder = package.model_path.parent().and_then(|f| f.strip_prefix(&package.path).ok());
+            folder.is_none_or(|folder| folder.join(file).starts_with(&path))
+        };
+        let (rule, reason) = if absent && !needed.iter().any(below) {
+            (
+                Rule::ManifestItemUnneeded,
+                "it is not there, and nothing in the program refers to it".to_owned(),
+            )
+        } else {
+            (Rule::ManifestItem, reason)
+        };
+        let reason = format!("the manifest lists {path}: {reason}");
+        findings.push(Finding::package(rule, reason));
+    }
 }
 
 /// Holds the description against the program.
@@ -50,6 +79,12 @@ pub(super) fn description(
         for (kind, feature, ty) in borders(function) {
             if let Some(reason) = interface_type(kind, ty, function.opset) {
                 let reason = format!("{kind} %{feature} is {ty}: {reason}");
+                findings.push(Finding::function(Rule::InterfaceType, name, reason));
+            }
+        }
+        for (output, ty) in function.all_outputs() {
+            if matches!(ty, ValueType::List { .. } | ValueType::Tuple(_)) {
+                let reason = format!("output %{output} is {ty}: return its tensors instead");
                 findings.push(Finding::function(Rule::InterfaceType, name, reason));
             }
         }
@@ -152,8 +187,8 @@ fn weights(package: &Package, findings: &mut Vec<Finding>) {
         }
     }
     for (name, file) in &package.weights {
-        let listed = match file.blobs() {
-            Ok(listed) => listed,
+        let contents = match file.contents() {
+            Ok(contents) => contents,
             // Told already, by the constant that is in it.
             Err(Error::Blob { offset, .. }) if damaged.contains(&(name, offset)) => continue,
             Err(error) => {
@@ -162,7 +197,11 @@ fn weights(package: &Package, findings: &mut Vec<Finding>) {
             }
         };
         let used = used.get(name.as_str()).map_or(&[][..], Vec::as_slice);
-        for (offset, blob) in listed {
+        for (offset, reason) in contents.unusual {
+            let reason = format!("{name}: offset {offset}: {reason}");
+            findings.push(Finding::package(Rule::WeightLayout, reason));
+        }
+        for (offset, blob) in contents.blobs {
             if !used.contains(&offset) {
                 let reason = format!(
                     "{name}: the blob at offset {offset}, {} elements of {}, is used by no constant",

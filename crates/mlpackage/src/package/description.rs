@@ -94,6 +94,11 @@ impl Description {
         self.multifunction
     }
 
+    /// Name of the default function as it is stored: empty if nothing is said.
+    pub(super) fn stored_default_function(&self) -> &str {
+        &self.default_function
+    }
+
     /// What stands where a model of one function is described, although functions are listed.
     pub(super) fn stray(&self) -> &Interface {
         &self.stray

@@ -73,15 +73,7 @@ fn array_type(array: &proto::ArrayFeatureType) -> Result<ArrayType, String> {
             AllowedShapes::Enumerated { default, shapes }
         }
         Some(ShapeFlexibility::Range(list)) => {
-            let range = |r: &proto::SizeRange| {
-                let lower = usize::try_from(r.lower_bound).ok()?;
-                let upper = match r.upper_bound {
-                    -1 => None,
-                    upper => Some(usize::try_from(upper).ok().filter(|&u| u >= lower)?),
-                };
-                Some(DimRange { lower, upper })
-            };
-            let ranges = list.size_ranges.iter().map(range).collect::<Option<Vec<_>>>();
+            let ranges = list.size_ranges.iter().map(DimRange::from_proto).collect::<Option<Vec<_>>>();
             let ranges = ranges.filter(|r| r.len() == default.rank() || default.rank() == 0);
             let ranges = ranges.ok_or("its ranges are not one for each dimension, each from low to high")?;
             AllowedShapes::Ranged { default, ranges }
@@ -170,13 +162,7 @@ fn array_to_proto(
             }))
         }
         AllowedShapes::Ranged { ranges, .. } => Some(ShapeFlexibility::Range(proto::ShapeRange {
-            size_ranges: ranges
-                .iter()
-                .map(|r| proto::SizeRange {
-                    lower_bound: r.lower as u64,
-                    upper_bound: r.upper.map_or(-1, |u| u as i64),
-                })
-                .collect(),
+            size_ranges: ranges.iter().map(|range| range.to_proto()).collect(),
         })),
     };
     let default_optional_value = array.default_value.map(|value| match value {

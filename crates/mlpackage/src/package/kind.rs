@@ -1,5 +1,10 @@
 //! What a model is that is no ML Program.
 
+use std::path::Path;
+
+use crate::error::Error;
+use crate::paths;
+
 /// The members of `CoreML.Specification.Model.Type`, by field number (`Model.proto` of coremltools 9.0).
 const KINDS: [(u64, &str); 37] = [
     (200, "a pipeline that classifies"),
@@ -41,12 +46,18 @@ const KINDS: [(u64, &str); 37] = [
     (502, "an ML Program"),
 ];
 
+/// What a model is whose field `number` of `CoreML.Specification.Model` is set, as a noun phrase such as `a neural network`;
+/// `None` if the field holds no model.
+pub fn model_type(number: u64) -> Option<&'static str> {
+    KINDS.iter().find(|(field, _)| *field == number).map(|(_, kind)| *kind)
+}
+
 /// What the encoded model is, by the first of its fields that names a kind; `None` if it names none.
 pub(super) fn of(mut model: &[u8]) -> Option<&'static str> {
     while !model.is_empty() {
         let tag = prost::encoding::decode_varint(&mut model).ok()?;
         let (field, wire) = (tag >> 3, tag & 7);
-        if let Some((_, kind)) = KINDS.iter().find(|(number, _)| *number == field) {
+        if let Some(kind) = model_type(field) {
             return Some(kind);
         }
         let skipped = match wire {
@@ -59,6 +70,34 @@ pub(super) fn of(mut model: &[u8]) -> Option<&'static str> {
         model = model.get(usize::try_from(skipped?).ok()?..)?;
     }
     None
+}
+
+/// Why a file that was given in place of a package's folder is refused.
+pub(super) fn refuse_file(path: &Path) -> Error {
+    let no_package = |reason: String| Error::NoPackage { path: path.to_owned(), reason };
+    let expected = "expected the folder of a .mlpackage";
+    // A pipe is not opened, and a file that is larger than any program is not read.
+    let bytes = match paths::read_small(path, super::MODEL_LIMIT) {
+        Ok(bytes) => bytes,
+        Err(pointer @ Error::GitLfsPointer { .. }) => return pointer,
+        Err(_) => return no_package(format!("it is a file, {expected}")),
+    };
+    let is_model = path.extension().is_some_and(|extension| extension == "mlmodel");
+    match of(&bytes).filter(|_| is_model) {
+        Some("an ML Program") => {
+            no_package(format!("it is the model file of a package, {expected} that it lies in"))
+        }
+        Some(kind) => no_package(format!("a single-file model (.mlmodel): {}", no_program(kind))),
+        None => no_package(format!("it is a file, {expected}")),
+    }
+}
+
+/// What is said of a model of another kind than ML Programs.
+pub(super) fn no_program(kind: &str) -> String {
+    format!(
+        "it is {kind}, not an ML Program: convert the model that it was made from again, in coremltools with \
+         convert_to=\"mlprogram\""
+    )
 }
 
 #[cfg(test)]

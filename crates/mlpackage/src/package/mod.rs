@@ -7,6 +7,7 @@ mod edit;
 mod fault_matrix;
 mod features;
 mod kind;
+mod refused;
 mod writer;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -25,6 +26,7 @@ use crate::{footprint, paths, proto};
 
 pub use description::{Description, Metadata};
 pub use edit::PackageEdit;
+pub use kind::model_type;
 pub use writer::PackageWriter;
 
 /// How a program refers to the package's weight file.
@@ -32,6 +34,8 @@ pub(crate) const WEIGHT_BLOB_NAME: &str = "@model_path/weights/weight.bin";
 
 const MODEL_FOLDER: &str = "Data/com.apple.CoreML";
 const MODEL_FILE: &str = "model.mlmodel";
+/// The file that every compiled model has, at its root.
+const COMPILED: &str = "coremldata.bin";
 /// No program comes near this; the weights are in files of their own.
 const MODEL_LIMIT: u64 = 128 << 20;
 
@@ -91,6 +95,8 @@ impl Package {
             match weight_path(&package.model_path, &file).and_then(|path| BlobFile::open(&path)) {
                 Ok(opened) => drop(package.weights.insert(file, opened)),
                 Err(Error::Rule(finding)) => package.incomplete.push(*finding),
+                // No rule is broken: the package is not here.
+                Err(error @ Error::GitLfsPointer { .. }) => return Err(error),
                 Err(error @ Error::Blob { .. }) => {
                     package.incomplete.push(Finding::package(Rule::WeightFile, error.to_string()));
                 }
@@ -104,6 +110,13 @@ impl Package {
 
     /// Reads everything but the weights.
     fn read(path: &Path) -> Result<Self> {
+        if path.is_file() {
+            return Err(kind::refuse_file(path));
+        }
+        if path.join(COMPILED).exists() {
+            let reason = "it is a compiled model (.mlmodelc), which cannot be read back: give the .mlpackage that it was compiled from";
+            return Err(Error::NoPackage { path: path.to_owned(), reason: reason.into() });
+        }
         if !path.is_dir() {
             let missing = std::io::Error::new(std::io::ErrorKind::NotFound, "no such folder");
             return Err(Error::io("open package", path, missing));
@@ -202,8 +215,8 @@ impl Package {
         self.weights.iter().map(|(name, file)| (name.as_str(), file))
     }
 
-    /// Everything that is wrong with the package: rules of MIL, of the description and of the weight files, errors
-    /// before warnings. Empty if there is nothing to say.
+    /// Everything that is wrong with the package: rules of MIL, of the description and of the weight files, and what Core ML
+    /// is reported to refuse; errors before reported refusals before warnings. Empty if there is nothing to say.
     ///
     /// [`check_path`](Self::check_path) finds the same in packages that cannot be opened.
     pub fn check(&self) -> Vec<Finding> {
@@ -249,7 +262,7 @@ impl Package {
     ///
     /// # Errors
     ///
-    /// [`Error::Model`] if `model.mlmodel` holds something that this crate cannot write again; [`Error::Occupied`],
+    /// [`Error::Model`] if `model.mlmodel` holds something that cannot be written again; [`Error::Occupied`],
     /// [`Error::Io`].
     pub fn save(&self, destination: &Path) -> Result<()> {
         edit::copy(self, destination)
@@ -316,7 +329,7 @@ fn differs(blob: &Blob<'_>, ty: &TensorType) -> Option<String> {
 pub(crate) fn decode_model(bytes: &[u8]) -> std::result::Result<proto::Model, String> {
     // Told before decoding: another kind may be far larger than a program.
     if let Some(kind) = kind::of(bytes).filter(|kind| *kind != "an ML Program") {
-        return Err(format!("it is {kind}, not an ML Program, the only kind that this crate reads"));
+        return Err(kind::no_program(kind));
     }
     let footprint = footprint::of(bytes);
     if footprint != u64::MAX && footprint > MEMORY_A_BYTE * bytes.len() as u64 + MEMORY {

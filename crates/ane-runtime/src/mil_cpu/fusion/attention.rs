@@ -194,7 +194,8 @@ fn find(graph: &Graph<'_>, last: usize) -> Option<Found> {
     };
     let softmax = follow(graph.made_by(mixed.operand("x")?, &["softmax"]))?;
     let axis = softmax.param("axis").and_then(|v| v.to_ints()).unwrap_or_else(|| vec![-1]);
-    if softmax.shape("x")?.axis(*axis.first()?) != Some(3) {
+    let rows = [1, heads, 1, context];
+    if softmax.shape("x")?.dims() != rows || softmax.shape("x")?.axis(*axis.first()?) != Some(3) {
         return None;
     }
     let mut scores = softmax.operand("x")?;
@@ -205,8 +206,9 @@ fn find(graph: &Graph<'_>, last: usize) -> Option<Found> {
             .into_iter()
             .flatten()
             .find(|(p, _)| graph.made_by(*p, &["matmul", "mul"]).is_some())?;
-        let shape = sum.shapes.get(sum.operands.iter().position(|(place, _)| *place == other)?)?;
-        if shape.elements() != context || shape.dims().last() != Some(&context) {
+        let shape = sum.shape_of(other)?;
+        let one_row = shape.elements() == context && shape.dims().last() == Some(&context);
+        if !one_row || sum.shape_of(product)?.dims() != rows || shape.rank() > rows.len() {
             return None;
         }
         follow(Some((step, sum)))?;
@@ -287,13 +289,15 @@ fn update(graph: &Graph<'_>, place: Place) -> Option<Update> {
         return None;
     }
     let (new, _) = placed.pair().into_iter().flatten().find(|(_, w)| *w == write)?;
-    let &[1, heads, context, width] = sum.shapes.first()?.dims() else { return None };
-    let shape_of = |compute: &DraftCompute, place: Place| {
-        let at = compute.operands.iter().position(|(p, _)| *p == place)?;
-        Some(compute.shapes.get(at)?.dims().to_vec())
-    };
-    let fits =
-        shape_of(placed, new)? == [1, heads, 1, width] && shape_of(placed, write)? == [1, 1, context, 1];
+    let cache = kept.pair().into_iter().flatten().find(|(_, k)| *k == keep)?.0;
+    let &[1, heads, context, width] = kept.shape_of(cache)?.dims() else { return None };
+    let elements = heads * context * width;
+    // Both masks run along the positions: `keep` is the complement of `write` element by element, in whatever shape.
+    let fits = placed.shape_of(new)?.dims() == [1, heads, 1, width]
+        && placed.shape_of(write)?.dims() == [1, 1, context, 1]
+        && kept.shape_of(keep)?.dims() == [1, 1, context, 1]
+        && sum.takes(elements)
+        && graph.drafts.lens[sum.result()] == elements;
     // The only reader of the state, and the only writer.
     let reads = graph.computes().flat_map(|(_, compute)| &compute.operands);
     let reads =

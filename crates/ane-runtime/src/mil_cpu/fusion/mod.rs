@@ -4,7 +4,7 @@
 //! | pattern | becomes |
 //! |---|---|
 //! | `mul(x, rsqrt(reduce_mean(x * x) + e))`, also with `x` divided by a number or by its largest magnitude before | [`norm`] |
-//! | 1x1 `conv` or `linear` of one place, then `relu`, then `add`; several of one `x` | [`projection`] |
+//! | 1x1 `conv` or `linear` of one row, then `relu`, then `add`; several of one `x` | [`projection`] |
 //! | a row of a cache replaced by a one-hot mask, `softmax(q k + mask) v` | [`attention`] |
 
 mod attention;
@@ -209,6 +209,19 @@ impl DraftCompute {
     fn shape(&self, param: &str) -> Option<&Shape> {
         let at = self.operands.iter().position(|(_, name)| *name == param)?;
         self.shapes.get(at)
+    }
+
+    /// The shape in which an operand at `place` is read. Reshapes are no steps, so that one place may be read in several
+    /// shapes, and what is at it says nothing about its axes.
+    fn shape_of(&self, place: Place) -> Option<&Shape> {
+        let at = self.operands.iter().position(|(found, _)| *found == place)?;
+        self.shapes.get(at)
+    }
+
+    /// Whether every operand has so many elements, and is therefore read in step with the others if the result has as many,
+    /// too.
+    fn takes(&self, elements: usize) -> bool {
+        self.shapes.iter().all(|shape| shape.elements() == elements)
     }
 
     /// The two operands of an operation of two, in both orders.

@@ -1,5 +1,7 @@
 //! A row divided by the root of its mean square.
 
+use mlpackage::Shape;
+
 use super::super::buffers::DraftCompute;
 use super::super::kernels::{Call, Kernel, Outcome};
 use super::super::lowering::Place;
@@ -21,9 +23,11 @@ const SQUARES: std::ops::Range<f32> = 1e-30..1e30;
 impl Kernel for Norm {
     fn run(&self, call: &mut Call<'_, '_>) -> Outcome {
         let x = call.f32(0);
+        assert!(x.len() == call.results[0].len() && x.len().is_multiple_of(self.len), "whole rows");
         for (x, out) in x.chunks_exact(self.len).zip(call.out_f32().chunks_exact_mut(self.len)) {
-            let squares = simd::rms_norm(self.isa, x, self.epsilon as f32, out);
-            if self.rescaled && !SQUARES.contains(&squares) {
+            let epsilon = self.epsilon as f32;
+            let squares = simd::rms_norm(self.isa, x, epsilon, out);
+            if self.rescaled && (!SQUARES.contains(&squares) || !epsilon.is_finite()) {
                 self.in_f64(x, out);
             }
         }
@@ -44,9 +48,62 @@ impl Norm {
 struct Found {
     members: Vec<usize>,
     x: Place,
+    shape: Shape,
     len: usize,
     epsilon: f64,
     rescaled: bool,
+}
+
+/// A tensor cut into rows that lie one behind the other: what a norm is taken of.
+struct Rows {
+    /// Of the tensor.
+    shape: Shape,
+    /// Elements of a row.
+    len: usize,
+    /// Of what a row becomes one element of.
+    reduced: Shape,
+}
+
+impl Rows {
+    /// The rows that `reduce` reduces, if they lie one behind the other and their axes are kept.
+    fn of(reduce: &DraftCompute) -> Option<Self> {
+        let shape = reduce.shape("x")?.clone();
+        let axes = reduce.param("axes")?.to_ints()?;
+        let axes: Option<Vec<usize>> = axes.into_iter().map(|axis| shape.axis(axis)).collect();
+        let axes = axes.filter(|_| reduce.is_true("keep_dims"))?;
+        let first = *axes.iter().min()?;
+        let within = shape.dims().iter().enumerate().skip(first);
+        let whole = within.clone().all(|(axis, extent)| axes.contains(&axis) || *extent == 1);
+        let len = whole.then(|| within.map(|(_, extent)| extent).product())?;
+        let mut reduced = shape.dims().to_vec();
+        reduced[first..].fill(1);
+        Some(Self { shape, len, reduced: reduced.into() })
+    }
+
+    /// Elements of what the rows are reduced to.
+    fn count(&self) -> usize {
+        self.reduced.elements()
+    }
+
+    /// Whether `operation` combines the rows, read from `row`, with a number for each of them, read from `number`. Reshapes
+    /// are no steps: as many numbers along another axis would be other numbers.
+    fn meet(&self, graph: &Graph<'_>, operation: &DraftCompute, row: Place, number: Place) -> bool {
+        let significant = |shape: &Shape| -> Vec<usize> {
+            shape.dims().iter().copied().skip_while(|extent| *extent == 1).collect()
+        };
+        operation.shape_of(row) == Some(&self.shape)
+            && operation.shape_of(number).map(significant) == Some(significant(&self.reduced))
+            && graph.drafts.lens[operation.result()] == self.shape.elements()
+    }
+
+    /// Whether `operation` takes and gives a number for each row, constants aside.
+    fn are_met_by(&self, graph: &Graph<'_>, operation: &DraftCompute) -> bool {
+        let constant = |at: usize| graph.scalar(operation.operands[at].0).is_some();
+        let numbers = operation.shapes.iter().enumerate().filter(|(at, _)| !constant(*at));
+        numbers.clone().count() > 0
+            && numbers.map(|(_, shape)| shape.elements()).all(|elements| elements == self.count())
+            && graph.drafts.lens[operation.result()] == self.count()
+    }
 }
 
 pub(super) fn fuse(graph: &mut Graph<'_>, target: &Target) {
@@ -56,7 +113,7 @@ pub(super) fn fuse(graph: &mut Graph<'_>, target: &Target) {
         };
         let Some(compute) = graph.compute(last) else { continue };
         let (result, results) = (compute.result.clone(), compute.results.clone());
-        let shape = compute.shapes[0].clone();
+        let shape = found.shape.clone();
         let Found { len, epsilon, rescaled, .. } = found;
         let kernel = Norm { isa: target.isa, len, epsilon, rescaled };
         let fused = DraftCompute {
@@ -78,11 +135,11 @@ pub(super) fn fuse(graph: &mut Graph<'_>, target: &Target) {
 /// `mul(a, rsqrt(mean(a * a) + e))`.
 fn find(graph: &Graph<'_>, last: usize) -> Option<Found> {
     let product = graph.compute(last).filter(|compute| compute.op == "mul")?;
-    let (row, (rsqrt_step, rsqrt)) = product
+    let (row, factor, (rsqrt_step, rsqrt)) = product
         .pair()
         .into_iter()
         .flatten()
-        .find_map(|(row, factor)| graph.made_by(factor, &["rsqrt"]).map(|found| (row, found)))?;
+        .find_map(|(row, factor)| graph.made_by(factor, &["rsqrt"]).map(|found| (row, factor, found)))?;
     let mut members = vec![last, rsqrt_step];
     let inner = rsqrt.operand("x")?;
     let (mean, added) = match graph.made_by(inner, &["add"]) {
@@ -94,40 +151,34 @@ fn find(graph: &Graph<'_>, last: usize) -> Option<Found> {
                 .into_iter()
                 .flatten()
                 .find(|(mean, _)| graph.made_by(*mean, &["reduce_mean"]).is_some())?;
-            (mean, Some(added))
+            (mean, Some((sum, added)))
         }
     };
     let (mean_step, mean) = graph.made_by(mean, &["reduce_mean"])?;
+    let rows = Rows::of(mean)?;
     let (square_step, square) = graph.made_by(mean.operand("x")?, &["mul", "square"])?;
     let of = [square.operand("x"), square.operand("y").or_else(|| square.operand("x"))];
-    if of != [Some(row), Some(row)] {
+    // A row times itself along another axis is a matrix.
+    let squared = of == [Some(row), Some(row)] && square.shapes.iter().all(|shape| *shape == rows.shape);
+    if !squared || !rows.meet(graph, product, row, factor) {
         return None;
     }
     members.extend([mean_step, square_step]);
-    let len = row_len(mean)?;
     // An epsilon that an operation has of itself is added to the square, too.
     let own = rsqrt.param("epsilon").and_then(|v| v.as_float()).unwrap_or(1e-12);
-    match added.map(|added| graph.scalar(added).ok_or(added)) {
-        None => Some(scaled(graph, members, row, len, own)),
-        Some(Ok(epsilon)) => Some(scaled(graph, members, row, len, epsilon + own)),
-        Some(Err(added)) => divided_by_largest(graph, members, row, len, added),
+    match added.map(|(sum, added)| graph.scalar(added).ok_or((sum, added))) {
+        None => Some(scaled(graph, members, row, rows, own)),
+        Some(Ok(epsilon)) => Some(scaled(graph, members, row, rows, epsilon + own)),
+        Some(Err((sum, added))) if rows.are_met_by(graph, sum) => {
+            divided_by_largest(graph, members, row, rows, (added, own))
+        }
+        Some(Err(_)) => None,
     }
 }
 
-/// Elements of a row that `reduce` reduces, if they lie one behind the other.
-fn row_len(reduce: &DraftCompute) -> Option<usize> {
-    let shape = reduce.shape("x")?;
-    let axes = reduce.param("axes")?.to_ints()?;
-    let axes: Option<Vec<usize>> = axes.into_iter().map(|axis| shape.axis(axis)).collect();
-    let axes = axes.filter(|_| reduce.is_true("keep_dims"))?;
-    let first = *axes.iter().min()?;
-    let within = shape.dims().iter().enumerate().skip(first);
-    let whole = within.clone().all(|(axis, extent)| axes.contains(&axis) || *extent == 1);
-    whole.then(|| within.map(|(_, extent)| extent).product())
-}
-
 /// A row that was multiplied with a number before: its epsilon is that much smaller, squared.
-fn scaled(graph: &Graph<'_>, mut members: Vec<usize>, row: Place, len: usize, epsilon: f32) -> Found {
+fn scaled(graph: &Graph<'_>, mut members: Vec<usize>, row: Place, rows: Rows, epsilon: f32) -> Found {
+    let Rows { shape, len, .. } = rows;
     let factor = || {
         let (step, scaling) = graph.made_by(row, &["mul", "real_div"])?;
         let (x, y) = (scaling.operand("x")?, scaling.operand("y")?);
@@ -143,11 +194,14 @@ fn scaled(graph: &Graph<'_>, mut members: Vec<usize>, row: Place, len: usize, ep
     match factor().filter(|(_, _, factor)| usable(*factor)) {
         Some((step, x, factor)) if graph.is_closed(&[members.as_slice(), &[step]].concat(), members[0]) => {
             members.push(step);
-            Found { members, x, len, epsilon: epsilon / f64::from(factor).powi(2), rescaled: true }
+            Found { members, x, shape, len, epsilon: epsilon / f64::from(factor).powi(2), rescaled: true }
         }
-        _ => Found { members, x: row, len, epsilon, rescaled: false },
+        _ => Found { members, x: row, shape, len, epsilon, rescaled: false },
     }
 }
+
+/// The largest share of a mean square of one that may be left out: half a unit in the last place of f32.
+const NEGLIGIBLE: f64 = 6e-8;
 
 /// `x / u` with `u = max(max |x|, c)`, and `(c / u)^2` for an epsilon: multiplied by `u`, that is `c^2`. The epsilon that
 /// `rsqrt` has of itself, 10^-12 of a mean square that is one in the row's length or more, is left out.
@@ -155,9 +209,12 @@ fn divided_by_largest(
     graph: &Graph<'_>,
     mut members: Vec<usize>,
     row: Place,
-    len: usize,
-    added: Place,
+    rows: Rows,
+    (added, own): (Place, f32),
 ) -> Option<Found> {
+    if f64::from(own.abs()) * rows.len as f64 > NEGLIGIBLE {
+        return None;
+    }
     let (square_step, square) = graph.made_by(added, &["mul", "square"])?;
     let ratio = square.operand("x")?;
     if square.operand("y").is_some_and(|y| y != ratio) {
@@ -167,7 +224,7 @@ fn divided_by_largest(
     let (row_step, division) = graph.made_by(row, &["real_div"])?;
     let (floor, unit) = (graph.scalar(ratio.operand("x")?)?, ratio.operand("y")?);
     let x = division.operand("x")?;
-    if division.operand("y")? != unit {
+    if division.operand("y")? != unit || !rows.meet(graph, division, x, unit) {
         return None;
     }
     let (unit_step, maximum) = graph.made_by(unit, &["maximum"])?;
@@ -176,9 +233,12 @@ fn divided_by_largest(
         (graph.scalar(least)? == floor).then_some(found)
     })?;
     let (abs_step, abs) = graph.made_by(max.operand("x")?, &["abs"])?;
-    if abs.operand("x")? != x || row_len(max)? != len {
+    let of_rows = Rows::of(max)?;
+    let numbers = [square, ratio, maximum].into_iter().all(|operation| rows.are_met_by(graph, operation));
+    if abs.operand("x")? != x || of_rows.shape != rows.shape || of_rows.len != rows.len || !numbers {
         return None;
     }
     members.extend([square_step, ratio_step, row_step, unit_step, max_step, abs_step]);
-    Some(Found { members, x, len, epsilon: f64::from(floor).powi(2), rescaled: true })
+    let Rows { shape, len, .. } = rows;
+    Some(Found { members, x, shape, len, epsilon: f64::from(floor).powi(2), rescaled: true })
 }

@@ -201,21 +201,19 @@ pub(super) fn fuse(graph: &mut Graph<'_>, target: &Target) {
 }
 
 fn find(graph: &Graph<'_>, first: usize) -> Option<Found> {
-    let product = graph.compute(first).filter(|c| ["conv", "linear"].contains(&c.op.as_str()))?;
+    // The kernel answers for strides, padding, groups, the extents of `x` and the type of its elements.
+    let product = graph.compute(first).filter(|c| c.kernel.is_matrix_product())?;
     let (x, weight) = (product.operand("x")?, product.operand("weight")?);
     let (x_shape, w_shape) = (product.shape("x")?, product.shape("weight")?);
-    let &[d_out, d_in, ref window @ ..] = w_shape.dims() else { return None };
+    let &[d_out, d_in, ..] = w_shape.dims() else { return None };
     let Place::Constant(index) = weight else { return None };
-    let one_place = window.iter().all(|extent| *extent == 1)
-        && x_shape.elements() == d_in
-        && graph.drafts.lens[product.result()] == d_out
-        && (product.op == "linear" || x_shape.dims().get(1) == Some(&d_in));
+    let one_row = x_shape.elements() == d_in && graph.drafts.lens[product.result()] == d_out;
     let int8 = match &graph.drafts.constants[index] {
         Constant::Words(_) => false,
         Constant::Packed(packed) => matches!(packed.rows(d_out)?, (Rows::Int8(_), _)),
     };
     let bias = product.operand("bias");
-    if !one_place || matches!(bias, Some(Place::Value(_) | Place::State { .. } | Place::Nowhere)) {
+    if !one_row || matches!(bias, Some(Place::Value(_) | Place::State { .. } | Place::Nowhere)) {
         return None;
     }
     let mut found = Found {

@@ -2,7 +2,7 @@
 
 use super::elementwise::{larger, map};
 use super::walk::Lines;
-use super::{Lowered, Node};
+use super::{Lowered, Node, pairs};
 
 pub(super) fn lower(node: &Node<'_>) -> Result<Option<Lowered>, String> {
     let alpha = || node.args.float_or("alpha", 1.0);
@@ -90,9 +90,9 @@ fn per_channel(
     Ok(Lowered::new(operands, move |call| {
         let (x, alpha) = (call.f32(0), call.f32(1));
         let beta = if has_beta { call.f32(2) } else { &[] };
-        for (i, (out, x)) in call.out_f32().iter_mut().zip(x).enumerate() {
+        for (i, (out, x)) in pairs(call.out_f32(), x).enumerate() {
             let channel = i / inner % channels;
-            *out = f(*x, alpha[channel], beta.get(channel).copied().unwrap_or(1.0));
+            *out = f(*x, alpha[channel], if has_beta { beta[channel] } else { 1.0 });
         }
     }))
 }

@@ -8,7 +8,8 @@ use super::walk::{Walk, broadcast_strides};
 use super::{Call, Lowered, Node};
 
 /// `softmax(query key^T / sqrt(E) + mask) value`: `query [.., L, E]`, `key [.., S, E]`, `value [.., S, EV]`. A mask of
-/// bools says what may be seen; where nothing may, the result is NaN, as PyTorch has it.
+/// bools says what may be seen; where nothing may, the result is NaN, as the formula in the documentation of coremltools has
+/// it. PyTorch has zeros there since 2.5.
 pub(super) fn lower(node: &Node<'_>) -> Result<Option<Lowered>, String> {
     if node.op != "scaled_dot_product_attention" {
         return Ok(None);

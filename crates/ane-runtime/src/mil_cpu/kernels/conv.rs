@@ -1,6 +1,6 @@
 //! Convolutions over one to three spatial axes.
 
-use super::linear::{Rows, dot};
+use super::linear::Rows;
 use super::{Call, Kernel, Lowered, Node, Outcome, position};
 
 pub(super) fn lower(node: &Node<'_>) -> Result<Option<Lowered>, String> {
@@ -13,7 +13,7 @@ pub(super) fn lower(node: &Node<'_>) -> Result<Option<Lowered>, String> {
             let groups = node.args.int("groups")?.unwrap_or(1) as usize;
             let (batch, d_out, d_in) = (x.dims()[0], w.dims()[0], w.dims()[1]);
             let pointwise = window.is_pointwise();
-            // One place: a product with a vector.
+            // One place that has a single element of each channel below it: a product with a vector.
             if pointwise && groups == 1 && window.places() == 1 {
                 let rows = Rows { d_out, d_in, bias };
                 return Ok(Some(Lowered::batched(OPERANDS, rows).packed(&["weight"]).scratch(d_in)));
@@ -123,6 +123,7 @@ impl Window {
         self.kernel.iter().product()
     }
 
+    /// Whether every place has exactly one element of each channel below it, the one of its own number.
     fn is_pointwise(&self) -> bool {
         self.taps() == 1 && self.stride == [1; 3] && self.before == [0; 3] && self.input == self.output
     }
@@ -144,9 +145,10 @@ impl Window {
     /// The places on the last axis at which tap `tap` is on an element, and the element that the first of them is on.
     fn along(&self, tap: usize) -> (std::ops::Range<usize>, usize) {
         let (stride, offset, before) = (self.stride[2], tap * self.dilation[2], self.before[2]);
-        let first = before.saturating_sub(offset).div_ceil(stride);
         let end = (self.input[2] + before).saturating_sub(offset).div_ceil(stride).min(self.output[2]);
-        (first..end.max(first), (first * stride + offset).saturating_sub(before))
+        // A tap that is on padding everywhere has its first place behind the last one.
+        let first = before.saturating_sub(offset).div_ceil(stride).min(end);
+        (first..end, (first * stride + offset).saturating_sub(before))
     }
 }
 
@@ -171,7 +173,8 @@ impl Conv {
         let Window { input, output, kernel, stride, .. } = self.window;
         out.fill(bias);
         if self.window.is_pointwise() {
-            for (weight, x) in weights.iter().zip(x.chunks_exact(self.window.inputs())) {
+            assert_eq!(x.len(), weights.len() * out.len(), "a plane of x for each weight");
+            for (weight, x) in weights.iter().zip(x.chunks_exact(out.len())) {
                 out.iter_mut().zip(x).for_each(|(out, x)| *out += weight * x);
             }
             return;
@@ -204,6 +207,10 @@ impl Kernel for Conv {
     }
 
     fn run_batch(&self, calls: &mut [Call<'_, '_>]) -> Outcome {
+        // A weight that is computed is another one for each sequence.
+        if !Call::share(calls, 1) {
+            return calls.iter_mut().try_for_each(|call| self.run(call));
+        }
         let Some((first, _)) = calls.split_first_mut() else { return Ok(()) };
         let weight = first.operands[1];
         let scratch = std::mem::take(&mut first.scratch);
@@ -214,15 +221,13 @@ impl Kernel for Conv {
             for call in &mut *calls {
                 let (x, bias) = (call.f32(0), call.maybe(self.bias).map_or(0.0, |b| b[co]));
                 let out = call.out_f32();
+                assert_eq!(x.len(), self.batch * self.groups * self.d_in * inputs, "elements of x");
+                assert_eq!(out.len(), self.batch * self.d_out * places, "elements of the result");
                 for n in 0..self.batch {
                     let channel = (n * self.groups + co / per_group) * self.d_in;
                     let x = &x[channel * inputs..][..self.d_in * inputs];
                     let out = &mut out[(n * self.d_out + co) * places..][..places];
-                    if places == 1 && self.window.taps() == 1 {
-                        out[0] = dot(weights, x) + bias;
-                    } else {
-                        self.channel(x, weights, bias, out);
-                    }
+                    self.channel(x, weights, bias, out);
                 }
             }
         }
@@ -279,6 +284,8 @@ impl Kernel for Transposed {
         let out = call.out_f32();
         let (places, inputs, taps) = (self.window.places(), self.window.inputs(), self.window.taps());
         let channels = self.d_out * self.groups;
+        assert_eq!(x.len() * channels * places, out.len() * self.d_in * inputs, "as many images as results");
+        assert!(out.len().is_multiple_of(channels * places) && self.d_in.is_multiple_of(self.groups));
         for (i, out) in out.chunks_exact_mut(places).enumerate() {
             out.fill(bias.map_or(0.0, |b| b[i % channels]));
         }

@@ -5,14 +5,14 @@ use mlpackage::mil::Value;
 use rand::{Rng as _, RngExt as _, SeedableRng as _};
 use rand_chacha::ChaCha8Rng;
 
-use super::{Lowered, Node};
+use super::{Lowered, Node, pairs};
 
 pub(super) fn lower(node: &Node<'_>) -> Result<Option<Lowered>, String> {
     Ok(Some(match node.op {
         "shape" => {
             let dims = node.shape("x")?;
             Lowered::new(&[], move |call| {
-                call.out_i32().iter_mut().zip(dims.dims()).for_each(|(out, d)| *out = *d as i32);
+                pairs(call.out_i32(), dims.dims()).for_each(|(out, d)| *out = *d as i32);
             })
         }
         "fill" | "fill_like" => {
@@ -40,6 +40,7 @@ pub(super) fn lower(node: &Node<'_>) -> Result<Option<Lowered>, String> {
                 if low < high && drawn > below { below } else { drawn }
             })?
         }
+        "random_categorical" => random_categorical(node)?,
         _ => return Ok(None),
     }))
 }
@@ -101,7 +102,7 @@ fn band_part(node: &Node<'_>) -> Result<Lowered, String> {
     let upper = node.args.int("upper")?.unwrap_or(-1);
     Ok(Lowered::new(&["x"], move |call| {
         let x = call.words(0);
-        for (i, (out, x)) in call.out().iter_mut().zip(x).enumerate() {
+        for (i, (out, x)) in pairs(call.out(), x).enumerate() {
             let (row, column) = ((i / columns % rows) as i64, (i % columns) as i64);
             let inside = (lower < 0 || row - column <= i64::from(lower))
                 && (upper < 0 || column - row <= i64::from(upper));
@@ -164,6 +165,40 @@ fn largest_below(bound: f32, dtype: DType) -> f32 {
         bits => bits + 1,
     };
     half::f16::from_bits(bits).to_f32()
+}
+
+/// Indices along the last axis of `x`, each as often as its share of the whole says: of the exponentials of logits, or of the
+/// probabilities themselves. The first index is drawn where nothing has a share.
+fn random_categorical(node: &Node<'_>) -> Result<Lowered, String> {
+    let seed = u64::try_from(node.args.int("seed")?.unwrap_or(-1)).ok();
+    let logits = node.args.string("mode")?.unwrap_or("logits") == "logits";
+    let (x, result) = (node.shape("x")?, node.result());
+    let last = |shape: &mlpackage::Shape| shape.dims()[shape.rank() - 1];
+    let (classes, draws) = (last(&x), last(&result));
+    let lowered = Lowered::new(&["x"], move |call| {
+        let seed = seed.unwrap_or_else(|| rand::rng().next_u64());
+        let mut rng = ChaCha8Rng::seed_from_u64(seed);
+        let x = call.f32(0);
+        let scratch = std::mem::take(&mut call.scratch);
+        for (x, out) in x.chunks_exact(classes).zip(call.out_f32().chunks_exact_mut(draws)) {
+            let largest = x.iter().copied().fold(f32::NEG_INFINITY, f32::max);
+            let mut total = 0.0;
+            // Sums of all shares up to each.
+            for (sum, x) in scratch.iter_mut().zip(x) {
+                let share = if logits { (x - largest).exp() } else { *x };
+                total += if share > 0.0 { share } else { 0.0 };
+                *sum = total;
+            }
+            let sums = &scratch[..classes];
+            for out in out {
+                let at = rng.random::<f32>() * total;
+                // The last that has a share, should the product be rounded up to all of them.
+                let last = sums.partition_point(|sum| *sum < total);
+                *out = sums.partition_point(|sum| *sum <= at).min(last) as f32;
+            }
+        }
+    });
+    Ok(lowered.scratch(classes))
 }
 
 /// A standard normal number, by Box and Muller.

@@ -3,13 +3,13 @@
 use mlpackage::{DType, Shape};
 
 use super::walk::{Walk, broadcast_strides};
-use super::{Call, Lowered, Node};
+use super::{Call, Lowered, Node, pairs};
 
 pub(super) fn lower(node: &Node<'_>) -> Result<Option<Lowered>, String> {
     Ok(match node.op {
         "logical_not" => Some(Lowered::new(&["x"], |call| {
             let x = call.words(0);
-            call.out().iter_mut().zip(x).for_each(|(out, x)| *out = u32::from(*x == 0));
+            pairs(call.out(), x).for_each(|(out, x)| *out = u32::from(*x == 0));
         })),
         "cast" => Some(cast(node)?),
         "select" => Some(select(node)?),
@@ -24,14 +24,14 @@ pub(super) fn lower(node: &Node<'_>) -> Result<Option<Lowered>, String> {
 pub(super) fn map(f: impl Fn(f32) -> f32 + Send + Sync + 'static) -> Lowered {
     Lowered::new(&["x"], move |call| {
         let x = call.f32(0);
-        call.out_f32().iter_mut().zip(x).for_each(|(out, x)| *out = f(*x));
+        pairs(call.out_f32(), x).for_each(|(out, x)| *out = f(*x));
     })
 }
 
 fn map_i32(f: impl Fn(i32) -> i32 + Send + Sync + 'static) -> Lowered {
     Lowered::new(&["x"], move |call| {
         let x = call.i32(0);
-        call.out_i32().iter_mut().zip(x).for_each(|(out, x)| *out = f(*x));
+        pairs(call.out_i32(), x).for_each(|(out, x)| *out = f(*x));
     })
 }
 
@@ -279,22 +279,22 @@ fn cast(node: &Node<'_>) -> Result<Lowered, String> {
             (true, true) => call.out().copy_from_slice(x),
             (true, false) if to == DType::Bool => {
                 let x = call.f32(0);
-                call.out().iter_mut().zip(x).for_each(|(out, x)| *out = u32::from(*x != 0.0));
+                pairs(call.out(), x).for_each(|(out, x)| *out = u32::from(*x != 0.0));
             }
             (true, false) => {
                 let x = call.f32(0);
-                call.out_i32().iter_mut().zip(x).for_each(|(out, x)| *out = (*x as i32).clamp(low, high));
+                pairs(call.out_i32(), x).for_each(|(out, x)| *out = (*x as i32).clamp(low, high));
             }
             (false, true) => {
                 let x = call.i32(0);
-                call.out_f32().iter_mut().zip(x).for_each(|(out, x)| *out = *x as f32);
+                pairs(call.out_f32(), x).for_each(|(out, x)| *out = *x as f32);
             }
             (false, false) if to == DType::Bool => {
-                call.out().iter_mut().zip(x).for_each(|(out, x)| *out = u32::from(*x != 0));
+                pairs(call.out(), x).for_each(|(out, x)| *out = u32::from(*x != 0));
             }
             (false, false) => {
                 let x = call.i32(0);
-                call.out_i32().iter_mut().zip(x).for_each(|(out, x)| *out = (*x).clamp(low, high));
+                pairs(call.out_i32(), x).for_each(|(out, x)| *out = (*x).clamp(low, high));
             }
         }
         if half {

@@ -1,7 +1,7 @@
 //! Operations that read or write elements at places that a tensor of indices names. A negative index counts from the end,
 //! unless `validate_indices` is set; one out of range ends the call with an error.
 
-use super::{Lowered, Node, Operand};
+use super::{Lowered, Node, Operand, pairs};
 
 pub(super) fn lower(node: &Node<'_>) -> Result<Option<Lowered>, String> {
     Ok(Some(match node.op {
@@ -59,7 +59,9 @@ fn gather(node: &Node<'_>) -> Result<Lowered, String> {
     let indexing = Indexing::of(node)?;
     let lowered = Lowered::fallible(&["x", "indices"], move |call| {
         let (x, indices) = (call.operands[0], call.i32(1));
-        let mut rows = call.out().chunks_exact_mut(inner);
+        let out = call.out();
+        assert_eq!(out.len(), batch * outer * count * inner, "a row for each index");
+        let mut rows = out.chunks_exact_mut(inner);
         for b in 0..batch {
             for o in 0..outer {
                 for index in &indices[b * count..(b + 1) * count] {
@@ -89,7 +91,7 @@ fn gather_along_axis(node: &Node<'_>) -> Result<Lowered, String> {
     let indexing = Indexing::of(node)?;
     Ok(Lowered::fallible(&["x", "indices"], move |call| {
         let (x, indices) = (call.words(0), call.i32(1));
-        for (i, (out, index)) in call.out().iter_mut().zip(indices).enumerate() {
+        for (i, (out, index)) in pairs(call.out(), indices).enumerate() {
             let (outer, within) = (i / (count * inner), i % inner);
             *out = x[(outer * extent + indexing.place(*index, extent)?) * inner + within];
         }
@@ -172,7 +174,7 @@ impl Mode {
     }
 
     fn apply_all(self, is_float: bool, old: &mut [u32], new: &[u32]) {
-        old.iter_mut().zip(new).for_each(|(old, new)| *old = self.apply(is_float, *old, *new));
+        pairs(old, new).for_each(|(old, new)| *old = self.apply(is_float, *old, *new));
     }
 }
 
@@ -187,6 +189,7 @@ fn scatter(node: &Node<'_>) -> Result<Lowered, String> {
         let (data, indices, updates) = (call.words(0), call.i32(1), call.words(2));
         let out = call.out();
         out.copy_from_slice(data);
+        assert_eq!(updates.len(), outer * indices.len() * inner, "an update for each index");
         let mut updates = updates.chunks_exact(inner);
         for o in 0..outer {
             for index in indices {
@@ -210,6 +213,7 @@ fn scatter_along_axis(node: &Node<'_>) -> Result<Lowered, String> {
         let (data, indices, updates) = (call.words(0), call.i32(1), call.words(2));
         let out = call.out();
         out.copy_from_slice(data);
+        assert_eq!(updates.len(), indices.len(), "an update for each index");
         for (i, (index, update)) in indices.iter().zip(updates).enumerate() {
             let (outer, within) = (i / (count * inner), i % inner);
             let at = (outer * extent + indexing.place(*index, extent)?) * inner + within;
@@ -230,6 +234,7 @@ fn scatter_nd(node: &Node<'_>) -> Result<Lowered, String> {
         let (data, indices, updates) = (call.words(0), call.i32(1), call.words(2));
         let out = call.out();
         out.copy_from_slice(data);
+        assert_eq!(updates.len() * depth, indices.len() * inner, "an update for each index");
         for (i, update) in updates.chunks_exact(inner).enumerate() {
             let at = indexing.slice_at(&indices[i * depth..(i + 1) * depth], &named)? * inner;
             mode.apply_all(is_float, &mut out[at..at + inner], update);

@@ -55,7 +55,12 @@ pub(super) fn lower(node: &Node<'_>) -> Result<Option<Lowered>, String> {
 }
 
 /// Sum of products, in eight lanes that a compiler can keep in vector registers.
+///
+/// # Panics
+///
+/// If the vectors differ in length.
 pub(super) fn dot(a: &[f32], b: &[f32]) -> f32 {
+    assert_eq!(a.len(), b.len(), "vectors of one length");
     let mut lanes = [0.0f32; 8];
     let (a_chunks, a_rest) = a.as_chunks::<8>();
     let (b_chunks, b_rest) = b.as_chunks::<8>();
@@ -82,6 +87,10 @@ impl Kernel for Rows {
     }
 
     fn run_batch(&self, calls: &mut [Call<'_, '_>]) -> Outcome {
+        // A weight that is computed is another one for each sequence.
+        if !Call::share(calls, 1) {
+            return calls.iter_mut().try_for_each(|call| self.run(call));
+        }
         let Some((first, _)) = calls.split_first_mut() else { return Ok(()) };
         let weight = first.operands[1];
         let scratch = std::mem::take(&mut first.scratch);
@@ -90,12 +99,17 @@ impl Kernel for Rows {
             for call in &mut *calls {
                 let (x, bias) = (call.f32(0), call.maybe(self.bias).map_or(0.0, |b| b[o]));
                 let out = call.out_f32();
+                assert_eq!(x.len() * self.d_out, out.len() * self.d_in, "rows of x and of the result");
                 for (out, x) in out.chunks_exact_mut(self.d_out).zip(x.chunks_exact(self.d_in)) {
                     out[o] = dot(row, x) + bias;
                 }
             }
         }
         Ok(())
+    }
+
+    fn is_matrix_product(&self) -> bool {
+        true
     }
 }
 

@@ -5,8 +5,10 @@
 
 mod activation;
 mod attention;
+mod classifier;
 mod conv;
 mod creation;
+mod detection;
 mod elementwise;
 mod gather;
 mod join;
@@ -14,6 +16,7 @@ mod linear;
 mod normalization;
 mod pooling;
 mod quantization;
+mod recurrent;
 mod reduction;
 mod reshape;
 mod resize;
@@ -87,6 +90,16 @@ impl Operand<'_> {
     }
 }
 
+/// The elements of two slices in pairs.
+///
+/// # Panics
+///
+/// If the slices differ in length, where a plain `zip` would leave the rest of the result as it was.
+fn pairs<'o, 'x, T, U>(out: &'o mut [T], x: &'x [U]) -> impl Iterator<Item = (&'o mut T, &'x U)> {
+    assert_eq!(out.len(), x.len(), "a result has an element for each of the operand");
+    out.iter_mut().zip(x)
+}
+
 /// What a kernel is called with.
 pub(super) struct Call<'a, 'r> {
     /// In the order that [`Lowered::operands`] gives.
@@ -123,6 +136,15 @@ impl<'a> Call<'a, '_> {
         i.map(|i| self.f32(i))
     }
 
+    /// Whether operand `i` is the same memory in every one of `calls`, as constants are.
+    fn share(calls: &[Self], i: usize) -> bool {
+        calls.windows(2).all(|pair| match (pair[0].operands[i], pair[1].operands[i]) {
+            (Operand::Words(a), Operand::Words(b)) => std::ptr::eq(a, b),
+            (Operand::Packed(a), Operand::Packed(b)) => std::ptr::eq(a, b),
+            _ => false,
+        })
+    }
+
     /// The first result, as words.
     fn out(&mut self) -> &mut [u32] {
         self.results[0]
@@ -150,6 +172,12 @@ pub(super) trait Kernel: Send + Sync {
     /// Computes the results of several sequences, which share every packed operand.
     fn run_batch(&self, calls: &mut [Call<'_, '_>]) -> Outcome {
         calls.iter_mut().try_for_each(|call| self.run(call))
+    }
+
+    /// Whether the result is `weight [d_out, d_in]` times each row of `x [.., d_in]`, plus `bias`, and nothing else. The
+    /// kernel answers, since whoever lowered it has looked at every parameter: strides, padding, groups, element types.
+    fn is_matrix_product(&self) -> bool {
+        false
     }
 }
 
@@ -218,7 +246,7 @@ fn position(node: &Node<'_>, operands: &[&str], name: &str) -> Option<usize> {
 /// The kernel of an operation, or what is missing.
 pub(super) fn lower(node: &Node<'_>) -> Result<Lowered, String> {
     type Family = fn(&Node<'_>) -> Result<Option<Lowered>, String>;
-    const FAMILIES: [Family; 15] = [
+    const FAMILIES: [Family; 18] = [
         elementwise::lower,
         activation::lower,
         reduction::lower,
@@ -234,6 +262,9 @@ pub(super) fn lower(node: &Node<'_>) -> Result<Lowered, String> {
         creation::lower,
         resize::lower,
         quantization::lower,
+        recurrent::lower,
+        detection::lower,
+        classifier::lower,
     ];
     for family in FAMILIES {
         if let Some(lowered) = family(node)? {

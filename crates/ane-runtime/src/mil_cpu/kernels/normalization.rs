@@ -1,7 +1,7 @@
 //! Normalisations that are one operation.
 
 use super::walk::Lines;
-use super::{Lowered, Node, position};
+use super::{Lowered, Node, pairs, position};
 
 pub(super) fn lower(node: &Node<'_>) -> Result<Option<Lowered>, String> {
     Ok(Some(match node.op {
@@ -47,12 +47,13 @@ fn batch_norm(node: &Node<'_>) -> Result<Lowered, String> {
     Ok(Lowered::new(OPERANDS, move |call| {
         let (x, mean, variance) = (call.f32(0), call.f32(1), call.f32(2));
         let (gamma, beta) = (call.maybe(gamma), call.maybe(beta));
+        assert_eq!(x.len(), call.results[0].len(), "a result for each element");
         let out = call.out_f32().chunks_exact_mut(inner);
         for (i, (out, x)) in out.zip(x.chunks_exact(inner)).enumerate() {
             let channel = i % channels;
             let scale = gamma.map_or(1.0, |g| g[channel]) / (variance[channel] + epsilon).sqrt();
             let shift = beta.map_or(0.0, |b| b[channel]);
-            out.iter_mut().zip(x).for_each(|(out, x)| *out = (x - mean[channel]) * scale + shift);
+            pairs(out, x).for_each(|(out, x)| *out = (x - mean[channel]) * scale + shift);
         }
     }))
 }

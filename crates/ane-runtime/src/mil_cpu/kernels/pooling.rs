@@ -1,4 +1,9 @@
 //! Pooling: one number for each window.
+//!
+//! What a window has beyond the elements of `x` is padding, whether `pad` says so, `same` needs it or `ceil_mode` lets the last
+//! window reach over the edge. `max_pool` and `l2_pool` pass it over; `avg_pool` counts it as zeros, unless
+//! `exclude_padding_from_average` is true. PyTorch differs: it takes the part that `ceil_mode` adds out of the divisor. Core
+//! ML was measured not to: issue 2772 and pull request 2844 of apple/coremltools.
 
 use super::conv::Window;
 use super::elementwise::larger;
@@ -12,16 +17,17 @@ pub(super) fn lower(node: &Node<'_>) -> Result<Option<Lowered>, String> {
     let spatial = x.rank() - 2;
     let kernel = node.args.extents("kernel_sizes", spatial, 1, 1)?;
     let window = Window::of(node, &kernel)?;
-    let behind = behind(node, spatial)?;
     let exclude = node.op == "avg_pool" && node.args.bool_or("exclude_padding_from_average", false)?;
     let pool = match node.op {
         "max_pool" => Pool::Max,
         "l2_pool" => Pool::L2,
-        _ => Pool::Average { exclude, behind },
+        _ if exclude => Pool::AverageOfElements,
+        _ => Pool::AverageOfWindow,
     };
     Ok(Some(Lowered::new(&["x"], move |call| {
         let x = call.f32(0);
         let (inputs, places) = (window.inputs(), window.places());
+        assert_eq!(x.len() * places, call.results[0].len() * inputs, "as many planes as results");
         for (x, out) in x.chunks_exact(inputs).zip(call.out_f32().chunks_exact_mut(places)) {
             for (place, out) in out.iter_mut().enumerate() {
                 let [_, height, width] = window.output;
@@ -32,25 +38,13 @@ pub(super) fn lower(node: &Node<'_>) -> Result<Option<Lowered>, String> {
     })))
 }
 
-/// Padding behind each spatial axis; as much as it takes where the padding is `same`.
-fn behind(node: &Node<'_>, spatial: usize) -> Result<[usize; 3], String> {
-    let pad = match node.args.string("pad_type")?.unwrap_or("valid") {
-        "valid" => vec![0; 2 * spatial],
-        "custom" => node.args.extents("pad", 2 * spatial, 0, 0)?,
-        _ => vec![usize::MAX / 4; 2 * spatial],
-    };
-    let missing = 3 - spatial;
-    Ok(std::array::from_fn(|i| if i < missing { 0 } else { pad[2 * (i - missing) + 1] }))
-}
-
 enum Pool {
     Max,
     L2,
-    /// Padding counts, unless it is excluded; what a window of `ceil_mode` has beyond the padding never does.
-    Average {
-        exclude: bool,
-        behind: [usize; 3],
-    },
+    /// Padding counts as zeros.
+    AverageOfWindow,
+    /// Padding does not count. A window of nothing but padding gives 0 / 0.
+    AverageOfElements,
 }
 
 impl Pool {
@@ -73,15 +67,10 @@ impl Pool {
         match self {
             Self::Max => max,
             Self::L2 => total.sqrt(),
-            Self::Average { exclude: true, .. } => total / seen as f32,
-            Self::Average { exclude: false, behind } => {
-                let covered = |axis: usize| {
-                    let begin = at[axis] * window.stride[axis];
-                    let end = window.before[axis] + window.input[axis] + behind[axis];
-                    window.kernel[axis].min(end - begin)
-                };
-                total / (covered(0) * covered(1) * covered(2)) as f32
+            Self::AverageOfWindow => {
+                total / window.kernel.iter().map(|extent| *extent as f32).product::<f32>()
             }
+            Self::AverageOfElements => total / seen as f32,
         }
     }
 }

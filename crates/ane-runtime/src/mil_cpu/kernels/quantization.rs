@@ -2,7 +2,7 @@
 
 use mlpackage::DType;
 
-use super::{Lowered, Node, position};
+use super::{Lowered, Node, pairs, position};
 
 pub(super) fn lower(node: &Node<'_>) -> Result<Option<Lowered>, String> {
     const OPERANDS: &[&str] = &["input", "scale", "zero_point"];
@@ -11,22 +11,25 @@ pub(super) fn lower(node: &Node<'_>) -> Result<Option<Lowered>, String> {
     }
     let shape = node.shape("input")?;
     let zero_point = position(node, OPERANDS, "zero_point");
-    // One scale for everything, or one for each index of an axis.
-    let (inner, count) = match node.shape("scale")?.rank() {
-        0 => (1, 1),
-        _ => {
-            let axis = node.axis("axis", &shape, 0)?;
-            (shape.dims()[axis + 1..].iter().product(), shape.dims()[axis])
-        }
+    // One number for everything, or one for each index of an axis: of scales and zero points alike, each by itself.
+    let index_of = |name: &str| -> Result<_, String> {
+        let (inner, count) = match node.has(name) && node.shape(name)?.rank() > 0 {
+            false => (1, 1),
+            true => {
+                let axis = node.axis("axis", &shape, 0)?;
+                (shape.dims()[axis + 1..].iter().product::<usize>(), shape.dims()[axis])
+            }
+        };
+        Ok(move |i: usize| i / inner % count)
     };
-    let index = move |i: usize| i / inner % count;
+    let (scale_of, zero_of) = (index_of("scale")?, index_of("zero_point")?);
     if node.op == "dequantize" {
         return Ok(Some(Lowered::new(OPERANDS, move |call| {
             let (input, scale) = (call.i32(0), call.f32(1));
             let zero = zero_point.map(|z| call.i32(z));
-            for (i, (out, q)) in call.out_f32().iter_mut().zip(input).enumerate() {
-                let zero = zero.map_or(0, |z| z[index(i) % z.len()]);
-                *out = scale[index(i)] * (q - zero) as f32;
+            for (i, (out, q)) in pairs(call.out_f32(), input).enumerate() {
+                let zero = zero.map_or(0, |z| z[zero_of(i)]);
+                *out = scale[scale_of(i)] * (q - zero) as f32;
             }
         })));
     }
@@ -35,9 +38,9 @@ pub(super) fn lower(node: &Node<'_>) -> Result<Option<Lowered>, String> {
     Ok(Some(Lowered::new(OPERANDS, move |call| {
         let (input, scale) = (call.f32(0), call.f32(1));
         let zero = zero_point.map(|z| call.i32(z));
-        for (i, (out, x)) in call.out_i32().iter_mut().zip(input).enumerate() {
-            let zero = zero.map_or(0, |z| z[index(i) % z.len()]) as f32;
-            *out = ((x / scale[index(i)]).round_ties_even() + zero).clamp(low, high) as i32;
+        for (i, (out, x)) in pairs(call.out_i32(), input).enumerate() {
+            let zero = zero.map_or(0, |z| z[zero_of(i)]) as f32;
+            *out = ((x / scale[scale_of(i)]).round_ties_even() + zero).clamp(low, high) as i32;
         }
     })))
 }

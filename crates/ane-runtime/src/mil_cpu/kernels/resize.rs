@@ -32,6 +32,7 @@ pub(super) fn lower(node: &Node<'_>) -> Result<Option<Lowered>, String> {
             sample(node, dims, grid, nearest).map(Some)
         }
         "resample" => resample(node).map(Some),
+        "affine" => affine(node).map(Some),
         _ => Ok(None),
     }
 }
@@ -109,7 +110,7 @@ fn sample(node: &Node<'_>, count: usize, grid: Grid, nearest: bool) -> Result<Lo
                 (false, _) => point as usize,
             };
             let at = at.min(from - 1);
-            let weight = if nearest { 0.0 } else { point - at as f32 };
+            let weight = if nearest { 0.0 } else { (point - point.floor()) as f32 };
             Between { first: at, second: (at + 1).min(from - 1), weight }
         };
         (0..to).map(between).collect()
@@ -182,7 +183,7 @@ fn resample(node: &Node<'_>) -> Result<Lowered, String> {
             if align { share * (size - 1) as f32 } else { share * size as f32 - 0.5 }
         }
     };
-    let image = Image { height: x.dims()[2], width: x.dims()[3], outside, align };
+    let image = Image { height: x.dims()[2], width: x.dims()[3], outside };
     let (channels, places) = (x.dims()[1], Shape::from(&coordinates.dims()[1..3]).elements());
     Ok(Lowered::new(&["x", "coordinates"], move |call| {
         let (x, words) = (call.f32(0), call.words(1));
@@ -198,11 +199,43 @@ fn resample(node: &Node<'_>) -> Result<Lowered, String> {
     }))
 }
 
+/// `x [B, C, H, W]` at points that a matrix `[a0, a1, a2, b0, b1, b2]` makes of those of the result:
+/// `(a0 x + a1 y + a2, b0 x + b1 y + b2)`. Both are in coordinates that go from -1 to 1: from the centre of the first pixel to
+/// that of the last one if corners are aligned, from edge to edge otherwise.
+fn affine(node: &Node<'_>) -> Result<Lowered, String> {
+    let (x, matrices, result) = (node.shape("x")?, node.shape("transform_matrix")?, node.result());
+    let align = node.args.bool_or("align_corners", true)?;
+    let image = Image { height: x.dims()[2], width: x.dims()[3], outside: Outside::Constant(0.0) };
+    let (channels, several) = (x.dims()[1], matrices.dims()[0] > 1);
+    let [to_height, to_width] = [result.dims()[2], result.dims()[3]];
+    let place = move |i: usize, size: usize| match (align, size) {
+        (true, 1) => 0.0,
+        (true, _) => 2.0 * i as f32 / (size - 1) as f32 - 1.0,
+        (false, _) => (2 * i + 1) as f32 / size as f32 - 1.0,
+    };
+    let pixel = move |at: f32, size: usize| {
+        if align { (at + 1.0) / 2.0 * (size - 1) as f32 } else { ((at + 1.0) * size as f32 - 1.0) / 2.0 }
+    };
+    Ok(Lowered::new(&["x", "transform_matrix"], move |call| {
+        let (x, matrices) = (call.f32(0), call.f32(1));
+        let (area, points) = (image.height * image.width, to_height * to_width);
+        for (i, out) in call.out_f32().iter_mut().enumerate() {
+            let plane = i / points;
+            let m = &matrices[if several { plane / channels * 6 } else { 0 }..][..6];
+            let (across, down) = (place(i % to_width, to_width), place(i / to_width % to_height, to_height));
+            let point = [
+                pixel(m[3] * across + m[4] * down + m[5], image.height),
+                pixel(m[0] * across + m[1] * down + m[2], image.width),
+            ];
+            *out = image.sample(&x[plane * area..(plane + 1) * area], point, false);
+        }
+    }))
+}
+
 struct Image {
     height: usize,
     width: usize,
     outside: Outside,
-    align: bool,
 }
 
 impl Image {
@@ -254,9 +287,10 @@ impl Image {
         match self.outside {
             Outside::Constant(_) => at,
             Outside::Border => at.clamp(0.0, last),
-            // Without aligned corners the image ends half a pixel outside of its last ones, and so does the mirror.
-            Outside::Reflection if self.align => mirror(0.0, last),
-            Outside::Reflection | Outside::Symmetric => mirror(-0.5, last + 0.5),
+            // Whether corners are aligned says what coordinates mean, not where the mirrors stand: PyTorch's reflection
+            // without aligned corners is converted to `symmetric`.
+            Outside::Reflection => mirror(0.0, last),
+            Outside::Symmetric => mirror(-0.5, last + 0.5),
         }
     }
 }

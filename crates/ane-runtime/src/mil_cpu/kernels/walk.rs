@@ -112,8 +112,15 @@ pub(super) fn strides(dims: &[usize]) -> Vec<isize> {
 }
 
 /// Strides by which a tensor of `from` is walked in step with one of `to` that it broadcasts to.
+///
+/// # Panics
+///
+/// If it does not: type inference has said that it does.
 pub(super) fn broadcast_strides(from: &[usize], to: &[usize]) -> Vec<isize> {
+    assert!(from.len() <= to.len(), "{from:?} has more axes than {to:?}");
     let missing = to.len() - from.len();
+    let fits = from.iter().zip(&to[missing..]).all(|(from, to)| from == to || *from == 1);
+    assert!(fits, "{from:?} does not broadcast to {to:?}");
     let own = strides(from);
     (0..to.len()).map(|i| if i < missing || from[i - missing] == 1 { 0 } else { own[i - missing] }).collect()
 }

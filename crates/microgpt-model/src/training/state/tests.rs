@@ -247,3 +247,121 @@ fn states_with_many_evaluations_are_read_again() {
     drop(trainer);
     assert_eq!(Trainer::resume(&folder, None).unwrap().trainer.evaluations.len(), 30_000);
 }
+
+/// A finished model stays, file by file, while another is trained in its folder, and until that is complete.
+#[test]
+fn a_finished_model_stays_until_the_new_one_is_complete() {
+    let dir = tempfile::tempdir().unwrap();
+    let folder = dir.path().join("ckpt");
+    let config = GptConfig::preset(Preset::Original, 27);
+    let old = Weights::random(&config, 0.1, 9);
+    Checkpoint::write(&folder, &config, begin().tokenizer(), &old, None).unwrap();
+    let is_old = || Checkpoint::open(&folder).unwrap().weights().unwrap() == old;
+    let mut run = begin();
+    run.step().unwrap();
+    run.save(&folder).unwrap();
+    assert!(is_old() && Trainer::is_unfinished(&folder));
+    drop(run);
+    let trained = to_the_end(Trainer::resume(&folder, None).unwrap().trainer, Some(&save_to(&folder, 7)));
+    assert!(is_old());
+    let error = trained.write(&folder, None).unwrap_err().to_string();
+    assert!(error.contains("holds a finished model"), "{error}");
+    assert!(is_old());
+    // A run that was allowed to remembers it in its states.
+    let mut run = Trainer::resume(&folder, None).unwrap().trainer;
+    run.allow_replacing();
+    run.save(&folder).unwrap();
+    drop(run);
+    let trained = to_the_end(Trainer::resume(&folder, None).unwrap().trainer, Some(&save_to(&folder, 7)));
+    trained.write(&folder, Some("<svg/>")).unwrap();
+    assert_eq!(Checkpoint::open(&folder).unwrap().weights().unwrap(), trained.weights);
+    assert_eq!(fs::read_to_string(folder.join("loss.svg")).unwrap(), "<svg/>");
+    assert!(!Trainer::is_unfinished(&folder));
+}
+
+/// Two runs with one destination: the one that ends second finds the other's result, or its states.
+#[test]
+fn a_result_never_takes_the_place_of_another_runs_work() {
+    let dir = tempfile::tempdir().unwrap();
+    let (folder, beside) = (dir.path().join("ckpt"), dir.path().join("beside"));
+    let trained = to_the_end(begin(), Some(&save_to(&folder, 1_000)));
+    interrupted(&folder, 3);
+    let error = trained.write(&folder, None).unwrap_err().to_string();
+    assert!(error.contains("holds a run that is not finished"), "{error}");
+    assert_eq!(Trainer::resume(&folder, None).unwrap().trainer.step_count(), 3);
+    // The other ends.
+    let other = to_the_end(Trainer::resume(&folder, None).unwrap().trainer, Some(&save_to(&folder, 7)));
+    other.write(&folder, None).unwrap();
+    assert!(trained.write(&folder, None).is_err());
+    trained.write(&beside, None).unwrap();
+    assert_eq!(states(&folder).unwrap().len(), 0);
+    // A run that has states beside a finished model, and whose result goes elsewhere, leaves none there.
+    let mut late = begin();
+    late.step().unwrap();
+    late.save(&folder).unwrap();
+    assert_eq!(states(&folder).unwrap().len(), 1);
+    to_the_end(late, Some(&save_to(&folder, 7))).write(&dir.path().join("elsewhere"), None).unwrap();
+    assert_eq!(states(&folder).unwrap().len(), 0);
+    Checkpoint::open(&folder).unwrap();
+}
+
+/// A plan that is extended at its end, or on the way, gives what the longer plan gives, to the bit, where the schedule does not say
+/// otherwise.
+#[test]
+fn a_plan_that_is_extended_is_the_longer_plan() {
+    let planned = |steps: usize| {
+        let corpus = Corpus::built_in();
+        let tokenizer = Tokenizer::characters(corpus.documents());
+        let training = TrainingConfig { steps, schedule: super::super::Schedule::Constant, ..training() };
+        Trainer::new(&corpus, GptConfig::preset(Preset::Original, 27), tokenizer, None, training).unwrap()
+    };
+    // An end is an evaluation; 21 and 42 are due for one anyway.
+    let expected = to_the_end(planned(42), None);
+    let dir = tempfile::tempdir().unwrap();
+    let folder = dir.path().join("ckpt");
+    let save = save_to(&folder, 6);
+    let short = to_the_end(planned(21), Some(&save));
+    short.write(&folder, None).unwrap();
+    assert_eq!(states(&folder).unwrap().len(), 0);
+    let mut longer = Trainer::resume(&folder, None).unwrap().trainer;
+    assert!(longer.is_finished() && longer.step_count() == 21);
+    assert!(longer.plan_steps(20).unwrap_err().to_string().contains("21 are done"));
+    longer.plan_steps(42).unwrap();
+    // Stopped on the way: the finished model of 21 steps is still there.
+    let ended = longer.run(Some(&save), |_, told| match told {
+        Progress::Step(metrics) if metrics.step == 30 => ControlFlow::Break(()),
+        _ => ControlFlow::Continue(()),
+    });
+    assert!(matches!(ended.unwrap(), Ended::Stopped { step: 30 }));
+    assert_eq!(Checkpoint::open(&folder).unwrap().weights().unwrap(), short.weights);
+    let longer = Trainer::resume(&folder, None).unwrap().trainer;
+    assert_eq!(longer.training().steps, 42, "the new plan is in the state");
+    let longer = to_the_end(longer, Some(&save));
+    longer.write(&folder, None).unwrap();
+    assert_eq!(longer.weights, expected.weights);
+    assert_eq!(longer.report.history, expected.report.history);
+    assert_eq!(longer.report.evaluations, expected.report.evaluations);
+    assert_eq!(Checkpoint::open(&folder).unwrap().report().unwrap().steps, 42);
+}
+
+/// The rate of a step that was planned later is that of a run of the new length.
+#[test]
+fn an_extended_plan_has_the_rates_of_the_longer_one() {
+    let mut run = begin();
+    for _ in 0..40 {
+        run.step().unwrap();
+    }
+    assert_eq!(run.history[39].learning_rate, 0.01 * (1.0 - 39.0 / 40.0));
+    run.plan_steps(80).unwrap();
+    assert_eq!(run.step().unwrap().learning_rate, 0.01 * (1.0 - 40.0 / 80.0));
+}
+
+/// A state of a version that knew no finished models.
+#[test]
+fn states_without_the_new_field_are_read() {
+    let dir = tempfile::tempdir().unwrap();
+    let folder = dir.path().join("ckpt");
+    interrupted(&folder, 3);
+    let json = fs::read_to_string(folder.join("training/step-000003/state.json")).unwrap();
+    assert!(!json.contains("replaces"), "it is only written where it is true");
+}

@@ -1,0 +1,214 @@
+//! What the calls of a run gave: where it is written, and whether it is numbers at all.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+
+use ane_runtime::tensor_file::{self, Stacked};
+use ane_runtime::{Data, Tensors};
+use anyhow::{Context as _, Result, bail, ensure};
+use microgpt_ane::image_file;
+use mlpackage::ImageType;
+
+use super::super::output;
+use super::calls::{Call, Calls, NamedFile, Side};
+
+/// What one function gave in all its calls.
+#[derive(Default)]
+pub(super) struct Results {
+    stacked: Stacked,
+    numbers: BTreeMap<String, Numbers>,
+}
+
+/// How many of a tensor's floats are which.
+#[derive(Clone, Copy, Default)]
+struct Numbers {
+    all: usize,
+    nan: usize,
+    infinite: usize,
+}
+
+impl Numbers {
+    fn add(&mut self, data: &Data) {
+        if let Data::F32(values) = data {
+            self.all += values.len();
+            self.nan += values.iter().filter(|v| v.is_nan()).count();
+            self.infinite += values.iter().filter(|v| v.is_infinite()).count();
+        }
+    }
+
+    /// What is wrong with them; `None` if nothing is. Single infinities are what masks are made of.
+    fn fault(self) -> Option<String> {
+        let Self { all, nan, infinite } = self;
+        match (nan, infinite) {
+            (0, infinite) if infinite < all || all == 0 => None,
+            (nan, _) if nan == all => Some(if all == 1 { "is NaN" } else { "is NaN everywhere" }.into()),
+            (0, _) => Some(if all == 1 { "is infinite" } else { "is infinite everywhere" }.into()),
+            (nan, infinite) if nan + infinite == all => Some("is NaN or infinite everywhere".into()),
+            (nan, _) => Some(format!("is NaN in {nan} of {all} places")),
+        }
+    }
+}
+
+impl Results {
+    pub(super) fn push(&mut self, outputs: &Tensors) -> ane_runtime::Result<()> {
+        for (name, tensor) in outputs.iter() {
+            self.numbers.entry(name.to_owned()).or_default().add(tensor.data());
+        }
+        self.stacked.push(outputs)
+    }
+}
+
+/// The images to write, each with the function that gives it and its output's name.
+pub(super) struct OutImages<'f>(Vec<(usize, String, ImageType, &'f Path)>);
+
+impl<'f> OutImages<'f> {
+    /// Looks up what `--out-image` names, before anything is run.
+    pub(super) fn of(calls: &Calls, files: &'f [NamedFile]) -> Result<Self> {
+        let mut images: Vec<(usize, String, ImageType, &Path)> = Vec::new();
+        for NamedFile { name, path } in files {
+            let option = || format!("--out-image {name}");
+            let (index, feature) = calls.find(Side::Output, name).with_context(option)?;
+            let Some(image) = feature.image() else {
+                bail!("{}: the output is {}, not an image: --out writes it", option(), feature.ty)
+            };
+            if let Some(steps) = calls.calls[index].steps.filter(|steps| *steps > 1) {
+                bail!(
+                    "{}: it is given {steps} times, and one file holds one image: --out writes all of them",
+                    option()
+                )
+            }
+            let is_png = path.extension().is_some_and(|e| e.eq_ignore_ascii_case("png"));
+            ensure!(
+                is_png,
+                "{}: {} has not the extension .png: images are written as PNG",
+                option(),
+                path.display()
+            );
+            mlpackage::AtomicFile::check(path)?;
+            ensure!(images.iter().all(|(.., other)| other != path), "{}: the file is named twice", option());
+            images.push((index, feature.name.clone(), image, path));
+        }
+        Ok(Self(images))
+    }
+
+    fn has(&self, index: usize, output: &str) -> bool {
+        self.0.iter().any(|(i, name, ..)| *i == index && name == output)
+    }
+
+    /// Writes each of them, from what the functions gave last.
+    pub(super) fn write(&self, last: &[Tensors]) -> Result<()> {
+        for (index, name, image, path) in &self.0 {
+            let option = || format!("--out-image {name}");
+            let tensor = last.get(*index).and_then(|tensors| tensors.get(name));
+            let tensor = tensor.with_context(|| format!("{}: the function gave no such output", option()))?;
+            let written = image_file::write(path, image, tensor).with_context(option)?;
+            for note in written.notes {
+                output::tell(&format!("note: {}: {note}", path.display()));
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Writes everything that the functions gave as safetensors.
+pub(super) fn write(calls: &Calls, results: &[Results], images: &OutImages<'_>, out: &Path) -> Result<()> {
+    let mut tensors = Vec::new();
+    for (index, (call, results)) in calls.calls.iter().zip(results).enumerate() {
+        for (name, dtype, shape, bytes) in results.stacked.tensors(call.steps.is_some()) {
+            tensors.push((calls.full_name(call, name), dtype, shape, bytes));
+        }
+        for feature in call.interface.outputs.iter().filter(|f| f.image().is_some()) {
+            let name = calls.full_name(call, &feature.name);
+            let way = match images.has(index, &feature.name) {
+                true => String::new(),
+                false => format!("; --out-image {name}=FILE.png writes the image"),
+            };
+            output::tell(&format!(
+                "note: output {name} is {}: {} has its values as they are, unclamped{way}",
+                feature.ty,
+                out.display()
+            ));
+        }
+    }
+    let tensors =
+        tensors.iter().map(|(name, dtype, shape, bytes)| (name.as_str(), *dtype, shape.clone(), *bytes));
+    Ok(tensor_file::write(out, tensors)?)
+}
+
+/// Whether a run looked for hazards, and what it may be told to do about results that are no numbers.
+#[derive(Clone, Copy)]
+pub(super) enum Looked {
+    /// It found some, which it prints.
+    Found,
+    /// It found none.
+    InVain,
+    /// It did not look.
+    No,
+    /// The engine cannot look.
+    Cannot,
+}
+
+/// Says on standard error which results are no numbers, and how to find out why.
+pub(super) fn tell_faults(calls: &Calls, results: &[Results], inputs: &[Vec<String>], looked: Looked) {
+    let mut any = false;
+    for (call, results) in calls.calls.iter().zip(results) {
+        for (name, numbers) in &results.numbers {
+            if let Some(fault) = numbers.fault() {
+                any = true;
+                output::tell(&format!("warning: output {} {fault}", calls.full_name(call, name)));
+            }
+        }
+    }
+    if !any {
+        return;
+    }
+    let given: Vec<String> =
+        calls.calls.iter().zip(inputs).flat_map(|(call, inputs)| names(calls, call, inputs)).collect();
+    if !given.is_empty() {
+        output::tell(&format!("note: {} had NaN or infinite elements already", given.join(", ")));
+    }
+    match looked {
+        Looked::Found => {}
+        Looked::InVain => output::tell(
+            "note: no operation made them of finite operands: they come with the inputs, a state or the weights",
+        ),
+        Looked::No => output::tell(
+            "note: to find the first operation that made them, add --hazards, with --numerics f16 for what fp16 cannot hold",
+        ),
+        Looked::Cannot => output::tell(
+            "note: to find the first operation that made them, run it with --engine mil-cpu --hazards --numerics f16",
+        ),
+    }
+}
+
+fn names(calls: &Calls, call: &Call, inputs: &[String]) -> Vec<String> {
+    inputs.iter().map(|name| format!("input {}", calls.full_name(call, name))).collect()
+}
+
+/// Whether a tensor has an element that is no number.
+pub(super) fn has_faults(data: &Data) -> bool {
+    matches!(data, Data::F32(values) if values.iter().any(|v| !v.is_finite()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_no_number_is_told_by_how_much_of_it_there_is() {
+        let fault = |values: &[f32]| {
+            let mut numbers = Numbers::default();
+            numbers.add(&Data::F32(values.to_vec()));
+            numbers.fault()
+        };
+        let (nan, inf) = (f32::NAN, f32::INFINITY);
+        assert_eq!(fault(&[]), None);
+        assert_eq!(fault(&[1.0, 0.0]), None);
+        assert_eq!(fault(&[1.0, -inf]), None);
+        assert_eq!(fault(&[nan, nan]).as_deref(), Some("is NaN everywhere"));
+        assert_eq!(fault(&[nan]).as_deref(), Some("is NaN"));
+        assert_eq!(fault(&[inf, -inf]).as_deref(), Some("is infinite everywhere"));
+        assert_eq!(fault(&[inf, nan]).as_deref(), Some("is NaN or infinite everywhere"));
+        assert_eq!(fault(&[1.0, nan, inf]).as_deref(), Some("is NaN in 1 of 3 places"));
+    }
+}

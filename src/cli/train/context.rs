@@ -1,0 +1,94 @@
+//! The context of a model that is trained on a text of the user's own.
+
+use anyhow::Result;
+use microgpt_model::{Corpus, Layout, Tokenizer, Trainer};
+
+use super::super::output;
+use super::Train;
+
+/// Longest context that is chosen for documents: attention costs the square of it.
+const MOST: usize = 256;
+/// Longest context that is chosen for running text, which has no length of its own.
+const MOST_PACKED: usize = 128;
+/// A context is a multiple of this, where it is not the preset's: states of other lengths are reported to fail in Core ML.
+const MULTIPLE: usize = 32;
+/// Windows of running text that a context leaves at least.
+const WINDOWS: usize = 16;
+/// Longest context that is worth advising for documents; beyond, they are running text.
+const WORTH_ADVISING: usize = 4096;
+
+/// The context for a text: the preset's, or a longer one if the text's documents need it, and says so.
+///
+/// For documents it is the smallest multiple of 32 that holds the longest one, 256 at most; for running text 128, or as many as leave
+/// sixteen windows of it.
+pub(super) fn choose(preset: usize, corpus: &Corpus, tokenizer: &Tokenizer) -> Result<usize> {
+    let (chosen, reason) = match corpus.layout() {
+        Layout::Lines => {
+            let mut longest = 0;
+            for document in corpus.documents() {
+                // A token has one byte at least, so that most documents need not be encoded.
+                if document.len() + 1 > longest.max(preset) {
+                    longest = longest.max(tokenizer.encode(document)?.len() + 1);
+                }
+            }
+            let fits = if longest <= preset { preset } else { longest.next_multiple_of(MULTIPLE).min(MOST) };
+            (fits, format!("the longest document has {longest}, its beginning included"))
+        }
+        Layout::Packed => {
+            let text: String = corpus.documents()[0].chars().take(WINDOWS * MOST_PACKED * 8).collect();
+            let window = tokenizer.encode(&text)?.len() / WINDOWS;
+            let fits = (window / MULTIPLE * MULTIPLE).min(MOST_PACKED);
+            (fits, "running text has no length of its own".to_owned())
+        }
+    };
+    if chosen <= preset {
+        return Ok(preset);
+    }
+    output::tell(&format!(
+        "context: {chosen} tokens, as {reason}; the preset's own is --block-size {preset}"
+    ));
+    Ok(chosen)
+}
+
+/// Says how many documents are cut at the context, and which command trains on all of them.
+pub(super) fn warn_of_cut_documents(trainer: &Trainer, command: &Train) {
+    let sizes = trainer.sizes();
+    if sizes.cut == 0 {
+        return;
+    }
+    let again = another_run(command);
+    let longer = match sizes.longest.next_multiple_of(MULTIPLE) {
+        size if size <= WORTH_ADVISING => format!("`{again} --block-size {size}` takes all of each; "),
+        _ => String::new(),
+    };
+    output::tell(&format!(
+        "warning: {} of {} documents are longer than the context of {} tokens, and what is beyond it is not trained on: {longer}\
+         `{again} --packed` trains on all of the text",
+        sizes.cut,
+        sizes.examples + sizes.held_out,
+        trainer.config().block_size,
+    ));
+}
+
+/// The command of a new run on the same text, without what says how long its context is.
+fn another_run(command: &Train) -> String {
+    let mut words = vec!["microgpt train".to_owned()];
+    if command.resume.is_some() || command.model.init.is_some() {
+        // Of the options of that run, none are known here.
+        words.extend(command.data.data.iter().map(|path| format!("--data {}", output::path(path))));
+    } else {
+        const LEFT_OUT: [&str; 2] = ["--block-size", "--out"];
+        let mut arguments = std::env::args().skip_while(|argument| argument != "train").skip(1);
+        while let Some(argument) = arguments.next() {
+            if LEFT_OUT.contains(&argument.as_str()) {
+                arguments.next();
+            } else if argument != "--force"
+                && !LEFT_OUT.iter().any(|o| argument.starts_with(&format!("{o}=")))
+            {
+                words.push(output::quoted(&argument));
+            }
+        }
+    }
+    words.push("--out NEW".to_owned());
+    words.join(" ")
+}

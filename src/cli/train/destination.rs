@@ -1,0 +1,95 @@
+//! Where a run's result goes, and what must not be lost there.
+
+use std::path::{Path, PathBuf};
+use std::time::SystemTime;
+
+use anyhow::{Context as _, Result, bail, ensure};
+use microgpt_ane::loss_curve;
+use microgpt_model::{Checkpoint, Trained, Trainer};
+
+use super::super::output;
+use super::duration;
+
+/// Refuses a destination that holds something which the run would replace unasked.
+pub(super) fn check(folder: &Path, force: bool) -> Result<()> {
+    let name = output::path(folder);
+    Checkpoint::check_destination(folder)?;
+    ensure!(
+        !Trainer::is_unfinished(folder),
+        "{name} holds a run that is not finished: `microgpt train --resume {name}` goes on with it; or give another --out, or remove \
+         the folder first"
+    );
+    let is_empty = folder.read_dir().map_or(true, |mut entries| entries.next().is_none());
+    if force || is_empty {
+        return Ok(());
+    }
+    let (found, resume) = describe(folder);
+    bail!(
+        "{name} holds {found}, which is not replaced unasked. Choose one: --force replaces it once the new one is complete; {resume}\
+         `microgpt train --init {name} --out NEW` begins a new run from its weights; another --out keeps both"
+    );
+}
+
+/// What stands in a checkpoint's folder, and how to train it longer if that is possible.
+fn describe(folder: &Path) -> (String, String) {
+    if !Checkpoint::is_finished(folder) {
+        return ("an earlier checkpoint without weights".to_owned(), String::new());
+    }
+    let mut found = "a finished model".to_owned();
+    let mut resume = String::new();
+    match Checkpoint::open(folder) {
+        Ok(checkpoint) => {
+            found += &format!(" of {} parameters", checkpoint.config().parameters());
+            if let Some(report) = checkpoint.report() {
+                found += &format!(", trained for {} steps", report.steps);
+                if folder.join("training/last").is_dir() {
+                    let (name, steps) = (output::path(folder), 2 * report.steps);
+                    resume = format!("`microgpt train --resume {name} --steps {steps}` trains it longer; ");
+                }
+            }
+        }
+        Err(_) => found += " that cannot be opened",
+    }
+    let written = folder.join("model.safetensors").metadata().and_then(|m| m.modified());
+    if let Some(age) = written.ok().and_then(|time| SystemTime::now().duration_since(time).ok()) {
+        found += &format!(", written {} ago", duration(age.as_secs_f64()));
+    }
+    (found, resume)
+}
+
+/// Puts the checkpoint in its place, or beside it if something has come in the way since the run began, or if the run diverged and a
+/// finished model stands there.
+pub(super) fn publish(trained: &Trained, folder: PathBuf, diverged: bool) -> Result<PathBuf> {
+    let picture = match loss_curve::draw(&trained.report) {
+        Ok(picture) => Some(picture),
+        Err(error) => {
+            output::tell(&format!("warning: there is no picture of the losses: {error}"));
+            None
+        }
+    };
+    let (error, suffix) = match diverged && Checkpoint::is_finished(&folder) {
+        true => (format!("{} holds a finished model, which is kept", folder.display()), "diverged"),
+        false => match trained.write(&folder, picture.as_deref()) {
+            Ok(()) => return Ok(folder),
+            Err(error) => (error.to_string(), "finished"),
+        },
+    };
+    let beside = beside(&folder, suffix);
+    trained.write(&beside, picture.as_deref()).with_context(|| error.clone())?;
+    output::tell(&format!("warning: {error}. The checkpoint is in {}", beside.display()));
+    Ok(beside)
+}
+
+/// The first of `CKPT.SUFFIX`, `CKPT.SUFFIX-2`, `CKPT.SUFFIX-3` and so on that is not there yet.
+fn beside(folder: &Path, suffix: &str) -> PathBuf {
+    let name = |number: usize| {
+        let mut name = folder.as_os_str().to_owned();
+        name.push(format!(".{suffix}"));
+        if number > 1 {
+            name.push(format!("-{number}"));
+        }
+        PathBuf::from(name)
+    };
+    let free = (1..).map(name).find(|path| path.symlink_metadata().is_err());
+    free.unwrap_or_else(|| name(1))
+}

@@ -1,0 +1,323 @@
+//! What a command says of a path that it cannot use: what stands there, what was expected, and the one command that works on it.
+
+use std::fs::File;
+use std::io::Read as _;
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context as _, Error, Result, anyhow};
+use microgpt_model::MODEL_TYPE;
+
+use super::file_kind::PathKind;
+use super::output;
+
+/// What a command expects at a path.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Expected {
+    Bundle,
+    BundleOrCheckpoint,
+    BundleOrPackage,
+    Package,
+    Checkpoint,
+    /// A run that may go on: one that is not finished, or a checkpoint.
+    Run,
+    /// Whatever can be inspected.
+    Model,
+}
+
+impl Expected {
+    fn name(self) -> &'static str {
+        match self {
+            Self::Bundle => "a bundle",
+            Self::BundleOrCheckpoint => "a bundle or a checkpoint",
+            Self::BundleOrPackage => "a bundle or a .mlpackage",
+            Self::Package => "a .mlpackage",
+            Self::Checkpoint => "a checkpoint",
+            Self::Run => "the folder of a training run",
+            Self::Model => "a checkpoint, a bundle or a .mlpackage",
+        }
+    }
+
+    fn takes(self, kind: &PathKind) -> bool {
+        match kind {
+            PathKind::Bundle => {
+                matches!(self, Self::Bundle | Self::BundleOrCheckpoint | Self::BundleOrPackage | Self::Model)
+            }
+            PathKind::Package => matches!(self, Self::Package | Self::BundleOrPackage | Self::Model),
+            PathKind::Checkpoint => {
+                matches!(self, Self::Checkpoint | Self::BundleOrCheckpoint | Self::Run | Self::Model)
+            }
+            PathKind::UnfinishedRun => self == Self::Run,
+            _ => false,
+        }
+    }
+}
+
+/// What stands at a path, if it is what a command expects.
+///
+/// # Errors
+///
+/// Says what it is otherwise, and what to do.
+pub(super) fn expect(path: &Path, expected: Expected) -> Result<PathKind> {
+    let kind = PathKind::of(path).with_context(|| format!("open {}", path.display()))?;
+    if expected.takes(&kind) { Ok(kind) } else { Err(unfit(path, &kind, expected)) }
+}
+
+/// An error about a path that is not what was expected.
+fn unfit(path: &Path, kind: &PathKind, expected: Expected) -> Error {
+    let (name, wanted) = (path.display(), expected.name());
+    match kind {
+        PathKind::Missing => anyhow!("{name}: there is nothing at this path, expected {wanted}"),
+        PathKind::UnknownFolder | PathKind::EmptyFolder => {
+            let inside = inside(path).map_or(String::new(), |(inside, kind)| {
+                format!("; {} in it is {kind}: give that", inside.display())
+            });
+            anyhow!(
+                "{name} is {kind} with no bundle (bundle.json), no checkpoint (config.json) and no package (Manifest.json) in \
+                 it, expected {wanted}{inside}"
+            )
+        }
+        _ => {
+            let detail = detail(path, kind).map_or(String::new(), |detail| format!(" ({detail})"));
+            anyhow!("{name} is {kind}{detail}, expected {wanted}: {}", advice(path, kind, expected))
+        }
+    }
+}
+
+/// What else the thing says of itself.
+fn detail(path: &Path, kind: &PathKind) -> Option<String> {
+    match kind {
+        PathKind::HuggingFace { .. } => {
+            let config: serde_json::Value =
+                serde_json::from_str(&std::fs::read_to_string(path.join("config.json")).ok()?).ok()?;
+            let names = config.get("architectures")?.as_array()?.iter().filter_map(serde_json::Value::as_str);
+            let names: Vec<String> = names.map(str::to_owned).collect();
+            (!names.is_empty()).then(|| names.join(", "))
+        }
+        PathKind::Gguf => gguf_architecture(path).map(|name| format!("architecture {name:?}")),
+        _ => None,
+    }
+}
+
+/// What to do with a thing of another kind than was expected. No advice names a command that refuses it.
+fn advice(path: &Path, kind: &PathKind, expected: Expected) -> String {
+    let name = output::path(path);
+    if let Some(advice) = kind.advice() {
+        return advice.to_owned();
+    }
+    match kind {
+        PathKind::Checkpoint => format!("`microgpt export {name} --out bundle` makes a bundle of it"),
+        PathKind::UnfinishedRun => {
+            let state = newest_state(path).map_or(String::new(), |state| {
+                format!("; its newest state, {}, is a checkpoint that can be exported as it is", output::path(&state))
+            });
+            format!("`microgpt train --resume {name}` finishes it{state}")
+        }
+        PathKind::Bundle if expected == Expected::Package => match packages(path).first() {
+            Some(package) => format!("give a package in it, such as {}", output::path(package)),
+            None => "it has no package in it, so that it is damaged: export it again".to_owned(),
+        },
+        PathKind::Bundle => format!(
+            "it is exported already, and `microgpt chat {name}` runs it; the checkpoint is the folder that it was exported from"
+        ),
+        PathKind::Package => match around(path, &PathKind::Bundle) {
+            Some(bundle) if expected != Expected::Checkpoint => {
+                format!("give the bundle around it, {}", output::path(&bundle))
+            }
+            _ => format!(
+                "a package by itself has no tokenizer and no embeddings; `microgpt run {name} --inputs X.safetensors --out \
+                 Y.safetensors` runs it on tensors"
+            ),
+        },
+        PathKind::HuggingFace { .. } | PathKind::Gguf => format!(
+            "this version reads models of type {MODEL_TYPE:?} only, and no command of it reads this one; once another tool has made a \
+             .mlpackage of it, `microgpt run` and `microgpt floor` take that"
+        ),
+        _ => match belongs_to(path) {
+            Some((folder, kind)) => format!("it belongs to {}, {kind}: give the folder", output::path(&folder)),
+            None => match expected {
+                Expected::Package | Expected::BundleOrPackage => {
+                    "a .mlpackage is a folder with a Manifest.json, as coremltools and `microgpt export` write it".to_owned()
+                }
+                _ => {
+                    "`microgpt train --out ckpt` makes a checkpoint, `microgpt export ckpt --out bundle` a bundle".to_owned()
+                }
+            },
+        },
+    }
+}
+
+/// The newest state of a run that is not finished.
+fn newest_state(run: &Path) -> Option<PathBuf> {
+    let states = run.join("training").read_dir().ok()?.flatten().map(|entry| entry.path());
+    let step = |path: &Path| path.file_name()?.to_str()?.strip_prefix("step-")?.parse::<usize>().ok();
+    states.filter_map(|path| Some((step(&path)?, path))).max().map(|(_, path)| path)
+}
+
+/// The packages in a folder, in order.
+fn packages(folder: &Path) -> Vec<PathBuf> {
+    let entries = folder.read_dir().into_iter().flatten().flatten().map(|entry| entry.path());
+    let mut packages: Vec<PathBuf> =
+        entries.filter(|path| PathKind::of(path).is_ok_and(|kind| kind == PathKind::Package)).collect();
+    packages.sort();
+    packages
+}
+
+/// How many entries of a folder are looked at for something to advise.
+const ENTRIES: usize = 100;
+
+/// Something in a folder that a command could use.
+fn inside(folder: &Path) -> Option<(PathBuf, PathKind)> {
+    let mut entries: Vec<PathBuf> =
+        folder.read_dir().ok()?.flatten().take(ENTRIES).map(|entry| entry.path()).collect();
+    entries.sort();
+    entries.into_iter().find_map(|path| {
+        let kind = PathKind::of(&path).ok()?;
+        matches!(kind, PathKind::Bundle | PathKind::Package | PathKind::Checkpoint | PathKind::Gguf)
+            .then_some((path, kind))
+    })
+}
+
+/// The folder around a path, if it is of that kind.
+fn around(path: &Path, wanted: &PathKind) -> Option<PathBuf> {
+    let folder = path.canonicalize().ok()?;
+    let folder = folder.parent()?;
+    let is_wanted = PathKind::of(folder).is_ok_and(|kind| kind == *wanted);
+    // As the user wrote it, if that has a folder in it.
+    let written = path.parent().filter(|parent| !parent.as_os_str().is_empty());
+    is_wanted.then(|| written.unwrap_or(Path::new(".")).to_owned())
+}
+
+/// The model that a file is a part of.
+fn belongs_to(file: &Path) -> Option<(PathBuf, PathKind)> {
+    // A package's weights are four folders down.
+    file.ancestors().skip(1).take(5).filter(|folder| !folder.as_os_str().is_empty()).find_map(|folder| {
+        let kind = PathKind::of(folder).ok()?;
+        matches!(
+            kind,
+            PathKind::Bundle | PathKind::Package | PathKind::Checkpoint | PathKind::HuggingFace { .. }
+        )
+        .then(|| (folder.to_owned(), kind))
+    })
+}
+
+/// How much of a GGUF file is looked at.
+const GGUF_HEAD: u64 = 64 << 10;
+
+/// `general.architecture` of a GGUF file: a key, a type and a value each, the architecture among the first.
+fn gguf_architecture(path: &Path) -> Option<String> {
+    let mut head = Vec::new();
+    File::open(path).ok()?.take(GGUF_HEAD).read_to_end(&mut head).ok()?;
+    let mut at = Head(head.strip_prefix(b"GGUF")?);
+    let _version = at.number::<4>()?;
+    let _tensors = at.number::<8>()?;
+    let pairs = at.number::<8>()?;
+    for _ in 0..pairs.min(64) {
+        let key = at.text()?;
+        let kind = at.number::<4>()?;
+        match (key, kind) {
+            (b"general.architecture", 8) => {
+                let name = String::from_utf8(at.text()?.to_vec()).ok()?;
+                return Some(name).filter(|name| name.len() <= 64);
+            }
+            (_, 0 | 1 | 7) => at.skip(1)?,
+            (_, 2 | 3) => at.skip(2)?,
+            (_, 4..=6) => at.skip(4)?,
+            (_, 8) => {
+                at.text()?;
+            }
+            (_, 10..=12) => at.skip(8)?,
+            // An array, or a type that is not known: the architecture stands before them in every file that is known.
+            _ => return None,
+        }
+    }
+    None
+}
+
+/// The rest of the bytes that are looked at.
+struct Head<'b>(&'b [u8]);
+
+impl<'b> Head<'b> {
+    fn number<const N: usize>(&mut self) -> Option<u64> {
+        let (bytes, rest) = self.0.split_at_checked(N)?;
+        self.0 = rest;
+        Some(bytes.iter().rev().fold(0, |value, byte| value << 8 | u64::from(*byte)))
+    }
+
+    fn text(&mut self) -> Option<&'b [u8]> {
+        let length = usize::try_from(self.number::<8>()?).ok()?;
+        let (text, rest) = self.0.split_at_checked(length)?;
+        self.0 = rest;
+        Some(text)
+    }
+
+    fn skip(&mut self, bytes: usize) -> Option<()> {
+        self.0 = self.0.get(bytes..)?;
+        Some(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A GGUF header of version 3 with these strings.
+    fn gguf(pairs: &[(&str, &str)]) -> Vec<u8> {
+        let mut bytes = b"GGUF\x03\0\0\0".to_vec();
+        bytes.extend(0u64.to_le_bytes());
+        bytes.extend((pairs.len() as u64).to_le_bytes());
+        for (key, value) in pairs {
+            bytes.extend((key.len() as u64).to_le_bytes());
+            bytes.extend(key.as_bytes());
+            bytes.extend(8u32.to_le_bytes());
+            bytes.extend((value.len() as u64).to_le_bytes());
+            bytes.extend(value.as_bytes());
+        }
+        bytes
+    }
+
+    #[test]
+    fn a_gguf_file_says_its_architecture_and_a_damaged_one_says_nothing() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("x.gguf");
+        let of = |bytes: &[u8]| {
+            std::fs::write(&path, bytes).unwrap();
+            gguf_architecture(&path)
+        };
+        let whole = gguf(&[("general.name", "tiny"), ("general.architecture", "qwen3")]);
+        assert_eq!(of(&whole).as_deref(), Some("qwen3"));
+        for end in 0..whole.len() {
+            assert_eq!(of(&whole[..end]), None, "cut at {end}");
+        }
+        let mut endless = whole.clone();
+        endless[24..32].copy_from_slice(&u64::MAX.to_le_bytes());
+        assert_eq!(of(&endless), None);
+    }
+
+    /// Whatever is refused, the advice names no command that would refuse it in turn.
+    #[test]
+    fn advice_never_leads_in_a_circle() {
+        let dir = tempfile::tempdir().unwrap();
+        let of = |name: &str, expected| {
+            let path = dir.path().join(name);
+            unfit(&path, &PathKind::of(&path).unwrap(), expected).to_string()
+        };
+        std::fs::create_dir_all(dir.path().join("llama")).unwrap();
+        let config = r#"{"model_type": "llama", "architectures": ["LlamaForCausalLM"]}"#;
+        std::fs::write(dir.path().join("llama/config.json"), config).unwrap();
+        std::fs::write(dir.path().join("x.gguf"), gguf(&[("general.architecture", "llama")])).unwrap();
+        for expected in [Expected::Bundle, Expected::BundleOrPackage, Expected::Checkpoint, Expected::Model] {
+            for name in ["llama", "x.gguf"] {
+                let said = of(name, expected);
+                assert!(said.contains("llama\"") && said.contains("\"microgpt\" only"), "{said}");
+                assert!(!said.contains("microgpt export"), "export refuses it: {said}");
+            }
+        }
+        assert!(of("llama", Expected::Bundle).contains("LlamaForCausalLM"));
+        std::fs::create_dir_all(dir.path().join("run/training/step-000010")).unwrap();
+        std::fs::create_dir_all(dir.path().join("run/training/step-000020")).unwrap();
+        std::fs::write(dir.path().join("run/config.json"), r#"{"model_type": "microgpt"}"#).unwrap();
+        let said = of("run", Expected::BundleOrPackage);
+        assert!(said.contains("train --resume") && said.contains("training/step-000020"), "{said}");
+        assert!(!said.contains("microgpt export"), "{said}");
+    }
+}

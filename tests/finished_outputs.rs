@@ -1,0 +1,274 @@
+//! Commands that write over finished work are killed at any moment: afterwards either the old output or the new one is there, whole.
+//!
+//! `MICROGPT_KILLS=200 cargo test --release --test finished_outputs` kills each command two hundred times.
+#![allow(clippy::unwrap_used)]
+
+mod common;
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::path::Path;
+use std::process::{Command, Stdio};
+use std::time::{Duration, Instant};
+
+use common::command::{microgpt, ok, refused, workspace};
+use microgpt_ane::microgpt_model::Checkpoint;
+use microgpt_ane::mlpackage::Bundle;
+use rand::{RngExt as _, SeedableRng as _};
+use rand_chacha::ChaCha8Rng;
+
+fn kills() -> usize {
+    std::env::var("MICROGPT_KILLS").map_or(6, |kills| kills.parse().unwrap())
+}
+
+fn start(dir: &Path, arguments: &[&str]) -> std::process::Child {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_microgpt"));
+    command.current_dir(dir).args(arguments).stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap()
+}
+
+/// Every file below a folder, hidden ones included, or the one file.
+fn contents(path: &Path) -> BTreeMap<String, Vec<u8>> {
+    let mut files = BTreeMap::new();
+    if path.is_file() {
+        files.insert(String::new(), fs::read(path).unwrap());
+        return files;
+    }
+    for entry in fs::read_dir(path).unwrap() {
+        let entry = entry.unwrap();
+        let name = entry.file_name().into_string().unwrap();
+        for (below, bytes) in contents(&entry.path()) {
+            files.insert(format!("{name}/{below}"), bytes);
+        }
+    }
+    files
+}
+
+/// Runs `over` upon what stands at `out`, again and again, and kills it at random moments of the time that it takes. What is at `out`
+/// then must be what was there or what the command makes, to the byte.
+fn kill_over(dir: &Path, out: &str, over: &[&str], opens: impl Fn(&Path)) {
+    let out_path = dir.join(out);
+    let old = contents(&out_path);
+    let aside = dir.join("aside");
+    if out_path.is_dir() {
+        common::copy(&out_path, &aside)
+    } else {
+        drop(fs::copy(&out_path, &aside))
+    }
+    let begun = Instant::now();
+    ok(dir, over);
+    let time = begun.elapsed();
+    let new = contents(&out_path);
+    assert!(old != new, "a command that changes nothing shows nothing");
+    let mut rng = ChaCha8Rng::seed_from_u64(3);
+    let mut seen = [0, 0];
+    for kill in 0..kills() {
+        if contents(&out_path) != old {
+            // A finished output is replaced by nobody here but the test.
+            if out_path.is_dir() {
+                fs::remove_dir_all(&out_path).unwrap()
+            } else {
+                fs::remove_file(&out_path).unwrap()
+            }
+            if aside.is_dir() { common::copy(&aside, &out_path) } else { drop(fs::copy(&aside, &out_path)) }
+        }
+        let mut child = start(dir, over);
+        let limit = Instant::now() + time.mul_f64(rng.random_range(0.0..1.3));
+        // Every other time, when the new output is being written, which is when most can go wrong.
+        let mut delay = (kill % 2 == 1).then(|| time.mul_f64(rng.random_range(0.0..0.6)));
+        while child.try_wait().unwrap().is_none() && (delay.is_some() || Instant::now() < limit) {
+            // At no moment is there anything but the one or the other.
+            match out_path.is_file() {
+                true => {
+                    assert!([&old, &new].contains(&&contents(&out_path)), "kill {kill}: {out} is neither")
+                }
+                false => assert!(out_path.join("bundle.json").is_file(), "kill {kill}: {out} is gone"),
+            }
+            let hidden = |e: fs::DirEntry| e.file_name().to_string_lossy().starts_with('.');
+            if delay.is_some() && fs::read_dir(dir).unwrap().flatten().any(hidden) {
+                std::thread::sleep(delay.take().unwrap());
+                break;
+            }
+        }
+        let _ = child.kill();
+        child.wait().unwrap();
+        opens(&out_path);
+        let found = contents(&out_path);
+        let which = [&old, &new].into_iter().position(|whole| *whole == found);
+        let names: Vec<&String> = found.keys().collect();
+        seen[which.unwrap_or_else(|| {
+            panic!("kill {kill}: {out} is neither the old output nor the new one: {names:?}")
+        })] += 1;
+    }
+    println!("{out}: {} kills, the old output {} times, the new one {} times", kills(), seen[0], seen[1]);
+    // The next run that is left alone removes what the killed ones left.
+    ok(dir, over);
+    let left: Vec<String> =
+        fs::read_dir(dir).unwrap().map(|e| e.unwrap().file_name().into_string().unwrap()).collect();
+    assert!(left.iter().all(|name| !name.starts_with('.')), "{left:?}");
+}
+
+#[test]
+fn export_over_a_finished_bundle() {
+    let dir = workspace();
+    let over = ["export", "ckpt", "--out", "bundle", "--no-verify", "--quantize", "none"];
+    kill_over(dir.path(), "bundle", &over, |bundle| drop(Bundle::open(bundle).unwrap()));
+}
+
+#[test]
+fn run_over_a_finished_file_of_tensors() {
+    let dir = workspace();
+    ok(dir.path(), &["verify", "bundle", "--dump", "dump.safetensors"]);
+    let bytes = fs::read(dir.path().join("dump.safetensors")).unwrap();
+    let dump = safetensors::SafeTensors::deserialize(&bytes).unwrap();
+    let inputs = dump.iter().filter(|(name, _)| !name.starts_with("logits"));
+    safetensors::serialize_to_file(inputs, None, &dir.path().join("x.safetensors")).unwrap();
+    let run =
+        ["run", "bundle/decoder-00.mlpackage", "--inputs", "x.safetensors", "--steps", "16", "--out", "y"];
+    ok(dir.path(), &[&run[..], &["--numerics", "f16"]].concat());
+    kill_over(dir.path(), "y", &run, |y| {
+        safetensors::SafeTensors::deserialize(&fs::read(y).unwrap()).unwrap();
+    });
+}
+
+#[test]
+fn a_page_over_a_finished_page() {
+    let dir = workspace();
+    fs::write(dir.path().join("page.html"), "<!doctype html><p>The page of another day.</html>").unwrap();
+    let over = ["floor", "bundle", "--html", "page.html"];
+    kill_over(dir.path(), "page.html", &over, |page| {
+        assert!(fs::read_to_string(page).unwrap().trim_end().ends_with("</html>"));
+    });
+}
+
+/// Training keeps its own states beside the finished model, which stays as it is, file by file, until it is replaced.
+#[test]
+fn train_over_a_finished_checkpoint() {
+    const RECIPE: [&str; 6] = ["train", "--steps", "600", "--save-every", "50", "--seed"];
+    let dir = tempfile::tempdir().unwrap();
+    let dir = dir.path();
+    ok(dir, &[&RECIPE[..], &["1", "--out", "expected"]].concat());
+    let new = weights(&dir.join("expected"));
+    ok(dir, &["train", "--steps", "30", "--seed", "2", "--out", "ckpt"]);
+    common::copy(&dir.join("ckpt"), &dir.join("aside"));
+    let old = weights(&dir.join("aside"));
+    let finished = |folder: &Path| -> BTreeMap<String, Vec<u8>> {
+        contents(folder)
+            .into_iter()
+            .filter(|(name, _)| !name.starts_with("training/step-") && !name.contains("/."))
+            .collect()
+    };
+    let before = finished(&dir.join("ckpt"));
+
+    let begin = [&RECIPE[..], &["1", "--force", "--out", "ckpt"]].concat();
+    let resume = ["train", "--save-every", "50", "--resume", "ckpt"];
+    let begun = Instant::now();
+    ok(dir, &[&RECIPE[..], &["1", "--out", "timed"]].concat());
+    let time = begun.elapsed().as_secs_f64();
+    let mut rng = ChaCha8Rng::seed_from_u64(5);
+    let (mut ended, mut resumed) = (0, 0);
+    for kill in 0..2 * kills() {
+        let states = fs::read_dir(dir.join("ckpt/training")).unwrap().flatten();
+        let unfinished = states.filter(|e| e.file_name().to_string_lossy().starts_with("step-")).count() > 0;
+        resumed += usize::from(unfinished);
+        let mut child = start(dir, if unfinished { &resume } else { &begin });
+        std::thread::sleep(Duration::from_secs_f64(time * rng.random_range(0.05..0.9)));
+        let _ = child.kill();
+        child.wait().unwrap();
+        // Whatever happened: the old model or the new one, and nothing else.
+        match weights(&dir.join("ckpt")) {
+            found if found == old => assert!(finished(&dir.join("ckpt")) == before, "kill {kill}"),
+            found => {
+                assert!(found == new, "kill {kill}: another model");
+                assert!(dir.join("ckpt/training/report.json").is_file());
+                ended += 1;
+                fs::remove_dir_all(dir.join("ckpt")).unwrap();
+                common::copy(&dir.join("aside"), &dir.join("ckpt"));
+            }
+        }
+    }
+    assert!(resumed > 0, "no run went on from its own state");
+    println!("{} kills, {resumed} resumed, {ended} ended", 2 * kills());
+    while weights(&dir.join("ckpt")) == old {
+        let states = fs::read_dir(dir.join("ckpt/training")).unwrap().flatten();
+        let unfinished = states.filter(|e| e.file_name().to_string_lossy().starts_with("step-")).count() > 0;
+        ok(dir, if unfinished { &resume } else { &begin });
+    }
+    assert!(weights(&dir.join("ckpt")) == new);
+}
+
+/// The weights of a checkpoint that opens.
+fn weights(folder: &Path) -> Vec<u8> {
+    Checkpoint::open(folder).unwrap();
+    fs::read(folder.join("model.safetensors")).unwrap()
+}
+
+#[test]
+fn a_finished_model_is_replaced_only_if_that_is_asked_for() {
+    let dir = tempfile::tempdir().unwrap();
+    let dir = dir.path();
+    ok(dir, &["train", "--steps", "30", "--out", "ckpt"]);
+    let before = contents(&dir.join("ckpt"));
+    for more in [&[][..], &["--init", "ckpt"], &["--preset", "compact"]] {
+        let words = [
+            "ckpt holds a finished model",
+            "4192 parameters",
+            "trained for 30 steps",
+            "ago",
+            "--force",
+            "--init",
+        ];
+        refused(dir, &[&["train", "--steps", "5", "--out", "ckpt"], more].concat(), &words);
+        refused(
+            dir,
+            &["train", "--steps", "5", "--out", "ckpt"],
+            &["--resume ckpt --steps 60", "another --out"],
+        );
+    }
+    assert!(contents(&dir.join("ckpt")) == before);
+    // The advice works.
+    ok(dir, &["train", "--resume", "ckpt", "--steps", "60"]);
+    ok(dir, &["train", "--init", "ckpt", "--steps", "3", "--out", "NEW"]);
+    ok(dir, &["train", "--steps", "5", "--out", "ckpt", "--force"]);
+    assert!(ok(dir, &["inspect", "ckpt"]).contains("trained 5 steps"));
+    // A model from elsewhere has no state to go on from, and no such advice.
+    fs::remove_dir_all(dir.join("ckpt/training")).unwrap();
+    let ran = microgpt(dir, &["train", "--out", "ckpt"]);
+    assert!(ran.code == 2 && !ran.err.contains("--resume"), "{}", ran.err);
+    // What --force does not cover.
+    fs::write(dir.join("ckpt/notes.md"), "").unwrap();
+    refused(dir, &["train", "--out", "ckpt", "--force"], &["notes.md"]);
+}
+
+/// A run whose loss is beyond that of knowing nothing says so, and does not take the place of a model that is of use.
+#[test]
+fn a_run_that_diverges_replaces_nothing() {
+    let dir = tempfile::tempdir().unwrap();
+    let dir = dir.path();
+    ok(dir, &["train", "--steps", "30", "--out", "ckpt"]);
+    let before = contents(&dir.join("ckpt"));
+    let wild = [
+        "train",
+        "--steps",
+        "60",
+        "--learning-rate",
+        "1",
+        "--schedule",
+        "constant",
+        "--out",
+        "ckpt",
+        "--force",
+    ];
+    let ran = microgpt(dir, &wild);
+    assert_eq!(ran.code, 1, "{}{}", ran.out, ran.err);
+    for words in ["diverged", "ln 27 = 3.30", "--learning-rate 0.1", "ckpt.diverged"] {
+        assert!(ran.err.contains(words), "{words}: {}", ran.err);
+    }
+    assert!(!ran.err.contains("next:"), "{}", ran.err);
+    assert!(contents(&dir.join("ckpt")) == before, "the finished model and nothing else");
+    Checkpoint::open(&dir.join("ckpt.diverged")).unwrap();
+    // A second one finds another name.
+    assert_eq!(microgpt(dir, &wild).code, 1);
+    assert!(dir.join("ckpt.diverged-2").is_dir());
+    let ran = microgpt(dir, &["train", "--steps", "2", "--init-std", "5", "--out", "x"]);
+    assert!(ran.code == 1 && ran.err.contains("--init-std 0.02"), "{}", ran.err);
+}
