@@ -101,7 +101,10 @@ fn detail(path: &Path, kind: &PathKind) -> Option<String> {
 /// What to do with a thing of another kind than was expected. No advice names a command that refuses it.
 fn advice(path: &Path, kind: &PathKind, expected: Expected) -> String {
     let name = output::path(path);
-    if let Some(advice) = kind.advice() {
+    // The model file of a package is led to its own package, which says more than what is true of every such file.
+    if let Some(advice) =
+        kind.advice().filter(|_| !matches!(kind, PathKind::MlModel { .. }) || belongs_to(path).is_none())
+    {
         return advice.to_owned();
     }
     match kind {

@@ -25,7 +25,7 @@ fn what_the_engine_lacks_is_refused_at_load() {
         let error = MilCpu::new(numerics).load(&large, &LoadOptions::default()).err().unwrap();
         let Error::Unsupported { operations, .. } = &error else { panic!("{error}") };
         let named = |what: &str| operations.iter().filter(|o| o.contains(what)).count();
-        assert_eq!(["%x", "%y"].map(named), [1, 1], "{operations:?}");
+        assert_eq!(["input x", "input y"].map(named), [1, 1], "{operations:?}");
         assert!(error.to_string().contains("large.mlpackage"), "{error}");
     }
 }

@@ -47,7 +47,11 @@ fn every_fixture_runs_or_says_what_it_lacks() {
                     .describe()
                     .inputs
                     .iter()
-                    .map(|f| (f.name.clone(), input(f.tensor().unwrap().dtype, f.default_shape().unwrap())))
+                    .map(|f| {
+                        // The engine takes an image as a tensor.
+                        let dtype = f.tensor().map_or(DType::Fp32, |tensor| tensor.dtype);
+                        (f.name.clone(), input(dtype, f.default_shape().unwrap()))
+                    })
                     .collect();
                 let views: Vec<_> = inputs.iter().map(|(n, t)| (n.as_str(), t.view())).collect();
                 let outputs = function.predict(&views, &mut state).unwrap_or_else(|e| panic!("{name}: {e}"));
