@@ -47,9 +47,9 @@ def linear(c, x, sizes, mode):
 
 def nearest(x, sizes, mode):
     for axis, size in zip(range(x.ndim - len(sizes), x.ndim), sizes):
-        if mode == "DEFAULT":
-            # The element that the point lies in, in whole numbers.
-            places = np.arange(size) * x.shape[axis] // size
+        if mode in ("DEFAULT", "UNALIGN_CORNERS"):
+            # The element that the middle of the result lies in, in whole numbers.
+            places = (2 * np.arange(size) + 1) * x.shape[axis] // (2 * size)
         else:
             points = grid(mode, x.shape[axis], size)
             if np.any(np.abs(points % 1 - 0.5) < 1e-6):

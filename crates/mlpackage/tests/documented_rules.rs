@@ -717,6 +717,13 @@ fn bounds_and_types_of_elementwise_operations() {
     let half = [("epsilon", Value::fp16(1e-3))];
     used("rsqrt", &[("x", Fp32, &[2])], &half).gives(SINCE_IOS17, &["tensor<fp32, [2]>"]);
     used("rsqrt", &[("x", Fp32, &[2])], &half).is_refused(UP_TO_IOS16, "expected one type");
+    // A norm's other parameters are of one type, and coremltools writes its default epsilon in fp32 beside those of fp16.
+    let half = Value::fp16s([2], &[half::f16::ONE; 2]);
+    let norm = |gamma: Value| [("gamma", gamma), ("beta", half.clone()), ("epsilon", Value::fp32(1e-5))];
+    let image = [("x", Fp32, &[1, 2, 3][..])];
+    used("instance_norm", &image, &norm(half.clone())).gives(SINCE_IOS17, &["tensor<fp32, [1, 2, 3]>"]);
+    used("instance_norm", &image, &norm(floats(&[1.0; 2]))).is_refused(SINCE_IOS17, "expected one type");
+    used("instance_norm", &image, &norm(half.clone())).is_refused(UP_TO_IOS16, "expected one type");
     let xor = [("x", Bool, &[2][..]), ("y", Bool, &[2])];
     used("logical_xor", &xor, &[]).gives(ALL, &["tensor<bool, [2]>"]);
     let add = [("x", Int32, &[2, 1][..]), ("y", Int32, &[3])];

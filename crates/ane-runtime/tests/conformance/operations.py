@@ -732,10 +732,11 @@ for align in (True, False):
         lambda v, F, a=align: mb.upsample_bilinear(x=v.x, align_corners=a, **both_ways),
         lambda t, c, a=align: nn.interpolate(t.x, scale_factor=(2, 3), mode="bilinear", align_corners=a),
     )
+# The element that the middle of the result is in: PyTorch's `nearest` takes the one that its border is in.
 resize.case(
     "resize_nearest",
     lambda v, F: mb.resize_nearest_neighbor(x=v.x, target_size_height=5, target_size_width=2),
-    lambda t, c: nn.interpolate(t.x, size=(5, 2), mode="nearest"),
+    lambda t, c: nn.interpolate(t.x, size=(5, 2), mode="nearest-exact"),
 )
 for mode, align in {"STRICT_ALIGN_CORNERS": True, "ALIGN_CORNERS": True, "UNALIGN_CORNERS": False}.items():
     resize.case(
@@ -771,7 +772,7 @@ resize.case(
 resize.case(
     "resize_nearest_mode",
     lambda v, F: mb.resize(x=v.x, shape=[6, 8], resized_dims=np.uint32(2), interpolation_mode="NEAREST_NEIGHBOR"),
-    lambda t, c: nn.interpolate(t.x, size=(6, 8), mode="nearest"),
+    lambda t, c: nn.interpolate(t.x, size=(6, 8), mode="nearest-exact"),
 )
 for mode in ("bilinear", "nearest"):
     for padding, theirs in {"constant": "zeros", "border": "border", "reflection": "reflection"}.items():

@@ -71,6 +71,17 @@ fn grids_of_resizing() {
     let nearest = [("target_size_height", Value::int(2)), ("target_size_width", Value::int(4))];
     let expected = [0.0, 0.0, 1.0, 1.0, 0.0, 0.0, 1.0, 1.0];
     gives(ALL, "resize_nearest_neighbor", &[RAMP], &nearest, &[(&[1, 1, 2, 4], &expected)]);
+    // The element that the middle of the result is in, also for `resize`: two become three as 0, 1, 1.
+    let three = [("target_size_height", Value::int(1)), ("target_size_width", Value::int(3))];
+    gives(ALL, "resize_nearest_neighbor", &[RAMP], &three, &[(&[1, 1, 1, 3], &[0.0, 1.0, 1.0])]);
+    let three = [
+        ("shape", ints(&[1, 3])),
+        ("resized_dims", bytes(Uint32, &[], &2u32.to_le_bytes())),
+        ("interpolation_mode", text("NEAREST_NEIGHBOR")),
+    ];
+    gives(SINCE_IOS17, "resize", &[RAMP], &three, &[(&[1, 1, 1, 3], &[0.0, 1.0, 1.0])]);
+    let up = [("scale_factor_width", Value::fp32(1.5)), ("scale_factor_height", Value::fp32(1.0))];
+    gives(ALL, "upsample_nearest_neighbor", &[RAMP], &up, &[(&[1, 1, 1, 3], &[0.0, 0.0, 1.0])]);
     let crop = [("crop_height", ints(&[0, 1])), ("crop_width", ints(&[1, 0]))];
     let image = [("x", &[1, 2, 2][..], F(&[1.0, 2.0, 3.0, 4.0]))];
     gives(ALL, "crop", &image, &crop, &[(&[1, 1, 1], &[2.0])]);
@@ -99,8 +110,11 @@ fn what_stands_outside_of_an_image() {
     };
     for (mode, expected) in modes {
         for sampling in ["nearest", "bilinear"] {
-            let how = how(mode, sampling, "unnormalized", true);
-            gives(ALL, "resample", &[pixels, coordinates], &how, &[(&[1, 1, 1, 9], &expected)]);
+            // The alignment of corners is of normalized coordinates.
+            for align in [true, false] {
+                let how = how(mode, sampling, "unnormalized", align);
+                gives(ALL, "resample", &[pixels, coordinates], &how, &[(&[1, 1, 1, 9], &expected)]);
+            }
         }
     }
     // "Coordinates are provided in the order (x, y)": the corners of [[1, 2], [3, 4]].

@@ -97,7 +97,9 @@ impl<'a> Args<'a> {
         }
         let mut domains: BTreeMap<char, Vec<&str>> = BTreeMap::new();
         for param in spec.params_of(self.opset) {
-            if let Some(domain) = param.domain.filter(|_| self.bound.contains_key(param.name)) {
+            // Since iOS 17 coremltools writes the default epsilon of a norm in fp32, whatever type the other parameters have.
+            let apart = param.name == "epsilon" && self.opset >= Opset::CoreML7;
+            if let Some(domain) = param.domain.filter(|_| self.bound.contains_key(param.name) && !apart) {
                 domains.entry(domain).or_default().push(param.name);
             }
         }

@@ -9,7 +9,8 @@ pub(super) fn lower(node: &Node<'_>) -> Result<Option<Lowered>, String> {
         sample(node, 2, grid, nearest).map(Some)
     };
     match node.op {
-        "upsample_nearest_neighbor" | "resize_nearest_neighbor" => last_two(Grid::Asymmetric, true),
+        "upsample_nearest_neighbor" => last_two(Grid::Asymmetric, true),
+        "resize_nearest_neighbor" => last_two(Grid::HalfPixel, true),
         "upsample_bilinear" => {
             let align = node.args.bool_or("align_corners", true)?;
             let half = node.args.bool_or("half_pixel_centers", !align)?;
@@ -24,7 +25,11 @@ pub(super) fn lower(node: &Node<'_>) -> Result<Option<Lowered>, String> {
         "resize" => {
             let dims = node.args.extent("resized_dims")?.unwrap_or(1);
             let nearest = node.args.string("interpolation_mode")?.unwrap_or("LINEAR") != "LINEAR";
-            sample(node, dims, Grid::of(node)?, nearest).map(Some)
+            let grid = match Grid::of(node)? {
+                Grid::Asymmetric if nearest => Grid::HalfPixel,
+                grid => grid,
+            };
+            sample(node, dims, grid, nearest).map(Some)
         }
         "resample" => resample(node).map(Some),
         "affine" => affine(node).map(Some),
@@ -59,17 +64,16 @@ impl Grid {
         })
     }
 
-    /// In fp64, and divided last: a point that falls on an element must not come to lie before it.
-    fn point(self, i: usize, from: usize, to: usize) -> f64 {
-        let (at, last) = (i as f64, (from - 1) as f64);
-        let (extent, count) = (from as f64, to as f64);
+    fn point(self, i: usize, from: usize, to: usize) -> f32 {
+        let (at, last) = (i as f32, (from - 1) as f32);
+        let ratio = from as f32 / to as f32;
         let point = match self {
-            Self::Asymmetric => at * extent / count,
+            Self::Asymmetric => at * ratio,
             Self::AlignCornersOrMiddle if to == 1 => last / 2.0,
             Self::AlignCorners | Self::AlignCornersOrMiddle if to == 1 => 0.0,
-            Self::AlignCorners | Self::AlignCornersOrMiddle => at * last / (count - 1.0),
-            Self::HalfPixel => (at + 0.5) * extent / count - 0.5,
-            Self::Offset => (at + 0.5) * last.max(1.0) / count,
+            Self::AlignCorners | Self::AlignCornersOrMiddle => at * last / (to - 1) as f32,
+            Self::HalfPixel => (at + 0.5) * ratio - 0.5,
+            Self::Offset => (at + 0.5) * last.max(1.0) / to as f32,
         };
         point.clamp(0.0, last)
     }
@@ -84,6 +88,11 @@ struct Between {
 }
 
 /// Samples the last `count` axes, each by itself: a result is the weighted mean of its two neighbours on every axis.
+///
+/// The nearest element is, for `upsample_nearest_neighbor`, the one that `i from / to` is in, and for the resizing operations the
+/// one that the middle of the result, `(i + 1/2) from / to`, is in: coremltools converts TensorFlow's operation to the first
+/// without half-pixel centres and to the others with them, and its tests of `resize` expect elements 0, 1, 1 for two that
+/// become three.
 fn sample(node: &Node<'_>, count: usize, grid: Grid, nearest: bool) -> Result<Lowered, String> {
     let (x, result) = (node.shape("x")?, node.result());
     let first = x.rank() - count;
@@ -96,6 +105,7 @@ fn sample(node: &Node<'_>, count: usize, grid: Grid, nearest: bool) -> Result<Lo
             // repetition.
             let at = match (nearest, grid) {
                 (true, Grid::Asymmetric) => i * from / to,
+                (true, Grid::HalfPixel) => (2 * i + 1) * from / (2 * to),
                 (true, _) => point.round() as usize,
                 (false, _) => point as usize,
             };
@@ -277,7 +287,8 @@ impl Image {
         match self.outside {
             Outside::Constant(_) => at,
             Outside::Border => at.clamp(0.0, last),
-            // Whether corners are aligned says what coordinates mean, not where the mirror stands.
+            // Whether corners are aligned says what coordinates mean, not where the mirrors stand: PyTorch's reflection
+            // without aligned corners is converted to `symmetric`.
             Outside::Reflection => mirror(0.0, last),
             Outside::Symmetric => mirror(-0.5, last + 0.5),
         }
