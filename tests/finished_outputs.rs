@@ -72,10 +72,9 @@ fn kill_over(dir: &Path, out: &str, over: &[&str], opens: impl Fn(&Path)) {
             if aside.is_dir() { common::copy(&aside, &out_path) } else { drop(fs::copy(&aside, &out_path)) }
         }
         let mut child = start(dir, over);
-        let limit = Instant::now() + time.mul_f64(rng.random_range(0.0..1.3));
-        // Every other time, when the new output is being written, which is when most can go wrong.
-        let mut delay = (kill % 2 == 1).then(|| time.mul_f64(rng.random_range(0.0..0.6)));
-        while child.try_wait().unwrap().is_none() && (delay.is_some() || Instant::now() < limit) {
+        // In turn: not killed at all, killed at any time, and killed while the new output is being written.
+        let mut deadline = (kill % 3 == 1).then(|| Instant::now() + time.mul_f64(rng.random_range(0.0..1.1)));
+        while child.try_wait().unwrap().is_none() && deadline.is_none_or(|time| Instant::now() < time) {
             // At no moment is there anything but the one or the other.
             match out_path.is_file() {
                 true => {
@@ -84,9 +83,8 @@ fn kill_over(dir: &Path, out: &str, over: &[&str], opens: impl Fn(&Path)) {
                 false => assert!(out_path.join("bundle.json").is_file(), "kill {kill}: {out} is gone"),
             }
             let hidden = |e: fs::DirEntry| e.file_name().to_string_lossy().starts_with('.');
-            if delay.is_some() && fs::read_dir(dir).unwrap().flatten().any(hidden) {
-                std::thread::sleep(delay.take().unwrap());
-                break;
+            if kill % 3 == 2 && deadline.is_none() && fs::read_dir(dir).unwrap().flatten().any(hidden) {
+                deadline = Some(Instant::now() + time.mul_f64(rng.random_range(0.0..0.5)));
             }
         }
         let _ = child.kill();
