@@ -155,6 +155,9 @@ fn the_context_follows_from_the_text() {
     }
     let (_, out) = train("long", &["--held-out", "0", "--block-size", "512"]);
     assert!(!out.contains("longer than the context"), "{out}");
+    // The built-in names cannot be packed.
+    let out = ok(dir, &["train", "--steps", "1", "--block-size", "4", "--out", "short"]);
+    assert!(out.contains("longer than the context of 4") && !out.contains("--packed"), "{out}");
     // Running text.
     fs::write(dir.join("text"), TEXT.repeat(40)).unwrap();
     let (found, out) = train("text", &["--packed"]);

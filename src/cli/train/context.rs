@@ -57,16 +57,21 @@ pub(super) fn warn_of_cut_documents(trainer: &Trainer, command: &Train) {
         return;
     }
     let again = another_run(command);
-    let longer = match sizes.longest.next_multiple_of(MULTIPLE) {
-        size if size <= WORTH_ADVISING => format!("`{again} --block-size {size}` takes all of each; "),
-        _ => String::new(),
-    };
+    let mut advice = Vec::new();
+    let whole = sizes.longest.next_multiple_of(MULTIPLE);
+    if whole <= WORTH_ADVISING {
+        advice.push(format!("`{again} --block-size {whole}` takes all of each"));
+    }
+    // The built-in names are no running text.
+    if command.data.data.is_some() || command.resume.is_some() {
+        advice.push(format!("`{again} --packed` trains on all of the text"));
+    }
     output::tell(&format!(
-        "warning: {} of {} documents are longer than the context of {} tokens, and what is beyond it is not trained on: {longer}\
-         `{again} --packed` trains on all of the text",
+        "warning: {} of {} documents are longer than the context of {} tokens, and what is beyond it is not trained on: {}",
         sizes.cut,
         sizes.examples + sizes.held_out,
         trainer.config().block_size,
+        advice.join("; ")
     ));
 }
 
@@ -75,7 +80,8 @@ fn another_run(command: &Train) -> String {
     let mut words = vec!["microgpt train".to_owned()];
     if command.resume.is_some() || command.model.init.is_some() {
         // Of the options of that run, none are known here.
-        words.extend(command.data.data.iter().map(|path| format!("--data {}", output::path(path))));
+        let data = command.data.data.as_deref().map_or("TEXT".to_owned(), output::path);
+        words.push(format!("--data {data}"));
     } else {
         const LEFT_OUT: [&str; 2] = ["--block-size", "--out"];
         let mut arguments = std::env::args().skip_while(|argument| argument != "train").skip(1);

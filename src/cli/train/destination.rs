@@ -23,30 +23,33 @@ pub(super) fn check(folder: &Path, force: bool) -> Result<()> {
     if force || is_empty {
         return Ok(());
     }
-    let (found, resume) = describe(folder);
+    let (found, further) = describe(folder);
     bail!(
-        "{name} holds {found}, which is not replaced unasked. Choose one: --force replaces it once the new one is complete; {resume}\
-         `microgpt train --init {name} --out NEW` begins a new run from its weights; another --out keeps both"
+        "{name} holds {found}, which is not replaced unasked. Choose one: --force replaces it once the new one is complete; {further}\
+         another --out keeps both"
     );
 }
 
-/// What stands in a checkpoint's folder, and how to train it longer if that is possible.
+/// What stands in a checkpoint's folder, and how to train it further where that is possible.
 fn describe(folder: &Path) -> (String, String) {
     if !Checkpoint::is_finished(folder) {
         return ("an earlier checkpoint without weights".to_owned(), String::new());
     }
     let mut found = "a finished model".to_owned();
-    let mut resume = String::new();
+    let mut further = String::new();
     match Checkpoint::open(folder) {
         Ok(checkpoint) => {
+            let name = output::path(folder);
             found += &format!(" of {} parameters", checkpoint.config().parameters());
             if let Some(report) = checkpoint.report() {
                 found += &format!(", trained for {} steps", report.steps);
                 if folder.join("training/last").is_dir() {
-                    let (name, steps) = (output::path(folder), 2 * report.steps);
-                    resume = format!("`microgpt train --resume {name} --steps {steps}` trains it longer; ");
+                    let steps = 2 * report.steps;
+                    further = format!("`microgpt train --resume {name} --steps {steps}` trains it longer; ");
                 }
             }
+            further +=
+                &format!("`microgpt train --init {name} --out NEW` begins a new run from its weights; ");
         }
         Err(_) => found += " that cannot be opened",
     }
@@ -54,7 +57,7 @@ fn describe(folder: &Path) -> (String, String) {
     if let Some(age) = written.ok().and_then(|time| SystemTime::now().duration_since(time).ok()) {
         found += &format!(", written {} ago", duration(age.as_secs_f64()));
     }
-    (found, resume)
+    (found, further)
 }
 
 /// Puts the checkpoint in its place, or beside it if something has come in the way since the run began, or if the run diverged and a
