@@ -174,16 +174,27 @@ def image_to_image(tools):
     return tools.convert(program, inputs=[image], outputs=[output], target="iOS16")
 
 
-GREY = np.random.RandomState(12).randint(0, 256, (1, 1, 8, 12)).astype(np.float16)
+# A 16-bit grayscale image holds numbers from 0 to 1; these are those of bytes.
+GREY = (np.random.RandomState(12).randint(0, 256, (1, 1, 8, 12)) / 255).astype(np.float16)
 
 
-@model("image_grey_fp16_ios16", {"image": GREY}, inverted, since=(6, 3), images={"image": "GREY", "inverted": "GREY"})
+def complement(inputs):
+    return {"inverted": 1 - inputs["image"].astype(np.float64)}
+
+
+@model(
+    "image_grey_fp16_ios16",
+    {"image": GREY},
+    complement,
+    since=(6, 3),
+    images={"image": "GREY_FP16", "inverted": "GREY_FP16"},
+)
 def image_grey(tools):
     ct, mb = tools.ct, tools.mb
 
     @tools.program({"image": (1, 1, 8, 12)})
     def program(image):
-        return mb.sub(x=np.float32(255), y=image, name="inverted")
+        return mb.sub(x=np.float32(1), y=image, name="inverted")
 
     grey = tools.colour("GRAYSCALE_FLOAT16")
     image = ct.ImageType(name="image", shape=(1, 1, 8, 12), color_layout=grey)
