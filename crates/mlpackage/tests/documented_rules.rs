@@ -624,8 +624,9 @@ fn channels_and_groups_of_convolutions() {
     conv([32, 8, 3, 3], 2, Ok("[1, 32, 4, 4]"));
     conv([32, 1, 3, 3], 16, Ok("[1, 32, 4, 4]"));
     // "C_in must be divisible by groups."
-    conv([32, 5, 3, 3], 3, Err("does not take them"));
-    conv([31, 8, 3, 3], 2, Err("does not take them"));
+    conv([32, 5, 3, 3], 3, Err("does not divide the 32 output channels"));
+    conv([31, 8, 3, 3], 2, Err("does not divide the 31 output channels"));
+    conv([32, 5, 3, 3], 2, Err("has 16 channels, expected 10"));
     let transposed = |weight: [usize; 3], more: &[(&'static str, Value)], expected: Result<&str, &str>| {
         let mut constants = vec![("weight", Value::fp32s(weight, vec![1.0; weight.iter().product()]))];
         constants.extend_from_slice(more);
