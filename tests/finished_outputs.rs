@@ -235,7 +235,11 @@ fn a_finished_model_is_replaced_only_if_that_is_asked_for() {
     // Damaged weights are not replaced unasked either, and advice that would fail is not given.
     fs::write(dir.join("ckpt/model.safetensors"), "").unwrap();
     let ran = microgpt(dir, &["train", "--out", "ckpt"]);
-    assert!(ran.code == 2 && ran.err.contains("cannot be opened") && ran.err.contains("--force"), "{}", ran.err);
+    assert!(
+        ran.code == 2 && ran.err.contains("cannot be opened") && ran.err.contains("--force"),
+        "{}",
+        ran.err
+    );
     assert!(!ran.err.contains("--init"), "{}", ran.err);
     // What --force does not cover.
     fs::write(dir.join("ckpt/notes.md"), "").unwrap();
