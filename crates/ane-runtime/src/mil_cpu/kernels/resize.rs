@@ -110,7 +110,7 @@ fn sample(node: &Node<'_>, count: usize, grid: Grid, nearest: bool) -> Result<Lo
                 (false, _) => point as usize,
             };
             let at = at.min(from - 1);
-            let weight = if nearest { 0.0 } else { (point - point.floor()) as f32 };
+            let weight = if nearest { 0.0 } else { point - point.floor() };
             Between { first: at, second: (at + 1).min(from - 1), weight }
         };
         (0..to).map(between).collect()
