@@ -268,7 +268,7 @@ impl Stacked {
         Ok(())
     }
 
-    /// Everything, as [`write`] takes it: floats as F32, integers as I32. With `stacked`, each tensor has a leading axis of
+    /// Everything, as [`write()`] takes it: floats as F32, integers as I32. With `stacked`, each tensor has a leading axis of
     /// calls; else there was one call.
     pub fn tensors(&self, stacked: bool) -> impl Iterator<Item = (&str, Dtype, Vec<usize>, &[u8])> {
         self.tensors.iter().map(move |(name, dtype, shape, bytes)| {
