@@ -23,6 +23,8 @@ from program import Config, Const, Node, Ref, Rejected
 warnings.filterwarnings("ignore", category=RuntimeWarning)
 
 U32, U16 = 2.0**-24, 2.0**-11
+# The smallest fp32: a product that is smaller becomes this or zero, whose sign or floor differs from the product's.
+SMALLEST = 2.0**-149
 
 
 @dataclass(frozen=True)
@@ -85,7 +87,7 @@ class Run:
         if self.rng is None or not isinstance(value, np.ndarray | np.floating) or value.dtype.kind != "f":
             return value
         unit = self.arithmetic.fp16 if dtype == "fp16" else self.arithmetic.fp32
-        error = (unit if result else self.arithmetic.fp32) * np.abs(value)
+        error = (unit if result else self.arithmetic.fp32) * np.abs(value) + SMALLEST
         if result == "sum":
             error = error + U32 * np.max(np.abs(value), initial=0.0, where=np.isfinite(value))
         return value + error * (1 - 2 * self.rng.integers(0, 2, np.shape(value), dtype=np.int8))

@@ -98,19 +98,28 @@ def pool(g: Gen, name):
     x = g.tensor(n + 2, most=7)
     spatial = g.shape_of(x)[2:]
     kernel, strides, pad_type, pad, _ = window(g, n, spatial)
+    said = g.chance(0.9)
+    strides = strides if said else [1] * n
     # A window of padding alone has no maximum, and no mean.
     for i in range(n):
         pad[2 * i], pad[2 * i + 1] = min(pad[2 * i], kernel[i] - 1), min(pad[2 * i + 1], kernel[i] - 1)
-        if spatial[i] + pad[2 * i] + pad[2 * i + 1] < kernel[i]:
-            raise Rejected("nothing is left")
     more = {}
+    ceil = False
     if n < 3 and name != "l2_pool" and pad_type in ("valid", "custom") and g.chance(0.4):
         pad = [pad[i - i % 2] for i in range(2 * n)]
-        more["ceil_mode"] = g.b(g.chance(0.8))
+        ceil = g.chance(0.8)
+        more["ceil_mode"] = g.b(ceil)
+        # A window may be larger than its axis as long as it hangs over by less than a stride.
+        if ceil and pad_type == "valid" and g.chance(0.2):
+            kernel = [size + g.int(0, stride) for size, stride in zip(spatial, strides)]
+    for i in range(n):
+        room = spatial[i] + (pad[2 * i] + pad[2 * i + 1]) * (pad_type == "custom") - kernel[i]
+        if pad_type in ("valid", "custom") and room + (strides[i] - 1 if ceil else 0) < 0:
+            raise Rejected("nothing is left")
     if name == "avg_pool" and g.chance(0.6):
         more["exclude_padding_from_average"] = g.b(g.chance(0.6))
     result = g.emit(
-        name, x=x, kernel_sizes=g.i(kernel), strides=g.maybe(0.9, g.i(strides)), pad_type=g.s(pad_type),
+        name, x=x, kernel_sizes=g.i(kernel), strides=g.i(strides) if said else None, pad_type=g.s(pad_type),
         pad=g.i(pad) if pad_type == "custom" else None, **more,
     )  # fmt: skip
     if not np.all(np.isfinite(g.value(result))):

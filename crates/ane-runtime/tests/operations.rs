@@ -170,6 +170,9 @@ fn average_over_the_edge_counts_padding_unless_it_is_excluded() {
     assert_eq!(pool(&[1, 1, 7], &image[..7], 3, true), [0.5, 3.5, 6.0]);
     // Five from one window to the next: the last is over nothing but padding.
     assert_eq!(pool(&[1, 1, 4], &image[..4], 5, false), [0.5, 0.0]);
+    // The first window hangs over, too: 6 and the padding beside it.
+    assert_eq!(pool(&[1, 1, 1], &image[6..7], 2, false), [3.0]);
+    assert_eq!(pool(&[1, 1, 1], &image[6..7], 2, true), [6.0]);
 }
 
 /// Of equal elements the first is named. MIL leaves that open, so that the conformance suite has no such case.

@@ -676,6 +676,9 @@ fn ranks_of_pooling_and_activations() {
     pool("l2_pool", &[1, 2, 5, 5, 5], "valid", false, ALL, Err("expected rank 3 or 4"));
     // "D_out[i] = ceil[...] + 1"; "Only applicable when pad_type is valid or custom."
     pool("avg_pool", &[1, 2, 5], "valid", true, ALL, Ok("[1, 2, 3]"));
+    // The numerator is 1 - 2 + 2 - 1 = 0, so that a window larger than its axis has one place; without `ceil_mode` it has none.
+    pool("max_pool", &[1, 2, 1], "valid", true, ALL, Ok("[1, 2, 1]"));
+    pool("max_pool", &[1, 2, 1], "valid", false, ALL, Err("does not fit into 1"));
     pool("avg_pool", &[1, 2, 5], "same", true, ALL, Err("ceil_mode does not go with"));
     // same_lower exists since iOS 16.
     pool("avg_pool", &[1, 2, 5], "same_lower", false, SINCE_IOS16, Ok("[1, 2, 3]"));

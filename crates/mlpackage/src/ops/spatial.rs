@@ -57,13 +57,14 @@ impl Window {
         };
         let places = |size: usize, kernel: usize| -> Option<usize> {
             let reach = kernel.checked_sub(1)?.checked_mul(self.dilations[axis])?.checked_add(1)?;
-            let left = size.checked_add(before)?.checked_add(behind)?.checked_sub(reach)?;
+            let padded = size.checked_add(before)?.checked_add(behind)?;
             if !self.ceil_mode {
-                return Some(left / stride + 1);
+                return Some(padded.checked_sub(reach)? / stride + 1);
             }
-            let places = left.div_ceil(stride) + 1;
+            // Rounded up, so that a window which hangs over by less than a stride has a place, even the first one.
+            let places = padded.checked_add(stride)?.checked_sub(reach)?.div_ceil(stride);
             // A window may not begin in the padding behind.
-            let outside = (places - 1).checked_mul(stride)? >= size + before && (before > 0 || behind > 0);
+            let outside = places.checked_sub(1)?.checked_mul(stride)? >= size + before && (before > 0 || behind > 0);
             Some(if outside { places - 1 } else { places })
         };
         let kernel = self.kernel[axis];
