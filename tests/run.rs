@@ -751,3 +751,30 @@ fn one_of_something_is_singular() {
     assert!(out.contains("main: 1 call,") && out.contains("1 step,"), "{out}");
     assert!(!out.contains("1 calls") && !out.contains("1 steps") && !out.contains("1 buffers"), "{out}");
 }
+
+/// A product of two numbers for each of 2^20 elements takes 4 MiB, which `fill` makes of a few bytes.
+#[test]
+fn the_workspace_of_a_call_has_a_limit_that_can_be_raised() {
+    let dir = tempfile::tempdir().unwrap();
+    let at = |name: &str| dir.path().join(name);
+    package(&at("p.mlpackage"), |f| {
+        let x = f.input("x", DType::Fp32, [Dim::Known(1)])?;
+        let many = f
+            .op("fill", "many")
+            .value("shape", Value::ints([1], vec![1 << 20]))
+            .value("value", Value::fp32(2.0));
+        let y = f.op("mul", "y").arg("x", &many.one()?).arg("y", &x).one()?;
+        let sum = f.op("reduce_sum", "sum").arg("x", &y).value("axes", Value::ints([1], vec![0])).one()?;
+        f.output(&sum);
+        Ok(())
+    });
+    write(&at("x.safetensors"), &[("x", &[1], &[0.5])]);
+    let run = ["run", "p.mlpackage", "--inputs", "x.safetensors", "--out", "y.safetensors", "--workspace"];
+    let said = refused(dir.path(), &[&run[..], &["1"]].concat());
+    assert!(said.contains("B of workspace, 1048576 B at most"), "{said}");
+    assert!(said.contains("raise the workspace limit"), "{said}");
+    assert!(!at("y.safetensors").exists());
+    ok(dir.path(), &[&run[..], &["16"]].concat());
+    assert_eq!(read(&at("y.safetensors"), "sum").1, [1_048_576.0]);
+    assert!(microgpt(dir.path(), &[&run[..], &["0"]].concat()).code == 2);
+}

@@ -5,7 +5,7 @@ use std::path::Path;
 
 use anyhow::Result;
 use mlpackage::bundle::BUNDLE_MANIFEST;
-use mlpackage::{Finding, Package, Severity};
+use mlpackage::{Finding, Package, Severity, counted};
 use serde::Serialize;
 
 use super::unfit::{Expected, expect};
@@ -76,23 +76,5 @@ impl Checked {
         }
         text.push('\n');
         text
-    }
-}
-
-/// `1 error`, `2 errors`.
-fn counted(count: usize, what: &str) -> String {
-    format!("{count} {what}{}", if count == 1 { "" } else { "s" })
-}
-
-#[cfg(test)]
-mod tests {
-    use super::counted;
-
-    #[test]
-    fn one_is_not_many() {
-        assert_eq!(
-            [0, 1, 2].map(|count| counted(count, "reported refusal")),
-            ["0 reported refusals", "1 reported refusal", "2 reported refusals"]
-        );
     }
 }

@@ -8,7 +8,8 @@ use std::path::PathBuf;
 use std::time::Instant;
 
 use ane_runtime::{
-    EngineKind, EngineOptions, Function, LoadOptions, Memory, Model, Numerics, State, TensorView, Tensors,
+    EngineKind, EngineOptions, Function, Limits, LoadOptions, Memory, Model, Numerics, State, TensorView,
+    Tensors,
 };
 use anyhow::{Context as _, Result, ensure};
 use clap::Args;
@@ -61,6 +62,9 @@ pub(crate) struct Run {
     /// or --out-image
     #[arg(long)]
     plan: bool,
+    /// The workspace limit of a call on mil-cpu: the most memory, in MiB, that it may take beside weights and states
+    #[arg(long, value_name = "MIB", default_value_t = Limits::default().workspace >> 20, value_parser = clap::value_parser!(u64).range(1..1 << 40))]
+    workspace: u64,
 }
 
 impl Run {
@@ -85,7 +89,8 @@ impl Run {
         }
         let images = OutImages::of(&calls, &self.out_images)?;
         let functions = calls.calls.iter().map(|call| call.function.clone()).collect();
-        let options = LoadOptions { functions, hazards: self.hazards, ..LoadOptions::default() };
+        let limits = Limits { workspace: self.workspace << 20, ..Limits::default() };
+        let options = LoadOptions { functions, hazards: self.hazards, limits };
         let model = engine.engine()?.load(&package, &options)?;
         if self.plan {
             output::print(&plans(&*model, &calls, runs || has_inputs)?)?;

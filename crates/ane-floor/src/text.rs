@@ -3,7 +3,7 @@
 use std::fmt;
 
 use crate::device::Outcome;
-use crate::findings::FindingKind;
+use crate::findings::{Finding, FindingKind};
 use crate::laws::megabytes;
 use crate::report::PlacementReport;
 use crate::scaling::Scaling;
@@ -62,8 +62,16 @@ impl fmt::Display for PlacementReport {
                 FindingKind::Hazard => "hazard",
                 FindingKind::Doubt | FindingKind::Disagreement => "note",
             };
-            let found: Vec<_> = self.findings.iter().filter(|finding| finding.kind == kind).collect();
-            for finding in found.iter().take(LISTED) {
+            // Findings that read the same are one line.
+            let mut found: Vec<(&Finding, usize)> = Vec::new();
+            for finding in self.findings.iter().filter(|finding| finding.kind == kind) {
+                let same = |known: &Finding| known.function == finding.function && known.text == finding.text;
+                match found.iter_mut().find(|(known, _)| kind == FindingKind::Island && same(known)) {
+                    Some((_, times)) => *times += 1,
+                    None => found.push((finding, 1)),
+                }
+            }
+            for (finding, times) in found.iter().take(LISTED) {
                 let name = if several { format!("{}: ", finding.function) } else { String::new() };
                 let which = match finding.operations.as_slice() {
                     at if kind == FindingKind::Hazard && !at.is_empty() => {
@@ -75,7 +83,8 @@ impl fmt::Display for PlacementReport {
                     }
                     _ => String::new(),
                 };
-                writeln!(f, "  {label}: {name}{}{which}", finding.text)?;
+                let times = if *times > 1 { format!(" ({times} such islands)") } else { String::new() };
+                writeln!(f, "  {label}: {name}{}{which}{times}", finding.text)?;
             }
             if found.len() > LISTED {
                 writeln!(f, "  {label}: {} more; --json has them all", found.len() - LISTED)?;

@@ -129,6 +129,12 @@ fn a_cpu_island_between_two_regions_is_found() {
     assert_eq!(names, ["place", "picked", "flat"]);
     assert_eq!(device("flat").rule, "shapes");
     assert!(island.text.contains("gather, reduce_argmax, reshape"), "{}", island.text);
+    // Islands that read the same are one line of the text.
+    let mut twice = report.clone();
+    twice.findings.push(island.clone());
+    let text = twice.to_string();
+    assert_eq!(text.matches("  island: ").count(), 1, "{text}");
+    assert!(text.contains("over and back (2 such islands)"), "{text}");
     // Regions in order of execution: the first convolution, the island, the rest.
     assert_eq!((device("h").region, device("place").region, device("z").region), (0, 1, 2));
     // It stands in the middle, so that no host can take it.

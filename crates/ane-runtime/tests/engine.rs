@@ -57,7 +57,7 @@ fn what_goes_beyond_the_limits_is_refused() {
     let error = engine.load(&package, &limited(12_287)).err().unwrap();
     assert!(
         error.to_string().ends_with(
-            "it has no room for 12288 B of workspace, 12287 B at most: give inputs of smaller shapes, or allow more workspace"
+            "it has no room for 12288 B of workspace, 12287 B at most: give inputs of smaller shapes, or raise the workspace limit"
         ),
         "{error}"
     );
@@ -77,7 +77,7 @@ fn what_goes_beyond_the_limits_is_refused() {
     assert_eq!(
         error,
         "non_zero -> %places: it needs 8 B of workspace beside 4096 B that are held, 4103 B at most: give inputs of smaller \
-         shapes, or allow more workspace"
+         shapes, or raise the workspace limit"
     );
 
     // The loop of this fixture runs `n` times.

@@ -371,7 +371,7 @@ impl<'a> Interpreter<'a> {
             Some(all) if all <= most => Ok(()),
             _ => Err(format!(
                 "it needs {needed} B of workspace beside {held} B that are held, {most} B at most: give inputs of \
-                 smaller shapes, or allow more workspace"
+                 smaller shapes, or raise the workspace limit"
             )),
         }
     }

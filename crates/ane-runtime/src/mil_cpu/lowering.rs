@@ -107,7 +107,7 @@ pub(super) fn plan(
         bytes => {
             let most = limits.workspace;
             Err(NoPlan::Lacks(vec![format!(
-                "room for {bytes} B of workspace, {most} B at most: give inputs of smaller shapes, or allow more workspace"
+                "room for {bytes} B of workspace, {most} B at most: give inputs of smaller shapes, or raise the workspace limit"
             )]))
         }
     }

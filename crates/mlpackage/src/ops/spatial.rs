@@ -64,7 +64,8 @@ impl Window {
             // Rounded up, so that a window which hangs over by less than a stride has a place, even the first one.
             let places = padded.checked_add(stride)?.checked_sub(reach)?.div_ceil(stride);
             // A window may not begin in the padding behind.
-            let outside = places.checked_sub(1)?.checked_mul(stride)? >= size + before && (before > 0 || behind > 0);
+            let outside =
+                places.checked_sub(1)?.checked_mul(stride)? >= size + before && (before > 0 || behind > 0);
             Some(if outside { places - 1 } else { places })
         };
         let kernel = self.kernel[axis];
