@@ -314,7 +314,7 @@ fn planes(image: &RgbImage, channels: [usize; 3]) -> Vec<f32> {
 /// If the tensor has not the shape of an image that the model may give, or the file cannot be written.
 pub fn write(path: &Path, image: &ImageType, tensor: &Tensor) -> Result<Converted<()>> {
     let (png, notes) = encode(image, tensor)?;
-    mlpackage::write_file(path, &png)?;
+    atomic_output::write_file(path, &png)?;
     Ok(Converted { value: (), notes })
 }
 

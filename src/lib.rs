@@ -14,7 +14,6 @@ pub mod placement;
 pub mod reference;
 pub mod settle;
 pub mod verification;
-pub mod whole_file;
 
 // The crates that a user of the whole path needs, under one roof.
 pub use {ane_export, ane_floor, ane_runtime, microgpt_model, mlpackage};

@@ -5,7 +5,6 @@ use std::path::PathBuf;
 use anyhow::Result;
 use clap::Args;
 use microgpt_ane::field_report::{self, FieldReport};
-use microgpt_ane::whole_file;
 use mlpackage::counted;
 
 use super::{Outcome, output};
@@ -24,7 +23,7 @@ impl MakeFieldReport {
     pub(crate) fn run(self) -> Result<Outcome> {
         let report = FieldReport::read(&self.folder)?;
         let page = self.html.unwrap_or_else(|| self.folder.join("index.html"));
-        whole_file::write(&page, &field_report::page(&report))?;
+        atomic_output::write_file(&page, &field_report::page(&report))?;
         output::print(&format!(
             "{}: {}, {}, {}\n",
             page.display(),

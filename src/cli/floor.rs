@@ -11,8 +11,8 @@ use std::path::{Path, PathBuf};
 use ane_floor::{Basis, Outcome as Verdict, PlacementReport};
 use anyhow::{Context as _, Result, bail, ensure};
 use clap::{Args, Subcommand, ValueEnum};
-use microgpt_ane::{placement, whole_file};
-use mlpackage::{AtomicFile, Package};
+use microgpt_ane::placement;
+use mlpackage::Package;
 
 use super::file_kind::PathKind;
 use super::unfit::{Expected, expect};
@@ -124,7 +124,7 @@ impl Floor {
         let path = self.path.context("a bundle or package is missing")?;
         // Before anything is measured, which may take minutes.
         if let Some(page) = &self.html {
-            AtomicFile::check(page)?;
+            atomic_output::check_file(page)?;
         }
         // Read before anything is judged: a gate without its baseline is no gate.
         let baseline = self.baseline.as_deref().map(read_reports).transpose()?;
@@ -143,7 +143,7 @@ impl Floor {
         let measured = self.measuring.measure(&packages)?;
         if let Some(page) = &self.html {
             let beside = measured.as_ref().map_or(&beside, |measured| &measured.reports);
-            whole_file::write(page, &ane_floor::html::page(&predicted, beside))?;
+            atomic_output::write_file(page, &ane_floor::html::page(&predicted, beside))?;
         }
         // What is printed as JSON, and what gates are about.
         let reports = measured.as_ref().map_or(&predicted, |measured| &measured.reports).clone();

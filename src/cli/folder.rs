@@ -35,10 +35,24 @@ pub(super) fn package(path: &Path) -> Result<Package> {
     Ok(Package::open(path)?)
 }
 
-/// Whether a file that may not be there yet lies in a folder.
+/// Whether two paths, which need not exist, name the same file.
+pub(super) fn same_file(a: &Path, b: &Path) -> bool {
+    let resolved = |path: &Path| {
+        let name = path.file_name().unwrap_or_default();
+        path.canonicalize()
+            .or_else(|_| Ok::<_, std::io::Error>(parent_of(path).canonicalize()?.join(name)))
+            .ok()
+    };
+    a == b || resolved(a).is_some_and(|a| resolved(b) == Some(a))
+}
+
+fn parent_of(file: &Path) -> &Path {
+    file.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or(Path::new("."))
+}
+
+/// Whether a file, which need not exist, is inside a folder.
 pub(super) fn holds(folder: &Path, file: &Path) -> bool {
-    let parent = file.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or(Path::new("."));
-    match (parent.canonicalize(), folder.canonicalize()) {
+    match (parent_of(file).canonicalize(), folder.canonicalize()) {
         (Ok(parent), Ok(folder)) => parent.starts_with(folder),
         _ => false,
     }

@@ -137,8 +137,11 @@ impl Run {
             ensure!(!folder::holds(&self.package, path), "{}: it lies in the package", path.display());
         }
         if let Some(out) = &self.out {
-            mlpackage::AtomicFile::check(out)?;
-            ensure!(images.into_iter().all(|path| path != out), "--out and --out-image name the same file");
+            atomic_output::check_file(out)?;
+            ensure!(
+                !images.into_iter().any(|path| folder::same_file(path, out)),
+                "--out and --out-image name the same file"
+            );
         }
         Ok(())
     }

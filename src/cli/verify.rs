@@ -8,7 +8,7 @@ use anyhow::{Result, ensure};
 use clap::Args;
 use microgpt_ane::verification::{Verification, hazards, inputs, verify};
 use microgpt_model::Backend;
-use mlpackage::{AtomicFile, counted};
+use mlpackage::counted;
 
 use super::engine::EngineChoice;
 use super::{Outcome, folder, output};
@@ -48,7 +48,7 @@ impl Verify {
         let checkpoint = self.checkpoint.as_deref().map(folder::checkpoint).transpose()?;
         if let Some(path) = &self.dump {
             ensure!(!folder::holds(&self.bundle, path), "--dump {}: it lies in the bundle", path.display());
-            AtomicFile::check(path)?;
+            atomic_output::check_file(path)?;
         }
         let engine = self.engine.options(EngineKind::Auto, None)?;
         let other = match engine.kind.here() {

@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, HashMap};
 use std::fs;
 use std::path::Path;
 
+use atomic_output::AtomicDir;
 use half::f16;
 use microgpt_model::Checkpoint;
 use mlpackage::bundle::{
@@ -11,7 +12,7 @@ use mlpackage::bundle::{
     FileDigest, Shard, TokenizerFile,
 };
 use mlpackage::mil::Program;
-use mlpackage::{AtomicDir, Bundle, Metadata, PackageWriter, counted};
+use mlpackage::{Bundle, Metadata, PackageWriter, counted};
 use safetensors::Dtype;
 use safetensors::tensor::TensorView;
 
@@ -49,7 +50,7 @@ pub fn export(
     progress: impl FnMut(usize, usize),
 ) -> Result<StagedBundle> {
     let config = checkpoint.config();
-    let dir = AtomicDir::create(destination, &BUNDLE)?;
+    let dir = BUNDLE.create(destination)?;
     let folder = dir.path();
 
     let mut writer = PackageWriter::create(&folder.join(PACKAGE))?;
@@ -143,7 +144,7 @@ impl StagedBundle {
     ///
     /// [`Error::Package`]; the destination is then as it was.
     pub fn publish(self) -> Result<()> {
-        Ok(self.dir.commit()?)
+        Ok(self.dir.commit().map_err(mlpackage::Error::from)?)
     }
 }
 

@@ -65,7 +65,7 @@ fn run() -> Result<ExitCode, Box<dyn std::error::Error>> {
     report.refused.iter().for_each(|refused| println!("refused: {refused}"));
     report.failures.iter().for_each(|failure| println!("FAIL {failure}"));
     if let Some(file) = &args.json {
-        mlpackage::write_file(file, (serde_json::to_string_pretty(&report)? + "\n").as_bytes())?;
+        atomic_output::write_file(file, (serde_json::to_string_pretty(&report)? + "\n").as_bytes())?;
     }
     Ok(if report.failures.is_empty() { ExitCode::SUCCESS } else { ExitCode::from(1) })
 }

@@ -2,12 +2,11 @@
 
 use std::collections::BTreeSet;
 use std::fs::File;
-use std::io::Write as _;
 use std::path::{Path, PathBuf};
 
 use half::{bf16, f16};
 use memmap2::Mmap;
-use mlpackage::{AtomicFile, ColorSpace, DType, Feature, GitLfsPointer, ImageType, Interface, Shape};
+use mlpackage::{ColorSpace, DType, Feature, GitLfsPointer, ImageType, Interface, Shape};
 use safetensors::tensor::TensorView as FileView;
 use safetensors::{Dtype, SafeTensors};
 
@@ -282,25 +281,22 @@ impl Stacked {
     ///
     /// # Errors
     ///
-    /// [`Error::File`] if what stands there is no file, [`Error::Package`] if it cannot be written.
+    /// [`Error::Package`] if the file cannot be written.
     pub fn write(&self, path: &Path, stacked: bool) -> Result<()> {
         write(path, self.tensors(stacked))
     }
 }
 
-/// Writes tensors as a safetensors file, which appears whole or not at all. What stands there is replaced if it is a file.
+/// Writes tensors as a safetensors file, which appears whole or not at all. A link is followed; a pipe or device is written to directly.
 ///
 /// # Errors
 ///
-/// [`Error::File`] if two tensors have one name, or what stands there is no file; [`Error::Package`] if it cannot be written.
+/// [`Error::File`] if two tensors have one name; [`Error::Package`] if the file cannot be written.
 pub fn write<'t>(
     path: &Path,
     tensors: impl IntoIterator<Item = (&'t str, Dtype, Vec<usize>, &'t [u8])>,
 ) -> Result<()> {
     let bad = |reason: String| Error::File { path: path.to_owned(), reason: format!("write: {reason}") };
-    if std::fs::symlink_metadata(path).is_ok_and(|found| !found.is_file()) {
-        return Err(bad("what stands there is not a regular file, so it is not replaced".into()));
-    }
     let mut names = BTreeSet::new();
     let tensors: Vec<_> = tensors.into_iter().collect();
     if let Some((name, ..)) = tensors.iter().find(|(name, ..)| !names.insert(*name)) {
@@ -312,9 +308,7 @@ pub fn write<'t>(
         .collect();
     let bytes =
         views.and_then(|views| safetensors::serialize(views, None)).map_err(|e| bad(e.to_string()))?;
-    let mut file = AtomicFile::create(path)?;
-    file.write_all(&bytes).map_err(|e| bad(e.to_string()))?;
-    Ok(file.commit()?)
+    Ok(atomic_output::write_file(path, &bytes).map_err(mlpackage::Error::from)?)
 }
 
 #[cfg(test)]

@@ -16,13 +16,13 @@ use std::collections::BTreeMap;
 use std::fs::{self, File};
 use std::path::{Path, PathBuf};
 
+use atomic_output::AtomicDir;
 use memmap2::Mmap;
 use safetensors::tensor::TensorView;
 use safetensors::{Dtype, SafeTensors};
 
 use crate::config::GptConfig;
 use crate::error::{Error, Result};
-use crate::publish;
 use crate::report::{TrainingReport, metrics_jsonl};
 use crate::tokenizer::Tokenizer;
 use crate::weights::Weights;
@@ -120,7 +120,7 @@ impl Checkpoint {
     ///
     /// # Errors
     ///
-    /// [`Error::Occupied`] if something other than a checkpoint stands there; [`Error::Io`].
+    /// [`Error::Output`] if something other than a checkpoint is there; [`Error::Io`].
     pub fn write(
         path: &Path,
         config: &GptConfig,
@@ -141,7 +141,7 @@ impl Checkpoint {
         more: impl FnOnce(&Path) -> Result<()>,
     ) -> Result<()> {
         config.validate()?;
-        publish::folder(path, differs, |dir| {
+        write_folder(path, differs, |dir| {
             write_files(dir, config, tokenizer, weights)?;
             if let Some(report) = report {
                 let folder = dir.join(file::TRAINING);
@@ -162,10 +162,10 @@ impl Checkpoint {
     ///
     /// # Errors
     ///
-    /// [`Error::Occupied`] if something other than a checkpoint stands there; [`Error::Io`] if nothing can be written
+    /// [`Error::Output`] if something other than a checkpoint is there; [`Error::Io`] if nothing can be written
     /// beside it.
     pub fn check_destination(path: &Path) -> Result<()> {
-        publish::check(path, differs)
+        Ok(AtomicDir::create(path, differs).map(drop)?)
     }
 
     /// Where it stands.
@@ -254,6 +254,17 @@ impl Checkpoint {
         }
         Ok(())
     }
+}
+
+/// Lets `fill` write a folder that appears at `destination` whole or not at all.
+pub(crate) fn write_folder(
+    destination: &Path,
+    refusal: fn(&Path) -> Option<String>,
+    fill: impl FnOnce(&Path) -> Result<()>,
+) -> Result<()> {
+    let dir = AtomicDir::create(destination, refusal)?;
+    fill(dir.path())?;
+    Ok(dir.commit()?)
 }
 
 /// Whether a run that is not finished keeps states there.

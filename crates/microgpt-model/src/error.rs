@@ -20,13 +20,14 @@ pub enum Error {
         /// The system's reason.
         source: io::Error,
     },
-    /// A folder stands where the checkpoint should go, and it is not a checkpoint.
-    #[error("{} exists and {reason}, so it is not replaced: give another --out, or remove it first", path.display())]
-    Occupied {
+    /// A checkpoint cannot be written to its destination.
+    #[error(transparent)]
+    Output(#[from] atomic_output::Error),
+    /// Another process trains in this folder.
+    #[error("another process is training in {}: wait until it is done, or stop it", path.display())]
+    InUse {
         /// The folder.
         path: PathBuf,
-        /// Why it is no earlier checkpoint.
-        reason: String,
     },
     /// A field of a config has a value that makes no model.
     #[error("config: {field}: {reason}")]
@@ -110,6 +111,12 @@ fn a_tenth(number: f64) -> f64 {
 impl Error {
     pub(crate) fn io(action: &'static str, path: impl AsRef<Path>, source: io::Error) -> Self {
         Self::Io { action, path: path.as_ref().to_owned(), source }
+    }
+
+    #[cfg(feature = "train")]
+    pub(crate) fn occupied(path: impl AsRef<Path>, reason: impl Into<String>) -> Self {
+        let path = path.as_ref().to_owned();
+        atomic_output::Error::Occupied { path, reason: reason.into() }.into()
     }
 
     pub(crate) fn file(path: impl AsRef<Path>, reason: impl Into<String>) -> Self {

@@ -5,7 +5,6 @@ mod checkpoint;
 mod config;
 mod corpus;
 mod error;
-mod publish;
 mod report;
 mod tokenizer;
 mod weights;

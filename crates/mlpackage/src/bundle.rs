@@ -16,10 +16,9 @@ use std::path::{Path, PathBuf};
 use serde::{Deserialize, Serialize};
 use sha2::{Digest as _, Sha256};
 
-use crate::atomic::FolderKind;
-use crate::atomic_file::write_file;
 use crate::counted::counted;
 use crate::error::{Error, Result};
+use crate::folder_kind::FolderKind;
 use crate::git_lfs;
 use crate::package::Package;
 use crate::paths;
@@ -211,7 +210,7 @@ impl BundleManifest {
         let path = folder.join(BUNDLE_MANIFEST);
         let mut json = serde_json::to_vec_pretty(self).expect("a manifest of strings and numbers serializes");
         json.push(b'\n');
-        write_file(&path, &json)
+        Ok(atomic_output::write_file(&path, &json)?)
     }
 }
 

@@ -43,14 +43,9 @@ pub enum Error {
         /// What was found and expected.
         reason: String,
     },
-    /// A folder stands where the output should go, and it is not one that may be replaced.
-    #[error("{} exists and {reason}, so it is not replaced: give another --out, or remove it first", path.display())]
-    Occupied {
-        /// The folder.
-        path: PathBuf,
-        /// Why it is no earlier output.
-        reason: String,
-    },
+    /// An output cannot be written to its destination.
+    #[error(transparent)]
+    Output(#[from] atomic_output::Error),
     /// `Manifest.json` of a package is not as Core ML wants it.
     #[error("{}: {reason}", path.display())]
     Manifest {

@@ -1,8 +1,6 @@
 #![doc = include_str!("../README.md")]
 #![cfg_attr(test, allow(clippy::unwrap_used))]
 
-mod atomic;
-mod atomic_file;
 mod blob;
 pub mod bundle;
 mod counted;
@@ -10,6 +8,7 @@ mod dtype;
 mod elements;
 mod error;
 mod finding;
+mod folder_kind;
 mod footprint;
 #[cfg(fuzzing)]
 pub mod fuzzing;
@@ -24,14 +23,13 @@ mod paths;
 mod proto;
 mod shape;
 
-pub use atomic::{AtomicDir, FolderKind};
-pub use atomic_file::{AtomicFile, write_file};
 pub use blob::{Blob, BlobFile, BlobWriter, StoredBlob};
 pub use bundle::Bundle;
 pub use counted::counted;
 pub use dtype::DType;
 pub use error::{Error, Result};
 pub use finding::{Fault, Finding, Rule, Severity};
+pub use folder_kind::FolderKind;
 pub use git_lfs::GitLfsPointer;
 pub use image::{ColorSpace, ImageSize, ImageSizes, ImageType};
 pub use interface::{

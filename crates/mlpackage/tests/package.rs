@@ -203,7 +203,7 @@ fn a_folder_of_another_kind_is_not_replaced() {
     let dir = tempfile::tempdir().unwrap();
     fs::write(dir.path().join("thesis.txt"), "years of work").unwrap();
     let error = PackageWriter::create(dir.path()).map(|_| ()).unwrap_err();
-    assert!(matches!(error, Error::Occupied { .. }), "{error}");
+    assert!(matches!(error, Error::Output(_)), "{error}");
 }
 
 proptest! {

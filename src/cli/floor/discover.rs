@@ -1,6 +1,7 @@
 //! `microgpt floor discover`: the experiment as a tool.
 
 use std::fs;
+use std::io::Write as _;
 use std::path::{Path, PathBuf};
 use std::time::Instant;
 
@@ -9,8 +10,9 @@ use ane_floor::discovery::{Configuration, Discovery, Probe, Sweep, search};
 use ane_floor::measured::measure;
 use ane_floor::{Basis, PlacementReport};
 use anyhow::{Context as _, Result, ensure};
+use atomic_output::AtomicFile;
 use clap::{Args, ValueEnum};
-use microgpt_ane::{boundary_picture, whole_file};
+use microgpt_ane::boundary_picture;
 use microgpt_model::{GptConfig, MODEL_TYPE};
 use mlpackage::{Package, counted};
 
@@ -209,7 +211,7 @@ impl Discover {
                 ("discovery.json", &json),
                 ("boundary.svg", svg),
             ];
-            whole_file::write_set(out, &files)?;
+            write_set(out, &files)?;
         }
         match self.json {
             true => output::print_json(found),
@@ -247,7 +249,7 @@ impl Discover {
                 }
             }
             let rows: String = probes.iter().map(Probe::row_text).collect();
-            whole_file::write(&folder.join(UNFINISHED_ROWS), &rows)?;
+            atomic_output::write_file(&folder.join(UNFINISHED_ROWS), &rows)?;
             bar.inc(1);
         }
         bar.finish_and_clear();
@@ -286,9 +288,9 @@ impl Discover {
             bar.inc(1);
         }
         bar.finish_and_clear();
-        whole_file::write(&out.join("probes.jsonl"), &list)?;
+        atomic_output::write_file(&out.join("probes.jsonl"), &list)?;
         let script = out.join("measure.sh");
-        whole_file::write(&script, MEASURE)?;
+        atomic_output::write_file(&script, MEASURE)?;
         #[cfg(unix)]
         {
             use std::os::unix::fs::PermissionsExt as _;
@@ -304,4 +306,18 @@ impl Discover {
         ))?;
         Ok(Outcome::Done)
     }
+}
+
+/// Writes files that belong together into a folder.
+fn write_set(folder: &Path, files: &[(&str, &str)]) -> Result<()> {
+    let staged: Result<Vec<AtomicFile>> = files
+        .iter()
+        .map(|(name, text)| {
+            let path = folder.join(name);
+            let mut file = AtomicFile::create(&path)?;
+            file.write_all(text.as_bytes()).with_context(|| format!("write {}", path.display()))?;
+            Ok(file)
+        })
+        .collect();
+    Ok(atomic_output::commit_all(staged?)?)
 }

@@ -7,7 +7,6 @@ use ane_floor::corpus::{Corpus, SCHEMA};
 use ane_floor::laws::{self, AnchorAndWork, Card, TERMS};
 use anyhow::{Result, ensure};
 use clap::Args;
-use microgpt_ane::whole_file;
 use mlpackage::counted;
 
 use super::super::{Outcome, output};
@@ -137,7 +136,7 @@ impl Refit {
         if let Some(path) = &self.out {
             let mut json = serde_json::to_string_pretty(law.fitted())?;
             json.push('\n');
-            whole_file::write(path, &json)?;
+            atomic_output::write_file(path, &json)?;
         }
         output::print(&fit_table(&law))?;
         Ok(Outcome::Done)

@@ -8,7 +8,6 @@ use ane_floor::measured::{RecordedPlan, record};
 use ane_floor::{Comparison, PlacementReport};
 use anyhow::{Context as _, Result, bail, ensure};
 use clap::Args;
-use microgpt_ane::whole_file;
 use mlpackage::Package;
 
 use super::super::output;
@@ -59,7 +58,7 @@ impl MeasuredArgs {
         if let Some(file) = &self.save_plan {
             let mut json = serde_json::to_string_pretty(&plans)?;
             json.push('\n');
-            whole_file::write(file, &json)?;
+            atomic_output::write_file(file, &json)?;
         }
         let (mut reports, mut rows) = (Vec::new(), Vec::new());
         for package in packages {
@@ -109,7 +108,7 @@ impl Measured {
             let _ = folder.lock();
         }
         let corpus = self.joined()?;
-        whole_file::write(&self.file, &corpus.to_jsonl())?;
+        atomic_output::write_file(&self.file, &corpus.to_jsonl())?;
         drop(alone);
         let (new, all) = (self.rows.len(), corpus.rows().len());
         output::tell(&format!(

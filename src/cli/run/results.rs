@@ -9,7 +9,7 @@ use anyhow::{Context as _, Result, bail, ensure};
 use microgpt_ane::image_file;
 use mlpackage::ImageType;
 
-use super::super::output;
+use super::super::{folder, output};
 use super::calls::{Call, Calls, NamedFile, Side};
 
 /// What one function gave in all its calls.
@@ -84,8 +84,12 @@ impl<'f> OutImages<'f> {
                 option(),
                 path.display()
             );
-            mlpackage::AtomicFile::check(path)?;
-            ensure!(images.iter().all(|(.., other)| other != path), "{}: the file is named twice", option());
+            atomic_output::check_file(path)?;
+            ensure!(
+                !images.iter().any(|(.., other)| folder::same_file(other, path)),
+                "{}: the file is named twice",
+                option()
+            );
             images.push((index, feature.name.clone(), image, path));
         }
         Ok(Self(images))

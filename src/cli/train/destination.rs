@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 use std::time::SystemTime;
 
-use anyhow::{Context as _, Result, bail, ensure};
+use anyhow::{Context as _, Result, bail};
 use microgpt_ane::loss_curve;
 use microgpt_model::{Checkpoint, Trained, Trainer};
 
@@ -14,11 +14,18 @@ use super::duration;
 pub(super) fn check(folder: &Path, force: bool) -> Result<()> {
     let name = output::path(folder);
     Checkpoint::check_destination(folder)?;
-    ensure!(
-        !Trainer::is_unfinished(folder),
-        "{name} holds a run that is not finished: `microgpt train --resume {name}` goes on with it; or give another --out, or remove \
-         the folder first"
-    );
+    if Trainer::is_unfinished(folder) {
+        let (found, give_up) = match Checkpoint::is_finished(folder) {
+            true => (
+                "a finished model and a later run that is not finished",
+                format!("removing {name}/training/step-* gives it up and keeps the model"),
+            ),
+            false => ("a run that is not finished", "removing the folder gives it up".to_owned()),
+        };
+        bail!(
+            "{name} holds {found}. Choose one: `microgpt train --resume {name}` continues it; another --out keeps it for later; {give_up}"
+        );
+    }
     let is_empty = folder.read_dir().map_or(true, |mut entries| entries.next().is_none());
     if force || is_empty {
         return Ok(());

@@ -15,7 +15,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant, SystemTime};
 
-use mlpackage::{AtomicDir, FolderKind, Package};
+use mlpackage::{FolderKind, Package};
 use serde::Serialize;
 
 use super::cache_key::CacheKey;
@@ -151,7 +151,7 @@ impl CompileCache {
         compile: impl Fn(&Path) -> Result<PathBuf>,
     ) -> Result<Duration> {
         let unfit = |e: mlpackage::Error| Error::Cache { path: entry.to_owned(), reason: e.to_string() };
-        let staged = AtomicDir::create(entry, &ENTRY).map_err(unfit)?;
+        let staged = ENTRY.create(entry).map_err(unfit)?;
         let begun = Instant::now();
         let compiled = TemporaryFolder(compile(package.path())?);
         let time = begun.elapsed();
@@ -166,7 +166,7 @@ impl CompileCache {
         let mut text = serde_json::to_string_pretty(&about).map_err(|e| bad(&model, e.into()))?;
         text.push('\n');
         fs::write(staged.path().join(ABOUT), text).map_err(|e| bad(staged.path(), e))?;
-        staged.commit().map_err(unfit)?;
+        staged.commit().map_err(|e| unfit(e.into()))?;
         Ok(time)
     }
 

@@ -33,7 +33,6 @@ use super::{Trainer, TrainingConfig};
 use crate::checkpoint::{self, Checkpoint};
 use crate::corpus::{Corpus, Layout, sha256};
 use crate::error::{Error, Result};
-use crate::publish;
 use crate::report::{Evaluation, StepMetrics};
 use crate::weights::Weights;
 
@@ -183,11 +182,12 @@ impl Trainer {
     /// # Errors
     ///
     /// [`Error::File`] if there is no state, or none that is whole; [`Error::Corpus`] if its text is gone or was changed;
-    /// [`Error::Occupied`] if the checkpoint could not be written there in the end, or another process trains there.
+    /// [`Error::Output`] if the checkpoint could not be written there in the end; [`Error::InUse`] if another process trains there.
     pub fn resume(folder: &Path, text: Option<&Path>) -> Result<Resumed> {
         let mut states: Vec<PathBuf> = states(folder)?.into_iter().map(|(_, path)| path).collect();
         let last = folder.join(STATES).join(LAST);
-        let finished = states.is_empty() && last.is_dir();
+        let has_last = last.is_dir();
+        let finished = states.is_empty() && has_last;
         if finished {
             states.push(last);
         }
@@ -197,7 +197,7 @@ impl Trainer {
             Checkpoint::check_destination(folder)?;
         }
         let lock = lock(folder)?;
-        publish::remove_remains(&folder.join(STATES), ".step-");
+        atomic_output::remove_remains(&folder.join(STATES), ".step-");
         let mut skipped = Vec::new();
         for path in states {
             match Self::open_state(&path, text) {
@@ -213,7 +213,14 @@ impl Trainer {
             }
         }
         let reason = match (skipped.first(), Checkpoint::open(folder)) {
-            (Some(newest), _) => format!("no state of it is whole; the newest: {}", newest.error),
+            (Some(newest), _) => {
+                let earlier = if has_last {
+                    "; training/last, the end of an earlier run, can be resumed once training/step-* is removed"
+                } else {
+                    ""
+                };
+                format!("no state of it is whole; the newest: {}{earlier}", newest.error)
+            }
             (None, Ok(_)) => {
                 "its training is finished and it holds no state to go on from (training/last), or it was not trained here; --init \
                  trains on from its weights"
@@ -260,7 +267,7 @@ impl Trainer {
     ///
     /// # Errors
     ///
-    /// [`Error::Occupied`] if the run has no state there yet and something other than a finished checkpoint stands there;
+    /// [`Error::Output`] if the run has no state there yet and something other than a finished checkpoint stands there;
     /// [`Error::Diverged`] if there are weights that are not finite; [`Error::Io`].
     pub fn save(&mut self, folder: &Path) -> Result<()> {
         let name = format!("step-{:06}", self.step_count());
@@ -272,19 +279,18 @@ impl Trainer {
         let snapshot = self.snapshot()?;
         if at_home {
             let state = folder.join(STATES).join(&name);
-            publish::folder(&state, |_| None, |dir| snapshot.write(dir, None))?;
+            checkpoint::write_folder(&state, |_| None, |dir| snapshot.write(dir, None))?;
         } else {
             if Self::is_unfinished(folder) {
-                let reason = "holds a run that is not finished".to_owned();
-                return Err(Error::Occupied { path: folder.to_owned(), reason });
+                return Err(Error::occupied(folder, "holds a run that is not finished"));
             }
             if Checkpoint::is_finished(folder) {
                 Checkpoint::check_destination(folder)?;
                 self.home = Some((folder.to_owned(), lock(folder)?));
                 let state = folder.join(STATES).join(&name);
-                publish::folder(&state, |_| None, |dir| snapshot.write(dir, None))?;
+                checkpoint::write_folder(&state, |_| None, |dir| snapshot.write(dir, None))?;
             } else {
-                publish::folder(folder, checkpoint::differs, |dir| {
+                checkpoint::write_folder(folder, checkpoint::differs, |dir| {
                     checkpoint::write_config(dir, &self.config, &self.tokenizer)?;
                     let state = dir.join(STATES).join(&name);
                     fs::create_dir_all(&state).map_err(|e| Error::io("create folder", &state, e))?;
@@ -404,10 +410,7 @@ pub(super) fn lock(folder: &Path) -> Result<Option<fs::File>> {
     let Ok(file) = fs::File::open(folder) else { return Ok(None) };
     match file.try_lock() {
         Ok(()) => Ok(Some(file)),
-        Err(fs::TryLockError::WouldBlock) => {
-            let reason = "another process trains there".to_owned();
-            Err(Error::Occupied { path: folder.to_owned(), reason })
-        }
+        Err(fs::TryLockError::WouldBlock) => Err(Error::InUse { path: folder.to_owned() }),
         Err(fs::TryLockError::Error(_)) => Ok(None),
     }
 }

@@ -28,6 +28,8 @@ pub struct Trained {
     pub(super) last: Option<Box<Snapshot>>,
     /// The folder that has states of the run.
     pub(super) home: Option<PathBuf>,
+    /// Whether a finished model at the destination may be replaced.
+    pub(super) replaces: bool,
 }
 
 impl Trained {
@@ -39,14 +41,13 @@ impl Trained {
     ///
     /// # Errors
     ///
-    /// [`Error::Occupied`] if a finished model stands there that must not be replaced, another run that is not finished, or
+    /// [`Error::Output`] if a finished model stands there that must not be replaced, another run that is not finished, or
     /// something that is no checkpoint; [`Error::Io`]. What stands there is then as it was.
     pub fn write(&self, folder: &Path, picture: Option<&str>) -> Result<()> {
         let at_home = self.home.as_ref().is_some_and(|home| {
             home == folder || fs::canonicalize(folder).is_ok_and(|folder| folder == *home)
         });
-        let occupied =
-            |reason: &str| Err(Error::Occupied { path: folder.to_owned(), reason: reason.to_owned() });
+        let occupied = |reason: &str| Err(Error::occupied(folder, reason));
         if Trainer::is_unfinished(folder) && !at_home {
             return occupied("holds a run that is not finished");
         }
@@ -72,7 +73,7 @@ impl Trained {
 
     /// Whether a finished model at the destination may be replaced.
     pub fn may_replace(&self) -> bool {
-        self.last.as_ref().is_some_and(|last| last.replaces)
+        self.replaces
     }
 
     /// Removes the states of a run whose result went elsewhere, as a finished model stands where they are: they would make it look

@@ -165,7 +165,7 @@ impl Trainer {
     ///
     /// # Errors
     ///
-    /// [`Error::Diverged`]; [`Error::Io`] and [`Error::Occupied`] if the state cannot be saved.
+    /// [`Error::Diverged`]; [`Error::Io`] and [`Error::Output`] if the state cannot be saved.
     pub fn run(
         mut self,
         save: Option<&SaveTo>,
@@ -323,6 +323,7 @@ impl Trainer {
         // Where the last weights are not finite, those of the best evaluation are a result all the same.
         let state = keeps_state.then(|| self.snapshot().ok()).flatten().map(Box::new);
         let home = self.home.as_ref().map(|(home, _)| home.clone());
+        let replaces = self.replaces;
         let last = self.evaluations.last().map(|e| e.loss);
         let (kept_step, held_out_loss, weights) = match &self.best {
             Some((best, weights)) => (best.step, Some(best.loss), weights.clone()),
@@ -353,7 +354,8 @@ impl Trainer {
             tokens_per_second: tokens as f64 / self.seconds,
             history: self.history,
         };
-        Ok(Trained { config: self.config, tokenizer: self.tokenizer, weights, report, last: state, home })
+        let (config, tokenizer) = (self.config, self.tokenizer);
+        Ok(Trained { config, tokenizer, weights, report, last: state, home, replaces })
     }
 }
 

@@ -8,9 +8,9 @@ use std::path::Path;
 use prost::Message as _;
 
 use super::{Description, MODEL_LIMIT, Package, writer};
-use crate::atomic::{self, AtomicDir};
 use crate::blob::{Blob, BlobFile};
 use crate::error::{Error, Result};
+use crate::folder_kind;
 use crate::mil::{BlobRef, Program, Value};
 use crate::{mil, paths, proto};
 
@@ -121,7 +121,7 @@ fn write(
 ) -> Result<()> {
     refuse_loss(package)?;
     let model = writer::encode(program, description, package.specification_version, package.is_updatable)?;
-    let dir = AtomicDir::create(destination, &atomic::PACKAGE)?;
+    let dir = folder_kind::PACKAGE.create(destination)?;
     let model_file = relative(package, &package.model_path)?;
     // A package without weights lists their folder all the same, and it is empty.
     for listed in package.manifest.paths() {
@@ -154,7 +154,7 @@ fn write(
         };
         patch(&target).map_err(|e| Error::io("write", &target, e))?;
     }
-    dir.commit()
+    Ok(dir.commit()?)
 }
 
 /// Every blob that a program uses, once, in the order of the files.

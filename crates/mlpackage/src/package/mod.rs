@@ -262,7 +262,7 @@ impl Package {
     ///
     /// # Errors
     ///
-    /// [`Error::Model`] if `model.mlmodel` holds something that cannot be written again; [`Error::Occupied`],
+    /// [`Error::Model`] if `model.mlmodel` holds something that cannot be written again; [`Error::Output`],
     /// [`Error::Io`].
     pub fn save(&self, destination: &Path) -> Result<()> {
         edit::copy(self, destination)

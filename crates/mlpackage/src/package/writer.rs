@@ -4,14 +4,15 @@ use std::fs::{self, File};
 use std::io::Write as _;
 use std::path::Path;
 
+use atomic_output::AtomicDir;
 use prost::Message as _;
 
 use super::description::{Description, Metadata};
 use super::{MODEL_FILE, MODEL_FOLDER};
-use crate::atomic::{self, AtomicDir};
 use crate::blob::BlobWriter;
 use crate::error::{Error, Result};
 use crate::finding::{Finding, Rule};
+use crate::folder_kind;
 use crate::manifest::{MANIFEST, Manifest};
 use crate::mil::{self, BlobInts, Opset, Program};
 use crate::proto;
@@ -28,9 +29,9 @@ impl PackageWriter {
     ///
     /// # Errors
     ///
-    /// [`Error::Occupied`] if something other than a package stands there; [`Error::Io`].
+    /// [`Error::Output`] if `destination` holds something other than a package, or cannot be written; [`Error::Io`].
     pub fn create(destination: &Path) -> Result<Self> {
-        let dir = AtomicDir::create(destination, &atomic::PACKAGE)?;
+        let dir = folder_kind::PACKAGE.create(destination)?;
         let weights = dir.path().join(MODEL_FOLDER).join("weights");
         fs::create_dir_all(&weights).map_err(|e| Error::io("create folder", &weights, e))?;
         let weights = BlobWriter::create(&weights.join("weight.bin"))?;
@@ -69,7 +70,7 @@ impl PackageWriter {
         let root = self.dir.path();
         write(&root.join(MODEL_FOLDER).join(MODEL_FILE), &model)?;
         write(&root.join(MANIFEST), &Manifest::for_model(&model).to_json())?;
-        self.dir.commit()
+        Ok(self.dir.commit()?)
     }
 }
 

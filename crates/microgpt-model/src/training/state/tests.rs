@@ -165,7 +165,7 @@ fn what_stood_there_is_untouched_until_there_is_a_state() {
     fs::write(folder.join("thesis.tex"), "").unwrap();
     let mut trainer = begin();
     trainer.step().unwrap();
-    assert!(matches!(trainer.save(&folder), Err(Error::Occupied { .. })));
+    assert!(matches!(trainer.save(&folder), Err(Error::Output(_))));
     assert!(folder.join("thesis.tex").is_file());
 }
 

@@ -1,0 +1,317 @@
+//! Files that appear whole or not at all.
+
+use std::fs::{self, File};
+use std::io::{self, Write};
+use std::path::{Path, PathBuf};
+
+use tempfile::NamedTempFile;
+
+use crate::dir::sync;
+use crate::error::{Error, Result};
+use crate::remains;
+
+/// A file under construction. Dropped without [`commit`](Self::commit), it is removed.
+#[derive(Debug)]
+pub struct AtomicFile {
+    target: Target,
+    /// The destination as the caller named it, for errors.
+    destination: PathBuf,
+}
+
+#[derive(Debug)]
+enum Target {
+    /// A hidden file, and where it is renamed to.
+    Staged { staged: NamedTempFile, path: PathBuf },
+    /// A pipe or device, which is written to directly.
+    Special(File),
+}
+
+impl AtomicFile {
+    /// Opens a file that becomes `destination` on [`commit`](Self::commit), with the permissions that the umask leaves.
+    ///
+    /// A symbolic link is followed, and the file that it leads to is replaced. A pipe or device, such as `/dev/stdout`, is written to
+    /// directly. What a killed process left half written of the same file is removed.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Io`] as [`check_file`].
+    pub fn create(destination: impl AsRef<Path>) -> Result<Self> {
+        let destination = destination.as_ref();
+        let refused = |e| Error::io("write", destination, e);
+        let target = match target_of(destination)? {
+            Place::Special => {
+                Target::Special(File::options().write(true).open(destination).map_err(refused)?)
+            }
+            Place::File(path) => Target::Staged { staged: stage(&path).map_err(refused)?, path },
+        };
+        Ok(Self { target, destination: destination.to_owned() })
+    }
+
+    /// Flushes what was written to disk. [`commit`](Self::commit) does so, too.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Io`].
+    pub fn sync(&self) -> Result<()> {
+        match &self.target {
+            Target::Staged { staged, .. } => {
+                staged.as_file().sync_all().map_err(|e| Error::io("write", &self.destination, e))
+            }
+            // A pipe has nothing to flush to.
+            Target::Special(_) => Ok(()),
+        }
+    }
+
+    /// Flushes the file to disk and renames it to its destination.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Io`]; the destination is then unchanged.
+    pub fn commit(self) -> Result<()> {
+        self.sync()?;
+        self.rename()
+    }
+
+    fn rename(self) -> Result<()> {
+        let Target::Staged { staged, path } = self.target else { return Ok(()) };
+        // Only the kind of the error: tempfile adds the hidden name, which means nothing to the caller.
+        staged.persist(&path).map_err(|e| Error::io("write", &self.destination, e.error.kind().into()))?;
+        sync(folder_of(&path))
+    }
+}
+
+impl Write for AtomicFile {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        match &mut self.target {
+            Target::Staged { staged, .. } => staged.as_file_mut().write(bytes),
+            Target::Special(file) => file.write(bytes),
+        }
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        match &mut self.target {
+            Target::Staged { staged, .. } => staged.as_file_mut().flush(),
+            Target::Special(file) => file.flush(),
+        }
+    }
+}
+
+/// Commits files that belong together. All of them are on disk before the first is renamed, so only a crash between the renames can
+/// leave some of them beside some of an earlier set.
+///
+/// # Errors
+///
+/// [`Error::Io`]; if a file cannot be flushed, every destination is unchanged.
+pub fn commit_all(files: Vec<AtomicFile>) -> Result<()> {
+    files.iter().try_for_each(AtomicFile::sync)?;
+    files.into_iter().try_for_each(AtomicFile::rename)
+}
+
+/// Writes a file whole or not at all. As [`AtomicFile::create`] for links, pipes and devices.
+///
+/// # Errors
+///
+/// [`Error::Io`]; the destination is then unchanged.
+pub fn write_file(path: impl AsRef<Path>, bytes: impl AsRef<[u8]>) -> Result<()> {
+    let path = path.as_ref();
+    let mut file = AtomicFile::create(path)?;
+    file.write_all(bytes.as_ref()).map_err(|e| Error::io("write", path, e))?;
+    file.commit()
+}
+
+/// Checks that a file can be written to `destination`, before hours of work are spent on its content.
+///
+/// # Errors
+///
+/// [`Error::Io`] if `destination` is a folder, or its folder does not exist or admits no new file.
+pub fn check_file(destination: impl AsRef<Path>) -> Result<()> {
+    let destination = destination.as_ref();
+    match target_of(destination)? {
+        Place::Special => Ok(()),
+        Place::File(path) => stage(&path).map(drop).map_err(|e| Error::io("write", destination, e)),
+    }
+}
+
+/// What a destination leads to.
+enum Place {
+    Special,
+    File(PathBuf),
+}
+
+fn target_of(destination: &Path) -> Result<Place> {
+    let refused = |kind, reason: String| Err(Error::io("write", destination, io::Error::new(kind, reason)));
+    let found = destination.metadata().ok();
+    if found.as_ref().is_some_and(fs::Metadata::is_dir) {
+        let reason = "it is a folder, not a regular file, so it is not replaced";
+        return refused(io::ErrorKind::IsADirectory, reason.into());
+    }
+    if found.as_ref().is_some_and(|found| !found.is_file()) {
+        return Ok(Place::Special);
+    }
+    if destination.file_name().is_none() {
+        return refused(io::ErrorKind::InvalidInput, "it is not the name of a file".into());
+    }
+    let target = found.and_then(|_| destination.canonicalize().ok());
+    let target = target.unwrap_or_else(|| destination.to_owned());
+    let folder = folder_of(&target);
+    match folder.metadata() {
+        Ok(found) if found.is_dir() => Ok(Place::File(target)),
+        Ok(_) => refused(io::ErrorKind::NotADirectory, format!("{} is not a folder", folder.display())),
+        Err(e) if e.kind() == io::ErrorKind::NotFound => {
+            refused(e.kind(), format!("there is no folder {}: make it first", folder.display()))
+        }
+        Err(e) => Err(Error::io("write", destination, e)),
+    }
+}
+
+/// A locked hidden file beside `path`.
+fn stage(path: &Path) -> io::Result<NamedTempFile> {
+    let folder = folder_of(path);
+    let prefix = remains::prefix(path);
+    for left in remains::find(folder, &prefix, remains::PARTIAL) {
+        if left.is_file() {
+            remains::remove(&left);
+        }
+    }
+    let mut builder = tempfile::Builder::new();
+    builder.prefix(&prefix).suffix(remains::PARTIAL);
+    #[cfg(unix)]
+    {
+        use std::os::unix::fs::PermissionsExt as _;
+        // The umask applies to it; tempfile's default would keep the result private.
+        builder.permissions(fs::Permissions::from_mode(0o666));
+    }
+    loop {
+        // Only the kind of the error: tempfile adds the hidden name, which means nothing to the caller.
+        let staged = builder.tempfile_in(folder).map_err(|e| io::Error::from(e.kind()))?;
+        // Held until the rename, so that no other process takes the file for remains. Where locks are mandatory, it would keep this
+        // process from writing through another handle.
+        if cfg!(not(unix)) || remains::claim(staged.path(), staged.as_file()) {
+            return Ok(staged);
+        }
+    }
+}
+
+fn folder_of(file: &Path) -> &Path {
+    file.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or(Path::new("."))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn names(folder: &Path) -> Vec<String> {
+        let mut names: Vec<_> =
+            fs::read_dir(folder).unwrap().map(|e| e.unwrap().file_name().into_string().unwrap()).collect();
+        names.sort();
+        names
+    }
+
+    #[test]
+    fn an_earlier_file_stays_whole_until_the_commit() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("report.json");
+        write_file(&path, b"first").unwrap();
+        let mut file = AtomicFile::create(&path).unwrap();
+        file.write_all(b"sec").unwrap();
+        assert_eq!(fs::read(&path).unwrap(), b"first");
+        drop(file);
+        assert_eq!(
+            (fs::read(&path).unwrap(), names(dir.path())),
+            (b"first".to_vec(), vec!["report.json".into()])
+        );
+        let mut file = AtomicFile::create(&path).unwrap();
+        file.write_all(b"second").unwrap();
+        file.commit().unwrap();
+        assert_eq!(
+            (fs::read(&path).unwrap(), names(dir.path())),
+            (b"second".to_vec(), vec!["report.json".into()])
+        );
+    }
+
+    #[test]
+    fn a_set_is_replaced_only_once_all_of_it_is_written() {
+        let dir = tempfile::tempdir().unwrap();
+        let paths = ["a", "b"].map(|name| dir.path().join(name));
+        let staged = |text: &'static [u8]| {
+            paths.iter().map(move |path| {
+                let mut file = AtomicFile::create(path).unwrap();
+                file.write_all(text).unwrap();
+                file
+            })
+        };
+        commit_all(staged(b"old").collect()).unwrap();
+        drop(staged(b"new").collect::<Vec<_>>());
+        assert!(paths.iter().all(|path| fs::read(path).unwrap() == b"old"));
+        commit_all(staged(b"new").collect()).unwrap();
+        assert!(paths.iter().all(|path| fs::read(path).unwrap() == b"new"));
+        assert_eq!(names(dir.path()), ["a", "b"]);
+    }
+
+    #[cfg(unix)]
+    #[test]
+    fn remains_of_a_killed_process_are_removed_and_other_files_are_not() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("page.html");
+        for name in [".page.html.AbC123.partial", ".page.html.notes.partial", ".page.html.AbC123.bak"] {
+            fs::write(dir.path().join(name), "").unwrap();
+        }
+        let at_work = AtomicFile::create(&path).unwrap();
+        write_file(&path, b"x").unwrap();
+        assert_eq!(names(dir.path()).len(), 4, "the file under construction is still there");
+        drop(at_work);
+        assert_eq!(names(dir.path()), [".page.html.AbC123.bak", ".page.html.notes.partial", "page.html"]);
+    }
+
+    /// Many threads write one file while each removes the remains of others: none may lose its own.
+    #[test]
+    fn writers_at_the_same_time_do_not_remove_each_other() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("page.html");
+        std::thread::scope(|scope| {
+            for _ in 0..8 {
+                scope.spawn(|| (0..50).for_each(|_| write_file(&path, b"whole").unwrap()));
+            }
+        });
+        assert_eq!(fs::read(&path).unwrap(), b"whole");
+        assert_eq!(names(dir.path()), ["page.html"]);
+    }
+
+    #[test]
+    fn errors_name_the_destination_and_never_the_hidden_file() {
+        let dir = tempfile::tempdir().unwrap();
+        fs::write(dir.path().join("file"), "").unwrap();
+        fs::create_dir(dir.path().join("folder")).unwrap();
+        for (path, reason) in [
+            ("nowhere/x.html", "nowhere: make it first"),
+            ("file/x.html", "file is not a folder"),
+            ("folder", "it is a folder"),
+        ] {
+            let path = dir.path().join(path);
+            let error = write_file(&path, b"").unwrap_err().to_string();
+            assert!(error.contains(reason) && error.contains(&*path.to_string_lossy()), "{error}");
+            assert!(!error.contains("partial"), "{error}");
+            assert!(check_file(&path).is_err());
+        }
+        assert_eq!(names(dir.path()), ["file", "folder"]);
+    }
+
+    #[cfg(unix)]
+    #[test]
+    fn links_and_devices_are_written_to() {
+        use std::os::unix::fs::PermissionsExt as _;
+        let dir = tempfile::tempdir().unwrap();
+        let (target, link) = (dir.path().join("target"), dir.path().join("link"));
+        fs::write(&target, "old").unwrap();
+        std::os::unix::fs::symlink(&target, &link).unwrap();
+        check_file(&link).unwrap();
+        write_file(&link, b"new").unwrap();
+        assert_eq!((fs::read_link(&link).unwrap(), fs::read(&target).unwrap()), (target, b"new".to_vec()));
+        fs::write(dir.path().join("plain"), "").unwrap();
+        write_file(&dir.path().join("ours"), b"").unwrap();
+        let mode = |name: &str| fs::metadata(dir.path().join(name)).unwrap().permissions().mode() & 0o777;
+        assert_eq!(mode("ours"), mode("plain"), "the result is not private");
+        check_file(Path::new("/dev/null")).unwrap();
+        write_file(Path::new("/dev/null"), b"x").unwrap();
+    }
+}

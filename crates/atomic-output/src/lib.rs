@@ -1,0 +1,11 @@
+#![doc = include_str!("../README.md")]
+
+mod dir;
+mod error;
+mod file;
+mod remains;
+
+pub use dir::AtomicDir;
+pub use error::{Error, Result};
+pub use file::{AtomicFile, check_file, commit_all, write_file};
+pub use remains::remove_remains;
