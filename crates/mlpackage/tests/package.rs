@@ -158,7 +158,7 @@ fn damaged_weights_are_found() {
     assert_eq!(bytes[68], 1);
     bytes[68] = 2;
     fs::write(path.join(WEIGHTS), bytes).unwrap();
-    check_reports(&path, "24 elements of fp32, the program says tensor<fp16, [3, 16, 1, 1]>");
+    check_reports(&path, "24 elements of fp32, the program declares tensor<fp16, [3, 16, 1, 1]>");
 }
 
 #[test]
@@ -299,7 +299,7 @@ fn flexible_shapes_that_contradict_the_program_or_themselves_are_refused() {
         assert!(error.contains(words), "{error}");
         assert!(!path.exists());
     };
-    refused(None, "say which shapes");
+    refused(None, "state the allowed shapes");
     refused(Some(AllowedShapes::Enumerated { default: shape(9), shapes: vec![shape(8)] }), "default shape");
     let other = Shape::from([1, 8, 5]);
     refused(

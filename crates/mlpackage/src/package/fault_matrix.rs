@@ -303,7 +303,7 @@ const PACKAGE: &[Fault] = &[
         fs::write(d.folder.join("Manifest.json"), "{").unwrap();
     }),
     refused("manifest of the future", "fileFormatVersion 2.0.0", |d| d.manifest("1.0.0", "2.0.0")),
-    refused("manifest of no version", "is no version", |d| d.manifest("1.0.0", "one")),
+    refused("manifest of no version", "is not a version", |d| d.manifest("1.0.0", "one")),
     refused("manifest without entries", "itemInfoEntries", |d| d.manifest("itemInfoEntries", "items")),
     refused("entry without an author", "author", |d| d.manifest("\"author\"", "\"writer\"")),
     refused("root model not listed", "is not among itemInfoEntries", |d| {
@@ -857,7 +857,7 @@ const DESCRIPTION: &[Fault] = &[
             d.description().functions.pop();
         },
     ),
-    in_fixture("multifunction", "features in no function", Rule::Description, "in none of them", |d| {
+    in_fixture("multifunction", "features in no function", Rule::Description, "in none of the listed functions", |d| {
         let x = d.description().functions[0].input[0].clone();
         d.description().input.push(x);
     }),
