@@ -461,7 +461,7 @@ mod tests {
 
     #[test]
     fn padding_too_large() {
-        assert!(damaged(216, 9).contains("no whole number of int4"));
+        assert!(damaged(216, 9).contains("not a whole number of int4"));
     }
 
     /// coremltools 7 leaves reserved fields uninitialised: bytes 24 to 64 of a record for whole-byte types,

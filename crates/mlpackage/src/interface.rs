@@ -11,11 +11,11 @@ use crate::shape::Shape;
 /// Inputs, outputs and states of a function, as the package describes them to Core ML.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Interface {
-    /// What a call takes.
+    /// The inputs of a call.
     pub inputs: Vec<Feature>,
-    /// What a call gives.
+    /// The outputs of a call.
     pub outputs: Vec<Feature>,
-    /// Memory that outlives a call.
+    /// State tensors, which persist between calls.
     pub states: Vec<Feature>,
     /// For a classifier, the output that holds the label; otherwise empty.
     pub predicted_feature: String,

@@ -63,7 +63,7 @@ fn shapes_must_match() {
     );
     says(
         &refused(|f, x, _| f.op("transpose", "y").arg("x", x).value("perm", ints(&[0, 0, 1, 2])).one()),
-        "no permutation",
+        "not a permutation",
     );
     says(&refused(|f, x, _| f.op("squeeze", "y").arg("x", x).value("axes", ints(&[4])).one()), "axis 4");
     says(&refused(|f, x, _| f.op("softmax", "y").arg("x", x).value("axis", Value::int(4)).one()), "axis");
@@ -92,15 +92,15 @@ fn shapes_must_match() {
                 .value("num_splits", Value::int(2))
                 .one()
         }),
-        "2 results, 1 are named",
+        "2 results, 1 names given",
     );
 }
 
 #[test]
 fn names_are_identifiers_and_unique() {
     says(&refused(|f, x, _| f.op("relu", "x").arg("x", x).one()), "%x is defined twice");
-    says(&refused(|f, x, _| f.op("relu", "a-b").arg("x", x).one()), "no identifier");
-    says(&refused(|f, x, _| f.op("relu", "0").arg("x", x).one()), "no identifier");
+    says(&refused(|f, x, _| f.op("relu", "a-b").arg("x", x).one()), "not an identifier");
+    says(&refused(|f, x, _| f.op("relu", "0").arg("x", x).one()), "not an identifier");
 }
 
 #[test]
@@ -111,7 +111,7 @@ fn operations_belong_to_opsets() {
         let data = Value::ints([1], [0]);
         f.op("constexpr_blockwise_shift_scale", "w").inline("data", data).one().unwrap_err().to_string()
     });
-    says(&error, "since opset CoreML8, the function has CoreML7");
+    says(&error, "requires opset CoreML8, the function has CoreML7");
     with_builder(Opset::CoreML8, |f| {
         let error = f.state("cache", DType::Fp32, [1]).unwrap_err().to_string();
         says(&error, "states are fp16");
@@ -136,7 +136,7 @@ fn constants_are_shared_and_never_clash_with_results() {
 #[test]
 fn bytes_must_be_as_many_as_the_type_needs() {
     let error = refused(|f, _, _| f.weight("w", TensorType::new(DType::Fp16, [3]), &[0; 5]));
-    assert!(error.contains("%w is tensor<fp16, [3]>, of 6 B; 5 B are given"), "{error}");
+    assert!(error.contains("%w is tensor<fp16, [3]> and needs 6 B, 5 B given"), "{error}");
 }
 
 /// A list goes from one operation to the next, and a classifier's results are what its package describes to Core ML.

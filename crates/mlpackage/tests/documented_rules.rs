@@ -100,12 +100,12 @@ fn zeros_of_reshape() {
     to(&[4, 6], &[0, 0], ALL, Ok("[4, 6]"));
     // "When x.shape is [2, 50] and shape is [1, 0, -1, 0], it will error out in iOS 15 or iOS 16 ... In iOS 17, the result will
     // have shape [1, 1, 2, 50]."
-    to(&[2, 50], &[1, 0, -1, 0], UP_TO_IOS16, Err("needs as many entries"));
+    to(&[2, 50], &[1, 0, -1, 0], UP_TO_IOS16, Err("needs one entry for each axis"));
     to(&[2, 50], &[1, 0, -1, 0], SINCE_IOS17, Ok("[1, 1, 2, 50]"));
     to(&[3, 8], &[1, 0, -1, 0], SINCE_IOS17, Ok("[1, 1, 3, 8]"));
     // "shape[i] matches input[j] if length(shape)-i == rank(input)-j."
     to(&[2, 3, 4], &[-1, 0], SINCE_IOS17, Ok("[6, 4]"));
-    to(&[2, 3, 4], &[-1, 0], UP_TO_IOS16, Err("needs as many entries"));
+    to(&[2, 3, 4], &[-1, 0], UP_TO_IOS16, Err("needs one entry for each axis"));
     to(&[2, 3], &[0, 0, 0, 0], SINCE_IOS17, Ok("[1, 1, 2, 3]"));
     to(&[-1, 8], &[1, 0, -1, 0], SINCE_IOS17, Ok("[1, 1, ?, 8]"));
     // "shape must have the same volume as x"; only one -1.
@@ -165,7 +165,7 @@ fn axes_that_are_added_and_flattened() {
     used("transpose", &[("x", Bool, &[2, 3, 4])], &perm(&[-1, 0, 1]))
         .gives(ALL, &["tensor<bool, [4, 2, 3]>"]);
     used("transpose", &[("x", Int8, &[2, 3])], &perm(&[1, 0])).gives(SINCE_IOS17, &["tensor<int8, [3, 2]>"]);
-    used("transpose", &[("x", Fp32, &[2, 3])], &perm(&[0])).is_refused(ALL, "no permutation");
+    used("transpose", &[("x", Fp32, &[2, 3])], &perm(&[0])).is_refused(ALL, "not a permutation");
     used("transpose", &[("x", Int8, &[2, 3])], &perm(&[1, 0])).is_refused(UP_TO_IOS16, "argument x is");
 }
 
@@ -272,12 +272,12 @@ fn sizes_of_slices() {
     slice(&[5], -2, -1, Ok("[2]"));
     slice(&[-1], -2, -1, Ok("[2]"));
     slice(&[5], -2, 2, Ok("[2]"));
-    slice(&[5], 3, 3, Err("size 3 from 3 on is outside"));
-    slice(&[5], -6, 1, Err("size 1 from -6 on is outside"));
+    slice(&[5], 3, 3, Err("size 3 from begin 3 is outside"));
+    slice(&[5], -6, 1, Err("size 1 from begin -6 is outside"));
     slice(&[5], 0, -2, Err("size -2"));
     let computed = [("x", Fp32, &[5][..]), ("begin", Int32, &[1])];
     used("slice_by_size", &computed, &[("size", ints(&[4]))]).gives(ALL, &["tensor<fp32, [4]>"]);
-    used("slice_by_size", &computed, &[("size", ints(&[6]))]).is_refused(ALL, "size 6 from ? on is outside");
+    used("slice_by_size", &computed, &[("size", ints(&[6]))]).is_refused(ALL, "size 6 from begin ? is outside");
 }
 
 /// "The shape of the update tensor must match the slicing result of the input data. Rank-0 update is not supported."
@@ -303,16 +303,16 @@ fn an_update_has_the_shape_of_the_slice() {
     };
     update(&[2, 5], &[2, 3], &range(1, 4, 1), Ok(()));
     update(&[2, 5], &[2, 5], &range(-8, 9, 1), Ok(()));
-    update(&[2, 5], &[2, 2], &range(1, 4, 1), Err("the bounds name a box of [2, 3]"));
-    update(&[2, 5], &[3], &range(1, 4, 1), Err("the bounds name a box of [2, 3]"));
-    update(&[2, 5], &[], &range(1, 4, 1), Err("the bounds name a box"));
+    update(&[2, 5], &[2, 2], &range(1, 4, 1), Err("the bounds specify a box of [2, 3]"));
+    update(&[2, 5], &[3], &range(1, 4, 1), Err("the bounds specify a box of [2, 3]"));
+    update(&[2, 5], &[], &range(1, 4, 1), Err("the bounds specify a box"));
     // Nothing more than the bounds is known of an open axis, and it is enough.
     update(&[2, -1], &[2, 3], &range(1, 4, 1), Ok(()));
-    update(&[2, -1], &[2, 4], &range(1, 4, 1), Err("3 elements at most on axis 1"));
-    update(&[2, -1], &[2, 9], &range(-8, -1, 1), Err("7 elements at most on axis 1"));
-    update(&[2, -1], &[2, 4], &range(-3, 8, 1), Err("3 elements at most on axis 1"));
-    update(&[2, -1], &[2, 4], &range(4, -9, -2), Err("3 elements at most on axis 1"));
-    update(&[2, -1], &[2, 3], &range(5, 1, -2), Err("2 elements at most on axis 1"));
+    update(&[2, -1], &[2, 4], &range(1, 4, 1), Err("at most 3 elements on axis 1"));
+    update(&[2, -1], &[2, 9], &range(-8, -1, 1), Err("at most 7 elements on axis 1"));
+    update(&[2, -1], &[2, 4], &range(-3, 8, 1), Err("at most 3 elements on axis 1"));
+    update(&[2, -1], &[2, 4], &range(4, -9, -2), Err("at most 3 elements on axis 1"));
+    update(&[2, -1], &[2, 3], &range(5, 1, -2), Err("at most 2 elements on axis 1"));
     update(&[2, -1], &[2, 9], &range(1, -1, 1), Ok(()));
     // Computed bounds: the axis is the limit, and the masks say where the slice begins or ends.
     let computed = |x: &[i32], update: &[i32], more: &[(&'static str, Value)], expected: Result<(), &str>| {
@@ -324,17 +324,17 @@ fn an_update_has_the_shape_of_the_slice() {
         }
     };
     computed(&[2, 5], &[2, 5], &[], Ok(()));
-    computed(&[2, 5], &[2, 6], &[], Err("5 elements at most on axis 1"));
+    computed(&[2, 5], &[2, 6], &[], Err("at most 5 elements on axis 1"));
     computed(&[2, 5], &[1], &[("squeeze_mask", Value::bools([false, true]))], Ok(()));
     computed(
         &[2, 5],
         &[3],
         &[("squeeze_mask", Value::bools([false, true]))],
-        Err("2 elements at most on axis 0"),
+        Err("at most 2 elements on axis 0"),
     );
     computed(&[2, 5], &[2, 3], &[("stride", ints(&[1, 2]))], Ok(()));
-    computed(&[2, 5], &[2, 4], &[("stride", ints(&[1, -2]))], Err("3 elements at most on axis 1"));
-    computed(&[2, 5], &[2, 2, 1], &[], Err("the bounds name a box"));
+    computed(&[2, 5], &[2, 4], &[("stride", ints(&[1, -2]))], Err("at most 3 elements on axis 1"));
+    computed(&[2, 5], &[2, 2, 1], &[], Err("the bounds specify a box"));
 }
 
 /// Updates of `scatter`, `scatter_along_axis` and `scatter_nd` have the shape of what the indices name.
@@ -362,7 +362,7 @@ fn updates_have_the_shape_of_what_indices_name() {
     scatter("scatter_nd", &[5, 2], &[5], &[], true);
     scatter("scatter_nd", &[5, 2], &[5, 3], &[], false);
     let deep = [("data", Fp32, &[4, 3][..]), ("indices", Int32, &[5, 3]), ("updates", Fp32, &[5])];
-    used("scatter_nd", &deep, &[]).is_refused(ALL, "name more axes");
+    used("scatter_nd", &deep, &[]).is_refused(ALL, "refer to more axes");
     let mode = [("data", Fp32, &[4][..]), ("indices", Int32, &[2]), ("updates", Fp32, &[2])];
     used("scatter", &mode, &[("mode", Value::string("replace"))])
         .is_refused(ALL, "expected update, add, sub");
@@ -387,7 +387,7 @@ fn indices_that_are_stated_are_within_the_axis() {
     gather("gather", ints(&[4]), &[], ALL, Some("holds 4, the axis has 4 elements"));
     gather("gather", ints(&[-5]), &[], ALL, Some("holds -5"));
     // Since iOS 17, with validate_indices: "negative values are considered out-of-bound".
-    gather("gather", ints(&[-4, 3]), &validated, SINCE_IOS17, Some("a negative index is out of range"));
+    gather("gather", ints(&[-4, 3]), &validated, SINCE_IOS17, Some("validate_indices excludes negative indices"));
     gather("gather", ints(&[3]), &validated, UP_TO_IOS16, Some("validate_indices is unknown"));
     let rows = Value::ints([2, 2], [3, 2, 0, -3]);
     gather("gather_nd", rows.clone(), &[], ALL, None);
@@ -398,7 +398,7 @@ fn indices_that_are_stated_are_within_the_axis() {
     let scatter = [("data", Fp32, &[4][..]), ("updates", Fp32, &[1])];
     used("scatter", &scatter, &[("indices", ints(&[4]))]).is_refused(ALL, "holds 4");
     let validated = [("indices", ints(&[-1])), ("validate_indices", Value::bool(true))];
-    used("scatter", &scatter, &validated).is_refused(SINCE_IOS17, "a negative index is out of range");
+    used("scatter", &scatter, &validated).is_refused(SINCE_IOS17, "validate_indices excludes negative indices");
 }
 
 #[test]
@@ -426,7 +426,7 @@ fn shapes_of_what_is_gathered() {
     // "V = K[:-1] + D[batch_dims + K[-1]:]."
     gather("gather_nd", &[2, 3, 4], &[5, 2], &batch(0), Ok("[5, 4]"));
     gather("gather_nd", &[2, 3, 4], &[2, 7, 1], &batch(1), Ok("[2, 7, 4]"));
-    gather("gather_nd", &[2, 3, 4], &[2, 3], &batch(1), Err("name more axes"));
+    gather("gather_nd", &[2, 3, 4], &[2, 3], &batch(1), Err("refer to more axes"));
     gather("gather_nd", &[2, 3, 4], &[3, 7, 1], &batch(1), Err("differ in their first 1 axes"));
     // "rank(indices) == rank(x)"; "Output tensor has the same shape as indices."
     gather("gather_along_axis", &[2, 3], &[2, 7], &[("axis", Value::int(1))], Ok("[2, 7]"));
@@ -489,9 +489,9 @@ fn parts_and_joints() {
     // "A 1-D tensor with length rank(x)"; every entry greater than 0.
     let tile = [("x", Fp32, &[2, 3][..])];
     used("tile", &tile, &[("reps", ints(&[2, 1]))]).gives(ALL, &["tensor<fp32, [4, 3]>"]);
-    used("tile", &tile, &[("reps", ints(&[2]))]).is_refused(ALL, "expected 2 positive numbers");
-    used("tile", &tile, &[("reps", ints(&[0, 1]))]).is_refused(ALL, "expected 2 positive numbers");
-    used("tile", &[("x", Fp32, &[])], &[("reps", ints(&[]))]).is_refused(ALL, "positive numbers");
+    used("tile", &tile, &[("reps", ints(&[2]))]).is_refused(ALL, "expected 2 positive integers");
+    used("tile", &tile, &[("reps", ints(&[0, 1]))]).is_refused(ALL, "expected 2 positive integers");
+    used("tile", &[("x", Fp32, &[])], &[("reps", ints(&[]))]).is_refused(ALL, "positive integers");
     // "tensor<[*d0, d_axis - size // stride + 1, size, *dn], T>", which holds as (d_axis - size) // stride + 1.
     let windows = [("axis", Value::int(-2)), ("size", Value::int(3)), ("stride", Value::int(2))];
     used("sliding_windows", &[("x", Fp32, &[6, 4])], &windows).gives(ALL, &["tensor<fp32, [2, 3, 4]>"]);
@@ -517,15 +517,15 @@ fn borders_of_pad() {
     pad(&[2, 4], &[0, 4], "reflect", Ok("[2, 8]"));
     pad(&[2, 1], &[0, 0], "reflect", Ok("[2, 1]"));
     pad(&[2, -1], &[3, 3], "reflect", Ok("[2, ?]"));
-    pad(&[2, 4], &[1], "constant", Err("two numbers"));
-    pad(&[2, 4], &[-1, 0], "constant", Err("none negative"));
+    pad(&[2, 4], &[1], "constant", Err("two non-negative integers"));
+    pad(&[2, 4], &[-1, 0], "constant", Err("non-negative"));
     pad(&[4], &[1, 1, 1, 1], "constant", Err("for each of the last axes"));
     pad(&[4], &[1, 1], "wrap", Err("expected constant, reflect or replicate"));
     // "If pad is not a constant, it must be a vector of length 2 * rank(x)."
     let computed =
         |len: i32| [("x", Fp32, &[2, 3][..]), ("pad", Int32, if len == 4 { &[4][..] } else { &[2] })];
     used("pad", &computed(4), &[]).gives(ALL, &["tensor<fp32, [?, ?]>"]);
-    used("pad", &computed(2), &[]).is_refused(ALL, "expected [4], two numbers for each axis");
+    used("pad", &computed(2), &[]).is_refused(ALL, "expected [4], two integers for each axis");
 }
 
 #[test]
@@ -549,7 +549,7 @@ fn the_first_of_topk() {
     topk(SINCE_IOS16, &[k(2), values.clone()], Ok(&["tensor<fp32, [2, 2]>"]));
     topk(IOS15, &[k(2), values.clone()], Err("return_indices is unknown"));
     let short = ("output_indices_dtype", Value::string("uint16"));
-    topk(SINCE_IOS17, &[k(2), values, short.clone()], Err("no indices are returned"));
+    topk(SINCE_IOS17, &[k(2), values, short.clone()], Err("return_indices is false"));
     topk(SINCE_IOS17, &[k(2), short], Ok(&["tensor<fp32, [2, 2]>", "tensor<uint16, [2, 2]>"]));
     let other = ("output_indices_dtype", Value::string("int16"));
     topk(SINCE_IOS17, &[other], Err("expected int32 or uint16"));
@@ -679,7 +679,7 @@ fn ranks_of_pooling_and_activations() {
     // The numerator is 1 - 2 + 2 - 1 = 0, so that a window larger than its axis has one place; without `ceil_mode` it has none.
     pool("max_pool", &[1, 2, 1], "valid", true, ALL, Ok("[1, 2, 1]"));
     pool("max_pool", &[1, 2, 1], "valid", false, ALL, Err("does not fit into 1"));
-    pool("avg_pool", &[1, 2, 5], "same", true, ALL, Err("ceil_mode does not go with"));
+    pool("avg_pool", &[1, 2, 5], "same", true, ALL, Err("ceil_mode cannot be used with"));
     // same_lower exists since iOS 16.
     pool("avg_pool", &[1, 2, 5], "same_lower", false, SINCE_IOS16, Ok("[1, 2, 3]"));
     pool("avg_pool", &[1, 2, 5], "same_lower", false, IOS15, Err("pad_type is"));
@@ -755,14 +755,14 @@ fn scales_and_zero_points() {
     let scalar = ("scale", Value::fp32(0.5));
     // "If scale is a vector, then scale.size needs to be equal to input.shape[axis]; that is, equal to 3."
     quantize(&[vector.clone(), axis.clone()], Ok(()));
-    quantize(&[("scale", floats(&[1.0, 2.0])), axis.clone()], Err("a number for each index of axis"));
+    quantize(&[("scale", floats(&[1.0, 2.0])), axis.clone()], Err("one element for each index of axis"));
     quantize(std::slice::from_ref(&vector), Err("axis is missing"));
     quantize(std::slice::from_ref(&scalar), Ok(()));
-    quantize(&[scalar.clone(), axis.clone()], Err("axis is bound, and scale is a scalar"));
+    quantize(&[scalar.clone(), axis.clone()], Err("axis is bound, but scale is a scalar"));
     // "The zero_point follows similar broadcasting rules and size constraints as scale"; output_dtype matches it.
     quantize(&[vector.clone(), axis.clone(), ("zero_point", int8(vec![1, 2, 3], &[3]))], Ok(()));
-    quantize(&[vector, axis, ("zero_point", int8(vec![1], &[]))], Err("expected a vector, as scale is"));
-    quantize(&[scalar.clone(), ("zero_point", int8(vec![1], &[1]))], Err("expected a scalar, as scale is"));
+    quantize(&[vector, axis, ("zero_point", int8(vec![1], &[]))], Err("expected a vector, like scale"));
+    quantize(&[scalar.clone(), ("zero_point", int8(vec![1], &[1]))], Err("expected a scalar, like scale"));
     let uint8 = Value::immediate(Uint8, [0usize; 0], mlpackage::mil::Literal::Bytes(vec![1]));
     quantize(&[scalar, ("zero_point", uint8)], Err("zero_point is uint8, expected int8"));
 }
@@ -783,8 +783,8 @@ fn shapes_of_resized_images() {
     resize(&[1, 2, 3, 4], &[1, 6, 8], 2, Ok("[1, 2, 6, 8]"));
     resize(&[1, 2, 3, -1], &[1, 0, 0], 2, Ok("[1, 2, 3, ?]"));
     // "size(shape) <= rank(x)"; "resized_dims <= size(shape)".
-    resize(&[1, 2, 3], &[1, 1, 6, 8], 2, Err("expected 2 to 3 extents"));
-    resize(&[1, 2, 3, 4], &[8], 2, Err("expected 2 to 4 extents"));
+    resize(&[1, 2, 3], &[1, 1, 6, 8], 2, Err("expected 2 to 3 sizes"));
+    resize(&[1, 2, 3, 4], &[8], 2, Err("expected 2 to 4 sizes"));
     let upsample = |factor: Value, expected: &str| {
         let constants = [("scale_factor_height", factor.clone()), ("scale_factor_width", factor)];
         let inputs = [("x", Fp32, &[1, 1, 3, 5][..])];
@@ -796,7 +796,7 @@ fn shapes_of_resized_images() {
     used("upsample_bilinear", &[("x", Fp32, &[3, 5])], &[]).is_refused(ALL, "expected rank 3 or more");
     let crop = [("crop_height", ints(&[1, 2])), ("crop_width", ints(&[0, 1]))];
     used("crop", &[("x", Fp32, &[1, 5, 6])], &crop).gives(ALL, &["tensor<fp32, [1, 2, 5]>"]);
-    used("crop", &[("x", Fp32, &[1, 3, 6])], &crop).is_refused(ALL, "leaves nothing");
+    used("crop", &[("x", Fp32, &[1, 3, 6])], &crop).is_refused(ALL, "removes all of");
 }
 
 #[test]

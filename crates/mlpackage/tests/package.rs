@@ -341,7 +341,7 @@ fn several_functions_are_written_and_read() {
     writer.weights().write(DType::Fp16, 12, &[0; 24]).unwrap();
     description.set_default_function("main");
     let error = writer.finish_with(&program, &description).unwrap_err();
-    assert!(error.to_string().contains("\"main\" is not there"), "{error}");
+    assert!(error.to_string().contains("\"main\" does not exist"), "{error}");
 }
 
 /// Every dtype that a weight file holds, with a number of elements that leaves padding bits in the small ones.
@@ -388,7 +388,7 @@ fn integers_in_a_weight_file_decide_shapes() {
     edit.replace_blob(at, bytes([2, 1, 3, 1, 2, 3, 1, 2, 3, 2, 2])).unwrap();
     let error = edit.save(&copy).unwrap_err().to_string();
     assert!(
-        error.contains("%y_part_0 is declared tensor<fp16, [1, 2]>, it is tensor<fp16, [2, 2]>"),
+        error.contains("%y_part_0 is declared tensor<fp16, [1, 2]>, inferred tensor<fp16, [2, 2]>"),
         "{error}"
     );
     let mut edit = package.edit();
@@ -433,7 +433,7 @@ fn weights_are_swapped() {
     // A package can be replaced by its edited self; an edit that breaks a rule changes nothing.
     let mut edit = edited.edit();
     edit.program_mut().functions.get_mut("main").unwrap().block.outputs.clear();
-    assert!(edit.save(&copy).unwrap_err().to_string().contains("returns nothing"));
+    assert!(edit.save(&copy).unwrap_err().to_string().contains("returns no outputs"));
     let mut edit = edited.edit();
     edit.description_mut().metadata.version = "2".into();
     edit.save(&copy).unwrap();

@@ -345,7 +345,7 @@ const PACKAGE: &[Fault] = &[
         let block = d.function().block_specializations.remove("CoreML8").unwrap();
         d.function().block_specializations.insert("CoreML7".into(), block);
     }),
-    fault("a second block", Rule::Block, "CoreML9 beside", |d| {
+    fault("a second block", Rule::Block, "CoreML9 in addition", |d| {
         d.function().block_specializations.insert("CoreML9".into(), proto::Block::default());
     }),
 ];
@@ -406,16 +406,16 @@ const VALUES: &[Fault] = &[
     fault("a constant that is declared otherwise", Rule::DeclaredType, "its value is", |d| {
         d.result_type("w").dimensions[0] = fixed(4);
     }),
-    fault("a constant with an argument", Rule::ArgumentUnknown, "takes no arguments", |d| {
+    fault("a constant with an argument", Rule::ArgumentUnknown, "has no parameters", |d| {
         d.name("w", "x", "x");
     }),
-    fault("a name with a dash", Rule::Identifier, "%a-b is no identifier", |d| {
+    fault("a name with a dash", Rule::Identifier, "%a-b is not an identifier", |d| {
         d.op("wide").outputs[0].name = "a-b".into();
     }),
-    fault("a name that begins with a digit", Rule::Identifier, "%0 is no identifier", |d| {
+    fault("a name that begins with a digit", Rule::Identifier, "%0 is not an identifier", |d| {
         d.op("mean").outputs[0].name = "0".into();
     }),
-    fault("an empty name", Rule::Identifier, "% is no identifier", |d| {
+    fault("an empty name", Rule::Identifier, "% is not an identifier", |d| {
         d.op("mean").outputs[0].name = String::new();
     }),
     fault("a name that is defined twice", Rule::DefinedTwice, "%sum is defined twice", |d| {
@@ -440,7 +440,7 @@ const OPERATIONS: &[Fault] = &[
     fault("an operation that is none", Rule::OperationUnknown, "conv2d -> %conv", |d| {
         d.op("conv").r#type = "conv2d".into();
     }),
-    in_fixture("opset_ios17", "an operation of a later opset", Rule::OperationTooNew, "since opset", |d| {
+    in_fixture("opset_ios17", "an operation of a later opset", Rule::OperationTooNew, "requires opset", |d| {
         let op = d.block().operations.iter_mut().find(|o| o.r#type != "const").unwrap();
         op.r#type = "scaled_dot_product_attention".into();
     }),
@@ -617,7 +617,7 @@ const OPERATIONS: &[Fault] = &[
         ty.dimensions.pop();
         ty.rank = 3;
     }),
-    fault("a result of any rank", Rule::OperationUnchecked, "the rank of an argument is open", |d| {
+    fault("a result of any rank", Rule::OperationUnchecked, "the rank of an argument is unknown", |d| {
         let any = proto::UnknownDimension { variadic: true };
         let ty = d.result_type("conv");
         ty.dimensions = vec![proto::Dimension { dimension: Some(proto::dimension::Dimension::Unknown(any)) }];
@@ -626,15 +626,15 @@ const OPERATIONS: &[Fault] = &[
     fault("a compressed weight of another type", Rule::DeclaredType, "%dense is declared", |d| {
         d.result_type("dense").data_type = 11;
     }),
-    fault("a result too many", Rule::ResultCount, "2 outputs are declared, it has 1", |d| {
+    fault("a result too many", Rule::ResultCount, "2 outputs are declared, expected 1", |d| {
         let mut extra = d.op("conv").outputs[0].clone();
         extra.name = "extra".into();
         d.op("conv").outputs.push(extra);
     }),
-    fault("a result too few", Rule::ResultCount, "1 outputs are declared, it has 2", |d| {
+    fault("a result too few", Rule::ResultCount, "1 outputs are declared, expected 2", |d| {
         d.op("top").outputs.pop();
     }),
-    fault("a result of write_state", Rule::ResultCount, "1 outputs are declared, it has 0", |d| {
+    fault("a result of write_state", Rule::ResultCount, "1 outputs are declared, expected 0", |d| {
         let mut extra = d.op("conv").outputs[0].clone();
         extra.name = "extra".into();
         d.kind("write_state").outputs.push(extra);
@@ -642,7 +642,7 @@ const OPERATIONS: &[Fault] = &[
     fault("an output that nothing defines", Rule::Returned, "returns %nothing", |d| {
         d.block().outputs[0] = "nothing".into();
     }),
-    fault("no outputs", Rule::Returned, "returns nothing", |d| d.block().outputs.clear()),
+    fault("no outputs", Rule::Returned, "returns no outputs", |d| d.block().outputs.clear()),
     fault("an output twice", Rule::ReturnedTwice, "returns %mean twice", |d| {
         d.block().outputs.push("mean".into());
     }),
@@ -664,7 +664,7 @@ const OPERATIONS: &[Fault] = &[
         let open = proto::dimension::Dimension::Unknown(proto::UnknownDimension { variadic: false });
         tensor(state.wrapped_type.as_mut().unwrap()).dimensions[3].dimension = Some(open);
     }),
-    fault("a state before iOS 18", Rule::StateType, "needs opset CoreML8", |d| d.set_opset(Opset::CoreML7)),
+    fault("a state before iOS 18", Rule::StateType, "requires opset CoreML8", |d| d.set_opset(Opset::CoreML7)),
     in_fixture("slices", "an update of another shape", Rule::ArgumentsMismatch, "a box of [2, 2, 5]", |d| {
         d.bind("slice_update_0", "end", ints(&[3, 3, 5]));
     }),
@@ -673,7 +673,7 @@ const OPERATIONS: &[Fault] = &[
         "slices",
         "an update that cannot fit",
         Rule::ArgumentValue,
-        "2 elements at most on axis 2",
+        "at most 2 elements on axis 2",
         |d| {
             d.bind("slice_update_1", "stride", ints(&[1, 1, 5]));
         },
@@ -698,7 +698,7 @@ const OPERATIONS: &[Fault] = &[
     in_fixture("control_flow", "a branch too few", Rule::ResultCount, "1 blocks, expected two", |d| {
         d.kind("cond").blocks.pop();
     }),
-    in_fixture("control_flow", "branches that differ", Rule::ArgumentsMismatch, "one block gives", |d| {
+    in_fixture("control_flow", "branches that differ", Rule::ArgumentsMismatch, "one block returns", |d| {
         d.kind("cond").blocks[1].outputs.push("twice".into());
     }),
     in_fixture(
@@ -711,7 +711,7 @@ const OPERATIONS: &[Fault] = &[
             condition.outputs = vec![condition.inputs[0].name.clone()];
         },
     ),
-    in_fixture("control_flow", "a body that loses a variable", Rule::ArgumentsMismatch, "body gives", |d| {
+    in_fixture("control_flow", "a body that loses a variable", Rule::ArgumentsMismatch, "body returns", |d| {
         d.kind("while_loop").blocks[1].outputs.pop();
     }),
     in_fixture("control_flow", "a name that its block keeps", Rule::Returned, "nothing defines", |d| {
@@ -774,7 +774,7 @@ const DESCRIPTION: &[Fault] = &[
         "flexible_enumerated",
         "a default shape that is none",
         Rule::Description,
-        "not among those",
+        "not among its enumerated shapes",
         |d| Draft::array(&mut d.description().input[0]).shape[1] = 9,
     ),
     in_fixture("flexible_ranged", "a range from high to low", Rule::Description, "from low to high", |d| {
@@ -899,7 +899,7 @@ const WEIGHT_FILE: &[Fault] = &[
         d.weights.truncate(63);
     }),
     fault("a file of the future", Rule::WeightFile, "version 3, expected 2", |d| d.patch(4, &[3])),
-    fault("more blobs counted than there are", Rule::WeightFile, "number 4 of 4", |d| d.patch(0, &[4])),
+    fault("more blobs counted than there are", Rule::WeightFile, "blob 4 of 4", |d| d.patch(0, &[4])),
     fault("fewer blobs counted than there are", Rule::WeightFile, "follows the 2 blobs", |d| {
         d.patch(0, &[2])
     }),
@@ -924,7 +924,7 @@ const WEIGHT_FILE: &[Fault] = &[
     }),
     fault("data that are not aligned", Rule::BlobRecord, "not a multiple of 64", |d| d.patch(80, &[129])),
     fault("data outside the file", Rule::BlobRecord, "reach past the file", |d| d.patch(86, &[1])),
-    fault("too many padding bits", Rule::BlobRecord, "no whole number of int4", |d| d.patch(344, &[9])),
+    fault("too many padding bits", Rule::BlobRecord, "not a whole number of int4", |d| d.patch(344, &[9])),
     fault("padding bits that are not zero", Rule::WeightLayout, "padding bits are not zero", |d| {
         let last = d.weights.len() - 1;
         d.weights[last] |= 0xf0;

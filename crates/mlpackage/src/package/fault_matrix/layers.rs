@@ -156,7 +156,7 @@ const LISTS: &[Fault] = &[
     in_fixture("lists", "elements of a negative extent", Rule::ArgumentValue, "argument elem_shape", |d| {
         d.bind_kind("make_list", "elem_shape", &Value::int(-3));
     }),
-    in_fixture("lists", "elements that are declared otherwise", Rule::DeclaredType, "it is list<", |d| {
+    in_fixture("lists", "elements that are declared otherwise", Rule::DeclaredType, "inferred list<", |d| {
         let ty = d.kind("make_list").outputs[0].r#type.as_mut().unwrap();
         let Some(proto::value_type::Type::List(list)) = ty.r#type.as_mut() else { panic!("no list") };
         tensor(list.r#type.as_mut().unwrap()).data_type = DType::Fp16.mil_number();
@@ -169,7 +169,7 @@ const LISTS: &[Fault] = &[
         "lists",
         "a body that gives a tensor for a list",
         Rule::ArgumentsMismatch,
-        "body gives",
+        "body returns",
         |d| {
             let body = d.kind("while_loop").blocks.last_mut().unwrap();
             body.outputs[1] = "count".into();

@@ -103,13 +103,13 @@ pub(super) const REFUSED: &[Fault] = &[
             pad(d, "replicate", [0, 1, 0, 0, 0, 0, 1, 1]);
         },
     ),
-    refusal("reflection as wide as the axis", Rule::RefusedPadding, "is 4 on axis 2, which is 4 long", |d| {
+    refusal("reflection as wide as the axis", Rule::RefusedPadding, "is 4 on axis 2 of size 4", |d| {
         pad(d, "reflect", [0, 0, 0, 0, 4, 0, 0, 0]);
     }),
     refusal(
         "replication wider than the axis",
         Rule::RefusedPadding,
-        "is 7 on axis 3, which is 6 long",
+        "is 7 on axis 3 of size 6",
         |d| {
             pad(d, "replicate", [0, 0, 0, 0, 0, 0, 0, 7]);
         },
