@@ -361,7 +361,9 @@ impl BlobFile {
             .and_then(|bits| bits.checked_sub(padding))
             .filter(|bits| padding < 8 && bits % dtype.bits() as u64 == 0)
             .ok_or_else(|| {
-                bad(format!("{size} bytes with {padding} padding bits are not a whole number of {dtype} elements"))
+                bad(format!(
+                    "{size} bytes with {padding} padding bits are not a whole number of {dtype} elements"
+                ))
             })?;
         let data = &self.map[start as usize..(start + size) as usize];
         Ok(Blob { dtype, elements: (bits / dtype.bits() as u64) as usize, data })

@@ -347,7 +347,7 @@ impl Bundle {
         }
         let (found, layers) = (caches.len(), m.architecture.n_layer);
         if found != 2 * layers {
-            let reason = format!("{found} caches, expected {} for {}", 2 * layers, counted(layers, "layer"));
+            let reason = format!("found {found}, expected {} for {}", 2 * layers, counted(layers, "layer"));
             return Err(self.bad("interface.host_caches", reason));
         }
         if let Some((i, shard)) = m.shards.iter().enumerate().find(|(_, shard)| shard.states > 0) {

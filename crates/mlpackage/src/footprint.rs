@@ -191,7 +191,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_protobuf_is_without_bound() {
+    fn invalid_protobuf_has_no_bound() {
         assert_eq!(of(&[0x12, 0xff]), u64::MAX);
         assert_eq!(of(&[]), 0);
     }

@@ -32,7 +32,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn pointers_are_told_from_files() {
+    fn pointers_are_distinguished_from_files() {
         let text = "version https://git-lfs.github.com/spec/v1\noid sha256:4d7a2146\nsize 12345\n";
         assert_eq!(GitLfsPointer::parse(text.as_bytes()), Some(GitLfsPointer { bytes: Some(12_345) }));
         let old = "version https://hawser.github.com/spec/v1\r\nsize 7\r\n";

@@ -413,7 +413,8 @@ impl Interface {
                 let name = &feature.name;
                 let earlier = described[..i].iter().filter(|earlier| earlier.name == *name).count();
                 match found.iter().filter(|(found, _)| found == name).count() {
-                    0 => differences.push(format!("{kind} {name} is described, but the function has no such {kind}")),
+                    0 => differences
+                        .push(format!("{kind} {name} is described, but the function has no such feature")),
                     // A value that is returned twice is described twice.
                     times if earlier >= times => {
                         differences.push(format!("{kind} {name} is described twice"));

@@ -70,8 +70,7 @@ pub(crate) fn read_small(path: &Path, limit: u64) -> Result<Vec<u8>> {
     let mut bytes = Vec::new();
     file.take(limit + 1).read_to_end(&mut bytes).map_err(|e| Error::io("read", path, e))?;
     if bytes.len() as u64 > limit {
-        let reason =
-            io::Error::other(format!("more than {limit} bytes, the limit for a file of this kind"));
+        let reason = io::Error::other(format!("more than {limit} bytes, the limit for a file of this kind"));
         return Err(Error::io("read", path, reason));
     }
     refuse_pointer(path, &bytes)?;

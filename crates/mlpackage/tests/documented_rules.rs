@@ -1,5 +1,6 @@
-//! Sentences of coremltools 9.0's documentation that say which arguments go together and what types result, opset by opset.
-//! `docs/operations.md` lists them by operation; what is computed is in `ane-runtime/tests/documented_examples`.
+//! Rules from coremltools 9.0's documentation about arguments and result types, by opset. Comments in quotes
+//! cite it. `docs/operations.md` lists the rules by operation; `ane-runtime/tests/documented_examples` tests
+//! computed values.
 #![allow(clippy::unwrap_used)]
 
 use mlpackage::mil::builder::FunctionBuilder;
@@ -15,10 +16,10 @@ const SINCE_IOS16: &[Opset] = &[Opset::CoreML6, Opset::CoreML7, Opset::CoreML8, 
 const SINCE_IOS17: &[Opset] = &[Opset::CoreML7, Opset::CoreML8, Opset::CoreML9];
 const SINCE_IOS18: &[Opset] = &[Opset::CoreML8, Opset::CoreML9];
 
-/// An input: the parameter that it is bound to, its element type, its extents; -1 is an open one.
+/// An input: the parameter to which it is bound, its element type, and its dimensions; -1 is unknown.
 type Input<'a> = (&'a str, DType, &'a [i32]);
 
-/// A use of an operation: inputs that are computed, and constants.
+/// A use of an operation: computed inputs, and constants.
 struct Use<'a> {
     op: &'a str,
     inputs: &'a [Input<'a>],
@@ -30,7 +31,7 @@ const fn used<'a>(op: &'a str, inputs: &'a [Input<'a>], constants: &'a [(&'a str
 }
 
 impl Use<'_> {
-    /// The types of its results, of which there are `count`.
+    /// Infers the types of the results, of which there are `count`.
     fn infer(&self, opset: Opset, count: usize) -> Result<Vec<String>, String> {
         let dir = tempfile::tempdir().unwrap();
         let mut weights = BlobWriter::create(&dir.path().join("weight.bin")).unwrap();
@@ -58,7 +59,7 @@ impl Use<'_> {
         Ok(results.iter().map(|var| var.ty().to_string()).collect())
     }
 
-    /// In each opset its results are of these types.
+    /// Checks that the results have these types in each opset.
     #[track_caller]
     fn gives(&self, opsets: &[Opset], expected: &[&str]) {
         for &opset in opsets {
@@ -67,7 +68,7 @@ impl Use<'_> {
         }
     }
 
-    /// In each opset it is refused with these words.
+    /// Checks that each opset refuses the use with an error that contains `words`.
     #[track_caller]
     fn is_refused(&self, opsets: &[Opset], words: &str) {
         for &opset in opsets {
@@ -112,7 +113,7 @@ fn zeros_of_reshape() {
     to(&[2, 3], &[4, 2], ALL, Err("cannot be reshaped"));
     to(&[2, 3], &[-1, -1], ALL, Err("cannot be reshaped"));
     to(&[], &[1, 1], ALL, Ok("[1, 1]"));
-    // A shape of open length: not even the rank of the result is known.
+    // With a shape of unknown length, the rank of the result is unknown as well.
     let open = [("x", Fp32, &[2, 3][..]), ("shape", Int32, &[-1])];
     used("reshape", &open, &[]).gives(ALL, &["tensor<fp32, [..]>"]);
     used("fill", &[("shape", Int32, &[-1])], &[]).gives(ALL, &["tensor<fp32, [..]>"]);
@@ -130,7 +131,7 @@ fn squeeze_ignores_axes_that_are_not_one() {
     // "If x has shape (2, 3, 4) and axes is [0, 1], the output will be a tensor with shape (2, 3, 4)."
     squeeze(&[2, 3, 4], Some(&[0, 1]), "[2, 3, 4]");
     squeeze(&[2, 1, 4], Some(&[0, -2]), "[2, 4]");
-    // "Default to remove all single-dimensions"; those that are open are taken to be other than 1.
+    // "Default to remove all single-dimensions"; an unknown dimension is assumed not to be 1.
     squeeze(&[1, 2, 1], None, "[2]");
     squeeze(&[1, -1, 1], None, "[?]");
     squeeze(&[1, -1, 3], Some(&[0, 1]), "[?, 3]");
@@ -188,7 +189,7 @@ fn reshape_like_slices_as_python_does() {
         let y = op.args("end_masks", &[&masks[0], &masks[1]]).one();
         y.map(|y| y.ty().shape.to_string()).map_err(|e| e.to_string())
     };
-    // The example: "The output shape would be (2, 3, 5, 6)."
+    // The documented example: "The output shape would be (2, 3, 5, 6)."
     assert_eq!(like([0, 1], [2, 0], [false, true], &[180]).unwrap(), "[2, 3, 5, 6]");
     assert_eq!(like([-2, 0], [9, 0], [false, false], &[4, 3]).unwrap(), "[3, 4]");
     assert!(
@@ -211,7 +212,7 @@ fn bounds_of_slices_are_numpys() {
     let range = |begin: i32, end: i32, stride: i32| {
         vec![("begin", ints(&[begin])), ("end", ints(&[end])), ("stride", ints(&[stride]))]
     };
-    // As numpy 2.4 has them: len(range(5)[begin:end:stride]).
+    // Expected lengths as in numpy 2.4: len(range(5)[begin:end:stride]).
     let cases = [
         ((-8, 5, 1), 5),
         ((-8, -2, 1), 3),
@@ -231,10 +232,11 @@ fn bounds_of_slices_are_numpys() {
         slice(&[5], &range(begin, end, stride), Ok(&format!("[{expected}]")));
         slice(&[-1], &range(begin, end, stride), Ok("[?]"));
     }
-    // A begin behind the axis names nothing that is there.
+    // A begin beyond the end of the axis selects nothing.
     slice(&[5], &range(7, 9, 1), Err("[7:9] by 1 is outside of axis 0 of 5"));
     slice(&[5], &range(0, 5, 0), Err("is 0 on axis 0"));
-    // "If begin_mask[i] == True, ignores begin[i]; if end_mask[i] == True, ignores end[i]." Backwards from the last one.
+    // "If begin_mask[i] == True, ignores begin[i]; if end_mask[i] == True, ignores end[i]." A negative stride
+    // begins at the last element.
     let masked = |begin: bool, end: bool, stride: i32| {
         let mut all = range(3, 2, stride);
         all.extend([("begin_mask", Value::bools([begin])), ("end_mask", Value::bools([end]))]);
@@ -246,7 +248,8 @@ fn bounds_of_slices_are_numpys() {
     slice(&[5], &masked(true, true, -1), Ok("[5]"));
     slice(&[5], &masked(true, false, -1), Ok("[2]"));
     slice(&[5], &masked(false, true, -1), Ok("[4]"));
-    // "If squeeze_mask[i] == True, ignores end[i], and do the pure index at begin[i]", which has to be there.
+    // "If squeeze_mask[i] == True, ignores end[i], and do the pure index at begin[i]", which must be in
+    // range.
     let index =
         |at: i32| vec![("begin", ints(&[at])), ("end", ints(&[0])), ("squeeze_mask", Value::bools([true]))];
     slice(&[5], &index(-5), Ok("[]"));
@@ -277,7 +280,8 @@ fn sizes_of_slices() {
     slice(&[5], 0, -2, Err("size -2"));
     let computed = [("x", Fp32, &[5][..]), ("begin", Int32, &[1])];
     used("slice_by_size", &computed, &[("size", ints(&[4]))]).gives(ALL, &["tensor<fp32, [4]>"]);
-    used("slice_by_size", &computed, &[("size", ints(&[6]))]).is_refused(ALL, "size 6 from begin ? is outside");
+    used("slice_by_size", &computed, &[("size", ints(&[6]))])
+        .is_refused(ALL, "size 6 from begin ? is outside");
 }
 
 /// "The shape of the update tensor must match the slicing result of the input data. Rank-0 update is not supported."
@@ -306,7 +310,7 @@ fn an_update_has_the_shape_of_the_slice() {
     update(&[2, 5], &[2, 2], &range(1, 4, 1), Err("the bounds specify a box of [2, 3]"));
     update(&[2, 5], &[3], &range(1, 4, 1), Err("the bounds specify a box of [2, 3]"));
     update(&[2, 5], &[], &range(1, 4, 1), Err("the bounds specify a box"));
-    // Nothing more than the bounds is known of an open axis, and it is enough.
+    // On an axis of unknown size, the bounds are all that is known, and they suffice.
     update(&[2, -1], &[2, 3], &range(1, 4, 1), Ok(()));
     update(&[2, -1], &[2, 4], &range(1, 4, 1), Err("at most 3 elements on axis 1"));
     update(&[2, -1], &[2, 9], &range(-8, -1, 1), Err("at most 7 elements on axis 1"));
@@ -314,7 +318,8 @@ fn an_update_has_the_shape_of_the_slice() {
     update(&[2, -1], &[2, 4], &range(4, -9, -2), Err("at most 3 elements on axis 1"));
     update(&[2, -1], &[2, 3], &range(5, 1, -2), Err("at most 2 elements on axis 1"));
     update(&[2, -1], &[2, 9], &range(1, -1, 1), Ok(()));
-    // Computed bounds: the axis is the limit, and the masks say where the slice begins or ends.
+    // With computed bounds, the size of the axis is the limit; the masks determine where the slice begins or
+    // ends.
     let computed = |x: &[i32], update: &[i32], more: &[(&'static str, Value)], expected: Result<(), &str>| {
         let inputs = [("x", Fp32, x), ("update", Fp32, update), ("begin", Int32, &[2]), ("end", Int32, &[2])];
         let slice = used("slice_update", &inputs, more);
@@ -337,7 +342,7 @@ fn an_update_has_the_shape_of_the_slice() {
     computed(&[2, 5], &[2, 2, 1], &[], Err("the bounds specify a box"));
 }
 
-/// Updates of `scatter`, `scatter_along_axis` and `scatter_nd` have the shape of what the indices name.
+/// Updates of `scatter`, `scatter_along_axis` and `scatter_nd` have the shape that the indices select.
 #[test]
 fn updates_have_the_shape_of_what_indices_name() {
     let scatter = |op: &str, indices: &[i32], updates: &[i32], more: &[(&'static str, Value)], ok: bool| {
@@ -387,7 +392,13 @@ fn indices_that_are_stated_are_within_the_axis() {
     gather("gather", ints(&[4]), &[], ALL, Some("holds 4, the axis has 4 elements"));
     gather("gather", ints(&[-5]), &[], ALL, Some("holds -5"));
     // Since iOS 17, with validate_indices: "negative values are considered out-of-bound".
-    gather("gather", ints(&[-4, 3]), &validated, SINCE_IOS17, Some("validate_indices excludes negative indices"));
+    gather(
+        "gather",
+        ints(&[-4, 3]),
+        &validated,
+        SINCE_IOS17,
+        Some("validate_indices excludes negative indices"),
+    );
     gather("gather", ints(&[3]), &validated, UP_TO_IOS16, Some("validate_indices is unknown"));
     let rows = Value::ints([2, 2], [3, 2, 0, -3]);
     gather("gather_nd", rows.clone(), &[], ALL, None);
@@ -398,7 +409,8 @@ fn indices_that_are_stated_are_within_the_axis() {
     let scatter = [("data", Fp32, &[4][..]), ("updates", Fp32, &[1])];
     used("scatter", &scatter, &[("indices", ints(&[4]))]).is_refused(ALL, "holds 4");
     let validated = [("indices", ints(&[-1])), ("validate_indices", Value::bool(true))];
-    used("scatter", &scatter, &validated).is_refused(SINCE_IOS17, "validate_indices excludes negative indices");
+    used("scatter", &scatter, &validated)
+        .is_refused(SINCE_IOS17, "validate_indices excludes negative indices");
 }
 
 #[test]
@@ -492,7 +504,8 @@ fn parts_and_joints() {
     used("tile", &tile, &[("reps", ints(&[2]))]).is_refused(ALL, "expected 2 positive integers");
     used("tile", &tile, &[("reps", ints(&[0, 1]))]).is_refused(ALL, "expected 2 positive integers");
     used("tile", &[("x", Fp32, &[])], &[("reps", ints(&[]))]).is_refused(ALL, "positive integers");
-    // "tensor<[*d0, d_axis - size // stride + 1, size, *dn], T>", which holds as (d_axis - size) // stride + 1.
+    // The documented size is "d_axis - size // stride + 1", in "tensor<[*d0, d_axis - size // stride + 1,
+    // size, *dn], T>"; (d_axis - size) // stride + 1 is correct.
     let windows = [("axis", Value::int(-2)), ("size", Value::int(3)), ("stride", Value::int(2))];
     used("sliding_windows", &[("x", Fp32, &[6, 4])], &windows).gives(ALL, &["tensor<fp32, [2, 3, 4]>"]);
     used("sliding_windows", &[("x", Fp32, &[2, 4])], &windows).is_refused(ALL, "do not fit");
@@ -513,7 +526,7 @@ fn borders_of_pad() {
     pad(&[2, 3, 4], &[1, 0, 2, 3], "constant", Ok("[2, 4, 9]"));
     // "If mode is reflect then pad[2*i] and pad[2*i+1] can be at most D[i]-1."
     pad(&[2, 4], &[3, 3], "reflect", Ok("[2, 10]"));
-    // coremltools writes more than that; the rule `refused-padding` reports it, and no error.
+    // coremltools accepts more; the rule `refused-padding` reports it, but not as an error.
     pad(&[2, 4], &[0, 4], "reflect", Ok("[2, 8]"));
     pad(&[2, 1], &[0, 0], "reflect", Ok("[2, 1]"));
     pad(&[2, -1], &[3, 3], "reflect", Ok("[2, ?]"));
@@ -569,7 +582,7 @@ fn types_of_products() {
         }
     };
     let plain = (false, false);
-    // The examples, in their order.
+    // The documented examples, in order.
     matmul(&[4], &[4], plain, Ok("[]"));
     matmul(&[10, 4, 3], &[5, 10, 3, 2], plain, Ok("[5, 10, 4, 2]"));
     matmul(&[4, 3], &[3, 2], plain, Ok("[4, 2]"));
@@ -640,7 +653,7 @@ fn channels_and_groups_of_convolutions() {
     let groups = |n: i32| ("groups", Value::int(n));
     let kind = |kind: &str| ("pad_type", Value::string(kind));
     let strides = ("strides", ints(&[2]));
-    // The formulas of Dout for valid, custom and same.
+    // The documented formulas of Dout for valid, custom and same.
     transposed([4, 3, 3], &[strides.clone(), groups(2)], Ok("[1, 6, 11]"));
     transposed([4, 3, 3], &[strides.clone(), kind("custom"), ("pad", ints(&[1, 2]))], Ok("[1, 3, 8]"));
     transposed([4, 3, 3], &[strides.clone(), kind("same")], Ok("[1, 3, 10]"));
@@ -676,7 +689,8 @@ fn ranks_of_pooling_and_activations() {
     pool("l2_pool", &[1, 2, 5, 5, 5], "valid", false, ALL, Err("expected rank 3 or 4"));
     // "D_out[i] = ceil[...] + 1"; "Only applicable when pad_type is valid or custom."
     pool("avg_pool", &[1, 2, 5], "valid", true, ALL, Ok("[1, 2, 3]"));
-    // The numerator is 1 - 2 + 2 - 1 = 0, so that a window larger than its axis has one place; without `ceil_mode` it has none.
+    // The numerator is 1 - 2 + 2 - 1 = 0, so a window larger than its axis has one output position; without
+    // `ceil_mode` it has none.
     pool("max_pool", &[1, 2, 1], "valid", true, ALL, Ok("[1, 2, 1]"));
     pool("max_pool", &[1, 2, 1], "valid", false, ALL, Err("does not fit into 1"));
     pool("avg_pool", &[1, 2, 5], "same", true, ALL, Err("ceil_mode cannot be used with"));
@@ -707,7 +721,7 @@ fn bounds_and_types_of_elementwise_operations() {
     used("clip", &[("x", Fp32, &[2])], &clip(-1.0, 1.0)).gives(ALL, &["tensor<fp32, [2]>"]);
     used("clip", &[("x", Fp32, &[2])], &clip(1.0, 1.0)).gives(UP_TO_IOS16, &["tensor<fp32, [2]>"]);
     used("clip", &[("x", Fp32, &[2])], &clip(1.0, 1.0)).is_refused(SINCE_IOS17, "expected less than beta");
-    // Casts: int8, uint8, int16 and uint16 since iOS 17.
+    // Casts to int8, uint8, int16 and uint16 exist since iOS 17.
     let to = |dtype: &str| [("dtype", Value::string(dtype))];
     used("cast", &[("x", Bool, &[2])], &to("fp16")).gives(ALL, &["tensor<fp16, [2]>"]);
     used("cast", &[("x", Fp32, &[2])], &to("uint8")).gives(SINCE_IOS17, &["tensor<uint8, [2]>"]);
@@ -717,11 +731,12 @@ fn bounds_and_types_of_elementwise_operations() {
     // "The shape of cond, a, and b must be broadcastable."
     let select = [("cond", Bool, &[2, 1][..]), ("a", Fp32, &[3]), ("b", Fp32, &[1])];
     used("select", &select, &[]).gives(ALL, &["tensor<fp32, [2, 3]>"]);
-    // Epsilons of another type than x, since iOS 17.
+    // An epsilon may have another type than x since iOS 17.
     let half = [("epsilon", Value::fp16(1e-3))];
     used("rsqrt", &[("x", Fp32, &[2])], &half).gives(SINCE_IOS17, &["tensor<fp32, [2]>"]);
     used("rsqrt", &[("x", Fp32, &[2])], &half).is_refused(UP_TO_IOS16, "expected one type");
-    // A norm's other parameters are of one type, and coremltools writes its default epsilon in fp32 beside those of fp16.
+    // A norm's other parameters have one type; coremltools writes the default epsilon as fp32 even if they
+    // are fp16.
     let half = Value::fp16s([2], &[half::f16::ONE; 2]);
     let norm = |gamma: Value| [("gamma", gamma), ("beta", half.clone()), ("epsilon", Value::fp32(1e-5))];
     let image = [("x", Fp32, &[1, 2, 3][..])];
@@ -779,7 +794,7 @@ fn shapes_of_resized_images() {
             Err(words) => resize.is_refused(SINCE_IOS17, words),
         }
     };
-    // Examples #1 and #2.
+    // The documented examples #1 and #2.
     resize(&[1, 2, 3, 4], &[1, 6, 8], 2, Ok("[1, 2, 6, 8]"));
     resize(&[1, 2, 3, -1], &[1, 0, 0], 2, Ok("[1, 2, 3, ?]"));
     // "size(shape) <= rank(x)"; "resized_dims <= size(shape)".

@@ -15,7 +15,8 @@ const MOST_ELEMENTS: usize = 1024;
 /// coremltools stores constants of ten elements or more there. Shapes can depend on them: the sizes of a
 /// `split` into eleven parts, the padding of five axes.
 ///
-/// Empty for a program without weight files; [`Package::blob_ints`](crate::Package::blob_ints) reads those of a package.
+/// Empty for a program without weight files; [`Package::blob_ints`](crate::Package::blob_ints) reads those of
+/// a package.
 #[derive(Clone, Debug, Default)]
 pub struct BlobInts(HashMap<BlobRef, Vec<Value>>);
 

@@ -171,7 +171,8 @@ impl<'w> FunctionBuilder<'w> {
     pub fn weight(&mut self, name: &str, ty: TensorType, data: &[u8]) -> Result<Var> {
         let needed = ty.shape.elements().and_then(|elements| ty.dtype.packed_bytes(elements));
         if needed.is_some_and(|needed| needed != data.len()) {
-            let reason = format!("%{name} is {ty} and needs {} B, {} B given", needed.unwrap_or(0), data.len());
+            let reason =
+                format!("%{name} is {ty} and needs {} B, {} B given", needed.unwrap_or(0), data.len());
             return Err(self.bad(Rule::Constant, reason));
         }
         let value = self.blob(ty, data)?;
@@ -206,8 +207,8 @@ impl<'w> FunctionBuilder<'w> {
     /// As [`weight`](Self::weight).
     pub fn blob(&mut self, ty: TensorType, data: &[u8]) -> Result<Value> {
         let elements = ty.shape.elements();
-        let elements =
-            elements.ok_or_else(|| self.bad(Rule::Constant, format!("{ty} cannot be the type of a constant")))?;
+        let elements = elements
+            .ok_or_else(|| self.bad(Rule::Constant, format!("{ty} cannot be the type of a constant")))?;
         let offset = self.weights.write(ty.dtype, elements, data)?;
         let at = BlobRef { file: WEIGHT_BLOB_NAME.to_owned(), offset };
         self.weights.ints.insert(&at, &ty, data);
@@ -439,8 +440,7 @@ impl OpBuilder<'_, '_> {
         let bad = |fault: Fault| Error::from(Finding::operation(&function, label(), fault));
         let spec = ops::lookup(&self.op).ok_or_else(|| bad(ops::unknown(&self.op)))?;
         if spec.since > self.builder.opset {
-            let reason =
-                format!("it requires opset {}, the function has {}", spec.since, self.builder.opset);
+            let reason = format!("it requires opset {}, the function has {}", spec.since, self.builder.opset);
             return Err(bad(Fault::new(Rule::OperationTooNew, reason)));
         }
         let returned = self.args.get("return_indices").and_then(|bound| bound.first()?.value.as_ref());

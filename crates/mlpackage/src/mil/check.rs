@@ -98,7 +98,10 @@ impl<'a> Scope<'a> {
             ValueType::Tensor(_) => {}
             ValueType::State(ty) => {
                 if self.opset < Opset::CoreML8 {
-                    let reason = format!("state %{} requires opset CoreML8, the function has {}", input.name, self.opset);
+                    let reason = format!(
+                        "state %{} requires opset CoreML8, the function has {}",
+                        input.name, self.opset
+                    );
                     self.report(Rule::StateType, reason);
                 }
                 if ty.dtype != DType::Fp16 || ty.shape.known().is_none() {

@@ -65,7 +65,10 @@ impl Decoder {
             return None;
         };
         for other in f.block_specializations.keys() {
-            self.report(Rule::Block, format!("it has a block for {other} in addition to the one for its opset {opset}"));
+            self.report(
+                Rule::Block,
+                format!("it has a block for {other} in addition to the one for its opset {opset}"),
+            );
         }
         let inputs = self.named_types(f.inputs, "input");
         let attributes = self.attributes(f.attributes);
@@ -191,7 +194,10 @@ fn tensor_type(t: &proto::TensorType) -> Decoded<TensorType> {
         .ok_or_else(|| bad_type(format!("unknown data type {}", t.data_type)))?;
     if t.rank != t.dimensions.len() as i64 || t.dimensions.len() > MAX_RANK {
         let found = t.dimensions.len();
-        return Err(bad_type(format!("rank {} with {found} dimensions, expected equal numbers of at most {MAX_RANK}", t.rank)));
+        return Err(bad_type(format!(
+            "rank {} with {found} dimensions, expected equal numbers of at most {MAX_RANK}",
+            t.rank
+        )));
     }
     let is_variadic = |d: &proto::Dimension| {
         matches!(

@@ -266,7 +266,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn open_dimensions_broadcast_to_what_is_known() {
+    fn unknown_dimensions_broadcast_to_known_ones() {
         let dims = |d: &[Dim]| Dims::from(d.to_vec());
         let cases = [
             (dims(&[Unknown, Known(3)]), dims(&[Known(1), Known(3)]), Some(dims(&[Unknown, Known(3)]))),
@@ -292,7 +292,7 @@ mod tests {
     }
 
     #[test]
-    fn dimensions_of_any_rank_may_be_any() {
+    fn dimensions_of_unknown_rank_match_any() {
         let any = Dims::of_any_rank();
         assert!(any.may_be(&Dims::from([2, 3])) && Dims::default().may_be(&any));
         assert_eq!((any.known(), any.elements(), any.to_string()), (None, None, "[..]".into()));

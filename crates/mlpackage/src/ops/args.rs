@@ -265,9 +265,9 @@ impl<'a> Args<'a> {
         let Some(axes) = self.ints(name)? else { return Ok((0..dims.rank()).collect()) };
         let mut resolved = Vec::with_capacity(axes.len());
         for axis in axes {
-            let axis = dims
-                .axis(axis)
-                .ok_or_else(|| Fault::value(name, format!("names axis {axis}, which is outside of {dims}")))?;
+            let axis = dims.axis(axis).ok_or_else(|| {
+                Fault::value(name, format!("names axis {axis}, which is outside of {dims}"))
+            })?;
             if resolved.contains(&axis) {
                 return Err(Fault::value(name, format!("names axis {axis} twice")));
             }
@@ -284,7 +284,8 @@ impl<'a> Args<'a> {
     /// If the argument is missing or out of range.
     pub fn axis(&self, name: &str, dims: &Dims) -> Result<usize, Fault> {
         let axis = self.int(name)?.ok_or_else(|| Fault::missing(name))?;
-        dims.axis(axis).ok_or_else(|| Fault::value(name, format!("names axis {axis}, which is outside of {dims}")))
+        dims.axis(axis)
+            .ok_or_else(|| Fault::value(name, format!("names axis {axis}, which is outside of {dims}")))
     }
 
     /// Returns the common element type of the named arguments that are bound.

@@ -190,8 +190,7 @@ fn lut_to_dense(args: &Args<'_>) -> Inferred {
 /// vectors.
 fn check_lut(args: &Args<'_>, indices: &str, shape: &Shape) -> Result<usize, Fault> {
     let (lut, dtype) = (args.shape("lut")?, args.ty(indices)?.dtype);
-    let bad =
-        |reason: String| Err(format!("lut {lut} does not match {indices} of {shape}: {reason}").into());
+    let bad = |reason: String| Err(format!("lut {lut} does not match {indices} of {shape}: {reason}").into());
     let rank = shape.rank();
     if rank == 0 || lut.rank() != rank + 2 {
         return bad(format!("expected rank {}", rank + 2));
@@ -244,7 +243,10 @@ fn sparse_to_dense(args: &Args<'_>) -> Inferred {
     if mask != DType::Uint8 || found != elements.div_ceil(8) {
         return Err(Fault::value(
             "mask",
-            format!("is {found} of {mask}, one bit for each of {elements} elements needs {}", elements.div_ceil(8)),
+            format!(
+                "is {found} of {mask}, one bit for each of {elements} elements needs {}",
+                elements.div_ceil(8)
+            ),
         ));
     }
     Ok(vec![TensorType { dtype, shape: shape.into() }])

@@ -180,8 +180,9 @@ fn one_hot(args: &Args<'_>) -> Inferred {
     let mut dims = args.dims("indices")?.as_slice().to_vec();
     let axis = args.int("axis")?.unwrap_or(-1);
     let at = axis_of(axis, dims.len() + 1);
-    let at = at
-        .ok_or_else(|| Fault::value("axis", format!("names axis {axis}, which is outside of rank {}", dims.len() + 1)))?;
+    let at = at.ok_or_else(|| {
+        Fault::value("axis", format!("names axis {axis}, which is outside of rank {}", dims.len() + 1))
+    })?;
     dims.insert(at, size);
     Ok(vec![TensorType { dtype, shape: dims.into() }])
 }

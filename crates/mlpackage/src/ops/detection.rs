@@ -155,8 +155,7 @@ fn boxes_of(args: &Args<'_>, images: Dim, normalized: bool) -> Result<Dim, Fault
         // Box n is in image n.
         return match (number, images) {
             (Dim::Known(n), Dim::Known(b)) if n > b => {
-                let reason =
-                    format!("is {boxes}, x has {b} images: more boxes than images need box_indices");
+                let reason = format!("is {boxes}, x has {b} images: more boxes than images need box_indices");
                 Err(Fault::value("boxes", reason))
             }
             _ => Ok(number),

@@ -58,7 +58,8 @@ fn check_index_rows(args: &Args<'_>, sizes: &[Dim]) -> Result<(), Fault> {
         let Some(size) = size.known() else { continue };
         let least = if validate { 0 } else { -(size as i64) };
         if !(least..size as i64).contains(&i64::from(index)) {
-            let negative = if validate && index < 0 { ", and validate_indices excludes negative indices" } else { "" };
+            let negative =
+                if validate && index < 0 { ", and validate_indices excludes negative indices" } else { "" };
             return Err(Fault::value(
                 "indices",
                 format!("holds {index}, the axis has {size} elements{negative}"),

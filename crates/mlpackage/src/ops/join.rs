@@ -99,7 +99,9 @@ fn stack(args: &Args<'_>) -> Inferred {
     }
     let axis = args.int("axis")?.ok_or_else(|| Fault::missing("axis"))?;
     let at = axis_of(axis, dims.len() + 1);
-    let at = at.ok_or_else(|| Fault::value("axis", format!("names axis {axis}, which is outside of {}", shapes[0])))?;
+    let at = at.ok_or_else(|| {
+        Fault::value("axis", format!("names axis {axis}, which is outside of {}", shapes[0]))
+    })?;
     dims.insert(at, Dim::Known(shapes.len()));
     Ok(vec![TensorType { dtype, shape: dims.into() }])
 }

@@ -49,11 +49,14 @@ fn pool(args: &Args<'_>) -> Inferred {
         match &padding {
             Padding::Same => return Err("ceil_mode cannot be used with pad_type same".into()),
             Padding::Fixed(pad) if pad.chunks_exact(2).any(|p| p[0] != p[1]) => {
-                return Err(
-                    format!("ceil_mode requires equal padding at both ends of an axis, pad is {pad:?}").into()
-                );
+                return Err(format!(
+                    "ceil_mode requires equal padding at both ends of an axis, pad is {pad:?}"
+                )
+                .into());
             }
-            Padding::Fixed(_) if spatial > 2 => return Err("ceil_mode requires one or two spatial axes".into()),
+            Padding::Fixed(_) if spatial > 2 => {
+                return Err("ceil_mode requires one or two spatial axes".into());
+            }
             Padding::Fixed(_) => {}
         }
     }

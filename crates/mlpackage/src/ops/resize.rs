@@ -142,8 +142,7 @@ fn resize(args: &Args<'_>) -> Inferred {
     match args.dims("shape")?.as_slice() {
         &[len] if len.known().is_none_or(|len| (count..=x.shape.rank()).contains(&len)) => {}
         _ => {
-            let reason =
-                format!("is {}, expected {count} to {} sizes", args.dims("shape")?, x.shape.rank());
+            let reason = format!("is {}, expected {count} to {} sizes", args.dims("shape")?, x.shape.rank());
             return Err(Fault::value("shape", reason));
         }
     }

@@ -205,7 +205,5 @@ fn refuse_loss(package: &Package) -> Result<()> {
     } else {
         return Ok(());
     };
-    Err(bad(format!(
-        "{changed} contains something that this version cannot write, or the file has changed"
-    )))
+    Err(bad(format!("{changed} contains something that this version cannot write, or the file has changed")))
 }

@@ -1,6 +1,6 @@
-//! One package for every fault that can be planted in one; each must be reported by its own rule.
+//! Fault matrix: each fault is planted in a package of its own, and its own rule must report it.
 //!
-//! The kinds are those of the checks that coremltools' loader and other readers make, and of those that they do not make.
+//! The faults cover the checks of coremltools' loader and of other readers, and more that these readers lack.
 
 mod layers;
 mod refused;
@@ -16,7 +16,7 @@ use crate::mil::builder::FunctionBuilder;
 use crate::mil::{Literal, Opset, Program, TensorType, Value, value_to_proto};
 use crate::{DType, Metadata, proto};
 
-/// A package that is being damaged.
+/// A package to be damaged.
 struct Draft {
     folder: PathBuf,
     model: proto::Model,
@@ -59,7 +59,7 @@ impl Draft {
         self.function().block_specializations.values_mut().next().unwrap()
     }
 
-    /// Gives the function another opset, and the model the version that goes with it.
+    /// Changes the function's opset, and the specification version of the model accordingly.
     fn set_opset(&mut self, opset: Opset) {
         let function = self.function();
         let block = std::mem::take(&mut function.block_specializations).into_values().next().unwrap();
@@ -68,18 +68,18 @@ impl Draft {
         self.model.specification_version = opset.specification_version();
     }
 
-    /// The operation with that result.
+    /// Returns the operation with the given result.
     fn op(&mut self, result: &str) -> &mut proto::Operation {
         let named = |o: &&mut proto::Operation| o.outputs.iter().any(|v| v.name == result);
         self.block().operations.iter_mut().find(named).unwrap_or_else(|| panic!("no %{result}"))
     }
 
-    /// The first operation of that type.
+    /// Returns the first operation of the given type.
     fn kind(&mut self, op: &str) -> &mut proto::Operation {
         self.block().operations.iter_mut().find(|o| o.r#type == op).unwrap()
     }
 
-    /// Binds an argument to a constant directly.
+    /// Binds an argument directly to a constant.
     fn bind(&mut self, result: &str, param: &str, value: Value) {
         let binding = proto::binding::Binding::Value(value_to_proto(&value));
         self.argument(result, param, vec![binding]);
@@ -99,12 +99,12 @@ impl Draft {
         tensor(self.op(result).outputs[0].r#type.as_mut().unwrap())
     }
 
-    /// The value of a constant.
+    /// Returns the value of a constant.
     fn constant(&mut self, name: &str) -> &mut proto::Value {
         self.op(name).attributes.get_mut("val").unwrap()
     }
 
-    /// Where the constant's blob is.
+    /// Returns the blob reference of a constant.
     fn blob(&mut self, name: &str) -> &mut proto::BlobFileValue {
         match self.constant(name).value.as_mut().unwrap() {
             proto::value::Value::BlobFile(blob) => blob,
@@ -119,7 +119,7 @@ impl Draft {
         }
     }
 
-    /// Changes the image that is the first input.
+    /// Changes the image type of the first input.
     fn image(&mut self, change: impl FnOnce(&mut proto::ImageFeatureType)) {
         match self.description().input[0].r#type.as_mut().unwrap().r#type.as_mut().unwrap() {
             proto::feature_type::Type::Image(encoded) => {
@@ -135,7 +135,7 @@ impl Draft {
         self.weights[at..at + bytes.len()].copy_from_slice(bytes);
     }
 
-    /// Lists another item in the manifest.
+    /// Adds an item to the manifest.
     fn list(&self, item: &str) {
         let path = self.folder.join("Manifest.json");
         let mut json: serde_json::Value = serde_json::from_slice(&fs::read(&path).unwrap()).unwrap();
@@ -168,10 +168,11 @@ fn ints(values: &[i32]) -> Value {
     Value::ints([values.len()], values)
 }
 
-/// Weights in the file and in the program, compressed ones, a state, and an operation of every family.
+/// Builds the control program: weights in the file and in the program, compressed weights, a state, and an
+/// operation of every family.
 ///
-/// The weight file: `w` fp16 `[3, 4, 1, 1]` at 64, `w8` int8 `[3, 3, 1, 1]` at 192, `w4` int4 `[5]`, of which the last byte
-/// is half used, at 320.
+/// The weight file holds `w` fp16 `[3, 4, 1, 1]` at 64, `w8` int8 `[3, 3, 1, 1]` at 192 and `w4` int4 `[5]`,
+/// half of whose last byte is padding, at 320.
 fn build(f: &mut FunctionBuilder<'_>) -> crate::Result<()> {
     let x = f.input("x", DType::Fp16, [1, 4, 1, 8])?;
     let steps = f.input("steps", DType::Int32, [2])?;
@@ -216,7 +217,7 @@ fn build(f: &mut FunctionBuilder<'_>) -> crate::Result<()> {
     Ok(())
 }
 
-/// The package of [`build`], or of another builder.
+/// Writes a package with the function that `build` adds.
 fn built(folder: &Path, build: fn(&mut FunctionBuilder<'_>) -> crate::Result<()>) -> PathBuf {
     let path = folder.join("p.mlpackage");
     let mut writer = PackageWriter::create(&path).unwrap();
@@ -227,7 +228,7 @@ fn built(folder: &Path, build: fn(&mut FunctionBuilder<'_>) -> crate::Result<()>
     path
 }
 
-/// A copy of one of coremltools' packages.
+/// Copies a package that coremltools wrote.
 fn fixture(folder: &Path, name: &str) -> PathBuf {
     fn copy(from: &Path, to: &Path) {
         fs::create_dir_all(to).unwrap();
@@ -247,7 +248,7 @@ fn fixture(folder: &Path, name: &str) -> PathBuf {
     path
 }
 
-/// Which package a fault is planted in.
+/// The package in which a fault is planted.
 #[derive(Clone, Copy, Debug)]
 enum Base {
     Control,
@@ -267,12 +268,12 @@ impl Base {
     }
 }
 
-/// What must be said of a fault.
+/// The expected report of a fault.
 #[derive(Clone, Copy)]
 enum Expected {
-    /// A finding of this rule whose text holds the words.
+    /// A finding of this rule whose text contains the words.
     Finding(Rule, &'static str),
-    /// The package cannot be read, for a reason that holds the words.
+    /// An error whose text contains the words; the package cannot be read.
     Refused(&'static str),
 }
 
@@ -440,10 +441,16 @@ const OPERATIONS: &[Fault] = &[
     fault("an operation that is none", Rule::OperationUnknown, "conv2d -> %conv", |d| {
         d.op("conv").r#type = "conv2d".into();
     }),
-    in_fixture("opset_ios17", "an operation of a later opset", Rule::OperationTooNew, "requires opset", |d| {
-        let op = d.block().operations.iter_mut().find(|o| o.r#type != "const").unwrap();
-        op.r#type = "scaled_dot_product_attention".into();
-    }),
+    in_fixture(
+        "opset_ios17",
+        "an operation of a later opset",
+        Rule::OperationTooNew,
+        "requires opset",
+        |d| {
+            let op = d.block().operations.iter_mut().find(|o| o.r#type != "const").unwrap();
+            op.r#type = "scaled_dot_product_attention".into();
+        },
+    ),
     fault("an operation without a name", Rule::OperationName, "conv -> %conv", |d| {
         d.op("conv").attributes.clear();
     }),
@@ -563,7 +570,7 @@ const OPERATIONS: &[Fault] = &[
     fault("other numbers of elements", Rule::ArgumentsMismatch, "cannot be reshaped", |d| {
         d.bind("flat", "shape", ints(&[3, 7]));
     }),
-    fault("two extents left open", Rule::ArgumentsMismatch, "cannot be reshaped", |d| {
+    fault("two unknown dimensions", Rule::ArgumentsMismatch, "cannot be reshaped", |d| {
         d.bind("flat", "shape", ints(&[-1, -1]));
     }),
     fault("parts that are not equal", Rule::ArgumentsMismatch, "split into 4", |d| {
@@ -609,7 +616,7 @@ const OPERATIONS: &[Fault] = &[
     fault("a result of another type", Rule::DeclaredType, "%conv is declared tensor<fp32", |d| {
         d.result_type("conv").data_type = 11;
     }),
-    fault("a result of another extent", Rule::DeclaredType, "%conv is declared", |d| {
+    fault("a result of another size", Rule::DeclaredType, "%conv is declared", |d| {
         d.result_type("conv").dimensions[3] = fixed(9);
     }),
     fault("a result of another rank", Rule::DeclaredType, "%soft is declared", |d| {
@@ -664,11 +671,13 @@ const OPERATIONS: &[Fault] = &[
         let open = proto::dimension::Dimension::Unknown(proto::UnknownDimension { variadic: false });
         tensor(state.wrapped_type.as_mut().unwrap()).dimensions[3].dimension = Some(open);
     }),
-    fault("a state before iOS 18", Rule::StateType, "requires opset CoreML8", |d| d.set_opset(Opset::CoreML7)),
+    fault("a state before iOS 18", Rule::StateType, "requires opset CoreML8", |d| {
+        d.set_opset(Opset::CoreML7)
+    }),
     in_fixture("slices", "an update of another shape", Rule::ArgumentsMismatch, "a box of [2, 2, 5]", |d| {
         d.bind("slice_update_0", "end", ints(&[3, 3, 5]));
     }),
-    // What is known of computed bounds is enough.
+    // The known properties of computed bounds suffice.
     in_fixture(
         "slices",
         "an update that cannot fit",
@@ -678,7 +687,7 @@ const OPERATIONS: &[Fault] = &[
             d.bind("slice_update_1", "stride", ints(&[1, 1, 5]));
         },
     ),
-    // It is then one over all axes, which the gamma is not for.
+    // Without `axes` the norm is over all axes, which gamma does not match.
     in_fixture("normalizations", "a norm of no axes", Rule::ArgumentValue, "expected [2, 4, 3, 5]", |d| {
         d.kind("layer_norm").inputs.remove("axes");
     }),
@@ -711,15 +720,21 @@ const OPERATIONS: &[Fault] = &[
             condition.outputs = vec![condition.inputs[0].name.clone()];
         },
     ),
-    in_fixture("control_flow", "a body that loses a variable", Rule::ArgumentsMismatch, "body returns", |d| {
-        d.kind("while_loop").blocks[1].outputs.pop();
-    }),
+    in_fixture(
+        "control_flow",
+        "a body that loses a variable",
+        Rule::ArgumentsMismatch,
+        "body returns",
+        |d| {
+            d.kind("while_loop").blocks[1].outputs.pop();
+        },
+    ),
     in_fixture("control_flow", "a name that its block keeps", Rule::Returned, "nothing defines", |d| {
         d.block().outputs = vec!["more".into()];
     }),
 ];
 
-/// Faults in what the package says of its functions.
+/// Faults in the package's description of its functions.
 const DESCRIPTION: &[Fault] = &[
     fault("an input that is not described", Rule::Description, "input steps is not described", |d| {
         d.description().input.pop();
@@ -757,7 +772,7 @@ const DESCRIPTION: &[Fault] = &[
     fault("a feature without a type", Rule::Description, "it has no type", |d| {
         d.description().input[0].r#type = None;
     }),
-    fault("a negative extent", Rule::Description, "extent -1", |d| {
+    fault("a negative dimension", Rule::Description, "dimension -1", |d| {
         Draft::array(&mut d.description().input[0]).shape[0] = -1;
     }),
     fault("an input of bools", Rule::InterfaceType, "bool cannot be an input", |d| {
@@ -857,10 +872,16 @@ const DESCRIPTION: &[Fault] = &[
             d.description().functions.pop();
         },
     ),
-    in_fixture("multifunction", "features in no function", Rule::Description, "in none of the listed functions", |d| {
-        let x = d.description().functions[0].input[0].clone();
-        d.description().input.push(x);
-    }),
+    in_fixture(
+        "multifunction",
+        "features in no function",
+        Rule::Description,
+        "in none of the listed functions",
+        |d| {
+            let x = d.description().functions[0].input[0].clone();
+            d.description().input.push(x);
+        },
+    ),
     in_fixture(
         "multifunction",
         "functions before iOS 18",
@@ -884,7 +905,8 @@ const DESCRIPTION: &[Fault] = &[
     ),
 ];
 
-/// Faults in the weight file and in what refers to it. `w` has its record at 64, `w4` the last, at 320.
+/// Faults in the weight file and in references to it. The record of `w` is at 64, that of `w4`, the last, at
+/// 320.
 const WEIGHT_FILE: &[Fault] = &[
     fault("no weight file", Rule::WeightPath, "weight.bin", |d| {
         fs::remove_dir_all(d.folder.join(WEIGHTS).parent().unwrap()).unwrap();
@@ -944,7 +966,7 @@ fn describe(findings: &[Finding]) -> String {
     findings.iter().map(|f| format!("    {}: {f}\n", f.rule)).collect()
 }
 
-/// What was said of a fault, if it is not what must be said.
+/// Plants a fault; returns the actual findings as an error if they are not as expected.
 fn plant(base: Base, expected: Expected, plant: fn(&mut Draft)) -> Result<(), String> {
     let dir = tempfile::tempdir().unwrap();
     let path = base.write(dir.path());
@@ -959,9 +981,9 @@ fn plant(base: Base, expected: Expected, plant: fn(&mut Draft)) -> Result<(), St
         (Expected::Finding(rule, words), Ok(findings)) => {
             let named = |f: &&Finding| f.rule == rule && f.to_string().contains(words);
             match findings.iter().find(named) {
-                // One fault may show in a few places, and is not told all over the package.
+                // One fault may cause several findings, but not many.
                 Some(_) if findings.len() <= 5 => Ok(()),
-                Some(_) => Err(format!("told {} times:\n{}", findings.len(), describe(&findings))),
+                Some(_) => Err(format!("reported {} times:\n{}", findings.len(), describe(&findings))),
                 None => Err(format!("not reported by {rule} with {words:?}:\n{}", describe(&findings))),
             }
         }
@@ -988,7 +1010,8 @@ fn every_planted_fault_is_reported_by_its_rule() {
     assert!(missed.is_empty(), "{} of {} faults:\n{}", missed.len(), names.len(), missed.join("\n"));
 }
 
-/// The control: the same package without a fault, and every fixture that faults are planted in.
+/// Negative control: the package without a fault, and every fixture in which faults are planted, have no
+/// findings.
 #[test]
 fn packages_without_a_fault_are_clean() {
     let fixtures = [
@@ -1003,14 +1026,14 @@ fn packages_without_a_fault_are_clean() {
     for base in [Base::Control, Base::Refusable].into_iter().chain(fixtures) {
         let dir = tempfile::tempdir().unwrap();
         let path = base.write(dir.path());
-        // Written again by the drafting table alone, so that it is not the table that is found.
+        // Saved by `Draft` without a change, so that saving itself is known to cause no finding.
         Draft::open(&path).save();
         let found: Vec<_> = Package::check_path(&path).unwrap();
         assert_eq!(found, [], "{base:?}");
     }
 }
 
-/// Every rule has a fault that it finds.
+/// Every rule has a fault that triggers it.
 #[test]
 fn every_rule_has_a_fault() {
     let found: Vec<Rule> = all_faults()

@@ -51,7 +51,7 @@ pub(crate) fn from_proto(feature: &proto::FeatureDescription) -> Result<Feature,
 }
 
 fn shape(dims: &[i64]) -> Result<Shape, String> {
-    let dims = dims.iter().map(|&d| usize::try_from(d).map_err(|_| format!("extent {d}")));
+    let dims = dims.iter().map(|&d| usize::try_from(d).map_err(|_| format!("dimension {d}")));
     dims.collect::<Result<Vec<_>, _>>().map(Shape::from)
 }
 

@@ -105,7 +105,7 @@ mod tests {
     use super::of;
 
     #[test]
-    fn kinds_are_told_by_their_field() {
+    fn kinds_are_identified_by_their_field() {
         // specificationVersion 4, then an empty message in field 500, 202 and 502.
         assert_eq!(of(&[0x08, 0x04, 0xa2, 0x1f, 0x00]), Some("a neural network"));
         assert_eq!(of(&[0x08, 0x04, 0xd2, 0x0c, 0x00]), Some("a pipeline"));

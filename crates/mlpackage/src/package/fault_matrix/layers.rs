@@ -6,20 +6,20 @@ use crate::mil::{Literal, Value, value_to_proto};
 use crate::{DType, proto};
 
 impl Draft {
-    /// Binds an argument of the first operation of a type to a constant directly.
+    /// Binds an argument of the first operation of type `op` directly to a constant.
     fn bind_kind(&mut self, op: &str, param: &str, value: &Value) {
         let binding = proto::binding::Binding::Value(value_to_proto(value));
         let arguments = vec![proto::Binding { binding: Some(binding) }];
         self.kind(op).inputs.insert(param.into(), proto::Argument { arguments });
     }
 
-    /// Binds an argument of the first operation of a type to a name.
+    /// Binds an argument of the first operation of type `op` to a name.
     fn name_kind(&mut self, op: &str, param: &str, name: &str) {
         let arguments = vec![proto::Binding { binding: Some(proto::binding::Binding::Name(name.into())) }];
         self.kind(op).inputs.insert(param.into(), proto::Argument { arguments });
     }
 
-    /// The constants of `classify`, which are bound directly.
+    /// Returns the class labels of `classify`, which are bound directly.
     fn classes(&mut self) -> &mut Vec<proto::Value> {
         let binding = &mut self.kind("classify").inputs.get_mut("classes").unwrap().arguments[0].binding;
         let Some(proto::binding::Binding::Value(value)) = binding else { panic!("classes have a name") };
@@ -43,7 +43,7 @@ fn strings(values: &[&str]) -> Value {
 }
 
 const RECURRENT: &[Fault] = &[
-    in_fixture("recurrent_ios15", "a name that a layer does not know", Rule::Undefined, "is %nowhere", |d| {
+    in_fixture("recurrent_ios15", "an undefined name in a layer", Rule::Undefined, "is %nowhere", |d| {
         d.name_kind("rnn", "x", "nowhere");
     }),
     in_fixture("recurrent_ios15", "three gates of four", Rule::ArgumentValue, "expected [4 H, H]", |d| {
@@ -153,7 +153,7 @@ const LISTS: &[Fault] = &[
     in_fixture("lists", "elements of fp64", Rule::ArgumentValue, "dtype is \"fp64\"", |d| {
         d.bind_kind("make_list", "dtype", &Value::string("fp64"));
     }),
-    in_fixture("lists", "elements of a negative extent", Rule::ArgumentValue, "argument elem_shape", |d| {
+    in_fixture("lists", "elements of a negative size", Rule::ArgumentValue, "argument elem_shape", |d| {
         d.bind_kind("make_list", "elem_shape", &Value::int(-3));
     }),
     in_fixture("lists", "elements that are declared otherwise", Rule::DeclaredType, "inferred list<", |d| {
@@ -220,7 +220,7 @@ const DETECTORS: &[Fault] = &[
     }),
     in_fixture(
         "detection_ios17",
-        "whole numbers that are normalized",
+        "normalized integer coordinates",
         Rule::ArgumentValue,
         "fp16 or fp32",
         |d| {
@@ -294,7 +294,7 @@ const CLASSIFIERS: &[Fault] = &[
     }),
     in_fixture("classifier", "probabilities by numbers", Rule::Description, "classLabel_probs", |d| {
         let probabilities = d.description().output.iter_mut().find(|f| f.name == "classLabel_probs").unwrap();
-        // `int64KeyType` in the place of `stringKeyType`.
+        // `int64KeyType` in place of `stringKeyType`.
         let dictionary = proto::feature_type::Type::Dictionary(vec![0x0a, 0x00]);
         probabilities.r#type.as_mut().unwrap().r#type = Some(dictionary);
     }),
