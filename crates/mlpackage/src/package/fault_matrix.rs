@@ -300,11 +300,11 @@ const fn refused(name: &'static str, words: &'static str, plant: fn(&mut Draft))
 /// Faults in the folder, the manifest and the model as a whole.
 const PACKAGE: &[Fault] = &[
     refused("no manifest", "Manifest.json", |d| fs::remove_file(d.folder.join("Manifest.json")).unwrap()),
-    refused("manifest that is no JSON", "Manifest.json", |d| {
+    refused("manifest that is not JSON", "Manifest.json", |d| {
         fs::write(d.folder.join("Manifest.json"), "{").unwrap();
     }),
     refused("manifest of the future", "fileFormatVersion 2.0.0", |d| d.manifest("1.0.0", "2.0.0")),
-    refused("manifest of no version", "is not a version", |d| d.manifest("1.0.0", "one")),
+    refused("manifest with an invalid version", "is not a version", |d| d.manifest("1.0.0", "one")),
     refused("manifest without entries", "itemInfoEntries", |d| d.manifest("itemInfoEntries", "items")),
     refused("entry without an author", "author", |d| d.manifest("\"author\"", "\"writer\"")),
     refused("root model not listed", "is not among itemInfoEntries", |d| {
@@ -341,7 +341,7 @@ const PACKAGE: &[Fault] = &[
     }),
     fault("program version 2", Rule::ProgramVersion, "version 2", |d| d.program().version = 2),
     fault("no functions", Rule::FunctionDescription, "no functions", |d| d.program().functions.clear()),
-    fault("an opset that is none", Rule::Opset, "\"CoreML4\"", |d| d.function().opset = "CoreML4".into()),
+    fault("an unknown opset", Rule::Opset, "\"CoreML4\"", |d| d.function().opset = "CoreML4".into()),
     fault("no block for the opset", Rule::Block, "no block for its opset", |d| {
         let block = d.function().block_specializations.remove("CoreML8").unwrap();
         d.function().block_specializations.insert("CoreML7".into(), block);
@@ -359,7 +359,7 @@ const VALUES: &[Fault] = &[
     fault("rank that is not the dimensions' number", Rule::Type, "rank 5 with 4", |d| {
         d.result_type("conv").rank = 5;
     }),
-    fault("a dimension of no kind", Rule::Type, "neither constant nor unknown", |d| {
+    fault("a dimension without a kind", Rule::Type, "neither constant nor unknown", |d| {
         d.result_type("conv").dimensions[1].dimension = None;
     }),
     fault("too many dimensions", Rule::Type, "rank 17", |d| {
@@ -428,17 +428,17 @@ const VALUES: &[Fault] = &[
     fault("a name that nothing defines", Rule::Undefined, "argument x is %nothing", |d| {
         d.name("conv", "x", "nothing");
     }),
-    fault("a result that is used before it is there", Rule::Undefined, "argument x is %wide", |d| {
+    fault("a result used before its definition", Rule::Undefined, "argument x is %wide", |d| {
         d.name("conv", "x", "wide");
     }),
-    fault("a result that is made of itself", Rule::Undefined, "argument x is %soft", |d| {
+    fault("a result computed from itself", Rule::Undefined, "argument x is %soft", |d| {
         d.name("soft", "x", "soft");
     }),
 ];
 
 /// Faults in operations and their arguments.
 const OPERATIONS: &[Fault] = &[
-    fault("an operation that is none", Rule::OperationUnknown, "conv2d -> %conv", |d| {
+    fault("an unknown operation", Rule::OperationUnknown, "conv2d -> %conv", |d| {
         d.op("conv").r#type = "conv2d".into();
     }),
     in_fixture(
@@ -460,7 +460,7 @@ const OPERATIONS: &[Fault] = &[
     fault("an argument that has a default", Rule::ArgumentDefault, "argument groups is not bound", |d| {
         d.op("conv").inputs.remove("groups");
     }),
-    fault("an argument that the operation has not", Rule::ArgumentUnknown, "argument kernel", |d| {
+    fault("an unknown argument", Rule::ArgumentUnknown, "argument kernel", |d| {
         d.name("conv", "kernel", "w");
     }),
     fault("an argument of write_state", Rule::ArgumentUnknown, "argument axis", |d| {
@@ -484,7 +484,7 @@ const OPERATIONS: &[Fault] = &[
     fault("pad_type that is a number", Rule::ArgumentType, "argument pad_type", |d| {
         d.bind("conv", "pad_type", Value::int(0));
     }),
-    fault("numbers as a condition", Rule::ArgumentType, "argument cond", |d| {
+    fault("a numeric condition", Rule::ArgumentType, "argument cond", |d| {
         d.name("chosen", "cond", "picked");
     }),
     fault("strides that are computed", Rule::ArgumentConstant, "argument strides", |d| {
@@ -497,7 +497,7 @@ const OPERATIONS: &[Fault] = &[
         let value = d.constant("w").clone();
         d.argument("conv", "weight", vec![proto::binding::Binding::Value(value)]);
     }),
-    fault("a padding that is none", Rule::ArgumentValue, "argument pad_type is \"around\"", |d| {
+    fault("an unknown padding", Rule::ArgumentValue, "argument pad_type is \"around\"", |d| {
         d.bind("conv", "pad_type", Value::string("around"));
     }),
     fault("too many strides", Rule::ArgumentValue, "argument strides", |d| {
@@ -506,10 +506,10 @@ const OPERATIONS: &[Fault] = &[
     fault("a negative stride", Rule::ArgumentValue, "argument strides", |d| {
         d.bind("conv", "strides", ints(&[1, -1]));
     }),
-    fault("a dilation of nothing", Rule::ArgumentValue, "argument dilations", |d| {
+    fault("a dilation of zero", Rule::ArgumentValue, "argument dilations", |d| {
         d.bind("conv", "dilations", ints(&[0, 1]));
     }),
-    fault("no groups", Rule::ArgumentValue, "argument groups", |d| d.bind("conv", "groups", Value::int(0))),
+    fault("zero groups", Rule::ArgumentValue, "argument groups", |d| d.bind("conv", "groups", Value::int(0))),
     fault("too little padding", Rule::ArgumentValue, "argument pad", |d| {
         d.bind("conv", "pad_type", Value::string("custom"));
         d.bind("conv", "pad", ints(&[0, 0]));
@@ -520,44 +520,44 @@ const OPERATIONS: &[Fault] = &[
     fault("a scalar in place of a vector", Rule::ArgumentValue, "expected a vector", |d| {
         d.bind("mean", "axes", Value::int(1));
     }),
-    fault("padding of another rank that does not count", Rule::ArgumentValue, "argument pad", |d| {
+    fault("unused padding of another rank", Rule::ArgumentValue, "argument pad", |d| {
         d.bind("conv", "pad_type", Value::string("valid"));
         d.bind("conv", "pad", ints(&[0, 0, 0]));
     }),
-    fault("an index that is none", Rule::ArgumentValue, "argument indices holds 65535", |d| {
+    fault("an index out of range", Rule::ArgumentValue, "argument indices holds 65535", |d| {
         d.bind("picked", "indices", ints(&[65_535]));
     }),
     fault("a specification of the future", Rule::SpecificationVersion, "is 11, known are 6 to 10", |d| {
         d.model.specification_version = 11;
     }),
-    fault("an axis that x has not", Rule::ArgumentValue, "argument axis", |d| {
+    fault("an axis out of range", Rule::ArgumentValue, "argument axis", |d| {
         d.bind("soft", "axis", Value::int(4));
     }),
     fault("an axis twice", Rule::ArgumentValue, "argument axes", |d| {
         d.bind("mean", "axes", ints(&[1, -1]));
     }),
-    fault("axes that are no permutation", Rule::ArgumentValue, "argument perm", |d| {
+    fault("axes that are not a permutation", Rule::ArgumentValue, "argument perm", |d| {
         d.bind("turned", "perm", ints(&[1, 1]));
     }),
-    fault("an axis to join on that is none", Rule::ArgumentValue, "argument axis", |d| {
+    fault("a join axis out of range", Rule::ArgumentValue, "argument axis", |d| {
         d.bind("joined", "axis", Value::int(2));
     }),
-    fault("a step of nothing", Rule::ArgumentValue, "argument stride is 0", |d| {
+    fault("a stride of zero", Rule::ArgumentValue, "argument stride is 0", |d| {
         d.bind("cut", "stride", ints(&[0, 1]));
     }),
     fault("a mask that is too short", Rule::ArgumentValue, "argument end_mask", |d| {
         d.bind("cut", "end_mask", Value::bools([true]));
     }),
-    fault("a type to cast to that is none", Rule::ArgumentValue, "argument dtype is \"fp8\"", |d| {
+    fault("an unknown cast type", Rule::ArgumentValue, "argument dtype is \"fp8\"", |d| {
         d.bind("wide", "dtype", Value::string("fp8"));
     }),
-    fault("an approximation that is none", Rule::ArgumentValue, "argument mode", |d| {
+    fault("an unknown approximation", Rule::ArgumentValue, "argument mode", |d| {
         d.bind("gelu", "mode", Value::string("ROUGH"));
     }),
     fault("more of the largest than there are", Rule::ArgumentValue, "argument k is 9", |d| {
         d.bind("top", "k", Value::int(9));
     }),
-    fault("an axis to gather on that is none", Rule::ArgumentValue, "argument axis", |d| {
+    fault("a gather axis out of range", Rule::ArgumentValue, "argument axis", |d| {
         d.bind("picked", "axis", Value::int(-3));
     }),
     fault("groups that do not divide", Rule::ArgumentsMismatch, "in each of 3 groups", |d| {
@@ -691,15 +691,21 @@ const OPERATIONS: &[Fault] = &[
     in_fixture("normalizations", "a norm of no axes", Rule::ArgumentValue, "expected [2, 4, 3, 5]", |d| {
         d.kind("layer_norm").inputs.remove("axes");
     }),
-    in_fixture("convolutions", "strides that are none", Rule::ArgumentValue, "argument strides", |d| {
-        let shape = proto::binding::Binding::Value(value_to_proto(&ints(&[1, 2, 6, 6])));
-        let strides = proto::binding::Binding::Value(value_to_proto(&ints(&[-1, 0])));
-        for (param, binding) in [("output_shape", shape), ("strides", strides)] {
-            let arguments = vec![proto::Binding { binding: Some(binding) }];
-            d.kind("conv_transpose").inputs.insert(param.into(), proto::Argument { arguments });
-        }
-    }),
-    in_fixture("resizes", "an interpolation that is none", Rule::ArgumentValue, "interpolation_mode", |d| {
+    in_fixture(
+        "convolutions",
+        "strides that are not positive",
+        Rule::ArgumentValue,
+        "argument strides",
+        |d| {
+            let shape = proto::binding::Binding::Value(value_to_proto(&ints(&[1, 2, 6, 6])));
+            let strides = proto::binding::Binding::Value(value_to_proto(&ints(&[-1, 0])));
+            for (param, binding) in [("output_shape", shape), ("strides", strides)] {
+                let arguments = vec![proto::Binding { binding: Some(binding) }];
+                d.kind("conv_transpose").inputs.insert(param.into(), proto::Argument { arguments });
+            }
+        },
+    ),
+    in_fixture("resizes", "an unknown interpolation", Rule::ArgumentValue, "interpolation_mode", |d| {
         let binding = proto::binding::Binding::Value(value_to_proto(&Value::string("CUBIC")));
         let arguments = vec![proto::Binding { binding: Some(binding) }];
         d.kind("resize").inputs.insert("interpolation_mode".into(), proto::Argument { arguments });
@@ -712,7 +718,7 @@ const OPERATIONS: &[Fault] = &[
     }),
     in_fixture(
         "control_flow",
-        "a condition that is none",
+        "a condition that is not a bool",
         Rule::ArgumentsMismatch,
         "expected one bool",
         |d| {
@@ -729,7 +735,7 @@ const OPERATIONS: &[Fault] = &[
             d.kind("while_loop").blocks[1].outputs.pop();
         },
     ),
-    in_fixture("control_flow", "a name that its block keeps", Rule::Returned, "nothing defines", |d| {
+    in_fixture("control_flow", "a name that is local to its block", Rule::Returned, "nothing defines", |d| {
         d.block().outputs = vec!["more".into()];
     }),
 ];
@@ -766,7 +772,7 @@ const DESCRIPTION: &[Fault] = &[
         let x = d.description().input[0].clone();
         d.description().input.push(x);
     }),
-    fault("an array of no known type", Rule::Description, "unknown array data type 7", |d| {
+    fault("an array of unknown type", Rule::Description, "unknown array data type 7", |d| {
         Draft::array(&mut d.description().input[0]).data_type = 7;
     }),
     fault("a feature without a type", Rule::Description, "it has no type", |d| {
@@ -787,7 +793,7 @@ const DESCRIPTION: &[Fault] = &[
     }),
     in_fixture(
         "flexible_enumerated",
-        "a default shape that is none",
+        "a default shape that is not allowed",
         Rule::Description,
         "not among its enumerated shapes",
         |d| Draft::array(&mut d.description().input[0]).shape[1] = 9,
@@ -802,7 +808,7 @@ const DESCRIPTION: &[Fault] = &[
     }),
     in_fixture(
         "flexible_ranged",
-        "a range of what is fixed",
+        "a range of a fixed dimension",
         Rule::Description,
         "input x is described",
         |d| {
@@ -834,7 +840,7 @@ const DESCRIPTION: &[Fault] = &[
     ),
     in_fixture(
         "classifier",
-        "a label that is no output",
+        "a label that is not an output",
         Rule::Description,
         "label of the classifier",
         |d| {
@@ -853,16 +859,22 @@ const DESCRIPTION: &[Fault] = &[
     }),
     in_fixture(
         "multifunction",
-        "a default that is no function",
+        "a default that is not a function",
         Rule::FunctionDescription,
         "\"main\"",
         |d| {
             d.description().default_function_name = "main".into();
         },
     ),
-    in_fixture("multifunction", "a function described too much", Rule::FunctionDescription, "no such", |d| {
-        d.description().functions[0].name = "triple".into();
-    }),
+    in_fixture(
+        "multifunction",
+        "a description of a missing function",
+        Rule::FunctionDescription,
+        "no such",
+        |d| {
+            d.description().functions[0].name = "triple".into();
+        },
+    ),
     in_fixture(
         "multifunction",
         "a function not described",
@@ -925,7 +937,7 @@ const WEIGHT_FILE: &[Fault] = &[
     fault("fewer blobs counted than there are", Rule::WeightFile, "follows the 2 blobs", |d| {
         d.patch(0, &[2])
     }),
-    fault("bytes behind the last blob", Rule::WeightLayout, "5 bytes follow the 3 blobs", |d| {
+    fault("bytes after the last blob", Rule::WeightLayout, "5 bytes follow the 3 blobs", |d| {
         d.weights.extend([0; 5]);
     }),
     fault("a gap that is not zero", Rule::WeightLayout, "gap before it is not zero", |d| {
@@ -941,7 +953,7 @@ const WEIGHT_FILE: &[Fault] = &[
         d.blob("w").offset = 65;
     }),
     fault("an offset outside", Rule::BlobRecord, "outside the file", |d| d.blob("w").offset = 1 << 40),
-    fault("an element type that is none", Rule::BlobRecord, "unknown element type 99", |d| {
+    fault("an unknown element type", Rule::BlobRecord, "unknown element type 99", |d| {
         d.patch(68, &[99]);
     }),
     fault("data that are not aligned", Rule::BlobRecord, "not a multiple of 64", |d| d.patch(80, &[129])),

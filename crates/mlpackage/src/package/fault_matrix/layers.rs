@@ -76,31 +76,25 @@ const RECURRENT: &[Fault] = &[
             d.bind_kind("rnn", "x", &floats(&[4, 3]));
         },
     ),
-    in_fixture("recurrent_ios15", "an activation that is none", Rule::ArgumentValue, "is \"gelu\"", |d| {
+    in_fixture("recurrent_ios15", "an unknown activation", Rule::ArgumentValue, "is \"gelu\"", |d| {
         d.bind_kind("gru", "activation", &Value::string("gelu"));
     }),
-    in_fixture("recurrent_ios15", "a direction that is none", Rule::ArgumentValue, "is \"up\"", |d| {
+    in_fixture("recurrent_ios15", "an unknown direction", Rule::ArgumentValue, "is \"up\"", |d| {
         d.bind_kind("lstm", "direction", &Value::string("up"));
+    }),
+    in_fixture("recurrent_ios15", "a bidirectional gru", Rule::ArgumentValue, "forward, reverse", |d| {
+        d.bind_kind("gru", "direction", &Value::string("bidirectional"));
     }),
     in_fixture(
         "recurrent_ios15",
-        "a gru that goes both ways",
-        Rule::ArgumentValue,
-        "forward, reverse",
-        |d| {
-            d.bind_kind("gru", "direction", &Value::string("bidirectional"));
-        },
-    ),
-    in_fixture(
-        "recurrent_ios15",
-        "a way back without weights",
+        "a backward direction without weights",
         Rule::ArgumentMissing,
         "weight_hh_back",
         |d| {
             d.bind_kind("lstm", "direction", &Value::string("bidirectional"));
         },
     ),
-    in_fixture("recurrent_ios15", "a bound below zero", Rule::ArgumentValue, "argument clip is -1", |d| {
+    in_fixture("recurrent_ios15", "a negative clip bound", Rule::ArgumentValue, "argument clip is -1", |d| {
         d.bind_kind("lstm", "clip", &Value::fp32(-1.0));
     }),
     in_fixture(
@@ -167,7 +161,7 @@ const LISTS: &[Fault] = &[
     }),
     in_fixture(
         "lists",
-        "a body that gives a tensor for a list",
+        "a body that returns a tensor for a list",
         Rule::ArgumentsMismatch,
         "body returns",
         |d| {
@@ -210,7 +204,7 @@ const DETECTORS: &[Fault] = &[
     in_fixture("detection_ios17", "a region in iOS 17", Rule::ArgumentUnknown, "argument roi", |d| {
         d.bind_kind("crop_resize", "roi", &floats(&[3, 1, 4, 1, 1]));
     }),
-    in_fixture("detection_ios17", "a box for no image", Rule::ArgumentValue, "names image 7", |d| {
+    in_fixture("detection_ios17", "a box in a missing image", Rule::ArgumentValue, "names image 7", |d| {
         d.bind_kind("crop_resize", "box_indices", &ints(&[0, 7]));
     }),
     in_fixture("detection_ios17", "more boxes than images", Rule::ArgumentValue, "x has 2 images", |d| {
@@ -229,18 +223,12 @@ const DETECTORS: &[Fault] = &[
             d.bind_kind("crop_resize", "normalized_coordinates", &Value::bool(true));
         },
     ),
-    in_fixture("detection_ios15", "a sampling that is none", Rule::ArgumentValue, "sampling_mode", |d| {
+    in_fixture("detection_ios15", "an unknown sampling", Rule::ArgumentValue, "sampling_mode", |d| {
         d.bind_kind("crop_resize", "sampling_mode", &Value::string("CUBIC"));
     }),
-    in_fixture(
-        "detection_ios15",
-        "an order of corners that is none",
-        Rule::ArgumentValue,
-        "is \"XYXY\"",
-        |d| {
-            d.bind_kind("crop_resize", "box_coordinate_mode", &Value::string("XYXY"));
-        },
-    ),
+    in_fixture("detection_ios15", "an unknown order of corners", Rule::ArgumentValue, "is \"XYXY\"", |d| {
+        d.bind_kind("crop_resize", "box_coordinate_mode", &Value::string("XYXY"));
+    }),
     in_fixture(
         "detection_ios15",
         "a transform of nine numbers",
@@ -268,9 +256,15 @@ const DETECTORS: &[Fault] = &[
             d.bind_kind("affine", "padding_value", &Value::fp32(1.0));
         },
     ),
-    in_fixture("detection_ios15", "draws by another rule", Rule::ArgumentValue, "logits or probs", |d| {
-        d.bind_kind("random_categorical", "mode", &Value::string("weights"));
-    }),
+    in_fixture(
+        "detection_ios15",
+        "an unknown mode of random draws",
+        Rule::ArgumentValue,
+        "logits or probs",
+        |d| {
+            d.bind_kind("random_categorical", "mode", &Value::string("weights"));
+        },
+    ),
     in_fixture("detection_ios15", "fewer than one draw", Rule::ArgumentValue, "argument size is 0", |d| {
         d.bind_kind("random_categorical", "size", &Value::int(0));
     }),

@@ -116,7 +116,7 @@ pub(super) const REFUSED: &[Fault] = &[
     refusal("a negative scale in the program", Rule::RefusedScale, "scale holds -0.5,", |d| {
         d.bind("back", "scale", Value::fp16(-0.5));
     }),
-    refusal("a scale of nothing", Rule::RefusedScale, "scale holds 0 at 0", |d| {
+    refusal("a scale of zero", Rule::RefusedScale, "scale holds 0 at 0", |d| {
         d.bind("back", "scale", scales(0.0));
         d.bind("back", "axis", Value::int(1));
     }),
@@ -143,18 +143,13 @@ pub(super) const REFUSED: &[Fault] = &[
             d.op("picked").inputs.remove("validate_indices");
         },
     ),
-    refusal(
-        "an enumerated input beside a ranged one",
-        Rule::RefusedShapes,
-        "input x has enumerated shapes",
-        |d| {
-            enumerated(&mut d.description().input[0]);
-            ranged(&mut d.description().input[1]);
-        },
-    ),
+    refusal("an enumerated and a ranged input", Rule::RefusedShapes, "input x has enumerated shapes", |d| {
+        enumerated(&mut d.description().input[0]);
+        ranged(&mut d.description().input[1]);
+    }),
     in_fixture(
         "classifier",
-        "an image of no colour",
+        "an image without a colour space",
         Rule::RefusedImage,
         "of colorSpace 0, expected 10",
         |d| {
@@ -163,7 +158,7 @@ pub(super) const REFUSED: &[Fault] = &[
     ),
     in_fixture(
         "classifier",
-        "an image of a colour of its own",
+        "an image of an unknown colour space",
         Rule::RefusedImage,
         "of colorSpace 25",
         |d| {
