@@ -272,7 +272,7 @@ fn host_caches_that_make_no_sense_are_refused() {
     let sound: serde_json::Value = serde_json::from_slice(&fs::read(&path).unwrap()).unwrap();
     type Change = fn(&mut serde_json::Value);
     let cases: [(&str, Change); 9] = [
-        ("interface.host_caches: 1 of them, expected 2 for 1 layer", |m| {
+        ("interface.host_caches: found 1, expected 2 for 1 layer", |m| {
             m["interface"]["host_caches"].as_array_mut().unwrap().truncate(1);
         }),
         ("interface.host_caches[1].cache: \"k_cache_0\"", |m| {

@@ -17,7 +17,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     let path = std::env::args().nth(1).unwrap_or_else(|| "classifier.mlpackage".into());
     let mut writer = PackageWriter::create(path.as_ref())?;
 
-    // Weights go to the package's weight file while the program is built, so that no more than one is in memory.
+    // Weights are written to the package's weight file as the program is built, so at most one is in memory.
     let mut f = FunctionBuilder::new("main", Opset::CoreML8, writer.weights());
     let x = f.input("x", DType::Fp16, [1, INPUTS, 1, 1])?;
     let weights: Vec<u8> = (0..OUTPUTS * INPUTS)
@@ -26,7 +26,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         .collect();
     let weight = f.weight("weight", TensorType::new(DType::Fp16, [OUTPUTS, INPUTS, 1, 1]), &weights)?;
     let scores = f.op("conv", "scores").arg("x", &x).arg("weight", &weight).one()?;
-    // Arguments that are left out take MIL's defaults; types and shapes are inferred.
+    // Unbound parameters have MIL's defaults; types and shapes are inferred.
     let y = f.op("softmax", "probabilities").arg("x", &scores).value("axis", Value::int(1)).one()?;
     assert_eq!(*y.dims(), [1, OUTPUTS, 1, 1]);
     f.output(&y);

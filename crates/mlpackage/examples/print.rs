@@ -1,4 +1,4 @@
-//! Opens a package, says what it takes and gives, lists its operations and what is wrong with it.
+//! Opens a package and prints its inputs, outputs, operations and findings.
 //!
 //! ```sh
 //! cargo run -p mlpackage --example print PACKAGE

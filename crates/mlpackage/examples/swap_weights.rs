@@ -1,5 +1,5 @@
-//! Copies a package with every fp16 weight of its weight file multiplied by a number: how weights that were trained further
-//! get into a package that exists.
+//! Copies a package and multiplies every fp16 blob in its weight files by a factor. A program that trains
+//! weights further can update an existing package in the same way.
 //!
 //! ```sh
 //! cargo run -p mlpackage --example swap_weights PACKAGE COPY FACTOR
@@ -16,7 +16,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
 
     let package = Package::open(source.as_ref())?;
     let mut changed = 0;
-    // One weight at a time; a weight that several functions share comes once.
+    // One weight at a time; a weight that several functions share is visited once.
     package.edit().save_with(copy.as_ref(), |_, blob| {
         if blob.dtype != DType::Fp16 {
             return None;

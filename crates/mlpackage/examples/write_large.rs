@@ -1,5 +1,5 @@
-//! Writes a package of many parameters and says how long it took and how much memory: weights are streamed, so that memory
-//! follows the largest tensor.
+//! Writes a package of many parameters and prints the time and the peak memory. Weights are streamed, so
+//! memory use depends on the largest tensor.
 //!
 //! ```sh
 //! cargo run --release -p mlpackage --example write_large [MILLIONS_OF_PARAMETERS] [PACKAGE]
@@ -11,7 +11,7 @@ use mlpackage::mil::builder::FunctionBuilder;
 use mlpackage::mil::{Opset, Program, TensorType};
 use mlpackage::{DType, Metadata, Package, PackageWriter};
 
-/// Channels: a layer has `WIDTH * WIDTH` parameters, which take 8.4 MB in fp16.
+/// Channels. A layer has `WIDTH * WIDTH` parameters, which take 8.4 MB in fp16.
 const WIDTH: usize = 2048;
 
 fn main() -> Result<(), Box<dyn std::error::Error>> {
@@ -26,7 +26,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     let mut x = f.input("x", DType::Fp16, [1, WIDTH, 1, 1])?;
     let mut weights = vec![0u8; 2 * WIDTH * WIDTH];
     for layer in 0..layers {
-        // Other bytes in every layer; what they mean as numbers does not matter here.
+        // Other bytes in every layer; their values do not matter here.
         weights.iter_mut().enumerate().for_each(|(i, b)| *b = (i * 31 + layer) as u8 & 0x3f);
         let ty = TensorType::new(DType::Fp16, [WIDTH, WIDTH, 1, 1]);
         let weight = f.weight(&format!("weight_{layer}"), ty, &weights)?;
@@ -46,7 +46,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     Ok(())
 }
 
-/// The most memory that the process had, as Linux counts it.
+/// Returns the peak memory of the process, as Linux reports it.
 fn peak_memory() -> String {
     let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
     let peak = status.lines().find_map(|line| line.strip_prefix("VmHWM:"));

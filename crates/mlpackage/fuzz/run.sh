@@ -1,11 +1,11 @@
 #!/usr/bin/env bash
-# Fuzzes every reader of the crate, each from what coremltools wrote.
+# Fuzzes every reader of the crate, beginning with packages that coremltools wrote.
 #
 #   run.sh [SECONDS]      for each target [600]
 #
-# Needs cargo-fuzz (`cargo install cargo-fuzz`) and a C++ compiler. A stable toolchain will do: no sanitizer is asked for, as
-# the crate's only unsafe code is the mapping of files. An input that takes longer than a second, or more memory than
-# twice its size and 64 MB, is a finding; so is a panic.
+# Needs cargo-fuzz (`cargo install cargo-fuzz`) and a C++ compiler. A stable toolchain suffices: no sanitizer
+# is used, because the crate's only unsafe code maps files. A panic is a finding, and so is an input that
+# takes more than a second, or more memory than twice its size plus 64 MB.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
@@ -24,7 +24,7 @@ for package in "$fixtures"/*.mlpackage; do
     if [[ -f $package/$weights ]]; then
         cp "$package/$weights" "fuzz/corpus/blob/$name"
     fi
-    # Three lengths of two bytes, then the three files.
+    # Three lengths of two bytes each, then the three files.
     files=("$package/Manifest.json" "$package/$model")
     if [[ -f $package/$weights ]]; then files+=("$package/$weights"); fi
     sizes=($(stat -c %s "${files[@]}") 0)

@@ -1,4 +1,4 @@
-//! MIL blob storage, version 2: the file that holds a package's weights.
+//! MIL blob storage, version 2: the format of a package's weight files.
 //!
 //! ```text
 //! 0    u32 number of blobs, u32 version = 2, 7 x u64 reserved                  64-byte header
@@ -10,9 +10,10 @@
 //!
 //! Everything is little endian. A program refers to a blob by the offset of its *record*.
 //!
-//! [`BlobWriter`] writes zeros wherever nothing has a meaning. A reader must not expect them: coremltools before 8 left the
-//! reserved fields uninitialised, which for whole-byte types include the padding bits (`struct blob_metadata` in
-//! coremltools' `mlmodel/src/MILBlob/Blob/StorageFormat.hpp`), and other writers align blobs to memory pages.
+//! [`BlobWriter`] writes zeros to reserved fields and gaps, but a reader must not rely on them. coremltools
+//! before version 8 left the reserved fields uninitialised, which for whole-byte types include the padding
+//! bits (`struct blob_metadata` in coremltools' `mlmodel/src/MILBlob/Blob/StorageFormat.hpp`). Other writers
+//! align blobs to memory pages.
 
 use std::fs::File;
 use std::io::{BufWriter, Seek, SeekFrom, Write};
@@ -32,23 +33,23 @@ const ALIGNMENT: u64 = 64;
 const SENTINEL: u32 = 0xDEAD_BEEF;
 const VERSION: u32 = 2;
 
-/// Writes a weight file, one blob at a time: memory follows the largest tensor, not the model.
+/// Writes a weight file blob by blob. Memory use depends on the largest tensor, not on the model.
 #[derive(Debug)]
 pub struct BlobWriter {
     path: PathBuf,
     file: BufWriter<File>,
     position: u64,
     count: u32,
-    /// What the checker wants to know of what was written.
+    /// Written integer constants, which the checker needs to infer shapes.
     pub(crate) ints: BlobInts,
 }
 
 impl BlobWriter {
-    /// Creates the file, with a header that counts no blobs yet. A file that exists is never truncated.
+    /// Creates the file, with a header that counts no blobs yet. Never truncates an existing file.
     ///
     /// # Errors
     ///
-    /// [`Error::Io`] if it exists already or cannot be created.
+    /// [`Error::Io`] if the file already exists or cannot be created.
     pub fn create(path: &Path) -> Result<Self> {
         let file = File::create_new(path).map_err(|e| Error::io("create", path, e))?;
         let mut writer = Self {
@@ -66,7 +67,8 @@ impl BlobWriter {
     ///
     /// # Errors
     ///
-    /// [`Error::Blob`] if `dtype` cannot be stored or `data` has not the bytes that `elements` need; [`Error::Io`].
+    /// [`Error::Blob`] if `dtype` cannot be stored or `data` does not have the size of `elements` packed
+    /// elements; [`Error::Io`].
     pub fn write(&mut self, dtype: DType, elements: usize, data: &[u8]) -> Result<u64> {
         let offset = self.position.next_multiple_of(ALIGNMENT);
         let bad = |reason| Error::Blob { path: self.path.clone(), offset, reason };
@@ -94,7 +96,7 @@ impl BlobWriter {
     ///
     /// # Errors
     ///
-    /// [`Error::Io`], a full disk for one.
+    /// [`Error::Io`], for example if the disk is full.
     pub fn finish(mut self) -> Result<()> {
         let io = |e| Error::io("write", &self.path, e);
         self.file.seek(SeekFrom::Start(0)).map_err(io)?;
@@ -116,7 +118,7 @@ fn header(count: u32) -> [u8; 64] {
     header
 }
 
-/// A weight file, mapped into memory. Nothing in it is believed before it has been checked. Clones share the map.
+/// A memory-mapped weight file. Its contents are validated on access. Clones share the map.
 #[derive(Clone, Debug)]
 pub struct BlobFile {
     path: PathBuf,
@@ -135,33 +137,34 @@ pub struct Blob<'a> {
 }
 
 impl Blob<'_> {
-    /// How many bits of the last byte no element is in.
+    /// Returns the number of bits of the last byte that belong to no element.
     fn padding_bits(&self) -> usize {
         self.data.len() * 8 - self.elements * self.dtype.bits()
     }
 
-    /// The elements from `start` on, as f32: as many as `out` has room for. Elements of up to 16 bits convert without loss.
+    /// Converts elements to f32, beginning with element `start`, until `out` is full. The conversion of types
+    /// of up to 16 bits is lossless.
     ///
     /// # Panics
     ///
-    /// If there are not as many, or [they hold no numbers](DType::is_number).
+    /// If the blob has fewer elements, or [its type is not numeric](DType::is_number).
     pub fn read(&self, start: usize, out: &mut [f32]) {
         assert!(start + out.len() <= self.elements, "{} from {start} of {}", out.len(), self.elements);
         elements::read(self.dtype, self.data, start, out);
     }
 }
 
-/// What a walk through a [`BlobFile`] finds.
+/// The contents of a [`BlobFile`].
 #[derive(Debug, Default)]
 pub(crate) struct Contents<'a> {
     /// Every blob that the header counts, with the offset of its record.
     pub(crate) blobs: Vec<(u64, Blob<'a>)>,
-    /// What is laid out in another way than coremltools does it, with its offset. Nothing that a constant holds depends
-    /// on it.
+    /// Deviations from coremltools' layout, each with its offset. They do not affect the value of any
+    /// constant.
     pub(crate) unusual: Vec<(u64, String)>,
 }
 
-/// A blob that keeps its file mapped for as long as it lives. Clones share the map.
+/// A blob that keeps its file mapped. Clones share the map.
 #[derive(Clone, Debug)]
 pub struct StoredBlob {
     file: BlobFile,
@@ -171,7 +174,7 @@ pub struct StoredBlob {
 }
 
 impl StoredBlob {
-    /// The blob.
+    /// Returns the blob.
     pub fn blob(&self) -> Blob<'_> {
         let data = &self.file.map[self.range.clone()];
         Blob { dtype: self.dtype, elements: self.elements, data }
@@ -187,14 +190,15 @@ impl BlobFile {
     pub fn open(path: &Path) -> Result<Self> {
         paths::regular_file_size(path)?;
         let file = File::open(path).map_err(|e| Error::io("open", path, e))?;
-        // SAFETY: the map is private to this value and only read. As with every mapped file, a process that truncates
-        // it meanwhile can end this one; packages are replaced by rename, never truncated in place.
+        // SAFETY: the map is private to this value and only read. As with every mapped file, a process that
+        // truncates the file can cause this process to crash; packages are replaced by rename, never
+        // truncated in place.
         let map = unsafe { Mmap::map(&file) }.map_err(|e| Error::io("map", path, e))?;
         paths::refuse_pointer(path, &map)?;
         Self::check_header(Self { path: path.to_owned(), map: Arc::new(map) })
     }
 
-    /// A weight file that is in memory.
+    /// Creates a weight file in memory.
     #[cfg(fuzzing)]
     pub(crate) fn from_bytes(bytes: &[u8]) -> Result<Self> {
         let path = PathBuf::from("weight.bin");
@@ -219,39 +223,40 @@ impl BlobFile {
         Ok(this)
     }
 
-    /// The file's path.
+    /// Returns the file's path.
     pub fn path(&self) -> &Path {
         &self.path
     }
 
-    /// Number of blobs that the header counts.
+    /// Returns the number of blobs according to the header.
     pub fn count(&self) -> u32 {
         u32_at(&self.map, 0)
     }
 
-    /// The whole file.
+    /// Returns the contents of the file.
     pub fn as_bytes(&self) -> &[u8] {
         &self.map
     }
 
-    /// Size of the file in bytes.
+    /// Returns the size of the file in bytes.
     pub fn bytes(&self) -> u64 {
         self.map.len() as u64
     }
 
-    /// Every blob that the header counts, with the offset of its record, in the order of the file.
+    /// Returns every blob that the header counts, with the offset of its record, in file order.
     ///
     /// # Errors
     ///
-    /// [`Error::Blob`] if a record that is counted is not there, or there are more records than are counted.
+    /// [`Error::Blob`] if a counted record is missing or damaged, or if there are more records than the
+    /// header counts.
     pub fn blobs(&self) -> Result<Vec<(u64, Blob<'_>)>> {
         self.contents().map(|contents| contents.blobs)
     }
 
-    /// As [`blobs`](Self::blobs), and what is unusual about the way in which they are laid out.
+    /// As [`blobs`](Self::blobs), with deviations from the usual layout.
     pub(crate) fn contents(&self) -> Result<Contents<'_>> {
         let mut contents = Contents::default();
-        // Where the last record ends, and the last of all data.
+        // The end of the last record, and the end of all data so far.
         let (mut record_end, mut end) = (ALIGNMENT, ALIGNMENT);
         for _ in 0..self.count() {
             let expected = end.next_multiple_of(ALIGNMENT);
@@ -260,7 +265,7 @@ impl BlobFile {
             let blob = self.blob(offset).map_err(|error| match error {
                 Error::Blob { path, reason, .. } => {
                     let number = contents.blobs.len() + 1;
-                    let reason = format!("{reason}; it is number {number} of {}", self.count());
+                    let reason = format!("{reason}; this is blob {number} of {}", self.count());
                     Error::Blob { path, offset, reason }
                 }
                 other => other,
@@ -294,7 +299,7 @@ impl BlobFile {
         Ok(contents)
     }
 
-    /// The first multiple of 64 from `offset` on that a record begins at, if there are only zeros before it.
+    /// Finds the first record at or after `offset`, at a multiple of 64, provided that only zeros precede it.
     fn record_from(&self, offset: u64) -> Option<u64> {
         let rest = self.map.get(usize::try_from(offset).ok()?..)?;
         let zeros = rest.iter().position(|&b| b != 0)? as u64;
@@ -303,7 +308,7 @@ impl BlobFile {
         begins.then_some(found)
     }
 
-    /// The blob whose record is at `offset`, kept.
+    /// Returns the blob whose record is at `offset`, as a value that keeps the file mapped.
     ///
     /// # Errors
     ///
@@ -315,21 +320,21 @@ impl BlobFile {
         Ok(StoredBlob { file: self.clone(), dtype: blob.dtype, elements: blob.elements, range })
     }
 
-    /// Where the data of the blob at `offset` begin.
+    /// Returns the offset of the data of the blob whose record is at `offset`.
     pub(crate) fn data_offset(&self, offset: u64) -> Result<u64> {
         self.blob(offset).map(|_| u64_at(&self.map, offset as usize + 16))
     }
 
-    /// The blob whose record is at `offset`.
+    /// Returns the blob whose record is at `offset`.
     ///
     /// # Errors
     ///
-    /// [`Error::Blob`] if there is no record, or it points outside the file, or its numbers do not agree.
+    /// [`Error::Blob`] if there is no record, it points outside the file, or its fields are inconsistent.
     pub fn blob(&self, offset: u64) -> Result<Blob<'_>> {
         let bad = |reason: String| Error::Blob { path: self.path.clone(), offset, reason };
         let len = self.map.len() as u64;
         if !offset.is_multiple_of(ALIGNMENT) || offset < ALIGNMENT {
-            return Err(bad(format!("records stand at multiples of {ALIGNMENT}, from {ALIGNMENT} on")));
+            return Err(bad(format!("records are at multiples of {ALIGNMENT}, beginning at {ALIGNMENT}")));
         }
         if offset.checked_add(ALIGNMENT).is_none_or(|end| end > len) {
             return Err(bad(format!("outside the file of {len} bytes")));
@@ -349,14 +354,16 @@ impl BlobFile {
         if start.checked_add(size).is_none_or(|end| end > len) {
             return Err(bad(format!("data of {size} bytes at {start} reach past the file of {len} bytes")));
         }
-        // Of types of whole bytes the field is reserved, and coremltools before 8 wrote whatever was in memory.
+        // For whole-byte types the field is reserved, and coremltools before version 8 left it uninitialised.
         let padding = if dtype.bits() < 8 { padding } else { 0 };
         let bits = size
             .checked_mul(8)
             .and_then(|bits| bits.checked_sub(padding))
             .filter(|bits| padding < 8 && bits % dtype.bits() as u64 == 0)
             .ok_or_else(|| {
-                bad(format!("{size} bytes with {padding} padding bits hold no whole number of {dtype}"))
+                bad(format!(
+                    "{size} bytes with {padding} padding bits are not a whole number of {dtype} elements"
+                ))
             })?;
         let data = &self.map[start as usize..(start + size) as usize];
         Ok(Blob { dtype, elements: (bits / dtype.bits() as u64) as usize, data })
@@ -381,14 +388,14 @@ mod tests {
         let mut w = BlobWriter::create(&path).unwrap();
         let offsets = vec![
             w.write(DType::Fp16, 3, &[0, 0x3c, 0, 0xc0, 1, 0]).unwrap(),
-            // int4 [-8, -1, 7, 1, 2], the bytes that coremltools 9.0 writes for it
+            // The bytes that coremltools 9.0 writes for int4 [-8, -1, 7, 1, 2].
             w.write(DType::Int4, 5, &[0xf8, 0x17, 0x02]).unwrap(),
         ];
         w.finish().unwrap();
         (dir, path, offsets)
     }
 
-    /// Its weights may be in use, or be all that is left of a package.
+    /// The old weights may be in use, or be all that is left of a package.
     #[test]
     fn an_existing_file_is_never_truncated() {
         let (_dir, path, _) = written();
@@ -456,11 +463,11 @@ mod tests {
 
     #[test]
     fn padding_too_large() {
-        assert!(damaged(216, 9).contains("no whole number of int4"));
+        assert!(damaged(216, 9).contains("not a whole number of int4"));
     }
 
-    /// coremltools 7 left whatever was in memory in the fields that are reserved: the bytes 24 to 64 of a record for types
-    /// of whole bytes, 32 to 64 for the others, and 8 to 64 of the header.
+    /// coremltools 7 leaves reserved fields uninitialised: bytes 24 to 64 of a record for whole-byte types,
+    /// 32 to 64 for the others, and 8 to 64 of the header.
     #[test]
     fn reserved_fields_mean_nothing() {
         let (_dir, path, offsets) = written();
@@ -478,7 +485,7 @@ mod tests {
         assert_eq!((contents.blobs.len(), contents.unusual.len()), (2, 0));
     }
 
-    /// Every type of whole bytes, with every bit of the field set that is a number of bits for smaller types alone.
+    /// Covers every whole-byte type. All bits of the field that holds the padding of sub-byte types are set.
     #[test]
     fn only_smaller_types_have_padding_bits() {
         for &dtype in DType::ALL.iter().filter(|d| d.blob_number().is_some() && d.bits() >= 8) {
@@ -494,7 +501,8 @@ mod tests {
         }
     }
 
-    /// What a walk through a file like [`written`]'s with other bytes in it says is unusual; it reads both blobs.
+    /// Returns the deviations found in a file like [`written`]'s after `change`; both blobs must stay
+    /// readable.
     fn unusual(change: impl FnOnce(&mut Vec<u8>)) -> Vec<String> {
         let (_dir, path, _) = written();
         let mut bytes = std::fs::read(&path).unwrap();
@@ -515,7 +523,7 @@ mod tests {
         assert_eq!(unusual(|b| b.extend([0; 5])), ["5 bytes follow the 2 blobs that are counted"]);
     }
 
-    /// Blobs that are aligned to more than 64 bytes, as for a memory page.
+    /// Blobs with an alignment of more than 64 bytes, such as a memory page.
     #[test]
     fn a_wider_gap_is_unusual_and_no_error() {
         let moved = unusual(|bytes| {
@@ -527,7 +535,7 @@ mod tests {
         assert_eq!(moved, ["it was expected at offset 192"]);
     }
 
-    /// Records that stand together, and their data after all of them.
+    /// Adjacent records, followed by the data of all of them.
     #[test]
     fn data_away_from_their_record_are_unusual_and_no_error() {
         let moved = unusual(|bytes| {

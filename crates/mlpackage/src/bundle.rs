@@ -1,4 +1,4 @@
-//! Bundles: what a runtime needs to decode with a model, in one folder.
+//! Bundles: folders with everything that a runtime needs to decode with a model.
 //!
 //! ```text
 //! bundle.json              this module's [`BundleManifest`], with the SHA-256 of every other file
@@ -23,17 +23,17 @@ use crate::git_lfs;
 use crate::package::Package;
 use crate::paths;
 
-/// Name of the manifest in a bundle's folder, and the mark by which a folder is known as a bundle.
+/// The manifest's file name, which also identifies a folder as a bundle.
 pub const BUNDLE_MANIFEST: &str = "bundle.json";
 
-/// A bundle's folder, as writers know an earlier one.
+/// Describes bundle folders, so that a writer recognizes an earlier bundle.
 pub const BUNDLE: FolderKind = FolderKind {
     marker: BUNDLE_MANIFEST,
     fields: &["format_version", "shards", "files"],
     entries: &["README.md", "tokenizer.json", "embeddings.safetensors", "*.mlpackage"],
 };
 
-/// Version of the bundle's layout that this crate writes and reads.
+/// The version of the bundle layout that this crate reads and writes.
 pub const BUNDLE_FORMAT_VERSION: u32 = 1;
 
 const MANIFEST_LIMIT: u64 = 16 << 20;
@@ -44,26 +44,26 @@ const MANIFEST_LIMIT: u64 = 16 << 20;
 pub struct BundleManifest {
     /// [`BUNDLE_FORMAT_VERSION`].
     pub format_version: u32,
-    /// The model's shape.
+    /// The model's dimensions.
     pub architecture: Architecture,
-    /// The packages, in the order in which they run.
+    /// The packages, in execution order.
     pub shards: Vec<Shard>,
-    /// Names of the decode function's inputs and output, by what they mean.
+    /// Names of the decode function's inputs and output, by role.
     pub interface: DecodeInterface,
     /// Host-side embedding tables.
     pub embeddings: EmbeddingTables,
     /// The tokenizer.
     pub tokenizer: TokenizerFile,
-    /// How it was exported.
+    /// How the bundle was exported.
     pub exporter: Exporter,
-    /// Every file of the bundle but this one, by path relative to the bundle.
+    /// Every other file of the bundle, by path relative to the bundle.
     pub files: BTreeMap<String, FileDigest>,
 }
 
 /// Dimensions of a decoder.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Architecture {
-    /// Family, such as `microgpt`.
+    /// Model family, such as `microgpt`.
     pub model_type: String,
     /// Rows of the embedding table and of the LM head.
     pub vocab_size: usize,
@@ -71,67 +71,67 @@ pub struct Architecture {
     pub n_embd: usize,
     /// Attention heads (H).
     pub n_head: usize,
-    /// Layers.
+    /// Number of layers.
     pub n_layer: usize,
-    /// Positions that the KV cache holds (S).
+    /// Positions in the KV cache (S).
     pub context_length: usize,
-    /// Parameters of the model, embedding tables included.
+    /// Number of parameters, including the embedding tables.
     pub parameters: u64,
 }
 
 /// One package of a bundle.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Shard {
-    /// Its folder, relative to the bundle.
+    /// The package's folder, relative to the bundle.
     pub package: String,
-    /// Its function.
+    /// The name of the package's function.
     pub function: String,
-    /// First layer that it holds.
+    /// The first layer in the shard.
     pub first_layer: usize,
-    /// Number of layers that it holds.
+    /// The number of layers in the shard.
     pub layers: usize,
-    /// Number of state tensors: 0 where the host holds the caches.
+    /// The number of state tensors; 0 if the host holds the caches.
     pub states: usize,
-    /// Slices of the LM head that it holds: 0 or, in the last shard, at least 1.
+    /// The number of slices of the LM head in the shard: at least 1 in the last shard, 0 otherwise.
     pub lm_head_slices: usize,
 }
 
-/// Names of inputs and output, by meaning.
+/// Names of inputs and output, by role.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct DecodeInterface {
     /// Sum of token and position embedding, fp16 `[1, C, 1, 1]`.
     pub embedding: String,
-    /// 0 where a position may be attended to, -1e4 where not, fp16 `[1, 1, 1, S]`.
+    /// 0 for positions that may be attended to, -1e4 for the others, fp16 `[1, 1, 1, S]`.
     pub attn_mask: String,
-    /// Says where the new key and value go: one-hot over positions, fp16 `[1, 1, S, 1]`, or the position itself, int32 `[1]`.
-    /// The package's function tells which.
+    /// The write position of the new key and value: one-hot over positions, fp16 `[1, 1, S, 1]`, or the
+    /// position as an index, int32 `[1]`. The type of the function's input distinguishes the two.
     pub kv_write: String,
     /// Unnormalised log probabilities, fp16 `[1, V, 1, 1]`.
     pub logits: String,
-    /// Caches that the host holds, two a layer; none where they are states.
+    /// Caches that the host holds, two per layer; empty if the caches are states.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub host_caches: Vec<HostCache>,
 }
 
-/// A cache of keys or values that the host holds: the function reads it, gives what is new, and the host writes that to its
-/// position.
+/// A cache of keys or values that the host holds. The function reads the cache and returns the new entry,
+/// which the host writes at its position.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct HostCache {
-    /// Input: what the cache holds before the call, fp16 `[1, H, S, D]`.
+    /// Input: the cache before the call, fp16 `[1, H, S, D]`.
     pub cache: String,
     /// Output: the new key or value, fp16 `[1, H, 1, D]`.
     pub new: String,
 }
 
-/// Where the embedding tables are.
+/// The embedding tables.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct EmbeddingTables {
     /// A safetensors file.
     pub file: String,
-    /// Tensor `[V, C]`: a row a token.
+    /// Tensor `[V, C]`: one row per token.
     pub token: String,
-    /// Tensor `[S, C]`: a row a position.
+    /// Tensor `[S, C]`: one row per position.
     pub position: String,
 }
 
@@ -144,30 +144,30 @@ pub struct TokenizerFile {
     pub bos_token_id: u32,
 }
 
-/// How a bundle was made.
+/// How a bundle was exported.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Exporter {
-    /// Crate.
+    /// The exporting crate.
     pub name: String,
-    /// Its version.
+    /// The crate's version.
     pub version: String,
-    /// Form in which weights are stored, such as `int8-per-tensor`.
+    /// The storage format of the weights, such as `int8-per-tensor`.
     pub quantization: String,
     /// All other options, by name.
     pub options: BTreeMap<String, String>,
 }
 
-/// What a file must be.
+/// The expected size and hash of a file.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct FileDigest {
-    /// Size.
+    /// Size in bytes.
     pub bytes: u64,
     /// SHA-256, in lower-case hexadecimal.
     pub sha256: String,
 }
 
 impl FileDigest {
-    /// Measures a file.
+    /// Computes the size and hash of a file.
     ///
     /// # Errors
     ///
@@ -191,17 +191,17 @@ impl FileDigest {
 }
 
 impl BundleManifest {
-    /// Measures every file below `folder` but the manifest itself, for [`files`](Self::files).
+    /// Computes size and hash of every file below `folder` except the manifest, for [`files`](Self::files).
     ///
     /// # Errors
     ///
-    /// [`Error::Io`], also for anything below it that is neither a file nor a folder.
+    /// [`Error::Io`], also for an entry that is neither a file nor a folder.
     pub fn digest_folder(folder: &Path) -> Result<BTreeMap<String, FileDigest>> {
         let names = paths::files_below(folder)?.into_iter().filter(|name| name != BUNDLE_MANIFEST);
         names.map(|name| Ok((name.clone(), FileDigest::of(&folder.join(&name))?))).collect()
     }
 
-    /// Writes `bundle.json` into `folder`, whole or not at all.
+    /// Writes `bundle.json` into `folder` atomically.
     ///
     /// # Errors
     ///
@@ -214,7 +214,7 @@ impl BundleManifest {
     }
 }
 
-/// A bundle that was opened: its manifest is understood and every file is the one that the manifest means.
+/// An opened bundle. Its manifest is valid, and every file has the size and hash that the manifest lists.
 #[derive(Debug)]
 pub struct Bundle {
     path: PathBuf,
@@ -226,7 +226,7 @@ impl Bundle {
     ///
     /// # Errors
     ///
-    /// [`Error::Bundle`] with the field or file that is wrong; [`Error::Io`].
+    /// [`Error::Bundle`] with the invalid field or file; [`Error::Io`].
     pub fn open(path: &Path) -> Result<Self> {
         let manifest_path = path.join(BUNDLE_MANIFEST);
         let bytes = paths::read_small(&manifest_path, MANIFEST_LIMIT)?;
@@ -235,7 +235,7 @@ impl Bundle {
             field: field.into(),
             reason,
         };
-        // The version first: a later one may have other fields.
+        // The version is read first, because other versions may have other fields.
         let version: Version =
             serde_json::from_slice(&bytes).map_err(|e| bad(BUNDLE_MANIFEST, e.to_string()))?;
         if version.format_version != BUNDLE_FORMAT_VERSION {
@@ -256,12 +256,12 @@ impl Bundle {
         Ok(bundle)
     }
 
-    /// Where it stands.
+    /// Returns the bundle's folder.
     pub fn path(&self) -> &Path {
         &self.path
     }
 
-    /// Its manifest.
+    /// Returns the manifest.
     pub fn manifest(&self) -> &BundleManifest {
         &self.manifest
     }
@@ -270,18 +270,18 @@ impl Bundle {
     ///
     /// # Errors
     ///
-    /// As [`Package::open`], and if it lacks the shard's function.
+    /// As [`Package::open`], and if the package lacks the shard's function.
     pub fn package(&self, shard: &Shard) -> Result<Package> {
         let package = Package::open(&self.file(&shard.package)?)?;
         package.function(&shard.function)?;
         Ok(package)
     }
 
-    /// The path of a file of the bundle.
+    /// Returns the path of a file in the bundle.
     ///
     /// # Errors
     ///
-    /// [`Error::Bundle`] if it leads outside or does not exist.
+    /// [`Error::Bundle`] if the path leads outside the bundle or does not exist.
     pub fn file(&self, relative: &str) -> Result<PathBuf> {
         paths::inside(&self.path, relative).map_err(|reason| self.bad(relative, reason))
     }
@@ -301,7 +301,7 @@ impl Bundle {
             ("architecture.context_length", a.context_length),
         ];
         for (field, size) in sizes {
-            // 2^20 of anything is far beyond a decoder, and keeps every product of two of them well inside usize.
+            // 2^20 is far beyond any decoder, and the product of two such sizes fits easily in a usize.
             if size == 0 || size > 1 << 20 {
                 return Err(self.bad(field, format!("{size} is not between 1 and 2^20")));
             }
@@ -337,7 +337,7 @@ impl Bundle {
         self.check_host_caches()
     }
 
-    /// Either every layer's caches are the host's, or none; each has names of its own.
+    /// Checks that the host holds the caches of every layer or of none, and that their names are distinct.
     fn check_host_caches(&self) -> Result<()> {
         let m = &self.manifest;
         let caches = &m.interface.host_caches;
@@ -346,7 +346,7 @@ impl Bundle {
         }
         let (found, layers) = (caches.len(), m.architecture.n_layer);
         if found != 2 * layers {
-            let reason = format!("{found} of them, expected {} for {}", 2 * layers, counted(layers, "layer"));
+            let reason = format!("found {found}, expected {} for {}", 2 * layers, counted(layers, "layer"));
             return Err(self.bad("interface.host_caches", reason));
         }
         if let Some((i, shard)) = m.shards.iter().enumerate().find(|(_, shard)| shard.states > 0) {
@@ -359,7 +359,7 @@ impl Bundle {
         for (i, HostCache { cache, new }) in caches.iter().enumerate() {
             for (field, name, names) in [("cache", cache, &mut inputs), ("new", new, &mut outputs)] {
                 if name.is_empty() || !names.insert(name) {
-                    let reason = format!("{name:?} is empty, or the name of something else as well");
+                    let reason = format!("{name:?} is empty or not unique");
                     return Err(self.bad(&format!("interface.host_caches[{i}].{field}"), reason));
                 }
             }
@@ -377,7 +377,7 @@ impl Bundle {
             let path = self.file(name)?;
             let bytes = paths::regular_file_size(&path)?;
             if bytes != expected.bytes {
-                // A pointer, and not a damaged file, is what most often has another size.
+                // A file of the wrong size is most often a Git LFS pointer rather than damaged.
                 if bytes < git_lfs::LONGEST {
                     paths::read_small(&path, git_lfs::LONGEST)?;
                 }
@@ -399,7 +399,7 @@ impl Bundle {
             for name in paths::files_below(&root)? {
                 let name = format!("{}/{name}", shard.package);
                 if !listed(&name) {
-                    return Err(self.bad("files", format!("{name:?} is in the bundle and not listed")));
+                    return Err(self.bad("files", format!("{name:?} is in the bundle but not listed")));
                 }
             }
         }
@@ -407,7 +407,7 @@ impl Bundle {
     }
 }
 
-/// The one field that every version has.
+/// The only field that every version has.
 #[derive(Deserialize)]
 struct Version {
     format_version: u32,

@@ -1,15 +1,15 @@
-//! Numbers of things, in words.
+//! Counts of things, with the noun in singular or plural.
 
 use std::fmt;
 
-/// Displays `1 layer` and `2 layers`, for a noun whose plural takes an s.
+/// Displays `1 layer` or `2 layers`, for a noun whose plural ends in s.
 ///
 /// ```
 /// assert_eq!(mlpackage::counted(1, "error").to_string(), "1 error");
 /// assert_eq!(mlpackage::counted(0, "error").to_string(), "0 errors");
 /// ```
 pub fn counted(count: impl TryInto<u64>, noun: &str) -> impl fmt::Display {
-    // What does not fit is not one.
+    // A count that does not fit is not 1, so any large value selects the plural.
     Counted { count: count.try_into().unwrap_or(u64::MAX), noun }
 }
 

@@ -1,4 +1,4 @@
-//! MIL's element types and their numbers in the three places that number them.
+//! MIL's element types, and their numbers in MIL programs and weight files.
 
 use std::fmt;
 
@@ -34,10 +34,11 @@ pub enum DType {
     Fp8E5M2,
 }
 
-/// One row: dtype, MIL name, `MILSpec.DataType` number, `BlobDataType` number, bits an element.
+/// One row: element type, MIL name, `MILSpec.DataType` number, `BlobDataType` number, bits per element.
 type Row = (DType, &'static str, i32, Option<u32>, usize);
 
-/// `MIL.proto` for the third column, MIL blob storage version 2 for the fourth (it has no bool and no string).
+/// The third column is from `MIL.proto`, the fourth from MIL blob storage version 2, which has neither bool
+/// nor string.
 const TABLE: [Row; 22] = [
     (DType::Bool, "bool", 1, None, 8),
     (DType::String, "string", 2, None, 0),
@@ -64,7 +65,7 @@ const TABLE: [Row; 22] = [
 ];
 
 impl DType {
-    /// Every element type, in the order of their declaration.
+    /// All element types, in order of declaration.
     pub const ALL: [Self; 22] = {
         let mut all = [Self::Bool; 22];
         let mut i = 0;
@@ -76,31 +77,31 @@ impl DType {
     };
 
     fn row(self) -> &'static Row {
-        // The table has every variant in order of declaration; a test holds it to that.
+        // The table lists every variant in order of declaration, which a test verifies.
         &TABLE[self as usize]
     }
 
-    /// MIL's name of the type, such as `fp16`.
+    /// Returns MIL's name of the type, such as `fp16`.
     pub fn name(self) -> &'static str {
         self.row().1
     }
 
-    /// The number of the type in `MILSpec.DataType`.
+    /// Returns the type's number in `MILSpec.DataType`.
     pub(crate) fn mil_number(self) -> i32 {
         self.row().2
     }
 
-    /// The number of the type in a weight file's records; `None` if a weight file cannot hold it.
+    /// Returns the type's number in the records of a weight file; `None` if a weight file cannot hold it.
     pub fn blob_number(self) -> Option<u32> {
         self.row().3
     }
 
-    /// Bits an element takes in a weight file; 0 for strings.
+    /// Returns the size of a packed element in bits; 0 for strings.
     pub fn bits(self) -> usize {
         self.row().4
     }
 
-    /// Bytes that `elements` elements take when packed, least significant bit first; `None` on overflow.
+    /// Returns the size of `elements` packed elements in bytes; `None` on overflow.
     pub fn packed_bytes(self, elements: usize) -> Option<usize> {
         elements.checked_mul(self.bits()).map(|bits| bits.div_ceil(8))
     }
@@ -113,24 +114,24 @@ impl DType {
         TABLE.iter().find(|row| row.3 == Some(number)).map(|row| row.0)
     }
 
-    /// Whether its elements are numbers that this crate can read: all but strings, bools, and those of 64 and of 8 bits
-    /// that Core ML stores in no weight file of today.
+    /// Returns whether this crate can read the elements as numbers: all types except string, bool, the 64-bit
+    /// types and the 8-bit floating-point types.
     pub fn is_number(self) -> bool {
         self.is_int() && !matches!(self, Self::Int64 | Self::Uint64)
             || matches!(self, Self::Fp16 | Self::Bf16 | Self::Fp32)
     }
 
-    /// Whether values of this type are floating point numbers.
+    /// Returns whether the type is a floating-point type.
     pub fn is_float(self) -> bool {
         matches!(self, Self::Fp16 | Self::Fp32 | Self::Fp64 | Self::Bf16 | Self::Fp8E4M3Fn | Self::Fp8E5M2)
     }
 
-    /// Whether values of this type are integers, sub-byte ones included.
+    /// Returns whether the type is an integer type, including those of less than a byte.
     pub fn is_int(self) -> bool {
         !self.is_float() && !matches!(self, Self::Bool | Self::String)
     }
 
-    /// Whether the type is a signed integer.
+    /// Returns whether the type is a signed integer type.
     pub fn is_signed_int(self) -> bool {
         matches!(self, Self::Int4 | Self::Int8 | Self::Int16 | Self::Int32 | Self::Int64)
     }

@@ -1,11 +1,12 @@
-//! Packed elements as numbers.
+//! Conversion of packed elements to f32.
 
 use half::{bf16, f16};
 
 use crate::dtype::DType;
 use crate::mil::{Literal, TensorType};
 
-/// `elements` packed elements of `dtype` as f32; `None` for types that hold no numbers or are not known here.
+/// Converts `elements` packed elements of `dtype` to f32; `None` if [`DType::is_number`] is false or `data`
+/// is too short.
 pub(crate) fn packed_to_f32(dtype: DType, elements: usize, data: &[u8]) -> Option<Vec<f32>> {
     if !dtype.is_number() || dtype.packed_bytes(elements).is_none_or(|bytes| bytes > data.len()) {
         return None;
@@ -15,7 +16,8 @@ pub(crate) fn packed_to_f32(dtype: DType, elements: usize, data: &[u8]) -> Optio
     Some(out)
 }
 
-/// Packed elements of `dtype` from `start` on. The data hold them, and the type [holds numbers](DType::is_number).
+/// Converts packed elements of `dtype`, beginning with element `start`. `data` must hold them, and
+/// [`DType::is_number`] must be true.
 pub(crate) fn read(dtype: DType, data: &[u8], start: usize, out: &mut [f32]) {
     fn each<const N: usize>(data: &[u8], start: usize, out: &mut [f32], convert: impl Fn([u8; N]) -> f32) {
         let packed = data[start * N..].as_chunks::<N>().0;
@@ -34,11 +36,12 @@ pub(crate) fn read(dtype: DType, data: &[u8], start: usize, out: &mut [f32]) {
         DType::Int4 | DType::Uint1 | DType::Uint2 | DType::Uint3 | DType::Uint4 | DType::Uint6 => {
             out.iter_mut().enumerate().for_each(|(i, out)| *out = sub_byte(dtype, data, start + i));
         }
-        other => unreachable!("{other} holds no numbers"),
+        other => unreachable!("{other} is not numeric"),
     }
 }
 
-/// Element `i` occupies bits `[i * bits, (i + 1) * bits)`, the least significant bit of the first byte first.
+/// Element `i` occupies bits `[i * bits, (i + 1) * bits)`, counted from the least significant bit of the
+/// first byte.
 fn sub_byte(dtype: DType, data: &[u8], i: usize) -> f32 {
     let bits = dtype.bits();
     let at = i * bits;
@@ -51,7 +54,7 @@ fn sub_byte(dtype: DType, data: &[u8], i: usize) -> f32 {
     }
 }
 
-/// An immediate tensor's elements as f32; `None` for strings and bools.
+/// Converts the elements of an immediate tensor to f32; `None` for strings and bools.
 pub(crate) fn literal_to_f32(literal: &Literal, ty: &TensorType) -> Option<Vec<f32>> {
     Some(match literal {
         Literal::Floats(v) => v.clone(),
@@ -67,7 +70,7 @@ pub(crate) fn literal_to_f32(literal: &Literal, ty: &TensorType) -> Option<Vec<f
 mod tests {
     use super::*;
 
-    /// Bytes that coremltools 9.0 wrote for these elements.
+    /// The bytes are what coremltools 9.0 writes for these elements.
     #[test]
     fn sub_byte_elements_unpack_as_coremltools_packs_them() {
         let cases: [(DType, &[u8], &[f32]); 6] = [

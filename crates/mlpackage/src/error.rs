@@ -1,4 +1,4 @@
-//! What can be wrong with a package, a bundle or a program that is being built.
+//! Errors of packages, bundles and programs under construction.
 
 use std::io;
 use std::path::{Path, PathBuf};
@@ -9,33 +9,33 @@ use crate::git_lfs::GitLfsPointer;
 /// The result of this crate's functions.
 pub type Result<T, E = Error> = std::result::Result<T, E>;
 
-/// Every error names the file and the thing in it, what was found and what was expected.
+/// An error names the file and the item in it, what was found and what was expected.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum Error {
-    /// The operating system refused.
+    /// The operating system reported an error.
     #[error("{action} {}: {source}", path.display())]
     Io {
-        /// What was tried, such as "read".
+        /// The attempted action, such as "read".
         action: &'static str,
-        /// On which file or folder.
+        /// The file or folder.
         path: PathBuf,
-        /// The system's reason.
+        /// The system's error.
         source: io::Error,
     },
-    /// Git left a pointer where a file should be.
+    /// A Git LFS pointer is in place of a file.
     #[error(
-        "{}: a Git LFS pointer stands in place of this file{}: fetch it with `git lfs pull`",
+        "{}: this file is a Git LFS pointer{}: fetch the contents with `git lfs pull`",
         path.display(),
         pointer.bytes.map_or(String::new(), |bytes| format!(", whose {bytes} bytes were not downloaded"))
     )]
     GitLfsPointer {
         /// The file.
         path: PathBuf,
-        /// What stands there.
+        /// The pointer.
         pointer: GitLfsPointer,
     },
-    /// What was given as a package is something else.
+    /// The path that was given as a package is something else.
     #[error("{}: {reason}", path.display())]
     NoPackage {
         /// The file or folder.
@@ -46,7 +46,7 @@ pub enum Error {
     /// An output cannot be written to its destination.
     #[error(transparent)]
     Output(#[from] atomic_output::Error),
-    /// `Manifest.json` of a package is not as Core ML wants it.
+    /// A package's `Manifest.json` is invalid.
     #[error("{}: {reason}", path.display())]
     Manifest {
         /// The manifest.
@@ -54,7 +54,7 @@ pub enum Error {
         /// What was found and expected.
         reason: String,
     },
-    /// `model.mlmodel` cannot be understood.
+    /// `model.mlmodel` cannot be interpreted.
     #[error("{}: {reason}", path.display())]
     Model {
         /// The file.
@@ -75,7 +75,7 @@ pub enum Error {
     /// A program or its description breaks a rule.
     #[error("{0}")]
     Rule(Box<Finding>),
-    /// A bundle is not whole, or not one that this version reads.
+    /// A bundle is incomplete, or this version cannot read it.
     #[error("bundle {}: {field}: {reason}", path.display())]
     Bundle {
         /// The bundle's folder.

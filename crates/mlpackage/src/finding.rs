@@ -1,50 +1,51 @@
-//! What is wrong with a package, where, by which rule, and what to do about it.
+//! Findings of the checker: what is wrong with a package, where, which rule it breaks, and how to fix it.
 
 use std::fmt;
 
 use serde::Serialize;
 
-/// One place where a package breaks a rule.
+/// A single violation of a rule.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 #[non_exhaustive]
 pub struct Finding {
-    /// The rule that is broken.
+    /// The broken rule.
     pub rule: Rule,
-    /// The function; `None` if it concerns the package as a whole.
+    /// The function; `None` if the finding concerns the package as a whole.
     pub function: Option<String>,
-    /// Type and results of the operation, such as `conv -> %logits`.
+    /// The operation's type and results, such as `conv -> %logits`.
     pub operation: Option<String>,
-    /// The parameter whose argument is wrong.
+    /// The parameter with the wrong argument.
     pub argument: Option<String>,
-    /// What was found and what was expected; with an argument it reads on from the argument's name.
+    /// What was found and what was expected. If `argument` is set, the reason continues a sentence that
+    /// begins with its name.
     pub reason: String,
 }
 
-/// How much a finding matters, the least first.
+/// The severity of a finding, lowest first.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Severity {
-    /// The package loads, and something about it is unusual.
+    /// The package loads, but something about it is unusual.
     Warning,
-    /// The package keeps the rules of the format, and Core ML is reported to refuse it all the same. What it computes is
-    /// defined, so that other engines run it.
+    /// The package follows the format, but Core ML is reported to refuse it. Its meaning is well defined, so
+    /// other engines can run it.
     Refused,
-    /// The package breaks a rule of the format: Core ML refuses it, or computes something else.
+    /// The package violates the format: Core ML refuses it, or computes something else.
     Error,
 }
 
 impl Finding {
-    /// A finding about the package as a whole.
+    /// Creates a finding about the package as a whole.
     pub(crate) fn package(rule: Rule, reason: impl Into<String>) -> Self {
         Self { rule, function: None, operation: None, argument: None, reason: reason.into() }
     }
 
-    /// A finding about a function as a whole.
+    /// Creates a finding about a function as a whole.
     pub(crate) fn function(rule: Rule, function: &str, reason: impl Into<String>) -> Self {
         Self { function: Some(function.to_owned()), ..Self::package(rule, reason) }
     }
 
-    /// A finding about an operation.
+    /// Creates a finding about an operation.
     pub(crate) fn operation(function: &str, operation: String, fault: Fault) -> Self {
         Self {
             rule: fault.rule,
@@ -55,17 +56,17 @@ impl Finding {
         }
     }
 
-    /// How much it matters; the rule decides.
+    /// Returns the severity, which depends only on the rule.
     pub fn severity(&self) -> Severity {
         self.rule.severity()
     }
 
-    /// Whether it is an error: neither a warning nor a reported refusal.
+    /// Returns whether the finding is an error, as opposed to a warning or a reported refusal.
     pub fn is_error(&self) -> bool {
         self.severity() == Severity::Error
     }
 
-    /// What to do about it.
+    /// Returns how to fix the problem.
     pub fn advice(&self) -> &'static str {
         self.rule.advice()
     }
@@ -81,8 +82,10 @@ impl fmt::Display for Severity {
     }
 }
 
-/// `function main, operation conv -> %y: argument groups is 3, expected ..`; with `{:#}` the severity, the rule and, on
-/// lines of their own, what to do and who reports that Core ML refuses it.
+/// Formats a finding as `function main, operation conv -> %y: argument groups is 3, expected ..`.
+///
+/// The alternate form, `{:#}`, begins with the severity and the rule. It adds one line with the advice and,
+/// for a reported refusal, another with its source.
 impl fmt::Display for Finding {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         if f.alternate() {
@@ -107,7 +110,7 @@ impl fmt::Display for Finding {
     }
 }
 
-/// What is wrong with one operation, before it is known which.
+/// A problem with an operation that has not been identified yet.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Fault {
     pub(crate) rule: Rule,
@@ -120,17 +123,18 @@ impl Fault {
         Self { rule, argument: None, reason: reason.into() }
     }
 
-    /// `reason` reads on from the argument's name: `is 3, expected ..`.
+    /// Creates a fault of an argument; `reason` continues a sentence that begins with its name: `is 3,
+    /// expected ..`.
     pub(crate) fn at(rule: Rule, argument: &str, reason: impl Into<String>) -> Self {
         Self { rule, argument: Some(argument.to_owned()), reason: reason.into() }
     }
 
-    /// An argument whose value, type or shape is none that the operation takes.
+    /// An argument whose value, type or shape the operation does not accept.
     pub(crate) fn value(argument: &str, reason: impl Into<String>) -> Self {
         Self::at(Rule::ArgumentValue, argument, reason)
     }
 
-    /// An argument that does not go with others.
+    /// An argument that is inconsistent with other arguments.
     pub(crate) fn mismatch(argument: &str, reason: impl Into<String>) -> Self {
         Self::at(Rule::ArgumentsMismatch, argument, reason)
     }
@@ -149,14 +153,14 @@ impl fmt::Display for Fault {
     }
 }
 
-/// Most rules of the table are about arguments that do not go with each other.
+/// Most rules of the operation table are about inconsistent arguments.
 impl From<String> for Fault {
     fn from(reason: String) -> Self {
         Self::new(Rule::ArgumentsMismatch, reason)
     }
 }
 
-/// For callers whose errors are sentences.
+/// For callers whose errors are plain strings.
 impl From<Fault> for String {
     fn from(fault: Fault) -> Self {
         fault.to_string()
@@ -173,7 +177,7 @@ macro_rules! rules {
     (@source) => { None };
     (@source $source:literal) => { Some($source) };
     ($($(#[$doc:meta])* $variant:ident = $id:literal, $severity:ident, $advice:literal $(, $source:literal)?;)+) => {
-        /// The rules that a package is held to.
+        /// The rules that the checker enforces.
         #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
         #[serde(rename_all = "kebab-case")]
         #[non_exhaustive]
@@ -182,25 +186,25 @@ macro_rules! rules {
         }
 
         impl Rule {
-            /// Every rule.
+            /// All rules.
             pub const ALL: &'static [Self] = &[$(Self::$variant),+];
 
-            /// Its name in reports, such as `argument-missing`.
+            /// Returns the rule's name in reports, such as `argument-missing`.
             pub fn id(self) -> &'static str {
                 match self { $(Self::$variant => $id,)+ }
             }
 
-            /// How much it matters if it is broken.
+            /// Returns the severity of a violation.
             pub fn severity(self) -> Severity {
                 match self { $(Self::$variant => Severity::$severity,)+ }
             }
 
-            /// What to do where it is broken.
+            /// Returns how to fix a violation.
             pub fn advice(self) -> &'static str {
                 match self { $(Self::$variant => $advice,)+ }
             }
 
-            /// Who reports that Core ML refuses packages that break it; `None` for the rules of the format.
+            /// Returns the reports that Core ML refuses such packages; `None` for rules of the format itself.
             pub fn source(self) -> Option<&'static str> {
                 match self { $(Self::$variant => rules!(@source $($source)?),)+ }
             }
@@ -210,126 +214,127 @@ macro_rules! rules {
 
 rules! {
     /// `Program.version` is 1.
-    ProgramVersion = "program-version", Error, "write program version 1, the only one there is";
-    /// A function's opset is one of CoreML5 to CoreML9.
+    ProgramVersion = "program-version", Error, "set the program version to 1, the only version";
+    /// A function's opset is CoreML5 to CoreML9.
     Opset = "opset", Error, "name one of CoreML5, CoreML6, CoreML7, CoreML8, CoreML9";
-    /// `specificationVersion` is as high as the opsets and features need.
+    /// `specificationVersion` is at least what the opsets and features require.
     SpecificationVersion = "specification-version", Error,
         "raise specificationVersion: 6 for CoreML5, 7 for CoreML6, 8 for CoreML7, 9 for CoreML8, 10 for CoreML9";
     /// A function has a block for its opset.
     Block = "block", Error, "store the function's operations under the name of its opset";
-    /// Types are whole and known.
-    Type = "type", Error, "write a data type and dimensions that MIL has";
-    /// A constant holds what its type says, in the field that its type demands.
+    /// Types are complete and known.
+    Type = "type", Error, "use a data type and dimensions that MIL defines";
+    /// A constant holds the elements that its type declares, in the field that its element type requires.
     Constant = "constant", Error,
-        "store the elements in the field of TensorValue that the data type demands, as many as the shape says";
+        "store the elements in the field of TensorValue that the data type requires, in the number that the shape declares";
     /// Names are identifiers.
-    Identifier = "identifier", Error, "use letters, digits, _ and @, and do not begin with a digit";
+    Identifier = "identifier", Error, "use only letters, digits, _ and @, and do not begin with a digit";
     /// A name is defined once.
     DefinedTwice = "defined-twice", Error, "rename one of the two";
     /// A name is defined before it is used.
     Undefined = "undefined", Error, "define the value before its use, or correct the name";
-    /// Operations are those of MIL.
-    OperationUnknown = "operation-unknown", Error, "use an operation that Core ML has";
-    /// Operations are those of the function's opset.
+    /// Operations exist in MIL.
+    OperationUnknown = "operation-unknown", Error, "use an operation that MIL defines";
+    /// Operations exist in the function's opset.
     OperationTooNew = "operation-too-new", Error, "raise the function's opset, or use an older operation";
-    /// An argument's rank is open, so that the operation's types cannot be inferred.
+    /// An argument's rank is unknown, so the types of the operation's results cannot be inferred.
     OperationUnchecked = "operation-unchecked", Warning,
-        "nothing is wrong that is known: this operation's types are taken as they are declared";
-    /// Operations have an attribute `name`, all of them or none.
+        "no action needed: the operation's result types cannot be inferred, and are accepted as declared";
+    /// Either all operations have the attribute `name`, or none has.
     OperationName = "operation-name", Warning, "give every operation the attribute name";
-    /// Arguments are those that the operation has.
+    /// Arguments are those that the operation defines.
     ArgumentUnknown = "argument-unknown", Error, "remove the argument, or correct its name";
-    /// Arguments that an operation needs are there.
+    /// Required arguments are bound.
     ArgumentMissing = "argument-missing", Error, "bind the argument";
-    /// Arguments that have a default are written out, as coremltools does.
+    /// Arguments with a default are bound explicitly, as coremltools does.
     ArgumentDefault = "argument-default", Warning,
-        "bind the argument to its default: coremltools always writes it, and nothing is known of Core ML without";
-    /// An argument has one binding, or several where it is variadic.
-    ArgumentCount = "argument-count", Error, "bind as many values as the argument takes";
-    /// An argument's element type is one that the parameter takes.
+        "bind the argument to its default: coremltools always writes it, and it is unknown how Core ML treats a missing one";
+    /// An argument has one binding, or several if it is variadic.
+    ArgumentCount = "argument-count", Error, "bind the number of values that the argument accepts";
+    /// The parameter accepts the argument's element type.
     ArgumentType = "argument-type", Error, "cast the value, or bind another";
-    /// Parameters that Core ML wants to know before it runs are bound to constants.
+    /// Parameters that Core ML must know at load time are bound to constants.
     ArgumentConstant = "argument-constant", Error, "bind a constant";
-    /// An argument's value is one that the operation takes.
-    ArgumentValue = "argument-value", Error, "bind a value that the operation takes";
-    /// Arguments go with each other: element types, ranks, extents.
+    /// The operation accepts the argument's value.
+    ArgumentValue = "argument-value", Error, "bind a value that the operation accepts";
+    /// Arguments agree with each other in element types, ranks and sizes of axes.
     ArgumentsMismatch = "arguments-mismatch", Error, "make the arguments' types and shapes agree";
-    /// Only `read_state` and `write_state` touch states.
+    /// Only `read_state` and `write_state` use states.
     StateUse = "state-use", Error, "read the state with read_state and use the result";
-    /// States are fp16 tensors of fixed shape, from opset CoreML8 on.
+    /// States are fp16 tensors of fixed shape, in opset CoreML8 or later.
     StateType = "state-type", Error, "declare the state as an fp16 tensor of fixed shape in a function of CoreML8 or later";
-    /// Results are declared with the type that follows from the arguments.
-    DeclaredType = "declared-type", Error, "declare the type that follows from the arguments";
-    /// An operation has as many results as declared, and as many blocks.
-    ResultCount = "result-count", Error, "declare as many results as the operation has";
-    /// What a block returns is defined in it.
+    /// Results are declared with the types that are inferred from the arguments.
+    DeclaredType = "declared-type", Error, "declare the inferred type";
+    /// An operation declares the results and blocks that it has.
+    ResultCount = "result-count", Error, "declare exactly the results and blocks that the operation has";
+    /// A block returns only values that it defines.
     Returned = "returned", Error, "return tensors that the function computes";
-    /// A function returns a value once.
+    /// A function returns a value only once.
     ReturnedTwice = "returned-twice", Warning,
-        "return the result of an identity under another name: coremltools writes this, and which of the two outputs of one name Core ML gives is not known";
-    /// The model's description says what the program does.
-    Description = "description", Error, "describe the inputs, outputs and states that the function has, with their types";
-    /// Every function is described, and the default one exists.
-    FunctionDescription = "function-description", Error, "describe every function of the program, and no other";
-    /// Inputs and outputs have types that an interface may have.
-    InterfaceType = "interface-type", Error, "use fp16 (from CoreML6 on), fp32, int32 or int8 (CoreML9) at the border";
-    /// Weight files are referred to by `@model_path/` and lie in the package.
+        "return the result of an identity under another name: coremltools writes such programs, and it is unknown which of the two outputs of one name Core ML returns";
+    /// The model's description agrees with the program.
+    Description = "description", Error, "describe exactly the function's inputs, outputs and states, with their types";
+    /// Every function is described, and the default function exists.
+    FunctionDescription = "function-description", Error, "describe exactly the functions of the program";
+    /// Inputs and outputs have types that Core ML allows at a function's interface.
+    InterfaceType = "interface-type", Error, "use fp16 (CoreML6 or later), fp32, int32 or int8 (CoreML9) for inputs and outputs";
+    /// Constants refer to weight files by `@model_path/`, and the files are in the package.
     WeightPath = "weight-path", Error, "refer to the weight file as @model_path/weights/weight.bin, and ship it";
-    /// A weight file has a sound header and only the blobs that it counts.
+    /// A weight file has a valid header and contains only the blobs that the header counts.
     WeightFile = "weight-file", Error, "write the weight file again: MIL blob storage, version 2";
-    /// Bytes of a weight file that no element is in are zero, and each blob follows the one before it.
+    /// Bytes of a weight file that belong to no element are zero, and each blob follows the previous one.
     WeightLayout = "weight-layout", Warning,
-        "nothing needs to be done: constants find their blobs by offset, and coremltools writes the file in another way";
-    /// A constant refers to a sound record.
+        "no action needed: constants find their blobs by offset; coremltools lays out the file differently";
+    /// A constant refers to a valid blob record.
     BlobRecord = "blob-record", Error, "refer to the offset of a blob's record, not of its data";
-    /// A blob's record has the type and size that the program says.
-    BlobType = "blob-type", Error, "write the blob with the element type and count of the constant";
-    /// Large constants are bound through a `const` operation, or directly to a `constexpr` one.
+    /// A blob's record has the element type and size that the program declares.
+    BlobType = "blob-type", Error, "write the blob with the constant's element type and number of elements";
+    /// Large constants are bound through a `const` operation, or directly to a `constexpr` operation.
     BlobBinding = "blob-binding", Error, "bind the blob through a const operation";
-    /// Blobs are used.
-    BlobUnused = "blob-unused", Warning, "leave out weights that no constant refers to";
-    /// What the manifest lists is there, if the program needs it, and lies in the package.
-    ManifestItem = "manifest-item", Error, "ship what the manifest lists, or take it off the list";
-    /// What the manifest lists is there even if the program does not need it.
+    /// Every blob is used.
+    BlobUnused = "blob-unused", Warning, "remove weights that no constant refers to";
+    /// The items of the manifest that the program needs exist and are inside the package.
+    ManifestItem = "manifest-item", Error, "add the item to the package, or remove it from the manifest";
+    /// The items of the manifest that the program does not need exist.
     ManifestItemUnneeded = "manifest-item-unneeded", Warning,
-        "make the folder, or take it off the list: git and zip drop empty folders, and coremltools does not open a package without them";
-    /// The manifest lists the folder of weights.
+        "create the folder, or remove it from the manifest: git and zip drop empty folders, and coremltools does not open a package without them";
+    /// The manifest lists the weights folder.
     WeightsUnlisted = "weights-unlisted", Warning,
-        "list com.apple.CoreML/weights in the manifest: coremltools finds no weights without it";
+        "list com.apple.CoreML/weights in the manifest: coremltools does not find the weights otherwise";
     /// Tensors have at most five axes.
     RefusedRank = "refused-rank", Refused, "split the axes over several reshapes and transposes of at most five",
         "apple/coremltools issues 832, 1461, 1723, 1796 and 2291; coremltools refuses to write it";
-    /// Reflected and replicated padding keeps to the last two axes, and to what the axis holds.
+    /// Reflected and replicated padding applies only to the last two axes, and is no wider than the axis
+    /// allows.
     RefusedPadding = "refused-padding", Refused,
         "transpose the padded axis to the end, or build the padding from slices and a concat",
         "apple/coremltools issues 2571 and 2576, pull request 2701; webmachinelearning/webnn issue 739";
     /// The scales of `quantize` and `dequantize` are positive.
-    RefusedScale = "refused-scale", Refused, "use positive scales, and turn the sign of the elements instead",
+    RefusedScale = "refused-scale", Refused, "use positive scales, and negate the elements instead",
         "webmachinelearning/webnn issue 822, pull request 906";
-    /// The arguments without which Core ML's parser refuses an operation are bound, though documented as optional.
+    /// Arguments that Core ML's parser requires are bound, although they are documented as optional.
     RefusedDefault = "refused-default", Refused, "bind the argument to its default, as coremltools does",
         "apple/coremltools issue 2127; rustnn/rustnn pull request 103; microsoft/onnxruntime pull requests 28478 and 28598";
     /// The inputs of a function do not mix enumerated and ranged shapes.
     RefusedShapes = "refused-shapes", Refused, "enumerate the shapes of all flexible inputs, or give all of them ranges",
         "apple/coremltools issue 2548: \"A model doesn't allow a mixture of enumerated and range shape flexibility\"";
-    /// An input that is a tensor has at least one axis.
-    RefusedScalar = "refused-scalar", Refused, "take a tensor of shape [1], and squeeze it",
+    /// A tensor input has at least one axis.
+    RefusedScalar = "refused-scalar", Refused, "declare an input of shape [1], and squeeze it",
         "apple/coremltools issue 1765 and mlmodel/src/Validation/InterfaceValidators.cpp; pytorch/executorch issue 2769";
     /// A function has inputs, unless the specification version is 9 or later.
     RefusedNoInputs = "refused-no-inputs", Refused, "raise the opset to CoreML8 and specificationVersion to 9, or add an input",
         "apple/coremltools issue 2578, pull request 2684; pytorch/executorch issue 11719";
-    /// An image has a known colour space and a size, and is a tensor of four axes and of floating-point numbers.
+    /// An image has a known colour space and size, and its tensor has four axes and a floating-point type.
     RefusedImage = "refused-image", Refused, "describe the image as RGB, BGR or grayscale, of a tensor [1, 3 or 1, H, W]",
         "apple/coremltools issue 2380, mlmodel/src/Validation/InterfaceValidators.cpp and mlmodel/format/MIL.proto";
-    /// Outputs and states are not optional, and neither are all inputs.
+    /// Outputs and states are not optional, and at least one input is required.
     RefusedOptional = "refused-optional", Refused, "make the outputs, the states and at least one input required",
         "apple/coremltools, mlmodel/src/Validation/InterfaceValidators.cpp";
-    /// The function of a package that lists none by name is called `main`.
+    /// If functions are not listed by name, the only function is called `main`.
     RefusedFunctionName = "refused-function-name", Refused,
         "call the function main, or describe it in a list of functions (specificationVersion 9)",
         "apple/coremltools issues 2049 and 2380, where the validator looks for the outputs of main";
-    /// A list of functions names its default one, and a default function is named beside a list only.
+    /// A list of functions names its default, and no default is named otherwise.
     RefusedDefaultFunction = "refused-default-function", Refused, "set defaultFunctionName where functions are listed, and only there",
         "apple/coremltools, mlmodel/src/Validation/InterfaceValidators.cpp";
 }
@@ -351,7 +356,7 @@ mod tests {
         }
     }
 
-    /// A refusal is somebody's report; what the format says needs none.
+    /// A refusal comes from a report; a rule of the format needs none.
     #[test]
     fn every_reported_refusal_has_a_source() {
         for rule in Rule::ALL {
@@ -368,7 +373,7 @@ mod tests {
         assert_eq!(
             format!("{finding:#}"),
             "refused[refused-scale]: function main, operation dequantize -> %y: argument scale holds -0.5\n  \
-             use positive scales, and turn the sign of the elements instead\n  \
+             use positive scales, and negate the elements instead\n  \
              Core ML is reported to refuse this: webmachinelearning/webnn issue 822, pull request 906"
         );
     }
@@ -384,7 +389,7 @@ mod tests {
         assert_eq!(
             format!("{finding:#}"),
             "error[argument-value]: function main, operation conv -> %y: argument groups is 3, expected a divisor of 4\n  \
-             bind a value that the operation takes"
+             bind a value that the operation accepts"
         );
         assert!(finding.is_error());
     }

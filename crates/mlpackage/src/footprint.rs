@@ -1,7 +1,7 @@
-//! How much memory an encoded model would take, found before any of it is decoded.
+//! Estimate of the memory that a decoded model needs, computed before decoding.
 //!
-//! Two bytes can be an empty operation, which takes hundreds once it is decoded. So the tree of messages is walked first, by
-//! its tags and lengths alone, and what each message would take is added up.
+//! An empty operation can be two bytes in the file and hundreds in memory. The estimate walks the tree of
+//! messages by tags and lengths, and adds up the decoded size of each message.
 
 use std::mem::size_of;
 
@@ -10,7 +10,7 @@ use prost::encoding::decode_varint;
 use crate::mil;
 use crate::proto;
 
-/// A message of the schema that has messages in it, or is repeated.
+/// A message of the schema that contains messages or is repeated.
 #[derive(Clone, Copy)]
 enum Kind {
     Model,
@@ -46,7 +46,8 @@ enum Kind {
 }
 
 impl Kind {
-    /// The message in field `number`; a [`Leaf`](Kind::Leaf) for strings, bytes and packed numbers.
+    /// Returns the kind of the message in field `number`; [`Leaf`](Kind::Leaf) for strings, bytes and packed
+    /// numbers.
     fn field(self, number: u64) -> Self {
         use Kind as K;
         match (self, number) {
@@ -88,7 +89,8 @@ impl Kind {
         }
     }
 
-    /// Bytes that one of them takes, as a message and as what is made of it; what is in it not counted.
+    /// Returns the size of one message in bytes, as a protobuf message and as typed data, without its
+    /// contents.
     fn bytes(self) -> u64 {
         let bytes = match self {
             Self::Operation => size_of::<proto::Operation>() + size_of::<mil::Operation>(),
@@ -103,24 +105,25 @@ impl Kind {
             Self::FunctionDescription => {
                 size_of::<proto::FunctionDescription>() + size_of::<crate::Interface>()
             }
-            // A node of a map, its key and its spare places.
+            // A node of a map, its key and unused capacity.
             Self::Entry(_) => 4 * size_of::<String>(),
             Self::Type | Self::Wrapper => size_of::<proto::ValueType>(),
             Self::Shapes => size_of::<proto::SizeRange>(),
             Self::Leaf | Self::Strings => size_of::<String>(),
             _ => 0,
         };
-        // Lists grow by doubling.
+        // Vectors grow by doubling.
         2 * bytes as u64
     }
 }
 
-/// An upper bound of what the model takes in memory once it is decoded, roughly; [`u64::MAX`] if it is no sound protobuf.
+/// Estimates an upper bound on the decoded model's size in bytes; [`u64::MAX`] if the bytes are not valid
+/// protobuf.
 pub(crate) fn of(model: &[u8]) -> u64 {
     walk(Kind::Model, model, 0).unwrap_or(u64::MAX)
 }
 
-/// As deep as `prost` goes.
+/// The nesting limit of `prost`.
 const MAX_DEPTH: usize = 100;
 
 fn walk(kind: Kind, mut message: &[u8], depth: usize) -> Option<u64> {
@@ -149,7 +152,7 @@ fn walk(kind: Kind, mut message: &[u8], depth: usize) -> Option<u64> {
                 message = rest;
                 let field = kind.field(tag >> 3);
                 let inside = match (kind, field) {
-                    // Packed numbers of one byte each take four or eight.
+                    // A packed number can be one byte in the file and four or eight in memory.
                     (Kind::Ints, _) => 4 * length as u64,
                     (Kind::LongInts, _) | (_, Kind::LongInts) if !matches!(kind, Kind::TensorValue) => {
                         8 * length as u64
@@ -170,7 +173,7 @@ mod tests {
     use super::*;
     use prost::Message as _;
 
-    /// A million operations of two bytes each.
+    /// A thousand operations of two bytes each.
     #[test]
     fn many_empty_messages_are_seen_before_they_are_decoded() {
         let block =
@@ -184,11 +187,11 @@ mod tests {
         let model = proto::Model { ml_program: Some(program), ..Default::default() }.encode_to_vec();
         assert!(model.len() < 2_100, "{}", model.len());
         let least = 1_000 * size_of::<proto::Operation>() as u64;
-        assert!(of(&model) > least, "{} bytes are announced, {least} are taken", of(&model));
+        assert!(of(&model) > least, "{} bytes are estimated, {least} are needed", of(&model));
     }
 
     #[test]
-    fn what_is_no_protobuf_is_without_bound() {
+    fn invalid_protobuf_has_no_bound() {
         assert_eq!(of(&[0x12, 0xff]), u64::MAX);
         assert_eq!(of(&[]), 0);
     }

@@ -1,4 +1,5 @@
-//! What the fuzz targets call: the readers of each format, on bytes in memory. Built with `--cfg fuzzing` only.
+//! Entry points of the fuzz targets: the readers of each format, on bytes in memory. Built with `--cfg
+//! fuzzing` only.
 
 use prost::Message as _;
 
@@ -37,7 +38,7 @@ pub fn model(bytes: &[u8]) {
         let message = proto::Program::decode(encoded.as_slice()).expect("what was written can be read");
         let (again, findings) = mil::program_from_proto(message);
         assert!(findings.is_empty());
-        // Bytes are compared: NaN is not equal to itself.
+        // The comparison uses bytes, because NaN is not equal to itself.
         assert_eq!(mil::program_to_proto(&again).encode_to_vec(), encoded);
     }
 }

@@ -1,22 +1,22 @@
-//! What Git leaves in place of a large file that was not downloaded.
+//! Git LFS pointers, which replace large files that were not downloaded.
 
-/// The few lines of text that stand for a file whose contents Git LFS keeps elsewhere, until `git lfs pull` fetches them
-/// (<https://github.com/git-lfs/git-lfs/blob/main/docs/spec.md>).
+/// The short text that stands for a file whose contents Git LFS stores elsewhere, until `git lfs pull`
+/// downloads them (<https://github.com/git-lfs/git-lfs/blob/main/docs/spec.md>).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct GitLfsPointer {
-    /// Bytes of the file that it stands for; `None` if it does not say.
+    /// Size of the original file in bytes; `None` if the pointer does not state it.
     pub bytes: Option<u64>,
 }
 
-/// Pointers are shorter than this.
+/// Pointers are shorter than this many bytes.
 pub(crate) const LONGEST: u64 = 1024;
 
-/// The first line, under its present name and its first one.
+/// The first line of a pointer, under its current and its original URL.
 const VERSIONS: [&[u8]; 2] =
     [b"version https://git-lfs.github.com/spec/", b"version https://hawser.github.com/spec/"];
 
 impl GitLfsPointer {
-    /// The pointer that a file holds; `None` if its contents are something else.
+    /// Parses a pointer; returns `None` if the contents are something else.
     pub fn parse(contents: &[u8]) -> Option<Self> {
         if contents.len() as u64 >= LONGEST || !VERSIONS.iter().any(|line| contents.starts_with(line)) {
             return None;
@@ -32,7 +32,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn pointers_are_told_from_files() {
+    fn pointers_are_distinguished_from_files() {
         let text = "version https://git-lfs.github.com/spec/v1\noid sha256:4d7a2146\nsize 12345\n";
         assert_eq!(GitLfsPointer::parse(text.as_bytes()), Some(GitLfsPointer { bytes: Some(12_345) }));
         let old = "version https://hawser.github.com/spec/v1\r\nsize 7\r\n";

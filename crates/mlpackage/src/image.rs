@@ -1,4 +1,4 @@
-//! Images at a function's border.
+//! Image features.
 
 use std::fmt;
 
@@ -9,20 +9,20 @@ use crate::mil::Dims;
 use crate::proto;
 use crate::shape::Shape;
 
-/// An input or output of image type. In the program it is a tensor `[1, channels, height, width]`.
+/// The type of an image feature. In the program it is a tensor `[1, channels, height, width]`.
 ///
-/// Core ML hands over images as pixel buffers, and the program sees their components as they are: whole numbers from 0 to 255,
-/// or any fp16 value with [`ColorSpace::GrayscaleFloat16`]. What a model makes of them, such as a scale and a bias for each
-/// channel, is part of its program.
+/// Core ML passes images as pixel buffers, and the program receives their components without scaling:
+/// integers from 0 to 255, or any fp16 value with [`ColorSpace::GrayscaleFloat16`]. Preprocessing, such as a
+/// scale and a bias for each channel, is part of the program.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ImageType {
-    /// What its channels are.
+    /// The colour space.
     pub color_space: ColorSpace,
-    /// The sizes that it may have.
+    /// The allowed sizes.
     pub sizes: ImageSizes,
 }
 
-/// What the channels of an image are, and how each component is stored (`ImageFeatureType.ColorSpace` of Core ML's
+/// The channels of an image and the storage of their components (`ImageFeatureType.ColorSpace` in Core ML's
 /// `FeatureTypes.proto`).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum ColorSpace {
@@ -36,19 +36,19 @@ pub enum ColorSpace {
     GrayscaleFloat16,
 }
 
-/// The sizes that an image may have.
+/// The allowed sizes of an image.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum ImageSizes {
     /// One size.
     Fixed(ImageSize),
-    /// One of several.
+    /// One of several sizes.
     Enumerated {
-        /// The default, which is one of them.
+        /// The default, which is one of `sizes`.
         default: ImageSize,
-        /// All of them.
+        /// The allowed sizes.
         sizes: Vec<ImageSize>,
     },
-    /// Width and height, each within a range.
+    /// Ranges of width and height.
     Ranged {
         /// The default.
         default: ImageSize,
@@ -62,24 +62,24 @@ pub enum ImageSizes {
 /// The size of an image in pixels. Displays as width x height.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct ImageSize {
-    /// Pixels in a row.
+    /// Pixels per row.
     pub width: usize,
-    /// Rows.
+    /// Number of rows.
     pub height: usize,
 }
 
 impl ImageSize {
-    /// A size.
+    /// Creates a size.
     pub fn new(width: usize, height: usize) -> Self {
         Self { width, height }
     }
 }
 
 impl ColorSpace {
-    /// Every colour space.
+    /// All colour spaces.
     pub const ALL: [Self; 4] = [Self::Grayscale, Self::Rgb, Self::Bgr, Self::GrayscaleFloat16];
 
-    /// How many channels it has.
+    /// Returns the number of channels.
     pub fn channels(self) -> usize {
         match self {
             Self::Grayscale | Self::GrayscaleFloat16 => 1,
@@ -87,7 +87,7 @@ impl ColorSpace {
         }
     }
 
-    /// Core ML's name, such as `RGB`.
+    /// Returns Core ML's name, such as `RGB`.
     pub fn name(self) -> &'static str {
         match self {
             Self::Grayscale => "GRAYSCALE",
@@ -108,7 +108,7 @@ impl ColorSpace {
 }
 
 impl ImageSizes {
-    /// The size where the caller says nothing.
+    /// Returns the default size.
     pub fn default_size(&self) -> ImageSize {
         match self {
             Self::Fixed(size) => *size,
@@ -116,7 +116,7 @@ impl ImageSizes {
         }
     }
 
-    /// Whether `size` is one of them.
+    /// Returns whether `size` is allowed.
     pub fn admit(&self, size: ImageSize) -> bool {
         match self {
             Self::Fixed(only) => *only == size,
@@ -127,22 +127,22 @@ impl ImageSizes {
 }
 
 impl ImageType {
-    /// An image of one size.
+    /// Creates an image type of one size.
     pub fn new(color_space: ColorSpace, size: ImageSize) -> Self {
         Self { color_space, sizes: ImageSizes::Fixed(size) }
     }
 
-    /// The shape of its tensor where the caller says nothing.
+    /// Returns the default shape of the image's tensor.
     pub fn default_shape(&self) -> Shape {
         self.shape_of(self.sizes.default_size())
     }
 
-    /// The shape of its tensor if it has that size.
+    /// Returns the shape of the image's tensor for the given size.
     pub fn shape_of(&self, size: ImageSize) -> Shape {
         [1, self.color_space.channels(), size.height, size.width].into()
     }
 
-    /// Whether a tensor of that shape is an image that is allowed.
+    /// Returns whether a tensor of shape `dims` is an allowed image.
     pub fn admits(&self, dims: &[usize]) -> bool {
         match *dims {
             [1, channels, height, width] => {
@@ -152,9 +152,10 @@ impl ImageType {
         }
     }
 
-    /// Whether a value of the program that is declared with `dims` may be such an image.
+    /// Returns whether a value that the program declares with `dims` can be such an image.
     pub(crate) fn may_be(&self, dims: &Dims) -> bool {
-        // Other ranks are those of models of before ML Programs; what Core ML makes of them here is not known.
+        // Tensors of other ranks are images only in models older than ML Programs; how Core ML treats them
+        // here is unknown.
         let &[_, channels, height, width] = dims.as_slice() else { return true };
         let size = match self.sizes {
             ImageSizes::Fixed(size) => height.may_be(size.height) && width.may_be(size.width),
@@ -163,7 +164,7 @@ impl ImageType {
         channels.may_be(self.color_space.channels()) && size
     }
 
-    /// The image that `encoded` describes; `None` where it has no colour space that is known or no size.
+    /// Decodes an image type; `None` if its colour space is unknown or it has no size.
     pub(crate) fn decode(encoded: &[u8]) -> Option<Self> {
         use proto::image_feature_type::SizeFlexibility;
         let image = proto::ImageFeatureType::decode(encoded).ok()?;
@@ -230,7 +231,7 @@ impl fmt::Display for ImageSize {
     }
 }
 
-/// `640 x 480`, `one of 80 x 100, 100 x 80` or `16..640 x 16..`, each width x height.
+/// Displays `640 x 480`, `one of 80 x 100, 100 x 80` or `16..640 x 16..`, each as width x height.
 impl fmt::Display for ImageSizes {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
@@ -247,7 +248,7 @@ impl fmt::Display for ImageSizes {
     }
 }
 
-/// `image<RGB, 640 x 480>`, width first; with several sizes, the default one is said, too.
+/// Displays `image<RGB, 640 x 480>`, width first; if there are several sizes, the default follows.
 impl fmt::Display for ImageType {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "image<{}, {}>", self.color_space, self.sizes)?;
@@ -264,17 +265,18 @@ impl fmt::Display for ImageType {
 mod tests {
     use super::*;
 
-    /// `ImageFeatureType` by hand: field 1 is the width, 2 the height, 3 the colour space, 21 sizes, 31 ranges.
+    /// Hand-encoded `ImageFeatureType`: field 1 is the width, 2 the height, 3 the colour space, 21 sizes, 31
+    /// ranges.
     #[test]
     fn descriptions_are_read() {
         let image = |encoded: &[u8]| ImageType::decode(encoded).map(|image| image.to_string());
         let is = |encoded: &[u8], text: &str| assert_eq!(image(encoded).as_deref(), Some(text));
         is(&[0x08, 0x08, 0x10, 0x04, 0x18, 20], "image<RGB, 8 x 4>");
         is(&[0x08, 0x08, 0x10, 0x04, 0x18, 40], "image<GRAYSCALE_FLOAT16, 8 x 4>");
-        // Sizes 8 x 4 and 2 x 3, the first of them the default.
+        // Sizes 8 x 4 and 2 x 3; the first is the default.
         let sizes = [0x18, 30, 0xaa, 1, 12, 0x0a, 4, 0x08, 8, 0x10, 4, 0x0a, 4, 0x08, 2, 0x10, 3];
         is(&sizes, "image<BGR, one of 8 x 4, 2 x 3>, by default 8 x 4");
-        // Width 2 to 9, height 3 and more: an upper bound of -1 takes ten bytes.
+        // Width 2 to 9, height 3 or more. An upper bound of -1 occupies ten bytes.
         let mut range = vec![0x18, 10, 0xfa, 1, 21, 0x0a, 4, 0x08, 2, 0x10, 9, 0x12, 13, 0x08, 3, 0x10];
         range.extend([0xff; 9]);
         range.push(1);

@@ -1,4 +1,4 @@
-//! What a package tells Core ML of a function: its inputs, outputs and states.
+//! A function's inputs, outputs and states, as a package describes them to Core ML.
 
 use std::fmt;
 
@@ -11,53 +11,53 @@ use crate::shape::Shape;
 /// Inputs, outputs and states of a function, as the package describes them to Core ML.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Interface {
-    /// What a call takes.
+    /// The inputs of a call.
     pub inputs: Vec<Feature>,
-    /// What a call gives.
+    /// The outputs of a call.
     pub outputs: Vec<Feature>,
-    /// Memory that outlives a call.
+    /// State tensors, which persist between calls.
     pub states: Vec<Feature>,
-    /// Of a classifier: the output that holds the label. Empty otherwise.
+    /// For a classifier, the output that holds the label; otherwise empty.
     pub predicted_feature: String,
-    /// Of a classifier: the output that holds the probabilities. Empty otherwise.
+    /// For a classifier, the output that holds the probabilities; otherwise empty.
     pub predicted_probabilities: String,
 }
 
-/// One input, output or state.
+/// An input, output or state.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Feature {
-    /// Its name, the same as in the program.
+    /// The name, which is the same in the program.
     pub name: String,
-    /// What it is.
+    /// The type.
     pub ty: FeatureType,
-    /// Whether a call may leave it out.
+    /// Whether a call may omit it.
     pub optional: bool,
-    /// What it means, in words; often empty.
+    /// A free-text description; often empty.
     pub description: String,
 }
 
-/// What an input, output or state is.
+/// The type of an input, output or state.
 #[derive(Clone, Debug, PartialEq)]
 #[non_exhaustive]
 pub enum FeatureType {
     /// A tensor.
     Array(ArrayType),
-    /// An image, a label, a dictionary of probabilities: kept and passed on as it is encoded.
+    /// An image, label or dictionary of probabilities, which is kept in its encoded form.
     Other(OtherType),
 }
 
-/// A tensor at a function's border.
+/// The type of a tensor feature.
 #[derive(Clone, Debug, PartialEq)]
 pub struct ArrayType {
-    /// Its type; a dimension that the caller may choose is open.
+    /// The tensor's type. A dimension that the caller may choose is unknown.
     pub tensor: TensorType,
-    /// Which shapes it may have.
+    /// The allowed shapes.
     pub shapes: AllowedShapes,
-    /// The value of every element, if the caller leaves it out.
+    /// The value of every element if the caller omits the input.
     pub default_value: Option<DefaultValue>,
 }
 
-/// The value of every element of an input that is left out.
+/// The value of every element of an omitted input.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub enum DefaultValue {
     /// For int32.
@@ -68,7 +68,7 @@ pub enum DefaultValue {
     Double(f64),
 }
 
-/// A feature that is no tensor.
+/// A feature type other than a tensor.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct OtherType {
     pub(crate) kind: OtherKind,
@@ -85,12 +85,12 @@ pub(crate) enum OtherKind {
     Sequence,
 }
 
-/// `DictionaryFeatureType` with keys of int64, and with keys that are strings.
+/// `DictionaryFeatureType` with int64 keys, and with string keys.
 const INT64_KEYS: &[u8] = &[0x0a, 0x00];
 const STRING_KEYS: &[u8] = &[0x12, 0x00];
 
 impl OtherType {
-    /// What a label or the probabilities of a classifier are described as; `None` for everything else.
+    /// Returns the type that describes a classifier's label or probabilities; `None` for other values.
     fn of(ty: &ValueType) -> Option<Self> {
         let (content, container) = ty.content()?;
         let (kind, encoded) = match (container, content.dtype) {
@@ -103,7 +103,7 @@ impl OtherType {
         Some(Self { kind, encoded: encoded.to_vec() })
     }
 
-    /// Whether both are dictionaries with keys of one type. A description that says nothing of keys fits both.
+    /// Whether both dictionaries have keys of the same type. A description without a key type matches any.
     fn has_keys_of(&self, other: &Self) -> bool {
         match (self.encoded.first(), other.encoded.first()) {
             (Some(a), Some(b)) => a == b,
@@ -111,7 +111,7 @@ impl OtherType {
         }
     }
 
-    /// Core ML's name of the type, such as `image`.
+    /// Returns Core ML's name of the type, such as `image`.
     pub fn name(&self) -> &'static str {
         match self.kind {
             OtherKind::Int64 => "int64",
@@ -123,7 +123,7 @@ impl OtherType {
         }
     }
 
-    /// The image that it is; `None` if it is none, and where its colour space or its size is not one that is known.
+    /// Returns the image type; `None` if this is not an image, or its colour space or size is unknown.
     pub fn image(&self) -> Option<ImageType> {
         (self.kind == OtherKind::Image).then(|| ImageType::decode(&self.encoded)).flatten()
     }
@@ -135,7 +135,7 @@ impl From<&ImageType> for FeatureType {
     }
 }
 
-/// An image with its size and colours, everything else by name alone.
+/// Displays an image with its size and colour space, and any other type by its name.
 impl fmt::Display for OtherType {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self.image() {
@@ -148,7 +148,8 @@ impl fmt::Display for OtherType {
 impl fmt::Display for FeatureType {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            // No array of Core ML's is a scalar: coremltools leaves out the shape of an output that follows from the inputs.
+            // Core ML has no scalar arrays. coremltools leaves out the shape of an output that follows from
+            // the inputs.
             Self::Array(array) if !array.has_shape() => {
                 write!(f, "tensor<{}>, its shape is not described", array.tensor.dtype)
             }
@@ -177,34 +178,35 @@ impl fmt::Display for FeatureType {
     }
 }
 
-/// The shapes that a tensor at a function's border may have.
+/// The allowed shapes of a tensor feature.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub enum AllowedShapes {
-    /// That of its type, which has no open dimension; or, for outputs, whatever follows from the inputs.
+    /// The shape of the type, if it has no unknown dimension; for outputs, the shape that follows from the
+    /// inputs.
     #[default]
     FromType,
-    /// One of several.
+    /// One of several shapes.
     Enumerated {
-        /// The default, which is one of them.
+        /// The default, which is one of `shapes`.
         default: Shape,
-        /// All of them.
+        /// The allowed shapes.
         shapes: Vec<Shape>,
     },
-    /// Each dimension within a range.
+    /// A range for each dimension.
     Ranged {
         /// The default.
         default: Shape,
-        /// One for each dimension.
+        /// One range for each dimension.
         ranges: Vec<DimRange>,
     },
 }
 
-/// The extents that a dimension may have, both ends included.
+/// The allowed sizes of a dimension, both ends included.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct DimRange {
-    /// The smallest.
+    /// The smallest size.
     pub lower: usize,
-    /// The largest; `None`: there is no bound.
+    /// The largest size; `None` if there is no bound.
     pub upper: Option<usize>,
 }
 
@@ -219,17 +221,17 @@ impl fmt::Display for DimRange {
 }
 
 impl DimRange {
-    /// One extent only.
+    /// Creates a range of one size.
     pub fn fixed(extent: usize) -> Self {
         Self { lower: extent, upper: Some(extent) }
     }
 
-    /// Whether `extent` is within the range.
+    /// Returns whether `extent` is within the range.
     pub fn admits(self, extent: usize) -> bool {
         extent >= self.lower && self.upper.is_none_or(|upper| extent <= upper)
     }
 
-    /// As a package states it; `None` where its ends are the wrong way round.
+    /// Converts a range from a package's description; `None` if the upper end is below the lower.
     pub(crate) fn from_proto(range: &proto::SizeRange) -> Option<Self> {
         let lower = usize::try_from(range.lower_bound).ok()?;
         let upper = match range.upper_bound {
@@ -252,7 +254,8 @@ impl DimRange {
 }
 
 impl AllowedShapes {
-    /// The dimensions that all of them share, the others open; `None` for those of the type.
+    /// Returns the dimensions that all shapes share, the others as unknown; `None` if the type states the
+    /// shape.
     pub(crate) fn dims(&self) -> Option<Dims> {
         match self {
             Self::FromType => None,
@@ -269,7 +272,7 @@ impl AllowedShapes {
         }
     }
 
-    /// Whether `shape` is one of them.
+    /// Returns whether `shape` is allowed.
     pub fn admit(&self, shape: &Shape) -> bool {
         match self {
             Self::FromType => true,
@@ -283,13 +286,13 @@ impl AllowedShapes {
 }
 
 impl Feature {
-    /// A tensor of fixed shape.
+    /// Creates a tensor feature of fixed shape.
     pub fn new(name: impl Into<String>, tensor: TensorType) -> Self {
         let array = ArrayType { tensor, shapes: AllowedShapes::FromType, default_value: None };
         Self { name: name.into(), ty: FeatureType::Array(array), optional: false, description: String::new() }
     }
 
-    /// What it is, if it is a tensor.
+    /// Returns the array type; `None` if this is not a tensor.
     pub fn array(&self) -> Option<&ArrayType> {
         match &self.ty {
             FeatureType::Array(array) => Some(array),
@@ -297,7 +300,7 @@ impl Feature {
         }
     }
 
-    /// The image that it is; `None` if it is none, and where its colour space or its size is not one that is known.
+    /// Returns the image type; `None` if this is not an image, or its colour space or size is unknown.
     pub fn image(&self) -> Option<ImageType> {
         match &self.ty {
             FeatureType::Array(_) => None,
@@ -305,18 +308,18 @@ impl Feature {
         }
     }
 
-    /// Its type, if it is a tensor.
+    /// Returns the tensor type; `None` if this is not a tensor.
     pub fn tensor(&self) -> Option<&TensorType> {
         self.array().map(|a| &a.tensor)
     }
 
-    /// The shape that it has where the caller says nothing, for an image that of its tensor; `None` if there is none.
+    /// Returns the default shape, for an image the shape of its tensor; `None` if there is none.
     pub fn default_shape(&self) -> Option<Shape> {
         let image = || self.image().map(|image| image.default_shape());
         self.array().map_or_else(image, ArrayType::default_shape)
     }
 
-    /// Lets the caller choose among `shapes`. Does nothing to what is no tensor.
+    /// Sets the allowed shapes. Has no effect on a feature that is not a tensor.
     pub fn allow(&mut self, shapes: AllowedShapes) {
         if let FeatureType::Array(array) = &mut self.ty {
             if let Some(dims) = shapes.dims() {
@@ -328,12 +331,13 @@ impl Feature {
 }
 
 impl ArrayType {
-    /// Whether its shape is described. coremltools leaves out that of an output which follows from the inputs.
+    /// Returns whether the shape is described. coremltools leaves out the shape of an output that follows
+    /// from the inputs.
     pub fn has_shape(&self) -> bool {
         self.tensor.shape.rank() > 0 || self.shapes != AllowedShapes::FromType
     }
 
-    /// The shape that it has where the caller says nothing; `None` if there is none.
+    /// Returns the default shape; `None` if there is none.
     pub fn default_shape(&self) -> Option<Shape> {
         match &self.shapes {
             AllowedShapes::FromType => self.tensor.shape.known(),
@@ -345,7 +349,8 @@ impl ArrayType {
 }
 
 impl Interface {
-    /// The interface that a function has. Which shapes an open dimension stands for is not in the program.
+    /// Derives the interface of a function. A program does not contain the allowed shapes of its unknown
+    /// dimensions.
     pub fn of(function: &Function) -> Self {
         let feature = |(name, ty): (&str, &TensorType)| Feature::new(name, ty.clone());
         let output = |(name, ty): (&str, &ValueType)| {
@@ -368,12 +373,12 @@ impl Interface {
         }
     }
 
-    /// The input called `name`, to say more of it.
+    /// Returns the input called `name`, to add what the program does not contain.
     pub fn input_mut(&mut self, name: &str) -> Option<&mut Feature> {
         self.inputs.iter_mut().find(|f| f.name == name)
     }
 
-    /// Where the description differs from the function that it describes, each place in words.
+    /// Describes each difference between the description and the function.
     pub(crate) fn differences(&self, function: &Function) -> Vec<String> {
         let mut differences = Vec::new();
         let tensors = |named: Vec<(&str, &TensorType)>| -> Vec<(String, Option<ValueType>)> {
@@ -383,7 +388,7 @@ impl Interface {
         let states = tensors(function.states().collect());
         let outputs = function.all_outputs().map(|(name, ty)| (name.to_owned(), Some(ty.clone())));
         let mut outputs: Vec<(String, Option<ValueType>)> = outputs.collect();
-        // What nothing defines has a name to compare, and nothing else.
+        // An output that nothing defines has no type, so only its name is compared.
         for name in &function.block.outputs {
             if !outputs.iter().any(|(found, _)| found == name) {
                 outputs.push((name.clone(), None));
@@ -408,7 +413,8 @@ impl Interface {
                 let name = &feature.name;
                 let earlier = described[..i].iter().filter(|earlier| earlier.name == *name).count();
                 match found.iter().filter(|(found, _)| found == name).count() {
-                    0 => differences.push(format!("{kind} {name} is described, the function has none")),
+                    0 => differences
+                        .push(format!("{kind} {name} is described, but the function has no such feature")),
                     // A value that is returned twice is described twice.
                     times if earlier >= times => {
                         differences.push(format!("{kind} {name} is described twice"));
@@ -421,7 +427,7 @@ impl Interface {
             [("label", &self.predicted_feature), ("probabilities", &self.predicted_probabilities)]
         {
             if !name.is_empty() && !self.outputs.iter().any(|f| f.name == *name) {
-                differences.push(format!("the {what} of the classifier is {name:?}, which is no output"));
+                differences.push(format!("the {what} of the classifier is {name:?}, which is not an output"));
             }
         }
         differences
@@ -429,10 +435,10 @@ impl Interface {
 }
 
 impl Feature {
-    /// Whether a value of the program of type `ty` may be what is described.
+    /// Whether a value of type `ty` in the program agrees with this description.
     fn may_be(&self, kind: &str, ty: &ValueType) -> bool {
         let described = match (&self.ty, OtherType::of(ty)) {
-            // What a classifier gives: of a dictionary, the keys decide.
+            // A classifier's output. For a dictionary, the key types must agree.
             (FeatureType::Other(described), Some(found)) => {
                 return described.kind == found.kind
                     && (found.kind != OtherKind::Dictionary || described.has_keys_of(&found));
@@ -443,7 +449,7 @@ impl Feature {
         };
         let ty = match ty.content() {
             Some((ty, Container::Tensor | Container::State)) => ty,
-            // A list crosses no border; its own rule says so.
+            // A list cannot be an input or output, which another rule reports.
             _ => return true,
         };
         let Some(described) = described else {

@@ -33,8 +33,8 @@ struct Item {
 }
 
 impl Manifest {
-    /// The manifest of a package whose model file holds `model`: its identifiers follow from the content, so that the
-    /// same model gives the same package.
+    /// Returns the manifest of a package whose model file holds `model`. Identifiers are derived from the
+    /// content, so equal models yield equal packages.
     pub(crate) fn for_model(model: &[u8]) -> Self {
         let model_id = Uuid::new_v5(&Uuid::NAMESPACE_OID, model);
         let weights_id = Uuid::new_v5(&model_id, b"weights");
@@ -54,7 +54,7 @@ impl Manifest {
         }
     }
 
-    /// As coremltools lays it out: keys sorted, four spaces of indentation.
+    /// Serializes in coremltools' layout: sorted keys, four spaces of indentation.
     pub(crate) fn to_json(&self) -> Vec<u8> {
         let mut bytes = Vec::new();
         let formatter = serde_json::ser::PrettyFormatter::with_indent(b"    ");
@@ -68,13 +68,13 @@ impl Manifest {
     pub(crate) fn read(package: &Path) -> Result<Self> {
         let path = package.join(MANIFEST);
         if !path.exists() {
-            let reason = "it is not there: a .mlpackage is a folder with this file in it".to_owned();
+            let reason = "it does not exist: a .mlpackage is a folder that contains this file".to_owned();
             return Err(Error::Manifest { path, reason });
         }
         Self::parse(&path, &paths::read_small(&path, LIMIT)?)
     }
 
-    /// Reads a manifest that stands at `path`.
+    /// Parses the manifest that is stored at `path`.
     pub(crate) fn parse(path: &Path, bytes: &[u8]) -> Result<Self> {
         let bad = |reason: String| Error::Manifest { path: path.to_owned(), reason };
         // Some editors begin a text file with a byte order mark.
@@ -84,12 +84,12 @@ impl Manifest {
         let parts: Option<Vec<u32>> = version.split('.').map(|p| p.parse().ok()).collect();
         match parts.as_deref() {
             Some([1, 0, 0]) => Ok(manifest),
-            Some([_, _, _]) => Err(bad(format!("fileFormatVersion {version}, only {VERSION} is known"))),
-            _ => Err(bad(format!("fileFormatVersion {version:?} is no version"))),
+            Some([_, _, _]) => Err(bad(format!("fileFormatVersion {version}, only {VERSION} is supported"))),
+            _ => Err(bad(format!("fileFormatVersion {version:?} is not a version"))),
         }
     }
 
-    /// Path of the model file, relative to the package.
+    /// Returns the path of the model file, relative to the package.
     pub(crate) fn model_path(&self, package: &Path) -> Result<String> {
         let bad = |reason| Error::Manifest { path: package.join(MANIFEST), reason };
         let root = &self.root_model_identifier;
@@ -100,12 +100,12 @@ impl Manifest {
         Ok(format!("Data/{}", item.path))
     }
 
-    /// Paths that it lists, relative to the package.
+    /// Returns the listed paths, relative to the package.
     pub(crate) fn paths(&self) -> impl Iterator<Item = String> {
         self.item_info_entries.values().map(|item| format!("Data/{}", item.path))
     }
 
-    /// Whether an item other than the model stands for the weights.
+    /// Returns whether an item other than the model represents the weights.
     pub(crate) fn lists_weights(&self) -> bool {
         let others = self.item_info_entries.iter().filter(|(id, _)| **id != self.root_model_identifier);
         others.map(|(_, item)| item.path.as_str()).any(|path| path.split('/').any(|part| part == "weights"))

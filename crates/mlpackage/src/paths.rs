@@ -1,4 +1,4 @@
-//! Paths that a file names, kept inside the folder that they belong to.
+//! Paths in files, restricted to the folder that contains them.
 
 use std::fs::{self, File};
 use std::io::{self, Read as _};
@@ -7,7 +7,8 @@ use std::path::{Component, Path, PathBuf};
 use crate::error::{Error, Result};
 use crate::git_lfs::GitLfsPointer;
 
-/// `relative` below `base`, if it stays there: no absolute path, no `..`, no link that leads out.
+/// Joins `relative` to `base` if the result stays inside: no absolute path, no `..`, no link that leads
+/// outside.
 pub(crate) fn inside(base: &Path, relative: &str) -> std::result::Result<PathBuf, String> {
     let path = Path::new(relative);
     let plain = !relative.is_empty() && path.components().all(|c| matches!(c, Component::Normal(_)));
@@ -22,7 +23,7 @@ pub(crate) fn inside(base: &Path, relative: &str) -> std::result::Result<PathBuf
     Ok(joined)
 }
 
-/// Whether `relative` would stay below `base`, and nothing is there, not even a link that leads nowhere.
+/// Returns whether `relative` is a valid path below `base` at which nothing exists, not even a dangling link.
 pub(crate) fn is_absent(base: &Path, relative: &str) -> bool {
     let path = Path::new(relative);
     let plain = !relative.is_empty() && path.components().all(|c| matches!(c, Component::Normal(_)));
@@ -30,7 +31,7 @@ pub(crate) fn is_absent(base: &Path, relative: &str) -> bool {
     plain && fs::symlink_metadata(base.join(path)).is_err_and(missing)
 }
 
-/// The size of `path`, if it is a file: opening a pipe or a device could wait for ever.
+/// Returns the size of a regular file. Refuses pipes and devices, which could block on opening.
 pub(crate) fn regular_file_size(path: &Path) -> Result<u64> {
     let metadata = fs::metadata(path).map_err(|e| Error::io("open", path, e))?;
     if !metadata.is_file() {
@@ -39,7 +40,7 @@ pub(crate) fn regular_file_size(path: &Path) -> Result<u64> {
     Ok(metadata.len())
 }
 
-/// Every file below `folder`, as sorted paths with `/`. Links are refused, so that a ring of them can't lead round.
+/// Returns every file below `folder`, as sorted paths with `/`. Refuses links, which could form a cycle.
 pub(crate) fn files_below(folder: &Path) -> Result<Vec<String>> {
     let mut files = Vec::new();
     let mut pending = vec![String::new()];
@@ -62,22 +63,21 @@ pub(crate) fn files_below(folder: &Path) -> Result<Vec<String>> {
     Ok(files)
 }
 
-/// The whole of a file that should be small; one that is larger than `limit` bytes is refused unread.
+/// Reads a file that should be small; refuses one of more than `limit` bytes.
 pub(crate) fn read_small(path: &Path, limit: u64) -> Result<Vec<u8>> {
     regular_file_size(path)?;
     let file = File::open(path).map_err(|e| Error::io("open", path, e))?;
     let mut bytes = Vec::new();
     file.take(limit + 1).read_to_end(&mut bytes).map_err(|e| Error::io("read", path, e))?;
     if bytes.len() as u64 > limit {
-        let reason =
-            io::Error::other(format!("more than {limit} bytes, which no sound file of its kind has"));
+        let reason = io::Error::other(format!("more than {limit} bytes, the limit for a file of this kind"));
         return Err(Error::io("read", path, reason));
     }
     refuse_pointer(path, &bytes)?;
     Ok(bytes)
 }
 
-/// Refuses a file that Git did not download.
+/// Refuses a Git LFS pointer.
 pub(crate) fn refuse_pointer(path: &Path, contents: &[u8]) -> Result<()> {
     match GitLfsPointer::parse(contents) {
         Some(pointer) => Err(Error::GitLfsPointer { path: path.to_owned(), pointer }),

@@ -1,8 +1,8 @@
 //! The subset of Core ML's protobuf schema that an ML Program uses, as `prost` messages.
 //!
-//! Written by hand from the field numbers of `Model.proto`, `FeatureTypes.proto` and `MIL.proto`, so that building
-//! needs no protobuf compiler. Every map is a `BTreeMap`: encoding the same message twice gives the same bytes,
-//! which a hash map would not.
+//! The messages are written by hand from the field numbers of `Model.proto`, `FeatureTypes.proto` and
+//! `MIL.proto`, so the build needs no protobuf compiler. Every map is a `BTreeMap`, so encoding a message
+//! twice yields the same bytes; a hash map would not guarantee this.
 
 use std::collections::BTreeMap;
 
@@ -21,7 +21,7 @@ pub(crate) struct Model {
     pub(crate) ml_program: Option<Program>,
 }
 
-/// What the model takes and gives, as Core ML's API shows it.
+/// The model's inputs, outputs and states, as Core ML's API shows them.
 #[derive(Clone, PartialEq, Message)]
 pub(crate) struct ModelDescription {
     #[prost(message, repeated, tag = "1")]
@@ -147,7 +147,7 @@ pub(crate) struct ImageSizeRange {
     pub(crate) height: Option<SizeRange>,
 }
 
-/// Types other than arrays and states are kept as they are encoded and passed on.
+/// Types other than arrays and states are kept in encoded form.
 pub(crate) mod feature_type {
     use super::{ArrayFeatureType, Oneof, StateFeatureType};
 
@@ -174,7 +174,7 @@ pub(crate) mod feature_type {
 
 #[derive(Clone, PartialEq, Message)]
 pub(crate) struct ArrayFeatureType {
-    /// The default one, if there are several.
+    /// The default shape, if several are allowed.
     #[prost(int64, repeated, tag = "1")]
     pub(crate) shape: Vec<i64>,
     #[prost(int32, tag = "2")]
@@ -229,7 +229,7 @@ pub(crate) struct ShapeRange {
 pub(crate) struct SizeRange {
     #[prost(uint64, tag = "1")]
     pub(crate) lower_bound: u64,
-    /// -1: no bound.
+    /// -1 if there is no bound.
     #[prost(int64, tag = "2")]
     pub(crate) upper_bound: i64,
 }
@@ -496,7 +496,7 @@ pub(crate) struct KeyValuePair {
     pub(crate) value: Option<Value>,
 }
 
-/// The payload of an immediate tensor; each variant is a message of one repeated field.
+/// The elements of an immediate tensor; each variant is a message with one repeated field.
 #[derive(Clone, PartialEq, Message)]
 pub(crate) struct TensorValue {
     #[prost(oneof = "tensor_value::Value", tags = "1, 2, 3, 4, 5, 6, 7")]

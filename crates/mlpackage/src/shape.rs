@@ -4,38 +4,39 @@ use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
-/// The extents of a tensor, outermost first. Rank 0 is a scalar.
+/// The sizes of a tensor's axes, outermost first. Rank 0 is a scalar.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(transparent)]
 pub struct Shape(Vec<usize>);
 
 impl Shape {
-    /// The shape of a scalar.
+    /// Returns the shape of a scalar.
     pub fn scalar() -> Self {
         Self(Vec::new())
     }
 
-    /// Number of axes.
+    /// Returns the number of axes.
     pub fn rank(&self) -> usize {
         self.0.len()
     }
 
-    /// The extents.
+    /// Returns the sizes of the axes.
     pub fn dims(&self) -> &[usize] {
         &self.0
     }
 
-    /// Number of elements; `None` if it does not fit in a `usize`.
+    /// Returns the number of elements; `None` if it does not fit in a `usize`.
     pub fn checked_elements(&self) -> Option<usize> {
         self.0.iter().try_fold(1usize, |n, &d| n.checked_mul(d))
     }
 
-    /// Number of elements, saturating. Shapes that were read from a file have been checked not to overflow.
+    /// Returns the number of elements, saturating. Shapes that were read from a file are already checked for
+    /// overflow.
     pub fn elements(&self) -> usize {
         self.checked_elements().unwrap_or(usize::MAX)
     }
 
-    /// The axis that `axis` names, counted from the end if negative; `None` when out of range.
+    /// Resolves an axis, which counts from the end if negative; `None` if it is out of range.
     pub fn axis(&self, axis: i32) -> Option<usize> {
         let rank = i64::try_from(self.rank()).ok()?;
         let axis = i64::from(axis);
@@ -43,7 +44,7 @@ impl Shape {
         (0..rank).contains(&axis).then_some(axis as usize)
     }
 
-    /// The shape that `self` and `other` broadcast to by numpy's rule; `None` if they do not.
+    /// Broadcasts two shapes by numpy's rule; `None` if they are incompatible.
     pub fn broadcast(&self, other: &Self) -> Option<Self> {
         let rank = self.rank().max(other.rank());
         let dim = |s: &Self, i: usize| {

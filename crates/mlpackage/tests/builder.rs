@@ -1,4 +1,4 @@
-//! Rules of MIL that the builder keeps: each broken once.
+//! Rules of MIL that the builder enforces, each violated once.
 #![allow(clippy::unwrap_used)]
 
 use mlpackage::mil::builder::{FunctionBuilder, Var};
@@ -11,7 +11,8 @@ fn with_builder<T>(opset: Opset, test: impl FnOnce(&mut FunctionBuilder<'_>) -> 
     test(&mut FunctionBuilder::new("main", opset, &mut weights))
 }
 
-/// The error that a builder gives which has `x` fp16 `[1, 4, 1, 2]` and `n` fp32 `[2]`.
+/// Returns the error of `test`, which receives a builder with inputs `x` fp16 `[1, 4, 1, 2]` and `n` fp32
+/// `[2]`.
 fn refused(test: impl FnOnce(&mut FunctionBuilder<'_>, &Var, &Var) -> mlpackage::Result<Var>) -> String {
     with_builder(Opset::CoreML8, |f| {
         let x = f.input("x", DType::Fp16, [1, 4, 1, 2]).unwrap();
@@ -63,7 +64,7 @@ fn shapes_must_match() {
     );
     says(
         &refused(|f, x, _| f.op("transpose", "y").arg("x", x).value("perm", ints(&[0, 0, 1, 2])).one()),
-        "no permutation",
+        "not a permutation",
     );
     says(&refused(|f, x, _| f.op("squeeze", "y").arg("x", x).value("axes", ints(&[4])).one()), "axis 4");
     says(&refused(|f, x, _| f.op("softmax", "y").arg("x", x).value("axis", Value::int(4)).one()), "axis");
@@ -92,15 +93,15 @@ fn shapes_must_match() {
                 .value("num_splits", Value::int(2))
                 .one()
         }),
-        "2 results, 1 are named",
+        "2 results, 1 names given",
     );
 }
 
 #[test]
 fn names_are_identifiers_and_unique() {
     says(&refused(|f, x, _| f.op("relu", "x").arg("x", x).one()), "%x is defined twice");
-    says(&refused(|f, x, _| f.op("relu", "a-b").arg("x", x).one()), "no identifier");
-    says(&refused(|f, x, _| f.op("relu", "0").arg("x", x).one()), "no identifier");
+    says(&refused(|f, x, _| f.op("relu", "a-b").arg("x", x).one()), "not an identifier");
+    says(&refused(|f, x, _| f.op("relu", "0").arg("x", x).one()), "not an identifier");
 }
 
 #[test]
@@ -111,14 +112,14 @@ fn operations_belong_to_opsets() {
         let data = Value::ints([1], [0]);
         f.op("constexpr_blockwise_shift_scale", "w").inline("data", data).one().unwrap_err().to_string()
     });
-    says(&error, "since opset CoreML8, the function has CoreML7");
+    says(&error, "requires opset CoreML8, the function has CoreML7");
     with_builder(Opset::CoreML8, |f| {
         let error = f.state("cache", DType::Fp32, [1]).unwrap_err().to_string();
         says(&error, "states are fp16");
     });
 }
 
-/// Equal constants are one; results may have the names that a constant was given as a hint.
+/// Equal constants are shared, and results may have a name that was the hint of a constant.
 #[test]
 fn constants_are_shared_and_never_clash_with_results() {
     with_builder(Opset::CoreML8, |f| {
@@ -134,12 +135,12 @@ fn constants_are_shared_and_never_clash_with_results() {
 }
 
 #[test]
-fn bytes_must_be_as_many_as_the_type_needs() {
+fn bytes_must_match_the_size_of_the_type() {
     let error = refused(|f, _, _| f.weight("w", TensorType::new(DType::Fp16, [3]), &[0; 5]));
-    assert!(error.contains("%w is tensor<fp16, [3]>, of 6 B; 5 B are given"), "{error}");
+    assert!(error.contains("%w is tensor<fp16, [3]> and needs 6 B, 5 B given"), "{error}");
 }
 
-/// A list goes from one operation to the next, and a classifier's results are what its package describes to Core ML.
+/// A list is passed between operations, and a classifier's results appear in the package's description.
 #[test]
 fn lists_and_classifiers_are_built() {
     let dir = tempfile::tempdir().unwrap();
@@ -176,7 +177,7 @@ fn lists_and_classifiers_are_built() {
     );
 }
 
-/// An element of another type, and a list where a tensor belongs.
+/// An element of the wrong type, and a list in place of a tensor.
 #[test]
 fn lists_are_checked_as_they_are_built() {
     let list = |f: &mut FunctionBuilder<'_>| {

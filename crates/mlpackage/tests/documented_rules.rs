@@ -1,5 +1,6 @@
-//! Sentences of coremltools 9.0's documentation that say which arguments go together and what types result, opset by opset.
-//! `docs/operations.md` lists them by operation; what is computed is in `ane-runtime/tests/documented_examples`.
+//! Rules from coremltools 9.0's documentation about arguments and result types, by opset. Comments in quotes
+//! cite it. `docs/operations.md` lists the rules by operation; `ane-runtime/tests/documented_examples` tests
+//! computed values.
 #![allow(clippy::unwrap_used)]
 
 use mlpackage::mil::builder::FunctionBuilder;
@@ -15,10 +16,10 @@ const SINCE_IOS16: &[Opset] = &[Opset::CoreML6, Opset::CoreML7, Opset::CoreML8, 
 const SINCE_IOS17: &[Opset] = &[Opset::CoreML7, Opset::CoreML8, Opset::CoreML9];
 const SINCE_IOS18: &[Opset] = &[Opset::CoreML8, Opset::CoreML9];
 
-/// An input: the parameter that it is bound to, its element type, its extents; -1 is an open one.
+/// An input: the parameter to which it is bound, its element type, and its dimensions; -1 is unknown.
 type Input<'a> = (&'a str, DType, &'a [i32]);
 
-/// A use of an operation: inputs that are computed, and constants.
+/// A use of an operation: computed inputs, and constants.
 struct Use<'a> {
     op: &'a str,
     inputs: &'a [Input<'a>],
@@ -30,7 +31,7 @@ const fn used<'a>(op: &'a str, inputs: &'a [Input<'a>], constants: &'a [(&'a str
 }
 
 impl Use<'_> {
-    /// The types of its results, of which there are `count`.
+    /// Infers the types of the results, of which there are `count`.
     fn infer(&self, opset: Opset, count: usize) -> Result<Vec<String>, String> {
         let dir = tempfile::tempdir().unwrap();
         let mut weights = BlobWriter::create(&dir.path().join("weight.bin")).unwrap();
@@ -58,7 +59,7 @@ impl Use<'_> {
         Ok(results.iter().map(|var| var.ty().to_string()).collect())
     }
 
-    /// In each opset its results are of these types.
+    /// Checks that the results have these types in each opset.
     #[track_caller]
     fn gives(&self, opsets: &[Opset], expected: &[&str]) {
         for &opset in opsets {
@@ -67,7 +68,7 @@ impl Use<'_> {
         }
     }
 
-    /// In each opset it is refused with these words.
+    /// Checks that each opset refuses the use with an error that contains `words`.
     #[track_caller]
     fn is_refused(&self, opsets: &[Opset], words: &str) {
         for &opset in opsets {
@@ -100,19 +101,19 @@ fn zeros_of_reshape() {
     to(&[4, 6], &[0, 0], ALL, Ok("[4, 6]"));
     // "When x.shape is [2, 50] and shape is [1, 0, -1, 0], it will error out in iOS 15 or iOS 16 ... In iOS 17, the result will
     // have shape [1, 1, 2, 50]."
-    to(&[2, 50], &[1, 0, -1, 0], UP_TO_IOS16, Err("needs as many entries"));
+    to(&[2, 50], &[1, 0, -1, 0], UP_TO_IOS16, Err("needs one entry for each axis"));
     to(&[2, 50], &[1, 0, -1, 0], SINCE_IOS17, Ok("[1, 1, 2, 50]"));
     to(&[3, 8], &[1, 0, -1, 0], SINCE_IOS17, Ok("[1, 1, 3, 8]"));
     // "shape[i] matches input[j] if length(shape)-i == rank(input)-j."
     to(&[2, 3, 4], &[-1, 0], SINCE_IOS17, Ok("[6, 4]"));
-    to(&[2, 3, 4], &[-1, 0], UP_TO_IOS16, Err("needs as many entries"));
+    to(&[2, 3, 4], &[-1, 0], UP_TO_IOS16, Err("needs one entry for each axis"));
     to(&[2, 3], &[0, 0, 0, 0], SINCE_IOS17, Ok("[1, 1, 2, 3]"));
     to(&[-1, 8], &[1, 0, -1, 0], SINCE_IOS17, Ok("[1, 1, ?, 8]"));
     // "shape must have the same volume as x"; only one -1.
     to(&[2, 3], &[4, 2], ALL, Err("cannot be reshaped"));
     to(&[2, 3], &[-1, -1], ALL, Err("cannot be reshaped"));
     to(&[], &[1, 1], ALL, Ok("[1, 1]"));
-    // A shape of open length: not even the rank of the result is known.
+    // With a shape of unknown length, the rank of the result is unknown as well.
     let open = [("x", Fp32, &[2, 3][..]), ("shape", Int32, &[-1])];
     used("reshape", &open, &[]).gives(ALL, &["tensor<fp32, [..]>"]);
     used("fill", &[("shape", Int32, &[-1])], &[]).gives(ALL, &["tensor<fp32, [..]>"]);
@@ -130,7 +131,7 @@ fn squeeze_ignores_axes_that_are_not_one() {
     // "If x has shape (2, 3, 4) and axes is [0, 1], the output will be a tensor with shape (2, 3, 4)."
     squeeze(&[2, 3, 4], Some(&[0, 1]), "[2, 3, 4]");
     squeeze(&[2, 1, 4], Some(&[0, -2]), "[2, 4]");
-    // "Default to remove all single-dimensions"; those that are open are taken to be other than 1.
+    // "Default to remove all single-dimensions"; an unknown dimension is assumed not to be 1.
     squeeze(&[1, 2, 1], None, "[2]");
     squeeze(&[1, -1, 1], None, "[?]");
     squeeze(&[1, -1, 3], Some(&[0, 1]), "[?, 3]");
@@ -165,7 +166,7 @@ fn axes_that_are_added_and_flattened() {
     used("transpose", &[("x", Bool, &[2, 3, 4])], &perm(&[-1, 0, 1]))
         .gives(ALL, &["tensor<bool, [4, 2, 3]>"]);
     used("transpose", &[("x", Int8, &[2, 3])], &perm(&[1, 0])).gives(SINCE_IOS17, &["tensor<int8, [3, 2]>"]);
-    used("transpose", &[("x", Fp32, &[2, 3])], &perm(&[0])).is_refused(ALL, "no permutation");
+    used("transpose", &[("x", Fp32, &[2, 3])], &perm(&[0])).is_refused(ALL, "not a permutation");
     used("transpose", &[("x", Int8, &[2, 3])], &perm(&[1, 0])).is_refused(UP_TO_IOS16, "argument x is");
 }
 
@@ -188,7 +189,7 @@ fn reshape_like_slices_as_python_does() {
         let y = op.args("end_masks", &[&masks[0], &masks[1]]).one();
         y.map(|y| y.ty().shape.to_string()).map_err(|e| e.to_string())
     };
-    // The example: "The output shape would be (2, 3, 5, 6)."
+    // The documented example: "The output shape would be (2, 3, 5, 6)."
     assert_eq!(like([0, 1], [2, 0], [false, true], &[180]).unwrap(), "[2, 3, 5, 6]");
     assert_eq!(like([-2, 0], [9, 0], [false, false], &[4, 3]).unwrap(), "[3, 4]");
     assert!(
@@ -211,7 +212,7 @@ fn bounds_of_slices_are_numpys() {
     let range = |begin: i32, end: i32, stride: i32| {
         vec![("begin", ints(&[begin])), ("end", ints(&[end])), ("stride", ints(&[stride]))]
     };
-    // As numpy 2.4 has them: len(range(5)[begin:end:stride]).
+    // Expected lengths as in numpy 2.4: len(range(5)[begin:end:stride]).
     let cases = [
         ((-8, 5, 1), 5),
         ((-8, -2, 1), 3),
@@ -231,10 +232,11 @@ fn bounds_of_slices_are_numpys() {
         slice(&[5], &range(begin, end, stride), Ok(&format!("[{expected}]")));
         slice(&[-1], &range(begin, end, stride), Ok("[?]"));
     }
-    // A begin behind the axis names nothing that is there.
+    // A begin beyond the end of the axis selects nothing.
     slice(&[5], &range(7, 9, 1), Err("[7:9] by 1 is outside of axis 0 of 5"));
     slice(&[5], &range(0, 5, 0), Err("is 0 on axis 0"));
-    // "If begin_mask[i] == True, ignores begin[i]; if end_mask[i] == True, ignores end[i]." Backwards from the last one.
+    // "If begin_mask[i] == True, ignores begin[i]; if end_mask[i] == True, ignores end[i]." A negative stride
+    // begins at the last element.
     let masked = |begin: bool, end: bool, stride: i32| {
         let mut all = range(3, 2, stride);
         all.extend([("begin_mask", Value::bools([begin])), ("end_mask", Value::bools([end]))]);
@@ -246,7 +248,8 @@ fn bounds_of_slices_are_numpys() {
     slice(&[5], &masked(true, true, -1), Ok("[5]"));
     slice(&[5], &masked(true, false, -1), Ok("[2]"));
     slice(&[5], &masked(false, true, -1), Ok("[4]"));
-    // "If squeeze_mask[i] == True, ignores end[i], and do the pure index at begin[i]", which has to be there.
+    // "If squeeze_mask[i] == True, ignores end[i], and do the pure index at begin[i]", which must be in
+    // range.
     let index =
         |at: i32| vec![("begin", ints(&[at])), ("end", ints(&[0])), ("squeeze_mask", Value::bools([true]))];
     slice(&[5], &index(-5), Ok("[]"));
@@ -272,12 +275,13 @@ fn sizes_of_slices() {
     slice(&[5], -2, -1, Ok("[2]"));
     slice(&[-1], -2, -1, Ok("[2]"));
     slice(&[5], -2, 2, Ok("[2]"));
-    slice(&[5], 3, 3, Err("size 3 from 3 on is outside"));
-    slice(&[5], -6, 1, Err("size 1 from -6 on is outside"));
+    slice(&[5], 3, 3, Err("size 3 from begin 3 is outside"));
+    slice(&[5], -6, 1, Err("size 1 from begin -6 is outside"));
     slice(&[5], 0, -2, Err("size -2"));
     let computed = [("x", Fp32, &[5][..]), ("begin", Int32, &[1])];
     used("slice_by_size", &computed, &[("size", ints(&[4]))]).gives(ALL, &["tensor<fp32, [4]>"]);
-    used("slice_by_size", &computed, &[("size", ints(&[6]))]).is_refused(ALL, "size 6 from ? on is outside");
+    used("slice_by_size", &computed, &[("size", ints(&[6]))])
+        .is_refused(ALL, "size 6 from begin ? is outside");
 }
 
 /// "The shape of the update tensor must match the slicing result of the input data. Rank-0 update is not supported."
@@ -303,18 +307,19 @@ fn an_update_has_the_shape_of_the_slice() {
     };
     update(&[2, 5], &[2, 3], &range(1, 4, 1), Ok(()));
     update(&[2, 5], &[2, 5], &range(-8, 9, 1), Ok(()));
-    update(&[2, 5], &[2, 2], &range(1, 4, 1), Err("the bounds name a box of [2, 3]"));
-    update(&[2, 5], &[3], &range(1, 4, 1), Err("the bounds name a box of [2, 3]"));
-    update(&[2, 5], &[], &range(1, 4, 1), Err("the bounds name a box"));
-    // Nothing more than the bounds is known of an open axis, and it is enough.
+    update(&[2, 5], &[2, 2], &range(1, 4, 1), Err("the bounds specify a box of [2, 3]"));
+    update(&[2, 5], &[3], &range(1, 4, 1), Err("the bounds specify a box of [2, 3]"));
+    update(&[2, 5], &[], &range(1, 4, 1), Err("the bounds specify a box"));
+    // On an axis of unknown size, the bounds are all that is known, and they suffice.
     update(&[2, -1], &[2, 3], &range(1, 4, 1), Ok(()));
-    update(&[2, -1], &[2, 4], &range(1, 4, 1), Err("3 elements at most on axis 1"));
-    update(&[2, -1], &[2, 9], &range(-8, -1, 1), Err("7 elements at most on axis 1"));
-    update(&[2, -1], &[2, 4], &range(-3, 8, 1), Err("3 elements at most on axis 1"));
-    update(&[2, -1], &[2, 4], &range(4, -9, -2), Err("3 elements at most on axis 1"));
-    update(&[2, -1], &[2, 3], &range(5, 1, -2), Err("2 elements at most on axis 1"));
+    update(&[2, -1], &[2, 4], &range(1, 4, 1), Err("at most 3 elements on axis 1"));
+    update(&[2, -1], &[2, 9], &range(-8, -1, 1), Err("at most 7 elements on axis 1"));
+    update(&[2, -1], &[2, 4], &range(-3, 8, 1), Err("at most 3 elements on axis 1"));
+    update(&[2, -1], &[2, 4], &range(4, -9, -2), Err("at most 3 elements on axis 1"));
+    update(&[2, -1], &[2, 3], &range(5, 1, -2), Err("at most 2 elements on axis 1"));
     update(&[2, -1], &[2, 9], &range(1, -1, 1), Ok(()));
-    // Computed bounds: the axis is the limit, and the masks say where the slice begins or ends.
+    // With computed bounds, the size of the axis is the limit; the masks determine where the slice begins or
+    // ends.
     let computed = |x: &[i32], update: &[i32], more: &[(&'static str, Value)], expected: Result<(), &str>| {
         let inputs = [("x", Fp32, x), ("update", Fp32, update), ("begin", Int32, &[2]), ("end", Int32, &[2])];
         let slice = used("slice_update", &inputs, more);
@@ -324,20 +329,20 @@ fn an_update_has_the_shape_of_the_slice() {
         }
     };
     computed(&[2, 5], &[2, 5], &[], Ok(()));
-    computed(&[2, 5], &[2, 6], &[], Err("5 elements at most on axis 1"));
+    computed(&[2, 5], &[2, 6], &[], Err("at most 5 elements on axis 1"));
     computed(&[2, 5], &[1], &[("squeeze_mask", Value::bools([false, true]))], Ok(()));
     computed(
         &[2, 5],
         &[3],
         &[("squeeze_mask", Value::bools([false, true]))],
-        Err("2 elements at most on axis 0"),
+        Err("at most 2 elements on axis 0"),
     );
     computed(&[2, 5], &[2, 3], &[("stride", ints(&[1, 2]))], Ok(()));
-    computed(&[2, 5], &[2, 4], &[("stride", ints(&[1, -2]))], Err("3 elements at most on axis 1"));
-    computed(&[2, 5], &[2, 2, 1], &[], Err("the bounds name a box"));
+    computed(&[2, 5], &[2, 4], &[("stride", ints(&[1, -2]))], Err("at most 3 elements on axis 1"));
+    computed(&[2, 5], &[2, 2, 1], &[], Err("the bounds specify a box"));
 }
 
-/// Updates of `scatter`, `scatter_along_axis` and `scatter_nd` have the shape of what the indices name.
+/// Updates of `scatter`, `scatter_along_axis` and `scatter_nd` have the shape that the indices select.
 #[test]
 fn updates_have_the_shape_of_what_indices_name() {
     let scatter = |op: &str, indices: &[i32], updates: &[i32], more: &[(&'static str, Value)], ok: bool| {
@@ -362,7 +367,7 @@ fn updates_have_the_shape_of_what_indices_name() {
     scatter("scatter_nd", &[5, 2], &[5], &[], true);
     scatter("scatter_nd", &[5, 2], &[5, 3], &[], false);
     let deep = [("data", Fp32, &[4, 3][..]), ("indices", Int32, &[5, 3]), ("updates", Fp32, &[5])];
-    used("scatter_nd", &deep, &[]).is_refused(ALL, "name more axes");
+    used("scatter_nd", &deep, &[]).is_refused(ALL, "refer to more axes");
     let mode = [("data", Fp32, &[4][..]), ("indices", Int32, &[2]), ("updates", Fp32, &[2])];
     used("scatter", &mode, &[("mode", Value::string("replace"))])
         .is_refused(ALL, "expected update, add, sub");
@@ -387,7 +392,13 @@ fn indices_that_are_stated_are_within_the_axis() {
     gather("gather", ints(&[4]), &[], ALL, Some("holds 4, the axis has 4 elements"));
     gather("gather", ints(&[-5]), &[], ALL, Some("holds -5"));
     // Since iOS 17, with validate_indices: "negative values are considered out-of-bound".
-    gather("gather", ints(&[-4, 3]), &validated, SINCE_IOS17, Some("a negative index is out of range"));
+    gather(
+        "gather",
+        ints(&[-4, 3]),
+        &validated,
+        SINCE_IOS17,
+        Some("validate_indices excludes negative indices"),
+    );
     gather("gather", ints(&[3]), &validated, UP_TO_IOS16, Some("validate_indices is unknown"));
     let rows = Value::ints([2, 2], [3, 2, 0, -3]);
     gather("gather_nd", rows.clone(), &[], ALL, None);
@@ -398,7 +409,8 @@ fn indices_that_are_stated_are_within_the_axis() {
     let scatter = [("data", Fp32, &[4][..]), ("updates", Fp32, &[1])];
     used("scatter", &scatter, &[("indices", ints(&[4]))]).is_refused(ALL, "holds 4");
     let validated = [("indices", ints(&[-1])), ("validate_indices", Value::bool(true))];
-    used("scatter", &scatter, &validated).is_refused(SINCE_IOS17, "a negative index is out of range");
+    used("scatter", &scatter, &validated)
+        .is_refused(SINCE_IOS17, "validate_indices excludes negative indices");
 }
 
 #[test]
@@ -426,7 +438,7 @@ fn shapes_of_what_is_gathered() {
     // "V = K[:-1] + D[batch_dims + K[-1]:]."
     gather("gather_nd", &[2, 3, 4], &[5, 2], &batch(0), Ok("[5, 4]"));
     gather("gather_nd", &[2, 3, 4], &[2, 7, 1], &batch(1), Ok("[2, 7, 4]"));
-    gather("gather_nd", &[2, 3, 4], &[2, 3], &batch(1), Err("name more axes"));
+    gather("gather_nd", &[2, 3, 4], &[2, 3], &batch(1), Err("refer to more axes"));
     gather("gather_nd", &[2, 3, 4], &[3, 7, 1], &batch(1), Err("differ in their first 1 axes"));
     // "rank(indices) == rank(x)"; "Output tensor has the same shape as indices."
     gather("gather_along_axis", &[2, 3], &[2, 7], &[("axis", Value::int(1))], Ok("[2, 7]"));
@@ -489,10 +501,11 @@ fn parts_and_joints() {
     // "A 1-D tensor with length rank(x)"; every entry greater than 0.
     let tile = [("x", Fp32, &[2, 3][..])];
     used("tile", &tile, &[("reps", ints(&[2, 1]))]).gives(ALL, &["tensor<fp32, [4, 3]>"]);
-    used("tile", &tile, &[("reps", ints(&[2]))]).is_refused(ALL, "expected 2 positive numbers");
-    used("tile", &tile, &[("reps", ints(&[0, 1]))]).is_refused(ALL, "expected 2 positive numbers");
-    used("tile", &[("x", Fp32, &[])], &[("reps", ints(&[]))]).is_refused(ALL, "positive numbers");
-    // "tensor<[*d0, d_axis - size // stride + 1, size, *dn], T>", which holds as (d_axis - size) // stride + 1.
+    used("tile", &tile, &[("reps", ints(&[2]))]).is_refused(ALL, "expected 2 positive integers");
+    used("tile", &tile, &[("reps", ints(&[0, 1]))]).is_refused(ALL, "expected 2 positive integers");
+    used("tile", &[("x", Fp32, &[])], &[("reps", ints(&[]))]).is_refused(ALL, "positive integers");
+    // The documented size is "d_axis - size // stride + 1", in "tensor<[*d0, d_axis - size // stride + 1,
+    // size, *dn], T>"; (d_axis - size) // stride + 1 is correct.
     let windows = [("axis", Value::int(-2)), ("size", Value::int(3)), ("stride", Value::int(2))];
     used("sliding_windows", &[("x", Fp32, &[6, 4])], &windows).gives(ALL, &["tensor<fp32, [2, 3, 4]>"]);
     used("sliding_windows", &[("x", Fp32, &[2, 4])], &windows).is_refused(ALL, "do not fit");
@@ -513,19 +526,19 @@ fn borders_of_pad() {
     pad(&[2, 3, 4], &[1, 0, 2, 3], "constant", Ok("[2, 4, 9]"));
     // "If mode is reflect then pad[2*i] and pad[2*i+1] can be at most D[i]-1."
     pad(&[2, 4], &[3, 3], "reflect", Ok("[2, 10]"));
-    // coremltools writes more than that; the rule `refused-padding` reports it, and no error.
+    // coremltools accepts more; the rule `refused-padding` reports it, but not as an error.
     pad(&[2, 4], &[0, 4], "reflect", Ok("[2, 8]"));
     pad(&[2, 1], &[0, 0], "reflect", Ok("[2, 1]"));
     pad(&[2, -1], &[3, 3], "reflect", Ok("[2, ?]"));
-    pad(&[2, 4], &[1], "constant", Err("two numbers"));
-    pad(&[2, 4], &[-1, 0], "constant", Err("none negative"));
+    pad(&[2, 4], &[1], "constant", Err("two non-negative integers"));
+    pad(&[2, 4], &[-1, 0], "constant", Err("non-negative"));
     pad(&[4], &[1, 1, 1, 1], "constant", Err("for each of the last axes"));
     pad(&[4], &[1, 1], "wrap", Err("expected constant, reflect or replicate"));
     // "If pad is not a constant, it must be a vector of length 2 * rank(x)."
     let computed =
         |len: i32| [("x", Fp32, &[2, 3][..]), ("pad", Int32, if len == 4 { &[4][..] } else { &[2] })];
     used("pad", &computed(4), &[]).gives(ALL, &["tensor<fp32, [?, ?]>"]);
-    used("pad", &computed(2), &[]).is_refused(ALL, "expected [4], two numbers for each axis");
+    used("pad", &computed(2), &[]).is_refused(ALL, "expected [4], two integers for each axis");
 }
 
 #[test]
@@ -549,7 +562,7 @@ fn the_first_of_topk() {
     topk(SINCE_IOS16, &[k(2), values.clone()], Ok(&["tensor<fp32, [2, 2]>"]));
     topk(IOS15, &[k(2), values.clone()], Err("return_indices is unknown"));
     let short = ("output_indices_dtype", Value::string("uint16"));
-    topk(SINCE_IOS17, &[k(2), values, short.clone()], Err("no indices are returned"));
+    topk(SINCE_IOS17, &[k(2), values, short.clone()], Err("return_indices is false"));
     topk(SINCE_IOS17, &[k(2), short], Ok(&["tensor<fp32, [2, 2]>", "tensor<uint16, [2, 2]>"]));
     let other = ("output_indices_dtype", Value::string("int16"));
     topk(SINCE_IOS17, &[other], Err("expected int32 or uint16"));
@@ -569,7 +582,7 @@ fn types_of_products() {
         }
     };
     let plain = (false, false);
-    // The examples, in their order.
+    // The documented examples, in order.
     matmul(&[4], &[4], plain, Ok("[]"));
     matmul(&[10, 4, 3], &[5, 10, 3, 2], plain, Ok("[5, 10, 4, 2]"));
     matmul(&[4, 3], &[3, 2], plain, Ok("[4, 2]"));
@@ -640,7 +653,7 @@ fn channels_and_groups_of_convolutions() {
     let groups = |n: i32| ("groups", Value::int(n));
     let kind = |kind: &str| ("pad_type", Value::string(kind));
     let strides = ("strides", ints(&[2]));
-    // The formulas of Dout for valid, custom and same.
+    // The documented formulas of Dout for valid, custom and same.
     transposed([4, 3, 3], &[strides.clone(), groups(2)], Ok("[1, 6, 11]"));
     transposed([4, 3, 3], &[strides.clone(), kind("custom"), ("pad", ints(&[1, 2]))], Ok("[1, 3, 8]"));
     transposed([4, 3, 3], &[strides.clone(), kind("same")], Ok("[1, 3, 10]"));
@@ -676,10 +689,11 @@ fn ranks_of_pooling_and_activations() {
     pool("l2_pool", &[1, 2, 5, 5, 5], "valid", false, ALL, Err("expected rank 3 or 4"));
     // "D_out[i] = ceil[...] + 1"; "Only applicable when pad_type is valid or custom."
     pool("avg_pool", &[1, 2, 5], "valid", true, ALL, Ok("[1, 2, 3]"));
-    // The numerator is 1 - 2 + 2 - 1 = 0, so that a window larger than its axis has one place; without `ceil_mode` it has none.
+    // The numerator is 1 - 2 + 2 - 1 = 0, so a window larger than its axis has one output position; without
+    // `ceil_mode` it has none.
     pool("max_pool", &[1, 2, 1], "valid", true, ALL, Ok("[1, 2, 1]"));
     pool("max_pool", &[1, 2, 1], "valid", false, ALL, Err("does not fit into 1"));
-    pool("avg_pool", &[1, 2, 5], "same", true, ALL, Err("ceil_mode does not go with"));
+    pool("avg_pool", &[1, 2, 5], "same", true, ALL, Err("ceil_mode cannot be used with"));
     // same_lower exists since iOS 16.
     pool("avg_pool", &[1, 2, 5], "same_lower", false, SINCE_IOS16, Ok("[1, 2, 3]"));
     pool("avg_pool", &[1, 2, 5], "same_lower", false, IOS15, Err("pad_type is"));
@@ -707,7 +721,7 @@ fn bounds_and_types_of_elementwise_operations() {
     used("clip", &[("x", Fp32, &[2])], &clip(-1.0, 1.0)).gives(ALL, &["tensor<fp32, [2]>"]);
     used("clip", &[("x", Fp32, &[2])], &clip(1.0, 1.0)).gives(UP_TO_IOS16, &["tensor<fp32, [2]>"]);
     used("clip", &[("x", Fp32, &[2])], &clip(1.0, 1.0)).is_refused(SINCE_IOS17, "expected less than beta");
-    // Casts: int8, uint8, int16 and uint16 since iOS 17.
+    // Casts to int8, uint8, int16 and uint16 exist since iOS 17.
     let to = |dtype: &str| [("dtype", Value::string(dtype))];
     used("cast", &[("x", Bool, &[2])], &to("fp16")).gives(ALL, &["tensor<fp16, [2]>"]);
     used("cast", &[("x", Fp32, &[2])], &to("uint8")).gives(SINCE_IOS17, &["tensor<uint8, [2]>"]);
@@ -717,11 +731,12 @@ fn bounds_and_types_of_elementwise_operations() {
     // "The shape of cond, a, and b must be broadcastable."
     let select = [("cond", Bool, &[2, 1][..]), ("a", Fp32, &[3]), ("b", Fp32, &[1])];
     used("select", &select, &[]).gives(ALL, &["tensor<fp32, [2, 3]>"]);
-    // Epsilons of another type than x, since iOS 17.
+    // An epsilon may have another type than x since iOS 17.
     let half = [("epsilon", Value::fp16(1e-3))];
     used("rsqrt", &[("x", Fp32, &[2])], &half).gives(SINCE_IOS17, &["tensor<fp32, [2]>"]);
     used("rsqrt", &[("x", Fp32, &[2])], &half).is_refused(UP_TO_IOS16, "expected one type");
-    // A norm's other parameters are of one type, and coremltools writes its default epsilon in fp32 beside those of fp16.
+    // A norm's other parameters have one type; coremltools writes the default epsilon as fp32 even if they
+    // are fp16.
     let half = Value::fp16s([2], &[half::f16::ONE; 2]);
     let norm = |gamma: Value| [("gamma", gamma), ("beta", half.clone()), ("epsilon", Value::fp32(1e-5))];
     let image = [("x", Fp32, &[1, 2, 3][..])];
@@ -755,14 +770,14 @@ fn scales_and_zero_points() {
     let scalar = ("scale", Value::fp32(0.5));
     // "If scale is a vector, then scale.size needs to be equal to input.shape[axis]; that is, equal to 3."
     quantize(&[vector.clone(), axis.clone()], Ok(()));
-    quantize(&[("scale", floats(&[1.0, 2.0])), axis.clone()], Err("a number for each index of axis"));
+    quantize(&[("scale", floats(&[1.0, 2.0])), axis.clone()], Err("one element for each index of axis"));
     quantize(std::slice::from_ref(&vector), Err("axis is missing"));
     quantize(std::slice::from_ref(&scalar), Ok(()));
-    quantize(&[scalar.clone(), axis.clone()], Err("axis is bound, and scale is a scalar"));
+    quantize(&[scalar.clone(), axis.clone()], Err("axis is bound, but scale is a scalar"));
     // "The zero_point follows similar broadcasting rules and size constraints as scale"; output_dtype matches it.
     quantize(&[vector.clone(), axis.clone(), ("zero_point", int8(vec![1, 2, 3], &[3]))], Ok(()));
-    quantize(&[vector, axis, ("zero_point", int8(vec![1], &[]))], Err("expected a vector, as scale is"));
-    quantize(&[scalar.clone(), ("zero_point", int8(vec![1], &[1]))], Err("expected a scalar, as scale is"));
+    quantize(&[vector, axis, ("zero_point", int8(vec![1], &[]))], Err("expected a vector, like scale"));
+    quantize(&[scalar.clone(), ("zero_point", int8(vec![1], &[1]))], Err("expected a scalar, like scale"));
     let uint8 = Value::immediate(Uint8, [0usize; 0], mlpackage::mil::Literal::Bytes(vec![1]));
     quantize(&[scalar, ("zero_point", uint8)], Err("zero_point is uint8, expected int8"));
 }
@@ -779,12 +794,12 @@ fn shapes_of_resized_images() {
             Err(words) => resize.is_refused(SINCE_IOS17, words),
         }
     };
-    // Examples #1 and #2.
+    // The documented examples #1 and #2.
     resize(&[1, 2, 3, 4], &[1, 6, 8], 2, Ok("[1, 2, 6, 8]"));
     resize(&[1, 2, 3, -1], &[1, 0, 0], 2, Ok("[1, 2, 3, ?]"));
     // "size(shape) <= rank(x)"; "resized_dims <= size(shape)".
-    resize(&[1, 2, 3], &[1, 1, 6, 8], 2, Err("expected 2 to 3 extents"));
-    resize(&[1, 2, 3, 4], &[8], 2, Err("expected 2 to 4 extents"));
+    resize(&[1, 2, 3], &[1, 1, 6, 8], 2, Err("expected 2 to 3 sizes"));
+    resize(&[1, 2, 3, 4], &[8], 2, Err("expected 2 to 4 sizes"));
     let upsample = |factor: Value, expected: &str| {
         let constants = [("scale_factor_height", factor.clone()), ("scale_factor_width", factor)];
         let inputs = [("x", Fp32, &[1, 1, 3, 5][..])];
@@ -796,7 +811,7 @@ fn shapes_of_resized_images() {
     used("upsample_bilinear", &[("x", Fp32, &[3, 5])], &[]).is_refused(ALL, "expected rank 3 or more");
     let crop = [("crop_height", ints(&[1, 2])), ("crop_width", ints(&[0, 1]))];
     used("crop", &[("x", Fp32, &[1, 5, 6])], &crop).gives(ALL, &["tensor<fp32, [1, 2, 5]>"]);
-    used("crop", &[("x", Fp32, &[1, 3, 6])], &crop).is_refused(ALL, "leaves nothing");
+    used("crop", &[("x", Fp32, &[1, 3, 6])], &crop).is_refused(ALL, "removes all of");
 }
 
 #[test]

@@ -1,6 +1,7 @@
-//! A package for every operation of the table, made by the builder with arguments that coremltools gave it.
+//! Builds a package for every operation of the table, with arguments from packages that coremltools wrote.
 //!
-//! They are left in `target/tmp/every_operation`, where the conformance run lets other readers judge them.
+//! The packages are left in `target/tmp/every_operation`, where the conformance run reads them with other
+//! tools.
 #![allow(clippy::unwrap_used)]
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -10,7 +11,7 @@ use mlpackage::mil::builder::{FunctionBuilder, OpBuilder, StateVar, Var};
 use mlpackage::mil::{Binding, Container, Function, Operation, Opset, Program, Value, ValueData, ValueType};
 use mlpackage::{DType, Metadata, Package, PackageWriter, ops};
 
-/// One use of an operation in a package of coremltools'.
+/// A use of an operation in a package that coremltools wrote.
 struct Use<'p> {
     package: &'p Package,
     function: &'p Function,
@@ -18,19 +19,19 @@ struct Use<'p> {
 }
 
 impl<'p> Use<'p> {
-    /// The type of a value that the operation is given.
+    /// Returns the type of an argument.
     fn type_of(&self, name: &str) -> &'p ValueType {
         let results = self.function.block.all_operations().flat_map(|o| &o.outputs);
         &results.chain(&self.function.inputs).find(|v| v.name == name).unwrap().ty
     }
 
-    /// The constant of that name.
+    /// Returns the constant called `name`.
     fn constant(&self, name: &str) -> Option<&'p Value> {
         let mut constants = self.function.block.operations.iter().filter(|o| o.op == "const");
         constants.find(|o| o.outputs[0].name == name).map(|o| &o.attributes["val"])
     }
 
-    /// Whether everything that it is given has a shape that is known before the program runs.
+    /// Whether all arguments have shapes that are known before the program runs.
     fn is_fixed(&self) -> bool {
         let given = self.operation.inputs.values().flatten().filter_map(|b| match b {
             Binding::Name(name) => Some(self.type_of(name)),
@@ -43,7 +44,7 @@ impl<'p> Use<'p> {
         })
     }
 
-    /// Whether it has blocks, or takes or gives anything but tensors.
+    /// Whether it has blocks, or arguments or results other than tensors and states.
     fn is_more_than_tensors(&self) -> bool {
         let given = self.operation.inputs.values().flatten().map(|binding| match binding {
             Binding::Name(name) => self.type_of(name),
@@ -54,7 +55,7 @@ impl<'p> Use<'p> {
         !self.operation.blocks.is_empty() || !given.into_iter().all(is_tensor)
     }
 
-    /// A value with its blob copied to the weight file that is being written.
+    /// Copies a value, with its blob, to the weight file under construction.
     fn copied(&self, f: &mut FunctionBuilder<'_>, value: &Value) -> Value {
         match self.package.blob_of(value).unwrap() {
             Some(blob) => f.blob(value.tensor_type().unwrap().clone(), blob.data).unwrap(),
@@ -63,7 +64,7 @@ impl<'p> Use<'p> {
     }
 }
 
-/// Types that cross a function's border, and those that are cast on the way.
+/// Returns the type that an input or output has instead of `dtype` at the function's interface.
 fn at_the_border(dtype: DType, opset: Opset) -> DType {
     match dtype {
         DType::Fp16 if opset == Opset::CoreML5 => DType::Fp32,
@@ -73,13 +74,13 @@ fn at_the_border(dtype: DType, opset: Opset) -> DType {
     }
 }
 
-/// Builds a function around one use of an operation.
+/// Builds a function around a use of an operation.
 fn build(f: &mut FunctionBuilder<'_>, used: &Use<'_>) {
     let operation = used.operation;
     let opset = used.function.opset;
     let mut states: BTreeMap<&str, StateVar> = BTreeMap::new();
     let mut vars: BTreeMap<&str, Var> = BTreeMap::new();
-    // Inputs come before states, and both before what is computed.
+    // Inputs precede states, and both precede computed values.
     let names: BTreeSet<&str> = operation
         .inputs
         .values()
@@ -103,7 +104,7 @@ fn build(f: &mut FunctionBuilder<'_>, used: &Use<'_>) {
         }
     }
     if states.is_empty() && casts.is_empty() {
-        // A program takes something.
+        // A program needs an input.
         let input = f.input("unused", DType::Fp32, [1]).unwrap();
         let output = f.op("identity", "passed").arg("x", &input).one().unwrap();
         f.output(&output);
@@ -134,7 +135,7 @@ fn build(f: &mut FunctionBuilder<'_>, used: &Use<'_>) {
 
     let results: Vec<String> = operation.outputs.iter().map(|o| o.name.clone()).collect();
     let results: Vec<&str> = results.iter().map(String::as_str).collect();
-    // Values that are bound directly; those of the iOS 16 forms are attributes.
+    // Directly bound values. Those of iOS 16 operations are attributes.
     let mut inline: Vec<(&str, Value)> = Vec::new();
     let mut several: BTreeMap<&str, Vec<Var>> = BTreeMap::new();
     for (param, bindings) in &operation.inputs {
@@ -165,7 +166,7 @@ fn build(f: &mut FunctionBuilder<'_>, used: &Use<'_>) {
         assert_eq!(ValueType::Tensor(result.ty().clone()), declared.ty, "{}", operation.op);
     }
 
-    // What is sparse becomes dense before it leaves.
+    // A sparse result is converted to dense before it is returned.
     if let [mask, values] = results.as_slice()
         && mask.ty().dtype == DType::Uint1
     {
@@ -189,7 +190,8 @@ fn cast(f: &mut FunctionBuilder<'_>, name: &str, x: &Var, to: DType) -> Var {
     f.op("cast", name).arg("x", x).value("dtype", Value::string(to.name())).one().unwrap()
 }
 
-/// What leaves a function whose point is one operation: its results, or, of those that are lists, an output that needs them.
+/// Returns the outputs of a function that shows one operation: its results or, if one is a list, an output
+/// that depends on them.
 fn leaving(used: &Use<'_>) -> Vec<String> {
     let lists = used.operation.outputs.iter().any(|o| matches!(o.ty, ValueType::List { .. }));
     if !lists {
@@ -203,7 +205,7 @@ fn leaving(used: &Use<'_>) -> Vec<String> {
     outputs.filter(needs).take(1).cloned().collect()
 }
 
-/// The operations that `outputs` need, in order.
+/// Reduces a function to the operations that `outputs` depend on.
 fn slice(function: &Function, outputs: &[String]) -> Function {
     let mut needed: BTreeSet<&str> = outputs.iter().map(String::as_str).collect();
     let mut kept = Vec::new();
@@ -260,7 +262,8 @@ fn every_operation_of_the_table_is_written() {
             build(&mut f, used);
             f.finish()
         } else {
-            // The builder has no nested blocks, and lists cross no border: a part of the program as it was read.
+            // The builder creates no nested blocks, and lists cannot be inputs or outputs, so part of the
+            // original program is used.
             let function = slice(used.function, &leaving(used));
             let blobs = function.block.all_operations().flat_map(|o| o.values());
             assert!(blobs.into_iter().all(|v| !matches!(v.data, ValueData::Blob(_))));

@@ -1,4 +1,4 @@
-//! Packages that coremltools 9.0 wrote (`fixtures/make.py`): each opens and checks clean.
+//! Packages that coremltools 9.0 wrote (`fixtures/make.py`). Each opens without findings.
 #![allow(clippy::unwrap_used)]
 
 use std::collections::BTreeSet;
@@ -17,7 +17,7 @@ fn fixtures() -> Vec<PathBuf> {
     packages
 }
 
-/// Not one false alarm, warnings included.
+/// There are no false alarms, including warnings.
 #[test]
 fn every_fixture_checks_clean() {
     let mut findings = Vec::new();
@@ -29,7 +29,7 @@ fn every_fixture_checks_clean() {
     assert!(findings.is_empty(), "{}", findings.join("\n"));
 }
 
-/// Every operation of the table stands in a package that coremltools wrote, so that no row is untried.
+/// Every operation of the table occurs in a package that coremltools wrote, so every entry is tested.
 #[test]
 fn the_fixtures_cover_the_table() {
     let mut found = BTreeSet::new();
@@ -44,7 +44,7 @@ fn the_fixtures_cover_the_table() {
     assert_eq!(missing, [""; 0]);
 }
 
-/// What is written again says the same to the last field, and its weights are the same bytes.
+/// A saved package has the same contents, and its weights are the same bytes.
 #[test]
 fn every_fixture_is_written_again_without_loss() {
     for path in fixtures() {
@@ -58,8 +58,9 @@ fn every_fixture_is_written_again_without_loss() {
         assert_eq!(again.description(), package.description(), "{name}");
         assert_eq!(again.specification_version(), package.specification_version(), "{name}");
         assert_eq!(again.check(), package.check(), "{name}");
-        // coremltools orders maps as it likes, so the bytes of the model differ and their number does not.
-        // An argument without bindings is the default value of a map, of which two bytes need not be written.
+        // coremltools orders maps arbitrarily, so the bytes of the model differ, but their number does not.
+        // An argument without bindings is the default value of a map entry, which need not be written and has
+        // two bytes.
         let operations = package.program().functions.values().flat_map(|f| f.block.all_operations());
         let empty = operations.flat_map(|o| o.inputs.values()).filter(|bindings| bindings.is_empty()).count();
         assert_eq!(again.model_bytes() + 2 * empty as u64, package.model_bytes(), "{name}");
@@ -67,7 +68,7 @@ fn every_fixture_is_written_again_without_loss() {
             let bytes = |root: &Path| std::fs::read(root.join(file)).ok();
             assert_eq!(bytes(&copy), bytes(&path), "{name}: {file}");
         }
-        // Once in this crate's order, the model repeats to the byte.
+        // Once in this crate's order, the model is reproduced byte for byte.
         let third = dir.path().join("third.mlpackage");
         again.save(&third).unwrap();
         let model = |root: &Path| std::fs::read(root.join("Data/com.apple.CoreML/model.mlmodel")).unwrap();
@@ -75,7 +76,7 @@ fn every_fixture_is_written_again_without_loss() {
     }
 }
 
-/// Shapes that a caller may choose, as coremltools was told.
+/// Flexible shapes are read as they were declared in coremltools.
 #[test]
 fn flexible_shapes_are_read() {
     use mlpackage::mil::Dim;
@@ -104,7 +105,8 @@ fn flexible_shapes_are_read() {
 proptest! {
     #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::with_cases(512) })]
 
-    /// Whatever happens to the bytes of a program, every operation's row takes it or refuses it: no panic, no endless work.
+    /// Every table entry accepts or refuses an operation with arbitrary damage, without panic or endless
+    /// work.
     #[test]
     fn damaged_programs_never_panic(
         which in any::<prop::sample::Index>(),
@@ -133,7 +135,7 @@ proptest! {
     }
 }
 
-/// coremltools lists the folder of the weights where there are none; what is written of such a package opens again.
+/// coremltools lists the folder of weights even if it is empty; a saved copy of such a package opens again.
 #[test]
 fn an_empty_folder_of_weights_is_written_too() {
     let dir = tempfile::tempdir().unwrap();

@@ -1,4 +1,4 @@
-//! Packages written, read again, and damaged.
+//! Packages that are written, read again, and damaged.
 #![allow(clippy::unwrap_used)]
 
 use std::fs;
@@ -15,7 +15,8 @@ use proptest::prelude::*;
 const MODEL: &str = "Data/com.apple.CoreML/model.mlmodel";
 const WEIGHTS: &str = "Data/com.apple.CoreML/weights/weight.bin";
 
-/// A program with a weight in the file, a state and constants: `logits = relu(conv(embedding, w) + cache)`.
+/// Builds a program with a weight in the file, a state and constants: `logits = relu(conv(embedding, w) +
+/// cache)`.
 fn build(f: &mut FunctionBuilder<'_>) -> mlpackage::Result<()> {
     let x = f.input("embedding", DType::Fp16, [1, 16, 1, 1])?;
     let cache = f.state("cache", DType::Fp16, [1, 3, 1, 1])?;
@@ -98,7 +99,7 @@ fn a_program_that_breaks_a_rule_is_not_written() {
     assert_eq!(fs::read(path.join(MODEL)).unwrap(), before);
 }
 
-/// Replaces the first occurrence of `from` in the model file: the description comes before the program.
+/// Replaces the first occurrence of `from` in the model file. The description precedes the program.
 fn edit(path: &Path, from: &[u8], to: &[u8]) {
     assert_eq!(from.len(), to.len(), "lengths are part of the encoding");
     let file = path.join(MODEL);
@@ -134,7 +135,7 @@ fn an_unknown_operation_is_found() {
 #[test]
 fn a_reference_to_nothing_is_found() {
     let (_dir, path) = written();
-    // The second mention of the convolution's result is where the sum uses it.
+    // The last mention of the convolution's result is its use by the sum.
     let file = path.join(MODEL);
     let mut bytes = fs::read(&file).unwrap();
     let mentions: Vec<usize> =
@@ -147,18 +148,18 @@ fn a_reference_to_nothing_is_found() {
 
 #[test]
 fn damaged_weights_are_found() {
-    // Shorter than the program's blob needs.
+    // Shorter than the program's blob requires.
     let (_dir, path) = written();
     let bytes = fs::read(path.join(WEIGHTS)).unwrap();
     fs::write(path.join(WEIGHTS), &bytes[..200]).unwrap();
     check_reports(&path, "weight.bin");
-    // A record of another type: the number at offset 64 + 4 is 1 for fp16, 2 for fp32.
+    // A record of another type: the element type at offset 64 + 4 is 1 for fp16, 2 for fp32.
     let (_dir, path) = written();
     let mut bytes = fs::read(path.join(WEIGHTS)).unwrap();
     assert_eq!(bytes[68], 1);
     bytes[68] = 2;
     fs::write(path.join(WEIGHTS), bytes).unwrap();
-    check_reports(&path, "24 elements of fp32, the program says tensor<fp16, [3, 16, 1, 1]>");
+    check_reports(&path, "24 elements of fp32, the program declares tensor<fp16, [3, 16, 1, 1]>");
 }
 
 #[test]
@@ -184,10 +185,10 @@ fn a_model_of_another_kind_is_refused() {
     assert!(error.contains("not an ML Program"), "{error}");
 }
 
-/// A pipe in place of a file would be waited on for ever.
+/// Opening a pipe would block for ever.
 #[cfg(target_os = "linux")]
 #[test]
-fn a_pipe_is_no_file() {
+fn a_pipe_is_not_a_file() {
     for file in [MODEL, WEIGHTS, "Manifest.json"] {
         let (_dir, path) = written();
         let file = path.join(file);
@@ -209,7 +210,8 @@ fn a_folder_of_another_kind_is_not_replaced() {
 proptest! {
     #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::with_cases(512) })]
 
-    /// Whatever happens to its bytes, a package is read, checked and printed, or refused: no panic, no endless work.
+    /// A package with arbitrary damage is either refused, or read, checked and printed, without panic or
+    /// endless work.
     #[test]
     fn damage_never_panics(changes in prop::collection::vec((any::<prop::sample::Index>(), any::<u8>()), 1..4),
                            cut in prop::option::of(any::<prop::sample::Index>()), weights in any::<bool>()) {
@@ -240,7 +242,7 @@ proptest! {
     }
 }
 
-/// Values that a literal cannot hold are refused by the builder, not written.
+/// The builder refuses elements that do not match their type.
 #[test]
 fn a_literal_must_fit_its_type() {
     let dir = tempfile::tempdir().unwrap();
@@ -250,7 +252,7 @@ fn a_literal_must_fit_its_type() {
     assert!(error.to_string().contains("constant v"), "{error}");
 }
 
-/// A function of one open dimension: `y = x + x`.
+/// A function with one unknown dimension: `y = x + x`.
 fn open_dimension(f: &mut FunctionBuilder<'_>) -> mlpackage::Result<()> {
     let x = f.input("x", DType::Fp16, [Dim::Known(1), Dim::Unknown, Dim::Known(4)])?;
     let y = f.op("add", "y").arg("x", &x).arg("y", &x).one()?;
@@ -258,7 +260,7 @@ fn open_dimension(f: &mut FunctionBuilder<'_>) -> mlpackage::Result<()> {
     Ok(())
 }
 
-/// Writes [`open_dimension`] with `x` allowed to have `shapes`.
+/// Writes [`open_dimension`]; `x` may have any of `shapes`.
 fn write_flexible(path: &Path, shapes: Option<AllowedShapes>) -> mlpackage::Result<()> {
     let mut writer = PackageWriter::create(path)?;
     let mut f = FunctionBuilder::new("main", Opset::CoreML8, writer.weights());
@@ -299,7 +301,7 @@ fn flexible_shapes_that_contradict_the_program_or_themselves_are_refused() {
         assert!(error.contains(words), "{error}");
         assert!(!path.exists());
     };
-    refused(None, "say which shapes");
+    refused(None, "state the allowed shapes");
     refused(Some(AllowedShapes::Enumerated { default: shape(9), shapes: vec![shape(8)] }), "default shape");
     let other = Shape::from([1, 8, 5]);
     refused(
@@ -308,7 +310,7 @@ fn flexible_shapes_that_contradict_the_program_or_themselves_are_refused() {
     );
 }
 
-/// Two functions that share a weight, the second of them the default.
+/// Two functions that share a weight. The first of them is the default.
 #[test]
 fn several_functions_are_written_and_read() {
     let dir = tempfile::tempdir().unwrap();
@@ -336,15 +338,16 @@ fn several_functions_are_written_and_read() {
     let (_, weights) = package.weight_files().next().unwrap();
     assert_eq!(weights.count(), 1, "the weight is stored once");
 
-    // A default that is no function is refused.
+    // A default that is not a function is refused.
     let mut writer = PackageWriter::create(&dir.path().join("q.mlpackage")).unwrap();
     writer.weights().write(DType::Fp16, 12, &[0; 24]).unwrap();
     description.set_default_function("main");
     let error = writer.finish_with(&program, &description).unwrap_err();
-    assert!(error.to_string().contains("\"main\" is not there"), "{error}");
+    assert!(error.to_string().contains("\"main\" does not exist"), "{error}");
 }
 
-/// Every dtype that a weight file holds, with a number of elements that leaves padding bits in the small ones.
+/// Every element type that a weight file can hold, with a number of elements that causes padding in sub-byte
+/// types.
 #[test]
 fn every_dtype_is_written_and_read() {
     let dir = tempfile::tempdir().unwrap();
@@ -353,7 +356,7 @@ fn every_dtype_is_written_and_read() {
     assert_eq!(stored.len(), 17, "BlobDataType of MIL blob storage has 17 members");
     let mut writer = BlobWriter::create(&path).unwrap();
     let data = |dtype: DType| {
-        // Ones in every element, in no padding bit.
+        // All bits of the elements are set, and no padding bit.
         let bits = 5 * dtype.bits();
         let mut bytes = vec![0xff; dtype.packed_bytes(5).unwrap()];
         if !bits.is_multiple_of(8) {
@@ -372,7 +375,8 @@ fn every_dtype_is_written_and_read() {
     assert_eq!(read, expected);
 }
 
-/// Eleven sizes of a split stand in the weight file: what is written there decides shapes, and is held against them.
+/// The sizes of a split into eleven parts are stored in the weight file. They determine shapes, which are
+/// checked.
 #[test]
 fn integers_in_a_weight_file_decide_shapes() {
     let fixture = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/blob_integers.mlpackage");
@@ -388,14 +392,14 @@ fn integers_in_a_weight_file_decide_shapes() {
     edit.replace_blob(at, bytes([2, 1, 3, 1, 2, 3, 1, 2, 3, 2, 2])).unwrap();
     let error = edit.save(&copy).unwrap_err().to_string();
     assert!(
-        error.contains("%y_part_0 is declared tensor<fp16, [1, 2]>, it is tensor<fp16, [2, 2]>"),
+        error.contains("%y_part_0 is declared tensor<fp16, [1, 2]>, inferred tensor<fp16, [2, 2]>"),
         "{error}"
     );
     let mut edit = package.edit();
     edit.replace_blob(at, bytes([1, 2, 3, 1, 2, 3, 1, 2, 3, 2, 2])).unwrap();
     edit.save(&copy).unwrap();
 
-    // A file that says something else than the program is found when it is read.
+    // A file that contradicts the program is found when it is read.
     let weights = copy.join(WEIGHTS);
     let mut file = fs::read(&weights).unwrap();
     let start = at.offset as usize + 64;
@@ -405,7 +409,7 @@ fn integers_in_a_weight_file_decide_shapes() {
     assert_eq!(found.iter().map(|f| f.rule).collect::<Vec<_>>(), [Rule::ArgumentsMismatch], "{found:?}");
 }
 
-/// A copy with other numbers in one blob: the rest is the same bytes.
+/// A copy with other values in one blob; all other bytes are the same.
 #[test]
 fn weights_are_swapped() {
     let (dir, path) = written();
@@ -430,17 +434,17 @@ fn weights_are_swapped() {
     let bytes = |root: &Path| fs::read(root.join(WEIGHTS)).unwrap();
     assert_eq!(bytes(&copy)[..128], bytes(&path)[..128], "header and record");
 
-    // A package can be replaced by its edited self; an edit that breaks a rule changes nothing.
+    // An edited package can replace itself; an edit that breaks a rule changes nothing.
     let mut edit = edited.edit();
     edit.program_mut().functions.get_mut("main").unwrap().block.outputs.clear();
-    assert!(edit.save(&copy).unwrap_err().to_string().contains("returns nothing"));
+    assert!(edit.save(&copy).unwrap_err().to_string().contains("returns no outputs"));
     let mut edit = edited.edit();
     edit.description_mut().metadata.version = "2".into();
     edit.save(&copy).unwrap();
     assert_eq!(Package::open(&copy).unwrap().metadata().version, "2");
 }
 
-/// Git without LFS leaves a few lines in place of a large file, whichever it is.
+/// Git without LFS leaves a short text in place of any large file.
 #[test]
 fn a_git_lfs_pointer_is_named_with_the_way_out() {
     let pointer = "version https://git-lfs.github.com/spec/v1\noid sha256:4d7a\nsize 528451584\n";

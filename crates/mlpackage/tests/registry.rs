@@ -1,7 +1,7 @@
-//! The table of operations against coremltools' own (`registry/operations.json`, made by `registry/make.py`): parameters by
-//! opset, whether they are constants and may be left out, the element types that they take, which must agree, and what they are
-//! when they are left out (`registry/defaults.json`). The list of what was checked of each operation, `docs/operations.md`, is
-//! held to the same table.
+//! Compares the operation table with coremltools' own (`registry/operations.json`, written by
+//! `registry/make.py`): parameters by opset, whether they are constant and optional, their element types and
+//! type domains, and their defaults (`registry/defaults.json`). Also compares `docs/operations.md`, the list
+//! of what was checked of each operation, with the table.
 #![allow(clippy::unwrap_used)]
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -10,29 +10,29 @@ use mlpackage::mil::Opset;
 use mlpackage::ops::{self, OpSpec, Param};
 use serde::Deserialize;
 
-/// A parameter as coremltools has it.
+/// A parameter in coremltools' registry.
 #[derive(Deserialize)]
 struct Theirs {
     r#const: bool,
     optional: bool,
-    /// Element types; absent for what is no tensor.
+    /// Element types; absent if the parameter is not a tensor.
     types: Option<BTreeSet<String>>,
     domain: Option<String>,
 }
 
-/// Operations, opsets in which they changed, parameters.
+/// Operation, opset in which it changed, parameter.
 type Registry = BTreeMap<String, BTreeMap<String, BTreeMap<String, Theirs>>>;
 
 fn registry() -> Registry {
     serde_json::from_str(include_str!("registry/operations.json")).unwrap()
 }
 
-/// What differs between a row of the table in one opset and coremltools' form of it.
+/// Returns the differences between a table entry in one opset and coremltools' form.
 fn differences(spec: &OpSpec, opset: Opset, form: &BTreeMap<String, Theirs>) -> Vec<String> {
     let ours: BTreeMap<&str, &Param> = spec.params_of(opset).map(|p| (p.name, p)).collect();
     let mut found = Vec::new();
     let names = |names: BTreeSet<&str>| names.into_iter().collect::<Vec<_>>().join(" ");
-    // Blocks are arguments there; here they are blocks.
+    // coremltools passes blocks as arguments, whose names begin with `_`.
     let theirs = || form.iter().filter(|(name, _)| !name.starts_with('_'));
     let missing: BTreeSet<&str> =
         theirs().map(|(n, _)| n.as_str()).filter(|n| !ours.contains_key(n)).collect();
@@ -53,7 +53,7 @@ fn differences(spec: &OpSpec, opset: Opset, form: &BTreeMap<String, Theirs>) -> 
             ours.kind.dtypes(opset).iter().map(|d| d.name().replace("string", "str")).collect();
         let types: BTreeSet<String> = types.iter().map(|t| t.replace("string", "str")).collect();
         if dtypes != types {
-            found.push(format!("{name} takes {types:?}, not {dtypes:?}"));
+            found.push(format!("{name} accepts {types:?}, not {dtypes:?}"));
         }
     }
     let mut groups: BTreeMap<&str, BTreeSet<&str>> = BTreeMap::new();
@@ -77,11 +77,11 @@ fn differences(spec: &OpSpec, opset: Opset, form: &BTreeMap<String, Theirs>) -> 
 }
 
 #[test]
-fn the_table_is_coremltools() {
+fn the_table_matches_coremltools() {
     let registry = registry();
     let mut found = Vec::new();
     for spec in ops::all() {
-        // coremltools has one operation that reads and writes, and splits it when it is written.
+        // coremltools has one operation that reads and writes, and splits it when it writes a package.
         if spec.name == "write_state" {
             continue;
         }
@@ -102,10 +102,10 @@ fn the_table_is_coremltools() {
     assert!(found.is_empty(), "{} differences:\n{}", found.len(), found.join("\n"));
 }
 
-/// What parameters are that are not bound, by operation and opset in which that changed.
+/// Defaults of parameters, by operation and opset in which they changed.
 type Defaults = BTreeMap<String, BTreeMap<String, BTreeMap<String, serde_json::Value>>>;
 
-/// Whether a default is the one that coremltools has, compared in fp32.
+/// Whether a default equals coremltools', compared in fp32.
 fn is_default(ours: ops::Default, theirs: &serde_json::Value) -> bool {
     match ours {
         ops::Default::Int(v) => theirs.as_i64() == Some(i64::from(v)),
@@ -116,7 +116,7 @@ fn is_default(ours: ops::Default, theirs: &serde_json::Value) -> bool {
 }
 
 #[test]
-fn defaults_are_coremltools() {
+fn defaults_match_coremltools() {
     let defaults: Defaults = serde_json::from_str(include_str!("registry/defaults.json")).unwrap();
     let (mut found, mut compared) = (Vec::new(), 0);
     for spec in ops::all() {
@@ -142,7 +142,8 @@ fn defaults_are_coremltools() {
     assert!(compared > 300, "{compared} defaults");
 }
 
-/// The rows of `docs/operations.md`: operation, opsets in which it exists or changed, the other columns.
+/// Returns the rows of `docs/operations.md`: operation, opsets in which it exists or changed, the other
+/// columns.
 fn rows(list: &str) -> BTreeMap<&str, (Vec<&str>, Vec<&str>)> {
     let rows = list.lines().filter_map(|line| line.strip_prefix("| `"));
     rows.map(|row| {
@@ -152,8 +153,8 @@ fn rows(list: &str) -> BTreeMap<&str, (Vec<&str>, Vec<&str>)> {
     .collect()
 }
 
-/// The list of what was checked has a row for every operation, with the opsets in which coremltools has a form of its own, and
-/// the tests that it names exist.
+/// The list of checks has a row for every operation, with the opsets in which coremltools changed it, and the
+/// tests that it names exist.
 #[test]
 fn every_operation_is_listed_with_what_was_checked() {
     let root = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("../..");
@@ -169,13 +170,15 @@ fn every_operation_is_listed_with_what_was_checked() {
                 found.push(format!("{name} is documented in {opsets:?}, not {listed:?}"));
             }
             Some((_, cells)) if cells.len() != 3 || cells[0].is_empty() || cells[1].is_empty() => {
-                found.push(format!("{name} says nothing of what was checked, or where"));
+                found.push(format!("{name} does not state what was checked, or where"));
             }
             Some(_) => {}
         }
     }
     found.extend(
-        rows.keys().filter(|name| !documented.contains_key(**name)).map(|n| format!("{n} is no operation")),
+        rows.keys()
+            .filter(|name| !documented.contains_key(**name))
+            .map(|n| format!("{n} is not an operation")),
     );
     assert!(found.is_empty(), "{}", found.join("\n"));
     let mut sources =
@@ -185,15 +188,16 @@ fn every_operation_is_listed_with_what_was_checked() {
     }
     for (name, (_, cells)) in &rows {
         for test in cells[1].split(", ").filter_map(|cell| cell.strip_prefix('`')?.strip_suffix('`')) {
-            assert!(sources.contains(&format!("fn {test}(")), "{name} names {test}, which is no test");
+            assert!(sources.contains(&format!("fn {test}(")), "{name} names {test}, which is not a test");
         }
     }
 }
 
-/// Every operation that coremltools registers is in the table: there is none whose arguments and types are taken as declared.
+/// Every operation that coremltools registers is in the table, so all arguments and types are checked.
 #[test]
-fn nothing_is_forgotten() {
-    // A constant; what pymil has for itself and never writes; a relic that no converter makes.
+fn every_registered_operation_is_in_the_table() {
+    // Exceptions: constants, pymil's internal operations that are never written, and an obsolete operation
+    // that no converter creates.
     let apart = ["const", "_const_symbolic", "coreml_update_state", "conv_quantized"];
     let missing: Vec<String> = registry()
         .into_keys()

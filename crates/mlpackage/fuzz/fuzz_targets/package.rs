@@ -1,4 +1,5 @@
-//! A whole package on disk: manifest, model and weights are cut out of the input, their lengths in its first six bytes.
+//! A whole package on disk. The first six bytes of the input are the lengths of manifest, model and weights,
+//! which follow.
 
 #![no_main]
 
@@ -35,7 +36,7 @@ libfuzzer_sys::fuzz_target!(|data: &[u8]| {
                 for function in opened.program().functions.values() {
                     for value in function.block.all_operations().flat_map(|o| o.values()) {
                         let floats = opened.floats(value);
-                        // What was found sound can be read.
+                        // Constants that the check accepts can be read.
                         assert!(!sound || floats.is_ok() || opened.blob_of(value).is_ok());
                     }
                 }

@@ -1,4 +1,4 @@
-//! Integers that a program states, and keeps in a weight file.
+//! Integer constants that a program stores in a weight file.
 
 use std::collections::HashMap;
 
@@ -7,19 +7,22 @@ use super::types::TensorType;
 use super::value::{BlobRef, Literal, Value, ValueData};
 use crate::dtype::DType;
 
-/// The most elements that are read: axes, sizes, bounds and paddings are short, tables of indices are not.
+/// Limit on the number of elements. Axes, sizes, bounds and paddings are short; tables of indices are not.
 const MOST_ELEMENTS: usize = 1024;
 
-/// The short integer constants of a program that stand in a weight file, which is where coremltools puts those of ten
-/// elements or more. Shapes follow from them: the sizes of a `split` into eleven parts, the padding of five axes.
+/// The short integer constants that a program stores in a weight file.
 ///
-/// Empty for a program without weight files; [`Package::blob_ints`](crate::Package::blob_ints) reads those of a package.
+/// coremltools stores constants of ten elements or more there. Shapes can depend on them: the sizes of a
+/// `split` into eleven parts, the padding of five axes.
+///
+/// Empty for a program without weight files; [`Package::blob_ints`](crate::Package::blob_ints) reads those of
+/// a package.
 #[derive(Clone, Debug, Default)]
 pub struct BlobInts(HashMap<BlobRef, Vec<Value>>);
 
 impl BlobInts {
-    /// Reads the constants of `program`; `read` gives the packed elements of a blob, or `None` where they are not what
-    /// the program says.
+    /// Reads the constants of `program`. `read` returns the packed elements of a blob, or `None` if they do
+    /// not match the type that the program declares.
     pub(crate) fn of<'a>(
         program: &Program,
         read: impl Fn(&BlobRef, &TensorType) -> Option<&'a [u8]>,
@@ -34,7 +37,7 @@ impl BlobInts {
         found
     }
 
-    /// Adds the blob at `at` if it holds a few integers.
+    /// Adds the blob at `at` if it holds few integers.
     pub(crate) fn insert(&mut self, at: &BlobRef, ty: &TensorType, data: &[u8]) {
         if ty.shape.elements().is_none_or(|n| n > MOST_ELEMENTS) {
             return;
@@ -47,7 +50,8 @@ impl BlobInts {
         }
     }
 
-    /// The same constant with its elements in the program; the constant itself if they are not known.
+    /// Returns the same constant with its elements in the program; the constant itself if its elements were
+    /// not read.
     pub(crate) fn stated<'a>(&'a self, value: &'a Value) -> &'a Value {
         let ValueData::Blob(at) = &value.data else { return value };
         let known = self.0.get(at).and_then(|values| values.iter().find(|v| v.ty == value.ty));
@@ -55,7 +59,7 @@ impl BlobInts {
     }
 }
 
-/// Packed integers as the program would hold them; `None` for other types.
+/// Converts packed integers to the form in which a program holds them; `None` for other types.
 fn integers(dtype: DType, data: &[u8]) -> Option<Literal> {
     Some(match dtype {
         DType::Int32 => Literal::Ints(data.as_chunks().0.iter().map(|b| i32::from_le_bytes(*b)).collect()),

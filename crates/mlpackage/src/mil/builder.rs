@@ -1,4 +1,4 @@
-//! Builds functions: every operation is checked and its type inferred as it is added.
+//! Function builder, which checks every operation and infers its types as it is added.
 //!
 //! ```
 //! use mlpackage::{BlobWriter, DType, mil::{Opset, Value, builder::FunctionBuilder}};
@@ -32,7 +32,7 @@ use crate::finding::{Fault, Finding, Rule};
 use crate::ops::{self, Arg, Args};
 use crate::package::WEIGHT_BLOB_NAME;
 
-/// A tensor of the function that is being built, or a list of tensors, or what [`classify`](crate::ops) gives.
+/// A tensor or a list of the function under construction, or the result of [`classify`](crate::ops).
 #[derive(Clone, Debug)]
 pub struct Var {
     name: String,
@@ -43,28 +43,28 @@ pub struct Var {
 }
 
 impl Var {
-    /// Its name.
+    /// Returns the name.
     pub fn name(&self) -> &str {
         &self.name
     }
 
-    /// Its type; of what it holds, if it is a list or a dictionary.
+    /// Returns the tensor type; for a list or dictionary, the type of its contents.
     pub fn ty(&self) -> &TensorType {
         &self.ty
     }
 
-    /// Its whole type.
+    /// Returns the type, including the container.
     pub fn value_type(&self) -> ValueType {
         ValueType::new(self.ty.clone(), self.container)
     }
 
-    /// Its dimensions.
+    /// Returns the dimensions.
     pub fn dims(&self) -> &Dims {
         &self.ty.shape
     }
 }
 
-/// A state of the function that is being built.
+/// A state of the function under construction.
 #[derive(Clone, Debug)]
 pub struct StateVar {
     name: String,
@@ -72,18 +72,18 @@ pub struct StateVar {
 }
 
 impl StateVar {
-    /// Its name.
+    /// Returns the name.
     pub fn name(&self) -> &str {
         &self.name
     }
 
-    /// The type of its content.
+    /// Returns the type of the state's tensor.
     pub fn ty(&self) -> &TensorType {
         &self.ty
     }
 }
 
-/// Builds one function. Weights go straight to the package's weight file.
+/// Builds one function. Weights are written directly to the package's weight file.
 #[derive(Debug)]
 pub struct FunctionBuilder<'w> {
     name: String,
@@ -96,7 +96,7 @@ pub struct FunctionBuilder<'w> {
 }
 
 impl<'w> FunctionBuilder<'w> {
-    /// An empty function.
+    /// Creates a builder for an empty function.
     pub fn new(name: &str, opset: Opset, weights: &'w mut BlobWriter) -> Self {
         Self {
             name: name.to_owned(),
@@ -109,11 +109,11 @@ impl<'w> FunctionBuilder<'w> {
         }
     }
 
-    /// Adds a tensor input. Inputs come before states.
+    /// Adds a tensor input. Inputs must precede states.
     ///
     /// # Errors
     ///
-    /// If the name is taken or no identifier.
+    /// If the name is already used or is not an identifier.
     pub fn input(&mut self, name: &str, dtype: DType, shape: impl Into<Dims>) -> Result<Var> {
         let ty = TensorType::new(dtype, shape);
         self.claim(name)?;
@@ -125,7 +125,8 @@ impl<'w> FunctionBuilder<'w> {
     ///
     /// # Errors
     ///
-    /// If the name is taken or no identifier, or the type is not fp16, the only one that Core ML has for states.
+    /// If the name is already used or is not an identifier, if the type is not fp16, the only type that Core
+    /// ML supports for states, or if the opset is older than CoreML8.
     pub fn state(&mut self, name: &str, dtype: DType, shape: impl Into<Dims>) -> Result<StateVar> {
         if dtype != DType::Fp16 || self.opset < Opset::CoreML8 {
             return Err(
@@ -138,16 +139,17 @@ impl<'w> FunctionBuilder<'w> {
         Ok(StateVar { name: name.to_owned(), ty })
     }
 
-    /// A constant that stands in the program. Equal ones are made once and shared; the name is made from `hint`.
+    /// Adds a constant that is stored in the program. Equal constants are shared. The name is derived from
+    /// `hint`.
     ///
     /// # Errors
     ///
-    /// If the value does not hold what its type says.
+    /// If the value does not match its type.
     pub fn value(&mut self, hint: &str, value: Value) -> Result<Var> {
         if let ValueData::Immediate(literal) = &value.data {
             let fits = match value.tensor_type() {
                 Some(ty) => literal.fits(ty),
-                None => Err(format!("immediate elements are no {}", value.ty)),
+                None => Err(format!("immediate elements cannot be a {}", value.ty)),
             };
             fits.map_err(|e| self.bad(Rule::Constant, format!("constant {hint}: {e}")))?;
         }
@@ -160,22 +162,24 @@ impl<'w> FunctionBuilder<'w> {
         Ok(var)
     }
 
-    /// A constant in the weight file: `data` holds the packed elements as little-endian bytes.
+    /// Adds a constant that is stored in the weight file. `data` holds the packed elements as little-endian
+    /// bytes.
     ///
     /// # Errors
     ///
-    /// If the bytes are not as many as the type needs, or cannot be written.
+    /// If the size of `data` does not match the type, or the file cannot be written.
     pub fn weight(&mut self, name: &str, ty: TensorType, data: &[u8]) -> Result<Var> {
         let needed = ty.shape.elements().and_then(|elements| ty.dtype.packed_bytes(elements));
         if needed.is_some_and(|needed| needed != data.len()) {
-            let reason = format!("%{name} is {ty}, of {} B; {} B are given", needed.unwrap_or(0), data.len());
+            let reason =
+                format!("%{name} is {ty} and needs {} B, {} B given", needed.unwrap_or(0), data.len());
             return Err(self.bad(Rule::Constant, reason));
         }
         let value = self.blob(ty, data)?;
         self.constant(name.to_owned(), value)
     }
 
-    /// A constant of fp16 elements in the weight file.
+    /// Adds a constant of fp16 elements that is stored in the weight file.
     ///
     /// # Errors
     ///
@@ -185,7 +189,7 @@ impl<'w> FunctionBuilder<'w> {
         self.weight(name, TensorType::new(DType::Fp16, shape), &bytes)
     }
 
-    /// A constant of fp32 elements in the weight file.
+    /// Adds a constant of fp32 elements that is stored in the weight file.
     ///
     /// # Errors
     ///
@@ -195,23 +199,24 @@ impl<'w> FunctionBuilder<'w> {
         self.weight(name, TensorType::new(DType::Fp32, shape), &bytes)
     }
 
-    /// Writes `data` to the weight file and returns the value that refers to it, to be bound to a `constexpr`
-    /// operation.
+    /// Writes `data` to the weight file and returns a value that refers to it, for use as an argument of a
+    /// `constexpr` operation.
     ///
     /// # Errors
     ///
     /// As [`weight`](Self::weight).
     pub fn blob(&mut self, ty: TensorType, data: &[u8]) -> Result<Value> {
         let elements = ty.shape.elements();
-        let elements =
-            elements.ok_or_else(|| self.bad(Rule::Constant, format!("{ty} is no type of a constant")))?;
+        let elements = elements
+            .ok_or_else(|| self.bad(Rule::Constant, format!("{ty} cannot be the type of a constant")))?;
         let offset = self.weights.write(ty.dtype, elements, data)?;
         let at = BlobRef { file: WEIGHT_BLOB_NAME.to_owned(), offset };
         self.weights.ints.insert(&at, &ty, data);
         Ok(Value::blob(ty, at))
     }
 
-    /// fp16 elements, in the program if there are fewer than ten and in the weight file otherwise: coremltools' rule.
+    /// Creates an fp16 tensor that is stored in the program if it has fewer than ten elements, and in the
+    /// weight file otherwise. coremltools uses the same limit.
     ///
     /// # Errors
     ///
@@ -240,7 +245,7 @@ impl<'w> FunctionBuilder<'w> {
     ///
     /// # Errors
     ///
-    /// If the name is taken.
+    /// If the name is already used.
     pub fn read_state(&mut self, name: &str, state: &StateVar) -> Result<Var> {
         let mut op = self.op("read_state", name);
         op.state = Some(state.clone());
@@ -251,7 +256,7 @@ impl<'w> FunctionBuilder<'w> {
     ///
     /// # Errors
     ///
-    /// If `data` is not of the state's type.
+    /// If the type of `data` is not the state's.
     pub fn write_state(&mut self, state: &StateVar, data: &Var) -> Result<()> {
         let name = format!("{}_write", state.name);
         let mut op = self.op("write_state", &name).arg("data", data);
@@ -259,19 +264,19 @@ impl<'w> FunctionBuilder<'w> {
         op.many(&[]).map(|_| ())
     }
 
-    /// Makes `var` the function's next output.
+    /// Appends `var` to the function's outputs.
     pub fn output(&mut self, var: &Var) {
         self.block.outputs.push(var.name.clone());
     }
 
-    /// The function.
+    /// Returns the finished function.
     pub fn finish(self) -> Function {
         Function { inputs: self.inputs, opset: self.opset, block: self.block, attributes: BTreeMap::new() }
     }
 
     fn constant(&mut self, name: String, value: Value) -> Result<Var> {
         let ty = value.tensor_type().cloned();
-        let ty = ty.ok_or_else(|| self.bad(Rule::Constant, format!("constant %{name} is no tensor")))?;
+        let ty = ty.ok_or_else(|| self.bad(Rule::Constant, format!("constant %{name} is not a tensor")))?;
         self.claim(&name)?;
         self.block.operations.push(Operation {
             op: "const".into(),
@@ -287,18 +292,18 @@ impl<'w> FunctionBuilder<'w> {
         Ok(Var { name, ty, container: Container::Tensor, constant: true, value: Some(value) })
     }
 
-    /// `const_`, the hint and the first number that is free: no name that a caller is likely to give to a result.
+    /// Returns `const_`, the hint and the first free number, a name that callers are unlikely to choose.
     fn constant_name(&self, hint: &str) -> String {
         let taken = |name: &String| self.names.contains(name);
         (0usize..)
             .map(|n| format!("const_{hint}_{n}"))
             .find(|name| !taken(name))
-            .expect("there are more numbers than names")
+            .expect("there are more integers than names")
     }
 
     fn claim(&mut self, name: &str) -> Result<()> {
         if !is_identifier(name) {
-            return Err(self.bad(Rule::Identifier, format!("%{name} is no identifier")));
+            return Err(self.bad(Rule::Identifier, format!("%{name} is not an identifier")));
         }
         if !self.names.insert(name.to_owned()) {
             return Err(self.bad(Rule::DefinedTwice, format!("%{name} is defined twice")));
@@ -311,8 +316,7 @@ impl<'w> FunctionBuilder<'w> {
     }
 }
 
-/// coremltools writes arrays of at least this many elements to the weight file (`MIL blob storage`, "what goes to the
-/// file").
+/// coremltools writes arrays of at least this many elements to the weight file.
 const IMMEDIATE_LIMIT: usize = 10;
 
 /// Collects the arguments of one operation.
@@ -326,10 +330,10 @@ pub struct OpBuilder<'b, 'w> {
     error: Option<Error>,
 }
 
-/// A binding with what is needed to infer from it.
+/// A binding, with the information that inference needs.
 #[derive(Debug)]
 struct BoundVar {
-    /// `None`: the value is bound directly.
+    /// `None` if the value is bound directly.
     name: Option<String>,
     ty: TensorType,
     container: Container,
@@ -373,7 +377,7 @@ impl OpBuilder<'_, '_> {
         }
     }
 
-    /// Binds a parameter to a constant directly, as `constexpr` operations and `classify` want it.
+    /// Binds a parameter directly to a constant, as `constexpr` operations and `classify` require.
     pub fn inline(mut self, param: &str, value: Value) -> Self {
         let content = value.ty.content().map(|(ty, container)| (ty.clone(), container));
         if let Some((ty, container)) = content {
@@ -387,15 +391,16 @@ impl OpBuilder<'_, '_> {
         self
     }
 
-    /// Binds what a convolution leaves out and has one number for each spatial axis, so that no default can be stated for
-    /// every rank. Core ML is reported to refuse a convolution without it.
+    /// Binds the unbound parameters of a convolution that have one element for each spatial axis. Their
+    /// defaults depend on the rank, so the operation table does not state them. Core ML is reported to refuse
+    /// a convolution without them.
     fn bind_window(&mut self) -> Result<()> {
         if !["conv", "conv_transpose"].contains(&self.op.as_str()) {
             return Ok(());
         }
         let bound = |param: &str| self.args.get(param).and_then(|bound| bound.first());
         let Some(spatial) = bound("x").and_then(|x| x.ty.shape.rank().checked_sub(2)) else { return Ok(()) };
-        // Padding of one's own choice is an argument that cannot be guessed.
+        // Custom padding has no default.
         let custom = bound("pad_type").and_then(|p| p.value.as_ref()?.as_str()) == Some("custom");
         for (param, count, element) in
             [("strides", spatial, 1), ("pad", 2 * spatial, 0), ("dilations", spatial, 1)]
@@ -409,7 +414,7 @@ impl OpBuilder<'_, '_> {
         Ok(())
     }
 
-    /// Adds the operation, which has one result.
+    /// Adds an operation with one result.
     ///
     /// # Errors
     ///
@@ -420,11 +425,11 @@ impl OpBuilder<'_, '_> {
         Ok(vars.remove(0))
     }
 
-    /// Adds the operation, whose results are called `names`.
+    /// Adds an operation with results called `names`.
     ///
     /// # Errors
     ///
-    /// If the arguments break a rule of the operation, or it has not as many results.
+    /// If the arguments break a rule of the operation, or the number of results differs.
     pub fn many(mut self, names: &[&str]) -> Result<Vec<Var>> {
         if let Some(error) = self.error.take() {
             return Err(error);
@@ -435,8 +440,7 @@ impl OpBuilder<'_, '_> {
         let bad = |fault: Fault| Error::from(Finding::operation(&function, label(), fault));
         let spec = ops::lookup(&self.op).ok_or_else(|| bad(ops::unknown(&self.op)))?;
         if spec.since > self.builder.opset {
-            let reason =
-                format!("it exists since opset {}, the function has {}", spec.since, self.builder.opset);
+            let reason = format!("it requires opset {}, the function has {}", spec.since, self.builder.opset);
             return Err(bad(Fault::new(Rule::OperationTooNew, reason)));
         }
         let returned = self.args.get("return_indices").and_then(|bound| bound.first()?.value.as_ref());
@@ -456,7 +460,7 @@ impl OpBuilder<'_, '_> {
         }
         let types = self.infer(spec).map_err(&bad)?;
         if types.len() != names.len() {
-            let reason = format!("it has {} results, {} are named", types.len(), names.len());
+            let reason = format!("it has {} results, {} names given", types.len(), names.len());
             return Err(bad(Fault::new(Rule::ResultCount, reason)));
         }
         for name in names {

@@ -1,4 +1,4 @@
-//! Holds a program that was read against the table of operations.
+//! Checks a program against the operation table.
 
 use std::collections::{BTreeMap, HashMap};
 
@@ -12,30 +12,30 @@ use crate::dtype::DType;
 use crate::finding::{Fault, Finding, Rule};
 use crate::ops::{self, Arg, Args, BlockTypes, OpSpec};
 
-/// An operation with its row of the table and its arguments looked up.
+/// An operation with its table entry and its resolved arguments.
 #[derive(Debug)]
 pub struct Resolved<'a> {
     /// The operation.
     pub operation: &'a Operation,
-    /// Its row; `None` for `const`.
+    /// The table entry; `None` for `const`.
     pub spec: Option<&'static OpSpec>,
-    /// Its arguments; empty where there is no row.
+    /// The arguments; empty if there is no table entry.
     pub args: Args<'a>,
-    /// The operations of each block that it has.
+    /// The operations of each nested block.
     pub blocks: Vec<Vec<Resolved<'a>>>,
 }
 
-/// Every rule of MIL that the program breaks, in order; empty if there is nothing to say. `ints` are the integers that
-/// it keeps in weight files.
+/// Returns every violation of MIL's rules in a program, in order. `ints` holds the integer constants that are
+/// stored in weight files.
 pub fn check(program: &Program, ints: &BlobInts) -> Vec<Finding> {
     program.functions.iter().flat_map(|(name, f)| examine(name, f, ints).1).collect()
 }
 
-/// Looks up the arguments of every operation and infers every type again.
+/// Resolves the arguments of every operation and infers all types again.
 ///
 /// # Errors
 ///
-/// Every finding, if one of them is an error.
+/// All findings, if any of them is an error.
 pub fn resolve<'a>(
     name: &'a str,
     function: &'a Function,
@@ -51,7 +51,7 @@ fn examine<'a>(
     ints: &'a BlobInts,
 ) -> (Vec<Resolved<'a>>, Vec<Finding>) {
     let opset = function.opset;
-    // coremltools before 7 gives a name to constants alone.
+    // coremltools before version 7 names only constants.
     let named = function
         .block
         .all_operations()
@@ -64,12 +64,12 @@ fn examine<'a>(
     }
     let resolved = scope.block(&function.block);
     if function.block.outputs.is_empty() {
-        scope.report(Rule::Returned, "it returns nothing".into());
+        scope.report(Rule::Returned, "it returns no outputs".into());
     }
     (resolved, scope.findings)
 }
 
-/// What has been seen of a function so far.
+/// The state of the check of one function.
 struct Scope<'a> {
     function: &'a str,
     opset: Opset,
@@ -98,7 +98,10 @@ impl<'a> Scope<'a> {
             ValueType::Tensor(_) => {}
             ValueType::State(ty) => {
                 if self.opset < Opset::CoreML8 {
-                    let reason = format!("state %{} needs opset CoreML8, it has {}", input.name, self.opset);
+                    let reason = format!(
+                        "state %{} requires opset CoreML8, the function has {}",
+                        input.name, self.opset
+                    );
                     self.report(Rule::StateType, reason);
                 }
                 if ty.dtype != DType::Fp16 || ty.shape.known().is_none() {
@@ -110,12 +113,12 @@ impl<'a> Scope<'a> {
         }
     }
 
-    /// Makes a name known; whether it was unknown before.
+    /// Defines a name; returns whether it was undefined before.
     fn insert(&mut self, named: &'a NamedType, constant: bool, value: Option<&'a Value>) -> bool {
         let name = named.name.as_str();
         if !is_identifier(name) {
             let reason =
-                format!("%{name} is no identifier: letters, digits, _ and @, not starting with a digit");
+                format!("%{name} is not an identifier: letters, digits, _ and @, not starting with a digit");
             self.report(Rule::Identifier, reason);
         }
         let new = self.values.insert(name, Known { ty: &named.ty, constant, value }).is_none();
@@ -125,7 +128,7 @@ impl<'a> Scope<'a> {
         new
     }
 
-    /// Resolves a block; what it defines is known until the caller forgets it.
+    /// Resolves a block. Its definitions stay visible until the caller removes them.
     fn block(&mut self, block: &'a Block) -> Vec<Resolved<'a>> {
         let mut resolved = Vec::with_capacity(block.operations.len());
         for operation in &block.operations {
@@ -164,7 +167,7 @@ impl<'a> Scope<'a> {
         resolved
     }
 
-    /// The blocks that an operation has, and the types of what they take and give.
+    /// Resolves an operation's blocks; also returns the types of their inputs and outputs.
     fn blocks(&mut self, operation: &'a Operation) -> (Vec<Vec<Resolved<'a>>>, Vec<BlockTypes>) {
         let mut types = Vec::with_capacity(operation.blocks.len());
         let mut resolved = Vec::with_capacity(operation.blocks.len());
@@ -177,7 +180,7 @@ impl<'a> Scope<'a> {
             }
             let outer: Vec<&'a str> = self.values.keys().copied().collect();
             resolved.push(self.block(block));
-            // That a state is returned was reported; what it holds is looked at.
+            // A returned state is already reported; the check continues with the type of its content.
             let content = |ty: &ValueType| match ty {
                 ValueType::State(content) => ValueType::Tensor(content.clone()),
                 other => other.clone(),
@@ -187,7 +190,7 @@ impl<'a> Scope<'a> {
                 inputs: block.inputs.iter().map(|input| content(&input.ty)).collect(),
                 outputs: returned.map(|known| content(known.ty)).collect(),
             });
-            // What a block defines ends with it.
+            // The definitions of a block are visible only inside it.
             let outer: std::collections::HashSet<&str> = outer.into_iter().collect();
             self.values.retain(|name, _| outer.contains(name) && !defined.contains(name));
         }
@@ -203,13 +206,13 @@ impl<'a> Scope<'a> {
         }
         let spec = ops::lookup(&operation.op).ok_or_else(|| ops::unknown(&operation.op))?;
         if spec.since > self.opset {
-            let reason = format!("it exists since opset {}, the function has {}", spec.since, self.opset);
+            let reason = format!("it requires opset {}, the function has {}", spec.since, self.opset);
             return Err(Fault::new(Rule::OperationTooNew, reason));
         }
         let args = Args::new(self.opset, self.bound(operation)?, block_types);
         args.check_against(spec)?;
         if args.iter().any(|(_, args)| args.iter().any(|arg| arg.ty.shape.is_of_any_rank())) {
-            let reason = "the rank of an argument is open, so that its types are not checked";
+            let reason = "the rank of an argument is unknown, so its result types are not checked";
             let fault = Fault::new(Rule::OperationUnchecked, reason);
             self.findings.push(Finding::operation(self.function, operation.label(), fault));
         } else {
@@ -218,7 +221,7 @@ impl<'a> Scope<'a> {
         for param in spec.params_of(self.opset) {
             let of_nothing = param.is_of_indices() && !args.bool_or("return_indices", true)?;
             if param.default.is_some() && args.get(param.name).is_none() && !of_nothing {
-                let fault = Fault::at(Rule::ArgumentDefault, param.name, "is not bound, and has a default");
+                let fault = Fault::at(Rule::ArgumentDefault, param.name, "is not bound, but has a default");
                 self.findings.push(Finding::operation(self.function, operation.label(), fault));
             }
         }
@@ -227,7 +230,7 @@ impl<'a> Scope<'a> {
 
     fn known(&self, param: &str, name: &str) -> Result<Known<'a>, Fault> {
         self.values.get(name).copied().ok_or_else(|| {
-            let reason = format!("is %{name}, which is not defined before it is used");
+            let reason = format!("is %{name}, which is not defined before its use");
             Fault::at(Rule::Undefined, param, reason)
         })
     }
@@ -246,7 +249,7 @@ impl<'a> Scope<'a> {
             BindingRef::Value(value) => {
                 let blob = matches!(value.data, ValueData::Blob(_));
                 if blob && !operation.is_constexpr() {
-                    let reason = "is a blob that is bound directly, which only constexpr operations take";
+                    let reason = "is a blob that is bound directly, which only constexpr operations allow";
                     return Err(Fault::at(Rule::BlobBinding, param, reason));
                 }
                 constant_arg(param, self.ints.stated(value))
@@ -265,13 +268,13 @@ fn constant_arg<'a>(param: &str, value: &'a Value) -> Result<Arg<'a>, Fault> {
     Ok(Arg { name: None, ty, container, constant: true, value: Some(value) })
 }
 
-/// What an argument holds, and how.
+/// Returns the type of an argument's content and its container.
 fn content<'a>(param: &str, ty: &'a ValueType) -> Result<(&'a TensorType, Container), Fault> {
     ty.content()
         .ok_or_else(|| Fault::at(Rule::ArgumentType, param, format!("is {ty}, expected a tensor or a list")))
 }
 
-/// Whether what is declared may be what was inferred.
+/// Checks that the declared results agree with the inferred types.
 fn check_results(
     operation: &Operation,
     args: &Args<'_>,
@@ -280,7 +283,7 @@ fn check_results(
 ) -> Result<(), Fault> {
     let declared = &operation.outputs;
     if inferred.len() != declared.len() {
-        let reason = format!("{} outputs are declared, it has {}", declared.len(), inferred.len());
+        let reason = format!("{} outputs are declared, expected {}", declared.len(), inferred.len());
         return Err(Fault::new(Rule::ResultCount, reason));
     }
     for (output, ty) in declared.iter().zip(inferred) {
@@ -288,14 +291,14 @@ fn check_results(
             || is_crop_of_each_image(operation, &output.ty, ty, opset)
             || is_declared_otherwise(operation, args, &output.ty, ty);
         if !fits {
-            let reason = format!("%{} is declared {}, it is {ty}", output.name, output.ty);
+            let reason = format!("%{} is declared {}, inferred {ty}", output.name, output.ty);
             return Err(Fault::new(Rule::DeclaredType, reason));
         }
     }
     Ok(())
 }
 
-/// Whether coremltools declares of the operation what it does not give.
+/// Whether coremltools is known to declare this result with a shape that the operation does not produce.
 fn is_declared_otherwise(
     operation: &Operation,
     args: &Args<'_>,
@@ -307,8 +310,9 @@ fn is_declared_otherwise(
         && ops::declared_otherwise(&operation.op, args).is_some_and(|dims| declared.shape == dims)
 }
 
-/// Whether a type is declared otherwise than the documentation of the operation says: `crop_resize` before iOS 17
-/// gives `[N, 1, ..]` where a box names the image that it is cut out of, and is declared `[N, B, ..]` nevertheless.
+/// Whether this is a result whose declared type contradicts the operation's documentation: `crop_resize`
+/// before iOS 17 returns `[N, 1, ..]` if a box names the image that it crops, but coremltools declares `[N,
+/// B, ..]`.
 fn is_crop_of_each_image(
     operation: &Operation,
     declared: &ValueType,
@@ -331,7 +335,7 @@ fn check_const(operation: &Operation) -> Result<(), Fault> {
         .get("val")
         .ok_or_else(|| Fault::new(Rule::Constant, "it has no attribute val"))?;
     if let Some(param) = operation.inputs.keys().next() {
-        return Err(Fault::at(Rule::ArgumentUnknown, param, "is bound, and a const takes no arguments"));
+        return Err(Fault::at(Rule::ArgumentUnknown, param, "is bound, but a const has no parameters"));
     }
     match operation.outputs.as_slice() {
         [output] if output.ty == value.ty => Ok(()),
@@ -343,8 +347,8 @@ fn check_const(operation: &Operation) -> Result<(), Fault> {
     }
 }
 
-/// Whether an operation of that type keeps its arguments among its attributes, as the `constexpr` forms of iOS 16 do: up to
-/// iOS 17 all of them, later those that got no other form in iOS 18.
+/// Whether an operation of that type stores its arguments as attributes, as the `constexpr` operations of iOS
+/// 16 do. Up to iOS 17 all of them do; later only those that iOS 18 did not change.
 pub(crate) fn attributes_are_arguments(op: &str, opset: Opset) -> bool {
     let unchanged = ["constexpr_affine_dequantize", "constexpr_cast"].contains(&op);
     op.starts_with("constexpr_") && (opset < Opset::CoreML8 || unchanged)

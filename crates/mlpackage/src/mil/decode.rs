@@ -1,4 +1,5 @@
-//! From MIL's protobuf messages to typed data. What cannot be represented is left out and reported, each thing once.
+//! Conversion of MIL's protobuf messages to typed data. Anything that cannot be represented is left out and
+//! reported once.
 
 use std::collections::BTreeMap;
 
@@ -11,13 +12,13 @@ use crate::dtype::DType;
 use crate::finding::{Fault, Finding, Rule};
 use crate::proto;
 
-/// Why a message is refused, to be located by the caller.
+/// The error states why a message is refused; the caller adds the location.
 type Decoded<T> = Result<T, Fault>;
 
-/// More axes than any operation of MIL takes; a larger rank is damage.
+/// Limit on the rank. No operation of MIL accepts more axes, so a larger rank indicates a damaged file.
 const MAX_RANK: usize = 16;
 
-/// The program, and what is missing from it because it could not be represented.
+/// Decodes a program; the findings name what is left out because it cannot be represented.
 pub(crate) fn program_from_proto(program: proto::Program) -> (Program, Vec<Finding>) {
     let mut decoder = Decoder { function: String::new(), findings: Vec::new() };
     if program.version != 1 {
@@ -44,7 +45,7 @@ pub(crate) fn program_from_proto(program: proto::Program) -> (Program, Vec<Findi
 }
 
 struct Decoder {
-    /// The function that is being read.
+    /// The function being read.
     function: String,
     findings: Vec<Finding>,
 }
@@ -64,7 +65,10 @@ impl Decoder {
             return None;
         };
         for other in f.block_specializations.keys() {
-            self.report(Rule::Block, format!("it has a block for {other} beside that for its opset {opset}"));
+            self.report(
+                Rule::Block,
+                format!("it has a block for {other} in addition to the one for its opset {opset}"),
+            );
         }
         let inputs = self.named_types(f.inputs, "input");
         let attributes = self.attributes(f.attributes);
@@ -178,10 +182,10 @@ fn dim(d: &proto::Dimension) -> Decoded<Dim> {
     match d.dimension {
         Some(proto::dimension::Dimension::Constant(c)) => {
             let size = usize::try_from(c.size);
-            size.map(Dim::Known).map_err(|_| bad_type(format!("extent {} does not fit", c.size)))
+            size.map(Dim::Known).map_err(|_| bad_type(format!("dimension {} does not fit", c.size)))
         }
         Some(proto::dimension::Dimension::Unknown(_)) => Ok(Dim::Unknown),
-        None => Err(bad_type("an extent is neither constant nor unknown")),
+        None => Err(bad_type("a dimension is neither constant nor unknown")),
     }
 }
 
@@ -190,7 +194,10 @@ fn tensor_type(t: &proto::TensorType) -> Decoded<TensorType> {
         .ok_or_else(|| bad_type(format!("unknown data type {}", t.data_type)))?;
     if t.rank != t.dimensions.len() as i64 || t.dimensions.len() > MAX_RANK {
         let found = t.dimensions.len();
-        return Err(bad_type(format!("rank {} with {found} dimensions, at most {MAX_RANK}", t.rank)));
+        return Err(bad_type(format!(
+            "rank {} with {found} dimensions, expected equal numbers of at most {MAX_RANK}",
+            t.rank
+        )));
     }
     let is_variadic = |d: &proto::Dimension| {
         matches!(
@@ -202,7 +209,7 @@ fn tensor_type(t: &proto::TensorType) -> Decoded<TensorType> {
         true => Dims::of_any_rank(),
         false => t.dimensions.iter().map(dim).collect::<Decoded<Dims>>()?,
     };
-    // Every size that is computed from a shape later on fits, sixteen bytes an element included.
+    // Ensures that every size that is later computed from the shape fits, even at sixteen bytes per element.
     shape
         .least_elements()
         .and_then(|n| n.checked_mul(16))
@@ -230,7 +237,7 @@ fn value(v: proto::Value) -> Decoded<Value> {
             (ValueType::Tuple(_), Some(Immediate::Tuple(t))) => ValueData::Tuple(values(t.values)?),
             (ValueType::Dictionary { .. }, Some(Immediate::Dictionary(d))) => {
                 let half =
-                    |v: Option<proto::Value>| value(v.ok_or_else(|| bad_constant("a pair is not whole"))?);
+                    |v: Option<proto::Value>| value(v.ok_or_else(|| bad_constant("a pair is incomplete"))?);
                 let pairs = d.values.into_iter().map(|pair| Ok((half(pair.key)?, half(pair.value)?)));
                 ValueData::Dictionary(pairs.collect::<Decoded<_>>()?)
             }

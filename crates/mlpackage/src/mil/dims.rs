@@ -1,4 +1,4 @@
-//! Dimensions of a tensor type, of which some may be left open until the function is called.
+//! Dimensions of a tensor type, some of which may be unknown until the function is called.
 
 use std::fmt;
 
@@ -9,12 +9,12 @@ use crate::shape::Shape;
 pub enum Dim {
     /// Fixed.
     Known(usize),
-    /// Left open: a ranged or enumerated dimension of an input, or what follows from one.
+    /// Unknown: a ranged or enumerated dimension of an input, or one that depends on such a dimension.
     Unknown,
 }
 
 impl Dim {
-    /// The extent, if it is fixed.
+    /// Returns the size, if it is fixed.
     pub fn known(self) -> Option<usize> {
         match self {
             Self::Known(n) => Some(n),
@@ -22,7 +22,7 @@ impl Dim {
         }
     }
 
-    /// Whether both may turn out to be the same.
+    /// Returns whether the two can be equal at run time.
     pub fn may_be(self, other: impl Into<Self>) -> bool {
         match (self, other.into()) {
             (Self::Known(a), Self::Known(b)) => a == b,
@@ -30,7 +30,7 @@ impl Dim {
         }
     }
 
-    /// The one that says more; `None` if they contradict each other.
+    /// Returns the more specific of the two; `None` if they contradict each other.
     pub fn meet(self, other: impl Into<Self>) -> Option<Self> {
         let other = other.into();
         match self {
@@ -39,7 +39,7 @@ impl Dim {
         }
     }
 
-    /// `f` of a fixed extent; open ones stay open. `None` if `f` overflows or refuses.
+    /// Applies `f` to a fixed size; an unknown one stays unknown. `None` if `f` returns `None`.
     pub fn map(self, f: impl FnOnce(usize) -> Option<usize>) -> Option<Self> {
         match self {
             Self::Known(n) => f(n).map(Self::Known),
@@ -47,7 +47,7 @@ impl Dim {
         }
     }
 
-    /// `f` of two fixed extents; open if one of them is. `None` if `f` overflows or refuses.
+    /// Applies `f` to two fixed sizes; the result is unknown if either is. `None` if `f` returns `None`.
     pub fn zip(self, other: impl Into<Self>, f: impl FnOnce(usize, usize) -> Option<usize>) -> Option<Self> {
         match (self, other.into()) {
             (Self::Known(a), Self::Known(b)) => f(a, b).map(Self::Known),
@@ -74,38 +74,39 @@ impl fmt::Display for Dim {
 /// The dimensions of a tensor type, outermost first.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
 pub struct Dims {
-    /// Empty if their number is open.
+    /// Empty if the rank is unknown.
     dims: Vec<Dim>,
     any_rank: bool,
 }
 
 impl Dims {
-    /// Dimensions of which not even the number is known: those of a tensor whose shape is a vector of open length.
+    /// Creates dimensions of unknown rank, such as those of a tensor whose shape is a vector of unknown
+    /// length.
     pub fn of_any_rank() -> Self {
         Self { dims: Vec::new(), any_rank: true }
     }
 
-    /// Whether the number of axes is open; [`rank`](Self::rank) is 0 then, and there are no dimensions.
+    /// Returns whether the rank is unknown. [`rank`](Self::rank) is then 0, and there are no dimensions.
     pub fn is_of_any_rank(&self) -> bool {
         self.any_rank
     }
 
-    /// Number of axes.
+    /// Returns the number of axes.
     pub fn rank(&self) -> usize {
         self.dims.len()
     }
 
-    /// All of them.
+    /// Iterates over the dimensions.
     pub fn iter(&self) -> impl DoubleEndedIterator<Item = Dim> + ExactSizeIterator {
         self.dims.iter().copied()
     }
 
-    /// All of them, as a slice.
+    /// Returns the dimensions as a slice.
     pub fn as_slice(&self) -> &[Dim] {
         &self.dims
     }
 
-    /// The shape, if every dimension is fixed.
+    /// Returns the shape if every dimension is fixed.
     pub fn known(&self) -> Option<Shape> {
         if self.any_rank {
             return None;
@@ -113,22 +114,24 @@ impl Dims {
         self.iter().map(Dim::known).collect::<Option<Vec<_>>>().map(Shape::from)
     }
 
-    /// Number of elements; `None` if a dimension is open or the number does not fit in a `usize`.
+    /// Returns the number of elements; `None` if a dimension is unknown or the number does not fit in a
+    /// `usize`.
     pub fn elements(&self) -> Option<usize> {
         self.known()?.checked_elements()
     }
 
-    /// Number of elements with every open dimension counted as one; `None` if it does not fit in a `usize`.
+    /// Returns the number of elements with 1 in place of every unknown dimension; `None` if it does not fit
+    /// in a `usize`.
     pub fn least_elements(&self) -> Option<usize> {
         self.iter().try_fold(1usize, |n, d| n.checked_mul(d.known().unwrap_or(1)))
     }
 
-    /// The axis that `axis` names, counted from the end if negative; `None` when out of range.
+    /// Resolves an axis, which counts from the end if negative; `None` if it is out of range.
     pub fn axis(&self, axis: i32) -> Option<usize> {
         axis_of(axis, self.rank())
     }
 
-    /// Whether both may turn out to be the same.
+    /// Returns whether the two can be equal at run time.
     pub fn may_be(&self, other: &Self) -> bool {
         if self.any_rank || other.any_rank {
             return true;
@@ -136,14 +139,15 @@ impl Dims {
         self.rank() == other.rank() && self.iter().zip(other.iter()).all(|(a, b)| a.may_be(b))
     }
 
-    /// The dimensions in which both are the same, the others open. Both have the same rank.
+    /// Keeps the dimensions in which the two agree and makes the others unknown. Both must have the same
+    /// rank.
     pub fn in_common(&self, other: &Self) -> Self {
         let pairs = self.iter().zip(other.iter());
         pairs.map(|(a, b)| if a == b { a } else { Dim::Unknown }).collect()
     }
 
-    /// What `self` and `other` broadcast to by numpy's rule; `None` if they do not. An open dimension beside a fixed one
-    /// other than 1 is taken to be the same.
+    /// Broadcasts two shapes by numpy's rule; `None` if they are incompatible. An unknown dimension is
+    /// assumed to equal a fixed one other than 1.
     pub fn broadcast(&self, other: &Self) -> Option<Self> {
         let rank = self.rank().max(other.rank());
         let dim = |dims: &Self, i: usize| {
@@ -161,7 +165,7 @@ impl Dims {
     }
 }
 
-/// The axis of `rank` that `axis` names, counted from the end if negative; `None` when out of range.
+/// Resolves an axis of a tensor of `rank`; a negative axis counts from the end. `None` if it is out of range.
 pub(crate) fn axis_of(axis: i32, rank: usize) -> Option<usize> {
     let rank = i64::try_from(rank).ok()?;
     let axis = i64::from(axis);
@@ -262,7 +266,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn open_dimensions_broadcast_to_what_is_known() {
+    fn unknown_dimensions_broadcast_to_known_ones() {
         let dims = |d: &[Dim]| Dims::from(d.to_vec());
         let cases = [
             (dims(&[Unknown, Known(3)]), dims(&[Known(1), Known(3)]), Some(dims(&[Unknown, Known(3)]))),
@@ -288,7 +292,7 @@ mod tests {
     }
 
     #[test]
-    fn dimensions_of_any_rank_may_be_any() {
+    fn dimensions_of_unknown_rank_match_any() {
         let any = Dims::of_any_rank();
         assert!(any.may_be(&Dims::from([2, 3])) && Dims::default().may_be(&any));
         assert_eq!((any.known(), any.elements(), any.to_string()), (None, None, "[..]".into()));

@@ -1,4 +1,4 @@
-//! From MIL as typed data to its protobuf messages.
+//! Conversion of typed MIL data to protobuf messages.
 
 use std::collections::BTreeMap;
 
@@ -165,7 +165,7 @@ mod tests {
         value(v).encode_to_vec().iter().map(|b| format!("{b:02x}")).collect()
     }
 
-    /// The bytes that coremltools 9.0 writes for the same values.
+    /// The bytes are what coremltools 9.0 writes for the same values.
     #[test]
     fn values_encode_as_coremltools_encodes_them() {
         assert_eq!(hex(&Value::fp16(1.0)), "12040a02080a1a080a063a040a02003c");

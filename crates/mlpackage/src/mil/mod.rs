@@ -1,9 +1,9 @@
 //! MIL, the language of ML Programs, as typed data.
 //!
-//! A [`Program`] has functions; a [`Function`] takes tensors and states and has one [`Block`]; a block is a list of
-//! [`Operation`]s in order, each of which binds its arguments to earlier results or to constants, and names its
-//! outputs once. [`builder::FunctionBuilder`] makes such functions and infers every type; [`check`] infers them again
-//! for programs that were read.
+//! A [`Program`] has functions. A [`Function`] has tensor inputs, states and one [`Block`], which is an
+//! ordered list of [`Operation`]s. Each operation binds its arguments to earlier results or to constants, and
+//! each result has a unique name. [`builder::FunctionBuilder`] creates functions and infers every type;
+//! [`check`] repeats the inference for programs that were read.
 
 mod blob_ints;
 pub mod builder;

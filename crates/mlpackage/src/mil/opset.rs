@@ -2,8 +2,8 @@
 
 use std::fmt;
 
-/// An opset: which operations, in which form, a function may use. Each is tied to a specification version and to the
-/// first systems that load it.
+/// A version of the operation set, which a function declares. Each opset belongs to a version of the
+/// specification and to the first systems that load it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Opset {
     /// Specification 6: iOS 15, macOS 12.
@@ -19,10 +19,10 @@ pub enum Opset {
 }
 
 impl Opset {
-    /// Every opset, oldest first.
+    /// All opsets, oldest first.
     pub const ALL: [Self; 5] = [Self::CoreML5, Self::CoreML6, Self::CoreML7, Self::CoreML8, Self::CoreML9];
 
-    /// The string by which a function names its opset.
+    /// Returns the name that a function uses for its opset.
     pub fn name(self) -> &'static str {
         match self {
             Self::CoreML5 => "CoreML5",
@@ -33,7 +33,7 @@ impl Opset {
         }
     }
 
-    /// MIL text's name of the opset, such as `ios18`.
+    /// Returns the opset's name in MIL text, such as `ios18`.
     pub fn text_name(self) -> &'static str {
         match self {
             Self::CoreML5 => "ios15",
@@ -44,7 +44,7 @@ impl Opset {
         }
     }
 
-    /// `specificationVersion` of a model that uses the opset.
+    /// Returns the `specificationVersion` that the opset requires.
     pub fn specification_version(self) -> i32 {
         match self {
             Self::CoreML5 => 6,
@@ -55,7 +55,7 @@ impl Opset {
         }
     }
 
-    /// The opset of that name.
+    /// Returns the opset with the given name.
     pub fn from_name(name: &str) -> Option<Self> {
         Self::ALL.into_iter().find(|o| o.name() == name)
     }

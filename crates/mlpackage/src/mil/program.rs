@@ -9,64 +9,65 @@ use super::value::Value;
 /// An ML Program.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Program {
-    /// By name. The default one is usually `main`.
+    /// Functions by name. The default function is usually `main`.
     pub functions: BTreeMap<String, Function>,
-    /// What tools say of the program, such as coremltools' `buildInfo`. Core ML ignores it.
+    /// Attributes that tools add, such as coremltools' `buildInfo`. Core ML ignores them.
     pub attributes: BTreeMap<String, Value>,
-    /// A note on the program; usually empty.
+    /// A documentation string; usually empty.
     pub doc: String,
 }
 
 impl Program {
-    /// A program of these functions.
+    /// Creates a program from its functions.
     pub fn new<N: Into<String>>(functions: impl IntoIterator<Item = (N, Function)>) -> Self {
         let functions = functions.into_iter().map(|(name, f)| (name.into(), f)).collect();
         Self { functions, ..Self::default() }
     }
 }
 
-/// One entry point of a program.
+/// A function, which is an entry point of a program.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Function {
     /// Tensors and states, in order.
     pub inputs: Vec<NamedType>,
-    /// The operations it may use.
+    /// The opset, which determines the available operations.
     pub opset: Opset,
-    /// What it does.
+    /// The body.
     pub block: Block,
-    /// Whatever else is said of it; usually nothing.
+    /// Attributes; usually none.
     pub attributes: BTreeMap<String, Value>,
 }
 
-/// A list of operations, each of which sees the results of those before it.
+/// A list of operations, each of which may use the results of earlier ones.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Block {
-    /// What a nested block is given: the variables of a `while_loop`. Empty for a function's own block.
+    /// Inputs of a nested block, such as the variables of a `while_loop`. Empty for a function's own block.
     pub inputs: Vec<NamedType>,
-    /// In order of execution.
+    /// Operations in execution order.
     pub operations: Vec<Operation>,
     /// Names of the values that the block returns.
     pub outputs: Vec<String>,
-    /// Whatever else is said of it; usually nothing.
+    /// Attributes; usually none.
     pub attributes: BTreeMap<String, Value>,
 }
 
 /// One operation.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Operation {
-    /// Its type, such as `conv`.
+    /// The operation's type, such as `conv`.
     pub op: String,
     /// Arguments by parameter name.
     pub inputs: BTreeMap<String, Argument>,
-    /// Results.
+    /// The results.
     pub outputs: Vec<NamedType>,
-    /// The branches of a `cond`, the condition and body of a `while_loop`; nothing for other operations.
+    /// The branches of a `cond`, or the condition and body of a `while_loop`; empty for other operations.
     pub blocks: Vec<Block>,
-    /// Attributes by name: `name` on most, `val` on constants, everything on the constexpr forms of iOS 16.
+    /// Attributes by name: usually `name`, `val` for a `const`, and all arguments for the constexpr
+    /// operations of iOS 16.
     pub attributes: BTreeMap<String, Value>,
 }
 
-/// What an argument is bound to; several bindings for variadic ones such as `concat`'s `values`.
+/// The bindings of an argument; several for variadic parameters such as `concat`'s `values`.
 pub type Argument = Vec<Binding>;
 
 /// One binding of an argument.
@@ -79,7 +80,7 @@ pub enum Binding {
 }
 
 impl Function {
-    /// Inputs that are tensors, in order.
+    /// Returns the tensor inputs, in order.
     pub fn tensor_inputs(&self) -> impl Iterator<Item = (&str, &TensorType)> {
         self.inputs.iter().filter_map(|i| match &i.ty {
             ValueType::Tensor(t) => Some((i.name.as_str(), t)),
@@ -87,7 +88,7 @@ impl Function {
         })
     }
 
-    /// States, in order.
+    /// Returns the states, in order.
     pub fn states(&self) -> impl Iterator<Item = (&str, &TensorType)> {
         self.inputs.iter().filter_map(|i| match &i.ty {
             ValueType::State(t) => Some((i.name.as_str(), t)),
@@ -95,14 +96,14 @@ impl Function {
         })
     }
 
-    /// The tensors that the function returns, in order. Names that nothing defines are skipped; [`super::check`]
-    /// reports those.
+    /// Returns the output tensors, in order. Skips names that nothing defines, which [`super::check`]
+    /// reports.
     pub fn outputs(&self) -> impl Iterator<Item = (&str, &TensorType)> {
         self.all_outputs().filter_map(|(name, ty)| Some((name, ty.tensor()?)))
     }
 
-    /// Everything that the function returns, in order: tensors, and the dictionary of a classifier. Names that nothing defines are
-    /// skipped.
+    /// Returns all outputs, in order: tensors, and the dictionary of a classifier. Skips names that nothing
+    /// defines.
     pub fn all_outputs(&self) -> impl Iterator<Item = (&str, &ValueType)> {
         self.block.outputs.iter().filter_map(|name| {
             let produced = self.block.operations.iter().flat_map(|o| &o.outputs);
@@ -113,9 +114,9 @@ impl Function {
 }
 
 impl Block {
-    /// Its operations and those of the blocks within them, in order.
+    /// Iterates over the block's operations and those of nested blocks, in order.
     pub fn all_operations(&self) -> impl Iterator<Item = &Operation> {
-        // A stack, so that neither depth nor borrowing asks for recursion.
+        // An explicit stack avoids recursion, whose depth a file could control.
         let mut pending: Vec<std::slice::Iter<'_, Operation>> = vec![self.operations.iter()];
         std::iter::from_fn(move || {
             loop {
@@ -130,7 +131,7 @@ impl Block {
     }
 }
 
-/// One binding of an argument, borrowed.
+/// A borrowed binding of an argument.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub enum BindingRef<'a> {
     /// A function input or an earlier result.
@@ -140,13 +141,13 @@ pub enum BindingRef<'a> {
 }
 
 impl Operation {
-    /// Whether it unfolds a compressed weight when the program is loaded.
+    /// Returns whether the operation decompresses a weight when the program is loaded.
     pub fn is_constexpr(&self) -> bool {
         self.op.starts_with("constexpr_")
     }
 
-    /// What its parameters are bound to in a function of `opset`: its inputs, and of the `constexpr` forms of iOS 16, which
-    /// keep their arguments among their attributes, those.
+    /// Returns the bindings of the operation's parameters in a function of `opset`. These are its inputs and,
+    /// for the `constexpr` operations of iOS 16, the attributes that hold their arguments.
     pub fn arguments(&self, opset: Opset) -> impl Iterator<Item = (&str, Vec<BindingRef<'_>>)> {
         let inputs = self.inputs.iter().map(|(param, bindings)| {
             let bindings = bindings.iter().map(|binding| match binding {
@@ -160,8 +161,8 @@ impl Operation {
         inputs.chain(attributes.map(|(param, value)| (param.as_str(), vec![BindingRef::Value(value)])))
     }
 
-    /// Every constant that it states: bound directly, or an attribute. Of a `const` that is its attribute `val`; the
-    /// `constexpr` forms that unfold compressed weights have theirs in either place.
+    /// Returns every constant of the operation, bound directly or held in an attribute. A `const` has its
+    /// value in the attribute `val`; a `constexpr` operation has its constants in either place.
     pub fn values(&self) -> impl Iterator<Item = &Value> {
         let bound = self.inputs.values().flatten().filter_map(|b| match b {
             Binding::Value(v) => Some(v),
@@ -170,7 +171,7 @@ impl Operation {
         bound.chain(self.attributes.values())
     }
 
-    /// Type and outputs, as errors name the operation: `conv -> %logits`.
+    /// Returns the operation's type and outputs, as errors name it: `conv -> %logits`.
     pub fn label(&self) -> String {
         let mut label = self.op.clone();
         for (i, output) in self.outputs.iter().enumerate() {

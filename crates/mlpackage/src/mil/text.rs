@@ -1,4 +1,4 @@
-//! MIL as text, in the manner of the `model.mil` that Core ML's compiler writes.
+//! MIL as text, in the style of the `model.mil` that Core ML's compiler writes.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -24,7 +24,7 @@ impl fmt::Display for Program {
     }
 }
 
-/// Spaces before an operation of a function's own block; each nested block adds as many as [`STEP`].
+/// Indentation of an operation in a function's own block. Each nested block adds [`STEP`] spaces.
 const MARGIN: usize = 12;
 const STEP: usize = 4;
 
@@ -45,7 +45,7 @@ fn write_function(f: &mut fmt::Formatter<'_>, name: &str, function: &Function) -
     writeln!(f, "        }} -> ({});", function.block.outputs.join(", "))
 }
 
-/// The operation without what ends its line, its nested blocks below it.
+/// Writes an operation and its nested blocks, without the end of the line.
 fn write_operation(f: &mut fmt::Formatter<'_>, operation: &Operation, margin: usize) -> fmt::Result {
     write_list(f, &operation.outputs, write_named)?;
     if !operation.outputs.is_empty() {
@@ -83,7 +83,7 @@ fn write_attributes(f: &mut fmt::Formatter<'_>, attributes: &BTreeMap<String, Va
     f.write_str("]")
 }
 
-/// A name behind its type; a scalar is written without a shape.
+/// Writes a type followed by a name; a scalar is written without a shape.
 fn write_named(f: &mut fmt::Formatter<'_>, named: &NamedType) -> fmt::Result {
     match &named.ty {
         ValueType::Tensor(ty) if ty.shape.rank() == 0 => write!(f, "{} {}", ty.dtype, named.name),
@@ -91,7 +91,7 @@ fn write_named(f: &mut fmt::Formatter<'_>, named: &NamedType) -> fmt::Result {
     }
 }
 
-/// Items with commas between them.
+/// Writes items, separated by commas.
 fn write_list<T>(
     f: &mut fmt::Formatter<'_>,
     items: impl IntoIterator<Item = T>,
@@ -161,7 +161,7 @@ fn elements(literal: &Literal, ty: &TensorType) -> Vec<String> {
         Literal::LongInts(v) => v.iter().map(ToString::to_string).collect(),
         Literal::Bools(v) => v.iter().map(ToString::to_string).collect(),
         Literal::Strings(v) => v.iter().map(|s| format!("{s:?}")).collect(),
-        // Every packed type that the format has fits into an f32 without loss, but for large uint32.
+        // f32 represents every packed type without loss, except large uint32 values.
         Literal::Bytes(v) => match elements::literal_to_f32(literal, ty) {
             Some(values) if ty.dtype.is_float() => values.iter().map(|x| format!("{x:?}")).collect(),
             Some(values) if ty.dtype != DType::Uint32 => values.iter().map(ToString::to_string).collect(),

@@ -5,7 +5,7 @@ use std::fmt;
 use super::dims::{Dim, Dims};
 use crate::dtype::DType;
 
-/// Element type and shape.
+/// An element type and a shape.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct TensorType {
     /// Element type.
@@ -15,12 +15,12 @@ pub struct TensorType {
 }
 
 impl TensorType {
-    /// A tensor type.
+    /// Creates a tensor type.
     pub fn new(dtype: DType, shape: impl Into<Dims>) -> Self {
         Self { dtype, shape: shape.into() }
     }
 
-    /// Whether both may turn out to be the same.
+    /// Returns whether the two can be equal at run time.
     pub fn may_be(&self, other: &Self) -> bool {
         self.dtype == other.dtype && self.shape.may_be(&other.shape)
     }
@@ -37,16 +37,16 @@ impl fmt::Display for TensorType {
 pub enum ValueType {
     /// A tensor.
     Tensor(TensorType),
-    /// Memory that outlives a call. Only `read_state` and `write_state` may touch it.
+    /// A tensor that persists between calls. Only `read_state` and `write_state` may use it.
     State(TensorType),
-    /// Values of one type in a row, such as the class names of a classifier.
+    /// A sequence of values of one type, such as the class names of a classifier.
     List {
-        /// The type of each.
+        /// The type of each value.
         element: Box<ValueType>,
-        /// How many there are; `None` if the type does not say.
+        /// The number of values; `None` if the type does not state it.
         length: Option<Dim>,
     },
-    /// Values of several types in a row.
+    /// A sequence of values of several types.
     Tuple(Vec<ValueType>),
     /// Values by key, such as the probabilities of a classifier.
     Dictionary {
@@ -57,15 +57,15 @@ pub enum ValueType {
     },
 }
 
-/// How a value holds what its elements are.
+/// The structure that holds a value's tensors.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Container {
-    /// It is the tensor itself.
+    /// A single tensor.
     Tensor,
-    /// Memory that outlives a call.
+    /// A tensor that persists between calls.
     State,
-    /// Tensors of one type in a row: as many as the type says, if it says anything. A list that grows keeps the type that it
-    /// was made with, so this is the length that it begins with.
+    /// A sequence of tensors of one type, with the length that the type states, if any. A list that grows
+    /// keeps its type, so this is the initial length.
     List(Option<Dim>),
     /// A scalar for each key.
     Dictionary {
@@ -75,7 +75,7 @@ pub enum Container {
 }
 
 impl ValueType {
-    /// A type that holds `content` in `container`.
+    /// Creates the type of a `container` that holds `content`.
     pub fn new(content: TensorType, container: Container) -> Self {
         match container {
             Container::Tensor => Self::Tensor(content),
@@ -88,7 +88,8 @@ impl ValueType {
         }
     }
 
-    /// What it holds, and how; `None` for tuples, and for lists and dictionaries of anything but tensors.
+    /// Returns the content's type and its container; `None` for tuples, and for lists and dictionaries of
+    /// anything but tensors.
     pub fn content(&self) -> Option<(&TensorType, Container)> {
         match self {
             Self::Tensor(ty) => Some((ty, Container::Tensor)),
@@ -107,8 +108,8 @@ impl ValueType {
         }
     }
 
-    /// Whether both may turn out to be the same. The lengths of lists are not compared: a list may grow, and its type does not
-    /// say so.
+    /// Returns whether the two can be equal at run time. Lengths of lists are not compared, because a list
+    /// may grow without a change of its type.
     pub fn may_be(&self, other: &Self) -> bool {
         match (self.content(), other.content()) {
             (Some((a, Container::List(_))), Some((b, Container::List(_)))) => a.may_be(b),
@@ -117,7 +118,7 @@ impl ValueType {
         }
     }
 
-    /// What both have in common; they [may be the same](Self::may_be).
+    /// Keeps what the two types have in common; they must satisfy [`may_be`](Self::may_be).
     pub(crate) fn in_common(&self, other: &Self) -> Self {
         let (Some((a, container)), Some((b, other))) = (self.content(), other.content()) else {
             return self.clone();
@@ -130,7 +131,7 @@ impl ValueType {
         Self::new(content, container)
     }
 
-    /// The tensor type, or that of the state's content; `None` for lists, tuples and dictionaries.
+    /// Returns the type of a tensor or of a state's content; `None` for lists, tuples and dictionaries.
     pub fn tensor(&self) -> Option<&TensorType> {
         match self {
             Self::Tensor(t) | Self::State(t) => Some(t),
@@ -167,8 +168,8 @@ impl fmt::Display for ValueType {
 /// A name with its type.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct NamedType {
-    /// Unique in the function.
+    /// The name, which is unique in the function.
     pub name: String,
-    /// Its type.
+    /// The type.
     pub ty: ValueType,
 }

@@ -1,4 +1,4 @@
-//! Constants, immediate or in a weight file.
+//! Constants, stored in the program or in a weight file.
 
 use half::f16;
 
@@ -10,18 +10,18 @@ use crate::elements;
 /// A constant of a program.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Value {
-    /// Its type: of a tensor, nearly always.
+    /// The type, in nearly all programs a tensor type.
     pub ty: ValueType,
-    /// What it holds.
+    /// The contents.
     pub data: ValueData,
 }
 
-/// What a constant holds.
+/// The contents of a constant.
 #[derive(Clone, Debug, PartialEq)]
 pub enum ValueData {
-    /// A tensor's elements, in the program itself.
+    /// A tensor's elements, stored in the program itself.
     Immediate(Literal),
-    /// A tensor's elements, in a weight file.
+    /// A tensor's elements, stored in a weight file.
     Blob(BlobRef),
     /// The values of a list.
     List(Vec<Value>),
@@ -31,16 +31,16 @@ pub enum ValueData {
     Dictionary(Vec<(Value, Value)>),
 }
 
-/// A place in a weight file.
+/// The location of a blob in a weight file.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct BlobRef {
-    /// `@model_path/` and the file's path relative to the folder of `model.mlmodel`.
+    /// `@model_path/`, followed by the file's path relative to the folder of `model.mlmodel`.
     pub file: String,
     /// Byte offset of the blob's record.
     pub offset: u64,
 }
 
-/// Elements kept in the program, in the field of `TensorValue` that their type demands.
+/// Elements stored in the program, in the field of `TensorValue` that their type requires.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Literal {
     /// fp32.
@@ -55,17 +55,17 @@ pub enum Literal {
     Bools(Vec<bool>),
     /// string.
     Strings(Vec<String>),
-    /// Everything else, packed little endian: fp16, int8, uint8, uint32 and the sub-byte types.
+    /// All other types, packed little endian: fp16, int8, uint8, uint32 and the sub-byte types.
     Bytes(Vec<u8>),
 }
 
 impl Literal {
-    /// The elements as f32, of a constant of type `ty`; `None` for strings and bools.
+    /// Converts the elements of a constant of type `ty` to f32; `None` for strings and bools.
     pub fn to_f32(&self, ty: &TensorType) -> Option<Vec<f32>> {
         elements::literal_to_f32(self, ty)
     }
 
-    /// Name of the `TensorValue` field that holds this literal.
+    /// Returns the name of the `TensorValue` field that holds this literal.
     pub(crate) fn field(&self) -> &'static str {
         match self {
             Self::Floats(_) => "floats",
@@ -78,7 +78,7 @@ impl Literal {
         }
     }
 
-    /// Name of the `TensorValue` field that elements of `dtype` belong in.
+    /// Returns the name of the `TensorValue` field that holds elements of `dtype`.
     pub(crate) fn field_of(dtype: DType) -> &'static str {
         match dtype {
             DType::Fp32 => "floats",
@@ -91,7 +91,7 @@ impl Literal {
         }
     }
 
-    /// Whether the literal holds exactly the elements of `ty`, in the right field.
+    /// Checks that the literal holds exactly the elements of `ty`, in the right field.
     pub(crate) fn fits(&self, ty: &TensorType) -> Result<(), String> {
         let want = Self::field_of(ty.dtype);
         if self.field() != want {
@@ -101,7 +101,7 @@ impl Literal {
                 self.field()
             ));
         }
-        let elements = ty.shape.elements().ok_or_else(|| format!("{ty} is no type of a constant"))?;
+        let elements = ty.shape.elements().ok_or_else(|| format!("{ty} cannot be the type of a constant"))?;
         let (found, expected) = match self {
             Self::Floats(v) => (v.len(), Some(elements)),
             Self::Doubles(v) => (v.len(), Some(elements)),
@@ -121,38 +121,38 @@ impl Literal {
 }
 
 impl Value {
-    /// int32 elements.
+    /// Creates a tensor of int32 elements.
     pub fn ints(shape: impl Into<Dims>, values: impl Into<Vec<i32>>) -> Self {
         Self::immediate(DType::Int32, shape, Literal::Ints(values.into()))
     }
 
-    /// An int32 scalar.
+    /// Creates an int32 scalar.
     pub fn int(value: i32) -> Self {
         Self::ints(Dims::default(), [value])
     }
 
-    /// A bool scalar.
+    /// Creates a bool scalar.
     pub fn bool(value: bool) -> Self {
         Self::immediate(DType::Bool, Dims::default(), Literal::Bools(vec![value]))
     }
 
-    /// bool elements of rank 1.
+    /// Creates a tensor of rank 1 with bool elements.
     pub fn bools(values: impl Into<Vec<bool>>) -> Self {
         let values = values.into();
         Self::immediate(DType::Bool, [values.len()], Literal::Bools(values))
     }
 
-    /// A string.
+    /// Creates a string scalar.
     pub fn string(value: impl Into<String>) -> Self {
         Self::immediate(DType::String, Dims::default(), Literal::Strings(vec![value.into()]))
     }
 
-    /// An fp32 scalar.
+    /// Creates an fp32 scalar.
     pub fn fp32(value: f32) -> Self {
         Self::immediate(DType::Fp32, Dims::default(), Literal::Floats(vec![value]))
     }
 
-    /// An fp16 scalar, rounded to nearest, ties to even.
+    /// Creates an fp16 scalar, rounded to nearest even.
     pub fn fp16(value: f32) -> Self {
         Self::immediate(
             DType::Fp16,
@@ -161,18 +161,18 @@ impl Value {
         )
     }
 
-    /// fp16 elements kept in the program.
+    /// Creates a tensor of fp16 elements that are stored in the program.
     pub fn fp16s(shape: impl Into<Dims>, values: &[f16]) -> Self {
         let bytes = values.iter().flat_map(|v| v.to_le_bytes()).collect();
         Self::immediate(DType::Fp16, shape, Literal::Bytes(bytes))
     }
 
-    /// fp32 elements kept in the program.
+    /// Creates a tensor of fp32 elements that are stored in the program.
     pub fn fp32s(shape: impl Into<Dims>, values: impl Into<Vec<f32>>) -> Self {
         Self::immediate(DType::Fp32, shape, Literal::Floats(values.into()))
     }
 
-    /// A list of scalars of `dtype`, such as the labels of a classifier.
+    /// Creates a list of scalars of `dtype`, such as the labels of a classifier.
     pub fn list(dtype: DType, values: impl Into<Vec<Self>>) -> Self {
         let (element, values) = (TensorType::new(dtype, Dims::default()), values.into());
         let length = Some(super::dims::Dim::Known(values.len()));
@@ -182,17 +182,18 @@ impl Value {
         }
     }
 
-    /// Elements in a weight file.
+    /// Creates a tensor whose elements are stored in a weight file.
     pub fn blob(ty: TensorType, blob: BlobRef) -> Self {
         Self { ty: ty.into(), data: ValueData::Blob(blob) }
     }
 
-    /// Elements of any type kept in the program; [`builder`](super::builder) refuses those that do not fit the type.
+    /// Creates a tensor whose elements are stored in the program. [`builder`](super::builder) refuses
+    /// elements that do not match the type.
     pub fn immediate(dtype: DType, shape: impl Into<Dims>, literal: Literal) -> Self {
         Self { ty: TensorType::new(dtype, shape).into(), data: ValueData::Immediate(literal) }
     }
 
-    /// Its type, if it is a tensor.
+    /// Returns the tensor type; `None` if this is not a tensor.
     pub fn tensor_type(&self) -> Option<&TensorType> {
         match &self.ty {
             ValueType::Tensor(ty) => Some(ty),
@@ -200,12 +201,12 @@ impl Value {
         }
     }
 
-    /// Its element type, if it is a tensor.
+    /// Returns the element type; `None` if this is not a tensor.
     pub fn dtype(&self) -> Option<DType> {
         self.tensor_type().map(|ty| ty.dtype)
     }
 
-    /// Every value in it that refers to a weight file, itself included.
+    /// Returns every value that refers to a weight file, including nested values and the value itself.
     pub(crate) fn blobs(&self) -> Vec<(&TensorType, &BlobRef)> {
         match &self.data {
             ValueData::Immediate(_) => Vec::new(),
@@ -219,7 +220,7 @@ impl Value {
         }
     }
 
-    /// The elements as `i32`, if they are immediate 32 or 16-bit integers.
+    /// Returns the elements as `i32` if they are stored in the program as int32, int16 or uint16.
     pub fn as_ints(&self) -> Option<&[i32]> {
         match &self.data {
             ValueData::Immediate(Literal::Ints(v)) => Some(v),
@@ -227,7 +228,8 @@ impl Value {
         }
     }
 
-    /// The elements as numbers, if they are immediate integers of up to 32 bits that fit.
+    /// Converts the elements to `i32`, if they are stored in the program, are integers of up to 64 bits, and
+    /// fit.
     pub fn to_ints(&self) -> Option<Vec<i32>> {
         match (&self.data, self.dtype()?) {
             (ValueData::Immediate(Literal::Ints(v)), _) => Some(v.clone()),
@@ -248,7 +250,7 @@ impl Value {
         }
     }
 
-    /// The elements, if they are immediate bools.
+    /// Returns the elements if they are bools stored in the program.
     pub fn as_bools(&self) -> Option<&[bool]> {
         match &self.data {
             ValueData::Immediate(Literal::Bools(v)) => Some(v),
@@ -256,7 +258,7 @@ impl Value {
         }
     }
 
-    /// The string, if it is an immediate one.
+    /// Returns the string if it is stored in the program.
     pub fn as_str(&self) -> Option<&str> {
         match &self.data {
             ValueData::Immediate(Literal::Strings(v)) => v.first().map(String::as_str),
@@ -264,7 +266,7 @@ impl Value {
         }
     }
 
-    /// The first element as `f32`, if it is immediate and of fp16 or fp32.
+    /// Returns the first element as `f32` if it is stored in the program as fp16 or fp32.
     pub fn as_float(&self) -> Option<f32> {
         match &self.data {
             ValueData::Immediate(Literal::Floats(v)) => v.first().copied(),

@@ -1,4 +1,4 @@
-//! Activations: functions of each element with parameters of their own, and softmax.
+//! Activations: elementwise functions with parameters, and softmax.
 
 use super::args::Args;
 use super::elementwise::like_x;
@@ -11,7 +11,7 @@ const X: Param = Param::new("x", Kind::FLOAT);
 const ALPHA: Param = Param::constant("alpha", Kind::FLOAT);
 const BETA: Param = Param::constant("beta", Kind::FLOAT);
 const IOS17: Opset = Opset::CoreML7;
-/// Up to iOS 16 parameters are of the type of `x`; since iOS 17 they need only agree with each other.
+/// Up to iOS 16 the parameters have the type of `x`; since iOS 17 they need only agree with each other.
 const X_AND_ALPHA: &[Param] =
     &[X.domain('T'), ALPHA.domain('T').until(IOS17), ALPHA.domain('U').since(IOS17)];
 const X_ALPHA_AND_BETA: &[Param] = &[

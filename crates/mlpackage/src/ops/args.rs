@@ -1,4 +1,4 @@
-//! The arguments of one operation, looked up by name.
+//! The arguments of one operation, by name.
 
 use std::collections::BTreeMap;
 
@@ -8,28 +8,29 @@ use crate::finding::{Fault, Rule};
 use crate::mil::{Container, Dims, Opset, TensorType, Value, ValueType};
 use crate::shape::Shape;
 
-/// What one binding is bound to.
+/// One binding of an argument.
 #[derive(Clone, Debug)]
 pub struct Arg<'a> {
     /// The name of the value; `None` if a constant is bound directly.
     pub name: Option<&'a str>,
-    /// Its type; of what it holds, if it is a state, a list or a dictionary.
+    /// The tensor type; for a state, list or dictionary, the type of its contents.
     pub ty: &'a TensorType,
-    /// What it is.
+    /// The container.
     pub container: Container,
-    /// Whether it is known before the program runs.
+    /// Whether the value is known before the program runs.
     pub constant: bool,
-    /// The constant itself, where it is one that the program states (not the result of a `constexpr` operation).
+    /// The value, if it is a constant that the program states, as opposed to the result of a `constexpr`
+    /// operation.
     pub value: Option<&'a Value>,
 }
 
 impl Arg<'_> {
-    /// Whether it is a state.
+    /// Returns whether it is a state.
     pub fn is_state(&self) -> bool {
         self.container == Container::State
     }
 
-    /// The whole type.
+    /// Returns the type, including the container.
     pub fn value_type(&self) -> ValueType {
         ValueType::new(self.ty.clone(), self.container)
     }
@@ -43,41 +44,42 @@ pub struct Args<'a> {
     blocks: Vec<BlockTypes>,
 }
 
-/// What a nested block takes and gives.
+/// The types of a nested block's inputs and outputs.
 #[derive(Clone, Debug, Default)]
 pub struct BlockTypes {
-    /// Types of its inputs.
+    /// Types of the inputs.
     pub inputs: Vec<ValueType>,
-    /// Types of what it returns.
+    /// Types of the outputs.
     pub outputs: Vec<ValueType>,
 }
 
 impl<'a> Args<'a> {
-    /// The arguments `bound` of an operation in a function of `opset`, with the types of its blocks.
+    /// Creates the arguments `bound` of an operation in a function of `opset`; `blocks` are the types of its
+    /// nested blocks.
     pub fn new(opset: Opset, bound: BTreeMap<&'a str, Vec<Arg<'a>>>, blocks: Vec<BlockTypes>) -> Self {
         Self { opset, bound, blocks }
     }
 
-    /// What the operation's blocks take and give.
+    /// Returns the types of the operation's nested blocks.
     pub fn blocks(&self) -> &[BlockTypes] {
         &self.blocks
     }
 
-    /// The opset of the function that the operation is in.
+    /// Returns the opset of the function that contains the operation.
     pub fn opset(&self) -> Opset {
         self.opset
     }
 
-    /// Whether the arguments are those that `spec` asks for: names, counts, element types, constants.
+    /// Checks names, counts, element types and constness of the arguments against `spec`.
     ///
     /// # Errors
     ///
-    /// The first rule that is broken.
+    /// The first broken rule.
     pub fn check_against(&self, spec: &OpSpec) -> Result<(), Fault> {
         for (name, bindings) in &self.bound {
             let Some(param) = spec.param(name, self.opset) else {
                 let known: Vec<_> = spec.params_of(self.opset).map(|p| p.name).collect();
-                let reason = format!("is unknown; the operation takes {}", known.join(", "));
+                let reason = format!("is unknown, expected one of {}", known.join(", "));
                 return Err(Fault::at(Rule::ArgumentUnknown, name, reason));
             };
             let none = bindings.is_empty() && !param.may_be_empty;
@@ -97,7 +99,8 @@ impl<'a> Args<'a> {
         }
         let mut domains: BTreeMap<char, Vec<&str>> = BTreeMap::new();
         for param in spec.params_of(self.opset) {
-            // Since iOS 17 coremltools writes the default epsilon of a norm in fp32, whatever type the other parameters have.
+            // Since iOS 17 coremltools writes the default epsilon of a norm as fp32, regardless of the other
+            // types.
             let apart = param.name == "epsilon" && self.opset >= Opset::CoreML7;
             if let Some(domain) = param.domain.filter(|_| self.bound.contains_key(param.name) && !apart) {
                 domains.entry(domain).or_default().push(param.name);
@@ -106,163 +109,165 @@ impl<'a> Args<'a> {
         domains.into_values().try_for_each(|names| self.same_dtype(&names).map(|_| ()))
     }
 
-    /// All bindings, by parameter name.
+    /// Returns all bindings, by parameter name.
     pub fn iter(&self) -> impl Iterator<Item = (&'a str, &[Arg<'a>])> {
         self.bound.iter().map(|(name, args)| (*name, args.as_slice()))
     }
 
-    /// The binding of an argument that may be missing.
+    /// Returns the first binding of an argument; `None` if the argument is missing.
     pub fn get(&self, name: &str) -> Option<&Arg<'a>> {
         self.bound.get(name).and_then(|args| args.first())
     }
 
-    /// All bindings of a variadic argument.
+    /// Returns all bindings of a variadic argument.
     pub fn many(&self, name: &str) -> &[Arg<'a>] {
         self.bound.get(name).map_or(&[], Vec::as_slice)
     }
 
-    /// The type of an argument.
+    /// Returns the type of an argument.
     ///
     /// # Errors
     ///
-    /// If it is missing.
+    /// If the argument is missing.
     pub fn ty(&self, name: &str) -> Result<&'a TensorType, Fault> {
         self.get(name).map(|a| a.ty).ok_or_else(|| Fault::missing(name))
     }
 
-    /// The dimensions of an argument.
+    /// Returns the dimensions of an argument.
     ///
     /// # Errors
     ///
-    /// If it is missing.
+    /// If the argument is missing.
     pub fn dims(&self, name: &str) -> Result<&'a Dims, Fault> {
         self.ty(name).map(|t| &t.shape)
     }
 
-    /// The shape of an argument.
+    /// Returns the shape of an argument.
     ///
     /// # Errors
     ///
-    /// If it is missing, or a dimension is open.
+    /// If the argument is missing or a dimension is unknown.
     pub fn shape(&self, name: &str) -> Result<Shape, Fault> {
         let ty = self.ty(name)?;
         ty.shape.known().ok_or_else(|| Fault::value(name, format!("is {ty}: its dimensions are not fixed")))
     }
 
-    /// A vector of integers, of a constant argument that may be missing.
+    /// Returns the integers of a constant vector; `None` if the argument is missing.
     ///
     /// # Errors
     ///
-    /// If it is bound, but not to a vector of integers that the program states.
+    /// If the argument is bound, but not to a vector of integers that the program states.
     pub fn ints(&self, name: &str) -> Result<Option<Vec<i32>>, Fault> {
         self.stated(name, Rank::Vector, "integers", Value::to_ints)
     }
 
-    /// Integers of an argument, if the program states them; `None` if it is missing or computed.
+    /// Returns the integers of an argument if the program states them; `None` if the argument is missing or
+    /// computed.
     pub fn ints_if_known(&self, name: &str) -> Option<Vec<i32>> {
         self.get(name)?.value.and_then(Value::to_ints)
     }
 
-    /// The integer of a constant scalar argument.
+    /// Returns the integer of a constant scalar; `None` if the argument is missing.
     ///
     /// # Errors
     ///
-    /// As [`ints`](Self::ints), and if there is not exactly one.
+    /// If the argument is bound, but not to a scalar integer that the program states.
     pub fn int(&self, name: &str) -> Result<Option<i32>, Fault> {
         self.stated(name, Rank::Scalar, "an integer", |value| value.to_ints()?.first().copied())
     }
 
-    /// The extent that a constant argument names, which must be positive; `None` if it is missing.
+    /// Returns the positive integer of a constant scalar; `None` if the argument is missing.
     ///
     /// # Errors
     ///
-    /// If it is not one positive integer.
+    /// If the argument is bound, but not to a positive integer that the program states.
     pub fn extent(&self, name: &str) -> Result<Option<usize>, Fault> {
         let Some(value) = self.int(name)? else { return Ok(None) };
         let extent = usize::try_from(value).ok().filter(|&v| v > 0);
-        extent.map(Some).ok_or_else(|| Fault::value(name, format!("is {value}, expected a positive number")))
+        extent.map(Some).ok_or_else(|| Fault::value(name, format!("is {value}, expected a positive integer")))
     }
 
-    /// As many non-negative integers as `len`, from a constant argument; `default` for each if it is missing.
+    /// Returns the `len` non-negative integers of a constant vector; `default` for each if the argument is
+    /// missing.
     ///
     /// # Errors
     ///
-    /// If there are not as many, or one is below `least`.
+    /// If the number of elements differs, or an element is below `least`.
     pub fn extents(&self, name: &str, len: usize, default: usize, least: usize) -> Result<Vec<usize>, Fault> {
         let Some(values) = self.ints(name)? else { return Ok(vec![default; len]) };
         let extents: Option<Vec<usize>> =
             values.iter().map(|&v| usize::try_from(v).ok().filter(|&v| v >= least)).collect();
         extents.filter(|v| v.len() == len).ok_or_else(|| {
-            Fault::value(name, format!("is {values:?}, expected {len} numbers of at least {least}"))
+            Fault::value(name, format!("is {values:?}, expected {len} integers of at least {least}"))
         })
     }
 
-    /// Two non-negative integers for each of `axes` axes, one pair behind the other, from a constant argument `[axes, 2]`.
+    /// Returns two non-negative integers for each of `axes` axes, in axis order, from a constant `[axes, 2]`.
     ///
     /// # Errors
     ///
-    /// If it is missing, of another shape, or one is negative.
+    /// If the argument is missing or has another shape, or an element is negative.
     pub fn pairs(&self, name: &str, axes: usize) -> Result<Vec<usize>, Fault> {
         let ty = self.ty(name)?;
         let stated = self.ints_if_known(name).filter(|_| ty.shape == [axes, 2]);
         let extents = stated.and_then(|s| s.into_iter().map(|v| usize::try_from(v).ok()).collect());
         extents.ok_or_else(|| {
             let reason =
-                format!("must be [{axes}, 2] numbers of at least 0, stated in the program; it is {ty}");
+                format!("must be [{axes}, 2] integers of at least 0, stated in the program; found {ty}");
             Fault::value(name, reason)
         })
     }
 
-    /// The bool of a constant argument, `default` if it is missing.
+    /// Returns the bool of a constant argument; `default` if the argument is missing.
     ///
     /// # Errors
     ///
-    /// If it is bound, but not to a bool that the program states.
+    /// If the argument is bound, but not to a bool that the program states.
     pub fn bool_or(&self, name: &str, default: bool) -> Result<bool, Fault> {
         let stated =
             self.stated(name, Rank::Scalar, "a bool", |v| v.as_bools().and_then(|b| b.first()).copied())?;
         Ok(stated.unwrap_or(default))
     }
 
-    /// The bools of a constant argument that may be missing.
+    /// Returns the bools of a constant argument; `None` if the argument is missing.
     ///
     /// # Errors
     ///
-    /// If it is bound, but not to bools that the program states.
+    /// If the argument is bound, but not to bools that the program states.
     pub fn bools(&self, name: &str) -> Result<Option<&'a [bool]>, Fault> {
         self.stated(name, Rank::Vector, "bools", Value::as_bools)
     }
 
-    /// The string of a constant argument that may be missing.
+    /// Returns the string of a constant argument; `None` if the argument is missing.
     ///
     /// # Errors
     ///
-    /// If it is bound, but not to a string that the program states.
+    /// If the argument is bound, but not to a string that the program states.
     pub fn string(&self, name: &str) -> Result<Option<&'a str>, Fault> {
         self.stated(name, Rank::Scalar, "a string", Value::as_str)
     }
 
-    /// The number of a constant scalar argument, `default` if it is missing.
+    /// Returns the value of a constant scalar; `default` if the argument is missing.
     ///
     /// # Errors
     ///
-    /// If it is bound, but not to an fp16 or fp32 value that the program states.
+    /// If the argument is bound, but not to an fp16 or fp32 value that the program states.
     pub fn float_or(&self, name: &str, default: f32) -> Result<f32, Fault> {
         Ok(self.stated(name, Rank::Scalar, "a number", Value::as_float)?.unwrap_or(default))
     }
 
-    /// The axes that a constant argument names, each in range and none twice; all of `dims`' if it is missing.
+    /// Returns the axes that a constant argument lists; all axes of `dims` if the argument is missing.
     ///
     /// # Errors
     ///
-    /// If an axis is out of range or named twice.
+    /// If an axis is out of range or listed twice.
     pub fn axes(&self, name: &str, dims: &Dims) -> Result<Vec<usize>, Fault> {
         let Some(axes) = self.ints(name)? else { return Ok((0..dims.rank()).collect()) };
         let mut resolved = Vec::with_capacity(axes.len());
         for axis in axes {
-            let axis = dims
-                .axis(axis)
-                .ok_or_else(|| Fault::value(name, format!("names axis {axis} is outside of {dims}")))?;
+            let axis = dims.axis(axis).ok_or_else(|| {
+                Fault::value(name, format!("names axis {axis}, which is outside of {dims}"))
+            })?;
             if resolved.contains(&axis) {
                 return Err(Fault::value(name, format!("names axis {axis} twice")));
             }
@@ -272,21 +277,22 @@ impl<'a> Args<'a> {
         Ok(resolved)
     }
 
-    /// The one axis that a constant argument names.
+    /// Returns the axis that a constant argument names.
     ///
     /// # Errors
     ///
-    /// If it is missing or out of range.
+    /// If the argument is missing or out of range.
     pub fn axis(&self, name: &str, dims: &Dims) -> Result<usize, Fault> {
         let axis = self.int(name)?.ok_or_else(|| Fault::missing(name))?;
-        dims.axis(axis).ok_or_else(|| Fault::value(name, format!("names axis {axis} is outside of {dims}")))
+        dims.axis(axis)
+            .ok_or_else(|| Fault::value(name, format!("names axis {axis}, which is outside of {dims}")))
     }
 
-    /// The element type that all of the named arguments that are bound share.
+    /// Returns the common element type of the named arguments that are bound.
     ///
     /// # Errors
     ///
-    /// If two differ, or none is bound.
+    /// If two types differ, or no argument is bound.
     pub fn same_dtype(&self, names: &[&str]) -> Result<DType, Fault> {
         let mut found: Option<(&str, DType)> = None;
         for (name, arg) in names.iter().flat_map(|n| self.many(n).iter().map(move |a| (*n, a))) {
@@ -322,7 +328,7 @@ impl<'a> Args<'a> {
     }
 }
 
-/// The rank of a constant: Core ML tells a scalar from a vector of one.
+/// The rank of a constant. Core ML distinguishes a scalar from a vector of one element.
 #[derive(Clone, Copy)]
 enum Rank {
     Scalar = 0,

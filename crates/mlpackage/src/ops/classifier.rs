@@ -1,4 +1,4 @@
-//! What makes a model a classifier.
+//! The operation that makes a model a classifier.
 
 use super::args::Args;
 use super::kind::Kind;
@@ -13,7 +13,7 @@ pub(super) const OPS: &[OpSpec] = &[OpSpec::of_values(
     classify,
 )];
 
-/// The label of the largest probability, and the probability of each label.
+/// Returns the label of the largest probability, and a dictionary with the probability of each label.
 fn classify(args: &Args<'_>) -> InferredValues {
     let probabilities = args.ty("probabilities")?;
     let classes = args.get("classes").ok_or_else(|| Fault::missing("classes"))?;
@@ -22,7 +22,7 @@ fn classify(args: &Args<'_>) -> InferredValues {
     };
     let label = TensorType::new(classes.ty.dtype, Dims::default());
     if labels.is_empty() || labels.iter().any(|value| value.tensor_type() != Some(&label)) {
-        let reason = format!("holds {} values, expected labels that are {label}", labels.len());
+        let reason = format!("holds {} values, expected labels of type {label}", labels.len());
         return Err(Fault::value("classes", reason));
     }
     if probabilities.shape.elements().is_some_and(|n| n != labels.len()) {

@@ -1,6 +1,7 @@
-//! Weights that are kept compressed and unfold when the program is loaded.
+//! Weights that are stored in compressed form and decompressed when the program is loaded.
 //!
-//! Those of iOS 16 hold vectors and name the shape of the result; those of iOS 18 hold sub-byte tensors of that shape.
+//! The operations of iOS 16 hold vectors and state the shape of the result; those of iOS 18 hold sub-byte
+//! tensors of that shape.
 
 use super::args::Args;
 use super::kind::Kind;
@@ -16,7 +17,7 @@ const OFFSET: Param = Param::constant("offset", Kind::COMPRESSED).optional();
 const LUT: Param = Param::constant("lut", Kind::LUT);
 const VECTOR_AXIS: Param = Param::constant("vector_axis", Kind::INT32).optional().since(IOS18);
 const NONZERO_DATA: Param = Param::constant("nonzero_data", Kind::NONZERO);
-/// Up to iOS 17 the shape of the result stands beside the packed elements.
+/// Up to iOS 17 the shape of the result is a separate argument.
 const SHAPE: Param = Param::constant("shape", Kind::UINT32).until(IOS18);
 
 pub(super) const OPS: &[OpSpec] = &[
@@ -92,7 +93,7 @@ pub(super) const OPS: &[OpSpec] = &[
     .since(IOS18),
 ];
 
-/// The length of a vector.
+/// Returns the length of a vector.
 fn vector(args: &Args<'_>, name: &str) -> Result<usize, Fault> {
     match args.shape(name)?.dims() {
         &[len] => Ok(len),
@@ -100,7 +101,7 @@ fn vector(args: &Args<'_>, name: &str) -> Result<usize, Fault> {
     }
 }
 
-/// The shape of a mask, which is of uint1.
+/// Returns the shape of a mask, whose element type must be uint1.
 fn mask(args: &Args<'_>, name: &str) -> Result<Shape, Fault> {
     match args.ty(name)?.dtype {
         DType::Uint1 => args.shape(name),
@@ -108,16 +109,16 @@ fn mask(args: &Args<'_>, name: &str) -> Result<Shape, Fault> {
     }
 }
 
-/// The shape that the iOS 16 forms name, and its number of elements.
+/// Returns the shape that an operation of iOS 16 states, and its number of elements.
 fn named_shape(args: &Args<'_>) -> Result<(Shape, usize), Fault> {
     let given = args.ints("shape")?.ok_or_else(|| Fault::missing("shape"))?;
     let dims: Option<Vec<usize>> = given.iter().map(|&d| usize::try_from(d).ok()).collect();
     let shape = dims.map(Shape::from).and_then(|s| s.checked_elements().map(|n| (s, n)));
-    shape.ok_or_else(|| Fault::value("shape", format!("is {given:?}, which is no shape")))
+    shape.ok_or_else(|| Fault::value("shape", format!("is {given:?}, which is not a shape")))
 }
 
-/// `quantized_data` int8 or uint8; `scale` and `zero_point` scalars, or one for each index of `axis`. A zero point need not
-/// be of the type of the data.
+/// `quantized_data` is int8 or uint8. `scale` and `zero_point` are scalars or have one element for each index
+/// of `axis`. The type of `zero_point` may differ from the type of the data.
 fn affine_dequantize(args: &Args<'_>) -> Inferred {
     let data = args.ty("quantized_data")?;
     let axis = args.axis("axis", &data.shape)?;
@@ -136,7 +137,7 @@ fn affine_dequantize(args: &Args<'_>) -> Inferred {
     Ok(vec![TensorType { dtype: args.ty("scale")?.dtype, shape: data.shape.clone() }])
 }
 
-/// Whether `scale` and `offset` divide `shape` into blocks.
+/// Checks that `scale` and `offset` divide `shape` into blocks.
 fn check_shift_scale(args: &Args<'_>, data: &str, shape: &Shape) -> Result<(), Fault> {
     let dtype = args.ty(data)?.dtype;
     let scale = args.shape("scale")?;
@@ -150,13 +151,13 @@ fn check_shift_scale(args: &Args<'_>, data: &str, shape: &Shape) -> Result<(), F
         return Err(format!("offset {} must have the shape of scale {scale}", offset.ty.shape).into());
     }
     if !offset.ty.dtype.is_float() && offset.ty.dtype != dtype {
-        let reason = format!("is {}, expected {dtype}, as {data} is, fp16 or fp32", offset.ty.dtype);
+        let reason = format!("is {}, expected fp16, fp32 or {dtype}, the type of {data}", offset.ty.dtype);
         return Err(Fault::value("offset", reason));
     }
     Ok(())
 }
 
-/// Bits of the indices that a table of `entries` takes.
+/// Returns the number of bits of an index into a table of `entries`.
 fn index_bits(entries: usize) -> Option<usize> {
     (entries.is_power_of_two() && matches!(entries, 2 | 4 | 8 | 16 | 64 | 256))
         .then(|| entries.trailing_zeros() as usize)
@@ -173,7 +174,7 @@ fn lut_to_dense(args: &Args<'_>) -> Inferred {
         let (dtype, found) = (args.ty("indices")?.dtype, vector(args, "indices")?);
         if dtype != DType::Uint8 || Some(found) != bytes {
             return Err(format!(
-                "indices are {found} of {dtype}, {elements} of {bits} bits take {bytes:?} of uint8"
+                "indices are {found} of {dtype}, {elements} of {bits} bits need {bytes:?} of uint8"
             )
             .into());
         }
@@ -185,11 +186,11 @@ fn lut_to_dense(args: &Args<'_>) -> Inferred {
     Ok(vec![TensorType { dtype: lut.dtype, shape }])
 }
 
-/// Whether `lut [groups.., 2^bits, vector]` goes with indices of `shape`; the length of its vectors.
+/// Checks that `lut [groups.., 2^bits, vector]` matches indices of `shape`; returns the length of its
+/// vectors.
 fn check_lut(args: &Args<'_>, indices: &str, shape: &Shape) -> Result<usize, Fault> {
     let (lut, dtype) = (args.shape("lut")?, args.ty(indices)?.dtype);
-    let bad =
-        |reason: String| Err(format!("lut {lut} does not go with {indices} of {shape}: {reason}").into());
+    let bad = |reason: String| Err(format!("lut {lut} does not match {indices} of {shape}: {reason}").into());
     let rank = shape.rank();
     if rank == 0 || lut.rank() != rank + 2 {
         return bad(format!("expected rank {}", rank + 2));
@@ -205,7 +206,7 @@ fn check_lut(args: &Args<'_>, indices: &str, shape: &Shape) -> Result<usize, Fau
     Ok(vector_size)
 }
 
-/// `shape` with the axis that `vector_axis` names grown by the length of a vector.
+/// Returns `shape` with the axis that `vector_axis` names multiplied by the length of a vector.
 fn grown(args: &Args<'_>, shape: &Shape, vector_size: usize) -> Result<Dims, Fault> {
     let mut dims = Dims::from(shape);
     if vector_size == 1 && args.get("vector_axis").is_none() {
@@ -242,7 +243,10 @@ fn sparse_to_dense(args: &Args<'_>) -> Inferred {
     if mask != DType::Uint8 || found != elements.div_ceil(8) {
         return Err(Fault::value(
             "mask",
-            format!("is {found} of {mask}, a bit for each of {elements} takes {}", elements.div_ceil(8)),
+            format!(
+                "is {found} of {mask}, one bit for each of {elements} elements needs {}",
+                elements.div_ceil(8)
+            ),
         ));
     }
     Ok(vec![TensorType { dtype, shape: shape.into() }])

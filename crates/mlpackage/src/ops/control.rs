@@ -1,4 +1,4 @@
-//! Operations that run blocks of operations.
+//! Operations that run nested blocks.
 
 use super::args::{Arg, Args, BlockTypes};
 use super::kind::Kind;
@@ -22,23 +22,24 @@ fn two<'a>(args: &'a Args<'_>, what: &str) -> Result<[&'a BlockTypes; 2], Fault>
     }
 }
 
-/// Whether every type may be the one at the same place.
+/// Whether the two lists have equal length and compatible types.
 fn may_be(a: &[ValueType], b: &[ValueType]) -> bool {
     a.len() == b.len() && a.iter().zip(b).all(|(a, b)| a.may_be(b))
 }
 
-/// The types in words.
+/// Formats the types for error messages.
 fn list(types: &[ValueType]) -> String {
     let types: Vec<String> = types.iter().map(ToString::to_string).collect();
     format!("({})", types.join(", "))
 }
 
-/// Whether it is one bool: a scalar, or, as in the loops that coremltools makes of a GRU, a vector of one.
+/// Whether the type is a single bool: a scalar or, as in the loops that coremltools generates for a GRU, a
+/// vector of one element.
 fn is_one_bool(ty: &TensorType) -> bool {
     ty.dtype == DType::Bool && (ty.shape.rank() == 0 || ty.shape == [1])
 }
 
-/// One of two blocks, which give results of the same types.
+/// Runs one of two blocks, whose outputs have the same types.
 fn cond(args: &Args<'_>) -> InferredValues {
     let [yes, no] = two(args, "one for true, one for false")?;
     if !is_one_bool(args.ty("pred")?) {
@@ -46,27 +47,28 @@ fn cond(args: &Args<'_>) -> InferredValues {
     }
     if !may_be(&yes.outputs, &no.outputs) {
         let (yes, no) = (list(&yes.outputs), list(&no.outputs));
-        return Err(format!("one block gives {yes}, the other {no}").into());
+        return Err(format!("one block returns {yes}, the other {no}").into());
     }
     Ok(yes.outputs.iter().zip(&no.outputs).map(|(a, b)| a.in_common(b)).collect())
 }
 
-/// The second block again and again, as long as the first gives true. Both take the variables; the second gives them anew.
+/// Runs the second block as long as the first returns true. Both receive the variables; the second returns
+/// their new values.
 fn while_loop(args: &Args<'_>) -> InferredValues {
     let [condition, body] = two(args, "the condition and the body")?;
     let vars: Vec<ValueType> = args.many("loop_vars").iter().map(Arg::value_type).collect();
-    for (what, found) in [("the condition takes", &condition.inputs), ("the body takes", &body.inputs)] {
+    for (what, found) in [("the condition accepts", &condition.inputs), ("the body accepts", &body.inputs)] {
         if !may_be(found, &vars) {
             return Err(format!("{what} {}, the loop's variables are {}", list(found), list(&vars)).into());
         }
     }
     match condition.outputs.as_slice() {
         [ValueType::Tensor(one)] if is_one_bool(one) => {}
-        other => return Err(format!("the condition gives {}, expected one bool", list(other)).into()),
+        other => return Err(format!("the condition returns {}, expected one bool", list(other)).into()),
     }
     if !may_be(&body.outputs, &body.inputs) {
         let (given, taken) = (list(&body.outputs), list(&body.inputs));
-        return Err(format!("the body gives {given}, it takes {taken}").into());
+        return Err(format!("the body returns {given}, but accepts {taken}").into());
     }
     Ok(body.inputs.clone())
 }

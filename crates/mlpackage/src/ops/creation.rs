@@ -1,4 +1,4 @@
-//! Operations that make tensors out of shapes and numbers.
+//! Operations that create tensors from shapes and scalars.
 
 use super::args::Args;
 use super::elementwise::like_x;
@@ -102,7 +102,7 @@ pub(super) const OPS: &[OpSpec] = &[
     ),
 ];
 
-/// The dimensions that a vector of integers names; open ones if it is computed.
+/// Returns the dimensions that a vector of integers states; unknown dimensions if it is computed.
 fn dims_of(args: &Args<'_>, name: &str) -> Result<Dims, Fault> {
     let Some(dims) = args.ints_if_known(name) else {
         return match args.dims(name)?.as_slice() {
@@ -117,7 +117,7 @@ fn dims_of(args: &Args<'_>, name: &str) -> Result<Dims, Fault> {
     let known: Option<Vec<usize>> = dims.iter().map(|&d| usize::try_from(d).ok()).collect();
     known
         .map(Dims::from)
-        .ok_or_else(|| Fault::value(name, format!("is {dims:?}, expected no negative number")))
+        .ok_or_else(|| Fault::value(name, format!("is {dims:?}, expected non-negative integers")))
 }
 
 fn random(args: &Args<'_>, typed: &str) -> Inferred {
@@ -125,7 +125,7 @@ fn random(args: &Args<'_>, typed: &str) -> Inferred {
     Ok(vec![TensorType { dtype, shape: dims_of(args, "shape")? }])
 }
 
-/// `size` draws from each distribution along the last axis of `x`.
+/// Draws `size` samples from each distribution along the last axis of `x`.
 fn random_categorical(args: &Args<'_>) -> Inferred {
     let x = args.ty("x")?;
     match args.string("mode")?.unwrap_or("logits") {
@@ -154,13 +154,13 @@ fn range_1d(args: &Args<'_>) -> Inferred {
     };
     let len = ((end - start) / step).ceil();
     if !(0.0..=f64::from(u32::MAX)).contains(&len) {
-        return Err(format!("from {start} to {end} by {step} is no range").into());
+        return Err(format!("from {start} to {end} by {step} is not a range").into());
     }
     Ok(vec![TensorType::new(dtype, [len as usize])])
 }
 
 fn one_hot(args: &Args<'_>) -> Inferred {
-    // Neither is bound: integers. One is: of its type.
+    // The result is int32 if neither value is bound; otherwise it has the type of the bound values.
     let dtype = match (args.get("on_value"), args.get("off_value")) {
         (None, None) => DType::Int32,
         _ => args.same_dtype(&["on_value", "off_value"])?,
@@ -172,7 +172,7 @@ fn one_hot(args: &Args<'_>) -> Inferred {
                 _ => None,
             };
             Dim::Known(
-                size.ok_or_else(|| Fault::value("one_hot_vector_size", "must be one number, not negative"))?,
+                size.ok_or_else(|| Fault::value("one_hot_vector_size", "must be one non-negative integer"))?,
             )
         }
         _ => Dim::Unknown,
@@ -180,8 +180,9 @@ fn one_hot(args: &Args<'_>) -> Inferred {
     let mut dims = args.dims("indices")?.as_slice().to_vec();
     let axis = args.int("axis")?.unwrap_or(-1);
     let at = axis_of(axis, dims.len() + 1);
-    let at = at
-        .ok_or_else(|| Fault::value("axis", format!("names {axis} is outside of rank {}", dims.len() + 1)))?;
+    let at = at.ok_or_else(|| {
+        Fault::value("axis", format!("names axis {axis}, which is outside of rank {}", dims.len() + 1))
+    })?;
     dims.insert(at, size);
     Ok(vec![TensorType { dtype, shape: dims.into() }])
 }

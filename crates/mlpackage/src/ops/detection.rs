@@ -1,4 +1,4 @@
-//! Boxes in images: which of them to keep, and what is in them; and images that are moved as a whole.
+//! Operations on boxes in images: suppression, cropping and resizing; and affine transformation of images.
 
 use super::args::Args;
 use super::kind::Kind;
@@ -55,8 +55,9 @@ pub(super) const OPS: &[OpSpec] = &[
     ),
 ];
 
-/// `boxes [n, B, 4]` and `scores [n, B, K]`; since iOS 17 `[n, 4, B]` and `[n, K, B]`. Results are as the arguments are, with
-/// `max_boxes` in the place of `B`, then the indices of the boxes and, before iOS 17, their number.
+/// Accepts `boxes [n, B, 4]` and `scores [n, B, K]`; since iOS 17 `[n, 4, B]` and `[n, K, B]`. The results
+/// are boxes and scores in the same layout, with `max_boxes` in place of `B`, then the indices of the boxes
+/// and, before iOS 17, their number.
 fn non_maximum_suppression(args: &Args<'_>) -> Inferred {
     let (boxes, scores) = (args.ty("boxes")?, args.ty("scores")?);
     let last = args.opset() >= Opset::CoreML7;
@@ -94,8 +95,9 @@ fn non_maximum_suppression(args: &Args<'_>) -> Inferred {
 const BOX_COORDINATE_MODES: &[&str] =
     &["CORNERS_HEIGHT_FIRST", "CORNERS_WIDTH_FIRST", "CENTER_SIZE_HEIGHT_FIRST", "CENTER_SIZE_WIDTH_FIRST"];
 
-/// Of `x [B, C, H, W]`: `[N, B, C, h, w]` for `roi [N, 1, 4, 1, 1]`, `[N, 1, C, h, w]` for `[N, 1, 5, 1, 1]`, whose first
-/// number says which image the box is in. Since iOS 17: `[N, C, h, w]` for `boxes [N, 4]` and `box_indices [N]`.
+/// Crops boxes from `x [B, C, H, W]`. Before iOS 17 the result is `[N, B, C, h, w]` for `roi [N, 1, 4, 1,
+/// 1]`, or `[N, 1, C, h, w]` for `[N, 1, 5, 1, 1]`, whose first element is the index of the image. Since iOS
+/// 17 it is `[N, C, h, w]` for `boxes [N, 4]` and `box_indices [N]`.
 fn crop_resize(args: &Args<'_>) -> Inferred {
     let x = args.ty("x")?;
     check_mode(args, "box_coordinate_mode", BOX_COORDINATE_MODES)?;
@@ -138,7 +140,7 @@ fn crop_resize(args: &Args<'_>) -> Inferred {
     Ok(vec![TensorType { dtype: x.dtype, shape: dims.into() }])
 }
 
-/// The number of boxes, in the form of iOS 17.
+/// Returns the number of boxes, in the form of iOS 17.
 fn boxes_of(args: &Args<'_>, images: Dim, normalized: bool) -> Result<Dim, Fault> {
     let boxes = args.ty("boxes")?;
     let number = match *boxes.shape.as_slice() {
@@ -146,15 +148,14 @@ fn boxes_of(args: &Args<'_>, images: Dim, normalized: bool) -> Result<Dim, Fault
         _ => return Err(Fault::value("boxes", format!("is {boxes}, expected [N, 4]"))),
     };
     if normalized && !boxes.dtype.is_float() {
-        let reason = format!("is {boxes}; coordinates that are normalized are fp16 or fp32");
+        let reason = format!("is {boxes}; normalized coordinates are fp16 or fp32");
         return Err(Fault::value("boxes", reason));
     }
     let Some(indices) = args.get("box_indices") else {
         // Box n is in image n.
         return match (number, images) {
             (Dim::Known(n), Dim::Known(b)) if n > b => {
-                let reason =
-                    format!("is {boxes}, x has {b} images, and box_indices do not say which is meant");
+                let reason = format!("is {boxes}, x has {b} images: more boxes than images need box_indices");
                 Err(Fault::value("boxes", reason))
             }
             _ => Ok(number),
@@ -193,7 +194,7 @@ fn affine(args: &Args<'_>) -> Inferred {
         if let Some(mode) = args.string(name)?.filter(|mode| !mode.eq_ignore_ascii_case(only)) {
             return Err(Fault::value(
                 name,
-                format!("is {mode:?}, expected {only:?}, the only one that there is"),
+                format!("is {mode:?}, expected {only:?}, the only supported value"),
             ));
         }
     }
@@ -201,7 +202,7 @@ fn affine(args: &Args<'_>) -> Inferred {
     if padding != 0.0 {
         return Err(Fault::value(
             "padding_value",
-            format!("is {padding}, expected 0, the only one that there is"),
+            format!("is {padding}, expected 0, the only supported value"),
         ));
     }
     args.bool_or("align_corners", true)?;

@@ -1,4 +1,4 @@
-//! Operations on each element by itself.
+//! Elementwise operations.
 
 use super::args::Args;
 use super::kind::Kind;
@@ -18,12 +18,12 @@ const fn unary(name: &'static str) -> OpSpec {
     OpSpec::new(name, UNARY, like_x)
 }
 
-/// Of fp16 and fp32 only.
+/// An operation on fp16 and fp32 only.
 const fn float_unary(name: &'static str) -> OpSpec {
     OpSpec::new(name, FLOAT_UNARY, like_x)
 }
 
-/// A function that is kept from its pole by an epsilon, which is of the type of `x` up to iOS 16.
+/// A function with an epsilon that avoids its pole. Up to iOS 16 the epsilon has the type of `x`.
 const fn with_epsilon(name: &'static str, params: &'static [Param]) -> OpSpec {
     OpSpec::new(name, params, like_x)
 }
@@ -111,7 +111,7 @@ pub(super) const OPS: &[OpSpec] = &[
     ),
 ];
 
-/// One result of the type of `x`.
+/// Returns one result of the type of `x`.
 pub(super) fn like_x(args: &Args<'_>) -> Inferred {
     Ok(vec![args.ty("x")?.clone()])
 }
@@ -151,7 +151,7 @@ fn cast(args: &Args<'_>) -> Inferred {
     Ok(vec![TensorType { dtype, shape: args.dims("x")?.clone() }])
 }
 
-/// Since iOS 17 the bounds have to be in order.
+/// Since iOS 17 `alpha` must be less than `beta`.
 fn clip(args: &Args<'_>) -> Inferred {
     let bound = |name: &str| args.get(name).and_then(|arg| arg.value).and_then(Value::as_float);
     match bound("alpha").zip(bound("beta")) {

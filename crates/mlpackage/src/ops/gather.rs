@@ -1,4 +1,4 @@
-//! Operations that read or write elements at places that a tensor of indices names.
+//! Operations that read or write elements at given indices.
 
 use super::args::Args;
 use super::kind::Kind;
@@ -31,11 +31,11 @@ fn batch_dims(args: &Args<'_>, most: usize) -> Result<usize, Fault> {
     batch.ok_or_else(|| Fault::value("batch_dims", format!("is {given}, expected 0 to {most}")))
 }
 
-/// The axis that an optional argument names, which is 0 if it is missing.
+/// Returns the axis that an optional argument names; 0 if the argument is missing.
 fn axis_or_first(args: &Args<'_>, dims: &Dims) -> Result<usize, Fault> {
     match args.get("axis") {
         Some(_) => args.axis("axis", dims),
-        None => dims.axis(0).ok_or_else(|| Fault::value("axis", "is not bound, and a scalar has no axis")),
+        None => dims.axis(0).ok_or_else(|| Fault::value("axis", "is not bound, but a scalar has no axis")),
     }
 }
 
@@ -44,13 +44,13 @@ fn replaced(dims: &Dims, axis: usize, indices: &[Dim]) -> Dims {
     [&dims.as_slice()[..axis], indices, &dims.as_slice()[axis + 1..]].concat().into()
 }
 
-/// Refuses indices that the program states and that are outside of the axis. A negative one counts from its end, unless
-/// indices are to be validated: since iOS 17 those that are negative are then out of range.
+/// Refuses stated indices that are out of range. A negative index counts from the end of the axis, unless
+/// `validate_indices` is set: since iOS 17, negative indices are then out of range.
 fn check_indices(args: &Args<'_>, size: Dim) -> Result<(), Fault> {
     check_index_rows(args, &[size])
 }
 
-/// The same for indices that are rows, an entry for each of `sizes`.
+/// As `check_indices`, for rows of indices with an entry for each of `sizes`.
 fn check_index_rows(args: &Args<'_>, sizes: &[Dim]) -> Result<(), Fault> {
     let validate = args.bool_or("validate_indices", false)?;
     let Some(indices) = args.ints_if_known("indices") else { return Ok(()) };
@@ -58,7 +58,8 @@ fn check_index_rows(args: &Args<'_>, sizes: &[Dim]) -> Result<(), Fault> {
         let Some(size) = size.known() else { continue };
         let least = if validate { 0 } else { -(size as i64) };
         if !(least..size as i64).contains(&i64::from(index)) {
-            let negative = if validate && index < 0 { ", and a negative index is out of range" } else { "" };
+            let negative =
+                if validate && index < 0 { ", and validate_indices excludes negative indices" } else { "" };
             return Err(Fault::value(
                 "indices",
                 format!("holds {index}, the axis has {size} elements{negative}"),
@@ -95,7 +96,7 @@ fn gather_along_axis(args: &Args<'_>) -> Inferred {
     Ok(vec![TensorType { dtype: x.dtype, shape: indices.clone() }])
 }
 
-/// Dimensions of what `indices [.., K]` name in `dims`, after `batch` shared axes.
+/// Returns the dimensions that `indices [.., K]` select from `dims`, which share the first `batch` axes.
 fn named(dims: &Dims, indices: &Dims, batch: usize) -> Result<Dims, Fault> {
     let (outer, depth) = match indices.as_slice().split_last() {
         Some((Dim::Known(depth), outer)) => (outer, *depth),
@@ -107,7 +108,7 @@ fn named(dims: &Dims, indices: &Dims, batch: usize) -> Result<Dims, Fault> {
         }
     };
     let rest = batch.checked_add(depth).and_then(|at| dims.as_slice().get(at..));
-    let rest = rest.ok_or_else(|| format!("indices {indices} name more axes than {dims} has"))?;
+    let rest = rest.ok_or_else(|| format!("indices {indices} refer to more axes than {dims} has"))?;
     Ok([outer, rest].concat().into())
 }
 
@@ -132,7 +133,7 @@ fn check_mode(args: &Args<'_>) -> Result<(), Fault> {
     }
 }
 
-/// One result of the type of `data`, if `updates` are as expected.
+/// Returns one result of the type of `data`, if `updates` has the expected dimensions.
 fn updated(args: &Args<'_>, expected: &Dims) -> Inferred {
     check_mode(args)?;
     let updates = args.dims("updates")?;

@@ -1,4 +1,4 @@
-//! Operations that put tensors together, take them apart or repeat them.
+//! Operations that join, split, repeat or pad tensors.
 
 use super::args::Args;
 use super::kind::Kind;
@@ -57,10 +57,10 @@ fn concat(args: &Args<'_>) -> Inferred {
     let dtype = args.same_dtype(&["values"])?;
     let shapes: Vec<&Dims> = args.many("values").iter().map(|a| &a.ty.shape).collect();
     let first = shapes[0];
-    // Scalars are joined into a vector.
+    // Scalars are joined to a vector.
     if first.rank() == 0 && shapes.iter().all(|s| s.rank() == 0) {
         if let Some(axis) = args.int("axis")?.filter(|axis| ![0, -1].contains(axis)) {
-            return Err(Fault::value("axis", format!("names axis {axis} is outside of a vector")));
+            return Err(Fault::value("axis", format!("names axis {axis}, which is outside of a vector")));
         }
         return Ok(vec![TensorType { dtype, shape: [shapes.len()].into() }]);
     }
@@ -99,7 +99,9 @@ fn stack(args: &Args<'_>) -> Inferred {
     }
     let axis = args.int("axis")?.ok_or_else(|| Fault::missing("axis"))?;
     let at = axis_of(axis, dims.len() + 1);
-    let at = at.ok_or_else(|| Fault::value("axis", format!("names {axis} is outside of {}", shapes[0])))?;
+    let at = at.ok_or_else(|| {
+        Fault::value("axis", format!("names axis {axis}, which is outside of {}", shapes[0]))
+    })?;
     dims.insert(at, Dim::Known(shapes.len()));
     Ok(vec![TensorType { dtype, shape: dims.into() }])
 }
@@ -114,7 +116,7 @@ fn split(args: &Args<'_>) -> Inferred {
             if count.is_some() && args.extent("num_splits")? != Some(sizes.len()) {
                 return Err(Fault::value(
                     "num_splits",
-                    format!("must be {}, as many as split_sizes", sizes.len()),
+                    format!("must be {}, the number of split_sizes", sizes.len()),
                 ));
             }
             let known: Option<Vec<usize>> =
@@ -135,7 +137,7 @@ fn split(args: &Args<'_>) -> Inferred {
             let n = args.extent("num_splits")?.unwrap_or(1);
             let part = size.map(|size| size.is_multiple_of(n).then(|| size / n));
             let part = part.ok_or_else(|| format!("{size} elements cannot be split into {n} equal parts"))?;
-            // A program that names more parts than this has been damaged.
+            // More parts than this indicate a damaged file.
             if n > 1 << 16 {
                 return Err(format!("{n} parts are too many").into());
             }
@@ -157,7 +159,7 @@ fn tile(args: &Args<'_>) -> Inferred {
         return Ok(vec![TensorType { dtype: x.dtype, shape }]);
     };
     let bad = || {
-        let reason = format!("is {reps:?}, expected {} positive numbers", x.shape.rank());
+        let reason = format!("is {reps:?}, expected {} positive integers", x.shape.rank());
         Fault::value("reps", reason)
     };
     if reps.len() != x.shape.rank() || reps.is_empty() {
@@ -170,7 +172,8 @@ fn tile(args: &Args<'_>) -> Inferred {
     Ok(vec![TensorType { dtype: x.dtype, shape: dims.collect::<Result<Dims, Fault>>()? }])
 }
 
-/// `pad` holds before and behind for the last axes of `x`; for all of them, if it is computed.
+/// `pad` holds the padding at the beginning and the end of the last axes of `x`; of all axes if `pad` is
+/// computed.
 fn pad(args: &Args<'_>) -> Inferred {
     let x = args.ty("x")?;
     let mode = args.string("mode")?.unwrap_or("constant");
@@ -181,7 +184,7 @@ fn pad(args: &Args<'_>) -> Inferred {
     let Some(pad) = args.ints_if_known("pad") else {
         let given = args.dims("pad")?;
         if given.rank() != 1 || !given[0].may_be(2 * dims.len()) {
-            let expected = format!("[{}], two numbers for each axis of x {}", 2 * dims.len(), x.shape);
+            let expected = format!("[{}], two integers for each axis of x {}", 2 * dims.len(), x.shape);
             return Err(Fault::value("pad", format!("is computed, of shape {given}; expected {expected}")));
         }
         let shape = vec![Dim::Unknown; dims.len()].into();
@@ -189,7 +192,7 @@ fn pad(args: &Args<'_>) -> Inferred {
     };
     let bad = || {
         let axes = format!("for each of the last axes of {}", x.shape);
-        Fault::value("pad", format!("is {pad:?}, expected two numbers, none negative, {axes}"))
+        Fault::value("pad", format!("is {pad:?}, expected two non-negative integers {axes}"))
     };
     let first =
         dims.len().checked_sub(pad.len() / 2).filter(|_| pad.len().is_multiple_of(2)).ok_or_else(bad)?;

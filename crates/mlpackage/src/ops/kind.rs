@@ -1,4 +1,4 @@
-//! Sets of element types that parameters take, opset by opset.
+//! The element types that parameters accept, by opset.
 
 use crate::dtype::DType::{
     self, Bool, Fp16, Fp32, Int4, Int8, Int16, Int32, Int64, String, Uint1, Uint2, Uint3, Uint4, Uint6,
@@ -7,16 +7,17 @@ use crate::dtype::DType::{
 use crate::mil::Container;
 use crate::mil::Opset::{self, CoreML5, CoreML6, CoreML7, CoreML8};
 
-/// What may be bound to a parameter: tensors of some element types, a state, or a list of such tensors. The sets are those of coremltools 9.0's own
-/// operations; `tests/registry.rs` holds them to it.
+/// The arguments that a parameter accepts: tensors of some element types, a state, or a list of such tensors.
+///
+/// The sets are those of coremltools 9.0's operations, which `tests/registry.rs` verifies.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Kind {
-    /// Each set stands until the next one's opset.
+    /// Each set applies until the opset of the next.
     types: &'static [(Opset, &'static [DType])],
     holds: Holds,
 }
 
-/// What holds the elements.
+/// The container of the elements.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Holds {
     Tensor,
@@ -41,30 +42,30 @@ impl Kind {
     pub(crate) const STRING: Self = Self::of(&[(CoreML5, &[String])]);
     pub(crate) const NUMBER: Self = Self::of(&[(CoreML5, NUMBERS)]);
     pub(crate) const ELEMENT: Self = Self::of(&[(CoreML5, ELEMENTS)]);
-    /// Small integers too, since iOS 17.
+    /// Since iOS 17 also small integers.
     pub(crate) const WIDE_NUMBER: Self = Self::of(&[(CoreML5, NUMBERS), (CoreML7, WIDE_NUMBERS)]);
-    /// Small integers too, since iOS 17.
+    /// Since iOS 17 also small integers.
     pub(crate) const WIDE_ELEMENT: Self = Self::of(&[(CoreML5, ELEMENTS), (CoreML7, WIDE_ELEMENTS)]);
-    /// `sliding_windows` alone: bools only since iOS 17.
+    /// For `sliding_windows` only; bool since iOS 17.
     pub(crate) const WINDOWED: Self = Self::of(&[(CoreML5, NUMBERS), (CoreML7, WIDE_ELEMENTS)]);
     /// Shapes and bounds.
     pub(crate) const SHAPE: Self = Self::of(&[(CoreML5, &[Int32]), (CoreML7, &[Int8, Int16, Int32])]);
-    /// Places to gather from.
+    /// Indices for gathering.
     pub(crate) const INDICES: Self = Self::of(&[
         (CoreML5, &[Int32]),
         (CoreML6, &[Int16, Int32, Uint16]),
         (CoreML7, &[Int8, Int16, Int32, Uint8, Uint16]),
     ]);
-    /// Places to sample at.
+    /// Sampling coordinates.
     pub(crate) const COORDINATES: Self =
         Self::of(&[(CoreML5, &[Fp32, Int32]), (CoreML6, NUMBERS), (CoreML7, WIDE_NUMBERS)]);
-    /// Factors to scale by.
+    /// Scale factors.
     pub(crate) const FACTOR: Self = Self::of(&[(CoreML5, &[Fp32, Int32])]);
     /// The shape of `resize`.
     pub(crate) const SIZES: Self = Self::of(&[(CoreML5, &[Int16, Int32, Uint16, Uint32])]);
-    /// A mask that is added, or one of what may be seen.
+    /// An additive mask, or a boolean mask of visible positions.
     pub(crate) const MASK: Self = Self::of(&[(CoreML5, &[Bool, Fp16, Fp32])]);
-    /// Quantised activations.
+    /// Quantized activations.
     pub(crate) const QUANTIZED: Self = Self::of(&[(CoreML5, &[Int8, Uint8])]);
     pub(crate) const AFFINE_ZERO_POINT: Self = Self::of(&[(CoreML5, &[Fp32, Int8, Uint8])]);
     pub(crate) const COMPRESSED: Self = Self::of(&[(CoreML5, COMPRESSED)]);
@@ -76,32 +77,32 @@ impl Kind {
     /// Any tensor.
     pub(crate) const ANY: Self = Self::of(&[(CoreML5, &DType::ALL)]);
     pub(crate) const STATE: Self = Self { types: &[], holds: Holds::State };
-    /// What recurrent layers compute with.
+    /// Operands of recurrent layers.
     pub(crate) const RECURRENT: Self = Self::of(&[(CoreML5, &[Fp32]), (CoreML7, &[Fp16, Fp32])]);
     pub(crate) const FP32: Self = Self::of(&[(CoreML5, &[Fp32])]);
-    /// Corners or centres of boxes that are cut out of an image.
+    /// Corners or centres of boxes to crop from an image.
     pub(crate) const BOXES: Self = Self::of(&[(CoreML5, &[Fp16, Fp32, Uint16])]);
-    /// The images that boxes are cut out of.
+    /// The images from which boxes are cropped.
     pub(crate) const BOX_INDICES: Self = Self::of(&[(CoreML5, &[Int32, Uint16])]);
-    /// An extent of a list's elements: a number, or a name for one that is known only at run time.
+    /// The size of an axis of a list's elements: an integer, or a name if it is known only at run time.
     pub(crate) const LIST_EXTENT: Self = Self::of(&[(CoreML5, &[Int32, String])]);
     /// A list of tensors.
     pub(crate) const LIST: Self = Self { types: &[(CoreML5, ELEMENTS)], holds: Holds::List };
     /// The labels of a classifier.
     pub(crate) const CLASSES: Self = Self { types: &[(CoreML5, &[Int64, String])], holds: Holds::List };
-    /// A variable of a loop.
+    /// A loop variable.
     pub(crate) const LOOP_VARIABLE: Self = Self { types: &[(CoreML5, ELEMENTS)], holds: Holds::TensorOrList };
 
     const fn of(types: &'static [(Opset, &'static [DType])]) -> Self {
         Self { types, holds: Holds::Tensor }
     }
 
-    /// Whether it is a state.
+    /// Returns whether the parameter accepts a state.
     pub fn is_state(self) -> bool {
         self.holds == Holds::State
     }
 
-    /// Whether what it takes may be held so.
+    /// Returns whether the parameter accepts `container`.
     pub fn takes(self, container: Container) -> bool {
         match container {
             Container::Tensor => matches!(self.holds, Holds::Tensor | Holds::TensorOrList),
@@ -111,13 +112,13 @@ impl Kind {
         }
     }
 
-    /// The element types that a tensor may have in a function of `opset`; none for a state.
+    /// Returns the accepted element types in a function of `opset`; empty for a state.
     pub fn dtypes(self, opset: Opset) -> &'static [DType] {
         let fitting = self.types.iter().rev().find(|(since, _)| *since <= opset);
         fitting.map_or(&[], |(_, types)| *types)
     }
 
-    /// In words.
+    /// Describes the accepted arguments, for error messages.
     pub fn describe(self, opset: Opset) -> std::string::String {
         let elements = match self.dtypes(opset) {
             types if types.len() == DType::ALL.len() => "a tensor".into(),

@@ -1,4 +1,4 @@
-//! Operations that multiply and add: the ones that can anchor a graph on the Neural Engine.
+//! Operations that multiply and add, which can anchor a graph on the Neural Engine.
 
 use super::args::Args;
 use super::kind::Kind;
@@ -94,7 +94,7 @@ pub(super) const OPS: &[OpSpec] = &[
     .since(Opset::CoreML8),
 ];
 
-/// Spatial rank of `x [N, C, *spatial]` with a weight of the same rank.
+/// Returns the number of spatial axes of `x [N, C, *spatial]`, whose rank the weight must share.
 fn spatial_rank(x: &Dims, weight: &Dims) -> Result<usize, Fault> {
     let spatial = x.rank().checked_sub(2).filter(|n| (1..=3).contains(n));
     let spatial = spatial.ok_or_else(|| format!("x {x}, expected rank 3 to 5"))?;
@@ -129,7 +129,7 @@ fn conv(args: &Args<'_>) -> Inferred {
         return Err(Fault::mismatch(
             "x",
             format!(
-                "has {} channels, expected {}: weight {w} takes {} in each of {}",
+                "has {} channels, expected {}: weight {w} has {} in each of {}",
                 x[1],
                 takes.unwrap_or(Dim::Unknown),
                 w[1],
@@ -154,7 +154,7 @@ fn conv_transpose(args: &Args<'_>) -> Inferred {
     let (x, w) = (args.dims("x")?, args.dims("weight")?);
     let spatial = spatial_rank(x, w)?;
     if !w[0].may_be(x[1]) {
-        return Err(Fault::mismatch("x", format!("has {} channels, weight {w} takes {}", x[1], w[0])));
+        return Err(Fault::mismatch("x", format!("has {} channels, weight {w} expects {}", x[1], w[0])));
     }
     let groups = args.extent("groups")?.unwrap_or(1);
     if w[0].known().is_some_and(|c| !c.is_multiple_of(groups)) {
@@ -189,7 +189,7 @@ fn conv_transpose(args: &Args<'_>) -> Inferred {
                 full.checked_sub(pad[2 * i])?.checked_sub(pad[2 * i + 1])
             }),
         };
-        out.push(size.ok_or_else(|| format!("nothing is left on spatial axis {i} of x {x}"))?);
+        out.push(size.ok_or_else(|| format!("the result is empty on spatial axis {i} of x {x}"))?);
     }
     Ok(vec![TensorType { dtype, shape: out.into() }])
 }
@@ -207,7 +207,8 @@ fn linear(args: &Args<'_>) -> Inferred {
     }
 }
 
-/// The element type of a product: that of both, or, where one of them is a constant of another type, that of the other.
+/// Returns the element type of a product: the common type of `x` and `y`, or that of the other if one is a
+/// constant.
 fn product_dtype(args: &Args<'_>) -> Result<DType, Fault> {
     let constant = |name: &str| args.get(name).is_some_and(|arg| arg.constant);
     match (constant("x"), constant("y")) {
@@ -217,8 +218,8 @@ fn product_dtype(args: &Args<'_>) -> Result<DType, Fault> {
     }
 }
 
-/// Matrices in the last two axes, the others broadcast. A vector on either side is a matrix of one row or column, whether it
-/// is to be transposed or not.
+/// Multiplies matrices in the last two axes and broadcasts the others. A vector is a matrix of one row (`x`)
+/// or one column (`y`); transposition does not apply to it.
 fn matmul(args: &Args<'_>) -> Inferred {
     let dtype = product_dtype(args)?;
     let (x, y) = (args.dims("x")?, args.dims("y")?);
@@ -229,7 +230,7 @@ fn matmul(args: &Args<'_>) -> Inferred {
             return Err(Fault::value(name, "is a scalar, expected rank 1 or more"));
         }
     }
-    // Outer axes, rows, columns. A vector is a row of x, or a column of y.
+    // Outer axes, rows, columns. A vector is a row of x or a column of y.
     let side = |dims: &Dims, transpose: bool, column: bool| -> (Dims, Dim, Dim) {
         match *dims.as_slice() {
             [ref outer @ .., rows, columns] => {
@@ -256,7 +257,8 @@ fn matmul(args: &Args<'_>) -> Inferred {
     Ok(vec![TensorType { dtype, shape: shape.into() }])
 }
 
-/// The two products that MIL has: `[B, C, H, W1] x [B, W1, H, W2]` and the same without B, under any letters.
+/// The two forms that MIL supports: `[B, C, H, W1] x [B, W1, H, W2]` and the same without B, with any
+/// letters.
 fn einsum(args: &Args<'_>) -> Inferred {
     let dtype = args.same_dtype(&["values"])?;
     let equation = args.string("equation")?.unwrap_or_default();
@@ -287,7 +289,7 @@ fn einsum(args: &Args<'_>) -> Inferred {
     Ok(vec![TensorType { dtype, shape: shape.into() }])
 }
 
-/// An equation with its letters replaced by digits in order of appearance; `None` if it has more than ten.
+/// Replaces the letters of an equation by digits, in order of appearance; `None` if it has more than ten.
 fn numbered(equation: &str) -> Option<String> {
     let mut letters = Vec::new();
     equation

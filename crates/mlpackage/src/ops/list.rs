@@ -1,4 +1,4 @@
-//! Lists of tensors of one type. A list is a value: what writes to it gives another one.
+//! Lists of tensors of one type. A list is a value: an operation that writes to a list returns a new list.
 
 use super::args::{Arg, Args};
 use super::kind::Kind;
@@ -41,14 +41,15 @@ pub(super) const OPS: &[OpSpec] = &[
     ),
 ];
 
-/// Element types that a list may have.
+/// The element types that a list may have.
 const ELEMENTS: [DType; 4] = [DType::Bool, DType::Fp16, DType::Fp32, DType::Int32];
 
-/// Axes of a list's elements: with the one that `list_gather` adds, no more than Core ML's own tensors have in a file.
+/// Limit on the rank of a list's elements. With the axis that `list_gather` adds, it equals the limit for
+/// tensors in a model file.
 const MOST_AXES: usize = 15;
 
-/// A list whose elements have the shape that `elem_shape` names, an extent for each of its bindings. An extent that is a string
-/// is known at run time only.
+/// Creates a list. `elem_shape` has one binding for each axis of the elements; the size of an axis that is
+/// given as a string is known only at run time.
 fn make_list(args: &Args<'_>) -> InferredValues {
     let dtype = args.string("dtype")?.unwrap_or("fp32");
     let dtype = ELEMENTS.into_iter().find(|d| d.name() == dtype).ok_or_else(|| {
@@ -64,7 +65,7 @@ fn make_list(args: &Args<'_>) -> InferredValues {
         Some(_) => match args.ints_if_known("init_length").and_then(|v| v.first().copied()) {
             None => Dim::Unknown,
             Some(length) => Dim::Known(usize::try_from(length).map_err(|_| {
-                Fault::value("init_length", format!("is {length}, expected a number of at least 0"))
+                Fault::value("init_length", format!("is {length}, expected an integer of at least 0"))
             })?),
         },
     };
@@ -76,7 +77,7 @@ fn make_list(args: &Args<'_>) -> InferredValues {
     let shape: Dims = bindings.iter().map(extent).collect::<Result<_, _>>()?;
     let content = TensorType { dtype, shape };
     if content.shape.least_elements().and_then(|n| n.checked_mul(16)).is_none() {
-        return Err(Fault::value("elem_shape", format!("is {}: that is too many elements", content.shape)));
+        return Err(Fault::value("elem_shape", format!("is {}, which has too many elements", content.shape)));
     }
     Ok(vec![ValueType::new(content, Container::List(Some(length)))])
 }
@@ -89,7 +90,7 @@ fn extent(arg: &Arg<'_>) -> Result<Dim, Fault> {
     let extent = value.and_then(|v| v.to_ints()?.first().copied());
     let extent = extent.and_then(|v| usize::try_from(v).ok()).map(Dim::Known);
     extent.ok_or_else(|| {
-        Fault::value("elem_shape", "must be numbers of at least 0 or names, stated in the program")
+        Fault::value("elem_shape", "must be integers of at least 0 or names, stated in the program")
     })
 }
 
@@ -104,7 +105,7 @@ fn check_index(args: &Args<'_>) -> Result<(), Fault> {
     }
 }
 
-/// How many indices there are.
+/// Returns the number of indices.
 fn count(args: &Args<'_>) -> Result<Dim, Fault> {
     match args.dims("indices")?.as_slice() {
         &[count] => Ok(count),
@@ -121,14 +122,14 @@ fn list_write(args: &Args<'_>) -> InferredValues {
     Ok(vec![list.value_type()])
 }
 
-/// The elements at `indices`, one after another along a new first axis.
+/// Returns the elements at `indices`, stacked along a new first axis.
 fn list_gather(args: &Args<'_>) -> Inferred {
     let element = list(args)?.ty;
     let dims = [&[count(args)?], element.shape.as_slice()].concat();
     Ok(vec![TensorType { dtype: element.dtype, shape: dims.into() }])
 }
 
-/// `value [K, ..]` holds what is to stand at `indices [K]`.
+/// Writes `value [K, ..]` to the elements at `indices [K]`.
 fn list_scatter(args: &Args<'_>) -> InferredValues {
     let (list, value) = (list(args)?, args.ty("value")?);
     let dims = [&[count(args)?], list.ty.shape.as_slice()].concat();

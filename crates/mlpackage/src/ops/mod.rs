@@ -1,7 +1,7 @@
-//! The table of MIL operations that builder, checker, text form and executor share.
+//! The table of MIL operations, shared by builder, checker, text form and executor.
 //!
-//! A row says which parameters an operation takes, which of them must be constants, since which opset it exists, and
-//! how the types of its results follow from its arguments. Rows are grouped in files by what the operations do.
+//! An entry states an operation's parameters, which of them must be constants, the first opset that has the
+//! operation, and how the types of its results are inferred. Entries are grouped in files by purpose.
 
 mod activation;
 mod args;
@@ -40,7 +40,7 @@ pub use slice::{SliceBounds, SliceRange, box_begin};
 pub use spec::{Default, Inferred, InferredValues, OpSpec, Param};
 pub(crate) use unknown::unknown;
 
-/// Every operation in the table, except `const`, whose type is that of its attribute `val`.
+/// Returns all operations in the table. It lacks `const`, whose type is that of its attribute `val`.
 pub fn all() -> impl Iterator<Item = &'static OpSpec> {
     [
         elementwise::OPS,
@@ -68,18 +68,19 @@ pub fn all() -> impl Iterator<Item = &'static OpSpec> {
     .flatten()
 }
 
-/// The row of the operation called `name`.
+/// Returns the table entry of the operation called `name`.
 pub fn lookup(name: &str) -> Option<&'static OpSpec> {
     static BY_NAME: LazyLock<HashMap<&str, &OpSpec>> =
         LazyLock::new(|| all().map(|op| (op.name, op)).collect());
     BY_NAME.get(name).copied()
 }
 
-/// The dimensions that coremltools up to 9.0 declares for the result of an operation where they are not the result's; `None`
-/// where it declares what the operation gives.
+/// Returns the dimensions that coremltools up to 9.0 declares for a result if they differ from the actual
+/// dimensions; `None` if coremltools declares them correctly.
 ///
-/// Its inference leaves the condition of `select` out, and keeps the zeros of the shape that `reshape` is given if `x` has
-/// open dimensions. The packages are right all the same: what an operation computes does not follow from such a declaration.
+/// coremltools' inference ignores the condition of `select`. For `reshape` of an `x` with unknown dimensions,
+/// it keeps the zeros of the given shape. Such packages are correct nevertheless, because the declaration
+/// does not affect what an operation computes.
 pub fn declared_otherwise(op: &str, args: &Args<'_>) -> Option<crate::mil::Dims> {
     match op {
         "select" => args.dims("a").ok()?.broadcast(args.dims("b").ok()?),

@@ -1,4 +1,4 @@
-//! Normalisations that are one operation.
+//! Normalizations that are a single operation.
 
 use super::args::Args;
 use super::elementwise::like_x;
@@ -15,12 +15,12 @@ const GAMMA: Param = Param::constant("gamma", Kind::FLOAT).optional();
 const BETA: Param = Param::constant("beta", Kind::FLOAT).optional();
 const EPSILON: Param = Param::constant("epsilon", Kind::FLOAT).or_fp32(1e-5);
 
-/// Of the type of `x` up to iOS 16.
+/// Up to iOS 16 the parameter has the type of `x`.
 const fn early(param: Param) -> Param {
     param.domain('T').until(IOS17)
 }
 
-/// Since iOS 17 parameters need only agree with each other.
+/// Since iOS 17 the parameters need only agree with each other.
 const fn late(param: Param) -> Param {
     param.domain('U').since(IOS17)
 }

@@ -1,4 +1,4 @@
-//! Pooling: one number for each window.
+//! Pooling, which reduces each window to one value.
 
 use super::args::Args;
 use super::kind::Kind;
@@ -47,13 +47,16 @@ fn pool(args: &Args<'_>) -> Inferred {
     let ceil_mode = args.bool_or("ceil_mode", false)?;
     if ceil_mode {
         match &padding {
-            Padding::Same => return Err("ceil_mode does not go with pad_type same".into()),
+            Padding::Same => return Err("ceil_mode cannot be used with pad_type same".into()),
             Padding::Fixed(pad) if pad.chunks_exact(2).any(|p| p[0] != p[1]) => {
-                return Err(
-                    format!("ceil_mode needs as much padding behind as before, pad is {pad:?}").into()
-                );
+                return Err(format!(
+                    "ceil_mode requires equal padding at both ends of an axis, pad is {pad:?}"
+                )
+                .into());
             }
-            Padding::Fixed(_) if spatial > 2 => return Err("ceil_mode needs one or two spatial axes".into()),
+            Padding::Fixed(_) if spatial > 2 => {
+                return Err("ceil_mode requires one or two spatial axes".into());
+            }
             Padding::Fixed(_) => {}
         }
     }

@@ -1,4 +1,4 @@
-//! Activations as integers, and back.
+//! Quantization and dequantization of activations.
 
 use super::args::Args;
 use super::kind::Kind;
@@ -49,13 +49,13 @@ fn scaled(args: &Args<'_>, quantized: DType, result: DType) -> Inferred {
     let input = args.ty("input")?;
     let of_scale = args.dims("scale")?.rank();
     if of_scale == 0 && args.get("axis").is_some() {
-        return Err(Fault::value("axis", "is bound, and scale is a scalar"));
+        return Err(Fault::value("axis", "is bound, but scale is a scalar"));
     }
     if let Some(zero_point) = args.get("zero_point").filter(|z| z.ty.shape.rank() != of_scale) {
         let expected = if of_scale == 0 { "a scalar" } else { "a vector" };
         return Err(Fault::value(
             "zero_point",
-            format!("is {}, expected {expected}, as scale is", zero_point.ty),
+            format!("is {}, expected {expected}, like scale", zero_point.ty),
         ));
     }
     for name in ["scale", "zero_point"] {
@@ -68,7 +68,7 @@ fn scaled(args: &Args<'_>, quantized: DType, result: DType) -> Inferred {
         if !fits {
             return Err(Fault::value(
                 name,
-                format!("is {}, expected a scalar or a number for each index of axis", arg.ty),
+                format!("is {}, expected a scalar or one element for each index of axis", arg.ty),
             ));
         }
         if name == "zero_point" && arg.ty.dtype != quantized {

@@ -1,7 +1,7 @@
-//! Recurrent layers, over `x [S, B, I]`: `S` steps of `B` sequences. They have `H` hidden numbers for each sequence.
+//! Recurrent layers over `x [S, B, I]`: `S` steps of `B` sequences, with `H` hidden units.
 //!
-//! Each gate of a layer has `H` rows of the weights and of the bias: LSTM's in the order input, forget, output, cell; GRU's in
-//! the order reset, output, update.
+//! Each gate has `H` rows of the weights and of the bias. The order of the gates is input, forget, output,
+//! cell for LSTM and reset, output, update for GRU.
 
 use super::args::Args;
 use super::kind::Kind;
@@ -72,8 +72,8 @@ pub(super) const OPS: &[OpSpec] = &[
     ),
 ];
 
-/// Activations of recurrent layers, whatever the case of their letters. coremltools' documentation of `lstm` calls the last but
-/// one `hard_sigmoid`, that of `rnn` calls it `sigmoid_hard`.
+/// Activations of recurrent layers, compared without regard to case. coremltools' documentation of `lstm` has
+/// `hard_sigmoid`, that of `rnn` has `sigmoid_hard` for the same activation.
 const ACTIVATIONS: [&str; 7] =
     ["tanh", "scaled_tanh", "sigmoid", "hard_sigmoid", "sigmoid_hard", "relu", "linear"];
 
@@ -105,7 +105,7 @@ fn lstm(args: &Args<'_>) -> Inferred {
     if layer.directions == 2 {
         let backward = layer.weights(args, "_back")?;
         if backward != hidden {
-            let reason = format!("is of {backward} hidden numbers, weight_hh of {hidden}");
+            let reason = format!("has {backward} hidden units, weight_hh has {hidden}");
             return Err(Fault::mismatch("weight_hh_back", reason));
         }
         check_shape(args, "peephole_back", &[3 * hidden])?;
@@ -113,7 +113,7 @@ fn lstm(args: &Args<'_>) -> Inferred {
     layer.results(args, hidden, &["initial_h", "initial_c"])
 }
 
-/// How many directions a layer goes in; `allowed` are those that it may be told to.
+/// Returns the number of directions of a layer; `allowed` lists the values that it accepts.
 fn directions(args: &Args<'_>, allowed: &[&str]) -> Result<usize, Fault> {
     match args.string("direction")?.unwrap_or("forward") {
         direction if !allowed.contains(&direction) => {
@@ -136,7 +136,7 @@ fn check_activations(args: &Args<'_>, names: &[&str]) -> Result<(), Fault> {
     Ok(())
 }
 
-/// Holds an argument that may be missing against the shape that it must have.
+/// Checks the shape of an optional argument.
 fn check_shape(args: &Args<'_>, name: &str, expected: &[usize]) -> Result<(), Fault> {
     match args.get(name) {
         Some(arg) if arg.ty.shape != *expected => {
@@ -147,13 +147,13 @@ fn check_shape(args: &Args<'_>, name: &str, expected: &[usize]) -> Result<(), Fa
 }
 
 struct Layer {
-    /// Groups of `H` rows of the weights.
+    /// Number of groups of `H` rows in the weights.
     gates: usize,
     directions: usize,
 }
 
 impl Layer {
-    /// `H`, from `weight_hh [gates H, H]`; the other weights of that direction must go with it.
+    /// Returns `H`, from `weight_hh [gates H, H]`. The other weights of the same direction must match it.
     fn weights(&self, args: &Args<'_>, direction: &str) -> Result<usize, Fault> {
         let named = |name: &str| format!("{name}{direction}");
         let (input_name, hidden_name) = (named("weight_ih"), named("weight_hh"));
@@ -183,13 +183,13 @@ impl Layer {
         Ok(hidden)
     }
 
-    /// The hidden numbers of every step or of the last one, and each of the states as it is after that.
+    /// Returns the types of the hidden states of every step or of the last step, and of each final state.
     fn results(&self, args: &Args<'_>, hidden: usize, states: &[&str]) -> Inferred {
         let x = args.ty("x")?;
         let width = self.directions * hidden;
         let (steps, mut batch) = (x.shape[0], x.shape[1]);
         if steps == Dim::Known(0) {
-            return Err(Fault::value("x", format!("is {x}: there is no step to take")));
+            return Err(Fault::value("x", format!("is {x}, expected at least one step")));
         }
         for name in states {
             let found = args.dims(name)?;

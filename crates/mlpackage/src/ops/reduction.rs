@@ -1,4 +1,4 @@
-//! Operations that fold axes, or run along one.
+//! Operations that reduce axes or run along one.
 
 use super::args::Args;
 use super::elementwise::like_x;
@@ -75,7 +75,7 @@ pub(super) const OPS: &[OpSpec] = &[
     ),
 ];
 
-/// `dims` without the axes that are folded, or with ones in their place.
+/// Returns `dims` without the reduced axes, or with ones in their place.
 fn fold(dims: &Dims, axes: &[usize], keep: bool) -> Dims {
     let kept = dims.iter().enumerate().filter_map(|(i, d)| match axes.contains(&i) {
         true => keep.then_some(Dim::Known(1)),
@@ -98,7 +98,7 @@ fn along_axis(args: &Args<'_>) -> Inferred {
     like_x(args)
 }
 
-/// The type that an argument names for indices.
+/// Returns the element type that an argument names for indices.
 fn index_dtype(args: &Args<'_>, name: &str) -> Result<DType, Fault> {
     match args.string(name)?.unwrap_or("int32").to_ascii_lowercase().as_str() {
         "int32" => Ok(DType::Int32),
@@ -124,7 +124,7 @@ fn topk(args: &Args<'_>) -> Inferred {
         None => x.shape.axis(-1).ok_or_else(|| Fault::value("x", "is a scalar, which has no axis"))?,
     };
     let k = args.int("k")?.unwrap_or(1);
-    // -1 takes all of them, since iOS 17.
+    // Since iOS 17, -1 selects all elements.
     let all = args.opset() >= Opset::CoreML7;
     let k = match usize::try_from(k) {
         Ok(k) => Dim::Known(k),
@@ -143,7 +143,7 @@ fn topk(args: &Args<'_>) -> Inferred {
     let values = TensorType { dtype: x.dtype, shape: shape.clone() };
     if !args.bool_or("return_indices", true)? {
         if args.get("output_indices_dtype").is_some() {
-            let reason = "is bound, and return_indices is false: no indices are returned";
+            let reason = "is bound, but return_indices is false";
             return Err(Fault::value("output_indices_dtype", reason));
         }
         return Ok(vec![values]);

@@ -1,4 +1,4 @@
-//! Operations that give the same elements other axes.
+//! Operations that rearrange elements into other axes.
 
 use super::args::Args;
 use super::elementwise::like_x;
@@ -69,7 +69,7 @@ fn reshape(args: &Args<'_>) -> Inferred {
     let x = args.ty("x")?;
     let result = |shape: Dims| Ok(vec![TensorType { dtype: x.dtype, shape }]);
     let Some(wanted) = args.ints_if_known("shape") else {
-        // Computed: as many open dimensions as the shape has elements.
+        // The shape is computed: its length determines the rank, and every dimension is unknown.
         let shape = args.dims("shape")?;
         let rank = match shape.as_slice() {
             &[Dim::Known(rank)] if rank <= 16 => rank,
@@ -86,14 +86,14 @@ fn reshape(args: &Args<'_>) -> Inferred {
     let cannot = || format!("x {} cannot be reshaped to {wanted:?}", x.shape);
     if args.opset() < Opset::CoreML7 && wanted.contains(&0) && wanted.len() != x.shape.rank() {
         let reason = format!(
-            "is {wanted:?}; before opset {} a 0 needs as many entries as x {} has axes",
+            "is {wanted:?}; before opset {} a shape with a 0 needs one entry for each axis of x {}",
             Opset::CoreML7,
             x.shape
         );
         return Err(Fault::value("shape", reason));
     }
-    // -1 stands for what is left over. A 0 copies the extent that stands at the same place counted from the right; where x
-    // has none there, it is 1.
+    // The dimension of a -1 follows from the others. A 0 copies the size of the axis at the same position,
+    // counted from the last axis; it is 1 if `x` has no such axis.
     let mut dims = Vec::with_capacity(wanted.len());
     let mut open = None;
     for (i, &d) in wanted.iter().enumerate() {
@@ -154,7 +154,7 @@ fn reshape_like(args: &Args<'_>) -> Inferred {
     let mut dims = Vec::new();
     for (i, reference) in references.iter().enumerate() {
         let shape = &reference.ty.shape;
-        // As a slice of a list in Python: a negative place counts from the end, one outside is the border.
+        // As in Python slices, a negative bound counts from the end, and a bound out of range is clamped.
         let place = |v: i32| {
             let rank = shape.rank() as i64;
             let v = if v < 0 { i64::from(v) + rank } else { i64::from(v) };
@@ -170,7 +170,7 @@ fn reshape_like(args: &Args<'_>) -> Inferred {
     }
 }
 
-/// `lengths [x.shape[batch_axis]]`, none beyond the extent of `seq_axis`.
+/// `lengths [x.shape[batch_axis]]`; no length exceeds the size of `seq_axis`.
 fn reverse_sequence(args: &Args<'_>) -> Inferred {
     let x = args.dims("x")?;
     let extent = |name: &str| -> Result<Dim, Fault> {
@@ -216,7 +216,7 @@ fn transpose(args: &Args<'_>) -> Inferred {
     let axes: Option<Vec<usize>> = perm.iter().map(|&p| x.shape.axis(p)).collect();
     let axes = axes.filter(|axes| axes.len() == x.shape.rank() && (0..axes.len()).all(|i| axes.contains(&i)));
     let axes = axes.ok_or_else(|| {
-        let reason = format!("is {perm:?}, which is no permutation of the axes of {}", x.shape);
+        let reason = format!("is {perm:?}, which is not a permutation of the axes of {}", x.shape);
         Fault::value("perm", reason)
     })?;
     Ok(vec![TensorType { dtype: x.dtype, shape: axes.iter().map(|&a| x.shape[a]).collect() }])
@@ -235,7 +235,7 @@ fn expand_dims(args: &Args<'_>) -> Inferred {
     Ok(vec![TensorType { dtype: x.dtype, shape: dims.collect() }])
 }
 
-/// Axes of another extent than 1 stay, as in PyTorch, and so do those whose extent is open.
+/// Keeps axes whose size is not 1, as PyTorch does, and axes of unknown size.
 fn squeeze(args: &Args<'_>) -> Inferred {
     let x = args.ty("x")?;
     let axes = args.axes("axes", &x.shape)?;
@@ -255,7 +255,7 @@ fn to_space(args: &Args<'_>, block: &str) -> Inferred {
     let b = args.extent(block)?.ok_or_else(|| Fault::missing(block))?;
     let area = b.checked_mul(b).ok_or("the block is too large")?;
     let channels = c.map(|c| c.is_multiple_of(area).then(|| c / area));
-    let channels = channels.ok_or_else(|| format!("{c} channels are no multiple of {b} squared"))?;
+    let channels = channels.ok_or_else(|| format!("{c} channels are not a multiple of {b} squared"))?;
     let grown = |d: Dim| d.map(|d| d.checked_mul(b)).ok_or("the result has too many elements");
     let shape = [n, channels, grown(h)?, grown(w)?].into();
     Ok(vec![TensorType { dtype: args.ty("x")?.dtype, shape }])
@@ -267,12 +267,12 @@ fn to_depth(args: &Args<'_>, block: &str) -> Inferred {
     let b = args.extent(block)?.ok_or_else(|| Fault::missing(block))?;
     let channels = c.map(|c| c.checked_mul(b)?.checked_mul(b)).ok_or("the result has too many elements")?;
     let shrunk =
-        |d: Dim| d.map(|d| d.is_multiple_of(b).then(|| d / b)).ok_or(format!("{d} is no multiple of {b}"));
+        |d: Dim| d.map(|d| d.is_multiple_of(b).then(|| d / b)).ok_or(format!("{d} is not a multiple of {b}"));
     let shape = [n, channels, shrunk(h)?, shrunk(w)?].into();
     Ok(vec![TensorType { dtype: args.ty("x")?.dtype, shape }])
 }
 
-/// A `[2]` and a `[2, 2]` argument.
+/// Returns the block shape, a `[2]` argument, and the borders, a `[2, 2]` argument.
 fn blocks(args: &Args<'_>, borders: &str) -> Result<([usize; 2], [usize; 4]), Fault> {
     let block = args.extents("block_shape", 2, 1, 1)?;
     let border = args.pairs(borders, 2)?;
@@ -303,7 +303,7 @@ fn space_to_batch(args: &Args<'_>) -> Inferred {
 fn batch_to_space(args: &Args<'_>) -> Inferred {
     let [n, c, h, w] = four(args)?;
     let (block, crops) = blocks(args, "crops")?;
-    let cannot = || format!("a batch of {n} is not made of blocks of {block:?} with crops {crops:?}");
+    let cannot = || format!("a batch of {n} cannot be joined from blocks of {block:?} with crops {crops:?}");
     let batch = n.map(|n| {
         let area = block[0].checked_mul(block[1])?;
         n.is_multiple_of(area).then(|| n / area)

@@ -1,4 +1,4 @@
-//! Operations that sample or cut images: the last two axes are height and width.
+//! Operations that sample or crop images. The last two axes are height and width.
 
 use super::args::Args;
 use super::kind::Kind;
@@ -76,7 +76,7 @@ pub(super) const OPS: &[OpSpec] = &[
     ),
 ];
 
-/// `x` with other extents on its last two axes.
+/// Returns the type of `x` with other sizes of the last two axes.
 fn with_size(args: &Args<'_>, height: Dim, width: Dim) -> Inferred {
     let x = args.ty("x")?;
     let mut dims = x.shape.as_slice().to_vec();
@@ -86,7 +86,7 @@ fn with_size(args: &Args<'_>, height: Dim, width: Dim) -> Inferred {
     Ok(vec![TensorType { dtype: x.dtype, shape: dims.into() }])
 }
 
-/// Height and width of `x`, which has at least three axes.
+/// Returns the height and width of `x`, which must have at least three axes.
 fn size(args: &Args<'_>) -> Result<[Dim; 2], Fault> {
     match args.dims("x")?.as_slice() {
         [_, .., height, width] if args.dims("x")?.rank() >= 3 => Ok([*height, *width]),
@@ -108,11 +108,11 @@ fn upsample(args: &Args<'_>) -> Inferred {
     with_size(args, scaled(height, "scale_factor_height")?, scaled(width, "scale_factor_width")?)
 }
 
-/// Where a resized image is sampled.
+/// The sampling positions of a resized image.
 pub(super) const SAMPLING_MODES: &[&str] =
     &["STRICT_ALIGN_CORNERS", "ALIGN_CORNERS", "UNALIGN_CORNERS", "DEFAULT", "OFFSET_CORNERS"];
 
-/// Refuses a string that is none of `modes`.
+/// Refuses a string that is not among `modes`.
 pub(super) fn check_mode(args: &Args<'_>, name: &str, modes: &[&str]) -> Result<(), Fault> {
     match args.string(name)? {
         Some(mode) if !modes.contains(&mode) => {
@@ -129,7 +129,7 @@ fn resize_to(args: &Args<'_>) -> Inferred {
     with_size(args, target("target_size_height")?, target("target_size_width")?)
 }
 
-/// The last `resized_dims` extents are the last ones of `shape`; a 0 keeps that of `x`.
+/// The last `resized_dims` sizes of the result are the last elements of `shape`; a 0 keeps the size of `x`.
 fn resize(args: &Args<'_>) -> Inferred {
     let x = args.ty("x")?;
     check_mode(args, "interpolation_mode", &["LINEAR", "NEAREST_NEIGHBOR"])?;
@@ -142,8 +142,7 @@ fn resize(args: &Args<'_>) -> Inferred {
     match args.dims("shape")?.as_slice() {
         &[len] if len.known().is_none_or(|len| (count..=x.shape.rank()).contains(&len)) => {}
         _ => {
-            let reason =
-                format!("is {}, expected {count} to {} extents", args.dims("shape")?, x.shape.rank());
+            let reason = format!("is {}, expected {count} to {} sizes", args.dims("shape")?, x.shape.rank());
             return Err(Fault::value("shape", reason));
         }
     }
@@ -153,7 +152,7 @@ fn resize(args: &Args<'_>) -> Inferred {
             Some(shape) => {
                 let at = shape.len().checked_sub(count).map(|s| shape[s + i]);
                 let extent = at.and_then(|v| usize::try_from(v).ok());
-                match extent.ok_or_else(|| format!("shape {shape:?} does not name {count} extents"))? {
+                match extent.ok_or_else(|| format!("shape {shape:?} does not state {count} sizes"))? {
                     0 => dims[first + i],
                     extent => Dim::Known(extent),
                 }
@@ -168,7 +167,7 @@ fn crop(args: &Args<'_>) -> Inferred {
     let cut = |d: Dim, name: &str| {
         let crop = args.extents(name, 2, 0, 0)?;
         let left = d.map(|d| d.checked_sub(crop[0])?.checked_sub(crop[1]).filter(|&d| d > 0));
-        left.ok_or_else(|| Fault::value(name, format!("leaves nothing of {d}")))
+        left.ok_or_else(|| Fault::value(name, format!("removes all of {d}")))
     };
     with_size(args, cut(height, "crop_height")?, cut(width, "crop_width")?)
 }

@@ -1,4 +1,4 @@
-//! Operations on a box within a tensor.
+//! Operations on a box inside a tensor.
 
 use super::args::Args;
 use super::kind::Kind;
@@ -61,20 +61,20 @@ pub(super) const OPS: &[OpSpec] = &[
     .since(Opset::CoreML8),
 ];
 
-/// What `slice_by_index` takes from one axis.
+/// The elements that `slice_by_index` selects on one axis.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct SliceRange {
     /// First index.
     pub begin: usize,
-    /// Distance between indices; negative to walk backwards.
+    /// Distance between indices; negative for a reversed slice.
     pub step: isize,
     /// Number of indices.
     pub len: usize,
-    /// Whether the axis is dropped from the result.
+    /// Whether the axis is removed from the result.
     pub squeeze: bool,
 }
 
-/// The arguments of `slice_by_index` and `slice_update` that name a box, checked for their lengths.
+/// The arguments of `slice_by_index` and `slice_update` that specify a box. Their lengths are checked.
 #[derive(Clone, Debug)]
 pub struct SliceBounds {
     begin: Option<Vec<i32>>,
@@ -90,7 +90,7 @@ impl SliceBounds {
     ///
     /// # Errors
     ///
-    /// If lengths do not match the rank of `x`, or a stride is 0.
+    /// If a length does not match the rank of `x`, or a stride is 0.
     pub fn of(args: &Args<'_>) -> Result<Self, Fault> {
         let x = args.dims("x")?;
         let rank = x.rank();
@@ -124,20 +124,20 @@ impl SliceBounds {
         })
     }
 
-    /// Whether `begin` and `end` are stated in the program.
+    /// Returns whether the program states `begin` and `end`.
     pub fn are_stated(&self) -> bool {
         self.begin.is_some() && self.end.is_some()
     }
 
-    /// The range on one axis of `size`, with `begin` and `end` where the program does not state them; `None` if one of
-    /// them is needed and missing.
+    /// Returns the range on one axis of `size`. `begin` and `end` supply bounds that the program does not
+    /// state; the result is `None` if a bound is needed and missing.
     ///
-    /// Bounds mean what they mean in numpy: a negative one counts from the end of the axis, and one beyond the axis is
-    /// its border, so that `-8:` takes all of an axis of five.
+    /// Bounds follow numpy: a negative bound counts from the end of the axis, and a bound beyond the axis is
+    /// clamped, so `-8:` selects all of an axis of size five.
     ///
     /// # Errors
     ///
-    /// If a single index, or the begin of a range of another extent than 0, is outside of the axis.
+    /// If a single index is out of range, or a non-empty forward range begins beyond the end of the axis.
     pub fn range(
         &self,
         axis: usize,
@@ -165,14 +165,15 @@ impl SliceBounds {
         }
         let (begin, end) = (begin.flatten(), end.flatten());
         let step = i64::from(self.stride[axis]);
-        // Where a walk forwards or backwards may begin and end.
+        // The limits of the bounds in the direction of the slice.
         let (lowest, highest) = if step > 0 { (0, size) } else { (-1, size - 1) };
         let place = |bound: i64| (if bound < 0 { bound + size } else { bound }).clamp(lowest, highest);
         let first = begin.map_or(if step > 0 { lowest } else { highest }, place);
         let last = end.map_or(if step > 0 { highest } else { lowest }, place);
         let len = extent(if step > 0 { last - first } else { first - last }, step);
         if len == 0 {
-            // Nothing is left of a range that has an extent and begins behind the axis; a program that does so is wrong.
+            // A non-empty range that begins beyond the end of the axis selects nothing, which indicates an
+            // error in the program.
             if let Some(begin) = begin.filter(|&b| step > 0 && b > size && end != Some(b)) {
                 let end = end.map_or_else(String::new, |end| end.to_string());
                 return Err(outside(format!("[{begin}:{end}] by {step}")));
@@ -182,10 +183,10 @@ impl SliceBounds {
         Ok(Some(SliceRange { begin: first as usize, step: step as isize, len: len as usize, squeeze: false }))
     }
 
-    /// The most indices that a range on one axis can have, whatever its open bounds and its open extent turn out to be;
-    /// `None` if there is no limit.
+    /// Returns the largest number of indices that a range on one axis can have, over all values of unknown
+    /// bounds and an unknown size; `None` if there is no limit.
     fn longest(&self, axis: usize, size: Dim) -> Option<usize> {
-        /// A place on an axis: so many elements from its begin, or before its end.
+        /// A position on an axis, relative to its begin or its end.
         #[derive(Clone, Copy)]
         enum Place {
             FromBegin(i64),
@@ -209,7 +210,7 @@ impl SliceBounds {
             }
         };
         let backwards = step < 0;
-        // An open bound may be anything: at most it is the border.
+        // An unknown bound is assumed at the border for which the range is longest.
         let first =
             place(self.begin_mask[axis], &self.begin, if backwards { BeforeEnd(1) } else { FromBegin(0) });
         let last =
@@ -227,12 +228,12 @@ impl SliceBounds {
     }
 }
 
-/// How many steps it takes to cross a span.
+/// Returns the number of steps needed to cross a span.
 fn extent(span: i64, step: i64) -> i64 {
     if span > 0 { (span - 1) / step.abs() + 1 } else { 0 }
 }
 
-/// The dimensions of a box, squeezed axes left out.
+/// Returns the dimensions of a box, without squeezed axes.
 fn box_dims(args: &Args<'_>) -> Result<Dims, Fault> {
     let (x, bounds) = (args.dims("x")?, SliceBounds::of(args)?);
     let mut dims = Vec::new();
@@ -245,14 +246,15 @@ fn box_dims(args: &Args<'_>) -> Result<Dims, Fault> {
     Ok(dims.into())
 }
 
-/// The begin of a box on one axis, which counts from the end if it is negative.
+/// Returns the begin of a box on one axis; a negative begin counts from the end. `None` if it is out of
+/// range.
 pub fn box_begin(begin: i32, size: usize) -> Option<usize> {
     let begin = i64::from(begin);
     let begin = if begin < 0 { begin.checked_add(i64::try_from(size).ok()?)? } else { begin };
     usize::try_from(begin).ok().filter(|&begin| begin <= size)
 }
 
-/// `size` -1 takes all that is left.
+/// A `size` of -1 selects all remaining elements.
 fn slice_by_size(args: &Args<'_>) -> Inferred {
     let x = args.ty("x")?;
     for name in ["begin", "size"] {
@@ -271,9 +273,9 @@ fn slice_by_size(args: &Args<'_>) -> Inferred {
         };
         let bad = || {
             let begin = begin.map_or("?".to_owned(), |begin| begin.to_string());
-            format!("size {size} from {begin} on is outside of axis {axis} of {}", x.shape)
+            format!("size {size} from begin {begin} is outside of axis {axis} of {}", x.shape)
         };
-        // What there is from the begin on: all of the axis, if the begin is computed.
+        // The elements from the begin to the end of the axis; all of the axis if the begin is computed.
         let left = match (begin, full) {
             (None, full) => full,
             (Some(begin), Dim::Known(full)) => Dim::Known(full - box_begin(begin, full).ok_or_else(bad)?),
@@ -295,9 +297,9 @@ fn slice_update(args: &Args<'_>) -> Inferred {
     args.same_dtype(&["x", "update"])?;
     let (expected, update) = (box_dims(args)?, args.dims("update")?);
     if update.rank() == 0 || !update.may_be(&expected) {
-        return Err(format!("update {update}, the bounds name a box of {expected}").into());
+        return Err(format!("update is {update}, the bounds specify a box of {expected}").into());
     }
-    // An extent that is still open has a limit all the same.
+    // The size of an unknown dimension is limited, too.
     let bounds = SliceBounds::of(args)?;
     let axes = (0..x.shape.rank()).filter(|&axis| !bounds.squeeze_mask[axis]);
     for (axis, extent) in axes.zip(update.iter()) {
@@ -306,7 +308,7 @@ fn slice_update(args: &Args<'_>) -> Inferred {
             && extent > most
         {
             let reason = format!(
-                "is {update}, the bounds name {most} elements at most on axis {axis} of x {}",
+                "is {update}, the bounds specify at most {most} elements on axis {axis} of x {}",
                 x.shape
             );
             return Err(Fault::value("update", reason));

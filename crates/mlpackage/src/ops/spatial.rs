@@ -1,33 +1,33 @@
-//! What convolution and pooling have in common: a window that moves over spatial axes.
+//! Windows that move over spatial axes, shared by convolution and pooling.
 
 use super::args::Args;
 use crate::finding::Fault;
 use crate::mil::{Dim, Opset};
 
-/// Where a window stands on each spatial axis.
+/// The geometry of a window on each spatial axis.
 pub(super) struct Window {
-    /// Its extent.
+    /// The window's size.
     pub(super) kernel: Vec<Dim>,
-    /// From one place to the next.
+    /// Distance between output positions.
     pub(super) strides: Vec<usize>,
-    /// From one of its elements to the next.
+    /// Distance between elements of the window.
     pub(super) dilations: Vec<usize>,
-    /// Whether a place that is only partly covered counts.
+    /// Whether a window that overhangs the padded input has an output position.
     pub(super) ceil_mode: bool,
 }
 
-/// What is added around the spatial axes.
+/// Padding around the spatial axes.
 pub(super) enum Padding {
-    /// So much before and behind each axis.
+    /// The padding at the beginning and the end of each axis.
     Fixed(Vec<usize>),
-    /// As much as it takes for the result to be as large as the input over the stride.
+    /// Padding for which the result has the size of the input divided by the stride, rounded up.
     Same,
 }
 
 impl Padding {
     /// Reads `pad_type` and `pad`.
     pub(super) fn of(args: &Args<'_>, spatial: usize) -> Result<Self, Fault> {
-        // It has to be sound whether it counts or not.
+        // `pad` must be valid even if it is not used.
         let pad = args.extents("pad", 2 * spatial, 0, 0)?;
         match args.string("pad_type")?.unwrap_or("valid") {
             "valid" => Ok(Self::Fixed(vec![0; 2 * spatial])),
@@ -44,7 +44,7 @@ impl Padding {
 }
 
 impl Window {
-    /// The number of places on each axis of `input`.
+    /// Returns the number of output positions on each axis of `input`.
     pub(super) fn places(&self, input: &[Dim], padding: &Padding) -> Result<Vec<Dim>, Fault> {
         (0..input.len()).map(|axis| self.places_on(axis, input[axis], padding)).collect()
     }
@@ -61,9 +61,10 @@ impl Window {
             if !self.ceil_mode {
                 return Some(padded.checked_sub(reach)? / stride + 1);
             }
-            // Rounded up, so that a window which hangs over by less than a stride has a place, even the first one.
+            // Rounds up, so a window that overhangs by less than a stride has an output position, even if it
+            // is the first.
             let places = padded.checked_add(stride)?.checked_sub(reach)?.div_ceil(stride);
-            // A window may not begin in the padding behind.
+            // A window must not begin in the padding at the end.
             let outside =
                 places.checked_sub(1)?.checked_mul(stride)? >= size + before && (before > 0 || behind > 0);
             Some(if outside { places - 1 } else { places })

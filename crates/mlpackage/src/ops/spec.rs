@@ -1,4 +1,4 @@
-//! What a row of the table says.
+//! Entries of the operation table.
 
 use super::args::Args;
 use super::kind::Kind;
@@ -6,13 +6,14 @@ use crate::dtype::DType;
 use crate::finding::Fault;
 use crate::mil::{Opset, TensorType, Value, ValueType};
 
-/// Types of an operation's results, or the rule that its arguments break.
+/// The types of an operation's results, or the rule that its arguments break.
 pub type Inferred = Result<Vec<TensorType>, Fault>;
 
-/// Types of an operation's results, some of which may be lists or dictionaries, or the rule that its arguments break.
+/// The types of an operation's results, which may include lists and dictionaries, or the rule that its
+/// arguments break.
 pub type InferredValues = Result<Vec<ValueType>, Fault>;
 
-/// How the types of results follow from arguments.
+/// Infers the types of results from arguments.
 #[derive(Clone, Copy, Debug)]
 enum Inference {
     Tensors(fn(&Args<'_>) -> Inferred),
@@ -22,17 +23,17 @@ enum Inference {
 /// An operation of MIL.
 #[derive(Debug)]
 pub struct OpSpec {
-    /// Its type string.
+    /// The operation's type, such as `conv`.
     pub name: &'static str,
-    /// What it takes.
+    /// The parameters.
     pub params: &'static [Param],
-    /// The first opset that has it in this form.
+    /// The first opset that has the operation in this form.
     pub since: Opset,
     inference: Inference,
 }
 
 impl OpSpec {
-    /// An operation of every opset.
+    /// Creates an operation that every opset has.
     pub(crate) const fn new(
         name: &'static str,
         params: &'static [Param],
@@ -41,7 +42,7 @@ impl OpSpec {
         Self { name, params, since: Opset::CoreML5, inference: Inference::Tensors(infer) }
     }
 
-    /// An operation of every opset that may give lists or dictionaries.
+    /// Creates an operation that every opset has and that may return lists or dictionaries.
     pub(crate) const fn of_values(
         name: &'static str,
         params: &'static [Param],
@@ -50,7 +51,7 @@ impl OpSpec {
         Self { name, params, since: Opset::CoreML5, inference: Inference::Values(infer) }
     }
 
-    /// The types of its results.
+    /// Infers the types of the results.
     ///
     /// # Errors
     ///
@@ -64,15 +65,15 @@ impl OpSpec {
         }
     }
 
-    /// The types of its results, which are tensors.
+    /// Infers the types of the results, all of which must be tensors.
     ///
     /// # Errors
     ///
-    /// The rule that the arguments break, or that a result is no tensor.
+    /// The rule that the arguments break, or a result that is not a tensor.
     pub fn infer_tensors(&self, args: &Args<'_>) -> Inferred {
         let tensor = |ty: ValueType| match ty {
             ValueType::Tensor(ty) => Ok(ty),
-            other => Err(Fault::from(format!("it gives {other}, which is no tensor"))),
+            other => Err(Fault::from(format!("it returns {other}, which is not a tensor"))),
         };
         match self.inference {
             Inference::Tensors(infer) => infer(args),
@@ -85,12 +86,12 @@ impl OpSpec {
         self
     }
 
-    /// The parameters that it has in `opset`.
+    /// Returns the parameters in `opset`.
     pub fn params_of(&self, opset: Opset) -> impl Iterator<Item = &'static Param> {
         self.params.iter().filter(move |p| p.since <= opset && p.until.is_none_or(|until| opset < until))
     }
 
-    /// The parameter that is called `name` in `opset`.
+    /// Returns the parameter called `name` in `opset`.
     pub fn param(&self, name: &str, opset: Opset) -> Option<&'static Param> {
         self.params_of(opset).find(|p| p.name == name)
     }
@@ -99,43 +100,43 @@ impl OpSpec {
 /// A parameter of an operation.
 #[derive(Clone, Copy, Debug)]
 pub struct Param {
-    /// Its name.
+    /// The name.
     pub name: &'static str,
-    /// What it takes.
+    /// The accepted types.
     pub kind: Kind,
-    /// Arguments of one letter must be of one element type.
+    /// Arguments of parameters with the same letter must have the same element type.
     pub domain: Option<char>,
     /// Whether it must be bound to a constant.
     pub constant: bool,
-    /// Whether it takes several bindings.
+    /// Whether it accepts several bindings.
     pub variadic: bool,
-    /// Whether a variadic one may have none.
+    /// Whether a variadic parameter may have no bindings.
     pub may_be_empty: bool,
-    /// Whether it must be bound at all.
+    /// Whether it must be bound.
     pub required: bool,
-    /// What it is when it is not bound; the builder writes it out, as coremltools does.
+    /// The value if it is not bound. The builder binds it explicitly, as coremltools does.
     pub default: Option<Default>,
-    /// The first opset that has it.
+    /// The first opset that has the parameter.
     pub since: Opset,
-    /// The first opset that no longer has it.
+    /// The first opset that no longer has the parameter.
     pub until: Option<Opset>,
 }
 
-/// A default, as a scalar.
+/// A default value, which is a scalar.
 #[derive(Clone, Copy, Debug)]
 pub enum Default {
     /// int32.
     Int(i32),
     /// bool.
     Bool(bool),
-    /// fp32, or fp16 beside others of fp16.
+    /// fp32, or fp16 if other arguments of the same domain are fp16.
     Fp32(f32),
     /// string.
     String(&'static str),
 }
 
 impl Default {
-    /// As a constant; of element type `dtype`, where others say what type it must be.
+    /// Returns the default as a constant, of element type `dtype` if other arguments determine it.
     pub fn value(self, dtype: Option<DType>) -> Value {
         match (self, dtype) {
             (Self::Int(v), Some(DType::Fp16)) => Value::fp16(v as f32),
@@ -150,7 +151,7 @@ impl Default {
 }
 
 impl Param {
-    /// A required parameter that need not be a constant.
+    /// Creates a required parameter that need not be a constant.
     pub(crate) const fn new(name: &'static str, kind: Kind) -> Self {
         Self {
             name,
@@ -166,19 +167,19 @@ impl Param {
         }
     }
 
-    /// Whether it says something of the indices that `topk` returns, and must not be bound where it returns none.
+    /// Whether it applies to the indices of `topk`; it must not be bound if `topk` returns none.
     pub(crate) fn is_of_indices(&self) -> bool {
         self.name == "output_indices_dtype"
     }
 
-    /// A required constant.
+    /// Creates a required parameter that must be a constant.
     pub(crate) const fn constant(name: &'static str, kind: Kind) -> Self {
         let mut param = Self::new(name, kind);
         param.constant = true;
         param
     }
 
-    /// With all others of `domain`, of one element type.
+    /// Requires the same element type as all other parameters of `domain`.
     pub(crate) const fn domain(mut self, domain: char) -> Self {
         self.domain = Some(domain);
         self
@@ -194,7 +195,7 @@ impl Param {
         self
     }
 
-    /// Several bindings, or none.
+    /// Allows any number of bindings, including zero.
     pub(crate) const fn any_number(mut self) -> Self {
         self.may_be_empty = true;
         self.variadic()

@@ -1,4 +1,4 @@
-//! Operations on memory that outlives a call.
+//! Operations on states, which persist between calls.
 
 use super::args::Args;
 use super::kind::Kind;

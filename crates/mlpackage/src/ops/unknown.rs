@@ -1,11 +1,11 @@
-//! What is said of an operation that Core ML does not have.
+//! Error for an operation that MIL does not define.
 
 use std::cmp::Reverse;
 
 use super::all;
 use crate::finding::{Fault, Rule};
 
-/// The fault of using the operation `name`, with the name that was probably meant.
+/// Returns the fault of using the unknown operation `name`, with a suggestion if one is similar.
 pub(crate) fn unknown(name: &str) -> Fault {
     let reason = match nearest(name) {
         Some(meant) => format!("unknown operation `{name}`; did you mean `{meant}`?"),
@@ -14,14 +14,14 @@ pub(crate) fn unknown(name: &str) -> Fault {
     Fault::new(Rule::OperationUnknown, reason)
 }
 
-/// The operation whose name is nearest to `name`, if no more than every third letter differs.
+/// Returns the operation with the most similar name, if at most a third of its letters differ.
 fn nearest(name: &str) -> Option<&'static str> {
-    // Names are short; what is much longer than any of them is compared with none.
+    // Names of operations are short; a much longer name has no similar one.
     if name.len() > 64 {
         return None;
     }
     let name = name.to_lowercase();
-    // Of several as near, that which begins alike.
+    // Among equally similar names, prefer the longest common prefix.
     let shared = |op: &str| op.bytes().zip(name.bytes()).take_while(|(a, b)| a == b).count();
     let ranked = all().map(|op| (strsim::osa_distance(&name, op.name), Reverse(shared(op.name)), op.name));
     let (distance, _, op) = ranked.min()?;

@@ -10,11 +10,12 @@ use crate::finding::{Fault, Finding, Rule};
 use crate::mil::{self, Opset, Program, TensorType, Value, ValueType};
 use crate::paths;
 
-/// Everything that is wrong with a package, errors first, warnings last.
+/// Returns all findings about a package, errors first and warnings last.
 pub(super) fn package(package: &Package) -> Vec<Finding> {
     let mut findings = package.incomplete.clone();
     manifest(package, &mut findings);
-    // What could not be read would be missed everywhere else, so that one fault would be told many times.
+    // Content that could not be read would look missing everywhere else, and one fault would cause many
+    // findings.
     let about_files = [Rule::WeightFile, Rule::WeightPath, Rule::ManifestItem, Rule::ManifestItemUnneeded];
     let whole = findings.iter().all(|f| about_files.contains(&f.rule));
     if whole {
@@ -22,7 +23,7 @@ pub(super) fn package(package: &Package) -> Vec<Finding> {
         description(&package.program, &package.description, package.specification_version, &mut findings);
         weights(package, &mut findings);
         let refused = refused::check(package);
-        // Said once: that Core ML is known to want an argument says more than that it may.
+        // The reported refusal replaces the warning about the same argument, because it states more.
         findings.retain(|f| {
             let known = |r: &Finding| {
                 r.rule == Rule::RefusedDefault && (&r.operation, &r.argument) == (&f.operation, &f.argument)
@@ -35,12 +36,12 @@ pub(super) fn package(package: &Package) -> Vec<Finding> {
     findings
 }
 
-/// Holds the manifest against the folder.
+/// Compares the manifest with the folder.
 fn manifest(package: &Package, findings: &mut Vec<Finding>) {
     let needed = weight_files(&package.program);
     for path in package.manifest.paths() {
         let Err(reason) = paths::inside(&package.path, &path) else { continue };
-        // git and zip drop empty folders, that of the weights among them.
+        // git and zip drop empty folders, including an empty folder of weights.
         let absent = paths::is_absent(&package.path, &path);
         let below = |file: &String| {
             let file = file.strip_prefix("@model_path/").unwrap_or(file);
@@ -50,7 +51,7 @@ fn manifest(package: &Package, findings: &mut Vec<Finding>) {
         let (rule, reason) = if absent && !needed.iter().any(below) {
             (
                 Rule::ManifestItemUnneeded,
-                "it is not there, and nothing in the program refers to it".to_owned(),
+                "it does not exist, and nothing in the program refers to it".to_owned(),
             )
         } else {
             (Rule::ManifestItem, reason)
@@ -60,7 +61,7 @@ fn manifest(package: &Package, findings: &mut Vec<Finding>) {
     }
 }
 
-/// Holds the description against the program.
+/// Compares the description with the program.
 pub(super) fn description(
     program: &Program,
     description: &Description,
@@ -109,7 +110,7 @@ pub(super) fn description(
     }
     for (name, _) in description.functions() {
         if !program.functions.contains_key(name) {
-            let reason = "it is described, and the program has no such function";
+            let reason = "it is described, but the program has no such function";
             findings.push(Finding::function(Rule::FunctionDescription, name, reason));
         }
     }
@@ -121,13 +122,13 @@ pub(super) fn description(
         }
         let default = description.default_function();
         if !program.functions.contains_key(default) {
-            let reason = format!("the default function {default:?} is not there");
+            let reason = format!("the default function {default:?} does not exist");
             findings.push(Finding::package(Rule::FunctionDescription, reason));
         }
         let stray = description.stray();
         let features = [&stray.inputs, &stray.outputs, &stray.states];
         for feature in features.into_iter().flatten() {
-            let reason = format!("{} is described beside a list of functions, in none of them", feature.name);
+            let reason = format!("{} is described in none of the listed functions", feature.name);
             findings.push(Finding::package(Rule::Description, reason));
         }
     } else if program.functions.len() > 1 {
@@ -136,14 +137,14 @@ pub(super) fn description(
     }
 }
 
-/// What a function takes and gives.
+/// Returns the tensor inputs and the outputs of a function.
 fn borders(function: &mil::Function) -> Vec<(&'static str, &str, &TensorType)> {
     let inputs = function.tensor_inputs().map(|(name, ty)| ("input", name, ty));
     let outputs = function.outputs().map(|(name, ty)| ("output", name, ty));
     inputs.chain(outputs).collect()
 }
 
-/// Why a tensor of that type cannot cross a function's border; `None` if it can.
+/// Returns why a tensor of that type cannot be an input or output; `None` if it can.
 fn interface_type(kind: &str, ty: &TensorType, opset: Opset) -> Option<String> {
     let since = match ty.dtype {
         DType::Fp32 | DType::Int32 => Opset::CoreML5,
@@ -157,7 +158,7 @@ fn interface_type(kind: &str, ty: &TensorType, opset: Opset) -> Option<String> {
     (since > opset).then(|| format!("{} since opset {since}, the function has {opset}", ty.dtype))
 }
 
-/// Holds every constant against its blob, and every weight file against its header.
+/// Compares every constant with its blob, and every weight file with its header.
 fn weights(package: &Package, findings: &mut Vec<Finding>) {
     let mut used: BTreeMap<&str, Vec<u64>> = BTreeMap::new();
     let mut damaged: Vec<(&str, u64)> = Vec::new();
@@ -189,7 +190,7 @@ fn weights(package: &Package, findings: &mut Vec<Finding>) {
     for (name, file) in &package.weights {
         let contents = match file.contents() {
             Ok(contents) => contents,
-            // Told already, by the constant that is in it.
+            // Already reported at the constant that is stored there.
             Err(Error::Blob { offset, .. }) if damaged.contains(&(name, offset)) => continue,
             Err(error) => {
                 findings.push(Finding::package(Rule::WeightFile, error.to_string()));
@@ -217,7 +218,7 @@ fn weights(package: &Package, findings: &mut Vec<Finding>) {
     }
 }
 
-/// The rule that the blob at `offset` breaks, held against the type of the constant that refers to it.
+/// Returns the rule that the blob at `offset` breaks, given the type of the constant that refers to it.
 fn wrong_blob(file: &BlobFile, offset: u64, ty: &TensorType) -> Option<(Rule, String)> {
     match file.blob(offset) {
         Err(error) => Some((Rule::BlobRecord, format!("is in a blob that is damaged: {error}"))),

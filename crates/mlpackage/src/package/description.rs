@@ -1,4 +1,4 @@
-//! What a package says of its model: metadata, and the interface of every function.
+//! A package's description of its model: metadata, and the interface of every function.
 
 use std::collections::BTreeMap;
 
@@ -9,45 +9,47 @@ use crate::interface::{Feature, Interface};
 use crate::mil::Program;
 use crate::proto;
 
-/// What a package says of itself.
+/// The metadata of a package.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Metadata {
-    /// One line.
+    /// A description of one line.
     pub short_description: String,
-    /// The model's version, as its author counts.
+    /// The model's version, in the author's numbering.
     pub version: String,
-    /// Who made it.
+    /// The author.
     pub author: String,
-    /// Under which licence.
+    /// The licence.
     pub license: String,
-    /// Anything else, by key.
+    /// Other entries, by key.
     pub user_defined: BTreeMap<String, String>,
 }
 
-/// What a package says of its model.
+/// A package's description of its model.
 ///
-/// A package of one function describes it as the model itself; one of several lists them by name.
+/// A package of one function describes that function as the model itself; a package of several lists them by
+/// name.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Description {
-    /// What the package says of itself.
+    /// The package's metadata.
     pub metadata: Metadata,
-    /// Whether the file has a place for metadata even if it says nothing.
+    /// Whether the file contains a metadata message, even an empty one.
     has_metadata: bool,
     /// Whether functions are listed by name.
     multifunction: bool,
-    /// As it is stored: empty if nothing is said.
+    /// The stored name; empty if the package states none.
     default_function: String,
-    /// In the order of the file. A model of one function has it under its name in the program.
+    /// In the order of the file. A single function that is described as the model itself has its name from
+    /// the program.
     functions: Vec<(String, Interface)>,
-    /// What stands where a model of one function is described, although functions are listed.
+    /// Features that are described at the top level although functions are listed.
     stray: Interface,
-    /// Inputs of training; this crate passes them on.
+    /// Inputs for training, which this crate passes through.
     training_inputs: Vec<proto::FeatureDescription>,
 }
 
 impl Description {
-    /// What follows from a program: its functions' inputs, outputs and states, all of fixed shape; the default function
-    /// is `main`.
+    /// Derives a description from a program: the inputs, outputs and states of its functions, all of fixed
+    /// shape. If there are several functions, the default is `main`.
     pub fn of(program: &Program) -> Self {
         let interface = |(name, f): (&String, &crate::mil::Function)| (name.clone(), Interface::of(f));
         let multifunction = program.functions.len() > 1;
@@ -60,22 +62,23 @@ impl Description {
         }
     }
 
-    /// Every function that is described, with its interface.
+    /// Returns every described function with its interface.
     pub fn functions(&self) -> impl Iterator<Item = (&str, &Interface)> {
         self.functions.iter().map(|(name, interface)| (name.as_str(), interface))
     }
 
-    /// The interface of a function.
+    /// Returns the interface of a function.
     pub fn interface(&self, function: &str) -> Option<&Interface> {
         self.functions().find(|(name, _)| *name == function).map(|(_, interface)| interface)
     }
 
-    /// The interface of a function, to say more of it: which shapes an input may have, what an output means.
+    /// Returns the interface of a function, to add what the program does not contain: allowed input shapes,
+    /// the meaning of an output.
     pub fn interface_mut(&mut self, function: &str) -> Option<&mut Interface> {
         self.functions.iter_mut().find(|(name, _)| name == function).map(|(_, interface)| interface)
     }
 
-    /// Name of the function that runs when none is named: `main`, unless the package says another.
+    /// Returns the name of the function that runs by default: `main`, unless the package names another.
     pub fn default_function(&self) -> &str {
         match self.functions.as_slice() {
             [(only, _)] if !self.multifunction => only,
@@ -84,22 +87,22 @@ impl Description {
         }
     }
 
-    /// Names the function that runs when none is named. Of use for models of several functions only.
+    /// Sets the function that runs by default. Only meaningful for models of several functions.
     pub fn set_default_function(&mut self, name: impl Into<String>) {
         self.default_function = name.into();
     }
 
-    /// Whether functions are listed by name, which systems have known since iOS 18.
+    /// Returns whether functions are listed by name, which iOS 18 introduced.
     pub fn is_multifunction(&self) -> bool {
         self.multifunction
     }
 
-    /// Name of the default function as it is stored: empty if nothing is said.
+    /// Returns the stored name of the default function; empty if the package states none.
     pub(super) fn stored_default_function(&self) -> &str {
         &self.default_function
     }
 
-    /// What stands where a model of one function is described, although functions are listed.
+    /// Returns the features that are described at the top level although functions are listed.
     pub(super) fn stray(&self) -> &Interface {
         &self.stray
     }

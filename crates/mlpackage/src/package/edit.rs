@@ -1,4 +1,4 @@
-//! Changed copies of packages.
+//! Modified copies of packages.
 
 use std::collections::BTreeMap;
 use std::fs::{self, File};
@@ -14,7 +14,7 @@ use crate::folder_kind;
 use crate::mil::{BlobRef, Program, Value};
 use crate::{mil, paths, proto};
 
-/// A copy of a package with another program, other words or other numbers in it.
+/// A copy of a package with changes to its program, description or weights.
 ///
 /// ```no_run
 /// # fn main() -> mlpackage::Result<()> {
@@ -45,21 +45,22 @@ impl<'p> PackageEdit<'p> {
         }
     }
 
-    /// The program of the copy.
+    /// Returns the program of the copy, to be changed.
     pub fn program_mut(&mut self) -> &mut Program {
         &mut self.program
     }
 
-    /// What the copy says of its model.
+    /// Returns the description of the copy, to be changed.
     pub fn description_mut(&mut self) -> &mut Description {
         &mut self.description
     }
 
-    /// Gives a blob other elements, packed as before: the type and the number of elements stay.
+    /// Replaces the elements of a blob. Their packing, type and number stay the same.
     ///
     /// # Errors
     ///
-    /// [`Error::Blob`] if there is no such blob or `data` has another size; [`Error::Model`] if there is no such file.
+    /// [`Error::Blob`] if there is no such blob or `data` has another size; [`Error::Model`] if there is no
+    /// such weight file.
     pub fn replace_blob(&mut self, at: &BlobRef, data: Vec<u8>) -> Result<()> {
         let file = self.package.weights.get(&at.file).ok_or_else(|| Error::Model {
             path: self.package.path.clone(),
@@ -70,19 +71,20 @@ impl<'p> PackageEdit<'p> {
         Ok(())
     }
 
-    /// Writes the copy; the package itself may be the destination. Files that the program does not speak of are copied
-    /// too.
+    /// Writes the copy. The destination may be the package itself. Files that the program does not refer to
+    /// are copied too.
     ///
     /// # Errors
     ///
-    /// [`Error::Rule`] if the program or the description breaks a rule now; otherwise as [`Package::save`].
+    /// [`Error::Rule`] if the changed program or description breaks a rule; otherwise as [`Package::save`].
     pub fn save(self, destination: &Path) -> Result<()> {
         self.save_with(destination, |_, _| None)
     }
 
-    /// As [`save`](Self::save); every blob that the program uses and that was not
-    /// [replaced](Self::replace_blob) is shown to `rewrite`, one after the other, and gets the elements that it returns.
-    /// Memory follows the largest tensor.
+    /// Writes the copy as [`save`](Self::save) does, and passes every blob to `rewrite`, one after the other.
+    ///
+    /// `rewrite` sees each blob that the program uses and that was not [replaced](Self::replace_blob). If it
+    /// returns elements, they replace the blob's. Memory use depends on the largest tensor, not on the model.
     ///
     /// # Errors
     ///
@@ -104,10 +106,10 @@ impl<'p> PackageEdit<'p> {
     }
 }
 
-/// Gives a blob's new elements; `None`: it stays as it is.
+/// Returns a blob's new elements; `None` keeps the old ones.
 type Rewrite<'r> = dyn FnMut(&BlobRef, Blob<'_>) -> Option<Vec<u8>> + 'r;
 
-/// Writes the package as it is.
+/// Writes the package without changes.
 pub(super) fn copy(package: &Package, destination: &Path) -> Result<()> {
     write(package, &package.program, &package.description, &mut |_, _| None, destination)
 }
@@ -123,7 +125,7 @@ fn write(
     let model = writer::encode(program, description, package.specification_version, package.is_updatable)?;
     let dir = folder_kind::PACKAGE.create(destination)?;
     let model_file = relative(package, &package.model_path)?;
-    // A package without weights lists their folder all the same, and it is empty.
+    // A package without weights also lists their folder, which is then empty.
     for listed in package.manifest.paths() {
         if paths::inside(&package.path, &listed).is_ok_and(|path| path.is_dir()) {
             let target = dir.path().join(&listed);
@@ -157,7 +159,7 @@ fn write(
     Ok(dir.commit()?)
 }
 
-/// Every blob that a program uses, once, in the order of the files.
+/// Returns every blob that a program uses, once, ordered by file and offset.
 fn blobs_of(program: &Program) -> Vec<BlobRef> {
     let operations = program.functions.values().flat_map(|f| f.block.all_operations());
     let blobs = operations.flat_map(|o| o.values()).flat_map(Value::blobs).map(|(_, at)| at.clone());
@@ -167,7 +169,7 @@ fn blobs_of(program: &Program) -> Vec<BlobRef> {
     blobs
 }
 
-/// Refuses new elements for a blob that are not as many bytes as it has.
+/// Refuses new elements whose size in bytes differs from the blob's.
 fn check_size(file: &BlobFile, offset: u64, data: &[u8]) -> Result<()> {
     let blob = file.blob(offset)?;
     if blob.data.len() == data.len() {
@@ -178,7 +180,7 @@ fn check_size(file: &BlobFile, offset: u64, data: &[u8]) -> Result<()> {
     Err(Error::Blob { path: file.path().to_owned(), offset, reason })
 }
 
-/// Where a file stands in the package, with `/` between folders.
+/// Returns the path of a file relative to the package, with `/` between folders.
 fn relative(package: &Package, file: &Path) -> Result<String> {
     let relative = file.strip_prefix(&package.path).map_err(|_| Error::Model {
         path: file.to_owned(),
@@ -187,14 +189,15 @@ fn relative(package: &Package, file: &Path) -> Result<String> {
     Ok(relative.iter().map(|part| part.to_string_lossy()).collect::<Vec<_>>().join("/"))
 }
 
-/// Refuses a package whose model holds something that typed data has no place for: it would be lost without a word.
+/// Refuses a package whose model contains something that the typed data cannot represent; saving would
+/// silently lose it.
 fn refuse_loss(package: &Package) -> Result<()> {
     let bytes = paths::read_small(&package.model_path, MODEL_LIMIT)?;
     let bad = |reason: String| Error::Model { path: package.model_path.clone(), reason };
     let model = proto::Model::decode(bytes.as_slice()).map_err(|e| bad(e.to_string()))?;
     let description = package.description.to_proto()?;
     let program = mil::program_to_proto(&package.program);
-    // Compared as bytes: numbers may be NaN, which are never equal. Every map is sorted.
+    // The comparison uses bytes, because NaN values never compare equal. Every map is sorted.
     let changed = if model.description.unwrap_or_default().encode_to_vec() != description.encode_to_vec() {
         "the description"
     } else if model.ml_program.unwrap_or_default().encode_to_vec() != program.encode_to_vec() {
@@ -202,7 +205,5 @@ fn refuse_loss(package: &Package) -> Result<()> {
     } else {
         return Ok(());
     };
-    Err(bad(format!(
-        "{changed} holds something that this version cannot write again, or the file has changed"
-    )))
+    Err(bad(format!("{changed} contains something that this version cannot write, or the file has changed")))
 }

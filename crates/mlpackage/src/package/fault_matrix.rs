@@ -1,6 +1,6 @@
-//! One package for every fault that can be planted in one; each must be reported by its own rule.
+//! Fault matrix: each fault is planted in a package of its own, and its own rule must report it.
 //!
-//! The kinds are those of the checks that coremltools' loader and other readers make, and of those that they do not make.
+//! The faults cover the checks of coremltools' loader and of other readers, and more that these readers lack.
 
 mod layers;
 mod refused;
@@ -16,7 +16,7 @@ use crate::mil::builder::FunctionBuilder;
 use crate::mil::{Literal, Opset, Program, TensorType, Value, value_to_proto};
 use crate::{DType, Metadata, proto};
 
-/// A package that is being damaged.
+/// A package to be damaged.
 struct Draft {
     folder: PathBuf,
     model: proto::Model,
@@ -59,7 +59,7 @@ impl Draft {
         self.function().block_specializations.values_mut().next().unwrap()
     }
 
-    /// Gives the function another opset, and the model the version that goes with it.
+    /// Changes the function's opset, and the specification version of the model accordingly.
     fn set_opset(&mut self, opset: Opset) {
         let function = self.function();
         let block = std::mem::take(&mut function.block_specializations).into_values().next().unwrap();
@@ -68,18 +68,18 @@ impl Draft {
         self.model.specification_version = opset.specification_version();
     }
 
-    /// The operation with that result.
+    /// Returns the operation with the given result.
     fn op(&mut self, result: &str) -> &mut proto::Operation {
         let named = |o: &&mut proto::Operation| o.outputs.iter().any(|v| v.name == result);
         self.block().operations.iter_mut().find(named).unwrap_or_else(|| panic!("no %{result}"))
     }
 
-    /// The first operation of that type.
+    /// Returns the first operation of the given type.
     fn kind(&mut self, op: &str) -> &mut proto::Operation {
         self.block().operations.iter_mut().find(|o| o.r#type == op).unwrap()
     }
 
-    /// Binds an argument to a constant directly.
+    /// Binds an argument directly to a constant.
     fn bind(&mut self, result: &str, param: &str, value: Value) {
         let binding = proto::binding::Binding::Value(value_to_proto(&value));
         self.argument(result, param, vec![binding]);
@@ -99,12 +99,12 @@ impl Draft {
         tensor(self.op(result).outputs[0].r#type.as_mut().unwrap())
     }
 
-    /// The value of a constant.
+    /// Returns the value of a constant.
     fn constant(&mut self, name: &str) -> &mut proto::Value {
         self.op(name).attributes.get_mut("val").unwrap()
     }
 
-    /// Where the constant's blob is.
+    /// Returns the blob reference of a constant.
     fn blob(&mut self, name: &str) -> &mut proto::BlobFileValue {
         match self.constant(name).value.as_mut().unwrap() {
             proto::value::Value::BlobFile(blob) => blob,
@@ -119,7 +119,7 @@ impl Draft {
         }
     }
 
-    /// Changes the image that is the first input.
+    /// Changes the image type of the first input.
     fn image(&mut self, change: impl FnOnce(&mut proto::ImageFeatureType)) {
         match self.description().input[0].r#type.as_mut().unwrap().r#type.as_mut().unwrap() {
             proto::feature_type::Type::Image(encoded) => {
@@ -135,7 +135,7 @@ impl Draft {
         self.weights[at..at + bytes.len()].copy_from_slice(bytes);
     }
 
-    /// Lists another item in the manifest.
+    /// Adds an item to the manifest.
     fn list(&self, item: &str) {
         let path = self.folder.join("Manifest.json");
         let mut json: serde_json::Value = serde_json::from_slice(&fs::read(&path).unwrap()).unwrap();
@@ -168,10 +168,11 @@ fn ints(values: &[i32]) -> Value {
     Value::ints([values.len()], values)
 }
 
-/// Weights in the file and in the program, compressed ones, a state, and an operation of every family.
+/// Builds the control program: weights in the file and in the program, compressed weights, a state, and an
+/// operation of every family.
 ///
-/// The weight file: `w` fp16 `[3, 4, 1, 1]` at 64, `w8` int8 `[3, 3, 1, 1]` at 192, `w4` int4 `[5]`, of which the last byte
-/// is half used, at 320.
+/// The weight file holds `w` fp16 `[3, 4, 1, 1]` at 64, `w8` int8 `[3, 3, 1, 1]` at 192 and `w4` int4 `[5]`,
+/// half of whose last byte is padding, at 320.
 fn build(f: &mut FunctionBuilder<'_>) -> crate::Result<()> {
     let x = f.input("x", DType::Fp16, [1, 4, 1, 8])?;
     let steps = f.input("steps", DType::Int32, [2])?;
@@ -216,7 +217,7 @@ fn build(f: &mut FunctionBuilder<'_>) -> crate::Result<()> {
     Ok(())
 }
 
-/// The package of [`build`], or of another builder.
+/// Writes a package with the function that `build` adds.
 fn built(folder: &Path, build: fn(&mut FunctionBuilder<'_>) -> crate::Result<()>) -> PathBuf {
     let path = folder.join("p.mlpackage");
     let mut writer = PackageWriter::create(&path).unwrap();
@@ -227,7 +228,7 @@ fn built(folder: &Path, build: fn(&mut FunctionBuilder<'_>) -> crate::Result<()>
     path
 }
 
-/// A copy of one of coremltools' packages.
+/// Copies a package that coremltools wrote.
 fn fixture(folder: &Path, name: &str) -> PathBuf {
     fn copy(from: &Path, to: &Path) {
         fs::create_dir_all(to).unwrap();
@@ -247,7 +248,7 @@ fn fixture(folder: &Path, name: &str) -> PathBuf {
     path
 }
 
-/// Which package a fault is planted in.
+/// The package in which a fault is planted.
 #[derive(Clone, Copy, Debug)]
 enum Base {
     Control,
@@ -267,12 +268,12 @@ impl Base {
     }
 }
 
-/// What must be said of a fault.
+/// The expected report of a fault.
 #[derive(Clone, Copy)]
 enum Expected {
-    /// A finding of this rule whose text holds the words.
+    /// A finding of this rule whose text contains the words.
     Finding(Rule, &'static str),
-    /// The package cannot be read, for a reason that holds the words.
+    /// An error whose text contains the words; the package cannot be read.
     Refused(&'static str),
 }
 
@@ -299,11 +300,11 @@ const fn refused(name: &'static str, words: &'static str, plant: fn(&mut Draft))
 /// Faults in the folder, the manifest and the model as a whole.
 const PACKAGE: &[Fault] = &[
     refused("no manifest", "Manifest.json", |d| fs::remove_file(d.folder.join("Manifest.json")).unwrap()),
-    refused("manifest that is no JSON", "Manifest.json", |d| {
+    refused("manifest that is not JSON", "Manifest.json", |d| {
         fs::write(d.folder.join("Manifest.json"), "{").unwrap();
     }),
     refused("manifest of the future", "fileFormatVersion 2.0.0", |d| d.manifest("1.0.0", "2.0.0")),
-    refused("manifest of no version", "is no version", |d| d.manifest("1.0.0", "one")),
+    refused("manifest with an invalid version", "is not a version", |d| d.manifest("1.0.0", "one")),
     refused("manifest without entries", "itemInfoEntries", |d| d.manifest("itemInfoEntries", "items")),
     refused("entry without an author", "author", |d| d.manifest("\"author\"", "\"writer\"")),
     refused("root model not listed", "is not among itemInfoEntries", |d| {
@@ -340,12 +341,12 @@ const PACKAGE: &[Fault] = &[
     }),
     fault("program version 2", Rule::ProgramVersion, "version 2", |d| d.program().version = 2),
     fault("no functions", Rule::FunctionDescription, "no functions", |d| d.program().functions.clear()),
-    fault("an opset that is none", Rule::Opset, "\"CoreML4\"", |d| d.function().opset = "CoreML4".into()),
+    fault("an unknown opset", Rule::Opset, "\"CoreML4\"", |d| d.function().opset = "CoreML4".into()),
     fault("no block for the opset", Rule::Block, "no block for its opset", |d| {
         let block = d.function().block_specializations.remove("CoreML8").unwrap();
         d.function().block_specializations.insert("CoreML7".into(), block);
     }),
-    fault("a second block", Rule::Block, "CoreML9 beside", |d| {
+    fault("a second block", Rule::Block, "CoreML9 in addition", |d| {
         d.function().block_specializations.insert("CoreML9".into(), proto::Block::default());
     }),
 ];
@@ -358,7 +359,7 @@ const VALUES: &[Fault] = &[
     fault("rank that is not the dimensions' number", Rule::Type, "rank 5 with 4", |d| {
         d.result_type("conv").rank = 5;
     }),
-    fault("a dimension of no kind", Rule::Type, "neither constant nor unknown", |d| {
+    fault("a dimension without a kind", Rule::Type, "neither constant nor unknown", |d| {
         d.result_type("conv").dimensions[1].dimension = None;
     }),
     fault("too many dimensions", Rule::Type, "rank 17", |d| {
@@ -406,16 +407,16 @@ const VALUES: &[Fault] = &[
     fault("a constant that is declared otherwise", Rule::DeclaredType, "its value is", |d| {
         d.result_type("w").dimensions[0] = fixed(4);
     }),
-    fault("a constant with an argument", Rule::ArgumentUnknown, "takes no arguments", |d| {
+    fault("a constant with an argument", Rule::ArgumentUnknown, "has no parameters", |d| {
         d.name("w", "x", "x");
     }),
-    fault("a name with a dash", Rule::Identifier, "%a-b is no identifier", |d| {
+    fault("a name with a dash", Rule::Identifier, "%a-b is not an identifier", |d| {
         d.op("wide").outputs[0].name = "a-b".into();
     }),
-    fault("a name that begins with a digit", Rule::Identifier, "%0 is no identifier", |d| {
+    fault("a name that begins with a digit", Rule::Identifier, "%0 is not an identifier", |d| {
         d.op("mean").outputs[0].name = "0".into();
     }),
-    fault("an empty name", Rule::Identifier, "% is no identifier", |d| {
+    fault("an empty name", Rule::Identifier, "% is not an identifier", |d| {
         d.op("mean").outputs[0].name = String::new();
     }),
     fault("a name that is defined twice", Rule::DefinedTwice, "%sum is defined twice", |d| {
@@ -427,23 +428,29 @@ const VALUES: &[Fault] = &[
     fault("a name that nothing defines", Rule::Undefined, "argument x is %nothing", |d| {
         d.name("conv", "x", "nothing");
     }),
-    fault("a result that is used before it is there", Rule::Undefined, "argument x is %wide", |d| {
+    fault("a result used before its definition", Rule::Undefined, "argument x is %wide", |d| {
         d.name("conv", "x", "wide");
     }),
-    fault("a result that is made of itself", Rule::Undefined, "argument x is %soft", |d| {
+    fault("a result computed from itself", Rule::Undefined, "argument x is %soft", |d| {
         d.name("soft", "x", "soft");
     }),
 ];
 
 /// Faults in operations and their arguments.
 const OPERATIONS: &[Fault] = &[
-    fault("an operation that is none", Rule::OperationUnknown, "conv2d -> %conv", |d| {
+    fault("an unknown operation", Rule::OperationUnknown, "conv2d -> %conv", |d| {
         d.op("conv").r#type = "conv2d".into();
     }),
-    in_fixture("opset_ios17", "an operation of a later opset", Rule::OperationTooNew, "since opset", |d| {
-        let op = d.block().operations.iter_mut().find(|o| o.r#type != "const").unwrap();
-        op.r#type = "scaled_dot_product_attention".into();
-    }),
+    in_fixture(
+        "opset_ios17",
+        "an operation of a later opset",
+        Rule::OperationTooNew,
+        "requires opset",
+        |d| {
+            let op = d.block().operations.iter_mut().find(|o| o.r#type != "const").unwrap();
+            op.r#type = "scaled_dot_product_attention".into();
+        },
+    ),
     fault("an operation without a name", Rule::OperationName, "conv -> %conv", |d| {
         d.op("conv").attributes.clear();
     }),
@@ -453,7 +460,7 @@ const OPERATIONS: &[Fault] = &[
     fault("an argument that has a default", Rule::ArgumentDefault, "argument groups is not bound", |d| {
         d.op("conv").inputs.remove("groups");
     }),
-    fault("an argument that the operation has not", Rule::ArgumentUnknown, "argument kernel", |d| {
+    fault("an unknown argument", Rule::ArgumentUnknown, "argument kernel", |d| {
         d.name("conv", "kernel", "w");
     }),
     fault("an argument of write_state", Rule::ArgumentUnknown, "argument axis", |d| {
@@ -477,7 +484,7 @@ const OPERATIONS: &[Fault] = &[
     fault("pad_type that is a number", Rule::ArgumentType, "argument pad_type", |d| {
         d.bind("conv", "pad_type", Value::int(0));
     }),
-    fault("numbers as a condition", Rule::ArgumentType, "argument cond", |d| {
+    fault("a numeric condition", Rule::ArgumentType, "argument cond", |d| {
         d.name("chosen", "cond", "picked");
     }),
     fault("strides that are computed", Rule::ArgumentConstant, "argument strides", |d| {
@@ -490,7 +497,7 @@ const OPERATIONS: &[Fault] = &[
         let value = d.constant("w").clone();
         d.argument("conv", "weight", vec![proto::binding::Binding::Value(value)]);
     }),
-    fault("a padding that is none", Rule::ArgumentValue, "argument pad_type is \"around\"", |d| {
+    fault("an unknown padding", Rule::ArgumentValue, "argument pad_type is \"around\"", |d| {
         d.bind("conv", "pad_type", Value::string("around"));
     }),
     fault("too many strides", Rule::ArgumentValue, "argument strides", |d| {
@@ -499,10 +506,10 @@ const OPERATIONS: &[Fault] = &[
     fault("a negative stride", Rule::ArgumentValue, "argument strides", |d| {
         d.bind("conv", "strides", ints(&[1, -1]));
     }),
-    fault("a dilation of nothing", Rule::ArgumentValue, "argument dilations", |d| {
+    fault("a dilation of zero", Rule::ArgumentValue, "argument dilations", |d| {
         d.bind("conv", "dilations", ints(&[0, 1]));
     }),
-    fault("no groups", Rule::ArgumentValue, "argument groups", |d| d.bind("conv", "groups", Value::int(0))),
+    fault("zero groups", Rule::ArgumentValue, "argument groups", |d| d.bind("conv", "groups", Value::int(0))),
     fault("too little padding", Rule::ArgumentValue, "argument pad", |d| {
         d.bind("conv", "pad_type", Value::string("custom"));
         d.bind("conv", "pad", ints(&[0, 0]));
@@ -513,44 +520,44 @@ const OPERATIONS: &[Fault] = &[
     fault("a scalar in place of a vector", Rule::ArgumentValue, "expected a vector", |d| {
         d.bind("mean", "axes", Value::int(1));
     }),
-    fault("padding of another rank that does not count", Rule::ArgumentValue, "argument pad", |d| {
+    fault("unused padding of another rank", Rule::ArgumentValue, "argument pad", |d| {
         d.bind("conv", "pad_type", Value::string("valid"));
         d.bind("conv", "pad", ints(&[0, 0, 0]));
     }),
-    fault("an index that is none", Rule::ArgumentValue, "argument indices holds 65535", |d| {
+    fault("an index out of range", Rule::ArgumentValue, "argument indices holds 65535", |d| {
         d.bind("picked", "indices", ints(&[65_535]));
     }),
     fault("a specification of the future", Rule::SpecificationVersion, "is 11, known are 6 to 10", |d| {
         d.model.specification_version = 11;
     }),
-    fault("an axis that x has not", Rule::ArgumentValue, "argument axis", |d| {
+    fault("an axis out of range", Rule::ArgumentValue, "argument axis", |d| {
         d.bind("soft", "axis", Value::int(4));
     }),
     fault("an axis twice", Rule::ArgumentValue, "argument axes", |d| {
         d.bind("mean", "axes", ints(&[1, -1]));
     }),
-    fault("axes that are no permutation", Rule::ArgumentValue, "argument perm", |d| {
+    fault("axes that are not a permutation", Rule::ArgumentValue, "argument perm", |d| {
         d.bind("turned", "perm", ints(&[1, 1]));
     }),
-    fault("an axis to join on that is none", Rule::ArgumentValue, "argument axis", |d| {
+    fault("a join axis out of range", Rule::ArgumentValue, "argument axis", |d| {
         d.bind("joined", "axis", Value::int(2));
     }),
-    fault("a step of nothing", Rule::ArgumentValue, "argument stride is 0", |d| {
+    fault("a stride of zero", Rule::ArgumentValue, "argument stride is 0", |d| {
         d.bind("cut", "stride", ints(&[0, 1]));
     }),
     fault("a mask that is too short", Rule::ArgumentValue, "argument end_mask", |d| {
         d.bind("cut", "end_mask", Value::bools([true]));
     }),
-    fault("a type to cast to that is none", Rule::ArgumentValue, "argument dtype is \"fp8\"", |d| {
+    fault("an unknown cast type", Rule::ArgumentValue, "argument dtype is \"fp8\"", |d| {
         d.bind("wide", "dtype", Value::string("fp8"));
     }),
-    fault("an approximation that is none", Rule::ArgumentValue, "argument mode", |d| {
+    fault("an unknown approximation", Rule::ArgumentValue, "argument mode", |d| {
         d.bind("gelu", "mode", Value::string("ROUGH"));
     }),
     fault("more of the largest than there are", Rule::ArgumentValue, "argument k is 9", |d| {
         d.bind("top", "k", Value::int(9));
     }),
-    fault("an axis to gather on that is none", Rule::ArgumentValue, "argument axis", |d| {
+    fault("a gather axis out of range", Rule::ArgumentValue, "argument axis", |d| {
         d.bind("picked", "axis", Value::int(-3));
     }),
     fault("groups that do not divide", Rule::ArgumentsMismatch, "in each of 3 groups", |d| {
@@ -563,7 +570,7 @@ const OPERATIONS: &[Fault] = &[
     fault("other numbers of elements", Rule::ArgumentsMismatch, "cannot be reshaped", |d| {
         d.bind("flat", "shape", ints(&[3, 7]));
     }),
-    fault("two extents left open", Rule::ArgumentsMismatch, "cannot be reshaped", |d| {
+    fault("two unknown dimensions", Rule::ArgumentsMismatch, "cannot be reshaped", |d| {
         d.bind("flat", "shape", ints(&[-1, -1]));
     }),
     fault("parts that are not equal", Rule::ArgumentsMismatch, "split into 4", |d| {
@@ -609,7 +616,7 @@ const OPERATIONS: &[Fault] = &[
     fault("a result of another type", Rule::DeclaredType, "%conv is declared tensor<fp32", |d| {
         d.result_type("conv").data_type = 11;
     }),
-    fault("a result of another extent", Rule::DeclaredType, "%conv is declared", |d| {
+    fault("a result of another size", Rule::DeclaredType, "%conv is declared", |d| {
         d.result_type("conv").dimensions[3] = fixed(9);
     }),
     fault("a result of another rank", Rule::DeclaredType, "%soft is declared", |d| {
@@ -617,7 +624,7 @@ const OPERATIONS: &[Fault] = &[
         ty.dimensions.pop();
         ty.rank = 3;
     }),
-    fault("a result of any rank", Rule::OperationUnchecked, "the rank of an argument is open", |d| {
+    fault("a result of any rank", Rule::OperationUnchecked, "the rank of an argument is unknown", |d| {
         let any = proto::UnknownDimension { variadic: true };
         let ty = d.result_type("conv");
         ty.dimensions = vec![proto::Dimension { dimension: Some(proto::dimension::Dimension::Unknown(any)) }];
@@ -626,15 +633,15 @@ const OPERATIONS: &[Fault] = &[
     fault("a compressed weight of another type", Rule::DeclaredType, "%dense is declared", |d| {
         d.result_type("dense").data_type = 11;
     }),
-    fault("a result too many", Rule::ResultCount, "2 outputs are declared, it has 1", |d| {
+    fault("a result too many", Rule::ResultCount, "2 outputs are declared, expected 1", |d| {
         let mut extra = d.op("conv").outputs[0].clone();
         extra.name = "extra".into();
         d.op("conv").outputs.push(extra);
     }),
-    fault("a result too few", Rule::ResultCount, "1 outputs are declared, it has 2", |d| {
+    fault("a result too few", Rule::ResultCount, "1 outputs are declared, expected 2", |d| {
         d.op("top").outputs.pop();
     }),
-    fault("a result of write_state", Rule::ResultCount, "1 outputs are declared, it has 0", |d| {
+    fault("a result of write_state", Rule::ResultCount, "1 outputs are declared, expected 0", |d| {
         let mut extra = d.op("conv").outputs[0].clone();
         extra.name = "extra".into();
         d.kind("write_state").outputs.push(extra);
@@ -642,7 +649,7 @@ const OPERATIONS: &[Fault] = &[
     fault("an output that nothing defines", Rule::Returned, "returns %nothing", |d| {
         d.block().outputs[0] = "nothing".into();
     }),
-    fault("no outputs", Rule::Returned, "returns nothing", |d| d.block().outputs.clear()),
+    fault("no outputs", Rule::Returned, "returns no outputs", |d| d.block().outputs.clear()),
     fault("an output twice", Rule::ReturnedTwice, "returns %mean twice", |d| {
         d.block().outputs.push("mean".into());
     }),
@@ -664,33 +671,41 @@ const OPERATIONS: &[Fault] = &[
         let open = proto::dimension::Dimension::Unknown(proto::UnknownDimension { variadic: false });
         tensor(state.wrapped_type.as_mut().unwrap()).dimensions[3].dimension = Some(open);
     }),
-    fault("a state before iOS 18", Rule::StateType, "needs opset CoreML8", |d| d.set_opset(Opset::CoreML7)),
+    fault("a state before iOS 18", Rule::StateType, "requires opset CoreML8", |d| {
+        d.set_opset(Opset::CoreML7)
+    }),
     in_fixture("slices", "an update of another shape", Rule::ArgumentsMismatch, "a box of [2, 2, 5]", |d| {
         d.bind("slice_update_0", "end", ints(&[3, 3, 5]));
     }),
-    // What is known of computed bounds is enough.
+    // The known properties of computed bounds suffice.
     in_fixture(
         "slices",
         "an update that cannot fit",
         Rule::ArgumentValue,
-        "2 elements at most on axis 2",
+        "at most 2 elements on axis 2",
         |d| {
             d.bind("slice_update_1", "stride", ints(&[1, 1, 5]));
         },
     ),
-    // It is then one over all axes, which the gamma is not for.
+    // Without `axes` the norm is over all axes, which gamma does not match.
     in_fixture("normalizations", "a norm of no axes", Rule::ArgumentValue, "expected [2, 4, 3, 5]", |d| {
         d.kind("layer_norm").inputs.remove("axes");
     }),
-    in_fixture("convolutions", "strides that are none", Rule::ArgumentValue, "argument strides", |d| {
-        let shape = proto::binding::Binding::Value(value_to_proto(&ints(&[1, 2, 6, 6])));
-        let strides = proto::binding::Binding::Value(value_to_proto(&ints(&[-1, 0])));
-        for (param, binding) in [("output_shape", shape), ("strides", strides)] {
-            let arguments = vec![proto::Binding { binding: Some(binding) }];
-            d.kind("conv_transpose").inputs.insert(param.into(), proto::Argument { arguments });
-        }
-    }),
-    in_fixture("resizes", "an interpolation that is none", Rule::ArgumentValue, "interpolation_mode", |d| {
+    in_fixture(
+        "convolutions",
+        "strides that are not positive",
+        Rule::ArgumentValue,
+        "argument strides",
+        |d| {
+            let shape = proto::binding::Binding::Value(value_to_proto(&ints(&[1, 2, 6, 6])));
+            let strides = proto::binding::Binding::Value(value_to_proto(&ints(&[-1, 0])));
+            for (param, binding) in [("output_shape", shape), ("strides", strides)] {
+                let arguments = vec![proto::Binding { binding: Some(binding) }];
+                d.kind("conv_transpose").inputs.insert(param.into(), proto::Argument { arguments });
+            }
+        },
+    ),
+    in_fixture("resizes", "an unknown interpolation", Rule::ArgumentValue, "interpolation_mode", |d| {
         let binding = proto::binding::Binding::Value(value_to_proto(&Value::string("CUBIC")));
         let arguments = vec![proto::Binding { binding: Some(binding) }];
         d.kind("resize").inputs.insert("interpolation_mode".into(), proto::Argument { arguments });
@@ -698,12 +713,12 @@ const OPERATIONS: &[Fault] = &[
     in_fixture("control_flow", "a branch too few", Rule::ResultCount, "1 blocks, expected two", |d| {
         d.kind("cond").blocks.pop();
     }),
-    in_fixture("control_flow", "branches that differ", Rule::ArgumentsMismatch, "one block gives", |d| {
+    in_fixture("control_flow", "branches that differ", Rule::ArgumentsMismatch, "one block returns", |d| {
         d.kind("cond").blocks[1].outputs.push("twice".into());
     }),
     in_fixture(
         "control_flow",
-        "a condition that is none",
+        "a condition that is not a bool",
         Rule::ArgumentsMismatch,
         "expected one bool",
         |d| {
@@ -711,15 +726,21 @@ const OPERATIONS: &[Fault] = &[
             condition.outputs = vec![condition.inputs[0].name.clone()];
         },
     ),
-    in_fixture("control_flow", "a body that loses a variable", Rule::ArgumentsMismatch, "body gives", |d| {
-        d.kind("while_loop").blocks[1].outputs.pop();
-    }),
-    in_fixture("control_flow", "a name that its block keeps", Rule::Returned, "nothing defines", |d| {
+    in_fixture(
+        "control_flow",
+        "a body that loses a variable",
+        Rule::ArgumentsMismatch,
+        "body returns",
+        |d| {
+            d.kind("while_loop").blocks[1].outputs.pop();
+        },
+    ),
+    in_fixture("control_flow", "a name that is local to its block", Rule::Returned, "nothing defines", |d| {
         d.block().outputs = vec!["more".into()];
     }),
 ];
 
-/// Faults in what the package says of its functions.
+/// Faults in the package's description of its functions.
 const DESCRIPTION: &[Fault] = &[
     fault("an input that is not described", Rule::Description, "input steps is not described", |d| {
         d.description().input.pop();
@@ -751,13 +772,13 @@ const DESCRIPTION: &[Fault] = &[
         let x = d.description().input[0].clone();
         d.description().input.push(x);
     }),
-    fault("an array of no known type", Rule::Description, "unknown array data type 7", |d| {
+    fault("an array of unknown type", Rule::Description, "unknown array data type 7", |d| {
         Draft::array(&mut d.description().input[0]).data_type = 7;
     }),
     fault("a feature without a type", Rule::Description, "it has no type", |d| {
         d.description().input[0].r#type = None;
     }),
-    fault("a negative extent", Rule::Description, "extent -1", |d| {
+    fault("a negative dimension", Rule::Description, "dimension -1", |d| {
         Draft::array(&mut d.description().input[0]).shape[0] = -1;
     }),
     fault("an input of bools", Rule::InterfaceType, "bool cannot be an input", |d| {
@@ -772,9 +793,9 @@ const DESCRIPTION: &[Fault] = &[
     }),
     in_fixture(
         "flexible_enumerated",
-        "a default shape that is none",
+        "a default shape that is not allowed",
         Rule::Description,
-        "not among those",
+        "not among its enumerated shapes",
         |d| Draft::array(&mut d.description().input[0]).shape[1] = 9,
     ),
     in_fixture("flexible_ranged", "a range from high to low", Rule::Description, "from low to high", |d| {
@@ -787,7 +808,7 @@ const DESCRIPTION: &[Fault] = &[
     }),
     in_fixture(
         "flexible_ranged",
-        "a range of what is fixed",
+        "a range of a fixed dimension",
         Rule::Description,
         "input x is described",
         |d| {
@@ -819,7 +840,7 @@ const DESCRIPTION: &[Fault] = &[
     ),
     in_fixture(
         "classifier",
-        "a label that is no output",
+        "a label that is not an output",
         Rule::Description,
         "label of the classifier",
         |d| {
@@ -838,16 +859,22 @@ const DESCRIPTION: &[Fault] = &[
     }),
     in_fixture(
         "multifunction",
-        "a default that is no function",
+        "a default that is not a function",
         Rule::FunctionDescription,
         "\"main\"",
         |d| {
             d.description().default_function_name = "main".into();
         },
     ),
-    in_fixture("multifunction", "a function described too much", Rule::FunctionDescription, "no such", |d| {
-        d.description().functions[0].name = "triple".into();
-    }),
+    in_fixture(
+        "multifunction",
+        "a description of a missing function",
+        Rule::FunctionDescription,
+        "no such",
+        |d| {
+            d.description().functions[0].name = "triple".into();
+        },
+    ),
     in_fixture(
         "multifunction",
         "a function not described",
@@ -857,10 +884,16 @@ const DESCRIPTION: &[Fault] = &[
             d.description().functions.pop();
         },
     ),
-    in_fixture("multifunction", "features in no function", Rule::Description, "in none of them", |d| {
-        let x = d.description().functions[0].input[0].clone();
-        d.description().input.push(x);
-    }),
+    in_fixture(
+        "multifunction",
+        "features in no function",
+        Rule::Description,
+        "in none of the listed functions",
+        |d| {
+            let x = d.description().functions[0].input[0].clone();
+            d.description().input.push(x);
+        },
+    ),
     in_fixture(
         "multifunction",
         "functions before iOS 18",
@@ -884,7 +917,8 @@ const DESCRIPTION: &[Fault] = &[
     ),
 ];
 
-/// Faults in the weight file and in what refers to it. `w` has its record at 64, `w4` the last, at 320.
+/// Faults in the weight file and in references to it. The record of `w` is at 64, that of `w4`, the last, at
+/// 320.
 const WEIGHT_FILE: &[Fault] = &[
     fault("no weight file", Rule::WeightPath, "weight.bin", |d| {
         fs::remove_dir_all(d.folder.join(WEIGHTS).parent().unwrap()).unwrap();
@@ -899,11 +933,11 @@ const WEIGHT_FILE: &[Fault] = &[
         d.weights.truncate(63);
     }),
     fault("a file of the future", Rule::WeightFile, "version 3, expected 2", |d| d.patch(4, &[3])),
-    fault("more blobs counted than there are", Rule::WeightFile, "number 4 of 4", |d| d.patch(0, &[4])),
+    fault("more blobs counted than there are", Rule::WeightFile, "blob 4 of 4", |d| d.patch(0, &[4])),
     fault("fewer blobs counted than there are", Rule::WeightFile, "follows the 2 blobs", |d| {
         d.patch(0, &[2])
     }),
-    fault("bytes behind the last blob", Rule::WeightLayout, "5 bytes follow the 3 blobs", |d| {
+    fault("bytes after the last blob", Rule::WeightLayout, "5 bytes follow the 3 blobs", |d| {
         d.weights.extend([0; 5]);
     }),
     fault("a gap that is not zero", Rule::WeightLayout, "gap before it is not zero", |d| {
@@ -919,12 +953,12 @@ const WEIGHT_FILE: &[Fault] = &[
         d.blob("w").offset = 65;
     }),
     fault("an offset outside", Rule::BlobRecord, "outside the file", |d| d.blob("w").offset = 1 << 40),
-    fault("an element type that is none", Rule::BlobRecord, "unknown element type 99", |d| {
+    fault("an unknown element type", Rule::BlobRecord, "unknown element type 99", |d| {
         d.patch(68, &[99]);
     }),
     fault("data that are not aligned", Rule::BlobRecord, "not a multiple of 64", |d| d.patch(80, &[129])),
     fault("data outside the file", Rule::BlobRecord, "reach past the file", |d| d.patch(86, &[1])),
-    fault("too many padding bits", Rule::BlobRecord, "no whole number of int4", |d| d.patch(344, &[9])),
+    fault("too many padding bits", Rule::BlobRecord, "not a whole number of int4", |d| d.patch(344, &[9])),
     fault("padding bits that are not zero", Rule::WeightLayout, "padding bits are not zero", |d| {
         let last = d.weights.len() - 1;
         d.weights[last] |= 0xf0;
@@ -944,7 +978,7 @@ fn describe(findings: &[Finding]) -> String {
     findings.iter().map(|f| format!("    {}: {f}\n", f.rule)).collect()
 }
 
-/// What was said of a fault, if it is not what must be said.
+/// Plants a fault; returns the actual findings as an error if they are not as expected.
 fn plant(base: Base, expected: Expected, plant: fn(&mut Draft)) -> Result<(), String> {
     let dir = tempfile::tempdir().unwrap();
     let path = base.write(dir.path());
@@ -959,9 +993,9 @@ fn plant(base: Base, expected: Expected, plant: fn(&mut Draft)) -> Result<(), St
         (Expected::Finding(rule, words), Ok(findings)) => {
             let named = |f: &&Finding| f.rule == rule && f.to_string().contains(words);
             match findings.iter().find(named) {
-                // One fault may show in a few places, and is not told all over the package.
+                // One fault may cause several findings, but not many.
                 Some(_) if findings.len() <= 5 => Ok(()),
-                Some(_) => Err(format!("told {} times:\n{}", findings.len(), describe(&findings))),
+                Some(_) => Err(format!("reported {} times:\n{}", findings.len(), describe(&findings))),
                 None => Err(format!("not reported by {rule} with {words:?}:\n{}", describe(&findings))),
             }
         }
@@ -988,7 +1022,8 @@ fn every_planted_fault_is_reported_by_its_rule() {
     assert!(missed.is_empty(), "{} of {} faults:\n{}", missed.len(), names.len(), missed.join("\n"));
 }
 
-/// The control: the same package without a fault, and every fixture that faults are planted in.
+/// Negative control: the package without a fault, and every fixture in which faults are planted, have no
+/// findings.
 #[test]
 fn packages_without_a_fault_are_clean() {
     let fixtures = [
@@ -1003,14 +1038,14 @@ fn packages_without_a_fault_are_clean() {
     for base in [Base::Control, Base::Refusable].into_iter().chain(fixtures) {
         let dir = tempfile::tempdir().unwrap();
         let path = base.write(dir.path());
-        // Written again by the drafting table alone, so that it is not the table that is found.
+        // Saved by `Draft` without a change, so that saving itself is known to cause no finding.
         Draft::open(&path).save();
         let found: Vec<_> = Package::check_path(&path).unwrap();
         assert_eq!(found, [], "{base:?}");
     }
 }
 
-/// Every rule has a fault that it finds.
+/// Every rule has a fault that triggers it.
 #[test]
 fn every_rule_has_a_fault() {
     let found: Vec<Rule> = all_faults()

@@ -1,4 +1,4 @@
-//! Inputs, outputs and states between their public form and protobuf.
+//! Conversion of inputs, outputs and states between their public form and protobuf.
 
 use crate::dtype::DType;
 use crate::interface::{
@@ -9,7 +9,8 @@ use crate::proto::array_feature_type::{DefaultOptionalValue, ShapeFlexibility};
 use crate::proto::{self, feature_type};
 use crate::shape::Shape;
 
-/// `ArrayFeatureType.dataType`; `None` for types that an interface cannot have.
+/// Returns the number of a type in `ArrayFeatureType.dataType`; `None` for types that an interface cannot
+/// have.
 pub(crate) fn array_data_type(dtype: DType) -> Option<i32> {
     match dtype {
         DType::Fp32 => Some(65568),
@@ -21,7 +22,7 @@ pub(crate) fn array_data_type(dtype: DType) -> Option<i32> {
     }
 }
 
-/// A feature as a package describes it, or why it is none that a program can have.
+/// Converts a feature from a package's description, or returns why a program cannot have it.
 pub(crate) fn from_proto(feature: &proto::FeatureDescription) -> Result<Feature, String> {
     use feature_type::Type;
     let bad = |reason: String| format!("description of {}: {reason}", feature.name);
@@ -50,7 +51,7 @@ pub(crate) fn from_proto(feature: &proto::FeatureDescription) -> Result<Feature,
 }
 
 fn shape(dims: &[i64]) -> Result<Shape, String> {
-    let dims = dims.iter().map(|&d| usize::try_from(d).map_err(|_| format!("extent {d}")));
+    let dims = dims.iter().map(|&d| usize::try_from(d).map_err(|_| format!("dimension {d}")));
     dims.collect::<Result<Vec<_>, _>>().map(Shape::from)
 }
 
@@ -65,17 +66,17 @@ fn array_type(array: &proto::ArrayFeatureType) -> Result<ArrayType, String> {
         Some(ShapeFlexibility::Enumerated(list)) => {
             let shapes = list.shapes.iter().map(|s| shape(&s.shape)).collect::<Result<Vec<_>, _>>()?;
             if shapes.is_empty() || shapes.iter().any(|s| s.rank() != default.rank()) {
-                return Err("it has no shapes to choose from, or they differ in rank".into());
+                return Err("it has no enumerated shapes, or they differ in rank".into());
             }
             if !shapes.contains(&default) {
-                return Err(format!("its shape {default} is not among those to choose from"));
+                return Err(format!("its shape {default} is not among its enumerated shapes"));
             }
             AllowedShapes::Enumerated { default, shapes }
         }
         Some(ShapeFlexibility::Range(list)) => {
             let ranges = list.size_ranges.iter().map(DimRange::from_proto).collect::<Option<Vec<_>>>();
             let ranges = ranges.filter(|r| r.len() == default.rank() || default.rank() == 0);
-            let ranges = ranges.ok_or("its ranges are not one for each dimension, each from low to high")?;
+            let ranges = ranges.ok_or("expected one range for each dimension, each from low to high")?;
             AllowedShapes::Ranged { default, ranges }
         }
     };
@@ -91,11 +92,11 @@ fn array_type(array: &proto::ArrayFeatureType) -> Result<ArrayType, String> {
     Ok(ArrayType { tensor: TensorType { dtype, shape: dims }, shapes, default_value })
 }
 
-/// A feature as a package describes it.
+/// Converts a feature to the form that a package's description stores.
 ///
 /// # Errors
 ///
-/// If it has a type that an interface cannot have, or an open dimension and no shapes for it.
+/// If the feature has a type that an interface cannot have, or an unknown dimension without allowed shapes.
 pub(crate) fn to_proto(feature: &Feature, kind: FeatureKind) -> Result<proto::FeatureDescription, String> {
     use feature_type::Type;
     let ty = match &feature.ty {
@@ -142,16 +143,16 @@ fn array_to_proto(
     };
     if !sound {
         return Err(format!(
-            "%{name}: the default shape must be one of those that are allowed, all of one rank"
+            "%{name}: the default shape must be among the allowed shapes, and all of them must have one rank"
         ));
     }
     let dims = |shape: &Shape| shape.dims().iter().map(|&d| d as i64).collect::<Vec<i64>>();
     let default = match (array.default_shape(), kind) {
         (Some(shape), _) => dims(&shape),
-        // What follows from the inputs is left out, as coremltools does.
+        // Shapes that follow from the inputs are left out, as coremltools does.
         (None, FeatureKind::Output) => Vec::new(),
         (None, _) => {
-            return Err(format!("%{name} is {ty}: say which shapes its open dimensions may have"));
+            return Err(format!("%{name} is {ty}: state the allowed shapes of its unknown dimensions"));
         }
     };
     let shape_flexibility = match &array.shapes {
@@ -173,7 +174,7 @@ fn array_to_proto(
     Ok(proto::ArrayFeatureType { shape: default, data_type, shape_flexibility, default_optional_value })
 }
 
-/// Where a feature stands.
+/// The role of a feature.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum FeatureKind {
     Input,

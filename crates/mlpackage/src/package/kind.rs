@@ -1,4 +1,4 @@
-//! What a model is that is no ML Program.
+//! Names for models that are not ML Programs.
 
 use std::path::Path;
 
@@ -46,13 +46,13 @@ const KINDS: [(u64, &str); 37] = [
     (502, "an ML Program"),
 ];
 
-/// What a model is whose field `number` of `CoreML.Specification.Model` is set, as a noun phrase such as `a neural network`;
-/// `None` if the field holds no model.
+/// Returns the kind of model that field `number` of `CoreML.Specification.Model` holds, as a noun phrase such
+/// as `a neural network`; `None` if the field holds no model.
 pub fn model_type(number: u64) -> Option<&'static str> {
     KINDS.iter().find(|(field, _)| *field == number).map(|(_, kind)| *kind)
 }
 
-/// What the encoded model is, by the first of its fields that names a kind; `None` if it names none.
+/// Returns the kind of an encoded model, by the first field that names one; `None` if none does.
 pub(super) fn of(mut model: &[u8]) -> Option<&'static str> {
     while !model.is_empty() {
         let tag = prost::encoding::decode_varint(&mut model).ok()?;
@@ -72,11 +72,11 @@ pub(super) fn of(mut model: &[u8]) -> Option<&'static str> {
     None
 }
 
-/// Why a file that was given in place of a package's folder is refused.
+/// Returns the error for a file that was given in place of a package folder.
 pub(super) fn refuse_file(path: &Path) -> Error {
     let no_package = |reason: String| Error::NoPackage { path: path.to_owned(), reason };
     let expected = "expected the folder of a .mlpackage";
-    // A pipe is not opened, and a file that is larger than any program is not read.
+    // `read_small` opens no pipe and reads no file that is larger than any program.
     let bytes = match paths::read_small(path, super::MODEL_LIMIT) {
         Ok(bytes) => bytes,
         Err(pointer @ Error::GitLfsPointer { .. }) => return pointer,
@@ -85,14 +85,14 @@ pub(super) fn refuse_file(path: &Path) -> Error {
     let is_model = path.extension().is_some_and(|extension| extension == "mlmodel");
     match of(&bytes).filter(|_| is_model) {
         Some("an ML Program") => {
-            no_package(format!("it is the model file of a package, {expected} that it lies in"))
+            no_package(format!("it is the model file of a package, {expected} that contains it"))
         }
         Some(kind) => no_package(format!("a single-file model (.mlmodel): {}", no_program(kind))),
         None => no_package(format!("it is a file, {expected}")),
     }
 }
 
-/// What is said of a model of another kind than ML Programs.
+/// Returns the message for a model that is not an ML Program.
 pub(super) fn no_program(kind: &str) -> String {
     format!(
         "it is {kind}, not an ML Program: convert the model that it was made from again, in coremltools with \
@@ -105,7 +105,7 @@ mod tests {
     use super::of;
 
     #[test]
-    fn kinds_are_told_by_their_field() {
+    fn kinds_are_identified_by_their_field() {
         // specificationVersion 4, then an empty message in field 500, 202 and 502.
         assert_eq!(of(&[0x08, 0x04, 0xa2, 0x1f, 0x00]), Some("a neural network"));
         assert_eq!(of(&[0x08, 0x04, 0xd2, 0x0c, 0x00]), Some("a pipeline"));

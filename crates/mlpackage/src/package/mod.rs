@@ -1,4 +1,4 @@
-//! `.mlpackage` folders: written whole, read with suspicion.
+//! `.mlpackage` folders: written atomically, validated when read.
 
 mod check;
 mod description;
@@ -29,22 +29,23 @@ pub use edit::PackageEdit;
 pub use kind::model_type;
 pub use writer::PackageWriter;
 
-/// How a program refers to the package's weight file.
+/// The name by which a program refers to the package's weight file.
 pub(crate) const WEIGHT_BLOB_NAME: &str = "@model_path/weights/weight.bin";
 
 const MODEL_FOLDER: &str = "Data/com.apple.CoreML";
 const MODEL_FILE: &str = "model.mlmodel";
-/// The file that every compiled model has, at its root.
+/// The file at the root of every compiled model.
 const COMPILED: &str = "coremldata.bin";
-/// No program comes near this; the weights are in files of their own.
+/// Limit on `model.mlmodel`. Programs are far smaller; the weights are in separate files.
 const MODEL_LIMIT: u64 = 128 << 20;
 
-/// What a program may take in memory: so much, and so much more for each byte of the file. coremltools' programs take up to 30
-/// bytes a byte; a file that is made to be small on disk and large in memory takes hundreds.
+/// Limit on the memory of a decoded program: a fixed amount plus an amount for each byte of the file.
+/// Programs from coremltools take up to 30 bytes per byte; a file that is crafted to be small on disk and
+/// large in memory takes hundreds.
 const MEMORY: u64 = 64 << 20;
 const MEMORY_A_BYTE: u64 = 40;
 
-/// A package that was read. Its weights stay on disk, mapped.
+/// An opened package. Its weights stay on disk, memory-mapped.
 #[derive(Debug)]
 pub struct Package {
     path: PathBuf,
@@ -58,18 +59,21 @@ pub struct Package {
     program: Program,
     /// By the name that constants use.
     weights: BTreeMap<String, BlobFile>,
-    /// What could not be represented, and the weight files that are not there. Empty once [`open`](Self::open) is done.
+    /// Findings about content that cannot be represented and about missing weight files. Empty once
+    /// [`open`](Self::open) has succeeded.
     incomplete: Vec<Finding>,
 }
 
 impl Package {
     /// Opens a package and reads its program.
     ///
+    /// [`check`](Self::check) verifies that the program follows MIL's rules; this function does not.
+    ///
     /// # Errors
     ///
-    /// [`Error::Manifest`], [`Error::Model`], [`Error::Blob`] or [`Error::Io`], each with the file that is wrong;
-    /// [`Error::Rule`] where the program holds something that cannot be represented. Whether the program keeps MIL's
-    /// rules is [`check`](Self::check)'s business.
+    /// [`Error::Manifest`], [`Error::Model`], [`Error::Blob`] or [`Error::Io`], each with the file that is
+    /// wrong; [`Error::NoPackage`] if `path` is something other than a package; [`Error::GitLfsPointer`] if a
+    /// file was not downloaded; [`Error::Rule`] if the program contains something that cannot be represented.
     pub fn open(path: &Path) -> Result<Self> {
         let mut package = Self::read(path)?;
         if let Some(finding) = package.incomplete.first() {
@@ -82,12 +86,14 @@ impl Package {
         Ok(package)
     }
 
-    /// Everything that is wrong with the package at `path`. Reads what [`open`](Self::open) refuses, as long as it is an
-    /// ML Program at all, so that nothing is hidden behind the first thing that is wrong.
+    /// Returns every finding about the package at `path`.
+    ///
+    /// Unlike [`open`](Self::open), it accepts packages with errors as long as they hold an ML Program, so
+    /// one error does not hide the others.
     ///
     /// # Errors
-    ///
-    /// As [`open`](Self::open), where the package cannot be read: no folder, no manifest, no model, a model of another
+    /// As [`open`](Self::open), if the package cannot be read: no folder, no manifest, no model, a model of
+    /// another kind.
     /// kind.
     pub fn check_path(path: &Path) -> Result<Vec<Finding>> {
         let mut package = Self::read(path)?;
@@ -95,7 +101,7 @@ impl Package {
             match weight_path(&package.model_path, &file).and_then(|path| BlobFile::open(&path)) {
                 Ok(opened) => drop(package.weights.insert(file, opened)),
                 Err(Error::Rule(finding)) => package.incomplete.push(*finding),
-                // No rule is broken: the package is not here.
+                // A file that was not downloaded breaks no rule: the package is not complete on this machine.
                 Err(error @ Error::GitLfsPointer { .. }) => return Err(error),
                 Err(error @ Error::Blob { .. }) => {
                     package.incomplete.push(Finding::package(Rule::WeightFile, error.to_string()));
@@ -108,7 +114,7 @@ impl Package {
         Ok(package.check())
     }
 
-    /// Reads everything but the weights.
+    /// Reads everything except the weights.
     fn read(path: &Path) -> Result<Self> {
         if path.is_file() {
             return Err(kind::refuse_file(path));
@@ -145,41 +151,41 @@ impl Package {
         })
     }
 
-    /// Where it stands.
+    /// Returns the package's path.
     pub fn path(&self) -> &Path {
         &self.path
     }
 
-    /// Version of the specification that it keeps to; 9 is the first with states.
+    /// Returns the version of the Core ML specification; 9 is the first with states.
     pub fn specification_version(&self) -> i32 {
         self.specification_version
     }
 
-    /// What it says of its model.
+    /// Returns the description of the model.
     pub fn description(&self) -> &Description {
         &self.description
     }
 
-    /// What it says of itself.
+    /// Returns the metadata.
     pub fn metadata(&self) -> &Metadata {
         &self.description.metadata
     }
 
-    /// Its program.
+    /// Returns the program.
     pub fn program(&self) -> &Program {
         &self.program
     }
 
-    /// Name of the function that runs when none is named.
+    /// Returns the name of the function that runs by default.
     pub fn default_function(&self) -> &str {
         self.description.default_function()
     }
 
-    /// The function of that name.
+    /// Returns the function with the given name.
     ///
     /// # Errors
     ///
-    /// [`Error::Model`] that lists those there are.
+    /// [`Error::Model`], which lists the existing functions.
     pub fn function(&self, name: &str) -> Result<&Function> {
         self.program.functions.get(name).ok_or_else(|| Error::Model {
             path: self.path.clone(),
@@ -190,40 +196,41 @@ impl Package {
         })
     }
 
-    /// How the package describes a function to Core ML: its features, and the shapes that they may have.
+    /// Returns how the package describes a function to Core ML: its features and their allowed shapes.
     pub fn interface(&self, function: &str) -> Option<&Interface> {
         self.description.interface(function)
     }
 
-    /// Path of `model.mlmodel`, which holds the program.
+    /// Returns the path of `model.mlmodel`, which holds the program.
     pub fn model_path(&self) -> &Path {
         &self.model_path
     }
 
-    /// Size of `model.mlmodel` in bytes.
+    /// Returns the size of `model.mlmodel` in bytes.
     pub fn model_bytes(&self) -> u64 {
         self.model_bytes
     }
 
-    /// Size of all weight files in bytes.
+    /// Returns the total size of the weight files in bytes.
     pub fn weight_bytes(&self) -> u64 {
         self.weights.values().map(BlobFile::bytes).sum()
     }
 
-    /// The weight files, by the name that constants use.
+    /// Returns the weight files, by the name that constants use.
     pub fn weight_files(&self) -> impl Iterator<Item = (&str, &BlobFile)> {
         self.weights.iter().map(|(name, file)| (name.as_str(), file))
     }
 
-    /// Everything that is wrong with the package: rules of MIL, of the description and of the weight files, and what Core ML
-    /// is reported to refuse; errors before reported refusals before warnings. Empty if there is nothing to say.
+    /// Returns every finding about the package: violations of the rules of MIL, of the description and of the
+    /// weight files, and what Core ML is reported to refuse. Errors are first, then reported refusals, then
+    /// warnings.
     ///
     /// [`check_path`](Self::check_path) finds the same in packages that cannot be opened.
     pub fn check(&self) -> Vec<Finding> {
         check::package(self)
     }
 
-    /// Refuses a package with an error in it.
+    /// Refuses a package with an error.
     ///
     /// # Errors
     ///
@@ -235,13 +242,13 @@ impl Package {
         }
     }
 
-    /// The short integer constants that stand in weight files, which shapes may follow from. Those whose blobs are damaged
-    /// are left out; [`check`](Self::check) tells of them.
+    /// Returns the short integer constants in weight files, on which shapes may depend. Constants in damaged
+    /// blobs are left out; [`check`](Self::check) reports them.
     pub fn blob_ints(&self) -> BlobInts {
         self.blob_ints_of(&self.program, |_| None)
     }
 
-    /// Those of `program`, with other elements for the blobs that `replaced` knows.
+    /// Returns those of `program`, with the elements that `replaced` returns in place of the stored ones.
     fn blob_ints_of<'a>(
         &'a self,
         program: &Program,
@@ -253,12 +260,13 @@ impl Package {
         })
     }
 
-    /// Begins a changed copy of the package.
+    /// Begins a modified copy of the package.
     pub fn edit(&self) -> PackageEdit<'_> {
         PackageEdit::new(self)
     }
 
-    /// Writes the package anew: what it says is the same, its weight files are the same bytes.
+    /// Writes the package to another place. Its contents stay the same, and its weight files are copied byte
+    /// for byte.
     ///
     /// # Errors
     ///
@@ -268,11 +276,13 @@ impl Package {
         edit::copy(self, destination)
     }
 
-    /// The numbers that a constant holds, as f32. fp16 and integers of up to 16 bits convert without loss.
+    /// Returns the elements of a constant as f32. The conversion of fp16 and of integers of up to 16 bits is
+    /// lossless.
     ///
     /// # Errors
     ///
-    /// [`Error::Blob`] if its blob is damaged or of another type or size; [`Error::Model`] if it holds no numbers.
+    /// [`Error::Blob`] if the constant's blob is damaged or of another type or size; [`Error::Model`] if its
+    /// elements are not numeric.
     pub fn floats(&self, value: &Value) -> Result<Vec<f32>> {
         let floats = match (&value.data, value.tensor_type()) {
             (ValueData::Immediate(literal), Some(ty)) => elements::literal_to_f32(literal, ty),
@@ -287,16 +297,16 @@ impl Package {
         })
     }
 
-    /// The blob that a constant is in, checked against the constant's type; `None` for immediate ones.
+    /// Returns the blob of a constant, checked against the constant's type; `None` for immediate values.
     ///
     /// # Errors
     ///
-    /// [`Error::Blob`] if it is damaged, or of another type or size.
+    /// [`Error::Blob`] if the blob is damaged, or of another type or size.
     pub fn blob_of(&self, value: &Value) -> Result<Option<Blob<'_>>> {
         self.located(value)?.map(|(file, offset)| file.blob(offset)).transpose()
     }
 
-    /// As [`blob_of`](Self::blob_of), with a blob that outlives the package.
+    /// As [`blob_of`](Self::blob_of), but the blob may outlive the package.
     ///
     /// # Errors
     ///
@@ -305,7 +315,7 @@ impl Package {
         self.located(value)?.map(|(file, offset)| file.stored(offset)).transpose()
     }
 
-    /// Where a constant is stored, once the blob there has been compared with the constant's type.
+    /// Returns where a constant is stored, after comparing the blob there with the constant's type.
     fn located(&self, value: &Value) -> Result<Option<(&BlobFile, u64)>> {
         let (ValueData::Blob(at), Some(ty)) = (&value.data, value.tensor_type()) else { return Ok(None) };
         let file = self.weights.get(&at.file).ok_or_else(|| Error::Model {
@@ -319,15 +329,15 @@ impl Package {
     }
 }
 
-/// How a blob differs from what the program says of it; `None` if it does not.
+/// Describes how a blob differs from the type that the program declares; `None` if they agree.
 fn differs(blob: &Blob<'_>, ty: &TensorType) -> Option<String> {
     let same = blob.dtype == ty.dtype && Some(blob.elements) == ty.shape.elements();
-    (!same).then(|| format!("{} elements of {}, the program says {ty}", blob.elements, blob.dtype))
+    (!same).then(|| format!("{} elements of {}, the program declares {ty}", blob.elements, blob.dtype))
 }
 
-/// The message of an ML Program, or what the bytes are instead.
+/// Decodes the message of an ML Program, or returns why the bytes hold none.
 pub(crate) fn decode_model(bytes: &[u8]) -> std::result::Result<proto::Model, String> {
-    // Told before decoding: another kind may be far larger than a program.
+    // Checked before decoding: a model of another kind may be far larger than a program.
     if let Some(kind) = kind::of(bytes).filter(|kind| *kind != "an ML Program") {
         return Err(kind::no_program(kind));
     }
@@ -335,24 +345,24 @@ pub(crate) fn decode_model(bytes: &[u8]) -> std::result::Result<proto::Model, St
     if footprint != u64::MAX && footprint > MEMORY_A_BYTE * bytes.len() as u64 + MEMORY {
         let size = bytes.len();
         return Err(format!(
-            "its {size} bytes would take about {footprint} in memory, which no program does"
+            "its {size} bytes would take about {footprint} in memory, more than any program needs"
         ));
     }
-    let model = proto::Model::decode(bytes).map_err(|e| format!("no protobuf of a model: {e}"))?;
+    let model = proto::Model::decode(bytes).map_err(|e| format!("not a protobuf of a model: {e}"))?;
     if model.ml_program.is_none() {
         return Err("it holds no ML Program".into());
     }
     Ok(model)
 }
 
-/// The files that constants refer to.
+/// Returns the files that constants refer to.
 fn weight_files(program: &Program) -> BTreeSet<String> {
     let operations = program.functions.values().flat_map(|f| f.block.all_operations());
     let blobs = operations.flat_map(|o| o.values()).flat_map(Value::blobs);
     blobs.map(|(_, blob)| blob.file.clone()).collect()
 }
 
-/// Where the file is that constants call `file`.
+/// Returns the path of the file that constants call `file`.
 fn weight_path(model_path: &Path, file: &str) -> Result<PathBuf> {
     let bad = |reason: String| Error::from(Finding::package(Rule::WeightPath, reason));
     let relative = file

@@ -1,7 +1,7 @@
-//! What Core ML is reported to refuse, although the format allows it and coremltools or another tool writes it.
+//! Rules for what Core ML is reported to refuse although the format allows it and some tool writes it.
 //!
-//! Each rule has its source in [`Rule::source`]. Only what a public report, Core ML's own validator (part of coremltools'
-//! repository) or an engineer of Apple's says is here. Nothing in this crate has run Core ML.
+//! [`Rule::source`] names the source of each rule: a public report, Core ML's own validator (part of
+//! coremltools' repository) or a statement by an Apple engineer. Nothing in this crate has run Core ML.
 
 use std::collections::HashMap;
 
@@ -15,10 +15,10 @@ use crate::mil::{Binding, BlobInts, Function, Operation, Opset, TensorType, Valu
 use crate::proto::ImageFeatureType;
 use crate::proto::image_feature_type::SizeFlexibility;
 
-/// The most axes that a tensor has in Core ML.
+/// The largest rank that Core ML supports.
 const MOST_AXES: usize = 5;
 
-/// Arguments that are documented as optional, and without which Core ML's parser refuses the operation, from an opset on.
+/// Arguments that are documented as optional but that Core ML's parser requires, from the given opset on.
 const REQUIRED: [(&str, &str, Opset); 6] = [
     ("conv", "pad", Opset::CoreML5),
     ("conv", "dilations", Opset::CoreML5),
@@ -28,7 +28,7 @@ const REQUIRED: [(&str, &str, Opset); 6] = [
     ("gather_nd", "validate_indices", Opset::CoreML7),
 ];
 
-/// Every reported refusal that `package` is a case of.
+/// Returns every reported refusal that applies to `package`.
 pub(super) fn check(package: &Package) -> Vec<Finding> {
     let mut findings = Vec::new();
     let ints = package.blob_ints();
@@ -48,7 +48,7 @@ pub(super) fn check(package: &Package) -> Vec<Finding> {
     findings
 }
 
-/// What is known of the names in a function.
+/// The types and constants of a function, by name.
 struct Scope<'a> {
     package: &'a Package,
     ints: &'a BlobInts,
@@ -76,7 +76,7 @@ impl<'a> Scope<'a> {
         scope
     }
 
-    /// The type of an argument with one binding.
+    /// Returns the type of an argument with one binding.
     fn ty(&self, operation: &'a Operation, param: &str) -> Option<&'a TensorType> {
         match operation.inputs.get(param)?.as_slice() {
             [Binding::Name(name)] => self.types.get(name.as_str()).copied(),
@@ -85,7 +85,7 @@ impl<'a> Scope<'a> {
         }
     }
 
-    /// The value of an argument that is constant.
+    /// Returns the value of a constant argument.
     fn value(&self, operation: &'a Operation, param: &str) -> Option<&'a Value> {
         match operation.inputs.get(param)?.as_slice() {
             [Binding::Name(name)] => self.constants.get(name.as_str()).copied(),
@@ -94,7 +94,8 @@ impl<'a> Scope<'a> {
         }
     }
 
-    /// Inputs and results of more axes than Core ML has: one finding at the first, as one reshape brings dozens.
+    /// Finds inputs and results whose rank exceeds Core ML's limit. Reports only the first, because one
+    /// reshape can cause dozens.
     fn rank(&self, function: &str) -> Option<Finding> {
         let wide = |ty: &ValueType| match ty {
             ValueType::Tensor(ty) | ValueType::State(ty) => {
@@ -113,14 +114,14 @@ impl<'a> Scope<'a> {
             1 => ", and so has one more value of the function".into(),
             more => format!(", and so have {more} more values of the function"),
         };
-        let reason = format!("%{} has {rank} axes, Core ML knows up to {MOST_AXES}{more}", named.name);
+        let reason = format!("%{} has {rank} axes, Core ML supports at most {MOST_AXES}{more}", named.name);
         Some(match operation {
             Some(o) => Finding::operation(function, o.label(), Fault::new(Rule::RefusedRank, reason)),
             None => Finding::function(Rule::RefusedRank, function, reason),
         })
     }
 
-    /// Reflected or replicated padding of other axes than the last two, or of more than the axis holds.
+    /// Finds reflected or replicated padding of an axis before the last two, or wider than the axis allows.
     fn padding(&self, operation: &'a Operation) -> Option<Fault> {
         if operation.op != "pad" {
             return None;
@@ -139,7 +140,7 @@ impl<'a> Scope<'a> {
             let widest = *pair.iter().max()?;
             if widest > 0 && axis + 2 < shape.rank() {
                 let reason = format!(
-                    "pads axis {axis} of {} with mode {mode}, which only the last two can be",
+                    "pads axis {axis} of {} with mode {mode}, which is supported only for the last two",
                     shape.rank()
                 );
                 return Some(Fault::at(Rule::RefusedPadding, "pad", reason));
@@ -148,7 +149,7 @@ impl<'a> Scope<'a> {
             if extent.is_some_and(|n| usize::try_from(widest).is_ok_and(|w| w > 0 && w + most > n)) {
                 let n = extent.unwrap_or_default();
                 let reason = format!(
-                    "is {widest} on axis {axis}, which is {n} long: mode {mode} takes up to {}",
+                    "is {widest} on axis {axis} of size {n}: mode {mode} allows at most {}",
                     n.saturating_sub(most)
                 );
                 return Some(Fault::at(Rule::RefusedPadding, "pad", reason));
@@ -157,7 +158,7 @@ impl<'a> Scope<'a> {
         None
     }
 
-    /// A scale that is negative, zero or no number.
+    /// Finds a scale that is negative, zero or NaN.
     fn scale(&self, operation: &'a Operation) -> Option<Fault> {
         if !["quantize", "dequantize"].contains(&operation.op.as_str()) {
             return None;
@@ -172,7 +173,7 @@ impl<'a> Scope<'a> {
         ))
     }
 
-    /// An argument that Core ML wants although it is documented as optional.
+    /// Finds an unbound argument that Core ML requires although it is documented as optional.
     fn required(&self, operation: &Operation) -> Option<Fault> {
         let missing = |&&(op, param, since): &&(&str, &str, Opset)| {
             op == operation.op && self.function.opset >= since && !operation.inputs.contains_key(param)
@@ -182,7 +183,7 @@ impl<'a> Scope<'a> {
     }
 }
 
-/// What the validator of model descriptions refuses in a function's interface.
+/// Reports what the validator of model descriptions refuses in a function's interface.
 fn interface(
     specification_version: i32,
     name: &str,
@@ -207,7 +208,7 @@ fn interface(
     let least = Opset::CoreML8.specification_version();
     if empty && specification_version < least {
         let reason = format!(
-            "it has no inputs, which specificationVersion {least} allows, and the model has {specification_version}"
+            "it has no inputs, which requires specificationVersion {least}, the model has {specification_version}"
         );
         report(Rule::RefusedNoInputs, reason);
     }
@@ -256,7 +257,7 @@ fn described_image(other: &OtherType) -> Option<ImageFeatureType> {
     is_image.then(|| ImageFeatureType::decode(other.encoded.as_slice()).ok()).flatten()
 }
 
-/// What is wrong with a feature that is an image; `None` if nothing is, or it is none.
+/// Describes what is wrong with an image feature; `None` if it is valid or no image.
 fn image(feature: &Feature, function: &Function, specification_version: i32) -> Option<String> {
     let FeatureType::Other(other) = &feature.ty else { return None };
     let image = described_image(other)?;
@@ -266,7 +267,7 @@ fn image(feature: &Feature, function: &Function, specification_version: i32) -> 
             let least = Opset::CoreML6.specification_version();
             if specification_version < least {
                 return Some(format!(
-                    "of 16-bit grayscale, which needs specificationVersion {least}, and the model has {specification_version}"
+                    "of 16-bit grayscale, which requires specificationVersion {least}, the model has {specification_version}"
                 ));
             }
         }
@@ -287,25 +288,25 @@ fn image(feature: &Feature, function: &Function, specification_version: i32) -> 
     None
 }
 
-/// Names of functions.
+/// Reports function names that Core ML refuses.
 fn names(package: &Package, findings: &mut Vec<Finding>) {
     let description = &package.description;
     let named = description.stored_default_function();
     if description.is_multifunction() {
         if named.is_empty() {
-            let reason = "functions are listed, and no default function is named";
+            let reason = "functions are listed, but no default function is named";
             findings.push(Finding::package(Rule::RefusedDefaultFunction, reason));
         }
         return;
     }
     if !named.is_empty() {
-        let reason = format!("{named:?} is named as the default function, and no functions are listed");
+        let reason = format!("{named:?} is named as the default function, but no functions are listed");
         findings.push(Finding::package(Rule::RefusedDefaultFunction, reason));
     }
     if let [only] = package.program.functions.keys().collect::<Vec<_>>().as_slice()
         && *only != "main"
     {
-        let reason = "it is the only function and is described as the model itself, and its name is not main";
+        let reason = "it is the only function and is described as the model itself, but its name is not main";
         findings.push(Finding::function(Rule::RefusedFunctionName, only, reason));
     }
 }

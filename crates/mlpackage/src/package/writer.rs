@@ -1,4 +1,4 @@
-//! Packages made from nothing: first the weights, then the program.
+//! Creation of new packages: first the weights, then the program.
 
 use std::fs::{self, File};
 use std::io::Write as _;
@@ -17,7 +17,7 @@ use crate::manifest::{MANIFEST, Manifest};
 use crate::mil::{self, BlobInts, Opset, Program};
 use crate::proto;
 
-/// Writes a package: first the weights, in the order in which the program is built, then the program.
+/// Writes a new package: first the weights, in the order in which the program is built, then the program.
 #[derive(Debug)]
 pub struct PackageWriter {
     dir: AtomicDir,
@@ -25,7 +25,7 @@ pub struct PackageWriter {
 }
 
 impl PackageWriter {
-    /// Opens a package that will stand at `destination`.
+    /// Creates a package that will be stored at `destination`.
     ///
     /// # Errors
     ///
@@ -38,30 +38,32 @@ impl PackageWriter {
         Ok(Self { dir, weights })
     }
 
-    /// The weight file, for [`FunctionBuilder::new`](crate::mil::builder::FunctionBuilder::new).
+    /// Returns the weight file, for [`FunctionBuilder::new`](crate::mil::builder::FunctionBuilder::new).
     pub fn weights(&mut self) -> &mut BlobWriter {
         &mut self.weights
     }
 
-    /// Writes the program and puts the package in its place. A program of one function is described as a plain model,
-    /// one of several as a multifunction model whose default is `main`; every shape is fixed.
+    /// Writes the program and moves the package to its destination.
+    ///
+    /// A program of one function is described as a plain model, a program of several as a multifunction model
+    /// whose default is `main`. Every shape is fixed.
     ///
     /// # Errors
     ///
-    /// [`Error::Rule`] with the first rule of MIL that the program breaks; [`Error::Io`]. The destination is then as it
-    /// was.
+    /// [`Error::Rule`] with the first rule that the program breaks; [`Error::Io`]. The destination is
+    /// unchanged in both cases.
     pub fn finish(self, program: &Program, metadata: &Metadata) -> Result<()> {
         let mut description = Description::of(program);
         description.metadata = metadata.clone();
         self.finish_with(program, &description)
     }
 
-    /// As [`finish`](Self::finish), with a description that says more than the program does: which shapes an input may
-    /// have, which function is the default one.
+    /// As [`finish`](Self::finish), with a description that adds to the program, such as the allowed shapes
+    /// of an input or the default function.
     ///
     /// # Errors
     ///
-    /// As [`finish`](Self::finish), and if the description does not fit the program.
+    /// As [`finish`](Self::finish), and if the description does not match the program.
     pub fn finish_with(self, program: &Program, description: &Description) -> Result<()> {
         let version = least_specification_version(program, description);
         check(program, description, version, &self.weights.ints)?;
@@ -89,14 +91,14 @@ pub(super) fn check(
     }
 }
 
-/// The first version of the specification that has what the model uses.
+/// Returns the lowest specification version that supports what the model uses.
 fn least_specification_version(program: &Program, description: &Description) -> i32 {
     let opset = program.functions.values().map(|f| f.opset).max().unwrap_or(Opset::CoreML5);
     let listed = if description.is_multifunction() { Opset::CoreML8 } else { Opset::CoreML5 };
     opset.max(listed).specification_version()
 }
 
-/// The bytes of `model.mlmodel`.
+/// Returns the bytes of `model.mlmodel`.
 pub(super) fn encode(
     program: &Program,
     description: &Description,
@@ -111,7 +113,7 @@ pub(super) fn encode(
     };
     let size = model.encoded_len() as u64;
     if size > super::MODEL_LIMIT {
-        let reason = format!("the program takes {size} bytes, at most {} can be read", super::MODEL_LIMIT);
+        let reason = format!("the program has {size} bytes, at most {} can be read", super::MODEL_LIMIT);
         return Err(Finding::package(Rule::Constant, reason).into());
     }
     Ok(model.encode_to_vec())

@@ -1,13 +1,13 @@
 #!/usr/bin/env python3
-"""Writes coremltools 9.0's own table of operations as JSON, for `tests/registry.rs` to hold this crate's table against.
+"""Writes coremltools 9.0's operation registry as JSON, with which `tests/registry.rs` compares this crate's table.
 
     pip install coremltools==9.0
     python make.py > operations.json
     python make.py --defaults > defaults.json
     python make.py --documented > documented.json
 
-For every operation and opset in which it changed: each parameter with `const`, `optional`, the element types that it takes,
-and the `domain` whose members must be of one type; what is no tensor (a list, a tuple, a block) has a `kind` instead.
+For every operation and every opset in which it changed, lists each parameter with `const`, `optional`, its element types, and
+the `domain` whose members must have the same type. A parameter that is not a tensor (a list, a tuple, a block) has a `kind` instead.
 
 With `--defaults`, for every operation and opset in which they changed: what parameters that are scalars are when they are left
 out. A default that follows from other arguments, such as one stride for each axis, is not among them.
@@ -41,7 +41,7 @@ def parameter(operation, spec) -> dict:
 
 
 class Shaped:
-    """Stands for an argument of the rank that a default asks for."""
+    """Replaces an argument whose rank a default depends on."""
 
     dtype = types.fp32
     rank = 4
@@ -50,7 +50,7 @@ class Shaped:
 
 
 def defaults(operation) -> dict:
-    """Defaults that are scalars. Most are the same whatever the operation is given, but are asked of an instance."""
+    """Returns the scalar defaults. Most do not depend on the arguments, but only an instance provides them."""
     instance = operation.__new__(operation)
     for param in operation.input_spec.input_types:
         setattr(instance, param, None)
@@ -72,7 +72,7 @@ def parameters(operation) -> dict:
 
 
 def documented() -> dict:
-    """Opsets in which coremltools has a class for an operation, internal ones left out."""
+    """Returns the opsets in which coremltools has a class for each operation, without internal operations."""
     internal = {"const", "_const_symbolic", "coreml_update_state", "conv_quantized"}
     table = {}
     for name, versions in sorted(SSAOpRegistry.core_ops.items()):
@@ -84,7 +84,7 @@ def documented() -> dict:
             if version.name in OPSETS and cls is not before:
                 forms.append(OPSETS[version.name])
                 before = cls
-    # Its other half is split off when a program is written.
+    # `write_state` is the other half of this operation, which is split when a program is written.
     table["write_state"] = table["read_state"]
     return dict(sorted(table.items()))
 

@@ -6,20 +6,20 @@ use crate::mil::{Literal, Value, value_to_proto};
 use crate::{DType, proto};
 
 impl Draft {
-    /// Binds an argument of the first operation of a type to a constant directly.
+    /// Binds an argument of the first operation of type `op` directly to a constant.
     fn bind_kind(&mut self, op: &str, param: &str, value: &Value) {
         let binding = proto::binding::Binding::Value(value_to_proto(value));
         let arguments = vec![proto::Binding { binding: Some(binding) }];
         self.kind(op).inputs.insert(param.into(), proto::Argument { arguments });
     }
 
-    /// Binds an argument of the first operation of a type to a name.
+    /// Binds an argument of the first operation of type `op` to a name.
     fn name_kind(&mut self, op: &str, param: &str, name: &str) {
         let arguments = vec![proto::Binding { binding: Some(proto::binding::Binding::Name(name.into())) }];
         self.kind(op).inputs.insert(param.into(), proto::Argument { arguments });
     }
 
-    /// The constants of `classify`, which are bound directly.
+    /// Returns the class labels of `classify`, which are bound directly.
     fn classes(&mut self) -> &mut Vec<proto::Value> {
         let binding = &mut self.kind("classify").inputs.get_mut("classes").unwrap().arguments[0].binding;
         let Some(proto::binding::Binding::Value(value)) = binding else { panic!("classes have a name") };
@@ -43,7 +43,7 @@ fn strings(values: &[&str]) -> Value {
 }
 
 const RECURRENT: &[Fault] = &[
-    in_fixture("recurrent_ios15", "a name that a layer does not know", Rule::Undefined, "is %nowhere", |d| {
+    in_fixture("recurrent_ios15", "an undefined name in a layer", Rule::Undefined, "is %nowhere", |d| {
         d.name_kind("rnn", "x", "nowhere");
     }),
     in_fixture("recurrent_ios15", "three gates of four", Rule::ArgumentValue, "expected [4 H, H]", |d| {
@@ -76,31 +76,25 @@ const RECURRENT: &[Fault] = &[
             d.bind_kind("rnn", "x", &floats(&[4, 3]));
         },
     ),
-    in_fixture("recurrent_ios15", "an activation that is none", Rule::ArgumentValue, "is \"gelu\"", |d| {
+    in_fixture("recurrent_ios15", "an unknown activation", Rule::ArgumentValue, "is \"gelu\"", |d| {
         d.bind_kind("gru", "activation", &Value::string("gelu"));
     }),
-    in_fixture("recurrent_ios15", "a direction that is none", Rule::ArgumentValue, "is \"up\"", |d| {
+    in_fixture("recurrent_ios15", "an unknown direction", Rule::ArgumentValue, "is \"up\"", |d| {
         d.bind_kind("lstm", "direction", &Value::string("up"));
+    }),
+    in_fixture("recurrent_ios15", "a bidirectional gru", Rule::ArgumentValue, "forward, reverse", |d| {
+        d.bind_kind("gru", "direction", &Value::string("bidirectional"));
     }),
     in_fixture(
         "recurrent_ios15",
-        "a gru that goes both ways",
-        Rule::ArgumentValue,
-        "forward, reverse",
-        |d| {
-            d.bind_kind("gru", "direction", &Value::string("bidirectional"));
-        },
-    ),
-    in_fixture(
-        "recurrent_ios15",
-        "a way back without weights",
+        "a backward direction without weights",
         Rule::ArgumentMissing,
         "weight_hh_back",
         |d| {
             d.bind_kind("lstm", "direction", &Value::string("bidirectional"));
         },
     ),
-    in_fixture("recurrent_ios15", "a bound below zero", Rule::ArgumentValue, "argument clip is -1", |d| {
+    in_fixture("recurrent_ios15", "a negative clip bound", Rule::ArgumentValue, "argument clip is -1", |d| {
         d.bind_kind("lstm", "clip", &Value::fp32(-1.0));
     }),
     in_fixture(
@@ -153,10 +147,10 @@ const LISTS: &[Fault] = &[
     in_fixture("lists", "elements of fp64", Rule::ArgumentValue, "dtype is \"fp64\"", |d| {
         d.bind_kind("make_list", "dtype", &Value::string("fp64"));
     }),
-    in_fixture("lists", "elements of a negative extent", Rule::ArgumentValue, "argument elem_shape", |d| {
+    in_fixture("lists", "elements of a negative size", Rule::ArgumentValue, "argument elem_shape", |d| {
         d.bind_kind("make_list", "elem_shape", &Value::int(-3));
     }),
-    in_fixture("lists", "elements that are declared otherwise", Rule::DeclaredType, "it is list<", |d| {
+    in_fixture("lists", "elements that are declared otherwise", Rule::DeclaredType, "inferred list<", |d| {
         let ty = d.kind("make_list").outputs[0].r#type.as_mut().unwrap();
         let Some(proto::value_type::Type::List(list)) = ty.r#type.as_mut() else { panic!("no list") };
         tensor(list.r#type.as_mut().unwrap()).data_type = DType::Fp16.mil_number();
@@ -167,9 +161,9 @@ const LISTS: &[Fault] = &[
     }),
     in_fixture(
         "lists",
-        "a body that gives a tensor for a list",
+        "a body that returns a tensor for a list",
         Rule::ArgumentsMismatch,
-        "body gives",
+        "body returns",
         |d| {
             let body = d.kind("while_loop").blocks.last_mut().unwrap();
             body.outputs[1] = "count".into();
@@ -210,7 +204,7 @@ const DETECTORS: &[Fault] = &[
     in_fixture("detection_ios17", "a region in iOS 17", Rule::ArgumentUnknown, "argument roi", |d| {
         d.bind_kind("crop_resize", "roi", &floats(&[3, 1, 4, 1, 1]));
     }),
-    in_fixture("detection_ios17", "a box for no image", Rule::ArgumentValue, "names image 7", |d| {
+    in_fixture("detection_ios17", "a box in a missing image", Rule::ArgumentValue, "names image 7", |d| {
         d.bind_kind("crop_resize", "box_indices", &ints(&[0, 7]));
     }),
     in_fixture("detection_ios17", "more boxes than images", Rule::ArgumentValue, "x has 2 images", |d| {
@@ -220,7 +214,7 @@ const DETECTORS: &[Fault] = &[
     }),
     in_fixture(
         "detection_ios17",
-        "whole numbers that are normalized",
+        "normalized integer coordinates",
         Rule::ArgumentValue,
         "fp16 or fp32",
         |d| {
@@ -229,18 +223,12 @@ const DETECTORS: &[Fault] = &[
             d.bind_kind("crop_resize", "normalized_coordinates", &Value::bool(true));
         },
     ),
-    in_fixture("detection_ios15", "a sampling that is none", Rule::ArgumentValue, "sampling_mode", |d| {
+    in_fixture("detection_ios15", "an unknown sampling", Rule::ArgumentValue, "sampling_mode", |d| {
         d.bind_kind("crop_resize", "sampling_mode", &Value::string("CUBIC"));
     }),
-    in_fixture(
-        "detection_ios15",
-        "an order of corners that is none",
-        Rule::ArgumentValue,
-        "is \"XYXY\"",
-        |d| {
-            d.bind_kind("crop_resize", "box_coordinate_mode", &Value::string("XYXY"));
-        },
-    ),
+    in_fixture("detection_ios15", "an unknown order of corners", Rule::ArgumentValue, "is \"XYXY\"", |d| {
+        d.bind_kind("crop_resize", "box_coordinate_mode", &Value::string("XYXY"));
+    }),
     in_fixture(
         "detection_ios15",
         "a transform of nine numbers",
@@ -268,9 +256,15 @@ const DETECTORS: &[Fault] = &[
             d.bind_kind("affine", "padding_value", &Value::fp32(1.0));
         },
     ),
-    in_fixture("detection_ios15", "draws by another rule", Rule::ArgumentValue, "logits or probs", |d| {
-        d.bind_kind("random_categorical", "mode", &Value::string("weights"));
-    }),
+    in_fixture(
+        "detection_ios15",
+        "an unknown mode of random draws",
+        Rule::ArgumentValue,
+        "logits or probs",
+        |d| {
+            d.bind_kind("random_categorical", "mode", &Value::string("weights"));
+        },
+    ),
     in_fixture("detection_ios15", "fewer than one draw", Rule::ArgumentValue, "argument size is 0", |d| {
         d.bind_kind("random_categorical", "size", &Value::int(0));
     }),
@@ -294,7 +288,7 @@ const CLASSIFIERS: &[Fault] = &[
     }),
     in_fixture("classifier", "probabilities by numbers", Rule::Description, "classLabel_probs", |d| {
         let probabilities = d.description().output.iter_mut().find(|f| f.name == "classLabel_probs").unwrap();
-        // `int64KeyType` in the place of `stringKeyType`.
+        // `int64KeyType` in place of `stringKeyType`.
         let dictionary = proto::feature_type::Type::Dictionary(vec![0x0a, 0x00]);
         probabilities.r#type.as_mut().unwrap().r#type = Some(dictionary);
     }),

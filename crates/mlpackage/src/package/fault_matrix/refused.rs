@@ -1,9 +1,9 @@
-//! What the format allows and Core ML is reported to refuse, planted one by one.
+//! Faults that the format allows but Core ML is reported to refuse.
 
 use super::*;
 
-/// Whatever the rules are about, in the form that Core ML takes: padding of the last two axes, quantisation by positive
-/// scales (ten of them, so that they stand in the weight file), an index that is not validated.
+/// Builds a program to which the rules apply without a finding: padding of the last two axes, quantization by
+/// positive scales (ten of them, so that they are stored in the weight file), an index that is not validated.
 pub(super) fn build(f: &mut FunctionBuilder<'_>) -> crate::Result<()> {
     let x = f.input("x", DType::Fp16, [1, 10, 4, 6])?;
     let steps = f.input("steps", DType::Int32, [2])?;
@@ -28,7 +28,7 @@ pub(super) fn build(f: &mut FunctionBuilder<'_>) -> crate::Result<()> {
     Ok(())
 }
 
-/// The same number ten times.
+/// Returns the bytes of the same fp16 value ten times.
 fn half_bytes(x: f32) -> Vec<u8> {
     half::f16::from_f32(x).to_le_bytes().repeat(10)
 }
@@ -37,7 +37,7 @@ const fn refusal(name: &'static str, rule: Rule, words: &'static str, plant: fn(
     (Base::Refusable, name, Expected::Finding(rule, words), plant)
 }
 
-/// The operation that gives `mode` pads this much, with results to match.
+/// Sets the padding of the operation called `mode`, and adjusts the shape of its result.
 fn pad(d: &mut Draft, mode: &str, pad: [i32; 8]) {
     d.bind(mode, "pad", ints(&pad));
     for (axis, extent) in [1, 10, 4, 6].into_iter().enumerate() {
@@ -54,7 +54,7 @@ fn scales(first: f32) -> Value {
     Value::fp16s([10], &scales)
 }
 
-/// Lets an input of the model have these extents on its axis.
+/// Allows ranges for an input, each of which contains only the axis's size.
 fn ranged(feature: &mut proto::FeatureDescription) {
     let array = Draft::array(feature);
     let range = |n: &i64| proto::SizeRange { lower_bound: *n as u64, upper_bound: *n };
@@ -74,7 +74,7 @@ fn optional(feature: &mut proto::FeatureDescription) {
     feature.r#type.as_mut().unwrap().is_optional = true;
 }
 
-/// Gives the only function another name.
+/// Renames the only function.
 fn rename(d: &mut Draft, name: &str) {
     let function = std::mem::take(&mut d.program().functions).into_values().next().unwrap();
     d.program().functions.insert(name.into(), function);
@@ -103,17 +103,12 @@ pub(super) const REFUSED: &[Fault] = &[
             pad(d, "replicate", [0, 1, 0, 0, 0, 0, 1, 1]);
         },
     ),
-    refusal("reflection as wide as the axis", Rule::RefusedPadding, "is 4 on axis 2, which is 4 long", |d| {
+    refusal("reflection as wide as the axis", Rule::RefusedPadding, "is 4 on axis 2 of size 4", |d| {
         pad(d, "reflect", [0, 0, 0, 0, 4, 0, 0, 0]);
     }),
-    refusal(
-        "replication wider than the axis",
-        Rule::RefusedPadding,
-        "is 7 on axis 3, which is 6 long",
-        |d| {
-            pad(d, "replicate", [0, 0, 0, 0, 0, 0, 0, 7]);
-        },
-    ),
+    refusal("replication wider than the axis", Rule::RefusedPadding, "is 7 on axis 3 of size 6", |d| {
+        pad(d, "replicate", [0, 0, 0, 0, 0, 0, 0, 7]);
+    }),
     refusal("a negative scale in the weight file", Rule::RefusedScale, "scale holds -1 at 9", |d| {
         let last = d.weights.len() - 2;
         d.patch(last, &half::f16::NEG_ONE.to_le_bytes());
@@ -121,11 +116,11 @@ pub(super) const REFUSED: &[Fault] = &[
     refusal("a negative scale in the program", Rule::RefusedScale, "scale holds -0.5,", |d| {
         d.bind("back", "scale", Value::fp16(-0.5));
     }),
-    refusal("a scale of nothing", Rule::RefusedScale, "scale holds 0 at 0", |d| {
+    refusal("a scale of zero", Rule::RefusedScale, "scale holds 0 at 0", |d| {
         d.bind("back", "scale", scales(0.0));
         d.bind("back", "axis", Value::int(1));
     }),
-    refusal("a scale that is no number", Rule::RefusedScale, "scale holds NaN at 0", |d| {
+    refusal("a scale that is NaN", Rule::RefusedScale, "scale holds NaN at 0", |d| {
         d.bind("back", "scale", scales(f32::NAN));
         d.bind("back", "axis", Value::int(1));
     }),
@@ -141,25 +136,20 @@ pub(super) const REFUSED: &[Fault] = &[
         },
     ),
     refusal(
-        "indices that nothing is said of",
+        "indices without validate_indices",
         Rule::RefusedDefault,
         "argument validate_indices is not",
         |d| {
             d.op("picked").inputs.remove("validate_indices");
         },
     ),
-    refusal(
-        "an enumerated input beside a ranged one",
-        Rule::RefusedShapes,
-        "input x has enumerated shapes",
-        |d| {
-            enumerated(&mut d.description().input[0]);
-            ranged(&mut d.description().input[1]);
-        },
-    ),
+    refusal("an enumerated and a ranged input", Rule::RefusedShapes, "input x has enumerated shapes", |d| {
+        enumerated(&mut d.description().input[0]);
+        ranged(&mut d.description().input[1]);
+    }),
     in_fixture(
         "classifier",
-        "an image of no colour",
+        "an image without a colour space",
         Rule::RefusedImage,
         "of colorSpace 0, expected 10",
         |d| {
@@ -168,7 +158,7 @@ pub(super) const REFUSED: &[Fault] = &[
     ),
     in_fixture(
         "classifier",
-        "an image of a colour of its own",
+        "an image of an unknown colour space",
         Rule::RefusedImage,
         "of colorSpace 25",
         |d| {
@@ -230,9 +220,9 @@ pub(super) const REFUSED: &[Fault] = &[
     }),
 ];
 
-/// None of them stands in the way of opening the package, or counts as an error.
+/// Reported refusals neither prevent opening the package nor count as errors.
 #[test]
-fn reported_refusals_are_no_errors() {
+fn reported_refusals_are_not_errors() {
     for &(base, name, _, change) in REFUSED {
         let dir = tempfile::tempdir().unwrap();
         let path = base.write(dir.path());
@@ -240,16 +230,16 @@ fn reported_refusals_are_no_errors() {
         change(&mut draft);
         draft.save();
         if name == "a function without inputs" || name == "an image of integers" {
-            continue; // The program is torn apart to get there, and has errors beside it.
+            continue; // These programs are damaged beyond the refusal, and have errors as well.
         }
         let package = Package::open(&path).unwrap_or_else(|error| panic!("{name}: {error}"));
         assert!(package.require_sound().is_ok(), "{name}: {}", describe(&package.check()));
     }
 }
 
-/// What Core ML is not reported to refuse and lies next to what it is.
+/// Limit cases that Core ML is not reported to refuse.
 #[test]
-fn what_core_ml_takes_is_not_reported() {
+fn limit_cases_that_core_ml_accepts_are_not_reported() {
     type Change = fn(&mut Draft);
     let allowed: [(&str, Change); 6] = [
         ("the widest padding", |d| {
