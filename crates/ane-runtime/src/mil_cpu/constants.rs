@@ -39,8 +39,8 @@ pub(super) fn stated(constants: &Constants, name: &str, value: &Value, ty: &Tens
     read.unwrap_or_else(|| value.clone())
 }
 
-/// Stored constants of at most this many floats are unpacked at load. They are scales, biases and gains,
-/// which every kernel accepts, and too small to save memory on.
+/// Constants of at most this many floats are unpacked at load. They are scales, biases and gains, too small
+/// to be worth keeping packed.
 const UNPACK_UP_TO: usize = 4096;
 
 /// Constants, by the name of the value.
@@ -153,7 +153,7 @@ impl Reading<'_> {
     }
 }
 
-/// Keeps a constant packed if that saves memory, and unpacks it otherwise.
+/// Keeps a large constant packed, and unpacks any other.
 ///
 /// Integers, such as the entries of a table that are scaled later, are always unpacked: packed constants are
 /// floats.

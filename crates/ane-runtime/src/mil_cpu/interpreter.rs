@@ -289,7 +289,7 @@ impl<'a> Interpreter<'a> {
             let ty = as_declared(op, &args, ty, declared.ty.tensor());
             let shape = ty.shape.known().ok_or_else(|| format!("the shape of {ty} is not known"))?;
             // The program declares no tensors for a classifier, and coremltools may declare other shapes for
-            // the remaining operations. The inferred shapes count.
+            // the other operations of this list. The inferred shapes count.
             let unlike = ["classify", "crop_resize", "select", "reshape"].contains(&op);
             let fits = unlike || declared.ty.tensor().is_none_or(|d| d.shape.may_be(&ty.shape));
             if !fits {

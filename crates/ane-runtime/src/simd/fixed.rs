@@ -37,7 +37,7 @@ pub(super) const PADDING: usize = 64;
 /// outliers, whose other elements are only a few steps long. If fewer than half of the non-zero elements have
 /// at least 1,032 steps, a second term therefore rounds the remainder of the first, in steps 32,320 times as
 /// fine, and if necessary a third term rounds the remainder of the second. The remainder of a term is exact
-/// in f32, and so is the same on every machine.
+/// in f32, and therefore the same on every machine.
 ///
 /// # Error
 ///
@@ -83,7 +83,7 @@ pub(super) struct Digits<'a> {
     pub(super) high: &'a [i8],
     pub(super) low: &'a [i8],
     /// For each of sixteen lanes, which hold four of every 64 elements, -128 times the sum of its integers.
-    /// This is what makes up for weights that become unsigned by adding 128.
+    /// It compensates for weights that are made unsigned by adding 128.
     #[cfg_attr(target_arch = "aarch64", expect(dead_code, reason = "its products take signed weights"))]
     pub(super) sums: &'a [i32; 16],
 }

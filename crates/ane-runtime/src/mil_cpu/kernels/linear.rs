@@ -121,7 +121,7 @@ struct Matrices {
     rows: usize,
     columns: usize,
     inner: usize,
-    /// Whether x, and y, is stored transposed.
+    /// Whether x and y, respectively, are stored transposed.
     transposed: (bool, bool),
 }
 
@@ -141,7 +141,7 @@ fn matrices(node: &Node<'_>) -> Result<[Shape; 3], String> {
     Ok([x, y, dims.into()])
 }
 
-/// Returns whether x, and y, is transposed. A vector never is.
+/// Returns whether x and y, respectively, are transposed. A vector never is.
 fn transposes(node: &Node<'_>) -> Result<(bool, bool), String> {
     let of = |flag: &str, operand: &str| -> Result<bool, String> {
         Ok(node.args.bool_or(flag, false)? && node.shape(operand)?.rank() > 1)

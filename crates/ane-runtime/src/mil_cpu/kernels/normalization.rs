@@ -86,7 +86,8 @@ fn norm(
     }))
 }
 
-/// `x / (k + alpha / size * squares)^beta`, with the sum of squares of the `size` channels around.
+/// `x / (k + alpha / size * squares)^beta`, where `squares` is the sum of squares over the `size` channels
+/// around each element's own.
 fn local_response_norm(node: &Node<'_>) -> Result<Lowered, String> {
     let x = node.shape("x")?;
     let (channels, inner) = (x.dims()[1], x.dims()[2..].iter().product::<usize>());

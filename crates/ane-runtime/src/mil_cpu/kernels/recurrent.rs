@@ -80,7 +80,7 @@ const OPERANDS: &[&str] = &[
 
 const WEIGHTS: &[&str] = &["weight_ih", "weight_hh", "weight_ih_back", "weight_hh_back"];
 
-/// An elementwise function. Functions that have parameters as operations use the defaults here.
+/// An elementwise function. Functions whose operations have parameters use the defaults here.
 #[derive(Clone, Copy)]
 enum Activation {
     Tanh,
