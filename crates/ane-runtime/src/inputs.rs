@@ -126,7 +126,7 @@ fn check_shape(dims: &[usize], declared: &TensorType, feature: Option<&Feature>)
     }
 }
 
-/// What is said of a value of more than [`MAX_ELEMENTS`], whose number is `None` if no word holds it.
+/// The error text for a value of more than [`MAX_ELEMENTS`] elements; `None` means the count overflowed.
 pub(crate) fn too_many(elements: Option<usize>) -> String {
     let found = elements.map_or("more elements than can be counted".to_owned(), |n| format!("{n} elements"));
     format!("{found}, at most {MAX_ELEMENTS} in one value")

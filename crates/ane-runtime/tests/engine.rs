@@ -76,7 +76,7 @@ fn what_goes_beyond_the_limits_is_refused() {
     let error = call(4096 + 7).unwrap_err().to_string();
     assert_eq!(
         error,
-        "non_zero -> %places: it needs 8 B of workspace beside 4096 B that are held, 4103 B at most: give inputs of smaller \
+        "non_zero -> %places: it needs 8 B of workspace besides the 4096 B in use, 4103 B at most: give inputs of smaller \
          shapes, or raise the workspace limit"
     );
 
@@ -94,10 +94,10 @@ fn what_goes_beyond_the_limits_is_refused() {
     assert!(call(5).is_ok());
     let error = call(6).unwrap_err().to_string();
     assert!(error.contains("while_loop -> "), "{error}");
-    assert!(error.ends_with("it goes on after 5 iterations of all loops"), "{error}");
+    assert!(error.ends_with("it exceeds the limit of 5 iterations of all loops"), "{error}");
     assert_eq!(
         model.default_function().plan(),
-        "interpreted: what cond -> %chosen gives or runs depends on values\n"
+        "interpreted: shapes or control flow of cond -> %chosen depend on values\n"
     );
 }
 
@@ -124,7 +124,7 @@ fn default_shapes_that_do_not_go_together_are_no_reason_to_refuse() {
     let package = Package::open(&path).unwrap();
     let model = MilCpu::new(Numerics::F32).load(&package, &LoadOptions::default()).unwrap();
     let plan = model.default_function().plan();
-    assert!(plan.starts_with("interpreted: the default shapes of its inputs do not go together"), "{plan}");
+    assert!(plan.starts_with("interpreted: the default shapes of its inputs are incompatible"), "{plan}");
     let mut state = model.new_state();
     let mut call = |x: usize, y: usize| {
         let (x, y) = (tensor(&[x, 4], &vec![1.0; 4 * x]), tensor(&[y, 4], &vec![2.0; 4 * y]));

@@ -416,7 +416,7 @@ fn an_element_of_unknown_shape_is_not_read() {
         let list = f.op("make_list", "open_ls").args("elem_shape", &[&extent]).one()?;
         f.op("list_read", "r").arg("ls", &list).arg("index", at).one()
     });
-    assert!(read(0).unwrap_err().ends_with("none has been written that says more"));
+    assert!(read(0).unwrap_err().ends_with("no element has been written that fixes their shape"));
 }
 
 /// The label comes as its index, the first of equal probabilities, and the labels are the function's.

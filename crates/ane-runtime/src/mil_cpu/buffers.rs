@@ -1,4 +1,4 @@
-//! Buffers for values, by lifetime: one that nothing reads any more is given to the next value.
+//! Assigns buffers to values by lifetime: the buffer of a value that is no longer read is reused.
 
 use std::collections::HashMap;
 
@@ -10,7 +10,7 @@ use super::kernels::Kernel;
 use super::lowering::Place;
 use super::plan::{Compute, Operand, Output, Plan, Precision, Slot, Source, Step};
 
-/// A step before values have buffers. Values are numbered.
+/// A step whose values do not have buffers yet. Values are identified by numbers.
 pub(super) enum Draft {
     Compute(DraftCompute),
     /// Writes a state.
@@ -27,17 +27,17 @@ pub(super) enum Draft {
 
 pub(super) struct DraftCompute {
     pub(super) op: String,
-    /// Name of its first result.
+    /// Name of the first result.
     pub(super) result: String,
-    /// Each with the name of its parameter.
+    /// Where each operand is stored, and the name of its parameter.
     pub(super) operands: Vec<(Place, &'static str)>,
-    /// Of each operand.
+    /// Shape of each operand.
     pub(super) shapes: Vec<Shape>,
-    /// States that it reads and writes in place.
+    /// States that the step reads and writes in place.
     pub(super) states: Vec<usize>,
-    /// Parameters that are no operands, where the program states them.
+    /// The arguments of parameters that are not operands, if the program states them.
     pub(super) params: Vec<(String, Value)>,
-    /// Values, and what they are kept as.
+    /// The values of the results, and their precision.
     pub(super) results: Vec<(usize, Precision)>,
     pub(super) kernel: Box<dyn Kernel>,
     pub(super) scratch: usize,
@@ -70,23 +70,23 @@ impl Draft {
     }
 }
 
-/// A function without buffers.
+/// A lowered function whose values do not have buffers yet.
 pub(super) struct Drafts {
     pub(super) steps: Vec<Draft>,
-    /// Elements of each value, the first of which are the function's inputs.
+    /// Number of elements of each value. The first values are the function's inputs.
     pub(super) lens: Vec<usize>,
     pub(super) inputs: usize,
-    /// Elements of each state.
+    /// Number of elements of each state.
     pub(super) states: Vec<usize>,
     pub(super) outputs: Vec<(Place, DType, Shape)>,
     pub(super) constants: Vec<Constant>,
 }
 
-/// Gives every value a buffer.
+/// Assigns a buffer to every value.
 pub(super) fn assign(mut drafts: Drafts) -> Plan {
     copy_what_is_overwritten(&mut drafts);
     let Drafts { steps, lens, inputs, states, outputs, constants } = drafts;
-    // The last step that reads each value; outputs are read behind the last step.
+    // The last step that reads each value. Outputs are read after the last step.
     let mut last_use = vec![0usize; lens.len()];
     let reads =
         steps.iter().enumerate().flat_map(|(at, step)| step.sources().into_iter().map(move |p| (at, p)));
@@ -103,12 +103,12 @@ pub(super) fn assign(mut drafts: Drafts) -> Plan {
         used: HashMap::new(),
         constants: Vec::new(),
     };
-    // Inputs are written before the first step, so theirs are the first buffers.
+    // Inputs are written before the first step, so they have the first buffers.
     (0..inputs).for_each(|value| assignment.give(value));
     let mut assigned = Vec::with_capacity(steps.len());
     for (at, step) in steps.into_iter().enumerate() {
         let mut touched = step.results();
-        // Results first: they must not be written over what is being read.
+        // Results first: a result must not overwrite an operand of its step.
         touched.iter().for_each(|value| assignment.give(*value));
         touched.extend(step.sources().into_iter().filter_map(|place| match place {
             Place::Value(value) => Some(value),
@@ -134,11 +134,11 @@ pub(super) fn assign(mut drafts: Drafts) -> Plan {
 
 struct Assignment {
     pool: Pool,
-    /// The buffer of each value that lives.
+    /// The buffer of each value that is live.
     buffers: Vec<Option<usize>>,
     lens: Vec<usize>,
     states: Vec<usize>,
-    /// Where a constant that a step takes is among those that are kept.
+    /// The index in `constants` of each constant that a step uses.
     used: HashMap<usize, usize>,
     constants: Vec<Constant>,
 }
@@ -154,7 +154,7 @@ impl Assignment {
         Slot { buffer, len: self.lens[value], precision }
     }
 
-    /// Where a place is, and how many elements it has.
+    /// Returns the source that a place becomes, and its number of elements.
     fn source(&mut self, place: Place, constants: &[Constant]) -> (Source, usize) {
         match place {
             Place::Value(value) => {
@@ -172,7 +172,7 @@ impl Assignment {
                     Constant::Packed(packed) => (Source::Packed(kept), packed.elements()),
                 }
             }
-            Place::Nowhere => unreachable!("what is no number is no operand"),
+            Place::Nowhere => unreachable!("only numeric values are operands"),
         }
     }
 
@@ -208,10 +208,11 @@ impl Assignment {
     }
 }
 
-/// What was read of a state is the state's own memory, unless the state is written before the last time that it is used:
-/// then it is copied where it is read.
+/// Copies what was read from a state, if the state is written before the value is used for the last time.
+///
+/// Otherwise the value is the state's own memory. The copy is inserted where the state is read.
 fn copy_what_is_overwritten(drafts: &mut Drafts) {
-    // Each read, which state and place tell apart, with the last step that uses it.
+    // Each read, identified by its state and step, with the last step that uses it.
     let mut reads: Vec<(usize, usize, usize)> = Vec::new();
     let mut note = |place: Place, used: usize| {
         if let Place::State { state, at } = place {
@@ -245,7 +246,7 @@ fn copy_what_is_overwritten(drafts: &mut Drafts) {
     };
     drafts.steps.iter_mut().for_each(|step| step.replace(replace));
     drafts.outputs.iter_mut().for_each(|(place, _, _)| *place = replace(*place));
-    // The last first, so that the others' places stay what they are.
+    // The last copy first, so that the positions of the others stay valid.
     let mut copies = copies;
     copies.sort_by_key(|(_, at, _)| std::cmp::Reverse(*at));
     for (state, at, value) in copies {
@@ -253,14 +254,15 @@ fn copy_what_is_overwritten(drafts: &mut Drafts) {
     }
 }
 
-/// Buffers, and which of them are free.
+/// All buffers, and which of them are free.
 struct Pool {
     sizes: Vec<usize>,
     free: Vec<usize>,
 }
 
 impl Pool {
-    /// A free buffer: the smallest that is large enough, else the largest, which is grown; a new one if none is free.
+    /// Returns a free buffer: the smallest that is large enough, or else the largest, which is grown. Creates
+    /// one if none is free.
     fn take(&mut self, len: usize) -> usize {
         let size = |i: &usize| self.sizes[self.free[*i]];
         let free = 0..self.free.len();

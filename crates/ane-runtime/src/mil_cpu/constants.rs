@@ -1,4 +1,4 @@
-//! Constants of a function: those that the program states, and compressed weights.
+//! The constants of a function: those that the program states, and compressed weights.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -10,17 +10,17 @@ use super::packed::{self, Packed};
 use super::scope;
 use super::unfolding::{NotRead, Pair, Unfolded, Unfolding};
 
-/// A constant, ready to be an operand.
+/// A constant that can be an operand.
 #[derive(Clone, Debug)]
 pub(super) enum Constant {
-    /// An element in each word.
+    /// One element in each word.
     Words(Arc<[u32]>),
     /// Floats as the package stores them.
     Packed(Arc<Packed>),
 }
 
 impl Constant {
-    /// Bytes mapped from the package, and bytes in memory.
+    /// Returns the bytes that are mapped from the package, and the bytes that are held in memory.
     pub(super) fn bytes(&self) -> (u64, u64) {
         match self {
             Self::Words(words) => (0, 4 * words.len() as u64),
@@ -29,7 +29,8 @@ impl Constant {
     }
 }
 
-/// A constant as type inference reads it: its elements where they are few, also if they stand in a weight file.
+/// Returns a constant as type inference reads it: with its elements if they are few, even if they are in a
+/// weight file.
 pub(super) fn stated(constants: &Constants, name: &str, value: &Value, ty: &TensorType) -> Value {
     let read = match constants.get(name) {
         Some(Constant::Words(words)) => ty.shape.known().and_then(|s| value_of(ty.dtype, &s, words)),
@@ -38,14 +39,15 @@ pub(super) fn stated(constants: &Constants, name: &str, value: &Value, ty: &Tens
     read.unwrap_or_else(|| value.clone())
 }
 
-/// Floats that are stored and not more than this are unpacked at load: they are scales, biases and gains, which every
-/// operation takes, and no weights to save memory on.
+/// Constants of at most this many floats are unpacked at load. They are scales, biases and gains, too small
+/// to be worth keeping packed.
 const UNPACK_UP_TO: usize = 4096;
 
-/// Constants by the name of the value.
+/// Constants, by the name of the value.
 pub(super) type Constants = HashMap<String, Constant>;
 
-/// Reads every constant of a function, those of nested blocks included; what the engine lacks is added to `missing`.
+/// Reads every constant of a function, including those of nested blocks. Adds to `missing` what the engine
+/// lacks.
 pub(super) fn read(
     package: &Package,
     function: &Function,
@@ -151,8 +153,10 @@ impl Reading<'_> {
     }
 }
 
-/// A constant that stays packed if that saves anything. Integers, such as the entries of a table that are scaled later, never
-/// do: packed constants are floats.
+/// Keeps a large constant packed, and unpacks any other.
+///
+/// Integers, such as the entries of a table that are scaled later, are always unpacked: packed constants are
+/// floats.
 fn keep(packed: Packed) -> Constant {
     if !packed.dtype.is_float() {
         Constant::Words(packed.unpack().into_iter().map(|number| number as i32 as u32).collect())
@@ -163,7 +167,7 @@ fn keep(packed: Packed) -> Constant {
     }
 }
 
-/// A constant's elements as words; `None` for strings.
+/// Returns the elements of a constant as words; `None` for strings.
 pub(super) fn words_of(
     package: &Package,
     value: &Value,
@@ -172,7 +176,7 @@ pub(super) fn words_of(
     Ok(match &value.data {
         _ if ty.dtype == DType::String => None,
         ValueData::Immediate(_) => immediate(value, ty),
-        // Numbers of 32 bits do not all fit into an f32.
+        // An f32 cannot hold every integer of 32 bits.
         ValueData::Blob(_) if matches!(ty.dtype, DType::Int32 | DType::Uint32) => {
             let blob = package.blob_of(value)?;
             blob.map(|b| b.data.as_chunks::<4>().0.iter().map(|b| u32::from_le_bytes(*b)).collect())
@@ -184,12 +188,12 @@ pub(super) fn words_of(
     })
 }
 
-/// The elements of a constant that stands in the program, as words.
+/// Returns the elements of a constant that is stored in the program itself, as words.
 pub(super) fn immediate(value: &Value, ty: &TensorType) -> Option<Vec<u32>> {
     match &value.data {
         ValueData::Immediate(Literal::Bools(v)) => Some(v.iter().map(|b| u32::from(*b)).collect()),
         ValueData::Immediate(Literal::Ints(v)) => Some(v.iter().map(|v| *v as u32).collect()),
-        // Every number of up to 32 bits that is kept as bytes; fp16 for the most part.
+        // All other numeric types of up to 32 bits. Most often this is fp16, which is stored as bytes.
         ValueData::Immediate(literal) if ty.dtype.is_number() => {
             let values = literal.to_f32(ty)?;
             Some(values.into_iter().map(|v| word(ty.dtype, v)).collect())
@@ -198,12 +202,13 @@ pub(super) fn immediate(value: &Value, ty: &TensorType) -> Option<Vec<u32>> {
     }
 }
 
-/// A number as a word of its type.
+/// Converts a value to a word of its type.
 fn word(dtype: DType, value: f32) -> u32 {
     if dtype.is_float() { value.to_bits() } else { value as i64 as u32 }
 }
 
-/// Words as a constant that type inference can read: shapes, bounds and the like are short.
+/// Returns words as a constant that type inference can read; `None` if there are many. Shapes, bounds and the
+/// like are short.
 pub(super) fn value_of(dtype: DType, shape: &Shape, words: &[u32]) -> Option<Value> {
     if words.len() > 1024 {
         return None;

@@ -1,4 +1,4 @@
-//! A loaded function: what it takes and gives, and how it is run.
+//! A loaded function: its interface, its plans, and how a call runs.
 
 use std::collections::{HashSet, TryReserveError};
 use std::sync::{Arc, PoisonError, RwLock};
@@ -20,17 +20,17 @@ use crate::hazard::Hazard;
 use crate::inputs::{self, Input, Inputs, MAX_ELEMENTS};
 use crate::tensor::{Tensor, TensorView, Tensors};
 
-/// Plans for other shapes than the default ones that are kept; the first is dropped for another.
+/// Number of plans that are kept for shapes other than the default ones. Another plan replaces the oldest.
 const KEPT_PLANS: usize = 16;
 
 pub(super) struct LoadedFunction {
-    /// The model that it belongs to.
+    /// Identifies the model that the function belongs to.
     pub(super) id: u64,
-    /// Its number among the model's functions.
+    /// Index among the model's functions.
     pub(super) index: usize,
     hazards: bool,
     limits: Limits,
-    /// What fused operations are computed with; `None` where nothing is fused.
+    /// What fused operations run on; `None` if nothing is fused.
     target: Option<Target>,
     name: String,
     interface: Interface,
@@ -38,18 +38,18 @@ pub(super) struct LoadedFunction {
     classes: Option<Classes>,
     constants: Constants,
     numerics: Numerics,
-    /// For each of its states, which of the model's it is.
+    /// For each state of the function, its index among the model's states.
     states: Vec<usize>,
     state_bytes: u64,
-    /// The shapes that inputs have where the caller says nothing; `None` if one has no such shape.
+    /// The default shape of each input; `None` if an input has none.
     default_shapes: Option<Vec<Shape>>,
-    /// For inputs of those shapes; why there is none if the function is interpreted.
+    /// The plan for the default shapes, or why the function is interpreted.
     plan: Result<Arc<Plan>, String>,
-    /// For other shapes of flexible inputs.
+    /// Plans for other shapes of flexible inputs.
     others: RwLock<Vec<Specialised>>,
 }
 
-/// What the functions of a model are loaded with.
+/// What all functions of a model are loaded with.
 pub(super) struct Loading<'a> {
     pub(super) package: &'a Package,
     pub(super) numerics: Numerics,
@@ -57,17 +57,17 @@ pub(super) struct Loading<'a> {
     pub(super) target: Option<&'a Target>,
 }
 
-/// Shapes of inputs, and the plan for them; `None` if they have to be interpreted.
+/// Shapes of the inputs, and the plan for them; `None` if such calls are interpreted.
 type Specialised = (Vec<Shape>, Option<Arc<Plan>>);
 
-/// A [`State`] of this engine.
+/// The memory of a [`State`] of this engine.
 pub(super) struct CpuState {
     model: u64,
-    /// Of the model.
+    /// The states of the model.
     states: Vec<Vec<u32>>,
-    /// One for each function.
+    /// One workspace for each function.
     workspaces: Vec<Workspace>,
-    /// States of a function, while it runs.
+    /// The states of the function that is running, in its order.
     lent: Vec<Vec<u32>>,
     calls: usize,
 }
@@ -79,7 +79,7 @@ impl CpuState {
         Self { model, states, workspaces, lent, calls: 0 }
     }
 
-    /// All zeros again, if the state is one of this model.
+    /// Fills the states with zeros. Returns `false` and changes nothing if they belong to another model.
     pub(super) fn reset(&mut self, model: u64) -> bool {
         if self.model == model {
             self.states.iter_mut().for_each(|state| state.fill(0));
@@ -103,7 +103,7 @@ impl LoadedFunction {
         let constants = constants::read(package, function, missing)?;
         let place = |(state, _): (&str, &TensorType)| states.iter().position(|known| *known == state);
         let bytes = |(_, ty): (&str, &TensorType)| 4 * ty.shape.elements().unwrap_or(0) as u64;
-        // Results go by name, and a value that is returned twice is one of them.
+        // Results are identified by name, so a value that is returned twice is one result.
         let mut returned = function.clone();
         let mut seen = HashSet::new();
         returned.block.outputs.retain(|name| seen.insert(name.clone()));
@@ -132,11 +132,10 @@ impl LoadedFunction {
                 Some(Ok(plan)) => loaded.plan = Ok(Arc::new(plan)),
                 Some(Err(NoPlan::Lacks(lacks))) => missing.extend(lacks),
                 Some(Err(NoPlan::DependsOnValues(operation))) => {
-                    loaded.plan = Err(format!("what {operation} gives or runs depends on values"));
+                    loaded.plan = Err(format!("shapes or control flow of {operation} depend on values"));
                 }
                 Some(Err(NoPlan::Shapes(reason))) => {
-                    loaded.plan =
-                        Err(format!("the default shapes of its inputs do not go together: {reason}"));
+                    loaded.plan = Err(format!("the default shapes of its inputs are incompatible: {reason}"));
                 }
                 None => {}
             }
@@ -159,7 +158,7 @@ impl LoadedFunction {
         self.interface.inputs.iter().find(|f| f.name == name)
     }
 
-    /// The shape of an input where the caller says nothing.
+    /// Returns the default shape of an input: its declared shape, or the default of its feature.
     fn default_shape(&self, name: &str, ty: &TensorType) -> Option<Shape> {
         ty.shape.known().or_else(|| self.feature(name)?.default_shape())
     }
@@ -168,7 +167,7 @@ impl LoadedFunction {
         match (plan, &self.plan) {
             (Some(plan), _) => plan.to_string(),
             (None, Err(reason)) => format!("interpreted: {reason}\n"),
-            (None, Ok(_)) => "interpreted: what it gives or runs depends on values\n".into(),
+            (None, Ok(_)) => "interpreted: shapes or control flow depend on values\n".into(),
         }
     }
 
@@ -176,7 +175,7 @@ impl LoadedFunction {
         Memory { state: self.state_bytes, ..plan.memory() }
     }
 
-    /// The plan for inputs of those shapes; `None` if they have to be interpreted.
+    /// Returns the plan for inputs of these shapes; `None` if the call has to be interpreted.
     fn plan_of(&self, inputs: &[Input<'_>]) -> Result<Option<Arc<Plan>>> {
         let same = |shapes: &[Shape]| shapes.iter().zip(inputs).all(|(s, input)| s.dims() == input.shape());
         if self.default_shapes.as_ref().is_some_and(|shapes| same(shapes)) {
@@ -239,7 +238,7 @@ impl LoadedFunction {
         Ok((memory, &mut outputs[self.index], hazards))
     }
 
-    /// Names of results, once, so that later calls need not make them.
+    /// Creates the named outputs on the first call; later calls reuse them.
     fn name_outputs(&self, outputs: &mut Tensors) {
         if outputs.len() != self.function.block.outputs.len() {
             let names = self.function.block.outputs.iter();
@@ -247,7 +246,7 @@ impl LoadedFunction {
         }
     }
 
-    /// Runs one sequence or several that take inputs of the same shapes.
+    /// Runs one or several sequences, as a batch if their inputs have the same shapes.
     fn run(&self, given: &[&[(&str, TensorView<'_>)]], states: &mut [&mut State]) -> Result<()> {
         if given.is_empty() {
             return Ok(());
@@ -263,7 +262,7 @@ impl LoadedFunction {
             _ => None,
         };
         if given.len() > 1 && plan.is_none() {
-            // Sequences of different shapes, or interpreted ones, go one by one.
+            // Sequences of different shapes, and interpreted ones, run one by one.
             return given.iter().zip(states).try_for_each(|(g, state)| self.run(&[g], &mut [state]));
         }
         let mut held: smallvec::SmallVec<[Held<'_>; 1]> = smallvec::SmallVec::new();
@@ -318,7 +317,7 @@ impl LoadedFunction {
     fn out_of_memory(&self, plan: &Plan, error: &TryReserveError) -> Error {
         let bytes = plan.memory().workspace;
         let reason = format!(
-            "the system has no {bytes} B of memory left, which a call takes as workspace ({error}): free memory, or give \
+            "the system cannot allocate the {bytes} B of workspace that a call needs ({error}): free memory, or give \
              inputs of smaller shapes"
         );
         Error::Execution { operation: self.name.clone(), reason }
@@ -337,7 +336,7 @@ impl LoadedFunction {
     }
 }
 
-/// A state that a call works on.
+/// The parts of a state that a call uses.
 struct Held<'s> {
     memory: &'s mut CpuState,
     outputs: &'s mut Tensors,
@@ -346,7 +345,7 @@ struct Held<'s> {
 }
 
 impl CpuState {
-    /// Puts the states of a function into its order.
+    /// Moves the states of a function to `lent`, in the order of the function.
     fn lend(&mut self, states: &[usize]) {
         self.lent.clear();
         self.lent.extend(states.iter().map(|&i| std::mem::take(&mut self.states[i])));
@@ -359,7 +358,7 @@ impl CpuState {
     }
 }
 
-/// Adds everything that the engine lacks to run a function, whatever the shapes of its inputs.
+/// Adds to `missing` what the engine lacks to run a function, whatever the shapes of its inputs.
 fn unsupported(function: &mil::Function, interface: &Interface, missing: &mut Vec<String>) {
     for feature in &interface.inputs {
         if feature.array().is_none() && feature.image().is_none() {

@@ -1,4 +1,4 @@
-//! Watching for results that their type cannot hold: fp16 where results are rounded to it, fp32 everywhere else.
+//! Detects results that their type cannot hold: fp16 if results are rounded to it, fp32 otherwise.
 
 use half::f16;
 use mlpackage::mil::Operation;
@@ -7,7 +7,7 @@ use mlpackage::ops::{Args, Default, OpSpec};
 use super::kernels::Operand;
 use crate::hazard::{Hazard, HazardKind, OperandRange};
 
-/// What a tensor holds.
+/// A summary of the elements of a tensor.
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct Observed {
     infinite: bool,
@@ -44,7 +44,8 @@ impl Observed {
     }
 }
 
-/// Operations that give zero for no finite operands other than zero, whatever these are: a zero is an underflow.
+/// Operations whose exact result is non-zero for finite, non-zero operands. If such an operation returns
+/// zero, it has underflowed.
 const NEVER_ZERO: [&str; 12] = [
     "exp",
     "exp2",
@@ -68,14 +69,15 @@ pub(super) struct Watch {
 }
 
 impl Watch {
-    /// Adds a hazard that was known before anything ran.
+    /// Adds a hazard that was found before anything ran, unless one of its kind is known.
     pub(super) fn add(&mut self, hazard: &Hazard) {
         if self.found.iter().all(|known| known.kind != hazard.kind) {
             self.found.push(Hazard { call: self.call, ..hazard.clone() });
         }
     }
 
-    /// Compares a result before and after it was rounded, if it was, with the operands that it was made of.
+    /// Notes the hazards of a result, given its elements before and after rounding and the operands that it
+    /// was computed from.
     pub(super) fn note<'a>(
         &mut self,
         op: &str,
@@ -89,7 +91,8 @@ impl Watch {
         if !(rounded.infinite || rounded.nan || rounds_to_zero || underflows) {
             return;
         }
-        // Integers among the operands (indices, bounds) read as floats are tiny numbers: neither infinite nor NaN.
+        // Integer operands (indices, bounds) are read as floats. Small ones are subnormal if they are not
+        // negative; small negative ones are NaNs, which hide a NaN of the result.
         let operands: Vec<_> = operands
             .map(|(param, operand, constant)| (param, Observed::of_operand(operand), constant))
             .collect();
@@ -126,8 +129,8 @@ impl Watch {
     }
 }
 
-/// An epsilon or the like that is not zero in the program and is in fp16, in which hardware would add it: unless it is the
-/// operation's own default, which nobody chose.
+/// Finds a constant parameter, such as an epsilon, that is not zero in the program but rounds to zero in
+/// fp16, in which hardware would add it. The operation's own default does not count, because nobody chose it.
 pub(super) fn vanished_parameter(operation: &Operation, spec: &OpSpec, args: &Args<'_>) -> Option<Hazard> {
     for (name, bound) in args.iter() {
         let [arg] = bound else { continue };

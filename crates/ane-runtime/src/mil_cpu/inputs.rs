@@ -1,4 +1,4 @@
-//! Inputs of a call as the executor's words.
+//! Conversion of the inputs of a call to the executor's words.
 
 use half::f16;
 use mlpackage::DType;
@@ -21,7 +21,7 @@ impl Input<'_> {
             Self::Given(view) => (view.elements(), view.counts_as_half()),
             Self::Default(tensor) => (tensor.view().elements(), false),
         };
-        // Where results are not rounded, neither are those that come back.
+        // Results that are passed back as inputs are rounded only if the numerics round results.
         let rounds = dtype == DType::Fp16 && !(counts_as_half && numerics != Numerics::F16);
         let floats = |words: &mut [u32], values: &mut dyn Iterator<Item = f32>| {
             words.iter_mut().zip(values).for_each(|(word, value)| *word = value.to_bits());

@@ -1,5 +1,6 @@
-//! Runs a function operation by operation, for those whose shapes depend on values or that have control flow: every type
-//! is inferred again from what is there, with the table of operations that the checker uses.
+//! Runs a function operation by operation, if its shapes depend on values or it has control flow.
+//!
+//! Every type is inferred again from the actual operands, with the table of operations that the checker uses.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -26,11 +27,11 @@ use crate::inputs::{MAX_ELEMENTS, too_many};
 struct Known {
     ty: TensorType,
     elements: Elements,
-    /// Whether it is the same in every call.
+    /// Whether the value is the same in every call.
     constant: bool,
-    /// Bytes that it takes, where it was computed and is no view of something else.
+    /// Bytes that a computed value occupies; 0 for inputs, constants, states and views.
     bytes: u64,
-    /// The value itself, where it is short: shapes depend on such.
+    /// The value itself, if it is short: shapes may depend on it.
     value: Option<Value>,
 }
 
@@ -39,11 +40,11 @@ enum Elements {
     Words(Arc<[u32]>),
     Packed(Arc<Packed>),
     List(Arc<List>),
-    /// No tensor of numbers: a string.
+    /// Not a numeric tensor, such as a string.
     None,
 }
 
-/// A tensor that goes in or comes out.
+/// An input or an output.
 pub(super) struct Given {
     pub(super) dtype: DType,
     pub(super) shape: Shape,
@@ -78,19 +79,19 @@ impl Known {
     }
 }
 
-/// A function while it is run once.
+/// One call of a function.
 pub(super) struct Interpreter<'a> {
     function: &'a Function,
     constants: &'a Constants,
     numerics: Numerics,
     limits: Limits,
-    /// Where hazards are noted, if that was asked for.
+    /// Collects hazards, if the call is watched.
     watch: Option<&'a mut Watch>,
     states: Vec<Arc<[u32]>>,
     known: HashMap<String, Known>,
-    /// Bytes of what was computed and is known.
+    /// Bytes of all computed values that are still known.
     held: u64,
-    /// Iterations of loops so far.
+    /// Iterations of all loops so far.
     iterations: usize,
 }
 
@@ -106,7 +107,7 @@ impl<'a> Interpreter<'a> {
         Self { function, constants, numerics, limits, watch, states, known, held: 0, iterations: 0 }
     }
 
-    /// Runs the function. States are written when all of it has succeeded.
+    /// Runs the function. Writes the states only after every operation has succeeded.
     pub(super) fn run(mut self, inputs: Vec<Given>, states: &mut [Vec<u32>]) -> Result<Vec<Given>> {
         self.states = states.iter().map(|state| Arc::from(state.as_slice())).collect();
         for ((name, _), given) in self.function.tensor_inputs().zip(inputs) {
@@ -125,7 +126,7 @@ impl<'a> Interpreter<'a> {
         Ok(outputs)
     }
 
-    /// Runs a block; what it defines is forgotten, what it returns is given back.
+    /// Runs a block and returns its outputs. Forgets every value that the block defines.
     fn block(&mut self, block: &Block) -> Result<Vec<Known>> {
         for operation in &block.operations {
             self.operation(operation).map_err(|error| match error {
@@ -220,7 +221,7 @@ impl<'a> Interpreter<'a> {
         }
     }
 
-    /// The index of the state that an operation names, and its type.
+    /// Returns the index and the type of the state that an operation names.
     fn state(&self, args: &Args<'_>) -> Option<(usize, TensorType)> {
         let name = args.get("input")?.name?;
         let mut states = self.function.states().enumerate();
@@ -261,7 +262,7 @@ impl<'a> Interpreter<'a> {
                 return Ok(known.elements.clone());
             }
             let words = arg.value.and_then(|value| constants::immediate(value, arg.ty));
-            words.map(|w| Elements::Words(w.into())).ok_or_else(|| format!("{param} is no number"))
+            words.map(|w| Elements::Words(w.into())).ok_or_else(|| format!("{param} is not numeric"))
         };
         let spec = ops::lookup(op).ok_or_else(|| format!("no operation {op}"))?;
         let inferred = match op {
@@ -273,11 +274,13 @@ impl<'a> Interpreter<'a> {
             let words = match taken("data", 0)? {
                 Elements::Words(words) => words,
                 Elements::Packed(packed) => packed.unpack().into_iter().map(f32::to_bits).collect(),
-                Elements::List(_) | Elements::None => return Err(Failure::Here("data is no tensor".into())),
+                Elements::List(_) | Elements::None => {
+                    return Err(Failure::Here("data is not a tensor".into()));
+                }
             };
             if words.len() != self.states[state].len() {
                 let (found, expected) = (words.len(), self.states[state].len());
-                return Err(Failure::Here(format!("data has {found} elements, the state {expected}")));
+                return Err(Failure::Here(format!("data has {found} elements, the state has {expected}")));
             }
             return Ok(Effect::Write { state, words });
         }
@@ -285,20 +288,23 @@ impl<'a> Interpreter<'a> {
         for (ty, declared) in inferred.iter().zip(&operation.outputs) {
             let ty = as_declared(op, &args, ty, declared.ty.tensor());
             let shape = ty.shape.known().ok_or_else(|| format!("the shape of {ty} is not known"))?;
-            // What a classifier gives is no tensor in the program, and what coremltools declares of the others may be something
-            // else; what is inferred counts.
+            // The program declares no tensors for a classifier, and coremltools may declare other shapes for
+            // the other operations of this list. The inferred shapes count.
             let unlike = ["classify", "crop_resize", "select", "reshape"].contains(&op);
             let fits = unlike || declared.ty.tensor().is_none_or(|d| d.shape.may_be(&ty.shape));
             if !fits {
-                return Err(Failure::Here(format!("it gives {ty}, declared is {}", declared.ty)));
+                return Err(Failure::Here(format!(
+                    "it returns {ty}, but the program declares {}",
+                    declared.ty
+                )));
             }
             let elements = shape.checked_elements();
             if elements.is_none_or(|n| n > MAX_ELEMENTS) {
-                return Err(Failure::Here(format!("it gives {ty}: {}", too_many(elements))));
+                return Err(Failure::Here(format!("it returns {ty}: {}", too_many(elements))));
             }
             if shape.rank() > kernels::MAX_RANK {
                 let (rank, most) = (shape.rank(), kernels::MAX_RANK);
-                return Err(Failure::Here(format!("it gives {ty}: {rank} axes, at most {most}")));
+                return Err(Failure::Here(format!("it returns {ty}: {rank} axes, at most {most}")));
             }
             results.push((ty.dtype, shape));
         }
@@ -364,13 +370,13 @@ impl<'a> Interpreter<'a> {
         Ok(Effect::Define(node.results.into_iter().zip(computed).map(define).collect()))
     }
 
-    /// Whether a call may take so many bytes beside what it holds.
+    /// Returns an error unless the call may hold `needed` more bytes.
     fn ensure_room(&self, needed: u64) -> Result<(), String> {
         let (held, most) = (self.held, self.limits.workspace);
         match held.checked_add(needed) {
             Some(all) if all <= most => Ok(()),
             _ => Err(format!(
-                "it needs {needed} B of workspace beside {held} B that are held, {most} B at most: give inputs of \
+                "it needs {needed} B of workspace besides the {held} B in use, {most} B at most: give inputs of \
                  smaller shapes, or raise the workspace limit"
             )),
         }
@@ -418,7 +424,7 @@ impl<'a> Interpreter<'a> {
     fn while_loop(&mut self, operation: &Operation) -> Result<(), Failure> {
         let mut variables = self.bindings(operation, "loop_vars")?;
         let [condition, body] = operation.blocks.as_slice() else {
-            return Err(Failure::Here("it has not two blocks".into()));
+            return Err(Failure::Here("it does not have two blocks".into()));
         };
         loop {
             let goes_on = self.with(condition, &variables)?;
@@ -431,13 +437,13 @@ impl<'a> Interpreter<'a> {
             self.iterations += 1;
             if self.iterations > self.limits.iterations {
                 let most = self.limits.iterations;
-                return Err(Failure::Here(format!("it goes on after {most} iterations of all loops")));
+                return Err(Failure::Here(format!("it exceeds the limit of {most} iterations of all loops")));
             }
             variables = self.with(body, &variables)?;
         }
     }
 
-    /// Runs a block on variables.
+    /// Runs a block of a loop on its variables.
     fn with(&mut self, block: &Block, variables: &[Known]) -> Result<Vec<Known>> {
         for (input, known) in block.inputs.iter().zip(variables) {
             self.remember(&input.name, known.clone());
@@ -447,7 +453,7 @@ impl<'a> Interpreter<'a> {
         results
     }
 
-    /// What a parameter is bound to.
+    /// Returns the values that a parameter is bound to.
     fn bindings(&self, operation: &Operation, param: &str) -> Result<Vec<Known>, String> {
         let args = self.args(operation)?;
         let bind = |arg: &ops::Arg<'_>| {
@@ -458,14 +464,14 @@ impl<'a> Interpreter<'a> {
             let shape = arg.ty.shape.known();
             match words.zip(shape) {
                 Some((words, shape)) => Ok(Known::new(arg.ty.dtype, shape, words.into())),
-                None => Err(format!("{param} is no tensor")),
+                None => Err(format!("{param} is not a tensor")),
             }
         };
         args.many(param).iter().map(bind).collect()
     }
 }
 
-/// The type of `non_zero`'s result.
+/// Returns the type of the result of `non_zero`, which depends on the values of `x`.
 fn count_non_zero(
     args: &Args<'_>,
     taken: &impl Fn(&str, usize) -> Result<Elements, String>,
@@ -480,7 +486,7 @@ fn count_non_zero(
     Ok(TensorType::new(DType::Int32, [count, x.shape.rank()]))
 }
 
-/// What an operation does.
+/// The effect of an operation.
 enum Effect {
     Define(Vec<Known>),
     Write { state: usize, words: Arc<[u32]> },
@@ -488,9 +494,9 @@ enum Effect {
 
 /// Why an operation failed.
 enum Failure {
-    /// For a reason of its own.
+    /// The operation itself failed.
     Here(String),
-    /// In a block of its own.
+    /// An operation in a nested block failed.
     Within(Error),
 }
 

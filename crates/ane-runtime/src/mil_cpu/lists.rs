@@ -1,7 +1,8 @@
-//! Lists of tensors while a function is interpreted.
+//! Lists of tensors, for functions that are interpreted.
 //!
-//! A list is a value: what writes to it gives another list, and most of both is the same memory. Elements are zero until they are
-//! written (measured by coremltools' tests against Core ML: `TestList` in `mil/ops/tests/iOS14/test_control_flow.py`).
+//! A list is a value: writing an element creates another list, which shares most of its memory with the
+//! first. Elements are zero until they are written (measured by coremltools' tests against Core ML:
+//! `TestList` in `mil/ops/tests/iOS14/test_control_flow.py`).
 
 use std::sync::Arc;
 
@@ -9,36 +10,39 @@ use mlpackage::mil::{Container, Dim, TensorType};
 use mlpackage::ops::Args;
 use mlpackage::{DType, Shape};
 
-/// Elements that are copied together when one of them is written. A loop that fills a list of `n` copies `n / CHUNK + CHUNK`
-/// pointers in each iteration, so this is near the root of as many iterations as a call may take.
+/// Elements that are copied together when one of them is written.
+///
+/// A loop that fills a list of `n` elements copies `n / CHUNK + CHUNK` pointers in each iteration. The total
+/// per iteration is smallest when `CHUNK` is about the square root of the longest list: by default, a call
+/// may run 65,536 iterations.
 const CHUNK: usize = 256;
 
-/// Bytes that a list's own structure takes for an element.
+/// Bytes of the list's structure for each element.
 const POINTER: u64 = 16;
 
-/// An element that was written; `None` for zeros.
+/// An element; `None` if it was never written and is zero.
 type Element = Option<Arc<[u32]>>;
 
 /// A list of tensors of one type.
 #[derive(Clone, Debug)]
 pub(super) struct List {
-    /// Of each element. An open extent is that of the first element that is written.
+    /// Type of each element. The first element that is written fixes the sizes of open axes.
     pub(super) ty: TensorType,
     length: usize,
-    /// Whether an index behind the end makes the list longer.
+    /// Whether writing past the end makes the list longer.
     grows: bool,
     chunks: Vec<Arc<Vec<Element>>>,
 }
 
 impl List {
-    /// `make_list`: so many zeros.
+    /// Creates a list of `length` zeros, for `make_list`. It may occupy at most `most` bytes.
     pub(super) fn make(ty: TensorType, length: usize, grows: bool, most: u64) -> Result<Self, String> {
         let mut list = Self { ty, length: 0, grows, chunks: Vec::new() };
         list.grow(length, most)?;
         Ok(list)
     }
 
-    /// Makes the list at least `length` long, if it takes at most `most` bytes then.
+    /// Grows the list to at least `length` elements, if it then occupies at most `most` bytes.
     fn grow(&mut self, length: usize, most: u64) -> Result<(), String> {
         let needed = bytes(&self.ty, length);
         if needed.is_none_or(|needed| needed > most) {
@@ -57,7 +61,7 @@ impl List {
         Ok(())
     }
 
-    /// Bytes that it takes, every element counted.
+    /// Returns the bytes that the list occupies if every element is written.
     pub(super) fn bytes(&self) -> u64 {
         bytes(&self.ty, self.length).unwrap_or(u64::MAX)
     }
@@ -66,7 +70,7 @@ impl List {
         self.length
     }
 
-    /// How it is typed.
+    /// Returns the container of the list.
     pub(super) fn container(&self) -> Container {
         Container::List(Some(Dim::Known(self.length)))
     }
@@ -77,10 +81,9 @@ impl List {
     }
 
     fn shape(&self) -> Result<Shape, String> {
-        self.ty
-            .shape
-            .known()
-            .ok_or_else(|| format!("elements are {}, and none has been written that says more", self.ty))
+        self.ty.shape.known().ok_or_else(|| {
+            format!("elements are {}, and no element has been written that fixes their shape", self.ty)
+        })
     }
 
     /// Copies element `index` to `out`, which has room for it.
@@ -93,7 +96,7 @@ impl List {
         Ok(())
     }
 
-    /// The list with another element at `index`. `most` are the bytes that it may take.
+    /// Writes an element at `index`. The list may then occupy at most `most` bytes.
     pub(super) fn write(
         &mut self,
         index: i32,
@@ -106,7 +109,7 @@ impl List {
             _ => self.place(index)?,
         };
         if !self.ty.shape.may_be(&shape.into()) {
-            return Err(format!("an element of {shape}, the list holds {}", self.ty));
+            return Err(format!("an element of shape {shape}, but the list holds {}", self.ty));
         }
         self.ty.shape = shape.into();
         self.grow(place + 1, most)?;
@@ -120,13 +123,13 @@ fn bytes(ty: &TensorType, length: usize) -> Option<u64> {
     element.checked_add(POINTER)?.checked_mul(length as u64)
 }
 
-/// What an operation on lists gives.
+/// The result of an operation on lists.
 pub(super) enum Given {
     List(List),
     Tensor { dtype: DType, shape: Shape, words: Vec<u32> },
 }
 
-/// What an operation on lists takes besides numbers that its arguments state.
+/// The operands of an operation on lists, besides the arguments that the program states.
 pub(super) struct Taken<'a> {
     /// `ls`; `None` for `make_list`.
     pub(super) list: Option<&'a List>,
@@ -136,17 +139,17 @@ pub(super) struct Taken<'a> {
     pub(super) value: Option<(Shape, Arc<[u32]>)>,
 }
 
-/// Whether an operation takes or gives lists.
+/// Whether an operation accepts or returns lists.
 pub(super) fn is_list_operation(op: &str) -> bool {
     op == "make_list" || op.starts_with("list_")
 }
 
-/// Runs an operation on lists; what it gives takes at most `most` bytes.
+/// Runs an operation on lists. Its result may occupy at most `most` bytes.
 pub(super) fn run(op: &str, args: &Args<'_>, taken: &Taken<'_>, most: u64) -> Result<Given, String> {
     let numbers: &[i32] = bytemuck::cast_slice(&taken.numbers);
     let first = || numbers.first().copied().ok_or_else(|| format!("{op} without an index"));
-    let list = || taken.list.ok_or_else(|| "ls is no list".to_owned());
-    let value = || taken.value.as_ref().ok_or_else(|| "value is no tensor".to_owned());
+    let list = || taken.list.ok_or_else(|| "ls is not a list".to_owned());
+    let value = || taken.value.as_ref().ok_or_else(|| "value is not a tensor".to_owned());
     match op {
         "make_list" => {
             let spec = mlpackage::ops::lookup(op).ok_or("no operation make_list")?;
@@ -155,7 +158,7 @@ pub(super) fn run(op: &str, args: &Args<'_>, taken: &Taken<'_>, most: u64) -> Re
             let length = numbers.first().copied().unwrap_or(1);
             let length = usize::try_from(length).map_err(|_| format!("init_length is {length}"))?;
             let grows = args.bool_or("dynamic_length", true)?;
-            List::make(ty.ok_or("make_list gives no list")?, length, grows, most).map(Given::List)
+            List::make(ty.ok_or("make_list returns no list")?, length, grows, most).map(Given::List)
         }
         "list_length" => {
             let length = list()?.length();
@@ -216,7 +219,7 @@ mod tests {
         List::make(TensorType::new(DType::Int32, dims), length, grows, 1 << 32).unwrap()
     }
 
-    /// Every element that was written is read again, from the list that it was written to and from none before.
+    /// Every written element is read back from the list that it was written to, and from no earlier list.
     #[test]
     fn what_was_written_is_read_across_chunks() {
         let mut lists = vec![of(&[2], 1, true)];
@@ -234,7 +237,7 @@ mod tests {
         for i in 0..3 * CHUNK as i32 {
             assert_eq!(read(last, i).unwrap(), [i as u32, 7]);
         }
-        // The list after 300 writes knows nothing of those that followed.
+        // The list after 300 writes does not contain those that followed.
         assert_eq!(lists[300].length(), 300);
         assert_eq!(read(&lists[300], 299).unwrap(), [299, 7]);
         assert!(read(&lists[300], 300).is_err());
@@ -258,7 +261,7 @@ mod tests {
         assert_eq!(error, "index -1 is outside of a list of 2 elements");
     }
 
-    /// Nothing is allocated for what would not fit: neither elements nor the pointers to them.
+    /// What would not fit is not allocated: neither elements nor the pointers to them.
     #[test]
     fn a_list_takes_no_more_than_it_may() {
         let ty = |dims: &[usize]| TensorType::new(DType::Fp32, dims);

@@ -1,4 +1,5 @@
-//! From a function and the shapes of its inputs to a plan: shapes inferred, constants folded, views resolved.
+//! Compiles a function for inputs of given shapes into a plan: infers shapes, folds constants and resolves
+//! views.
 
 use std::collections::HashMap;
 
@@ -20,55 +21,56 @@ use crate::engine::Limits;
 use crate::hazard::Hazard;
 use crate::inputs::{MAX_ELEMENTS, too_many};
 
-/// A result of not more elements than this is computed at load if its operands are constants.
+/// Results of at most this many elements are computed at load if their operands are constants.
 const FOLD_UP_TO: usize = 1 << 20;
 
-/// Why there is no plan.
+/// Why a function has no plan.
 pub(super) enum NoPlan {
-    /// A shape depends on values, or there is control flow: the function is interpreted, because of this operation.
+    /// A shape depends on values, or there is control flow. This operation is why the function is
+    /// interpreted.
     DependsOnValues(String),
-    /// The inputs' shapes do not go together, each of which may be what the package allows.
+    /// The shapes of the inputs are incompatible, although the package may allow each of them.
     Shapes(String),
-    /// The engine lacks something.
+    /// The engine lacks these things.
     Lacks(Vec<String>),
 }
 
-/// Operations that give the same elements other axes: no work at all.
+/// Whether an operation only changes the axes of its operand, which needs no computation.
 pub(super) fn is_view(op: &str) -> bool {
     ["identity", "reshape", "reshape_like", "flatten2d", "expand_dims", "squeeze"].contains(&op)
 }
 
-/// The parameter whose elements a view gives.
+/// The parameter whose elements a view returns.
 pub(super) const VIEWED: &str = "x";
 
-/// Whether two calls with the same operands may give different results.
+/// Whether two calls with the same operands may return different results.
 pub(super) fn is_random(op: &str) -> bool {
     op.starts_with("random_")
 }
 
-/// What the planner knows of a value.
+/// What the planner knows about a value.
 #[derive(Clone)]
 struct Known {
     ty: TensorType,
-    /// The value itself, where it is constant and short.
+    /// The value itself, if it is constant and short.
     value: Option<Value>,
     place: Place,
 }
 
-/// Where a value is while the function runs, before buffers are assigned.
+/// Where a value is stored, before buffers are assigned.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Place {
     /// An input, or the result of a step.
     Value(usize),
     /// One of the plan's constants.
     Constant(usize),
-    /// What a state held when it was read by step number `at`.
+    /// The contents of a state just before step `at`.
     State { state: usize, at: usize },
-    /// A constant that no kernel can take: a string.
+    /// A constant that the plan does not use yet, or that no kernel accepts, such as a string.
     Nowhere,
 }
 
-/// Plans `function` for inputs of `shapes`; with a target, operations are fused for it.
+/// Plans `function` for inputs of `shapes`, and fuses operations if there is a target.
 pub(super) fn plan(
     function: &Function,
     constants: &Constants,
@@ -118,14 +120,14 @@ struct Lowering<'a> {
     available: &'a Constants,
     numerics: Numerics,
     known: HashMap<&'a str, Known>,
-    /// Constants of the package that have a place among the plan's.
+    /// The index in `constants` of each constant of the package that the plan uses.
     placed: HashMap<&'a str, usize>,
     constants: Vec<Constant>,
     steps: Vec<Draft>,
-    /// Elements of each value.
+    /// Number of elements of each value.
     lens: Vec<usize>,
     missing: Vec<String>,
-    /// Constants that vanish before anything runs.
+    /// Hazards that are found before anything runs.
     hazards: Vec<Hazard>,
 }
 
@@ -167,7 +169,7 @@ impl<'a> Lowering<'a> {
             }
             Err(Lack::Missing(what)) => {
                 self.missing.push(what);
-                // What follows is looked at with the types that the program declares, to find all that is missing.
+                // Continues with the declared types, to find everything that is missing.
                 for output in &operation.outputs {
                     let ty = output.ty.tensor().filter(|ty| ty.shape.known().is_some()).cloned();
                     let Some(ty) = ty else { return Err(NoPlan::Lacks(std::mem::take(&mut self.missing))) };
@@ -193,7 +195,7 @@ impl<'a> Lowering<'a> {
         }
     }
 
-    /// The state that an operation names, and its type.
+    /// Returns the index and the type of the state that an operation names.
     fn state(&self, operation: &Operation) -> (usize, TensorType) {
         let name = operation.arguments(self.function.opset).find(|(param, _)| *param == "input");
         let name = name.and_then(|(_, bindings)| match bindings.as_slice() {
@@ -319,7 +321,7 @@ impl<'a> Lowering<'a> {
         if all_constant && elements <= FOLD_UP_TO && !is_random(&operation.op) {
             return self.fold(operation, &lowered, &operands, results);
         }
-        // What is looked for in order to be fused are products of floats.
+        // Fusion looks for products of floats only.
         let of_integers = operation.op == "linear" && results.iter().any(|(dtype, _)| !dtype.is_float());
         let op = if of_integers { "linear of integers".to_owned() } else { operation.op.clone() };
         let mut places = Vec::with_capacity(results.len());
@@ -344,7 +346,7 @@ impl<'a> Lowering<'a> {
         Ok(())
     }
 
-    /// Where an operand is; a constant gets a place among the plan's.
+    /// Returns where an operand is stored, and adds it to the plan's constants if it is a new constant.
     fn operand(
         &mut self,
         name: Option<&str>,
@@ -366,12 +368,14 @@ impl<'a> Lowering<'a> {
             }
         }
         let words = value.and_then(|v| constants::immediate(v, v.tensor_type()?));
-        let words = words.ok_or_else(|| format!("operand {} that is no number", name.unwrap_or("stated")))?;
+        let words = words.ok_or_else(|| {
+            format!("way to take operand {}, which is not numeric", name.unwrap_or("stated"))
+        })?;
         self.constants.push(Constant::Words(words.into()));
         Ok(Place::Constant(self.constants.len() - 1))
     }
 
-    /// A packed constant is unpacked for those that do not take it as it is.
+    /// Unpacks a packed constant, unless it may stay packed.
     fn unpack(&mut self, place: Place, keep_packed: bool) -> Place {
         let Place::Constant(index) = place else { return place };
         let Constant::Packed(packed) = &self.constants[index] else { return place };
@@ -383,7 +387,7 @@ impl<'a> Lowering<'a> {
         Place::Constant(self.constants.len() - 1)
     }
 
-    /// Computes an operation of constants now.
+    /// Computes an operation whose operands are all constants.
     fn fold(
         &mut self,
         operation: &'a Operation,
@@ -444,13 +448,14 @@ impl<'a> Lowering<'a> {
     }
 }
 
-/// What a constant is that states `value`; everything else is a tensor.
+/// Returns the container of a constant's value. Anything else is a tensor.
 pub(super) fn container_of(value: Option<&Value>) -> Container {
     value.and_then(|value| value.ty.content()).map_or(Container::Tensor, |(_, container)| container)
 }
 
-/// The types of the tensors that the engine gives for an operation. A classifier's label is its index, and its dictionary the
-/// probabilities in the order of the labels.
+/// Infers the types of the tensors that the engine computes for an operation.
+///
+/// A classifier returns the index of the label, and the probabilities in the order of the labels.
 pub(super) fn results_of(spec: &OpSpec, args: &Args<'_>) -> Inferred {
     if spec.name != "classify" {
         return spec.infer_tensors(args);
@@ -458,11 +463,11 @@ pub(super) fn results_of(spec: &OpSpec, args: &Args<'_>) -> Inferred {
     spec.infer(args)?;
     let probabilities = args.ty("probabilities")?;
     let classes = probabilities.shape.elements();
-    let classes = classes.ok_or_else(|| format!("the number of {probabilities} is not known"))?;
+    let classes = classes.ok_or_else(|| format!("the number of elements of {probabilities} is not known"))?;
     Ok(vec![TensorType::new(DType::Int32, Dims::default()), TensorType::new(DType::Fp32, [classes])])
 }
 
-/// Why an operation is not part of a plan.
+/// Why an operation cannot be planned.
 enum Lack {
     DependsOnValues,
     Shapes(String),
@@ -475,8 +480,8 @@ impl From<String> for Lack {
     }
 }
 
-/// The shape of a result. Where it depends on values, that which the program declares, for operations that look at what
-/// they find when they run.
+/// Returns the shape of a result. If it depends on values, returns the declared shape for operations whose
+/// kernels check it when they run.
 fn concrete(op: &str, inferred: &TensorType, declared: Option<&Dims>) -> Result<Shape, Lack> {
     if let Some(shape) = inferred.shape.known() {
         return Ok(shape);
@@ -486,7 +491,7 @@ fn concrete(op: &str, inferred: &TensorType, declared: Option<&Dims>) -> Result<
     declared.ok_or(Lack::DependsOnValues)
 }
 
-/// An operation by itself, outside of any plan.
+/// A single operation that runs outside of a plan.
 pub(super) struct Execution<'a, 'o> {
     pub(super) operation: &'a Operation,
     pub(super) lowered: &'a Lowered,
@@ -495,8 +500,7 @@ pub(super) struct Execution<'a, 'o> {
 }
 
 impl Execution<'_, '_> {
-    /// Computes the results. A watch comes with the parameter that each operand is for, and whether the operand is
-    /// constant.
+    /// Computes the results. A watch has the parameter of each operand, and whether the operand is constant.
     pub(super) fn run(
         &self,
         numerics: Numerics,

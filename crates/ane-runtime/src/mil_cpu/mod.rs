@@ -1,4 +1,4 @@
-//! Engine `mil-cpu`: executes an ML Program as it stands in the package, on any target.
+//! Engine `mil-cpu`: runs an ML Program directly from its package, on any target.
 
 mod buffers;
 mod constants;
@@ -29,42 +29,43 @@ pub use fusion::Fusion;
 use fusion::Target;
 pub use numerics::Numerics;
 
-/// How many threads a model computes with where nobody says otherwise: a token of a small transformer is too little work for
-/// more.
+/// Default number of threads of a model: a token of a small transformer is too little work for more.
 const DEFAULT_THREADS: usize = 4;
 
-/// The engine.
+/// The engine `mil-cpu`.
 #[derive(Clone, Copy, Debug)]
 pub struct MilCpu {
     numerics: Numerics,
     threads: usize,
-    /// Of each fusion, whether it is left out.
+    /// Whether each fusion is disabled, in the order of [`Fusion::ALL`].
     left_out: [bool; Fusion::ALL.len()],
 }
 
 impl MilCpu {
-    /// An engine that computes with `numerics`.
+    /// Creates an engine that computes with `numerics`.
     pub fn new(numerics: Numerics) -> Self {
         let threads = std::thread::available_parallelism().map_or(1, usize::from);
         Self { numerics, threads: threads.min(DEFAULT_THREADS), left_out: [false; Fusion::ALL.len()] }
     }
 
-    /// An engine whose models compute with up to `threads` threads each, the caller's own among them, where the numerics are
-    /// [`Fast`](Numerics::Fast); others take one. There are never more than the machine runs at once.
+    /// Sets the number of threads that each model computes with, including the caller's.
+    ///
+    /// Only [`Fast`](Numerics::Fast) numerics use more than one thread. The number is limited to what the
+    /// machine runs at once.
     #[must_use]
     pub fn with_threads(self, threads: usize) -> Self {
         let most = std::thread::available_parallelism().map_or(1, usize::from);
         Self { threads: threads.clamp(1, most), ..self }
     }
 
-    /// The same without a fusion, to measure what it is worth. Only [`Fast`](Numerics::Fast) fuses anything.
+    /// Disables a fusion, to measure what it is worth. Only [`Fast`](Numerics::Fast) fuses operations.
     #[must_use]
     pub fn without(mut self, fusion: Fusion) -> Self {
         self.left_out[fusion as usize] = true;
         self
     }
 
-    /// How many threads a model computes with.
+    /// Returns the number of threads that a model computes with.
     pub fn threads(&self) -> usize {
         if self.numerics == Numerics::Fast { self.threads } else { 1 }
     }
@@ -122,7 +123,7 @@ impl Engine for MilCpu {
 struct LoadedModel {
     id: u64,
     functions: Vec<LoadedFunction>,
-    /// Of all functions, each once.
+    /// The states of all functions, without duplicates.
     states: Vec<(String, TensorType)>,
 }
 

@@ -1,4 +1,4 @@
-//! How results are rounded.
+//! Arithmetic of the engine, and rounding to fp16.
 
 use half::f16;
 use half::slice::HalfFloatSliceExt as _;
@@ -6,31 +6,35 @@ use half::slice::HalfFloatSliceExt as _;
 /// Arithmetic of the engine `mil-cpu`.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Numerics {
-    /// Every operation in f32, nothing rounded to half: the semantic reference.
+    /// Every operation computes in f32, and results are not rounded to fp16, except by `cast`: the semantic
+    /// reference.
     #[default]
     F32,
-    /// Every operation computes in f32 inside and rounds each fp16-typed result to half, ties to even: overflow, underflow
-    /// and an epsilon that vanishes show up as they would on hardware that stores fp16.
+    /// Every operation computes in f32 and rounds each fp16-typed result to fp16, ties to even. Overflow,
+    /// underflow and vanishing epsilons show up as on hardware that stores fp16.
     F16,
-    /// For speed, with errors no larger than those of fp16: operations are fused, computed in f32 by the fastest instructions
-    /// that there are, on several threads. The program's own types say what is right, which is what [`F32`](Self::F32) computes. Three
-    /// things differ from it:
+    /// For speed, with errors no larger than those of fp16. Operations are fused and computed in f32, with
+    /// the fastest instructions of the machine and on several threads. The reference is what
+    /// [`F32`](Self::F32) computes. Three things differ from it:
     ///
-    /// - Weights of 8 bits meet activations in fixed point. Of a block of 1,024 activations, let `h` be the largest number that
-    ///   at least half of those other than zero reach in magnitude, and `m` the largest magnitude. Each activation is off by at most
-    ///   `max(2^-11 h, 2^-44 m, 2^-126)`, outliers or not; fp16 would round an activation `x` by up to `2^-11 |x|`. Products
-    ///   with integer weights `w` and their sums are exact, so a result with scale `s` is off by at most `s * sum |w|` times
-    ///   that. An infinity makes a NaN, and a NaN stays. Sums of `w x`, before the scale, must be within the range of f32: beyond
-    ///   it they are infinite or NaN.
-    /// - Scales are applied to those sums instead of weights. So a weight is `s * w` itself, where the program's type says that it
-    ///   is rounded to fp16, and is off by up to `2^-11 |s w|`: as much as fp16 loses when it rounds the activations once.
-    /// - Attention does not look at the positions before the first and behind the last that its mask lets through, which is
-    ///   whose mask is not 8,192 below the largest. They weigh exactly nothing unless their scores are larger than the others'
-    ///   by thousands, as those of no sound model are.
+    /// - Weights of 8 bits are multiplied with activations in fixed point. In a block of 1,024 activations,
+    ///   let `h` be the largest value that at least half of the non-zero ones reach in magnitude, and `m` the
+    ///   largest magnitude. The error of each activation is at most `max(2^-11 h, 2^-44 m, 2^-126)`, with or
+    ///   without outliers; fp16 would round an activation `x` by up to `2^-11 |x|`. Products with integer
+    ///   weights `w` and their sums within a block are exact, so the error of a result with scale `s` is at
+    ///   most `s * sum |w|` times that, plus f32 rounding. An infinity becomes a NaN, and a NaN stays a NaN.
+    ///   Sums of `w x`, before scaling, must be within the range of f32; beyond it they are infinite or NaN.
+    /// - Scales are applied to those sums instead of to the weights. A weight is therefore exactly `s * w`.
+    ///   If the program's type says that it is rounded to fp16, the difference is up to `2^-11 |s w|`: as
+    ///   much as fp16 loses when it rounds the activations once.
+    /// - Attention skips the positions before the first and after the last one that its mask lets through:
+    ///   one whose mask is not more than 8,192 below the largest. The weight of a skipped position is exactly
+    ///   zero, unless its score is larger than the others by thousands, which is not the case in a sound
+    ///   model.
     Fast,
 }
 
-/// Rounds floats to the nearest fp16 value.
+/// Rounds floats to the nearest fp16 value, ties to even.
 pub(super) fn round_to_half(values: &mut [f32]) {
     let mut buffer = [f16::ZERO; 256];
     for chunk in values.chunks_mut(buffer.len()) {

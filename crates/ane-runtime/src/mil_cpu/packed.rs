@@ -1,14 +1,14 @@
-//! Constants in the form in which the package stores them, unpacked a stretch at a time.
+//! Constants as the package stores them, unpacked a chunk at a time.
 
 use mlpackage::{DType, Package, StoredBlob};
 
 use super::numerics::round_to_half;
 use crate::simd::{Lut, Rows};
 
-/// A constant of floats as it is stored.
+/// A constant as it is stored.
 #[derive(Debug)]
 pub(super) struct Packed {
-    /// fp16 values are rounded to what fp16 can hold.
+    /// Element type. Elements of type fp16 are rounded to fp16 when they are unpacked.
     pub(super) dtype: DType,
     pub(super) elements: usize,
     pub(super) form: Form,
@@ -18,21 +18,21 @@ pub(super) struct Packed {
 pub(super) enum Form {
     /// The elements themselves.
     Plain(Numbers),
-    /// `scale (number - offset)`.
+    /// `scale * (number - offset)`.
     Scaled { numbers: Numbers, scales: Scales },
-    /// The entry of a table that each number names.
+    /// Each number is an index into a table.
     Table { numbers: Numbers, table: Table },
-    /// Zero but where a bit is set.
+    /// Zero, except where a bit of the mask is set.
     Sparse(Box<Sparse>),
 }
 
-/// Numbers as they are stored.
+/// Values or indices as they are stored.
 #[derive(Debug)]
 pub(super) enum Numbers {
     Stored(StoredBlob),
-    /// Stated in the program, or unpacked from another constant.
+    /// Stated in the program, or computed from another constant.
     Stated(Vec<f32>),
-    /// Less than a byte each, one behind the other, in bytes.
+    /// Packed into bytes without gaps, with at most 8 bits each.
     Bits {
         bytes: StoredBytes,
         dtype: DType,
@@ -79,12 +79,12 @@ impl Numbers {
     }
 }
 
-/// A tensor cut into blocks, as many on each axis as `counts` says, each of which has a number of its own.
+/// A tensor that is divided into `counts` blocks on each axis. Blocks are numbered in row-major order.
 #[derive(Debug)]
 pub(super) struct Blocks {
     dims: Vec<usize>,
     counts: Vec<usize>,
-    /// Elements that lie one behind the other in one block.
+    /// Number of consecutive elements that are in the same block.
     run: usize,
 }
 
@@ -100,7 +100,7 @@ impl Blocks {
         Self { dims: dims.to_vec(), counts: counts.to_vec(), run: run.max(1) }
     }
 
-    /// The block that an element is in.
+    /// Returns the number of the block that contains an element.
     pub(super) fn of(&self, element: usize) -> usize {
         let (mut rest, mut block, mut step) = (element, 0, 1);
         for (&d, &c) in self.dims.iter().zip(&self.counts).rev() {
@@ -111,7 +111,8 @@ impl Blocks {
         block
     }
 
-    /// Calls `f` with each stretch of `out`, whose first element is number `start`, that lies in one block.
+    /// Divides `out`, which starts at element `start`, into chunks that are in one block each, and calls `f`
+    /// with the block and the chunk.
     fn runs(&self, start: usize, out: &mut [f32], mut f: impl FnMut(usize, &mut [f32])) {
         let (mut at, mut out) = (start, out);
         while !out.is_empty() {
@@ -144,13 +145,13 @@ impl Scales {
 /// A table of vectors for each block.
 #[derive(Debug)]
 pub(super) struct Table {
-    /// Blocks of the indices.
+    /// The blocks of the tensor of indices.
     pub(super) blocks: Blocks,
     pub(super) values: Vec<f32>,
     pub(super) entries: usize,
-    /// Numbers of an entry.
+    /// Number of components of an entry.
     pub(super) vector: usize,
-    /// Of the indices: elements behind the axis along which vectors are laid, for one index of it.
+    /// Product of the sizes of the axes after the vector axis, in the tensor of indices.
     pub(super) inner: usize,
 }
 
@@ -163,18 +164,18 @@ impl Table {
 #[derive(Debug)]
 pub(super) struct Sparse {
     mask: Numbers,
-    /// Bits that are set before every [`STRETCH`]th element.
+    /// Number of bits that are set before each chunk of [`STRETCH`] elements.
     before: Vec<u32>,
     values: Values,
 }
 
-/// The values behind a mask.
+/// The values at the set bits of a mask.
 #[derive(Debug)]
 pub(super) enum Values {
     Plain(Numbers),
-    /// Scaled by the block of the place that they stand for.
+    /// Scaled by the factors of the block that contains their element.
     Scaled(Box<Values>, Scales, DType),
-    /// Of the table of that block.
+    /// Indices into the table of that block.
     Table(Numbers, Table, DType),
 }
 
@@ -188,7 +189,7 @@ impl Values {
         }
     }
 
-    /// Value number `number`, which stands for element `element`.
+    /// Returns value `number`, which is that of element `element`.
     fn value(&self, number: usize, element: usize) -> f32 {
         let one = |numbers: &Numbers| {
             let mut out = [0.0];
@@ -222,7 +223,7 @@ impl Values {
     }
 }
 
-/// What each row of a matrix is multiplied with.
+/// The factors of the rows of a matrix.
 #[derive(Clone, Copy, Debug)]
 pub(super) enum RowScales<'a> {
     One(f32),
@@ -230,8 +231,10 @@ pub(super) enum RowScales<'a> {
 }
 
 impl Packed {
-    /// The matrix of `rows` rows that it is, in a form that has a kernel of its own, and the scales of the rows; `None` if
-    /// there is none. Tables are cut into as many groups of rows as they have, each with its own.
+    /// Returns the constant as a matrix of `rows` rows and the scales of the rows; `None` if it has no form
+    /// with its own kernel.
+    ///
+    /// A constant with several tables is divided into as many groups of rows, each with its own table.
     pub(super) fn rows(&self, rows: usize) -> Option<(Rows<'_>, RowScales<'_>)> {
         const UNSCALED: RowScales<'static> = RowScales::One(1.0);
         match &self.form {
@@ -241,7 +244,7 @@ impl Packed {
                     return None;
                 }
                 match blob.dtype {
-                    // Read as they are stored, which is not enough where they become narrower.
+                    // Kernels read elements as they are stored and do not round them to a narrower type.
                     DType::Fp32 if self.dtype != DType::Fp32 => None,
                     DType::Fp16 => Some((Rows::Half(blob.data), UNSCALED)),
                     DType::Fp32 => Some((Rows::Single(bytemuck::try_cast_slice(blob.data).ok()?), UNSCALED)),
@@ -289,12 +292,12 @@ impl Packed {
         }
     }
 
-    /// Number of elements.
+    /// Returns the number of elements.
     pub(super) fn elements(&self) -> usize {
         self.elements
     }
 
-    /// Bytes that are mapped from the package, and bytes that are kept beside.
+    /// Returns the bytes that are mapped from the package, and the bytes that are held in memory.
     pub(super) fn bytes(&self) -> (u64, u64) {
         match &self.form {
             Form::Plain(numbers) => numbers.bytes(),
@@ -309,7 +312,7 @@ impl Packed {
         }
     }
 
-    /// Unpacks elements from `start` on, as many as `out` has room for.
+    /// Unpacks the elements from `start` into `out`.
     pub(super) fn read(&self, start: usize, out: &mut [f32]) {
         match &self.form {
             Form::Plain(numbers) => return numbers.read(start, out),
@@ -327,7 +330,7 @@ impl Packed {
             }
             Form::Table { numbers, table } => {
                 for (i, out) in out.iter_mut().enumerate() {
-                    // Along the grown axis lie the components of one vector, then those of the next.
+                    // Along the vector axis, all components of one vector precede those of the next.
                     let at = start + i;
                     let (outer, inner) = (at / table.inner, at % table.inner);
                     let index = outer / table.vector * table.inner + inner;
@@ -343,7 +346,7 @@ impl Packed {
         }
     }
 
-    /// All of it.
+    /// Unpacks all elements.
     pub(super) fn unpack(&self) -> Vec<f32> {
         let mut values = vec![0.0; self.elements];
         self.read(0, &mut values);
@@ -352,11 +355,11 @@ impl Packed {
 }
 
 impl Sparse {
-    /// Values where a bit of the mask is set.
+    /// Creates a sparse tensor with one value for each set bit of the mask.
     ///
     /// # Errors
     ///
-    /// If there are not as many values as bits that are set.
+    /// Returns an error if the number of values differs from the number of set bits.
     pub(super) fn new(mask: Numbers, elements: usize, values: Values) -> Result<Self, String> {
         let mut before = Vec::with_capacity(elements.div_ceil(STRETCH));
         let mut count = 0;
@@ -395,7 +398,7 @@ impl Sparse {
     }
 }
 
-/// A constant that the program states, as it is stored.
+/// Returns a constant of the program as it is stored; `None` if it is not in a weight file.
 pub(super) fn stated(
     package: &Package,
     value: &mlpackage::mil::Value,

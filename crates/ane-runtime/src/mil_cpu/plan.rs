@@ -1,5 +1,7 @@
-//! A function planned for inputs of given shapes: what to compute in which order, and where it lies. Running it
-//! allocates nothing.
+//! A function compiled for inputs of fixed shapes: the steps in order, and where each value is stored.
+//!
+//! After the first call, running a plan for one sequence does not allocate, unless a step has very many
+//! operands.
 
 use std::collections::TryReserveError;
 use std::fmt;
@@ -16,43 +18,44 @@ use crate::error::{Error, Result};
 use crate::hazard::Hazard;
 use crate::tensor::{Data, Tensors};
 
-/// A function, ready to run.
+/// A function that is ready to run.
 pub(super) struct Plan {
     steps: Vec<Step>,
     constants: Vec<Constant>,
-    /// Words of each buffer; the first are those of the inputs.
+    /// Size of each buffer in words. The first buffers hold the inputs.
     buffers: Vec<usize>,
-    /// Elements of each input.
+    /// Number of elements of each input.
     inputs: Vec<usize>,
     outputs: Vec<Output>,
-    /// Numbers of scratch memory that the neediest step takes.
+    /// Scratch memory of the step that needs most, in f32 elements.
     scratch: usize,
-    /// Whether a step may fail after a state was written, so that a call needs a copy of all states.
+    /// Whether a step may fail after a state was written. A call then copies all states first, to restore
+    /// them.
     may_fail_late: bool,
-    /// Constants that vanished when they were folded or lowered.
+    /// Hazards that were found when constants were folded and operations lowered.
     hazards: Vec<Hazard>,
 }
 
-/// Where an operand is.
+/// Where an operand is stored.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Source {
     Buffer(usize),
     State(usize),
-    /// A constant of words.
+    /// A constant with one word for each element.
     Words(usize),
-    /// A constant as it is stored.
+    /// A constant that stays as the package stores it.
     Packed(usize),
 }
 
 pub(super) enum Step {
     Compute(Compute),
-    /// Copies to a state.
+    /// Writes a state.
     Store {
         state: usize,
         source: Source,
         len: usize,
     },
-    /// Copies a state that is written before this copy is used for the last time.
+    /// Copies a state that is overwritten before the old value is used for the last time.
     Load {
         state: usize,
         slot: Slot,
@@ -61,10 +64,10 @@ pub(super) enum Step {
 
 pub(super) struct Compute {
     pub(super) op: String,
-    /// Name of its first result.
+    /// Name of the first result.
     pub(super) result: String,
     pub(super) operands: Vec<Operand>,
-    /// States that it reads and writes in place.
+    /// States that the step reads and writes in place.
     pub(super) states: Vec<usize>,
     pub(super) results: Vec<Slot>,
     pub(super) kernel: Box<dyn Kernel>,
@@ -88,19 +91,19 @@ pub(super) struct Slot {
     pub(super) precision: Precision,
 }
 
-/// What the elements of a result are kept as.
+/// How the elements of a result are represented.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Precision {
     /// Integers and bools.
     Whole,
-    /// Floats that stay as they are computed.
+    /// Floats that are not rounded.
     Single,
     /// Floats that are rounded to fp16.
     Half,
 }
 
 impl Precision {
-    /// That of results of `dtype`.
+    /// Returns the precision of results of type `dtype`.
     pub(super) fn of(dtype: DType, numerics: Numerics) -> Self {
         match dtype {
             DType::Fp16 if numerics == Numerics::F16 => Self::Half,
@@ -110,23 +113,23 @@ impl Precision {
     }
 }
 
-/// A result of the function.
+/// An output of the function.
 pub(super) struct Output {
     pub(super) source: Source,
     pub(super) dtype: DType,
     pub(super) shape: Shape,
 }
 
-/// What a call computes with.
+/// The memory that a call uses.
 #[derive(Default)]
 pub(super) struct Workspace {
     buffers: Vec<Vec<u32>>,
     scratch: Vec<f32>,
-    /// The states as they were before the call.
+    /// Copies of the states from before the call.
     before: Vec<Vec<u32>>,
 }
 
-/// One of the sequences that a plan is run for.
+/// One of the sequences of a batch.
 pub(super) struct Sequence<'s> {
     pub(super) workspace: &'s mut Workspace,
     pub(super) states: &'s mut [Vec<u32>],
@@ -160,12 +163,12 @@ impl Plan {
         Self { hazards, ..self }
     }
 
-    /// Constants that vanish in fp16 before anything runs.
+    /// Returns the hazards that were found before anything ran.
     pub(super) fn hazards(&self) -> &[Hazard] {
         &self.hazards
     }
 
-    /// Memory that it takes, states aside.
+    /// Returns the memory that the plan needs, without the states.
     pub(super) fn memory(&self) -> Memory {
         let (weights, constants) =
             self.constants.iter().map(Constant::bytes).fold((0, 0), |a, b| (a.0 + b.0, a.1 + b.1));
@@ -174,11 +177,13 @@ impl Plan {
         Memory { weights, constants, state: 0, workspace: 4 * (words + outputs) as u64 }
     }
 
-    /// Makes a workspace and tensors for results fit this plan. Allocates only where they do not yet.
+    /// Grows `workspace` to fit this plan and returns the buffers of the inputs.
+    ///
+    /// Allocates only if the workspace is too small.
     ///
     /// # Errors
     ///
-    /// If there is no room.
+    /// Returns an error if the memory cannot be allocated.
     pub(super) fn prepare<'w>(
         &'w self,
         workspace: &'w mut Workspace,
@@ -193,8 +198,9 @@ impl Plan {
         Ok(workspace.buffers.iter_mut().zip(&self.inputs).map(|(buffer, &len)| &mut buffer[..len]))
     }
 
-    /// Runs the function, for which [`prepare`](Self::prepare) has made room and the caller has written the inputs.
-    /// After an error every state is as it was.
+    /// Runs the function for all sequences. An error leaves every state unchanged.
+    ///
+    /// The caller has called [`prepare`](Self::prepare) for each sequence and written its inputs.
     pub(super) fn run(&self, sequences: &mut [Sequence<'_>]) -> Result<()> {
         if self.may_fail_late {
             for Sequence { workspace, states, .. } in &mut *sequences {
@@ -283,10 +289,10 @@ impl Plan {
         }
     }
 
-    /// Runs a kernel for every sequence at once.
+    /// Runs the kernel of a step for all sequences.
     fn compute(&self, compute: &Compute, sequences: &mut [Sequence<'_>]) -> Result<()> {
         let outcome = match sequences {
-            // The same as below, without lists of one.
+            // The same as below, without allocating lists of one element.
             [sequence] => {
                 let mut taken = Taken::take(compute, sequence);
                 let outcome = {
@@ -340,7 +346,7 @@ impl Plan {
     }
 
     #[inline]
-    /// Ends a step: what was taken for it is the workspace's again.
+    /// Ends a step: rounds its results, and moves its buffers and states back to the sequence.
     fn put_back(&self, compute: &Compute, sequence: &mut Sequence<'_>, mut taken: Taken, is_done: bool) {
         if is_done {
             self.round(compute, sequence, &mut taken);
@@ -354,7 +360,7 @@ impl Plan {
         sequence.workspace.scratch = taken.scratch;
     }
 
-    /// Rounds results to fp16 where they are of fp16, and watches what becomes of them.
+    /// Rounds results of precision [`Half`](Precision::Half), and notes hazards if the sequence is watched.
     fn round(&self, compute: &Compute, sequence: &mut Sequence<'_>, taken: &mut Taken) {
         for (buffer, slot) in taken.results.iter_mut().zip(&compute.results) {
             let values: &mut [f32] = bytemuck::cast_slice_mut(&mut buffer[..slot.len]);
@@ -375,7 +381,7 @@ impl Plan {
     }
 }
 
-/// What a result holds before and after it is rounded to its precision; `None` for integers.
+/// Rounds `values` to `precision`. Returns what they hold before and after; `None` for integers.
 pub(super) fn observe(precision: Precision, values: &mut [f32]) -> Option<(Observed, Observed)> {
     if precision == Precision::Whole {
         return None;
@@ -388,7 +394,7 @@ pub(super) fn observe(precision: Precision, values: &mut [f32]) -> Option<(Obser
     Some((exact, Observed::of(values)))
 }
 
-/// Makes a buffer at least as long as `len`.
+/// Grows `buffer` to at least `len` elements.
 fn grow<T: Clone + Default>(buffer: &mut Vec<T>, len: usize) -> Result<(), TryReserveError> {
     if buffer.len() < len {
         buffer.try_reserve_exact(len - buffer.len())?;
@@ -397,7 +403,8 @@ fn grow<T: Clone + Default>(buffer: &mut Vec<T>, len: usize) -> Result<(), TryRe
     Ok(())
 }
 
-/// Results and scratch memory, which are taken out of a workspace while a kernel writes them and reads its other buffers.
+/// Results, states and scratch memory of a step, moved out of the sequence while the kernel writes them and
+/// reads the other buffers.
 struct Taken {
     results: SmallVec<[Vec<u32>; 4]>,
     states: SmallVec<[Vec<u32>; 2]>,
@@ -422,7 +429,7 @@ impl Taken {
     }
 }
 
-/// What a kernel is called with, for one sequence.
+/// The arguments of a kernel call for one sequence.
 struct Bound<'a, 'r> {
     operands: SmallVec<[kernels::Operand<'a>; 8]>,
     results: SmallVec<[&'r mut [u32]; 4]>,
@@ -437,7 +444,7 @@ impl<'r> Bound<'_, 'r> {
     }
 }
 
-/// Words as elements of a tensor at the border.
+/// Copies words to the elements of an output tensor.
 pub(super) fn copy_out(words: &[u32], data: &mut Data) {
     match data {
         Data::F32(values) => values.copy_from_slice(bytemuck::cast_slice(words)),
@@ -466,7 +473,8 @@ impl fmt::Display for Source {
     }
 }
 
-/// A line for each step: `b` is a buffer, `s` a state, `c` a constant, `w` one that stays as it is stored.
+/// Prints one line for each step. `b` is a buffer, `s` a state, `c` a constant of words, and `w` a constant
+/// that stays as it is stored.
 impl fmt::Display for Plan {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let memory = self.memory();

@@ -1,4 +1,4 @@
-//! What the results of an operation are, and whether there is anything to compute.
+//! The results of an operation: their types, and whether there is anything to compute.
 
 use mlpackage::mil::{Dim, TensorType};
 use mlpackage::ops::Args;
@@ -7,7 +7,7 @@ use mlpackage::{DType, Shape};
 use super::kernels;
 use super::lowering::is_view;
 
-/// Whether there is nothing to compute: every result is a tensor without elements.
+/// Whether there is nothing to compute, because every result is a tensor without elements.
 pub(super) fn are_empty(results: &[(DType, Shape)]) -> bool {
     let empty = |(_, shape): &(DType, Shape)| {
         shape.checked_elements() == Some(0) && shape.rank() <= kernels::MAX_RANK
@@ -15,9 +15,9 @@ pub(super) fn are_empty(results: &[(DType, Shape)]) -> bool {
     !results.is_empty() && results.iter().all(empty)
 }
 
-/// An inferred type, held to what the program declares where that says more than concrete shapes and constants do: which of
-/// two element types a product has, and which axes `squeeze` drops. It decides by the extents that the program declares, so
-/// that an open axis stays, even if its extent is 1 in a call.
+/// Refines an inferred type by the declared one where inference is ambiguous: the element type of a mixed
+/// product, and the axes that `squeeze` drops. An axis declared open is kept even if its size is 1 in this
+/// call.
 pub(super) fn as_declared(
     op: &str,
     args: &Args<'_>,
@@ -25,7 +25,7 @@ pub(super) fn as_declared(
     declared: Option<&TensorType>,
 ) -> TensorType {
     let mut ty = inferred.clone();
-    // What a classifier declares is a string or a dictionary; the engine gives numbers.
+    // A classifier declares a string or a dictionary, but the engine returns numeric tensors.
     let Some(declared) = declared.filter(|_| op != "classify") else { return ty };
     ty.dtype = declared.dtype;
     if op == "squeeze"
@@ -38,8 +38,7 @@ pub(super) fn as_declared(
     ty
 }
 
-/// What is left of `dims` when as many ones are dropped as it takes for the rest to be what is declared; `None` if that
-/// cannot be.
+/// Drops axes of size 1 from `dims` until the rest matches `declared`; `None` if no choice matches.
 fn without_ones(dims: &[Dim], declared: &[Dim]) -> Option<Vec<Dim>> {
     let Some((&first, rest)) = dims.split_first() else {
         return declared.is_empty().then(Vec::new);
@@ -51,11 +50,12 @@ fn without_ones(dims: &[Dim], declared: &[Dim]) -> Option<Vec<Dim>> {
         kept.insert(0, first);
         return Some(kept);
     }
-    // Only where more is left than declared, so that the search stays short.
+    // Only if more axes are left than declared, which keeps the search short.
     (first == Dim::Known(1) && dims.len() > declared.len()).then(|| without_ones(rest, declared)).flatten()
 }
 
-/// What kernels cannot compute with, if an argument is that: a tensor without elements.
+/// Returns what the engine lacks if an argument is a tensor without elements, which kernels cannot compute
+/// with.
 pub(super) fn unfit(op: &str, args: &Args<'_>) -> Option<String> {
     let takes_nothing = ["shape", "concat", "slice_update", "scatter", "scatter_along_axis", "scatter_nd"];
     if is_view(op) || takes_nothing.contains(&op) {

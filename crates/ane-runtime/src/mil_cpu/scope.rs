@@ -1,22 +1,22 @@
-//! Arguments of an operation, looked up among what is known when it is reached.
+//! The arguments of an operation, looked up among the values known so far.
 
 use std::collections::BTreeMap;
 
 use mlpackage::mil::{BindingRef, Container, Operation, Opset, TensorType, Value};
 use mlpackage::ops::{Arg, Args, BlockTypes};
 
-/// What is known of a value.
+/// What is known about a value.
 #[derive(Clone, Copy)]
 pub(super) struct Bound<'e> {
     pub(super) ty: &'e TensorType,
     pub(super) container: Container,
-    /// Whether it is the same in every call.
+    /// Whether the value is the same in every call.
     pub(super) constant: bool,
-    /// The value itself, where it is known and short.
+    /// The value itself, if it is known and short.
     pub(super) value: Option<&'e Value>,
 }
 
-/// The arguments of an operation; `find` looks up a value by name.
+/// Returns the arguments of an operation. `find` looks up a value by name.
 pub(super) fn args<'e>(
     operation: &'e Operation,
     opset: Opset,
@@ -30,7 +30,7 @@ pub(super) fn args<'e>(
             args.push(match binding {
                 BindingRef::Name(name) => {
                     let known = find(name)
-                        .ok_or_else(|| format!("{} of %{name}, which is no tensor", operation.op))?;
+                        .ok_or_else(|| format!("{} of %{name}, which is not a tensor", operation.op))?;
                     let Bound { ty, container, constant, value } = known;
                     Arg { name: Some(name), ty, container, constant, value }
                 }

@@ -1,4 +1,4 @@
-//! What `constexpr` operations say of a weight, read into the form in which it stays.
+//! Reads weights from `constexpr` operations, in the form in which they stay in memory.
 
 use mlpackage::mil::Opset;
 use mlpackage::ops::Args;
@@ -8,14 +8,14 @@ use crate::inputs::MAX_ELEMENTS;
 
 use super::packed::{Blocks, Form, Numbers, Packed, Scales, Sparse, StoredBytes, Table, Values};
 
-/// What a `constexpr` operation gives: a constant, or a mask and the values behind it.
+/// The result of a `constexpr` operation: a constant, or a mask and its values.
 #[derive(Debug)]
 pub(super) enum Unfolded {
     Dense(Packed),
     Pair(Pair),
 }
 
-/// A mask and the values behind it, on their way to `constexpr_sparse_to_dense`.
+/// A mask and the values at its set bits, which a later `constexpr_sparse_to_dense` combines.
 #[derive(Debug)]
 pub(super) struct Pair {
     mask: Mask,
@@ -29,11 +29,11 @@ struct Mask {
     shape: Shape,
 }
 
-/// Reads `constexpr` operations.
+/// Reads a `constexpr` operation.
 pub(super) struct Unfolding<'a, 'v> {
     pub(super) package: &'a Package,
     pub(super) args: &'a Args<'v>,
-    /// Type and shape of the operation's results.
+    /// Type and shape of each result of the operation.
     pub(super) results: &'a [(DType, Shape)],
 }
 
@@ -41,7 +41,7 @@ pub(super) struct Unfolding<'a, 'v> {
 pub(super) enum NotRead {
     /// The package is damaged.
     Package(mlpackage::Error),
-    /// The engine lacks something.
+    /// The engine lacks this.
     Lacks(String),
 }
 
@@ -65,11 +65,12 @@ impl From<Fault> for NotRead {
 
 type Read<T> = Result<T, NotRead>;
 
-/// The numbers of a constant that was unfolded before, by name.
+/// Returns the values of an earlier constant, by name.
 pub(super) type Before<'b> = dyn Fn(&str) -> Option<Vec<f32>> + 'b;
 
 impl Unfolding<'_, '_> {
-    /// What the operation gives. `taken` hands over what earlier ones gave, by name: a constant's values, or a pair.
+    /// Reads the operation. `values_of` returns the values of an earlier constant, by name; `take` removes
+    /// and returns an earlier pair.
     pub(super) fn unfold(
         &self,
         op: &str,
@@ -89,7 +90,7 @@ impl Unfolding<'_, '_> {
                 let len = scale.len().max(offset.len());
                 let mut counts = vec![1; shape.rank()];
                 counts[axis] = len;
-                // One number may stand for all.
+                // A single value may apply to the whole axis.
                 let spread = |v: Vec<f32>| if v.len() == len { v } else { vec![v[0]; len] };
                 let blocks = Blocks::new(shape.dims(), &counts);
                 let scales = Scales { blocks, scale: spread(scale), offset: Some(spread(offset)) };
@@ -155,13 +156,13 @@ impl Unfolding<'_, '_> {
         }
     }
 
-    /// Numbers that contradict each other.
+    /// Returns the error for values that contradict each other.
     fn damaged(&self, op: &str, reason: String) -> NotRead {
         let path = self.package.path().to_owned();
         NotRead::Package(mlpackage::Error::Model { path, reason: format!("{op}: {reason}") })
     }
 
-    /// The name that an argument is bound to.
+    /// Returns the name of the value that a parameter is bound to.
     fn name(&self, param: &str) -> Option<String> {
         self.args.get(param)?.name.map(str::to_owned)
     }
@@ -170,12 +171,12 @@ impl Unfolding<'_, '_> {
         Ok(self.args.shape(param)?)
     }
 
-    /// The elements of an argument that the program states.
+    /// Returns the elements of an argument that the program states.
     fn numbers(&self, param: &str) -> Read<Numbers> {
         self.numbers_of(param, &|_| None)
     }
 
-    /// The elements of an argument that the program states, or that an earlier operation unfolded.
+    /// Returns the elements of an argument that the program states or an earlier operation has dequantized.
     fn numbers_of(&self, param: &str, values_of: &Before<'_>) -> Read<Numbers> {
         let arg = self.args.get(param).ok_or_else(|| format!("constexpr without {param}"))?;
         if let Some(value) = arg.value {
@@ -185,7 +186,9 @@ impl Unfolding<'_, '_> {
             });
         }
         let values = arg.name.and_then(values_of).map(Numbers::Stated);
-        Ok(values.ok_or_else(|| format!("constexpr with a {param} that is neither stated nor unfolded"))?)
+        Ok(values.ok_or_else(|| {
+            format!("constexpr with a {param} that is neither stated nor dequantized by another constexpr")
+        })?)
     }
 
     fn values(&self, param: &str, values_of: &Before<'_>) -> Read<Vec<f32>> {
@@ -201,7 +204,7 @@ impl Unfolding<'_, '_> {
         })
     }
 
-    /// Bits in bytes, as the iOS 16 forms keep masks.
+    /// Returns bits that are packed into bytes, as the iOS 16 forms store masks.
     fn packed_bits(&self, param: &str, elements: usize, dtype: DType) -> Read<Numbers> {
         let value = self.args.get(param).and_then(|arg| arg.value);
         let value = value.ok_or_else(|| format!("constexpr with a computed {param}"))?;
@@ -212,7 +215,8 @@ impl Unfolding<'_, '_> {
         Ok(Numbers::Bits { bytes, dtype, elements })
     }
 
-    /// Indices in bytes, as the iOS 16 form keeps them: as many bits each as the table needs.
+    /// Returns indices that are packed into bytes, as the iOS 16 form stores them: each has as many bits as
+    /// the table needs.
     fn bits(&self, param: &str, elements: usize, values_of: &Before<'_>) -> Read<Numbers> {
         let entries = self.values("lut", values_of)?.len();
         let dtype = match entries {
@@ -240,7 +244,7 @@ impl Unfolding<'_, '_> {
         Ok(Scales { blocks: Blocks::new(shape.dims(), counts.dims()), scale, offset })
     }
 
-    /// The table of indices of `shape`.
+    /// Returns the table for indices of `shape`.
     fn table(&self, shape: &Shape, values_of: &Before<'_>) -> Read<Table> {
         let lut = self.shape("lut")?;
         let values = self.values("lut", values_of)?;
@@ -263,8 +267,10 @@ impl Unfolding<'_, '_> {
     }
 }
 
-/// A mask of indices and the vectors that they name, laid along the axis that grows by the length of a vector.
-/// The grown mask has that shape, the values that type.
+/// Expands a mask of indices and the vectors that they name into a mask of elements and their values.
+///
+/// The components of a vector are laid along the vector axis, which grows by the length of a vector. `shape`
+/// is that of the expanded mask, `dtype` the type of the values.
 fn sparse_vectors(
     mask: Mask,
     indices: &Numbers,
@@ -276,7 +282,7 @@ fn sparse_vectors(
     let grown = grown.ok_or_else(|| format!("{places} indices of vectors of {}", table.vector))?;
     let mut bits = vec![0.0; places];
     mask.numbers.read(0, &mut bits);
-    // The number of each index that is there, among those that are.
+    // For each position, the number of set bits before it.
     let mut numbers = Vec::with_capacity(places);
     let mut count = 0;
     for bit in &bits {

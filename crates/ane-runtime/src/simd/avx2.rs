@@ -1,8 +1,9 @@
-//! AVX2, FMA and F16C.
+//! Kernels for AVX2, FMA and F16C.
 
 use std::arch::x86_64::*;
 
-/// The whole products of each of four rows of weights, `stride` apart, with a vector of numbers of 16 bits.
+/// Returns the exact dot products of `ROWS` rows of weights, `stride` apart, with a vector of 16-bit
+/// integers.
 #[target_feature(enable = "avx2")]
 pub(super) fn products<const ROWS: usize>(weights: &[i8], stride: usize, x: &[i16]) -> [i32; ROWS] {
     let len = x.len();
@@ -11,7 +12,7 @@ pub(super) fn products<const ROWS: usize>(weights: &[i8], stride: usize, x: &[i1
     let whole = len / 16 * 16;
     let mut k = 0;
     while k < whole {
-        // SAFETY: there are sixteen more of each.
+        // SAFETY: at least sixteen elements of each remain.
         let numbers = unsafe { _mm256_loadu_si256(x.as_ptr().add(k).cast()) };
         for (r, sum) in sums.iter_mut().enumerate() {
             // SAFETY: as above.
@@ -22,7 +23,7 @@ pub(super) fn products<const ROWS: usize>(weights: &[i8], stride: usize, x: &[i1
     }
     std::array::from_fn(|r| {
         let mut lanes = [0i32; 8];
-        // SAFETY: eight numbers of 32 bits.
+        // SAFETY: there is room for eight values of 32 bits.
         unsafe { _mm256_storeu_si256(lanes.as_mut_ptr().cast(), sums[r]) };
         let rest = weights[r * stride + whole..r * stride + len].iter().zip(&x[whole..]);
         let rest = rest.map(|(w, x)| i32::from(*w) * i32::from(*x));
@@ -30,14 +31,14 @@ pub(super) fn products<const ROWS: usize>(weights: &[i8], stride: usize, x: &[i1
     })
 }
 
-/// The sum of the products of fp16 elements, two bytes each, with `x`.
+/// Returns the dot product of fp16 elements, two bytes each, with `x`.
 #[target_feature(enable = "avx2,fma,f16c")]
 pub(super) fn dot_halves(bytes: &[u8], x: &[f32]) -> f32 {
     assert!(bytes.len() >= 2 * x.len());
     let mut sums = [_mm256_setzero_ps(); 4];
     let whole = x.len() / 8 * 8;
     for (chunk, k) in (0..whole).step_by(8).enumerate() {
-        // SAFETY: there are eight more of each.
+        // SAFETY: at least eight elements of each remain.
         let (w, x) = unsafe {
             (_mm_loadu_si128(bytes.as_ptr().add(2 * k).cast()), _mm256_loadu_ps(x.as_ptr().add(k)))
         };
@@ -46,7 +47,7 @@ pub(super) fn dot_halves(bytes: &[u8], x: &[f32]) -> f32 {
     let [a, b, c, d] = sums;
     let total = _mm256_add_ps(_mm256_add_ps(a, b), _mm256_add_ps(c, d));
     let mut lanes = [0.0f32; 8];
-    // SAFETY: eight numbers of 32 bits.
+    // SAFETY: there is room for eight values of 32 bits.
     unsafe { _mm256_storeu_ps(lanes.as_mut_ptr(), total) };
     let mut rest = [0.0f32; 8];
     let rest = &mut rest[..x.len() - whole];
@@ -54,14 +55,14 @@ pub(super) fn dot_halves(bytes: &[u8], x: &[f32]) -> f32 {
     lanes.iter().sum::<f32>() + rest.iter().zip(&x[whole..]).map(|(w, x)| w * x).sum::<f32>()
 }
 
-/// The sum of the products of the entries that indices of a byte each name with `x`.
+/// Returns the dot product of table entries, which indices of a byte each name, with `x`.
 #[target_feature(enable = "avx2,fma")]
 pub(super) fn dot_entries(table: &[f32; 256], indices: &[u8], x: &[f32]) -> f32 {
     assert!(indices.len() >= x.len());
     let mut sums = [_mm256_setzero_ps(); 2];
     let whole = x.len() / 8 * 8;
     for (chunk, k) in (0..whole).step_by(8).enumerate() {
-        // SAFETY: there are eight more of each, and a table has an entry for every byte.
+        // SAFETY: at least eight elements of each remain, and the table has an entry for every byte.
         let (entries, x) = unsafe {
             let indices = _mm256_cvtepu8_epi32(_mm_loadl_epi64(indices.as_ptr().add(k).cast()));
             (_mm256_i32gather_ps::<4>(table.as_ptr(), indices), _mm256_loadu_ps(x.as_ptr().add(k)))
@@ -69,7 +70,7 @@ pub(super) fn dot_entries(table: &[f32; 256], indices: &[u8], x: &[f32]) -> f32 
         sums[chunk % 2] = _mm256_fmadd_ps(entries, x, sums[chunk % 2]);
     }
     let mut lanes = [0.0f32; 8];
-    // SAFETY: eight numbers of 32 bits.
+    // SAFETY: there is room for eight values of 32 bits.
     unsafe { _mm256_storeu_ps(lanes.as_mut_ptr(), _mm256_add_ps(sums[0], sums[1])) };
     let rest = indices[whole..].iter().zip(&x[whole..]);
     lanes.iter().sum::<f32>() + rest.map(|(i, x)| table[usize::from(*i)] * x).sum::<f32>()

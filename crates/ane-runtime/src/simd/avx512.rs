@@ -1,4 +1,4 @@
-//! AVX-512 with VNNI.
+//! Kernels for AVX-512 with VNNI.
 
 use std::arch::x86_64::*;
 
@@ -7,10 +7,11 @@ use smallvec::SmallVec;
 use super::Fixed;
 use super::fixed::{Digits, step_of};
 
-/// How many bytes before they are needed weights are asked for.
+/// How far ahead weights are prefetched, in bytes.
 const AHEAD: usize = 2048;
 
-/// A block rounded to numbers of two digits, and their step. `high` and `low` are padded to a multiple of 64.
+/// Rounds a block to integers of two limbs, and returns their step. `high` and `low` are padded to a multiple
+/// of 64.
 #[target_feature(enable = "avx512f,avx512bw")]
 pub(super) fn digits(x: &[f32], high: &mut [i8], low: &mut [i8], sums: &mut [i32; 16]) -> f32 {
     assert!(high.len() >= x.len() && high.len().is_multiple_of(64) && low.len() == high.len());
@@ -20,7 +21,7 @@ pub(super) fn digits(x: &[f32], high: &mut [i8], low: &mut [i8], sums: &mut [i32
             left => (1 << left) - 1,
         }
     };
-    // SAFETY: the mask leaves out what is behind the end.
+    // SAFETY: the mask excludes elements after the end.
     let load = |k: usize| unsafe { _mm512_maskz_loadu_ps(mask(k), x.as_ptr().wrapping_add(k)) };
     let mut largest = [_mm512_setzero_ps(); 4];
     let mut nan = 0;
@@ -38,7 +39,7 @@ pub(super) fn digits(x: &[f32], high: &mut [i8], low: &mut [i8], sums: &mut [i32
     let factor = _mm512_set1_ps(factor);
     let mut sum = _mm512_setzero_si512();
     for k in (0..high.len()).step_by(16) {
-        // To the nearest, ties to even.
+        // Rounds to the nearest integer, ties to even.
         let number = _mm512_cvtps_epi32(_mm512_mul_ps(load(k), factor));
         sum = _mm512_sub_epi32(sum, _mm512_slli_epi32(number, 7));
         let up = _mm512_add_epi32(number, _mm512_set1_epi32(64));
@@ -55,8 +56,8 @@ pub(super) fn digits(x: &[f32], high: &mut [i8], low: &mut [i8], sums: &mut [i32
     step
 }
 
-/// Rows of `stride` weights, of which `len` are the block's, times a block of each of some vectors: added to `out`, or its first
-/// value.
+/// Multiplies rows of `stride` weights, of which `len` belong to the block, with this block of each vector.
+/// Adds the products to `out`, or writes them there if they are the first.
 #[target_feature(enable = "avx512f,avx512bw,avx512vnni")]
 pub(super) fn times(
     weights: &[i8],
@@ -76,7 +77,8 @@ pub(super) fn times(
         }));
     }
     let Some(rows) = out.first().map(|out| out.len()) else { return };
-    // Four rows from four places, so that each is read from begin to end: the processor sees what comes next.
+    // Takes four rows from four parts of the matrix, so that each part is read sequentially, which the
+    // processor can predict.
     let quarter = rows / 4;
     for row in 0..quarter {
         let at = [row, row + quarter, row + 2 * quarter, row + 3 * quarter];
@@ -109,16 +111,16 @@ pub(super) fn times(
 
 /// A term of a vector's block.
 struct Term<'a> {
-    /// Which vector, and so which result, it belongs to.
+    /// Index of the vector that the term belongs to, and of its result.
     vector: usize,
     digits: Digits<'a>,
     step: f32,
-    /// Whether it is the vector's first, which replaces what was in the result before.
+    /// Whether this is the first term of the vector, which replaces the previous contents of the result.
     first: bool,
 }
 
 impl Term<'_> {
-    /// Adds the sums of products with the rows `at`.
+    /// Adds the products with the rows `at` to the result.
     #[inline(always)]
     fn add<const ROWS: usize>(&self, totals: &[i32; ROWS], at: &[usize; ROWS], out: &mut [&mut [f32]]) {
         let out = &mut *out[self.vector];
@@ -129,10 +131,10 @@ impl Term<'_> {
     }
 }
 
-/// For each of some vectors of digits, the products with each row of weights.
+/// Returns the products of each vector of limbs with each row of weights.
 ///
-/// Weights are made unsigned by flipping their highest bit, since VNNI multiplies unsigned bytes with signed ones; the sums
-/// of the digits take the difference off again.
+/// Weights are made unsigned by flipping their highest bit, because VNNI multiplies unsigned bytes with
+/// signed ones; the sums of the limbs compensate for the difference.
 #[target_feature(enable = "avx512f,avx512bw,avx512vnni")]
 #[inline]
 fn products<const ROWS: usize, const VECTORS: usize>(
@@ -155,12 +157,12 @@ fn products<const ROWS: usize, const VECTORS: usize>(
         let mask: __mmask64 = if len - k >= 64 { !0 } else { (1 << (len - k)) - 1 };
         for (r, row) in rows.iter().enumerate() {
             _mm_prefetch::<_MM_HINT_T0>(row.as_ptr().wrapping_add(k + AHEAD));
-            // SAFETY: the mask leaves out what is behind the end of the row. What is masked becomes 128 and meets digits that
-            // are zero.
+            // SAFETY: the mask excludes elements after the end of the row. These become 128 and are
+            // multiplied with limbs that are zero.
             let w = unsafe { _mm512_maskz_loadu_epi8(mask, row.as_ptr().add(k)) };
             let w = _mm512_xor_si512(w, flip);
             for (v, digits) in digits.iter().enumerate() {
-                // SAFETY: digits are padded to a multiple of 64.
+                // SAFETY: limbs are padded to a multiple of 64.
                 let load = |digits: &[i8]| unsafe { _mm512_loadu_si512(digits.as_ptr().add(k).cast()) };
                 high[v][r] = _mm512_dpbusd_epi32(high[v][r], w, load(digits.high));
                 low[v][r] = _mm512_dpbusd_epi32(low[v][r], w, load(digits.low));
@@ -181,7 +183,7 @@ fn products<const ROWS: usize, const VECTORS: usize>(
     })
 }
 
-/// The sum of the lanes of each of four vectors.
+/// Returns the sum of the lanes of each of four vectors.
 #[target_feature(enable = "avx512f")]
 #[inline]
 fn sum_of_four(a: __m512i, b: __m512i, c: __m512i, d: __m512i) -> [i32; 4] {
@@ -191,12 +193,12 @@ fn sum_of_four(a: __m512i, b: __m512i, c: __m512i, d: __m512i) -> [i32; 4] {
     let halves = _mm256_add_epi32(_mm512_castsi512_si256(abcd), _mm512_extracti64x4_epi64(abcd, 1));
     let quarter = _mm_add_epi32(_mm256_castsi256_si128(halves), _mm256_extracti128_si256(halves, 1));
     let mut out = [0; 4];
-    // SAFETY: four numbers of 32 bits.
+    // SAFETY: there is room for four values of 32 bits.
     unsafe { _mm_storeu_si128(out.as_mut_ptr().cast(), quarter) };
     out
 }
 
-/// The sum of the products of fp16 elements, two bytes each, with `x`.
+/// Returns the dot product of fp16 elements, two bytes each, with `x`.
 #[target_feature(enable = "avx512f,avx512bw,avx512vl")]
 pub(super) fn dot_halves(bytes: &[u8], x: &[f32]) -> f32 {
     assert!(bytes.len() >= 2 * x.len());
@@ -206,7 +208,7 @@ pub(super) fn dot_halves(bytes: &[u8], x: &[f32]) -> f32 {
     while k < x.len() {
         let left = x.len() - k;
         let mask: __mmask16 = if left >= 16 { !0 } else { (1 << left) - 1 };
-        // SAFETY: the mask leaves out what is behind the end.
+        // SAFETY: the mask excludes elements after the end.
         let (w, x) = unsafe {
             (
                 _mm256_maskz_loadu_epi16(mask, bytes.as_ptr().add(2 * k).cast()),
@@ -224,16 +226,16 @@ pub(super) fn dot_halves(bytes: &[u8], x: &[f32]) -> f32 {
 pub(super) struct Table([__m512i; 8]);
 
 impl Table {
-    /// The entries as bits of fp16; those that are missing are never looked up.
+    /// Loads the entries, given as bits of fp16. Missing entries are never looked up.
     #[target_feature(enable = "avx512f")]
     pub(super) fn new(entries: &[u16]) -> Self {
         let mut padded = [0u16; 256];
         padded[..entries.len()].copy_from_slice(entries);
-        // SAFETY: 32 entries of 16 bits each.
+        // SAFETY: there are 32 entries of 16 bits for each vector.
         Self(std::array::from_fn(|i| unsafe { _mm512_loadu_si512(padded.as_ptr().add(32 * i).cast()) }))
     }
 
-    /// The entries that 32 indices of 16 bits name.
+    /// Looks up the entries that 32 indices of 16 bits name.
     #[target_feature(enable = "avx512f,avx512bw")]
     fn look_up<const BITS: usize>(&self, indices: __m512i) -> __m512i {
         let [a, b, c, d, e, f, g, h] = self.0;
@@ -259,24 +261,24 @@ impl Table {
     }
 }
 
-/// 32 indices of `BITS` bits from `bytes` on, 16 bits each. `left` indices are there.
+/// Expands up to 32 indices of `BITS` bits to 16 bits each. `bytes` holds `left` indices.
 #[target_feature(enable = "avx512f,avx512bw,avx512vl")]
 fn indices<const BITS: usize>(bytes: &[u8], left: usize) -> __m512i {
     let count = (left.min(32) * BITS).div_ceil(8);
     let mask: __mmask32 = if count >= 32 { !0 } else { (1 << count) - 1 };
     assert!(bytes.len() >= count);
-    // SAFETY: the mask leaves out what is behind the end.
+    // SAFETY: the mask excludes elements after the end.
     let bytes = unsafe { _mm256_maskz_loadu_epi8(mask, bytes.as_ptr().cast()) };
     match BITS {
-        // A byte is two of 16 bits: its lower half in the lower, its upper half in the upper.
+        // A byte becomes two indices of 16 bits: its lower half the lower one, its upper half the upper one.
         4 => {
             let wide = _mm512_cvtepu8_epi32(_mm256_castsi256_si128(bytes));
             let lower = _mm512_and_si512(wide, _mm512_set1_epi32(0x0f));
             let upper = _mm512_and_si512(_mm512_slli_epi32(wide, 12), _mm512_set1_epi32(0x0f_0000));
             _mm512_or_si512(lower, upper)
         }
-        // Two indices are 12 bits: those of number j begin at bit 12 j. Words of 16 bits are put side by side that hold them,
-        // and shifted: by 0, 12, 8 and 4, again and again.
+        // A pair of indices has 12 bits: pair j starts at bit 12 j. The 16-bit words that hold the pairs are
+        // put side by side and shifted, by 0, 12, 8 and 4 in turn.
         6 => {
             const WORDS: [i16; 32] = {
                 let mut words = [0; 32];
@@ -288,7 +290,7 @@ fn indices<const BITS: usize>(bytes: &[u8], left: usize) -> __m512i {
                 }
                 words
             };
-            // SAFETY: 32 words.
+            // SAFETY: there are 32 words.
             let words = unsafe { _mm512_loadu_si512(WORDS.as_ptr().cast()) };
             let pairs = _mm512_permutexvar_epi16(words, _mm512_castsi256_si512(bytes));
             let pairs = _mm512_srlv_epi32(pairs, _mm512_set4_epi32(4, 8, 12, 0));
@@ -300,7 +302,8 @@ fn indices<const BITS: usize>(bytes: &[u8], left: usize) -> __m512i {
     }
 }
 
-/// The sum of the products of the entries that indices of `BITS` bits name with `x`. The first index begins a byte.
+/// Returns the dot product of table entries, which indices of `BITS` bits name, with `x`. The first index
+/// starts at a byte boundary.
 #[target_feature(enable = "avx512f,avx512bw,avx512vl")]
 pub(super) fn dot_table<const BITS: usize>(table: &Table, bytes: &[u8], x: &[f32]) -> f32 {
     let mut sums = [_mm512_setzero_ps(); 2];
@@ -313,7 +316,7 @@ pub(super) fn dot_table<const BITS: usize>(table: &Table, bytes: &[u8], x: &[f32
             let mask: __mmask16 = if left >= 16 { !0 } else { (1 << left) - 1 };
             let half =
                 if i == 0 { _mm512_castsi512_si256(entries) } else { _mm512_extracti64x4_epi64(entries, 1) };
-            // SAFETY: the mask leaves out what is behind the end.
+            // SAFETY: the mask excludes elements after the end.
             let x = unsafe { _mm512_maskz_loadu_ps(mask, x.as_ptr().wrapping_add(k + 16 * i)) };
             *sum = _mm512_fmadd_ps(_mm512_cvtph_ps(half), x, *sum);
         }

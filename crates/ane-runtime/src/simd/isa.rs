@@ -1,9 +1,10 @@
-//! Which instructions there are.
+//! Detection of instruction sets.
 
-/// A set of vector instructions.
+/// A set of vector instructions. Only [`all`](Self::all) creates values other than `Portable`, for sets that
+/// it has detected at run time.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum Isa {
-    /// None that this crate knows of.
+    /// No vector instructions that this crate knows of.
     Portable,
     /// AVX2, FMA and F16C.
     #[cfg(target_arch = "x86_64")]
@@ -14,13 +15,13 @@ pub(crate) enum Isa {
     /// NEON.
     #[cfg(target_arch = "aarch64")]
     Neon,
-    /// NEON with the dot product of 8-bit numbers.
+    /// NEON with dot products of 8-bit integers.
     #[cfg(target_arch = "aarch64")]
     NeonDot,
 }
 
 impl Isa {
-    /// Those that this machine has, the slowest first.
+    /// Returns the sets that this machine has, the slowest first.
     pub(crate) fn all() -> Vec<Self> {
         let mut all = vec![Self::Portable];
         #[cfg(target_arch = "x86_64")]
@@ -44,12 +45,12 @@ impl Isa {
         all
     }
 
-    /// The fastest that this machine has.
+    /// Returns the fastest set that this machine has.
     pub(crate) fn best() -> Self {
         Self::all().pop().unwrap_or(Self::Portable)
     }
 
-    /// What it is called.
+    /// Returns the name of the set.
     pub(crate) fn name(self) -> &'static str {
         match self {
             Self::Portable => "portable",
@@ -64,7 +65,7 @@ impl Isa {
         }
     }
 
-    /// Whether products of 8-bit numbers are taken of digits of 8 bits, and not of numbers of 16.
+    /// Whether weights of 8 bits are multiplied with limbs of 8 bits instead of integers of 16 bits.
     pub(super) fn takes_digits(self) -> bool {
         match self {
             #[cfg(target_arch = "x86_64")]

@@ -1,11 +1,11 @@
-//! Products of a matrix, as a package stores it, with vectors, and what stands between such products in a decoder: written
-//! for the instructions that a machine has, chosen when it runs.
+//! Products of stored matrices with vectors, and the operations between such products in a decoder. They are
+//! compiled for several instruction sets, of which the machine's best is chosen at run time.
 //!
-//! Weights are read where they lie, in the width in which they are stored. Those of 8 bits meet activations in
-//! [fixed point](Fixed), so that the products are exact integers, the same on every machine; those of other forms become f32 on
-//! the way.
+//! Weights are read in place, in the width in which they are stored. Weights of 8 bits are multiplied with
+//! activations in [fixed point](Fixed), so that the products are exact integers, the same on every machine.
+//! Weights of other forms are converted to f32 as they are read.
 
-// Loads and stores of whole vectors, within slices whose lengths are asserted beforehand.
+// For loads and stores of whole vectors, within slices whose lengths are asserted beforehand.
 #![allow(unsafe_code)]
 
 #[cfg(target_arch = "x86_64")]

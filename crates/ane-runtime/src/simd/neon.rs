@@ -1,6 +1,7 @@
-//! NEON, with the dot product of bytes where there is one.
+//! Kernels for NEON, with dot products of bytes if the machine has them.
 //!
-//! The compiler has no stable names for the dot product and for conversions of fp16: they are written out.
+//! Rust has no stable intrinsics for the dot product and for conversions of fp16, so they are inline
+//! assembly.
 
 use std::arch::aarch64::*;
 use std::arch::asm;
@@ -11,7 +12,7 @@ use super::fixed::Digits;
 #[target_feature(enable = "neon,dotprod")]
 fn sdot(sum: int32x4_t, w: int8x16_t, x: int8x16_t) -> int32x4_t {
     let mut sum = sum;
-    // SAFETY: the instruction reads and writes registers alone, and the caller's machine has it.
+    // SAFETY: the instruction only reads and writes registers, and the caller's machine has it.
     unsafe {
         asm!("sdot {sum:v}.4s, {w:v}.16b, {x:v}.16b", sum = inout(vreg) sum, w = in(vreg) w, x = in(vreg) x,
             options(pure, nomem, nostack, preserves_flags));
@@ -19,7 +20,7 @@ fn sdot(sum: int32x4_t, w: int8x16_t, x: int8x16_t) -> int32x4_t {
     sum
 }
 
-/// For a vector in digits, the whole products with each of some rows of weights, `stride` apart.
+/// Returns the exact dot products of `ROWS` rows of weights, `stride` apart, with a vector in limbs.
 #[target_feature(enable = "neon,dotprod")]
 pub(super) fn products_of_digits<const ROWS: usize>(
     weights: &[i8],
@@ -33,7 +34,7 @@ pub(super) fn products_of_digits<const ROWS: usize>(
     let mut low = [vdupq_n_s32(0); ROWS];
     let whole = len / 16 * 16;
     for k in (0..whole).step_by(16) {
-        // SAFETY: there are sixteen more of each.
+        // SAFETY: at least sixteen elements of each remain.
         let (h, l) = unsafe { (vld1q_s8(digits.high.as_ptr().add(k)), vld1q_s8(digits.low.as_ptr().add(k))) };
         for r in 0..ROWS {
             // SAFETY: as above.
@@ -51,7 +52,8 @@ pub(super) fn products_of_digits<const ROWS: usize>(
     })
 }
 
-/// The whole products of each of some rows of weights, `stride` apart, with a vector of numbers of 16 bits.
+/// Returns the exact dot products of `ROWS` rows of weights, `stride` apart, with a vector of 16-bit
+/// integers.
 #[target_feature(enable = "neon")]
 pub(super) fn products<const ROWS: usize>(weights: &[i8], stride: usize, x: &[i16]) -> [i32; ROWS] {
     let len = x.len();
@@ -59,7 +61,7 @@ pub(super) fn products<const ROWS: usize>(weights: &[i8], stride: usize, x: &[i1
     let mut sums = [[vdupq_n_s32(0); 2]; ROWS];
     let whole = len / 16 * 16;
     for k in (0..whole).step_by(16) {
-        // SAFETY: there are sixteen more of each.
+        // SAFETY: at least sixteen elements of each remain.
         let numbers = unsafe { [vld1q_s16(x.as_ptr().add(k)), vld1q_s16(x.as_ptr().add(k + 8))] };
         for (r, sums) in sums.iter_mut().enumerate() {
             // SAFETY: as above.
@@ -77,20 +79,20 @@ pub(super) fn products<const ROWS: usize>(weights: &[i8], stride: usize, x: &[i1
     })
 }
 
-/// The sum of the products of fp16 elements, two bytes each, with `x`.
+/// Returns the dot product of fp16 elements, two bytes each, with `x`.
 #[target_feature(enable = "neon")]
 pub(super) fn dot_halves(bytes: &[u8], x: &[f32]) -> f32 {
     assert!(bytes.len() >= 2 * x.len());
     let mut sums = [vdupq_n_f32(0.0); 2];
     let whole = x.len() / 8 * 8;
     for k in (0..whole).step_by(8) {
-        // SAFETY: there are eight more of each.
+        // SAFETY: at least eight elements of each remain.
         let (w, x) = unsafe {
             let w = vld1q_u8(bytes.as_ptr().add(2 * k));
             (w, [vld1q_f32(x.as_ptr().add(k)), vld1q_f32(x.as_ptr().add(k + 4))])
         };
         let (low, high): (float32x4_t, float32x4_t);
-        // SAFETY: the instructions read and write registers alone; every aarch64 has them.
+        // SAFETY: the instructions only read and write registers, and every aarch64 has them.
         unsafe {
             asm!("fcvtl {low:v}.4s, {w:v}.4h", "fcvtl2 {high:v}.4s, {w:v}.8h",
                 low = out(vreg) low, high = lateout(vreg) high, w = in(vreg) w,

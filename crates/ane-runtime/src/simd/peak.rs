@@ -1,12 +1,13 @@
-//! As many products of bytes as the machine can add up, on numbers that stay in registers.
+//! The highest rate at which the machine adds up products of bytes, on values that stay in registers.
 
 use super::Isa;
 
-/// Products of 8-bit numbers, added up in 32 bits, `times` times over some registers: how many products that were, and a sum
-/// that keeps the work from being left out.
+/// Adds up products of 8-bit integers in 32 bits, `times` times over some registers.
+///
+/// Returns the number of products, and a sum that keeps the compiler from removing the work.
 pub(crate) fn byte_products(isa: Isa, times: usize) -> (u64, i64) {
     match isa {
-        // SAFETY: an `Isa` is only had where the machine has the instructions.
+        // SAFETY: `Isa` values exist only for instructions that the machine has.
         #[cfg(target_arch = "x86_64")]
         Isa::Avx512 => unsafe { x86::avx512(times) },
         // SAFETY: as above.
@@ -19,7 +20,7 @@ pub(crate) fn byte_products(isa: Isa, times: usize) -> (u64, i64) {
     }
 }
 
-/// Left to the compiler, which makes of it what it makes of the portable kernel.
+/// Vectorized by the compiler, as the portable kernel is.
 fn portable(times: usize) -> (u64, i64) {
     let weights: [i8; 32] = std::hint::black_box(std::array::from_fn(|i| i as i8));
     let mut sums = [0i32; 32];
@@ -55,13 +56,13 @@ mod x86 {
         let mut sums = [_mm256_setzero_si256(); 8];
         for _ in 0..times {
             for sum in &mut sums {
-                // Of numbers that change, or the products would be made once.
+                // The operands change, or the compiler would compute the products only once.
                 *sum = _mm256_add_epi32(*sum, _mm256_madd_epi16(_mm256_xor_si256(*sum, weights), numbers));
             }
         }
         let mut lanes = [0i32; 8];
         let total = sums.into_iter().map(|sum| {
-            // SAFETY: eight numbers of 32 bits.
+            // SAFETY: there is room for eight values of 32 bits.
             unsafe { _mm256_storeu_si256(lanes.as_mut_ptr().cast(), sum) };
             lanes.iter().map(|lane| i64::from(*lane)).sum::<i64>()
         });
@@ -82,7 +83,7 @@ mod arm {
         let mut sums = [vdupq_n_s32(0); 8];
         for _ in 0..times {
             for sum in &mut sums {
-                // SAFETY: it reads and writes nothing but these registers.
+                // SAFETY: the instruction reads and writes nothing but these registers.
                 unsafe {
                     asm!("sdot {sum:v}.4s, {w:v}.16b, {d:v}.16b", sum = inout(vreg) *sum, w = in(vreg) weights,
                          d = in(vreg) digits, options(pure, nomem, nostack, preserves_flags));
@@ -98,7 +99,7 @@ mod arm {
 mod tests {
     use super::*;
 
-    /// What is counted as done is done: 3 times 5 for each product, where the numbers are these.
+    /// All products that are counted are computed: each is 3 times 5 on instruction sets that use limbs.
     #[test]
     fn products_are_counted() {
         for isa in Isa::all() {

@@ -1,14 +1,14 @@
-//! The reference, for machines without instructions that this crate knows of.
+//! The reference kernels, for machines without instructions that this crate knows of.
 
 use half::f16;
 
-/// The sum of the products of whole numbers, which fits into 32 bits for as many as a block has.
+/// Returns the dot product of two vectors of integers. For vectors as long as a block it fits into 32 bits.
 pub(super) fn product(weights: &[i8], x: &[i16]) -> i32 {
     assert_eq!(weights.len(), x.len(), "vectors of one length");
     weights.iter().zip(x).map(|(w, x)| i32::from(*w) * i32::from(*x)).sum()
 }
 
-/// fp16 elements, two bytes each, as f32.
+/// Converts fp16 elements, two bytes each, to f32.
 pub(super) fn halves(bytes: &[u8], out: &mut [f32]) {
     assert_eq!(bytes.len(), 2 * out.len(), "two bytes for each element");
     for (out, bytes) in out.iter_mut().zip(bytes.as_chunks::<2>().0) {
@@ -16,7 +16,7 @@ pub(super) fn halves(bytes: &[u8], out: &mut [f32]) {
     }
 }
 
-/// Indices of `bits` bits each, from element `start` on, as entries of a table.
+/// Looks up entries of a table by indices of `bits` bits each, from index `start`.
 pub(super) fn entries(bits: usize, indices: &[u8], start: usize, table: &[f32], out: &mut [f32]) {
     match bits {
         8 => {

@@ -1,34 +1,35 @@
-//! A matrix as a package stores it, times vectors.
+//! Products of a matrix, as a package stores it, with vectors.
 
 use super::fixed::BLOCK;
 use super::{Fixed, Isa, vectors};
 
-/// A matrix whose rows lie one behind the other.
+/// A matrix whose rows are consecutive, unless a variant states otherwise.
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum Rows<'a> {
-    /// Whole numbers of 8 bits, times vectors in fixed point.
+    /// Integers of 8 bits, multiplied with vectors in fixed point.
     Int8(&'a [i8]),
     /// fp16, two bytes each.
     Half(&'a [u8]),
     /// fp32.
     Single(&'a [f32]),
-    /// fp32, sixteen rows side by side: their first elements, their second ones, and so on; the last group is filled up with
-    /// zeros. For short rows, whose products would be spent on adding up lanes.
+    /// fp32, sixteen rows side by side: their first elements, then their second ones, and so on. The last
+    /// group is padded with zeros. This suits short rows, whose products would otherwise spend their time on
+    /// adding up lanes.
     Beside(&'a [[f32; 16]]),
     /// Indices into a table.
     Lut(Lut<'a>),
 }
 
-/// Indices of 4, 6 or 8 bits, one behind the other, into a table of fp16 numbers. Every row begins with a byte of its own.
+/// Packed indices of 4, 6 or 8 bits into a table of fp16 values. Every row starts at a byte boundary.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Lut<'a> {
     /// Bits of an index.
     pub(crate) bits: usize,
     /// The packed indices.
     pub(crate) indices: &'a [u8],
-    /// The tables, one behind the other, of as many entries as there are indices.
+    /// The tables, one after the other, of `2^bits` entries each.
     pub(crate) table: &'a [f32],
-    /// How many rows share a table.
+    /// Number of consecutive rows that share a table.
     pub(crate) rows_per_table: usize,
 }
 
@@ -37,7 +38,7 @@ pub(crate) struct Lut<'a> {
 pub(crate) enum Vector<'a> {
     /// In fixed point, for [`Rows::Int8`].
     Fixed(Fixed<'a>),
-    /// As it is, for all others.
+    /// In f32, for all other rows.
     Plain(&'a [f32]),
 }
 
@@ -51,7 +52,7 @@ impl Vector<'_> {
 }
 
 impl Rows<'_> {
-    /// Multiplies the rows from `first` on, as many as `out` has numbers, with `x`.
+    /// Multiplies `out.len()` rows, from row `first`, with `x`.
     pub(crate) fn times(&self, isa: Isa, first: usize, x: Vector<'_>, out: &mut [f32]) {
         let d_in = x.len();
         match (self, x) {
@@ -72,11 +73,12 @@ impl Rows<'_> {
                 vectors::beside(isa, &groups[first / 16 * d_in..], x, out);
             }
             (Self::Lut(lut), Vector::Plain(x)) => lut.times(isa, first, x, out),
-            _ => unreachable!("weights of 8 bits and vectors in fixed point go together"),
+            _ => unreachable!("weights of 8 bits, and no others, need vectors in fixed point"),
         }
     }
 
-    /// As [`times`](Self::times), for several vectors of one length; what each gives is what it gives by itself.
+    /// As [`times`](Self::times), for several vectors of the same length. The result of each vector is the
+    /// same as by itself.
     pub(crate) fn times_all(&self, isa: Isa, first: usize, x: &[Vector<'_>], out: &mut [&mut [f32]]) {
         if let Self::Int8(weights) = self {
             let mut fixed: smallvec::SmallVec<[Fixed<'_>; 16]> = smallvec::SmallVec::new();
@@ -91,7 +93,7 @@ impl Rows<'_> {
             return int8(isa, &weights[first * d_in..(first + rows) * d_in], &fixed, out);
         }
         assert_eq!(x.len(), out.len(), "a result for each vector");
-        // A few rows stay in the cache while every vector meets them.
+        // A few rows stay in the cache while they are multiplied with every vector.
         const TILE: usize = 16;
         let rows = out.first().map_or(0, |out| out.len());
         for start in (0..rows).step_by(TILE) {
@@ -103,7 +105,7 @@ impl Rows<'_> {
     }
 }
 
-/// Rows of `len` elements as [`Rows::Beside`] has them.
+/// Arranges rows of `len` elements for [`Rows::Beside`].
 pub(crate) fn beside(rows: &[f32], len: usize) -> Vec<[f32; 16]> {
     let groups = rows.chunks(16 * len);
     let element =
@@ -111,7 +113,7 @@ pub(crate) fn beside(rows: &[f32], len: usize) -> Vec<[f32; 16]> {
     groups.flat_map(|group| (0..len).map(move |k| element(group, k))).collect()
 }
 
-/// Each row of `weights` times each of `x`.
+/// Multiplies each row of `weights` with each vector of `x`.
 fn int8(isa: Isa, weights: &[i8], x: &[Fixed<'_>], out: &mut [&mut [f32]]) {
     const ROWS: usize = 4;
     let Some(d_in) = x.first().map(|x| x.len) else { return };
@@ -121,7 +123,7 @@ fn int8(isa: Isa, weights: &[i8], x: &[Fixed<'_>], out: &mut [&mut [f32]]) {
         let len = BLOCK.min(d_in - start);
         #[cfg(target_arch = "x86_64")]
         if isa == Isa::Avx512 {
-            // SAFETY: an `Isa` is only had where the machine has the instructions.
+            // SAFETY: `Isa` values exist only for instructions that the machine has.
             unsafe { super::avx512::times(&weights[start..], d_in, len, block, x, out) };
             continue;
         }
@@ -143,7 +145,7 @@ fn int8(isa: Isa, weights: &[i8], x: &[Fixed<'_>], out: &mut [&mut [f32]]) {
     }
 }
 
-/// The products of up to four rows with a term of a vector's block.
+/// Returns the products of up to four rows with a term of a vector's block.
 #[inline(always)]
 fn products(
     isa: Isa,
@@ -154,11 +156,11 @@ fn products(
     (block, term): (usize, usize),
     x: &Fixed<'_>,
 ) -> [i32; 4] {
-    /// Four rows at once, or as many as there are one by one.
+    /// Computes four rows at once, or fewer rows one by one.
     macro_rules! products {
         ($products:path, $($arg:expr),+) => {{
             use $products as products;
-            // SAFETY: an `Isa` is only had where the machine has the instructions.
+            // SAFETY: `Isa` values exist only for instructions that the machine has.
             unsafe {
                 match rows {
                     4 => products::<4>(weights, stride, $($arg),+),
@@ -172,7 +174,7 @@ fn products(
     }
     match isa {
         #[cfg(target_arch = "x86_64")]
-        Isa::Avx512 => unreachable!("has a loop of its own"),
+        Isa::Avx512 => unreachable!("AVX-512 has its own loop"),
         #[cfg(target_arch = "x86_64")]
         Isa::Avx2 => products!(super::avx2::products, x.whole(block, term)),
         #[cfg(target_arch = "aarch64")]
@@ -192,10 +194,10 @@ fn products(
     }
 }
 
-/// A row of fp16 elements times `x`.
+/// Returns the dot product of a row of fp16 elements with `x`.
 fn dot_halves(isa: Isa, row: &[u8], x: &[f32]) -> f32 {
     match isa {
-        // SAFETY: an `Isa` is only had where the machine has the instructions.
+        // SAFETY: `Isa` values exist only for instructions that the machine has.
         #[cfg(target_arch = "x86_64")]
         Isa::Avx512 => unsafe { super::avx512::dot_halves(row, x) },
         // SAFETY: as above.
@@ -210,7 +212,7 @@ fn dot_halves(isa: Isa, row: &[u8], x: &[f32]) -> f32 {
     }
 }
 
-/// A vector that is made a stretch at a time, times `x`.
+/// Returns the dot product of `x` with a vector that `make` computes a chunk at a time.
 fn in_stretches(isa: Isa, x: &[f32], make: impl Fn(usize, &mut [f32])) -> f32 {
     const STRETCH: usize = 256;
     let mut buffer = [0.0; STRETCH];
@@ -248,7 +250,7 @@ impl Lut<'_> {
                 for (half, entry) in halves.iter_mut().zip(table) {
                     *half = half::f16::from_f32(*entry).to_bits();
                 }
-                // SAFETY: an `Isa` is only had where the machine has the instructions.
+                // SAFETY: `Isa` values exist only for instructions that the machine has.
                 unsafe {
                     use super::avx512::{Table, dot_table};
                     let table = Table::new(&halves);
@@ -280,7 +282,7 @@ mod tests {
 
     use super::*;
 
-    /// Numbers between -1 and 1, some of them far larger, as activations are.
+    /// Returns values between -1 and 1 and some far larger ones, like activations.
     fn activations(len: usize, seed: u64) -> Vec<f32> {
         let mut state = seed | 1;
         let mut next = || {
@@ -294,7 +296,7 @@ mod tests {
         activations(len, seed).iter().map(|v| (v * 1e4) as i32 as u8).collect()
     }
 
-    /// Row by row, in double precision.
+    /// Returns the products of all rows, in double precision.
     fn expected(rows: usize, x: &[f32], weight: impl Fn(usize, usize) -> f64) -> Vec<f64> {
         (0..rows).map(|r| x.iter().enumerate().map(|(k, x)| weight(r, k) * f64::from(*x)).sum()).collect()
     }
@@ -310,7 +312,7 @@ mod tests {
         }
     }
 
-    /// Shapes that no vector divides, and the decoder's own.
+    /// Shapes that are not a multiple of a vector, and shapes of a decoder.
     fn shapes() -> impl Strategy<Value = (usize, usize)> {
         let odd = (1usize..40, 1usize..1200);
         prop_oneof![4 => odd, 1 => Just((9, 512)), 1 => Just((5, 2048)), 1 => Just((3, 2500))]
@@ -319,7 +321,7 @@ mod tests {
     proptest! {
         #![proptest_config(ProptestConfig::with_cases(64))]
 
-        /// f32 sums: n terms err by n roundings at most, each of 2^-24 of the sum of magnitudes.
+        /// An f32 sum of n terms has at most n roundings, each of up to 2^-24 of the sum of magnitudes.
         #[test]
         fn float_rows((rows, d_in) in shapes(), seed in any::<u64>()) {
             let singles = activations(rows * d_in, seed);
@@ -344,10 +346,10 @@ mod tests {
             }
         }
 
-        /// Tables of fp16 numbers, with indices of each width.
+        /// Tables of fp16 values, with indices of each width.
         #[test]
         fn lut_rows(rows in 1usize..20, eighths in 1usize..100, bits in prop::sample::select(vec![4, 6, 8]), seed in any::<u64>()) {
-            // A row begins with a byte of its own.
+            // Every row starts at a byte boundary.
             let d_in = 8 * eighths;
             let indices = bytes(rows * d_in * bits / 8, seed);
             // Three rows share a table.

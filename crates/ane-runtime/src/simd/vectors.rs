@@ -1,13 +1,14 @@
-//! Loops over vectors, compiled once for each set of instructions: the compiler writes the instructions.
+//! Loops over vectors, compiled once for each instruction set and vectorized by the compiler.
 
 use super::Isa;
 use super::fixed::{BLOCK, step_of};
 
-/// Lanes of [`multiply_adds`]: enough registers that none waits for the one before.
+/// Lanes of [`multiply_adds`]: enough registers that no operation waits for the one before.
 pub(crate) const LANES: usize = 128;
 
-/// Compiles the function behind `=>`, which must be inlined, for each set of instructions. It has a parameter that says
-/// whether there is an instruction that multiplies and adds at once, without which [`f32::mul_add`] is a slow function.
+/// Compiles the function after `=>`, which must be inlined, for each instruction set. Its const parameter
+/// states whether there is an instruction for a fused multiply-add, without which [`f32::mul_add`] is a slow
+/// function.
 macro_rules! for_each_isa {
     ($($(#[$doc:meta])* $vis:vis fn $name:ident($($arg:ident: $ty:ty),* $(,)?) $(-> $ret:ty)? => $inner:ident;)+) => {$(
         $(#[$doc])*
@@ -23,13 +24,13 @@ macro_rules! for_each_isa {
                 $inner::<true>($($arg),*)
             }
             match isa {
-                // SAFETY: an `Isa` is only had where the machine has the instructions.
+                // SAFETY: `Isa` values exist only for instructions that the machine has.
                 #[cfg(target_arch = "x86_64")]
                 Isa::Avx512 => unsafe { avx512($($arg),*) },
                 // SAFETY: as above.
                 #[cfg(target_arch = "x86_64")]
                 Isa::Avx2 => unsafe { avx2($($arg),*) },
-                // NEON, which every aarch64 has, multiplies and adds at once; an x86-64 without AVX2 does not.
+                // NEON, which every aarch64 has, includes a fused multiply-add; x86-64 without AVX2 may not.
                 _ => $inner::<{ cfg!(target_arch = "aarch64") }>($($arg),*),
             }
         }
@@ -37,22 +38,23 @@ macro_rules! for_each_isa {
 }
 
 for_each_isa! {
-    /// A block rounded to numbers of two digits, and their step; see [`Fixed`](super::Fixed).
+    /// Rounds a block to integers of two limbs, and returns their step; see [`Fixed`](super::Fixed).
     pub(super) fn digits(x: &[f32], high: &mut [i8], low: &mut [i8], sums: &mut [i32; 16]) -> f32 => digits_of;
-    /// A block rounded to numbers of 16 bits, and their step.
+    /// Rounds a block to integers of 16 bits, and returns their step.
     pub(super) fn whole(x: &[f32], numbers: &mut [i16]) -> f32 => whole_of;
-    /// `left - step * number`, for each number.
+    /// Subtracts `step * number` from each element of `left`.
     pub(super) fn subtract_whole(step: f32, numbers: &[i16], left: &mut [f32]) => subtract_whole_of;
-    /// The same for numbers of two digits.
+    /// The same for integers of two limbs.
     pub(super) fn subtract_digits(step: f32, high: &[i8], low: &[i8], left: &mut [f32]) => subtract_digits_of;
-    /// How many elements have a magnitude of at least `least`, and how many are other than zero.
+    /// Returns how many elements have a magnitude of at least `least`, and how many are not zero.
     pub(super) fn count(x: &[f32], least: f32) -> (u32, u32) => count_of;
-    /// The sum of the products of two vectors.
+    /// Returns the dot product of two vectors.
     pub(crate) fn dot(x: &[f32], y: &[f32]) -> f32 => dot_of;
-    /// Rows that lie [side by side](super::Rows::Beside) times `x`.
+    /// Multiplies rows that are stored [side by side](super::Rows::Beside) with `x`.
     pub(super) fn beside(groups: &[[f32; 16]], x: &[f32], out: &mut [f32]) => beside_of;
-    /// One query over a cache: `softmax(scale * keys query + mask)` of the values, whose rows are as long as the query and as
-    /// many as there are scores.
+    /// Computes attention of one query over a cache: the sum of the values, weighted by
+    /// `softmax(scale * keys query + mask)`. A key or value is as long as the query, and there is one of each
+    /// for every score.
     pub(crate) fn attend(
         cache: Cache<'_>,
         scale: f32,
@@ -60,18 +62,18 @@ for_each_isa! {
         scores: &mut [f32],
         out: &mut [f32],
     ) => attend_of;
-    /// The sum of all words, for nothing but reading them.
+    /// Returns the sum of all words, to measure how fast they are read.
     pub(crate) fn sum_of_words(words: &[u64]) -> u64 => sum_of_words_of;
-    /// Multiplies and adds f32 in registers, [`LANES`] numbers so many times.
+    /// Multiplies and adds [`LANES`] f32 values in registers, `times` times.
     pub(crate) fn multiply_adds(times: usize, factor: f32, sums: &mut [f32; LANES]) => multiply_adds_of;
-    /// `x / sqrt(mean(x^2) + epsilon)`, and the sum of the squares.
+    /// Computes `x / sqrt(mean(x^2) + epsilon)`, and returns the sum of the squares.
     pub(crate) fn rms_norm(x: &[f32], epsilon: f32, out: &mut [f32]) -> f32 => rms_norm_of;
-    /// `exp(x - max(x)) / sum`, in place.
+    /// Computes `exp(x - max(x)) / sum`, in place.
     #[cfg(test)]
     fn softmax(x: &mut [f32]) => softmax_of;
 }
 
-/// `x * y + z`.
+/// Returns `x * y + z`.
 #[inline(always)]
 fn mul_add<const FMA: bool>(x: f32, y: f32, z: f32) -> f32 {
     if FMA { x.mul_add(y, z) } else { x * y + z }
@@ -79,7 +81,8 @@ fn mul_add<const FMA: bool>(x: f32, y: f32, z: f32) -> f32 {
 
 #[inline(always)]
 fn sum_of_words_of<const FMA: bool>(words: &[u64]) -> u64 {
-    // Four places at once, as a product of four rows reads its weights: a processor has more reads under way then.
+    // Reads from four positions at once, as a product of four rows does, because the processor then has more
+    // reads in flight.
     let (ab, cd) = words.split_at(words.len() / 4 * 2);
     let (a, b) = ab.split_at(ab.len() / 2);
     let (c, d) = cd.split_at(ab.len() / 2);
@@ -108,7 +111,7 @@ fn largest_of<const FMA: bool>(x: &[f32]) -> f32 {
     let (chunks, rest) = x.as_chunks::<16>();
     for chunk in chunks {
         for (lane, v) in lanes.iter_mut().zip(chunk) {
-            // Written so that a NaN wins, and stays: none compares as larger than it.
+            // Written so that a NaN is selected and kept: no value compares as larger than it.
             let v = v.abs();
             *lane = if v > *lane || v.is_nan() { v } else { *lane };
         }
@@ -201,7 +204,7 @@ fn dot_of<const FMA: bool>(x: &[f32], y: &[f32]) -> f32 {
     total
 }
 
-/// The sum of sixteen lanes, half on half.
+/// Returns the sum of sixteen lanes, adding one half to the other each time.
 #[inline(always)]
 fn sum_of(lanes: [f32; 16]) -> f32 {
     let eight: [f32; 8] = std::array::from_fn(|i| lanes[i] + lanes[i + 8]);
@@ -209,7 +212,7 @@ fn sum_of(lanes: [f32; 16]) -> f32 {
     (four[0] + four[2]) + (four[1] + four[3])
 }
 
-/// The largest of sixteen lanes that are no NaN.
+/// Returns the largest of sixteen lanes that are not NaN.
 #[inline(always)]
 fn max_of(lanes: [f32; 16]) -> f32 {
     let eight: [f32; 8] = std::array::from_fn(|i| lanes[i].max(lanes[i + 8]));
@@ -234,7 +237,7 @@ fn beside_of<const FMA: bool>(groups: &[[f32; 16]], x: &[f32], out: &mut [f32]) 
     }
 }
 
-/// A query, and the keys and values that it meets.
+/// A query, and the keys and values that it attends to.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Cache<'a> {
     pub(crate) query: &'a [f32],
@@ -271,7 +274,7 @@ fn attend_of<const FMA: bool>(
     softmax_of::<FMA>(scores);
     out.fill(0.0);
     for (weight, value) in scores.iter().zip(values.chunks_exact(width)) {
-        // What is behind the mask weighs nothing.
+        // The weight of a masked position is zero.
         if *weight != 0.0 {
             add_scaled_of::<FMA>(*weight, value, out);
         }
@@ -286,7 +289,8 @@ fn add_scaled_of<const FMA: bool>(factor: f32, x: &[f32], out: &mut [f32]) {
     }
 }
 
-/// The same for heads of a width that is known here: what is mixed stays in registers.
+/// The same for heads of a width that is known at compile time, so that the result stays in registers until
+/// the end.
 #[inline(always)]
 fn attend_fixed_of<const FMA: bool, const WIDTH: usize>(
     query: &[f32],
@@ -313,7 +317,8 @@ fn attend_fixed_of<const FMA: bool, const WIDTH: usize>(
                         lanes[i] = mul_add::<FMA>(query[i], key[i], lanes[i]);
                     }
                 }
-                // Keeps the compiler from taking many keys at once, whose elements it would have to gather.
+                // Keeps the compiler from computing many keys at once, whose elements it would have to
+                // gather.
                 std::hint::black_box(sum_of(lanes))
             };
     }
@@ -366,8 +371,11 @@ fn softmax_of<const FMA: bool>(x: &mut [f32]) {
     x.iter_mut().for_each(|v| *v *= factor);
 }
 
-/// `e^x` to within 2 units in the last place for `x` up to 0, which is all that softmax asks for; 0 below -87.3, a NaN for a
-/// NaN. `x` is split into `n ln 2 + r` with `|r|` up to `ln 2 / 2`, and `e^r` is its Taylor series to the seventh power.
+/// Returns `e^x` to within 2 units in the last place for `x` up to 0, which is all that softmax needs; 0
+/// below -87.3, and NaN for NaN.
+///
+/// `x` is split into `n ln 2 + r` with `|r|` up to `ln 2 / 2`, and `e^r` is its Taylor series to the seventh
+/// power.
 #[inline(always)]
 fn exp<const FMA: bool>(x: f32) -> f32 {
     const LN_2_HIGH: f32 = 0.693_359_4;
@@ -380,7 +388,7 @@ fn exp<const FMA: bool>(x: f32) -> f32 {
     for coefficient in [1.0 / 720.0, 1.0 / 120.0, 1.0 / 24.0, 1.0 / 6.0, 0.5, 1.0, 1.0] {
         series = mul_add::<FMA>(r, series, coefficient);
     }
-    // 2^n, for n from -126 on.
+    // 2^n, for n of at least -126.
     let power = f32::from_bits((((n as i32).max(-126) + 127) as u32) << 23);
     let value = series * power;
     if x < -87.3 {
@@ -396,7 +404,7 @@ fn exp<const FMA: bool>(x: f32) -> f32 {
 mod tests {
     use super::*;
 
-    /// Against double precision, over the whole range that softmax uses.
+    /// Compared with double precision, over the whole range that softmax uses.
     #[test]
     fn exp_is_right_to_two_units_in_the_last_place() {
         let mut worst = 0.0f64;
@@ -423,7 +431,7 @@ mod tests {
                 let sum: f64 = x.iter().map(|v| f64::from(*v).exp()).sum();
                 for (got, x) in soft.iter().zip(&x) {
                     let exact = f64::from(*x).exp() / sum;
-                    // Two units of exp, one of the factor, and the sum's own len roundings.
+                    // Two units for exp, one for the factor, and `len` roundings for the sum.
                     assert!(
                         (f64::from(*got) - exact).abs() <= exact * (4 + len) as f64 * 2f64.powi(-23),
                         "{isa:?} {len}"
@@ -437,7 +445,7 @@ mod tests {
                     assert!((f64::from(*got) - exact).abs() <= 1e-6 * exact.abs() + 1e-12, "{isa:?} {len}");
                 }
             }
-            // What is masked is nothing at all, and a NaN is everything.
+            // A masked element becomes exactly 0, and a NaN makes every result NaN.
             let mut masked = [1.0, -1e4, 1.0];
             softmax(isa, &mut masked);
             assert_eq!(masked, [0.5, 0.0, 0.5]);
@@ -473,7 +481,7 @@ mod tests {
                         let mixed =
                             |(t, weight): (usize, &f64)| weight / total * f64::from(values[t * width + i]);
                         let exact: f64 = weights.iter().enumerate().map(mixed).sum();
-                        // Scores of up to 21 err by 70 roundings at most, and the sums by one for each position.
+                        // Scores of up to 21 have at most 70 roundings, and the sums one for each position.
                         let bound = (70.0 * 21.0 + context as f64) * 2f64.powi(-24);
                         let error = (f64::from(*got) - exact).abs();
                         assert!(error < bound, "{isa:?} {width} {context}: {got}, expected {exact}");

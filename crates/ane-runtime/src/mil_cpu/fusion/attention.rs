@@ -1,4 +1,4 @@
-//! One query for each head, over a cache in which one row is written first.
+//! Attention of one query for each head, over a cache in which one row is written first.
 
 use std::ops::Range;
 
@@ -11,32 +11,33 @@ use super::{Graph, Target};
 use crate::simd;
 use crate::workers::Parts;
 
-/// Multiply-adds that are worth waking a thread for.
+/// Below this number of multiply-adds, waking another thread costs more than it saves.
 const LEAST_WORK: usize = 32_768;
 
-/// A position whose mask is so far below the largest one is not looked at: only a score that is larger than the best by
-/// about as much could make it count, where scores of a sound model are tens. Decoders mask with -10,000.
+/// A position is skipped if its mask is more than this below the largest. It could count only if its score
+/// were larger than the best by about as much, and scores of a sound model are in the tens. Decoders mask
+/// with -10,000.
 const LEFT_OUT: f32 = 8_192.0;
 
 struct Attention {
     target: Target,
     heads: usize,
-    /// Positions of the cache.
+    /// Number of positions in the cache.
     context: usize,
-    /// Elements of a head.
+    /// Number of elements of a head.
     width: usize,
     scale: f32,
     masked: bool,
 }
 
-/// A sequence's operands and results.
+/// The operands and results of one sequence.
 struct Sequence<'a> {
     query: &'a [f32],
     key: &'a [f32],
     value: &'a [f32],
     write: &'a [f32],
     mask: Option<&'a [f32]>,
-    /// Positions before it and behind it are [left out](LEFT_OUT).
+    /// The positions to compute. Those before and after are [skipped](LEFT_OUT).
     seen: Range<usize>,
     keys: Parts<'a>,
     values: Parts<'a>,
@@ -57,7 +58,7 @@ impl Kernel for Attention {
             let Call { operands, results, states, scratch } = call;
             let floats = |i: usize| match operands[i] {
                 Operand::Words(words) => bytemuck::cast_slice(words),
-                Operand::Packed(_) => unreachable!("nothing of it is a weight"),
+                Operand::Packed(_) => unreachable!("no operand is a weight"),
             };
             let [keys, values] = &mut **states else { unreachable!("two states") };
             let mask: Option<&[f32]> = self.masked.then(|| floats(4));
@@ -90,12 +91,12 @@ impl Kernel for Attention {
 }
 
 impl Attention {
-    /// Writes a head's row of the cache and mixes its values.
+    /// Writes the new row of a head's cache, and computes the head's attention.
     fn head(&self, sequence: &Sequence<'_>, head: usize) {
         let (isa, width) = (self.target.isa, self.width);
         let own = head * width..(head + 1) * width;
         let cache = head * self.context * width..(head + 1) * self.context * width;
-        // SAFETY: every call of this function has a head of a sequence to itself.
+        // SAFETY: each call of this function has a different head or sequence.
         let (keys, values, scores, out) = unsafe {
             (
                 sequence.keys.part(cache.clone()),
@@ -119,17 +120,17 @@ impl Attention {
     }
 }
 
-/// The first and the last position that a mask does not leave out, and what is between them.
+/// Returns the range from the first to the last position that the mask does not skip.
 fn seen(mask: &[f32]) -> Range<usize> {
     let least = mask.iter().copied().fold(f32::NEG_INFINITY, f32::max) - LEFT_OUT;
-    // A NaN is seen, and so is what it makes of the result.
+    // A NaN is not skipped, so that it shows in the result.
     let left_out = |mask: &f32| *mask < least;
     let first = mask.iter().take_while(|mask| left_out(mask)).count();
     let behind = mask[first..].iter().rev().take_while(|mask| left_out(mask)).count();
     first..mask.len() - behind
 }
 
-/// `row * (1 - write) + new * write`.
+/// Computes `row * (1 - write) + new * write`, in place.
 fn replace_row(write: f32, new: &[f32], row: &mut [f32]) {
     if write == 1.0 {
         row.copy_from_slice(new);
@@ -138,7 +139,7 @@ fn replace_row(write: f32, new: &[f32], row: &mut [f32]) {
     }
 }
 
-/// What was found.
+/// An attention that was found.
 struct Found {
     members: Vec<usize>,
     /// Query, key, value, write and mask.
@@ -179,7 +180,7 @@ pub(super) fn fuse(graph: &mut Graph<'_>, target: &Target) {
     }
 }
 
-/// `matmul(softmax(scale * q k^T + mask), v)` with `k` and `v` of one-hot updated caches.
+/// Finds `matmul(softmax(scale * q k^T + mask), v)`, with `k` and `v` from caches that have a one-hot update.
 fn find(graph: &Graph<'_>, last: usize) -> Option<Found> {
     let mixed = graph.compute(last).filter(|c| c.op == "matmul" && !c.is_true("transpose_x"))?;
     let &[1, heads, context, width] = mixed.shape("y")?.dims() else { return None };
@@ -266,7 +267,8 @@ struct Update {
     shape: [usize; 3],
 }
 
-/// `cache * (1 - write) + new * write`, stored where it was read, and nowhere else.
+/// Finds `cache * (1 - write) + new * write` that is stored where the cache was read, if nothing else uses
+/// the state.
 fn update(graph: &Graph<'_>, place: Place) -> Option<Update> {
     let (sum_step, sum) = graph.made_by(place, &["add"])?;
     let product = |place: Place| graph.made_by(place, &["mul"]);
@@ -292,13 +294,13 @@ fn update(graph: &Graph<'_>, place: Place) -> Option<Update> {
     let cache = kept.pair().into_iter().flatten().find(|(_, k)| *k == keep)?.0;
     let &[1, heads, context, width] = kept.shape_of(cache)?.dims() else { return None };
     let elements = heads * context * width;
-    // Both masks run along the positions: `keep` is the complement of `write` element by element, in whatever shape.
+    // Both masks run along the positions: `keep` is the elementwise complement of `write`, in any shape.
     let fits = placed.shape_of(new)?.dims() == [1, heads, 1, width]
         && placed.shape_of(write)?.dims() == [1, 1, context, 1]
         && kept.shape_of(keep)?.dims() == [1, 1, context, 1]
         && sum.takes(elements)
         && graph.drafts.lens[sum.result()] == elements;
-    // The only reader of the state, and the only writer.
+    // This must be the only reader and the only writer of the state.
     let reads = graph.computes().flat_map(|(_, compute)| &compute.operands);
     let reads =
         reads.filter(|(place, _)| matches!(place, Place::State { state: s, .. } if *s == state)).count();

@@ -1,10 +1,10 @@
-//! Several operations as one: found in the planned steps by what they compute, whatever they are called and whoever wrote
-//! them. What is not found stays as it is.
+//! Fusion of several operations into one. Patterns are found in the planned steps by what these compute,
+//! independent of the names of values and of the exporter. Steps that match no pattern stay as they are.
 //!
 //! | pattern | becomes |
 //! |---|---|
-//! | `mul(x, rsqrt(reduce_mean(x * x) + e))`, also with `x` divided by a number or by its largest magnitude before | [`norm`] |
-//! | 1x1 `conv` or `linear` of one row, then `relu`, then `add`; several of one `x` | [`projection`] |
+//! | `mul(x, rsqrt(reduce_mean(x * x) + e))`, also if `x` was scaled by a constant or divided by its largest magnitude | [`norm`] |
+//! | 1x1 `conv` or `linear` of one row, then `relu`, then `add`; several that share `x` | [`projection`] |
 //! | a row of a cache replaced by a one-hot mask, `softmax(q k + mask) v` | [`attention`] |
 
 mod attention;
@@ -22,23 +22,23 @@ use super::lowering::Place;
 use crate::simd::Isa;
 use crate::workers::Workers;
 
-/// Several operations that become one, wherever [`Numerics::Fast`](super::Numerics::Fast) finds them.
+/// A group of operations that [`Numerics::Fast`](super::Numerics::Fast) computes as one.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Fusion {
     /// A row divided by the root of its mean square.
     Norm,
-    /// A matrix of constants times one vector, with a rectifier and a residual behind it.
+    /// A constant matrix times one vector, with an optional bias, ReLU and residual.
     Projection,
-    /// A row of a cache written, and attention over it.
+    /// One row of a cache is written, followed by attention over the cache.
     Attention,
 }
 
 impl Fusion {
-    /// All of them.
+    /// All fusions.
     pub const ALL: [Self; 3] = [Self::Norm, Self::Projection, Self::Attention];
 }
 
-/// What fused operations are computed with.
+/// What fused operations run on, and which fusions are disabled.
 #[derive(Clone)]
 pub(super) struct Target {
     isa: Isa,
@@ -47,13 +47,14 @@ pub(super) struct Target {
 }
 
 impl Target {
-    /// So many threads, and fusions that are left out.
+    /// Creates a target with `threads` threads and the best instructions of this machine, without the fusions
+    /// in `left_out`.
     pub(super) fn new(threads: usize, left_out: [bool; Fusion::ALL.len()]) -> Self {
         Self { isa: Isa::best(), workers: Arc::new(Workers::new(threads)), left_out }
     }
 }
 
-/// Fuses what can be fused.
+/// Fuses all operations that match a pattern.
 pub(super) fn fuse(drafts: &mut Drafts, target: &Target) {
     let mut graph = Graph::of(drafts);
     for fusion in Fusion::ALL.into_iter().filter(|fusion| !target.left_out[*fusion as usize]) {
@@ -67,13 +68,14 @@ pub(super) fn fuse(drafts: &mut Drafts, target: &Target) {
     graph.finish();
 }
 
-/// The steps of a function, and who makes and reads each value.
+/// The steps of a function, and which step computes and which steps read each value.
 struct Graph<'d> {
     drafts: &'d mut Drafts,
-    /// `None` where a step has become part of another.
+    /// `None` if a step has become part of another or was removed.
     steps: Vec<Option<Draft>>,
     makers: HashMap<usize, usize>,
-    /// A reader is a step; results of the function have a reader behind the last one.
+    /// The steps that read each value. An output of the function counts as a read by a step after the last
+    /// one.
     readers: HashMap<usize, Vec<usize>>,
 }
 
@@ -86,7 +88,7 @@ impl<'d> Graph<'d> {
     }
 
     fn finish(self) {
-        // When a state was read is the number of a step, and there are fewer of them now.
+        // Reads of states refer to step numbers, and there are fewer steps now.
         let mut left = 0;
         let mut numbers: Vec<usize> = Vec::with_capacity(self.steps.len() + 1);
         for step in &self.steps {
@@ -127,7 +129,7 @@ impl<'d> Graph<'d> {
         self.drafts.outputs.iter().for_each(|(place, _, _)| read(place, behind));
     }
 
-    /// The computing steps, with their numbers.
+    /// Returns the computing steps with their numbers.
     fn computes(&self) -> impl Iterator<Item = (usize, &DraftCompute)> {
         self.steps.iter().enumerate().filter_map(|(i, step)| match step {
             Some(Draft::Compute(compute)) => Some((i, compute)),
@@ -142,14 +144,14 @@ impl<'d> Graph<'d> {
         }
     }
 
-    /// The step that makes what is at `place`, if it is of one of the types `ops`.
+    /// Returns the step that computes the value at `place`, if its operation is one of `ops`.
     fn made_by(&self, place: Place, ops: &[&str]) -> Option<(usize, &DraftCompute)> {
         let Place::Value(value) = place else { return None };
         let step = *self.makers.get(&value)?;
         self.compute(step).filter(|compute| ops.contains(&compute.op.as_str())).map(|compute| (step, compute))
     }
 
-    /// The number at `place`, if it is one constant.
+    /// Returns the value at `place`, if it is a constant of one element.
     fn scalar(&self, place: Place) -> Option<f32> {
         let Place::Constant(index) = place else { return None };
         match &self.drafts.constants[index] {
@@ -158,7 +160,7 @@ impl<'d> Graph<'d> {
         }
     }
 
-    /// The only step that reads the value.
+    /// Returns the step that reads the value, if it is read exactly once.
     fn only_reader(&self, value: usize) -> Option<usize> {
         match self.readers.get(&value).map(Vec::as_slice) {
             Some(&[one]) => Some(one),
@@ -166,7 +168,7 @@ impl<'d> Graph<'d> {
         }
     }
 
-    /// Whether nobody but the steps themselves reads what they make, the last one's results aside.
+    /// Whether only `members` read the results of `members`, except for the results of `last`.
     fn is_closed(&self, members: &[usize], last: usize) -> bool {
         let made =
             members.iter().filter(|member| **member != last).filter_map(|member| self.compute(*member));
@@ -175,14 +177,14 @@ impl<'d> Graph<'d> {
         })
     }
 
-    /// Puts `fused` at the place of step `at`, in the place of all `members`.
+    /// Replaces `members` by `fused`, at the position of step `at`.
     fn replace(&mut self, members: &[usize], at: usize, fused: DraftCompute) {
         members.iter().for_each(|member| self.steps[*member] = None);
         self.steps[at] = Some(Draft::Compute(fused));
         self.index();
     }
 
-    /// Takes away what nobody reads.
+    /// Removes the steps whose results are not read.
     fn sweep(&mut self) {
         loop {
             let unread = |(i, compute): (usize, &DraftCompute)| {
@@ -200,31 +202,30 @@ impl<'d> Graph<'d> {
 }
 
 impl DraftCompute {
-    /// Where the operand for `param` is.
+    /// Returns where the operand for `param` is stored.
     fn operand(&self, param: &str) -> Option<Place> {
         self.operands.iter().find(|(_, name)| *name == param).map(|(place, _)| *place)
     }
 
-    /// The shape of the operand for `param`.
+    /// Returns the shape of the operand for `param`.
     fn shape(&self, param: &str) -> Option<&Shape> {
         let at = self.operands.iter().position(|(_, name)| *name == param)?;
         self.shapes.get(at)
     }
 
-    /// The shape in which an operand at `place` is read. Reshapes are no steps, so that one place may be read in several
-    /// shapes, and what is at it says nothing about its axes.
+    /// Returns the shape in which this step reads the operand at `place`. Reshapes are not steps, so one
+    /// place may be read in several shapes and has no shape of its own.
     fn shape_of(&self, place: Place) -> Option<&Shape> {
         let at = self.operands.iter().position(|(found, _)| *found == place)?;
         self.shapes.get(at)
     }
 
-    /// Whether every operand has so many elements, and is therefore read in step with the others if the result has as many,
-    /// too.
+    /// Whether every operand has `elements` elements. If the result has as many, all are read in step.
     fn takes(&self, elements: usize) -> bool {
         self.shapes.iter().all(|shape| shape.elements() == elements)
     }
 
-    /// The two operands of an operation of two, in both orders.
+    /// Returns the operands `x` and `y`, in both orders.
     fn pair(&self) -> [Option<(Place, Place)>; 2] {
         match (self.operand("x"), self.operand("y")) {
             (Some(x), Some(y)) => [Some((x, y)), Some((y, x))],

@@ -1,4 +1,4 @@
-//! A row divided by the root of its mean square.
+//! RMS normalization: a row divided by the root of its mean square.
 
 use mlpackage::Shape;
 
@@ -10,14 +10,14 @@ use crate::simd::{self, Isa};
 
 struct Norm {
     isa: Isa,
-    /// Elements of a row.
+    /// Number of elements of a row.
     len: usize,
     epsilon: f64,
-    /// Whether the row was brought to a better scale before it was squared.
+    /// Whether the program scales the row before it squares it.
     rescaled: bool,
 }
 
-/// Sums of squares that f32 holds with all its digits, and their inverses, too.
+/// Sums of squares that f32 holds in full precision, as it does their inverses.
 const SQUARES: std::ops::Range<f32> = 1e-30..1e30;
 
 impl Kernel for Norm {
@@ -36,7 +36,7 @@ impl Kernel for Norm {
 }
 
 impl Norm {
-    /// For rows whose squares f32 does not hold: those that the scale was for.
+    /// Normalizes a row whose squares f32 cannot hold, which is why the program scales it.
     fn in_f64(&self, x: &[f32], out: &mut [f32]) {
         let mean = x.iter().map(|x| f64::from(*x).powi(2)).sum::<f64>() / x.len() as f64;
         let factor = 1.0 / (mean + self.epsilon).sqrt();
@@ -44,7 +44,7 @@ impl Norm {
     }
 }
 
-/// What was found.
+/// A norm that was found.
 struct Found {
     members: Vec<usize>,
     x: Place,
@@ -54,18 +54,18 @@ struct Found {
     rescaled: bool,
 }
 
-/// A tensor cut into rows that lie one behind the other: what a norm is taken of.
+/// A tensor as consecutive rows, each of which is normalized.
 struct Rows {
-    /// Of the tensor.
+    /// Shape of the tensor.
     shape: Shape,
-    /// Elements of a row.
+    /// Number of elements of a row.
     len: usize,
-    /// Of what a row becomes one element of.
+    /// Shape after each row is reduced to one element.
     reduced: Shape,
 }
 
 impl Rows {
-    /// The rows that `reduce` reduces, if they lie one behind the other and their axes are kept.
+    /// Returns the rows that `reduce` reduces, if they are contiguous and the reduction keeps its axes.
     fn of(reduce: &DraftCompute) -> Option<Self> {
         let shape = reduce.shape("x")?.clone();
         let axes = reduce.param("axes")?.to_ints()?;
@@ -80,13 +80,14 @@ impl Rows {
         Some(Self { shape, len, reduced: reduced.into() })
     }
 
-    /// Elements of what the rows are reduced to.
+    /// Returns the number of rows.
     fn count(&self) -> usize {
         self.reduced.elements()
     }
 
-    /// Whether `operation` combines the rows, read from `row`, with a number for each of them, read from `number`. Reshapes
-    /// are no steps: as many numbers along another axis would be other numbers.
+    /// Whether `operation` combines the rows, read from `row`, with one value for each row, read from
+    /// `number`. It compares shapes, not only counts: reshapes are not steps, and as many values along
+    /// another axis would belong to other elements.
     fn meet(&self, graph: &Graph<'_>, operation: &DraftCompute, row: Place, number: Place) -> bool {
         let significant = |shape: &Shape| -> Vec<usize> {
             shape.dims().iter().copied().skip_while(|extent| *extent == 1).collect()
@@ -96,7 +97,8 @@ impl Rows {
             && graph.drafts.lens[operation.result()] == self.shape.elements()
     }
 
-    /// Whether `operation` takes and gives a number for each row, constants aside.
+    /// Whether `operation` maps one value for each row to one value for each row, apart from constant
+    /// operands.
     fn are_met_by(&self, graph: &Graph<'_>, operation: &DraftCompute) -> bool {
         let constant = |at: usize| graph.scalar(operation.operands[at].0).is_some();
         let numbers = operation.shapes.iter().enumerate().filter(|(at, _)| !constant(*at));
@@ -132,7 +134,7 @@ pub(super) fn fuse(graph: &mut Graph<'_>, target: &Target) {
     }
 }
 
-/// `mul(a, rsqrt(mean(a * a) + e))`.
+/// Finds `mul(a, rsqrt(mean(a * a) + e))`.
 fn find(graph: &Graph<'_>, last: usize) -> Option<Found> {
     let product = graph.compute(last).filter(|compute| compute.op == "mul")?;
     let (row, factor, (rsqrt_step, rsqrt)) = product
@@ -158,13 +160,13 @@ fn find(graph: &Graph<'_>, last: usize) -> Option<Found> {
     let rows = Rows::of(mean)?;
     let (square_step, square) = graph.made_by(mean.operand("x")?, &["mul", "square"])?;
     let of = [square.operand("x"), square.operand("y").or_else(|| square.operand("x"))];
-    // A row times itself along another axis is a matrix.
+    // A row times itself along another axis would be a matrix.
     let squared = of == [Some(row), Some(row)] && square.shapes.iter().all(|shape| *shape == rows.shape);
     if !squared || !rows.meet(graph, product, row, factor) {
         return None;
     }
     members.extend([mean_step, square_step]);
-    // An epsilon that an operation has of itself is added to the square, too.
+    // The epsilon of `rsqrt`, by default 1e-12, is added as well.
     let own = rsqrt.param("epsilon").and_then(|v| v.as_float()).unwrap_or(1e-12);
     match added.map(|(sum, added)| graph.scalar(added).ok_or((sum, added))) {
         None => Some(scaled(graph, members, row, rows, own)),
@@ -176,7 +178,8 @@ fn find(graph: &Graph<'_>, last: usize) -> Option<Found> {
     }
 }
 
-/// A row that was multiplied with a number before: its epsilon is that much smaller, squared.
+/// Includes a scaling of the row by a constant factor, if there is one. The epsilon is then divided by the
+/// square of the factor.
 fn scaled(graph: &Graph<'_>, mut members: Vec<usize>, row: Place, rows: Rows, epsilon: f32) -> Found {
     let Rows { shape, len, .. } = rows;
     let factor = || {
@@ -200,11 +203,13 @@ fn scaled(graph: &Graph<'_>, mut members: Vec<usize>, row: Place, rows: Rows, ep
     }
 }
 
-/// The largest share of a mean square of one that may be left out: half a unit in the last place of f32.
+/// The largest part of a mean square of 1 that may be ignored: half a unit in the last place of f32.
 const NEGLIGIBLE: f64 = 6e-8;
 
-/// `x / u` with `u = max(max |x|, c)`, and `(c / u)^2` for an epsilon: multiplied by `u`, that is `c^2`. The epsilon that
-/// `rsqrt` has of itself, 10^-12 of a mean square that is one in the row's length or more, is left out.
+/// Matches a row `x / u` with `u = max(max |x|, c)`, and `(c / u)^2` as its epsilon.
+///
+/// Multiplied by `u^2`, the epsilon is `c^2`. The epsilon of `rsqrt` itself is ignored if it is negligible:
+/// it is 10^-12 by default, and the sum that it is added to is at least 1 divided by the row's length.
 fn divided_by_largest(
     graph: &Graph<'_>,
     mut members: Vec<usize>,

@@ -1,4 +1,4 @@
-//! Matrices times one vector, with what follows: a bias, a rectifier, a residual.
+//! Matrices times one vector, with an optional bias, ReLU and residual.
 
 use smallvec::SmallVec;
 
@@ -11,27 +11,28 @@ use super::{Graph, Target};
 use crate::simd::{self, Fixed, FixedBuffer, Isa, Rows, Vector};
 use crate::workers::Parts;
 
-/// Multiply-adds that are worth waking a thread for: a microsecond or two.
+/// Below this number of multiply-adds, one or two microseconds of work, waking another thread costs more than
+/// it saves.
 const LEAST_WORK: usize = 32_768;
 
-/// The same in numbers that are rounded to fixed point.
+/// The same limit for elements that are rounded to fixed point.
 const LEAST_ROUNDED: usize = 4_096;
 
-/// Rows that a kernel takes at once, or lie side by side.
+/// Number of rows that a kernel computes at once, or that are stored side by side.
 const STEP: usize = 16;
 
 struct Projection {
     target: Target,
     d_in: usize,
-    /// Whether a part has weights of 8 bits.
+    /// Whether any part has weights of 8 bits.
     fixed: bool,
     parts: Vec<Part>,
 }
 
-/// A matrix. Its result is the one of the same number.
+/// One matrix. Part `i` computes result `i`.
 struct Part {
     d_out: usize,
-    /// Which operand it is.
+    /// Index of the operand.
     weight: usize,
     bias: Option<usize>,
     relu: bool,
@@ -39,7 +40,7 @@ struct Part {
 }
 
 impl Part {
-    /// What becomes of a stretch of sums.
+    /// Applies the scales, bias, ReLU and residual to the sums of the rows from `first`.
     fn finish(&self, scales: RowScales<'_>, call: &Operands<'_>, first: usize, out: &mut [f32]) {
         match scales {
             RowScales::One(1.0) => {}
@@ -50,7 +51,7 @@ impl Part {
             out.iter_mut().zip(&call.f32(bias)[first..]).for_each(|(out, b)| *out += b);
         }
         if self.relu {
-            // Written so that a NaN stays.
+            // Written so that a NaN is kept.
             out.iter_mut().for_each(|out| *out = if *out < 0.0 { 0.0 } else { *out });
         }
         if let Some(residual) = self.residual {
@@ -59,7 +60,7 @@ impl Part {
     }
 }
 
-/// The operands of a call, for threads to read.
+/// The operands of a call, which all threads read.
 #[derive(Clone, Copy)]
 struct Operands<'a>(&'a [Operand<'a>]);
 
@@ -74,18 +75,18 @@ impl<'a> Operands<'a> {
     fn matrix(&self, part: &Part) -> (Rows<'a>, RowScales<'a>) {
         match self.0[part.weight] {
             Operand::Words(words) => (Rows::Beside(bytemuck::cast_slice(words)), RowScales::One(1.0)),
-            Operand::Packed(packed) => packed.rows(part.d_out).expect("was asked when this was lowered"),
+            Operand::Packed(packed) => packed.rows(part.d_out).expect("checked when the steps were fused"),
         }
     }
 }
 
-/// What is read of a sequence.
+/// The operands of one sequence.
 struct Input<'a> {
     operands: Operands<'a>,
     x: &'a [f32],
-    /// For `x` in fixed point, if a part has weights of 8 bits.
+    /// Memory for `x` in fixed point, if a part has weights of 8 bits.
     buffer: Option<FixedBuffer<'a>>,
-    /// What came of it.
+    /// `x` in fixed point, after rounding.
     fixed: Option<Fixed<'a>>,
 }
 
@@ -94,7 +95,7 @@ impl<'a> Input<'a> {
         self.fixed = self.buffer.take().map(|buffer| buffer.round(isa, self.x));
     }
 
-    /// The vector in the form that such rows take.
+    /// Returns the vector in the form that `rows` needs.
     fn of(&self, rows: Rows<'_>) -> Vector<'a> {
         match (rows, self.fixed) {
             (Rows::Int8(_), Some(fixed)) => Vector::Fixed(fixed),
@@ -112,7 +113,7 @@ impl Kernel for Projection {
         let isa = self.target.isa;
         let sequences = calls.len();
         let mut inputs: SmallVec<[Input<'_>; 1]> = SmallVec::new();
-        // Of every part for the first sequence, then for the second, and so on.
+        // The results of every part for the first sequence, then for the second, and so on.
         let mut results: SmallVec<[Parts<'_>; 4]> = SmallVec::new();
         for Call { operands, results: out, scratch, .. } in calls.iter_mut() {
             let operands = Operands(operands);
@@ -125,7 +126,7 @@ impl Kernel for Projection {
             inputs.iter_mut().for_each(|input| input.round(isa));
         } else {
             let inputs = Parts::of(&mut inputs);
-            // SAFETY: every input is asked for once.
+            // SAFETY: each input is accessed only once.
             workers.run(sequences, &|s| unsafe { inputs.part(s..s + 1) }[0].round(isa));
         }
         let rows: usize = self.parts.iter().map(|part| part.d_out).sum();
@@ -136,7 +137,7 @@ impl Kernel for Projection {
             let (begin, end) = (thread * share, rows.min((thread + 1) * share));
             let mut before = 0;
             for (i, part) in self.parts.iter().enumerate() {
-                // A part is cut between whole steps, wherever it begins.
+                // Threads share a part in whole steps, counted from the part's own first row.
                 let cut = |at: usize| at.saturating_sub(before).next_multiple_of(STEP).min(part.d_out);
                 let (first, last) = (cut(begin), cut(end));
                 before += part.d_out;
@@ -144,7 +145,7 @@ impl Kernel for Projection {
                     continue;
                 }
                 let (matrix, scales) = inputs[0].operands.matrix(part);
-                // SAFETY: threads have different rows, and parts and sequences different results.
+                // SAFETY: threads have disjoint rows, and parts and sequences have different results.
                 let out = |s: usize| unsafe { results[s * self.parts.len() + i].part(first..last) };
                 match inputs.as_slice() {
                     [input] => {
@@ -171,7 +172,7 @@ impl Kernel for Projection {
 /// A projection that was found.
 struct Found {
     members: Vec<usize>,
-    /// The first step of it, and the last.
+    /// The first and the last step.
     first: usize,
     last: usize,
     x: Place,
@@ -185,12 +186,13 @@ struct Found {
 }
 
 pub(super) fn fuse(graph: &mut Graph<'_>, target: &Target) {
-    // Looked for anew after each replacement: two projections may have claimed the sum of both.
+    // Searches again after each replacement: two projections may have claimed the same addition.
     loop {
         let mut found = (0..graph.steps.len()).filter_map(|step| find(graph, step));
         let Some(first) = found.next() else { return };
         let mut group = vec![first];
-        // Those without a residual need nothing but `x`, and can be computed where the first of them is.
+        // Projections without a residual depend only on `x`, so all of them can run at the position of the
+        // first.
         if group[0].residual.is_none() {
             let (x, d_in) = (group[0].x, group[0].d_in);
             group.extend(found.filter(|o| o.residual.is_none() && o.x == x && o.d_in == d_in));
@@ -201,7 +203,7 @@ pub(super) fn fuse(graph: &mut Graph<'_>, target: &Target) {
 }
 
 fn find(graph: &Graph<'_>, first: usize) -> Option<Found> {
-    // The kernel answers for strides, padding, groups, the extents of `x` and the type of its elements.
+    // `is_matrix_product` covers strides, padding, groups, the shape of `x` and its element type.
     let product = graph.compute(first).filter(|c| c.kernel.is_matrix_product())?;
     let (x, weight) = (product.operand("x")?, product.operand("weight")?);
     let (x_shape, w_shape) = (product.shape("x")?, product.shape("weight")?);
@@ -236,7 +238,7 @@ fn find(graph: &Graph<'_>, first: usize) -> Option<Found> {
     if let Some((step, sum)) = next(graph, &found, "add") {
         let own = Place::Value(graph.compute(found.last)?.result());
         let other = sum.pair().into_iter().flatten().find(|(x, y)| *x == own && *y != own).map(|(_, y)| y);
-        // Two of one size whose axes differ make a larger one.
+        // Two operands of the same size but with different axes broadcast to a larger result.
         let same_size = sum.shapes.iter().all(|shape| shape.elements() == d_out)
             && graph.drafts.lens[sum.result()] == d_out;
         if let Some(other) = other.filter(|_| same_size) {
@@ -247,7 +249,7 @@ fn find(graph: &Graph<'_>, first: usize) -> Option<Found> {
     Some(found)
 }
 
-/// The step that alone reads what was found so far, if it is of type `op`.
+/// Returns the only step that reads what was found so far, if its operation is `op`.
 fn next<'g>(graph: &'g Graph<'_>, found: &Found, op: &str) -> Option<(usize, &'g DraftCompute)> {
     let value = graph.compute(found.last)?.result();
     let step = graph.only_reader(value)?;
@@ -261,7 +263,8 @@ impl Found {
     }
 }
 
-/// Where the weights are, as [`Projection`] takes them: those that are words, side by side.
+/// Returns where the weights are stored for [`Projection`]. Weights of words are copied, with rows side by
+/// side.
 fn beside(graph: &mut Graph<'_>, found: &Found) -> Place {
     let Place::Constant(index) = found.weight else { return found.weight };
     let constants = &mut graph.drafts.constants;

@@ -1,4 +1,4 @@
-//! Activations: functions of each element with parameters of their own, and softmax.
+//! Activations (elementwise functions with their own parameters) and softmax.
 
 use super::elementwise::{larger, map};
 use super::walk::Lines;
@@ -8,7 +8,7 @@ pub(super) fn lower(node: &Node<'_>) -> Result<Option<Lowered>, String> {
     let alpha = || node.args.float_or("alpha", 1.0);
     let beta = || node.args.float_or("beta", 0.0);
     Ok(Some(match node.op {
-        // A NaN stays a NaN in each of them.
+        // All of these keep NaN.
         "relu" => map(|x| if x < 0.0 { 0.0 } else { x }),
         "relu6" => map(|x| x.clamp(0.0, 6.0)),
         "sigmoid" => map(sigmoid),
@@ -71,13 +71,13 @@ fn sigmoid(x: f32) -> f32 {
     1.0 / (1.0 + (-x).exp())
 }
 
-/// `log(1 + exp(x))`, which is `x` where `exp(x)` would be infinite.
+/// Returns `log(1 + exp(x))`, without overflow of `exp(x)`.
 fn softplus(x: f32) -> f32 {
     let positive = if x > 0.0 { x } else { 0.0 };
     if x.is_nan() { x } else { positive + (-x.abs()).exp().ln_1p() }
 }
 
-/// `f` of each element of `x [N, C, ..]` and its channel's parameters.
+/// Applies `f` to each element of `x [N, C, ..]` and the parameters of its channel.
 fn per_channel(
     node: &Node<'_>,
     operands: &'static [&'static str],
@@ -97,7 +97,7 @@ fn per_channel(
     }))
 }
 
-/// Numerically safe: the largest element is taken off first.
+/// Computes softmax along each line. Subtracts the largest element first, so that no exponential overflows.
 pub(super) fn softmax(x: &[f32], lines: &Lines, out: &mut [f32]) {
     lines.each(|_, start| {
         let mut max = f32::NEG_INFINITY;

@@ -1,4 +1,4 @@
-//! Attention as one operation.
+//! Scaled dot-product attention as one operation.
 
 use mlpackage::DType;
 
@@ -7,9 +7,10 @@ use super::linear::dot;
 use super::walk::{Walk, broadcast_strides};
 use super::{Call, Lowered, Node};
 
-/// `softmax(query key^T / sqrt(E) + mask) value`: `query [.., L, E]`, `key [.., S, E]`, `value [.., S, EV]`. A mask of
-/// bools says what may be seen; where nothing may, the result is NaN, as the formula in the documentation of coremltools has
-/// it. PyTorch has zeros there since 2.5.
+/// `softmax(query key^T / sqrt(E) + mask) value`: `query [.., L, E]`, `key [.., S, E]`, `value [.., S, EV]`.
+///
+/// A boolean mask selects the positions that may be seen. If a query may see none, its result is NaN,
+/// according to the formula in the documentation of coremltools. PyTorch returns zeros there since 2.5.
 pub(super) fn lower(node: &Node<'_>) -> Result<Option<Lowered>, String> {
     if node.op != "scaled_dot_product_attention" {
         return Ok(None);
@@ -19,7 +20,7 @@ pub(super) fn lower(node: &Node<'_>) -> Result<Option<Lowered>, String> {
     let [l, e] = [query.dims()[rank - 2], query.dims()[rank - 1]];
     let [s, ev] = [value.dims()[rank - 2], value.dims()[rank - 1]];
     let scale = 1.0 / (e as f32).sqrt();
-    // Where the mask's row for each row of the queries begins, and its stride along the keys.
+    // The start of the mask's row for each query, its stride along the keys, and whether it is boolean.
     let mask = match node.args.get("attn_mask") {
         None => None,
         Some(mask) => {

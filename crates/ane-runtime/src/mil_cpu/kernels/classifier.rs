@@ -1,9 +1,10 @@
-//! What makes a model a classifier.
+//! The operation `classify`.
 
 use super::{Lowered, Node};
 
-/// `classify` gives the index of the largest probability among the labels, the first of equal ones, and the probabilities in the
-/// order of the labels. The labels themselves are no numbers; [`Function::classes`](crate::Function::classes) has them.
+/// `classify` returns the index of the most probable label, the first of equal ones, and the probabilities in
+/// the order of the labels. The labels themselves are not numeric;
+/// [`Function::classes`](crate::Function::classes) returns them.
 pub(super) fn lower(node: &Node<'_>) -> Result<Option<Lowered>, String> {
     if node.op != "classify" {
         return Ok(None);

@@ -13,7 +13,7 @@ pub(super) fn lower(node: &Node<'_>) -> Result<Option<Lowered>, String> {
             let groups = node.args.int("groups")?.unwrap_or(1) as usize;
             let (batch, d_out, d_in) = (x.dims()[0], w.dims()[0], w.dims()[1]);
             let pointwise = window.is_pointwise();
-            // One place that has a single element of each channel below it: a product with a vector.
+            // A single output position that reads one element of each channel: a product with a vector.
             if pointwise && groups == 1 && window.places() == 1 {
                 let rows = Rows { d_out, d_in, bias };
                 return Ok(Some(Lowered::batched(OPERANDS, rows).packed(&["weight"]).scratch(d_in)));
@@ -41,7 +41,7 @@ pub(super) fn lower(node: &Node<'_>) -> Result<Option<Lowered>, String> {
     }
 }
 
-/// A window that moves over three spatial axes; where there are fewer, the first ones have an extent of one.
+/// A window that moves over three spatial axes. If there are fewer, the first axes have size 1.
 #[derive(Clone, Debug)]
 pub(super) struct Window {
     pub(super) input: [usize; 3],
@@ -49,33 +49,34 @@ pub(super) struct Window {
     pub(super) kernel: [usize; 3],
     pub(super) stride: [usize; 3],
     pub(super) dilation: [usize; 3],
-    /// Padding before the first element of each axis; what is behind the last follows from the output.
+    /// Padding before the first element of each axis. The padding after the last one follows from the output.
     pub(super) before: [usize; 3],
 }
 
-/// The last three of as many, with `first` before them.
+/// Extends `values` to three elements, with `first` before them.
 fn three(values: &[usize], first: usize) -> [usize; 3] {
     let missing = 3 - values.len();
     std::array::from_fn(|i| if i < missing { first } else { values[i - missing] })
 }
 
 impl Window {
-    /// The window of a convolution or pooling of `x [N, C, *spatial]`.
+    /// Creates the window of a convolution or pooling of `x [N, C, *spatial]`.
     pub(super) fn of(node: &Node<'_>, kernel: &[usize]) -> Result<Self, String> {
         Self::padded(node, kernel, |input, output, stride, reach| {
             ((output - 1) * stride + reach).saturating_sub(input)
         })
     }
 
-    /// The window of a transposed convolution: `before` is what is cut off the full result.
+    /// Creates the window of a transposed convolution. Its `before` is what is cropped from the start of the
+    /// full result.
     fn transposed(node: &Node<'_>, kernel: &[usize]) -> Result<Self, String> {
         Self::padded(node, kernel, |input, output, stride, reach| {
             ((input - 1) * stride + reach).saturating_sub(output)
         })
     }
 
-    /// `same` says how much padding there is in all where `pad_type` is `same`: of input and output, the stride, and how far
-    /// the kernel reaches.
+    /// Creates a window. If `pad_type` asks for `same`, the function `same` returns the total padding of an
+    /// axis, from its input and output, its stride and the reach of the kernel.
     fn padded(
         node: &Node<'_>,
         kernel: &[usize],
@@ -85,7 +86,7 @@ impl Window {
         let (input, output) = (&x.dims()[2..], &out.dims()[2..]);
         let spatial = input.len();
         let stride = node.args.extents("strides", spatial, 1, 1)?;
-        // Pooling has none.
+        // Pooling has no dilations.
         let dilation = match node.args.get("dilations") {
             Some(_) => node.args.extents("dilations", spatial, 1, 1)?,
             None => vec![1; spatial],
@@ -123,18 +124,18 @@ impl Window {
         self.kernel.iter().product()
     }
 
-    /// Whether every place has exactly one element of each channel below it, the one of its own number.
+    /// Whether every output position reads exactly one element of each channel, the one at the same position.
     fn is_pointwise(&self) -> bool {
         self.taps() == 1 && self.stride == [1; 3] && self.before == [0; 3] && self.input == self.output
     }
 
-    /// The element of `axis` that tap `tap` of the window at `place` is on; `None` in the padding.
+    /// Returns the element of `axis` that tap `tap` reads at output position `place`; `None` in the padding.
     pub(super) fn on(&self, axis: usize, place: usize, tap: usize) -> Option<usize> {
         let at = place * self.stride[axis] + tap * self.dilation[axis];
         at.checked_sub(self.before[axis]).filter(|at| *at < self.input[axis])
     }
 
-    /// The taps of the window at `place` that are on elements of `axis`.
+    /// Returns the taps that read elements of `axis`, not padding, at output position `place`.
     pub(super) fn taps_on(&self, axis: usize, place: usize) -> std::ops::Range<usize> {
         let (begin, dilation) = (place * self.stride[axis], self.dilation[axis]);
         let end = (self.input[axis] + self.before[axis]).saturating_sub(begin).div_ceil(dilation);
@@ -142,11 +143,12 @@ impl Window {
         first..end.min(self.kernel[axis])
     }
 
-    /// The places on the last axis at which tap `tap` is on an element, and the element that the first of them is on.
+    /// Returns the output positions on the last axis at which tap `tap` reads an element, and the element
+    /// that it reads at the first of them.
     fn along(&self, tap: usize) -> (std::ops::Range<usize>, usize) {
         let (stride, offset, before) = (self.stride[2], tap * self.dilation[2], self.before[2]);
         let end = (self.input[2] + before).saturating_sub(offset).div_ceil(stride).min(self.output[2]);
-        // A tap that is on padding everywhere has its first place behind the last one.
+        // For a tap that reads only padding, the first position would be after the last one.
         let first = before.saturating_sub(offset).div_ceil(stride).min(end);
         (first..end, (first * stride + offset).saturating_sub(before))
     }
@@ -155,7 +157,7 @@ impl Window {
 struct Conv {
     batch: usize,
     d_out: usize,
-    /// Channels of a group's input.
+    /// Number of input channels of a group.
     d_in: usize,
     groups: usize,
     window: Window,
@@ -163,12 +165,12 @@ struct Conv {
 }
 
 impl Conv {
-    /// Weights of one channel of the result.
+    /// Returns the number of weights of one output channel.
     fn row(&self) -> usize {
         self.d_in * self.window.taps()
     }
 
-    /// One channel of one image.
+    /// Computes one output channel of one image.
     fn channel(&self, x: &[f32], weights: &[f32], bias: f32, out: &mut [f32]) {
         let Window { input, output, kernel, stride, .. } = self.window;
         out.fill(bias);
@@ -207,7 +209,7 @@ impl Kernel for Conv {
     }
 
     fn run_batch(&self, calls: &mut [Call<'_, '_>]) -> Outcome {
-        // A weight that is computed is another one for each sequence.
+        // A computed weight differs between sequences.
         if !Call::share(calls, 1) {
             return calls.iter_mut().try_for_each(|call| self.run(call));
         }
@@ -235,11 +237,11 @@ impl Kernel for Conv {
     }
 }
 
-/// `x [N, Ci, ..]` spread over the result: `weight [Ci, Co / groups, *kernel]`.
+/// Transposed convolution of `x [N, Ci, ..]` with `weight [Ci, Co / groups, *kernel]`.
 struct Transposed {
     batch: usize,
     d_in: usize,
-    /// Channels of a group's result.
+    /// Number of output channels of a group.
     d_out: usize,
     groups: usize,
     window: Window,
@@ -247,12 +249,12 @@ struct Transposed {
 }
 
 impl Transposed {
-    /// Weights of one channel of the input.
+    /// Returns the number of weights of one input channel.
     fn row(&self) -> usize {
         self.d_out * self.window.taps()
     }
 
-    /// Adds what one channel of the input gives to one channel of the result.
+    /// Adds the contribution of one input channel to one output channel.
     fn spread(&self, x: &[f32], weights: &[f32], out: &mut [f32]) {
         let Window { input, output, kernel, stride, dilation, before } = self.window;
         for (tap, &weight) in weights.iter().enumerate() {

@@ -1,4 +1,4 @@
-//! Operations that make tensors out of shapes and numbers.
+//! Operations that create tensors from shapes and values.
 
 use mlpackage::DType;
 use mlpackage::mil::Value;
@@ -34,7 +34,7 @@ pub(super) fn lower(node: &Node<'_>) -> Result<Option<Lowered>, String> {
         "random_uniform" => {
             let (low, high) = (node.args.float_or("low", 0.0)?, node.args.float_or("high", 1.0)?);
             let below = largest_below(high, node.results[0].0);
-            // The sum may be rounded up to the upper bound, which is not drawn.
+            // Rounding may raise the sum to the upper bound, which is exclusive.
             random(node, move |rng| {
                 let drawn = low + (high - low) * rng.random::<f32>();
                 if low < high && drawn > below { below } else { drawn }
@@ -45,7 +45,7 @@ pub(super) fn lower(node: &Node<'_>) -> Result<Option<Lowered>, String> {
     }))
 }
 
-/// A scalar argument of the result's type, as a word.
+/// Returns a scalar argument of the result's type as a word.
 fn word_of(node: &Node<'_>, name: &str, default: f32) -> Result<u32, String> {
     let Some(value) = node.args.get(name).map(|arg| arg.value) else {
         return Ok(if node.results[0].0.is_float() { default.to_bits() } else { default as i32 as u32 });
@@ -54,7 +54,7 @@ fn word_of(node: &Node<'_>, name: &str, default: f32) -> Result<u32, String> {
     word(value).ok_or_else(|| format!("{} of {}", node.op, value.ty))
 }
 
-/// The first element of a constant.
+/// Returns the first element of a constant as a word.
 fn word(value: &Value) -> Option<u32> {
     let bool = value.as_bools().and_then(|b| b.first()).map(|b| u32::from(*b));
     let int = value.to_ints().and_then(|v| v.first().copied()).map(|v| v as u32);
@@ -75,7 +75,7 @@ fn range_1d(node: &Node<'_>) -> Result<Lowered, String> {
     }))
 }
 
-/// An index that is out of range names nothing: all elements are off.
+/// Lowers `one_hot`. An index out of range selects no element: all of them are `off_value`.
 fn one_hot(node: &Node<'_>) -> Result<Lowered, String> {
     let shape = node.result();
     let axis = node.axis("axis", &shape, -1)?;
@@ -94,7 +94,8 @@ fn one_hot(node: &Node<'_>) -> Result<Lowered, String> {
     }))
 }
 
-/// Zero outside of a band around the diagonal of the last two axes; a negative bound keeps everything on its side.
+/// Lowers `band_part`: zeros outside of a band around the diagonal of the last two axes. A negative bound
+/// keeps everything on its side.
 fn band_part(node: &Node<'_>) -> Result<Lowered, String> {
     let x = node.shape("x")?;
     let [rows, columns] = [x.dims()[x.rank() - 2], x.dims()[x.rank() - 1]];
@@ -111,7 +112,7 @@ fn band_part(node: &Node<'_>) -> Result<Lowered, String> {
     }))
 }
 
-/// The places of elements other than zero, `[how many, rank]`; the caller has counted them.
+/// Lowers `non_zero`: the positions of all non-zero elements, `[count, rank]`. The caller has counted them.
 fn non_zero(node: &Node<'_>) -> Result<Lowered, String> {
     let x = node.shape("x")?;
     let is_float = node.dtype("x")?.is_float();
@@ -129,12 +130,13 @@ fn non_zero(node: &Node<'_>) -> Result<Lowered, String> {
     }))
 }
 
-/// Whether an element is other than zero; -0 is not.
+/// Whether an element is non-zero. Negative zero is zero.
 pub(in crate::mil_cpu) fn is_non_zero(word: u32, is_float: bool) -> bool {
     if is_float { f32::from_bits(word) != 0.0 } else { word != 0 }
 }
 
-/// The same numbers in every call for a seed; others each time for -1. They are not those that Core ML gives.
+/// Fills the result with random values, the same in every call for a seed, and different ones for -1. They
+/// differ from Core ML's.
 fn random(
     node: &Node<'_>,
     draw: impl Fn(&mut ChaCha8Rng) -> f32 + Send + Sync + 'static,
@@ -148,12 +150,12 @@ fn random(
     }))
 }
 
-/// The largest number below `bound` that an element type has.
+/// Returns the largest value below `bound` that an element type can hold.
 fn largest_below(bound: f32, dtype: DType) -> f32 {
     if dtype != DType::Fp16 {
         return bound.next_down();
     }
-    // Bits of fp16 numbers are in the order of their magnitudes.
+    // The bits of fp16 values are ordered by magnitude.
     let half = half::f16::from_f32(bound);
     if half.to_f32() < bound {
         return half.to_f32();
@@ -167,8 +169,8 @@ fn largest_below(bound: f32, dtype: DType) -> f32 {
     half::f16::from_bits(bits).to_f32()
 }
 
-/// Indices along the last axis of `x`, each as often as its share of the whole says: of the exponentials of logits, or of the
-/// probabilities themselves. The first index is drawn where nothing has a share.
+/// Draws indices along the last axis of `x`, each in proportion to its share: the exponential of a logit, or
+/// the probability itself. Draws the first index if no share is positive.
 fn random_categorical(node: &Node<'_>) -> Result<Lowered, String> {
     let seed = u64::try_from(node.args.int("seed")?.unwrap_or(-1)).ok();
     let logits = node.args.string("mode")?.unwrap_or("logits") == "logits";
@@ -183,7 +185,7 @@ fn random_categorical(node: &Node<'_>) -> Result<Lowered, String> {
         for (x, out) in x.chunks_exact(classes).zip(call.out_f32().chunks_exact_mut(draws)) {
             let largest = x.iter().copied().fold(f32::NEG_INFINITY, f32::max);
             let mut total = 0.0;
-            // Sums of all shares up to each.
+            // Cumulative sums of the shares.
             for (sum, x) in scratch.iter_mut().zip(x) {
                 let share = if logits { (x - largest).exp() } else { *x };
                 total += if share > 0.0 { share } else { 0.0 };
@@ -192,7 +194,7 @@ fn random_categorical(node: &Node<'_>) -> Result<Lowered, String> {
             let sums = &scratch[..classes];
             for out in out {
                 let at = rng.random::<f32>() * total;
-                // The last that has a share, should the product be rounded up to all of them.
+                // The last index with a share, in case rounding raises the product to the total.
                 let last = sums.partition_point(|sum| *sum < total);
                 *out = sums.partition_point(|sum| *sum <= at).min(last) as f32;
             }
@@ -201,7 +203,7 @@ fn random_categorical(node: &Node<'_>) -> Result<Lowered, String> {
     Ok(lowered.scratch(classes))
 }
 
-/// A standard normal number, by Box and Muller.
+/// Returns a standard normal value, by the Box-Muller transform.
 fn normal(rng: &mut ChaCha8Rng) -> f32 {
     let (u, v) = (1.0 - rng.random::<f32>(), rng.random::<f32>());
     (-2.0 * u.ln()).sqrt() * (std::f32::consts::TAU * v).cos()

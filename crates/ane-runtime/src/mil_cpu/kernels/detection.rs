@@ -1,4 +1,4 @@
-//! Boxes in images: which of them to keep, and what is in them.
+//! Operations on boxes in images: which of them to keep, and patches cut from them.
 
 use std::cmp::Ordering;
 
@@ -14,7 +14,7 @@ pub(super) fn lower(node: &Node<'_>) -> Result<Option<Lowered>, String> {
     }))
 }
 
-/// A box by its corners.
+/// A box, given by its corners.
 #[derive(Clone, Copy)]
 struct Corners {
     low: [f32; 2],
@@ -22,7 +22,7 @@ struct Corners {
 }
 
 impl Corners {
-    /// Of a centre and a size. A negative size is taken as its opposite.
+    /// Creates a box from its centre and size. Only the magnitude of the size counts.
     fn of([x, y, width, height]: [f32; 4]) -> Self {
         let [across, down] = [width.abs() / 2.0, height.abs() / 2.0];
         Self { low: [x - across, y - down], high: [x + across, y + down] }
@@ -32,7 +32,7 @@ impl Corners {
         (self.high[0] - self.low[0]) * (self.high[1] - self.low[1])
     }
 
-    /// What both cover, as a share of what one of them covers. Boxes without area overlap with nothing.
+    /// Returns the intersection of two boxes divided by their union; 0 if one of them has no area.
     fn overlap(self, other: Self) -> f32 {
         let shared = |axis: usize| {
             let shared = self.high[axis].min(other.high[axis]) - self.low[axis].max(other.low[axis]);
@@ -46,9 +46,11 @@ impl Corners {
     }
 }
 
-/// Takes boxes in the order of their best scores, the first of equal ones first, and leaves out those that overlap too much
-/// with one that was taken. If none has a score of at least the threshold, the best one is taken all the same. What is left of
-/// the results is 0, and -1 for indices (`NonMaximumSuppressionLayerParams` in coremltools' `NeuralNetwork.proto`).
+/// Selects boxes in the order of their best scores, the first of equal ones first, and skips boxes that
+/// overlap too much with a selected one.
+///
+/// If no score reaches the threshold, the best box is selected anyway. The rest of the results is 0, and -1
+/// for indices (`NonMaximumSuppressionLayerParams` in coremltools' `NeuralNetwork.proto`).
 fn non_maximum_suppression(node: &Node<'_>) -> Result<Lowered, String> {
     let last = node.args.opset() >= Opset::CoreML7;
     let scores = node.shape("scores")?;
@@ -94,9 +96,9 @@ fn non_maximum_suppression(node: &Node<'_>) -> Result<Lowered, String> {
     }))
 }
 
-/// How boxes are chosen.
+/// The parameters of the selection.
 struct Suppression {
-    /// Whether the boxes are the last axis, as since iOS 17, or the one before.
+    /// Whether boxes are along the last axis, as since iOS 17, or along the one before.
     last: bool,
     number: usize,
     classes: usize,
@@ -107,24 +109,24 @@ struct Suppression {
 }
 
 impl Suppression {
-    /// Where number `i` of box `n` is among `boxes` that have `inner` numbers each.
+    /// Returns the index of value `i` of box `n`, among `boxes` boxes with `inner` values each.
     fn at(&self, n: usize, i: usize, boxes: usize, inner: usize) -> usize {
         if self.last { i * boxes + n } else { n * inner + i }
     }
 
-    /// The class that a box most likely is of, and its score; a NaN is less likely than anything.
+    /// Returns the most likely class of a box, and its score. Every score is better than NaN.
     fn best(&self, scores: &[f32], n: usize) -> (usize, f32) {
         let scored =
             (0..self.classes).map(|class| (class, scores[self.at(n, class, self.number, self.classes)]));
         scored.reduce(|a, b| if is_better(b.1, a.1) { b } else { a }).unwrap_or((0, f32::NAN))
     }
 
-    /// The boxes that are taken, in order.
+    /// Returns the selected boxes, in order.
     fn take(&self, boxes: &[f32], scores: &[f32]) -> Vec<usize> {
         let corners = |n: usize| Corners::of([0, 1, 2, 3].map(|i| boxes[self.at(n, i, self.number, 4)]));
         let best: Vec<(usize, f32)> = (0..self.number).map(|n| self.best(scores, n)).collect();
         let mut order: Vec<usize> = (0..self.number).filter(|n| best[*n].1 >= self.least).collect();
-        // None is a NaN, which is at least nothing.
+        // None of these scores is NaN, because NaN does not reach the threshold.
         order.sort_by(|a, b| best[*b].1.partial_cmp(&best[*a].1).unwrap_or(Ordering::Equal));
         let mut taken: Vec<(usize, Corners)> = Vec::new();
         for n in order {
@@ -147,13 +149,13 @@ impl Suppression {
     }
 }
 
-/// Whether a score is greater; anything is greater than a NaN.
+/// Whether a score is greater. Every score is greater than NaN.
 fn is_better(score: f32, than: f32) -> bool {
     score > than || (than.is_nan() && !score.is_nan())
 }
 
-/// Where along an axis of a box each of the results is sampled. The box has `X = end - start + 1` pixels; the formulas are those
-/// of `resize_bilinear` on the interval `[0, X - 1]`.
+/// The positions along an axis of a box at which the results are sampled. The box has `X = end - start + 1`
+/// pixels; the formulas are those of `resize_bilinear` on the interval `[0, X - 1]`.
 #[derive(Clone, Copy)]
 enum Sampling {
     StrictAlign,
@@ -175,7 +177,8 @@ impl Sampling {
         })
     }
 
-    /// In f64, so that a box that ends at the border does not end behind it by a rounding.
+    /// Returns the position of result `i` of `to`. Computes in f64, so that rounding does not move the end of
+    /// a box past the border.
     fn point(self, [start, end]: [f64; 2], i: usize, to: usize) -> f64 {
         let (at, to, last) = (i as f64, to as f64, end - start);
         let pixels = last + 1.0;
@@ -192,8 +195,8 @@ impl Sampling {
     }
 }
 
-/// Patches of `x [B, C, H, W]`, each sampled at `[h, w]` points. Points outside of the image get the padding value, 0 before
-/// iOS 16.
+/// Cuts patches from `x [B, C, H, W]`, each sampled at `[h, w]` points. Points outside of the image have the
+/// padding value, which is 0 before iOS 16.
 fn crop_resize(node: &Node<'_>) -> Result<Lowered, String> {
     const BEFORE: &[&str] = &["x", "roi"];
     const SINCE: &[&str] = &["x", "boxes", "box_indices"];
@@ -227,20 +230,20 @@ fn crop_resize(node: &Node<'_>) -> Result<Lowered, String> {
     }))
 }
 
-/// How boxes are written down.
+/// The encoding of boxes.
 struct Boxes {
-    /// Whether they are in the form of iOS 17.
+    /// Whether the boxes are in the form of iOS 17.
     since: bool,
     has_indices: bool,
     is_float: bool,
-    /// Numbers of each; the first of five is its image.
+    /// Number of values of a box. If there are five, the first is its image.
     numbers: usize,
-    /// Patches that each box gives.
+    /// Number of patches for each box.
     crops: usize,
-    /// Whether they are a centre and a size.
+    /// Whether a box is given by its centre and size.
     centered: bool,
     width_first: bool,
-    /// What vertical and horizontal coordinates are multiplied with.
+    /// Factors of the vertical and horizontal coordinates.
     scale: [f64; 2],
 }
 
@@ -270,7 +273,7 @@ impl Boxes {
         if self.is_float { f64::from(f32::from_bits(word)) } else { f64::from(word as i32) }
     }
 
-    /// The image that patch `crop` of box `n` is cut out of, if there is such an image.
+    /// Returns the image from which patch `crop` of box `n` is cut. There may be no such image.
     fn image(&self, words: &[u32], indices: Option<&[i32]>, n: usize, crop: usize) -> f64 {
         match (indices, self.numbers) {
             (Some(indices), _) => f64::from(indices[n]),
@@ -280,7 +283,7 @@ impl Boxes {
         }
     }
 
-    /// Where box `n` begins and ends, vertically and horizontally.
+    /// Returns the start and end of box `n`, vertically and horizontally.
     fn span(&self, words: &[u32], n: usize) -> [[f64; 2]; 2] {
         let first = (n + 1) * self.numbers - 4;
         let [a, b, c, d] = [0, 1, 2, 3].map(|i| self.number(words[first + i]));
@@ -293,7 +296,7 @@ impl Boxes {
     }
 }
 
-/// The value at a point `[y, x]`; `None` outside of the image.
+/// Returns the interpolated value at a point `[y, x]`; `None` outside of the image.
 fn bilinear(plane: &[f32], [height, width]: [usize; 2], point: [f64; 2]) -> Option<f32> {
     let between = |at: f64, size: usize| {
         let inside = at >= 0.0 && at <= (size - 1) as f64;

@@ -1,4 +1,4 @@
-//! Operations on each element by itself.
+//! Elementwise operations.
 
 use mlpackage::{DType, Shape};
 
@@ -20,7 +20,7 @@ pub(super) fn lower(node: &Node<'_>) -> Result<Option<Lowered>, String> {
     })
 }
 
-/// `f` of each float.
+/// Applies `f` to each float.
 pub(super) fn map(f: impl Fn(f32) -> f32 + Send + Sync + 'static) -> Lowered {
     Lowered::new(&["x"], move |call| {
         let x = call.f32(0);
@@ -69,9 +69,9 @@ fn unary(node: &Node<'_>) -> Result<Option<Lowered>, String> {
         "exp" => map(f32::exp),
         "exp2" => map(f32::exp2),
         "floor" => map(f32::floor),
-        // Ties to even, as numpy and PyTorch have it.
+        // Rounds ties to even, as NumPy and PyTorch do.
         "round" => map(f32::round_ties_even),
-        // Zero and NaN stay what they are.
+        // Keeps zero and NaN.
         "sign" => map(|x| {
             if x > 0.0 {
                 1.0
@@ -101,7 +101,7 @@ fn unary(node: &Node<'_>) -> Result<Option<Lowered>, String> {
         }
         "clip" => {
             let (low, high) = (node.args.float_or("alpha", f32::MIN)?, node.args.float_or("beta", f32::MAX)?);
-            // A NaN compares with nothing, and stays. Where the bounds are not in order, the upper one counts.
+            // Keeps NaN, which compares with nothing. If the bounds are not in order, the upper one counts.
             map(move |x| {
                 let raised = if x < low { low } else { x };
                 if raised > high { high } else { raised }
@@ -216,18 +216,19 @@ fn binary(node: &Node<'_>) -> Result<Option<Lowered>, String> {
     })))
 }
 
-/// The larger of two; NaN if one of them is.
+/// Returns the larger of two values, or NaN if one of them is NaN.
 pub(super) fn larger(a: f32, b: f32) -> f32 {
     if a > b || a.is_nan() { a } else { b }
 }
 
-/// What is left of `x` after `floor(x / y)` times `y`: it has the sign of `y`.
+/// Returns `x - floor(x / y) * y`, which has the sign of `y`.
 fn modulo(x: f32, y: f32) -> f32 {
     let rest = x % y;
     if rest != 0.0 && (rest < 0.0) != (y < 0.0) { rest + y } else { rest }
 }
 
-/// Towards minus infinity; 0 if `y` is. The smallest number divided by -1 wraps around to itself, as in numpy.
+/// Divides and rounds towards negative infinity; 0 if `y` is 0. The smallest integer divided by -1 wraps
+/// around to itself, as in NumPy.
 fn floor_div(x: i32, y: i32) -> i32 {
     if y == 0 {
         return 0;
@@ -236,7 +237,7 @@ fn floor_div(x: i32, y: i32) -> i32 {
     if rest != 0 && (rest < 0) != (y < 0) { quotient - 1 } else { quotient }
 }
 
-/// Wraps around as multiplication does; a negative power is the truncated quotient.
+/// Raises `x` to the power `y`. Overflow wraps around; a negative power returns the truncated quotient.
 fn power(x: i32, y: i32) -> i32 {
     match (u32::try_from(y), x) {
         (Ok(y), _) => x.wrapping_pow(y),
@@ -252,7 +253,7 @@ fn power(x: i32, y: i32) -> i32 {
     }
 }
 
-/// Bounds of an integer type that is narrower than 32 bits.
+/// Returns the bounds of an integer type that is narrower than 32 bits.
 fn bounds(dtype: DType) -> Option<(i32, i32)> {
     match dtype {
         DType::Int8 => Some((-128, 127)),
@@ -263,15 +264,16 @@ fn bounds(dtype: DType) -> Option<(i32, i32)> {
     }
 }
 
-/// Floats are truncated towards zero; what does not fit the new type becomes its nearest bound, a NaN 0.
+/// Lowers `cast`. Floats that become integers are truncated towards zero, values are limited to the range of
+/// an integer type, and NaN becomes the integer 0.
 fn cast(node: &Node<'_>) -> Result<Lowered, String> {
     let (from, to) = (node.dtype("x")?, node.results[0].0);
     if [from, to].contains(&DType::String) {
         return Err("cast of strings".into());
     }
     let (low, high) = bounds(to).unwrap_or((i32::MIN, i32::MAX));
-    // fp16 to fp32 and back is the business of rounding, which every result goes through; but a cast to fp16 must round
-    // even where nothing else does.
+    // Every result is rounded elsewhere if the numerics round to fp16, but a cast to fp16 rounds under all
+    // numerics.
     let half = to == DType::Fp16;
     Ok(Lowered::new(&["x"], move |call| {
         let x = call.words(0);

@@ -1,5 +1,5 @@
-//! Operations that read or write elements at places that a tensor of indices names. A negative index counts from the end,
-//! unless `validate_indices` is set; one out of range ends the call with an error.
+//! Operations that read or write elements at the positions that a tensor of indices names. A negative index
+//! counts from the end, unless `validate_indices` is set. An index out of range is an error.
 
 use super::{Lowered, Node, Operand, pairs};
 
@@ -15,10 +15,10 @@ pub(super) fn lower(node: &Node<'_>) -> Result<Option<Lowered>, String> {
     }))
 }
 
-/// How indices name places.
+/// How indices are interpreted.
 #[derive(Clone, Copy)]
 struct Indexing {
-    /// Whether a negative index is out of range, and does not count from the end.
+    /// Whether a negative index is out of range instead of counting from the end.
     validate: bool,
 }
 
@@ -27,7 +27,7 @@ impl Indexing {
         Ok(Self { validate: node.args.bool_or("validate_indices", false)? })
     }
 
-    /// The place that an index names on an axis of `extent`.
+    /// Returns the position that an index names on an axis of size `extent`.
     fn place(self, index: i32, extent: usize) -> Result<usize, String> {
         let from_end = index < 0 && !self.validate;
         let at = if from_end { i64::from(index) + extent as i64 } else { i64::from(index) };
@@ -35,7 +35,7 @@ impl Indexing {
         at.ok_or_else(|| format!("index {index} is outside of an axis of {extent}"))
     }
 
-    /// Where the slice that `index` names begins, in slices: `dims` are the axes that it names.
+    /// Returns the number of the slice that `index` names. `dims` are the sizes of the axes that it indexes.
     fn slice_at(self, index: &[i32], dims: &[usize]) -> Result<usize, String> {
         let mut pairs = index.iter().zip(dims);
         pairs.try_fold(0, |at, (index, extent)| Ok(at * extent + self.place(*index, *extent)?))
@@ -46,8 +46,8 @@ fn axis_of(node: &Node<'_>, name: &str) -> Result<usize, String> {
     node.axis("axis", &node.shape(name)?, 0)
 }
 
-/// `x [batch.., outer.., axis, inner..]`, `indices [batch.., I..]` → `[batch.., outer.., I.., inner..]`. Of a packed `x`
-/// only the rows that are asked for are unpacked.
+/// `x [batch.., outer.., axis, inner..]`, `indices [batch.., I..]` → `[batch.., outer.., I.., inner..]`.
+/// Unpacks only the requested rows of a packed `x`.
 fn gather(node: &Node<'_>) -> Result<Lowered, String> {
     let (x, indices) = (node.shape("x")?, node.shape("indices")?);
     let axis = axis_of(node, "x")?;
@@ -79,7 +79,7 @@ fn gather(node: &Node<'_>) -> Result<Lowered, String> {
     Ok(lowered.packed(&["x"]))
 }
 
-/// Extents before, on and behind an axis.
+/// Returns the product of the sizes before an axis, its size, and the product of the sizes after it.
 fn around(dims: &[usize], axis: usize) -> (usize, usize, usize) {
     (dims[..axis].iter().product(), dims[axis], dims[axis + 1..].iter().product())
 }
@@ -120,7 +120,7 @@ fn gather_nd(node: &Node<'_>) -> Result<Lowered, String> {
     }))
 }
 
-/// What becomes of an element that an update falls on.
+/// How an update changes an element.
 #[derive(Clone, Copy)]
 enum Mode {
     Update,
@@ -180,7 +180,7 @@ impl Mode {
 
 const SCATTER: &[&str] = &["data", "indices", "updates"];
 
-/// `updates [outer.., I.., inner..]` onto `data [outer.., axis, inner..]`.
+/// Applies `updates [outer.., I.., inner..]` to `data [outer.., axis, inner..]`.
 fn scatter(node: &Node<'_>) -> Result<Lowered, String> {
     let (outer, extent, inner) = around(node.shape("data")?.dims(), axis_of(node, "data")?);
     let (mode, is_float) = (Mode::of(node)?, node.dtype("data")?.is_float());

@@ -1,4 +1,4 @@
-//! Operations that put tensors together, take them apart or repeat them.
+//! Operations that join, split, repeat or pad tensors.
 
 use mlpackage::Shape;
 
@@ -12,7 +12,7 @@ pub(super) fn lower(node: &Node<'_>) -> Result<Option<Lowered>, String> {
         "stack" => {
             let shape = node.result();
             let axis = node.axis("axis", &shape, 0)?;
-            // Each value has an extent of one on the new axis.
+            // Each value has size 1 on the new axis.
             let mut one = shape.dims().to_vec();
             one[axis] = 1;
             let count = node.args.many("values").len();
@@ -23,7 +23,7 @@ pub(super) fn lower(node: &Node<'_>) -> Result<Option<Lowered>, String> {
         "tile" => {
             let (x, result) = (node.shape("x")?, node.result());
             let own = strides(x.dims());
-            // An axis of repetitions, on which the tensor stands still, before each axis.
+            // Before each axis, an axis of repetitions with stride 0.
             let mut dims = Vec::new();
             let mut along = Vec::new();
             for (axis, &extent) in x.dims().iter().enumerate() {
@@ -47,7 +47,7 @@ pub(super) fn lower(node: &Node<'_>) -> Result<Option<Lowered>, String> {
     }))
 }
 
-/// A kernel that writes each value to places of its own.
+/// Creates a kernel that writes each value to its own positions.
 fn joined(places: Vec<Walk<1>>) -> Lowered {
     Lowered::new(&["values"], move |call| {
         for (i, place) in places.iter().enumerate() {
@@ -69,7 +69,7 @@ fn concat(node: &Node<'_>) -> Result<Lowered, String> {
     let axis = node.axis("axis", &values[0], 0)?;
     let mut places = Vec::new();
     if node.args.bool_or("interleave", false)? {
-        // The first element of each value along the axis, then the second of each.
+        // The first elements of all values along the axis, then the second ones.
         let mut along = step.clone();
         along[axis] *= values.len() as isize;
         for (i, value) in values.iter().enumerate() {
@@ -101,13 +101,13 @@ fn split(node: &Node<'_>) -> Result<Lowered, String> {
     }))
 }
 
-/// How an element outside of the tensor is found.
+/// How elements outside of the tensor are defined.
 #[derive(Clone, Copy)]
 enum Outside {
     Constant(u32),
-    /// The border is a mirror that is not repeated itself.
+    /// Mirrored at the border element, which is not repeated.
     Reflect,
-    /// The border goes on.
+    /// The border element is repeated.
     Replicate,
 }
 

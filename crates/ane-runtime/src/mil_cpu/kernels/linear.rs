@@ -1,4 +1,4 @@
-//! Products of matrices.
+//! Matrix products.
 
 use mlpackage::Shape;
 
@@ -7,7 +7,7 @@ use super::{Call, Kernel, Lowered, Node, Outcome, position};
 
 pub(super) fn lower(node: &Node<'_>) -> Result<Option<Lowered>, String> {
     let is_float = |name: &str| node.args.get(name).is_none_or(|a| a.ty.dtype.is_float());
-    // Since iOS 17 the types of x and of a constant are independent.
+    // Since iOS 17, x and a constant may have different types.
     let of_both = |name: &str| node.has(name) && is_float(name) != is_float("x");
     if ["linear", "matmul"].contains(&node.op)
         && let Some(other) = ["weight", "bias", "y"].into_iter().find(|name| of_both(name))
@@ -27,7 +27,7 @@ pub(super) fn lower(node: &Node<'_>) -> Result<Option<Lowered>, String> {
             let (x, weight, shape) = (node.shape("x")?, node.shape("weight")?, node.result());
             let outer = x.rank() - 1;
             let steps = [strides(x.dims()), strides(weight.dims())];
-            // The last axis of the result goes over rows of the weight, the others over those of x.
+            // The last axis of the result runs over rows of the weight, the others over rows of x.
             let along_x = [&steps[0][..outer], &[0]].concat();
             let along_w = [vec![0; outer].as_slice(), &[steps[1][0]]].concat();
             let contraction = Contraction::new(shape.dims(), [&along_x, &along_w], x.dims()[outer], [1, 1]);
@@ -54,11 +54,11 @@ pub(super) fn lower(node: &Node<'_>) -> Result<Option<Lowered>, String> {
     }))
 }
 
-/// Sum of products, in eight lanes that a compiler can keep in vector registers.
+/// Returns the dot product, summed in eight lanes that the compiler can keep in vector registers.
 ///
 /// # Panics
 ///
-/// If the vectors differ in length.
+/// Panics if the vectors differ in length.
 pub(super) fn dot(a: &[f32], b: &[f32]) -> f32 {
     assert_eq!(a.len(), b.len(), "vectors of one length");
     let mut lanes = [0.0f32; 8];
@@ -73,11 +73,12 @@ pub(super) fn dot(a: &[f32], b: &[f32]) -> f32 {
     lanes.iter().sum::<f32>() + rest
 }
 
-/// `weight [d_out, d_in]` times each row of `x [.., d_in]`: each row of the weight is unpacked once for all of them.
+/// `weight [d_out, d_in]` times each row of `x [.., d_in]`. Each row of the weight is unpacked once for all
+/// rows of `x`.
 pub(super) struct Rows {
     pub(super) d_out: usize,
     pub(super) d_in: usize,
-    /// Which operand it is.
+    /// Index of the operand.
     pub(super) bias: Option<usize>,
 }
 
@@ -87,7 +88,7 @@ impl Kernel for Rows {
     }
 
     fn run_batch(&self, calls: &mut [Call<'_, '_>]) -> Outcome {
-        // A weight that is computed is another one for each sequence.
+        // A computed weight differs between sequences.
         if !Call::share(calls, 1) {
             return calls.iter_mut().try_for_each(|call| self.run(call));
         }
@@ -113,18 +114,19 @@ impl Kernel for Rows {
     }
 }
 
-/// Outer axes, rows, columns and inner axis of a product of matrices in the last two axes.
+/// The outer axes, rows, columns and inner axis of a matrix product over the last two axes.
 struct Matrices {
-    /// Where the matrices of x, y and the result begin.
+    /// Where each matrix of x, y and the result starts.
     outer: Walk<3>,
     rows: usize,
     columns: usize,
     inner: usize,
-    /// Whether rows of x, and columns of y, lie one element behind the other.
+    /// Whether x and y, respectively, are stored transposed.
     transposed: (bool, bool),
 }
 
-/// The shapes of x, y and the result of a `matmul`, in which a vector is a matrix of one row, or of one column.
+/// Returns the shapes of x, y and the result of a `matmul`. The vector x counts as a matrix of one row, the
+/// vector y as one of one column.
 fn matrices(node: &Node<'_>) -> Result<[Shape; 3], String> {
     let (x, y, result) = (node.shape("x")?, node.shape("y")?, node.result());
     let mut dims = result.dims().to_vec();
@@ -139,7 +141,7 @@ fn matrices(node: &Node<'_>) -> Result<[Shape; 3], String> {
     Ok([x, y, dims.into()])
 }
 
-/// Which of x and y are transposed; a vector never is.
+/// Returns whether x and y, respectively, are transposed. A vector never is.
 fn transposes(node: &Node<'_>) -> Result<(bool, bool), String> {
     let of = |flag: &str, operand: &str| -> Result<bool, String> {
         Ok(node.args.bool_or(flag, false)? && node.shape(operand)?.rank() > 1)
@@ -173,7 +175,7 @@ impl Matrices {
 fn matmul(node: &Node<'_>) -> Result<Lowered, String> {
     let m = Matrices::of(node)?;
     let Matrices { rows, columns, inner, transposed: (tx, ty), .. } = m;
-    // A row of y as it is stored, and one of x.
+    // Scratch memory holds a row of y as it is stored, and a row of x.
     let row = if ty { inner } else { columns };
     let kernel = Lowered::new(&["x", "y"], move |call| {
         let (x, y) = (call.f32(0), call.operands[1]);
@@ -213,7 +215,7 @@ fn matmul(node: &Node<'_>) -> Result<Lowered, String> {
     Ok(kernel.packed(&["y"]).scratch(row + inner))
 }
 
-/// Sums of products of pairs, each sum `len` long: matrices of integers, and `einsum`.
+/// Sums of `len` products each, for matrices of integers and `einsum`.
 struct Contraction {
     pairs: Walk<2>,
     len: usize,
@@ -276,7 +278,7 @@ fn matrix_contraction(node: &Node<'_>) -> Result<Contraction, String> {
     Ok(Contraction::new(shape.dims(), [&sx, &sy], inner, [x_inner, y_inner]))
 }
 
-/// `nchw,nwhu->nchu` and `chw,whu->chu`, the only equations that MIL has.
+/// Lowers `nchw,nwhu->nchu` and `chw,whu->chu`, the only equations that MIL has.
 fn einsum(node: &Node<'_>) -> Result<Lowered, String> {
     let shape = node.result();
     let shapes: Vec<Shape> = node.args.many("values").iter().filter_map(|a| a.ty.shape.known()).collect();
@@ -285,7 +287,8 @@ fn einsum(node: &Node<'_>) -> Result<Lowered, String> {
     let [sx, sy] = [x, y].map(|s| strides(s.dims()));
     let mut along_x = sx.clone();
     let mut along_y = sy.clone();
-    // c and u are in one of the two only; what is summed over is the last axis of x, the third from the right of y.
+    // c and u are each in only one of the two. The sum is over the last axis of x and the third axis from the
+    // right of y.
     along_x[first + 2] = 0;
     along_y[first] = 0;
     for (steps, s) in [(&mut along_x, x), (&mut along_y, y)] {

@@ -1,4 +1,4 @@
-//! Normalisations that are one operation.
+//! Normalizations that are one operation.
 
 use super::walk::Lines;
 use super::{Lowered, Node, pairs, position};
@@ -11,7 +11,7 @@ pub(super) fn lower(node: &Node<'_>) -> Result<Option<Lowered>, String> {
             let x = node.shape("x")?;
             let spatial: Vec<usize> = (2..x.rank()).collect();
             let channels = x.dims()[1];
-            // A group for each channel of each image, scaled by its channel's parameters.
+            // One group for each channel of each image, with the parameters of the channel.
             norm(node, &spatial, OPERANDS, move |line, _| line % channels)?
         }
         "layer_norm" => {
@@ -58,8 +58,8 @@ fn batch_norm(node: &Node<'_>) -> Result<Lowered, String> {
     }))
 }
 
-/// Each group with mean 0 and variance 1, then times gamma plus beta, whose element for the group and the place within it
-/// `parameter` says.
+/// Normalizes each group to mean 0 and variance 1, then multiplies by gamma and adds beta. `parameter`
+/// returns the index of their elements, from the group and the position in it.
 fn norm(
     node: &Node<'_>,
     axes: &[usize],
@@ -86,7 +86,8 @@ fn norm(
     }))
 }
 
-/// `x / (k + alpha / size * sum of squares of the size channels around)^beta`.
+/// `x / (k + alpha / size * squares)^beta`, where `squares` is the sum of squares over the `size` channels
+/// around each element's own.
 fn local_response_norm(node: &Node<'_>) -> Result<Lowered, String> {
     let x = node.shape("x")?;
     let (channels, inner) = (x.dims()[1], x.dims()[2..].iter().product::<usize>());

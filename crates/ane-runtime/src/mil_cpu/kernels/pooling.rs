@@ -1,9 +1,10 @@
-//! Pooling: one number for each window.
+//! Pooling: one result for each window.
 //!
-//! What a window has beyond the elements of `x` is padding, whether `pad` says so, `same` needs it or `ceil_mode` lets the last
-//! window reach over the edge. `max_pool` and `l2_pool` pass it over; `avg_pool` counts it as zeros, unless
-//! `exclude_padding_from_average` is true. PyTorch differs: it takes the part that `ceil_mode` adds out of the divisor. Core
-//! ML was measured not to: issue 2772 and pull request 2844 of apple/coremltools.
+//! The part of a window beyond the elements of `x` is padding, whether `pad` states it, `same` needs it, or
+//! `ceil_mode` lets the last window overhang. `max_pool` and `l2_pool` skip padding; `avg_pool` counts it as
+//! zeros, unless `exclude_padding_from_average` is true. PyTorch differs: it excludes from the divisor the
+//! part that `ceil_mode` adds. Core ML was measured not to: issue 2772 and pull request 2844 of
+//! apple/coremltools.
 
 use super::conv::Window;
 use super::elementwise::larger;
@@ -43,7 +44,7 @@ enum Pool {
     L2,
     /// Padding counts as zeros.
     AverageOfWindow,
-    /// Padding does not count. A window of nothing but padding gives 0 / 0.
+    /// Padding does not count. A window of only padding results in 0 / 0.
     AverageOfElements,
 }
 

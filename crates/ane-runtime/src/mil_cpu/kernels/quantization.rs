@@ -1,4 +1,4 @@
-//! Activations as integers, and back.
+//! Quantization and dequantization of activations.
 
 use mlpackage::DType;
 
@@ -11,7 +11,8 @@ pub(super) fn lower(node: &Node<'_>) -> Result<Option<Lowered>, String> {
     }
     let shape = node.shape("input")?;
     let zero_point = position(node, OPERANDS, "zero_point");
-    // One number for everything, or one for each index of an axis: of scales and zero points alike, each by itself.
+    // One value for the whole tensor, or one for each index of an axis. The scale and the zero point are
+    // independent.
     let index_of = |name: &str| -> Result<_, String> {
         let (inner, count) = match node.has(name) && node.shape(name)?.rank() > 0 {
             false => (1, 1),
@@ -34,7 +35,7 @@ pub(super) fn lower(node: &Node<'_>) -> Result<Option<Lowered>, String> {
         })));
     }
     let (low, high) = if node.results[0].0 == DType::Int8 { (-128.0, 127.0) } else { (0.0, 255.0) };
-    // Ties to even, as numpy and PyTorch have it; what does not fit becomes the nearest bound.
+    // Rounds ties to even, as NumPy and PyTorch do, and limits the result to the range of the type.
     Ok(Some(Lowered::new(OPERANDS, move |call| {
         let (input, scale) = (call.f32(0), call.f32(1));
         let zero = zero_point.map(|z| call.i32(z));

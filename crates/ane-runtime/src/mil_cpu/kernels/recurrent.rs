@@ -1,14 +1,16 @@
 //! Recurrent layers: `rnn`, `gru` and `lstm`, over `x [S, B, I]`.
 //!
-//! The states are carried on in f32 from step to step; only what the operation gives is rounded.
+//! The states stay in f32 between steps; only the results of the operation are rounded.
 //!
-//! Where coremltools' documentation leaves a choice, the comparisons with Core ML in its own test suite
+//! Where coremltools' documentation is ambiguous, the comparisons with Core ML in its test suite
 //! (`mil/ops/tests/*/test_recurrent.py`) decide:
 //!
-//! - `gru` multiplies the hidden numbers with the reset gate before the product with `W_ho`, unless `reset_after`;
-//! - `lstm` clips the cell's numbers, after the input and the forget gate and before the output gate looks at them;
-//! - with direction `reverse` the results stand in the order of the steps that were taken, so the one for the last element of
-//!   the sequence comes first; with `bidirectional` both halves stand where the sequence has its elements.
+//! - `gru` multiplies the hidden state with the reset gate before the product with `W_ho`, unless
+//!   `reset_after` is set;
+//! - `lstm` clips the cell state, after the input and forget gates and before the output gate reads it;
+//! - with direction `reverse`, the results are in the order in which the steps run, so the result for the
+//!   last element of the sequence is first; with `bidirectional`, both halves are in the order of the
+//!   sequence.
 
 use super::linear::dot;
 use super::{Call, Kernel, Lowered, Node, Outcome, position};
@@ -78,7 +80,7 @@ const OPERANDS: &[&str] = &[
 
 const WEIGHTS: &[&str] = &["weight_ih", "weight_hh", "weight_ih_back", "weight_hh_back"];
 
-/// A function of each number. Those that have parameters elsewhere have their defaults here.
+/// An elementwise function. Functions whose operations have parameters use the defaults here.
 #[derive(Clone, Copy)]
 enum Activation {
     Tanh,
@@ -91,7 +93,7 @@ enum Activation {
 fn activation(node: &Node<'_>, name: &str, default: &str) -> Result<Activation, String> {
     let named = node.args.string(name)?.unwrap_or(default).to_ascii_lowercase();
     Ok(match named.as_str() {
-        // alpha tanh(beta x) with 1 and 1.
+        // `scaled_tanh` is alpha tanh(beta x); both default to 1.
         "tanh" | "scaled_tanh" => Activation::Tanh,
         "sigmoid" => Activation::Sigmoid,
         "hard_sigmoid" | "sigmoid_hard" => Activation::HardSigmoid,
@@ -120,7 +122,7 @@ enum Cell {
 }
 
 impl Cell {
-    /// Groups of rows of the weights.
+    /// Returns the number of gates, each of which has its group of rows in the weights.
     fn gates(&self) -> usize {
         match self {
             Self::Rnn { .. } => 1,
@@ -130,7 +132,7 @@ impl Cell {
     }
 }
 
-/// Which operands one direction has.
+/// The indices of the operands of one direction.
 struct Weights {
     input: usize,
     hidden: usize,
@@ -144,7 +146,7 @@ struct Layer {
     batch: usize,
     width: usize,
     hidden: usize,
-    /// Each with whether it goes from the last step to the first.
+    /// The directions, and whether each runs from the last step to the first.
     directions: Vec<(Weights, bool)>,
     initial_c: Option<usize>,
     input_bias: Option<usize>,
@@ -152,7 +154,7 @@ struct Layer {
     whole: bool,
 }
 
-/// The weights of one direction, as numbers.
+/// The unpacked weights of one direction.
 #[derive(Clone, Copy)]
 struct Matrices<'a> {
     input: &'a [f32],
@@ -162,17 +164,17 @@ struct Matrices<'a> {
     peephole: Option<&'a [f32]>,
 }
 
-/// What a step works on, for all sequences of the batch.
+/// The states and intermediate values of a step, for all sequences of the batch.
 struct Numbers<'a> {
     /// `[B, gates H]`: products with the input.
     from_input: &'a mut [f32],
-    /// `[B, gates H]`: products with the hidden numbers.
+    /// `[B, gates H]`: products with the hidden state.
     from_hidden: &'a mut [f32],
-    /// `[B, H]`: the hidden numbers.
+    /// `[B, H]`: the hidden state.
     h: &'a mut [f32],
-    /// `[B, H]`: the cell's numbers of an LSTM.
+    /// `[B, H]`: the cell state of an LSTM.
     c: &'a mut [f32],
-    /// `[B, H]`: the hidden numbers that the reset gate of a GRU lets through.
+    /// `[B, H]`: for a GRU, the hidden state times the reset gate, or only the gate if `reset_after` is set.
     kept: &'a mut [f32],
 }
 
@@ -187,7 +189,7 @@ impl Kernel for Layer {
 }
 
 impl Layer {
-    /// Rows of the weights.
+    /// Returns the number of rows of the weights.
     fn rows(&self) -> usize {
         self.cell.gates() * self.hidden
     }
@@ -210,7 +212,7 @@ impl Layer {
         let (c, kept) = scratch.split_at_mut(batch * hidden);
         let operands = call.operands;
         let matrices = Matrices {
-            // As they lie in memory, or unpacked.
+            // Read in place, or unpacked into scratch memory.
             input: operands[weights.input].read(0, rows * width, input),
             hidden: operands[weights.hidden].read(0, rows * hidden, recurrent),
             bias: call.maybe(weights.bias),
@@ -219,7 +221,7 @@ impl Layer {
         };
         let directions = self.directions.len();
         let (x, initial_h) = (call.f32(0), call.f32(1));
-        // Of `[B, directions H]`, what belongs to this direction.
+        // The part of `[B, directions H]` that belongs to this direction.
         let own = |b: usize| (b * directions + number) * hidden..(b * directions + number + 1) * hidden;
         for b in 0..batch {
             h[b * hidden..(b + 1) * hidden].copy_from_slice(&initial_h[own(b)]);
@@ -257,7 +259,8 @@ impl Layer {
         let rows = self.rows();
         multiply(weights.input, x, self.width, numbers.from_input, 0..rows, rows);
         add(numbers.from_input, weights.input_bias);
-        // The reset gate takes hold of the product with the hidden numbers and its bias, where it comes after both.
+        // With `reset_after`, the reset gate applies to the product with the hidden state plus its bias, so
+        // the bias is added later.
         if !matches!(self.cell, Cell::Gru { reset_after: true, .. }) {
             add(numbers.from_input, weights.bias);
         }
@@ -331,7 +334,7 @@ impl Layer {
             let input = gate.of(sum(0) + peephole(0, j) * *c);
             let forget = gate.of(sum(1) + peephole(1, j) * *c);
             let new = forget * *c + input * cell.of(sum(3));
-            // A NaN stays one.
+            // Written so that a NaN is kept.
             *c = if new > clip {
                 clip
             } else if new < -clip {
@@ -345,7 +348,8 @@ impl Layer {
     }
 }
 
-/// Some rows of a matrix times each of the vectors `x`, into the same places of `out`, which has `all` for each vector.
+/// Multiplies some rows of a matrix with each vector of `x`, and writes the products to the same positions of
+/// `out`, which has `all` elements for each vector.
 fn multiply(
     matrix: &[f32],
     x: &[f32],
@@ -362,7 +366,7 @@ fn multiply(
     }
 }
 
-/// Adds a bias, if there is one, to each group of as many numbers.
+/// Adds a bias, if there is one, to each group of sums of its length.
 fn add(sums: &mut [f32], bias: Option<&[f32]>) {
     if let Some(bias) = bias {
         sums.iter_mut().zip(bias.iter().cycle()).for_each(|(sum, b)| *sum += b);

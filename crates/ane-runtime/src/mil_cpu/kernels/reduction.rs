@@ -1,4 +1,4 @@
-//! Operations that fold axes, or run along one.
+//! Operations that reduce axes, or run along one.
 
 use std::cmp::Ordering;
 
@@ -18,7 +18,8 @@ pub(super) fn lower(node: &Node<'_>) -> Result<Option<Lowered>, String> {
     }))
 }
 
-/// Folds the elements of a group: the values of the tensor, the group's places, the first of them.
+/// Reduces a group to one element, given the values of the tensor, the layout of the groups, and the first
+/// position of the group.
 type Fold<T> = fn(&[T], &Lines, usize) -> T;
 
 fn reduce(node: &Node<'_>) -> Result<Option<Lowered>, String> {
@@ -54,7 +55,7 @@ fn fold_of_floats(op: &str) -> Option<Fold<f32>> {
         "reduce_l1_norm" => |x, lines, start| lines.sum(x, start, f32::abs),
         "reduce_l2_norm" => |x, lines, start| lines.sum(x, start, |v| v * v).sqrt(),
         "reduce_log_sum" => |x, lines, start| lines.sum(x, start, |v| v).ln(),
-        // The largest is taken off first, so that no exponential is infinite.
+        // Subtracts the largest element first, so that no exponential overflows.
         "reduce_log_sum_exp" => |x, lines, start| {
             let max = max(x, lines, start);
             let shift = if max.is_finite() { max } else { 0.0 };
@@ -75,7 +76,8 @@ fn fold_of_floats(op: &str) -> Option<Fold<f32>> {
     })
 }
 
-/// Integers wrap around; a mean is truncated towards zero, and so are roots and logarithms.
+/// Returns the reduction of integers. Overflow wraps around; means, roots and logarithms are truncated
+/// towards zero.
 fn fold_of_ints(op: &str) -> Option<Fold<i32>> {
     fn fold(x: &[i32], lines: &Lines, start: usize, first: i64, f: impl Fn(i64, i64) -> i64) -> i64 {
         let mut folded = first;
@@ -109,7 +111,7 @@ fn fold_of_ints(op: &str) -> Option<Fold<i32>> {
     })
 }
 
-/// Elements that can be put in order: a NaN is above everything, as numpy has it.
+/// Elements with an order. NaN is above everything, as in NumPy.
 trait Ordered: Copy {
     fn order(self, other: Self) -> Ordering;
 }
@@ -126,7 +128,7 @@ impl Ordered for i32 {
     }
 }
 
-/// The first place of the largest or smallest element.
+/// Lowers `reduce_argmax` or `reduce_argmin`: the first position of the largest or smallest element.
 fn arg(node: &Node<'_>, wanted: Ordering) -> Result<Lowered, String> {
     let shape = node.shape("x")?;
     let lines = Lines::new(shape.dims(), &[node.axis("axis", &shape, -1)?]);
@@ -185,7 +187,7 @@ fn cumsum(node: &Node<'_>) -> Result<Lowered, String> {
     }))
 }
 
-/// The places of a group's elements in order; of equal ones the first comes first.
+/// Returns the positions of a group's elements, in order of value. Equal elements keep their order.
 fn sorted<T: Ordered>(x: &[T], lines: &Lines, start: usize, ascending: bool) -> Vec<(usize, usize)> {
     let mut places = Vec::with_capacity(lines.len);
     lines.along(start, |number, at| places.push((number, at)));
@@ -213,8 +215,8 @@ fn argsort(node: &Node<'_>) -> Result<Lowered, String> {
     }))
 }
 
-/// The `k` largest or smallest of each group, in order. Without `sort` any order is right; in order they are what
-/// coremltools' own tests expect of Core ML.
+/// Lowers `topk`: the `k` largest or smallest elements of each group, in order. Without `sort`, any order is
+/// correct; coremltools' tests expect the sorted order of Core ML.
 fn topk(node: &Node<'_>) -> Result<Lowered, String> {
     let shape = node.shape("x")?;
     let axis = node.axis("axis", &shape, -1)?;

@@ -1,5 +1,5 @@
-//! Operations that put the elements of one tensor into another order. What only gives them other axes is no operation
-//! here: see [`super::super::is_view`].
+//! Operations that reorder the elements of a tensor. Operations that only change its axes have no kernel: see
+//! [`is_view`](super::super::lowering::is_view).
 
 use super::walk::{Walk, strides};
 use super::{Lowered, Node};
@@ -29,7 +29,7 @@ pub(super) fn lower(node: &Node<'_>) -> Result<Option<Lowered>, String> {
         // The channel of an element is block row, block column, channel of the result: TensorFlow's order.
         "depth_to_space" => spread(node, "block_size", true)?,
         "space_to_depth" => gather_blocks(node, "block_size", true)?,
-        // Channel of the result, block row, block column: PyTorch's.
+        // Channel of the result, block row, block column: PyTorch's order.
         "pixel_shuffle" => spread(node, "upscale_factor", false)?,
         "pixel_unshuffle" => gather_blocks(node, "downscale_factor", false)?,
         "space_to_batch" => space_to_batch(node)?,
@@ -38,7 +38,7 @@ pub(super) fn lower(node: &Node<'_>) -> Result<Option<Lowered>, String> {
     }))
 }
 
-/// A kernel that reads `x` in the order of a walk.
+/// Creates a kernel that reads `x` in the order of a walk.
 pub(super) fn read(walk: Walk<1>) -> Lowered {
     Lowered::new(&["x"], move |call| {
         let x = call.words(0);
@@ -77,7 +77,7 @@ fn gather_blocks(node: &Node<'_>, block: &str, blocks_first: bool) -> Result<Low
     }))
 }
 
-/// Two extents for the blocks, two pairs for the borders.
+/// Returns the two sizes of the blocks, and the two pairs of the borders.
 fn blocks(node: &Node<'_>, borders: &str) -> Result<([usize; 2], [usize; 4]), String> {
     let block = node.args.extents("block_shape", 2, 1, 1)?;
     let border = node.args.pairs(borders, 2)?;
@@ -120,7 +120,7 @@ fn batch_to_space(node: &Node<'_>) -> Result<Lowered, String> {
     }))
 }
 
-/// Of each batch, the first so many elements along the axis in reverse.
+/// Lowers `reverse_sequence`: in each batch, reverses the first `lengths` elements along the axis.
 fn reverse_sequence(node: &Node<'_>) -> Result<Lowered, String> {
     let x = node.shape("x")?;
     let (seq, batch) = (node.axis("seq_axis", &x, 0)?, node.axis("batch_axis", &x, 0)?);

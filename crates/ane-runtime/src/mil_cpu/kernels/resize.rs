@@ -1,4 +1,5 @@
-//! Operations that sample images: the last two axes are height and width, unless `resize` names more.
+//! Operations that sample images. The last two axes are height and width; `resize` may sample another number
+//! of axes.
 
 use mlpackage::Shape;
 
@@ -37,18 +38,18 @@ pub(super) fn lower(node: &Node<'_>) -> Result<Option<Lowered>, String> {
     }
 }
 
-/// Which point of an axis of `from` elements each of `to` results is taken at.
+/// The point of an axis of `from` elements at which each of `to` results is sampled.
 #[derive(Clone, Copy)]
 enum Grid {
-    /// `i from / to`: MIL's `DEFAULT`.
+    /// `i * from / to`: MIL's `DEFAULT`.
     Asymmetric,
-    /// First and last fall on first and last: `STRICT_ALIGN_CORNERS`.
+    /// The first and last results are at the first and last elements: `STRICT_ALIGN_CORNERS`.
     AlignCorners,
-    /// The same, but for a single result, which is the middle: `ALIGN_CORNERS`.
+    /// The same, but a single result is in the middle: `ALIGN_CORNERS`.
     AlignCornersOrMiddle,
-    /// `(i + 1/2) from / to - 1/2`: `UNALIGN_CORNERS`.
+    /// `(i + 1/2) * from / to - 1/2`: `UNALIGN_CORNERS`.
     HalfPixel,
-    /// `(i + 1/2) (from - 1) / to`: `OFFSET_CORNERS`.
+    /// `(i + 1/2) * (from - 1) / to`: `OFFSET_CORNERS`.
     Offset,
 }
 
@@ -79,7 +80,7 @@ impl Grid {
     }
 }
 
-/// The two elements that a point of an axis lies between, and how far it is from the first.
+/// The two elements around a point of an axis, and its distance from the first.
 #[derive(Clone, Copy)]
 struct Between {
     first: usize,
@@ -87,12 +88,13 @@ struct Between {
     weight: f32,
 }
 
-/// Samples the last `count` axes, each by itself: a result is the weighted mean of its two neighbours on every axis.
+/// Samples the last `count` axes, independently: a result is the weighted mean of its two neighbours on every
+/// axis.
 ///
-/// The nearest element is, for `upsample_nearest_neighbor`, the one that `i from / to` is in, and for the resizing operations the
-/// one that the middle of the result, `(i + 1/2) from / to`, is in: coremltools converts TensorFlow's operation to the first
-/// without half-pixel centres and to the others with them, and its tests of `resize` expect elements 0, 1, 1 for two that
-/// become three.
+/// For `upsample_nearest_neighbor`, the nearest element is the one that contains `i * from / to`. For the
+/// resizing operations, it is the one that contains the middle of the result, `(i + 1/2) * from / to`.
+/// coremltools converts TensorFlow's operation to the first without half-pixel centres and to the others with
+/// them, and its tests of `resize` expect elements 0, 1, 1 for two elements that become three.
 fn sample(node: &Node<'_>, count: usize, grid: Grid, nearest: bool) -> Result<Lowered, String> {
     let (x, result) = (node.shape("x")?, node.result());
     let first = x.rank() - count;
@@ -100,9 +102,9 @@ fn sample(node: &Node<'_>, count: usize, grid: Grid, nearest: bool) -> Result<Lo
         let (from, to) = (x.dims()[axis], result.dims()[axis]);
         let between = |i: usize| {
             let point = grid.point(i, from, to);
-            // The default grid takes the element that the point is in; the others the one that is nearest. Whole numbers
-            // say which that is: with f32, as PyTorch has it, 41 times 2 / 82 is less than one, and upsampling by 41 no
-            // repetition.
+            // The default grid selects the element that contains the point, the others the nearest one.
+            // Integers decide this exactly: in f32, as in PyTorch, 41 times 2 / 82 is less than 1, and
+            // upsampling by 41 would not be a repetition.
             let at = match (nearest, grid) {
                 (true, Grid::Asymmetric) => i * from / to,
                 (true, Grid::HalfPixel) => (2 * i + 1) * from / (2 * to),
@@ -124,7 +126,7 @@ fn sample(node: &Node<'_>, count: usize, grid: Grid, nearest: bool) -> Result<Lo
         for (x, out) in words.chunks_exact(inputs).zip(call.out().chunks_exact_mut(outputs)) {
             for (i, out) in out.iter_mut().enumerate() {
                 let mut total = 0.0;
-                // Every corner of the cell that the point lies in.
+                // Every corner of the cell that contains the point.
                 for corner in 0..1usize << count {
                     let (mut rest, mut at, mut weight, mut step) = (i, 0, 1.0f32, 1);
                     for axis in (0..count).rev() {
@@ -146,19 +148,19 @@ fn sample(node: &Node<'_>, count: usize, grid: Grid, nearest: bool) -> Result<Lo
     }))
 }
 
-/// What stands outside of an image.
+/// How points outside of an image are defined.
 #[derive(Clone, Copy)]
 enum Outside {
     Constant(f32),
-    /// The border goes on.
+    /// The border pixel is repeated.
     Border,
-    /// The border is a mirror that is not repeated itself.
+    /// Mirrored at the border pixel, which is not repeated.
     Reflection,
-    /// The border is a mirror that is repeated.
+    /// Mirrored at the border pixel, which is repeated.
     Symmetric,
 }
 
-/// `x [B, C, H, W]` at `coordinates [B, H', W', 2]`, each (x, y).
+/// Samples `x [B, C, H, W]` at `coordinates [B, H', W', 2]`, each (x, y).
 fn resample(node: &Node<'_>) -> Result<Lowered, String> {
     let (x, coordinates) = (node.shape("x")?, node.shape("coordinates")?);
     let nearest = node.args.string("sampling_mode")?.unwrap_or("bilinear") == "nearest";
@@ -168,7 +170,7 @@ fn resample(node: &Node<'_>) -> Result<Lowered, String> {
         "symmetric" => Outside::Symmetric,
         _ => Outside::Constant(node.args.float_or("padding_value", 0.0)?),
     };
-    // Where the image begins and ends in the coordinates; `None` if they count pixels.
+    // The coordinates at which the image starts and ends; `None` if they count pixels.
     let ends = match node.args.string("coordinates_mode")?.unwrap_or("unnormalized") {
         "normalized_minus_one_to_one" => Some((-1.0, 1.0)),
         "normalized_zero_to_one" => Some((0.0, 1.0)),
@@ -199,9 +201,11 @@ fn resample(node: &Node<'_>) -> Result<Lowered, String> {
     }))
 }
 
-/// `x [B, C, H, W]` at points that a matrix `[a0, a1, a2, b0, b1, b2]` makes of those of the result:
-/// `(a0 x + a1 y + a2, b0 x + b1 y + b2)`. Both are in coordinates that go from -1 to 1: from the centre of the first pixel to
-/// that of the last one if corners are aligned, from edge to edge otherwise.
+/// Samples `x [B, C, H, W]` at points that a matrix `[a0, a1, a2, b0, b1, b2]` computes from those of the
+/// result: `(a0 x + a1 y + a2, b0 x + b1 y + b2)`.
+///
+/// Coordinates of both are from -1 to 1: from the centre of the first pixel to that of the last one if
+/// corners are aligned, from edge to edge otherwise.
 fn affine(node: &Node<'_>) -> Result<Lowered, String> {
     let (x, matrices, result) = (node.shape("x")?, node.shape("transform_matrix")?, node.result());
     let align = node.args.bool_or("align_corners", true)?;
@@ -239,7 +243,7 @@ struct Image {
 }
 
 impl Image {
-    /// The value at a point, which is (y, x).
+    /// Returns the value at a point, which is (y, x).
     fn sample(&self, plane: &[f32], point: [f32; 2], nearest: bool) -> f32 {
         let [y, x] = [self.fold(point[0], self.height), self.fold(point[1], self.width)];
         if nearest {
@@ -252,7 +256,8 @@ impl Image {
         let mut total = 0.0;
         for (y, wy) in rows {
             for (x, wx) in columns {
-                // A corner without weight may be outside, and must not make a NaN of an infinite padding value.
+                // A corner of weight 0 may be outside; multiplied with an infinite padding value, it would be
+                // NaN.
                 if wy * wx != 0.0 {
                     total += wy * wx * self.at(plane, y, x);
                 }
@@ -273,7 +278,7 @@ impl Image {
         }
     }
 
-    /// The point inside that stands for one outside.
+    /// Returns the point inside that corresponds to a point outside.
     fn fold(&self, at: f32, size: usize) -> f32 {
         let last = (size - 1) as f32;
         let mirror = |low: f32, high: f32| {
@@ -287,8 +292,8 @@ impl Image {
         match self.outside {
             Outside::Constant(_) => at,
             Outside::Border => at.clamp(0.0, last),
-            // Whether corners are aligned says what coordinates mean, not where the mirrors stand: PyTorch's reflection
-            // without aligned corners is converted to `symmetric`.
+            // Aligned corners change what coordinates mean, not the positions of the mirrors: coremltools
+            // converts PyTorch's reflection without aligned corners to `symmetric`.
             Outside::Reflection => mirror(0.0, last),
             Outside::Symmetric => mirror(-0.5, last + 0.5),
         }

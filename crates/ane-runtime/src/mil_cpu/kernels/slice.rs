@@ -1,4 +1,4 @@
-//! Operations on a box within a tensor.
+//! Operations on a box of a tensor.
 
 use mlpackage::Shape;
 use mlpackage::ops::{SliceBounds, box_begin};
@@ -63,7 +63,7 @@ pub(super) fn lower(node: &Node<'_>) -> Result<Option<Lowered>, String> {
                 })
             }
         }
-        // The first of each pair is cut off before, the second behind.
+        // The first value of each pair is cropped at the start, the second at the end.
         "crop" => {
             let (x, result) = (node.shape("x")?, node.result());
             let [height, width] = ["crop_height", "crop_width"].map(|n| node.args.extents(n, 2, 0, 0));
@@ -75,8 +75,8 @@ pub(super) fn lower(node: &Node<'_>) -> Result<Option<Lowered>, String> {
     }))
 }
 
-/// A box: its extents and the strides by which a tensor is walked along it. On the stack, because it may change with
-/// every call.
+/// A box: its sizes, and the strides with which a tensor is read along it. It is on the stack, because it may
+/// change with every call.
 struct Place {
     rank: usize,
     extents: [usize; MAX_RANK],
@@ -112,7 +112,7 @@ impl Place {
         Walk::new(&self.extents[..self.rank], [&self.strides[..self.rank]], [self.start])
     }
 
-    /// Refuses a box of another shape.
+    /// Returns an error if the box has another shape.
     fn expect(&self, shape: &Shape) -> Result<(), String> {
         let axes = (0..self.rank).filter(|&axis| !self.squeezed[axis]);
         let found = axes.map(|axis| &self.extents[axis]);
@@ -123,7 +123,7 @@ impl Place {
         Err(format!("begin and end name a box of {found}, expected {shape}"))
     }
 
-    /// As [`Walk::write`], without a walk of its own to allocate.
+    /// As [`Walk::write`], but without allocating a walk.
     fn write(&self, source: &[u32], out: &mut [u32]) {
         let (extents, strides) = (&self.extents[..self.rank], &self.strides[..self.rank]);
         for (i, word) in source.iter().enumerate() {
@@ -138,7 +138,7 @@ impl Place {
     }
 }
 
-/// Where a box of the extents of `result` begins.
+/// Returns where a box with the shape of `result` starts.
 fn start(x: &Shape, result: &Shape, begin: &[i32]) -> Result<usize, String> {
     let own = strides(x.dims());
     let mut start = 0;

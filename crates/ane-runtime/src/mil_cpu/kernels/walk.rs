@@ -1,12 +1,12 @@
-//! Walking over several tensors in step, each with strides of its own.
+//! Iteration over several tensors in step, each with its own strides.
 
-/// Most axes that a tensor may have here. Core ML has five.
+/// The largest rank that is supported. Core ML supports five.
 pub(in crate::mil_cpu) const MAX_RANK: usize = 16;
 
-/// Places in `N` tensors, in row-major order of `dims`: neighbours on an axis are its stride apart.
+/// Positions in `N` tensors, in row-major order of `dims`. Neighbours on an axis are one stride apart.
 #[derive(Clone, Debug)]
 pub(in crate::mil_cpu) struct Walk<const N: usize> {
-    /// All axes but the last, outermost first; axes of extent 1 are dropped, and those that lie one behind the other in
+    /// All axes but the last, outermost first. Axes of size 1 are dropped, and axes that are contiguous in
     /// every tensor are joined.
     outer: Vec<Axis<N>>,
     last: Axis<N>,
@@ -20,7 +20,7 @@ struct Axis<const N: usize> {
 }
 
 impl<const N: usize> Walk<N> {
-    /// A walk over `dims`. There are as many strides as dims for each tensor.
+    /// Creates a walk over `dims`. Each tensor has one stride for each axis.
     pub(super) fn new(dims: &[usize], strides: [&[isize]; N], start: [usize; N]) -> Self {
         let mut axes: Vec<Axis<N>> = Vec::new();
         for (i, &extent) in dims.iter().enumerate() {
@@ -37,7 +37,7 @@ impl<const N: usize> Walk<N> {
         Self { outer: axes, last, start }
     }
 
-    /// Calls `f` with each row: where it begins in each tensor, its length, and the strides along it.
+    /// Calls `f` with the start of each row in each tensor, its length, and the strides along it.
     pub(super) fn rows(&self, mut f: impl FnMut([usize; N], usize, [isize; N])) {
         if self.last.extent == 0 || self.outer.iter().any(|a| a.extent == 0) {
             return;
@@ -66,7 +66,7 @@ impl<const N: usize> Walk<N> {
 }
 
 impl Walk<1> {
-    /// Copies the places of `source` to `out`, one behind the other.
+    /// Copies the positions of `source` to `out`, in order.
     pub(super) fn read<T: Copy>(&self, source: &[T], out: &mut [T]) {
         let mut written = 0;
         self.rows(|[at], n, [stride]| {
@@ -84,7 +84,7 @@ impl Walk<1> {
         });
     }
 
-    /// Copies `source` to the places of `out`.
+    /// Copies `source` to the positions of `out`, in order.
     pub(super) fn write<T: Copy>(&self, source: &[T], out: &mut [T]) {
         let mut read = 0;
         self.rows(|[at], n, [stride]| {
@@ -102,7 +102,7 @@ impl Walk<1> {
     }
 }
 
-/// Distance in elements between neighbours on each axis of a row-major tensor.
+/// Returns the distance between neighbours on each axis of a row-major tensor, in elements.
 pub(super) fn strides(dims: &[usize]) -> Vec<isize> {
     let mut strides = vec![1isize; dims.len()];
     for i in (1..dims.len()).rev() {
@@ -111,11 +111,12 @@ pub(super) fn strides(dims: &[usize]) -> Vec<isize> {
     strides
 }
 
-/// Strides by which a tensor of `from` is walked in step with one of `to` that it broadcasts to.
+/// Returns the strides with which a tensor of shape `from` is read in step with one of shape `to`, to which
+/// it broadcasts.
 ///
 /// # Panics
 ///
-/// If it does not: type inference has said that it does.
+/// Panics if it does not broadcast, which type inference has ruled out.
 pub(super) fn broadcast_strides(from: &[usize], to: &[usize]) -> Vec<isize> {
     assert!(from.len() <= to.len(), "{from:?} has more axes than {to:?}");
     let missing = to.len() - from.len();
@@ -125,14 +126,14 @@ pub(super) fn broadcast_strides(from: &[usize], to: &[usize]) -> Vec<isize> {
     (0..to.len()).map(|i| if i < missing || from[i - missing] == 1 { 0 } else { own[i - missing] }).collect()
 }
 
-/// The elements of a tensor in groups: those that differ only on `axes` belong together.
+/// The elements of a tensor in groups. Elements of a group differ only in their indices on `axes`.
 #[derive(Clone, Debug)]
 pub(super) struct Lines {
     /// The first element of each group, in row-major order of the other axes.
     pub(super) starts: Walk<1>,
-    /// Places within a group, in row-major order of `axes`.
+    /// Positions within a group, in row-major order of `axes`.
     pub(super) within: Walk<1>,
-    /// Elements of a group.
+    /// Number of elements of a group.
     pub(super) len: usize,
 }
 
@@ -149,7 +150,7 @@ impl Lines {
         Self { starts: walk(false), within: walk(true), len }
     }
 
-    /// Calls `f` with the number of each group and the place of its first element.
+    /// Calls `f` with the number of each group and the position of its first element.
     pub(super) fn each(&self, mut f: impl FnMut(usize, usize)) {
         let mut line = 0;
         self.starts.rows(|[at], n, [stride]| {
@@ -160,7 +161,7 @@ impl Lines {
         });
     }
 
-    /// Calls `f` with each place of the group that begins at `start`, and its number within the group.
+    /// Calls `f` with the number and the position of each element of the group that starts at `start`.
     pub(super) fn along(&self, start: usize, mut f: impl FnMut(usize, usize)) {
         let mut number = 0;
         self.within.rows(|[at], n, [stride]| {
@@ -172,7 +173,7 @@ impl Lines {
         });
     }
 
-    /// The sum of `f` over the group that begins at `start`, in eight running sums.
+    /// Returns the sum of `f` over the group that starts at `start`, in eight running sums.
     pub(super) fn sum(&self, values: &[f32], start: usize, f: impl Fn(f32) -> f32) -> f32 {
         let mut lanes = [0.0f32; 8];
         self.along(start, |number, at| lanes[number % 8] += f(values[at]));
@@ -189,7 +190,7 @@ mod tests {
         let walk = Walk::new(&[2, 1, 3, 4], [&[12, 12, 4, 1]], [0]);
         assert!(walk.outer.is_empty());
         assert_eq!((walk.last.extent, walk.last.strides), (24, [1]));
-        // A transposed one stays as it is.
+        // The axes of a transposed tensor are not joined.
         let walk = Walk::new(&[3, 2], [&[1, 3]], [0]);
         let mut out = [0; 6];
         walk.read(&[0, 1, 2, 3, 4, 5], &mut out);

@@ -1,11 +1,11 @@
-//! Attempts to break the bound that [`Fixed`] states, against double precision.
+//! Attempts to break the bound that [`Fixed`] states, compared with double precision.
 
 use proptest::prelude::*;
 
 use super::super::{Rows, Vector};
 use super::*;
 
-/// The bound of each element, as the documentation of [`Fixed`] has it.
+/// Returns the bound of each element, as the documentation of [`Fixed`] states it.
 fn bounds(x: &[f32]) -> Vec<f64> {
     let of_block = |x: &[f32]| {
         let mut magnitudes: Vec<f64> = x.iter().map(|v| f64::from(v.abs())).filter(|v| *v > 0.0).collect();
@@ -19,7 +19,7 @@ fn bounds(x: &[f32]) -> Vec<f64> {
     x.chunks(BLOCK).flat_map(of_block).collect()
 }
 
-/// What the terms add up to, exactly.
+/// Returns the exact sums of the terms.
 fn elements(fixed: &Fixed<'_>) -> Vec<f64> {
     let mut elements = vec![0.0; fixed.len];
     for (block, out) in elements.chunks_mut(BLOCK).enumerate() {
@@ -40,7 +40,7 @@ fn elements(fixed: &Fixed<'_>) -> Vec<f64> {
     elements
 }
 
-/// Runs `f` on `x` in fixed point, by each set of instructions.
+/// Runs `f` on `x` in fixed point, with each instruction set.
 fn with_each(x: &[f32], mut f: impl FnMut(Isa, Fixed<'_>)) {
     for isa in Isa::all() {
         let mut memory = vec![f32::NAN; FixedBuffer::words(x.len())];
@@ -48,7 +48,7 @@ fn with_each(x: &[f32], mut f: impl FnMut(Isa, Fixed<'_>)) {
     }
 }
 
-/// How many terms each block has.
+/// Returns the number of terms of each block.
 fn terms(x: &[f32]) -> Vec<usize> {
     let mut all = Vec::new();
     with_each(x, |isa, fixed| {
@@ -59,7 +59,7 @@ fn terms(x: &[f32]) -> Vec<usize> {
     all
 }
 
-/// Numbers from -1 to 1.
+/// Returns values from -1 to 1.
 fn noise(len: usize, seed: u64) -> Vec<f32> {
     let mut state = seed;
     let mut next = || {
@@ -69,21 +69,21 @@ fn noise(len: usize, seed: u64) -> Vec<f32> {
     (0..len).map(|_| next()).collect()
 }
 
-/// What most elements of a block are.
+/// The kind of most elements of a block.
 #[derive(Clone, Copy, Debug)]
 enum Kind {
     Zero,
     Noise,
-    /// Half of it zero, as after a rectifier.
+    /// Half of the elements are zero, as after ReLU.
     Rectified,
     AlternatingSigns,
-    /// Each another power of two, over a range of `2^40`.
+    /// Random powers of two, over a range of `2^40`.
     PowersOfTwo,
-    /// A product of three: many are small.
+    /// Products of three values: many are small.
     HeavyTailed,
 }
 
-/// A block: its elements, of about `2^exponent`, and outliers of any size anywhere.
+/// A block with elements of about `2^exponent`, and outliers of any size at any position.
 fn block(len: usize, exponents: std::ops::Range<i32>) -> impl Strategy<Value = Vec<f32>> {
     let kinds = [
         Kind::Zero,
@@ -94,7 +94,7 @@ fn block(len: usize, exponents: std::ops::Range<i32>) -> impl Strategy<Value = V
         Kind::HeavyTailed,
     ];
     let outlier = (0..len, exponents.clone(), any::<bool>());
-    // Mostly a few, now and then more than half of the block.
+    // Mostly a few, sometimes more than half of the block.
     let outliers = prop_oneof![
         4 => prop::collection::vec(outlier.clone(), 0..4),
         1 => prop::collection::vec(outlier, 0..2 * len),
@@ -121,22 +121,22 @@ fn block(len: usize, exponents: std::ops::Range<i32>) -> impl Strategy<Value = V
     )
 }
 
-/// Up to two whole blocks that have nothing in common, and part of another.
+/// Up to two whole independent blocks, and part of another.
 fn vectors_of(exponents: std::ops::Range<i32>) -> impl Strategy<Value = Vec<f32>> {
     let whole = prop::collection::vec(block(BLOCK, exponents.clone()), 0..3);
     let part = (1usize..BLOCK).prop_flat_map(move |len| block(len, exponents.clone()));
     (whole, part).prop_map(|(whole, part)| whole.into_iter().flatten().chain(part).collect())
 }
 
-/// Which weights there are.
+/// Kinds of weights.
 #[derive(Clone, Copy, Debug)]
 enum Weights {
     Any,
-    /// 0 for the larger half of the elements of a block, so that only what is left of the others counts.
+    /// 0 for the larger half of the elements of a block, so that only the others count.
     ZeroAtOutliers,
     /// 0 for all but the smallest.
     SmallestOnly,
-    /// As large as can be, with the signs of the elements: no error cancels.
+    /// The largest weights, with the signs of the elements, so that no products cancel.
     Largest,
 }
 
@@ -179,11 +179,11 @@ fn weights(kind: Weights, x: &[f32], seed: u64) -> Vec<i8> {
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(96))]
 
-    /// Every element is as near as is stated, from the smallest number of f32 to the largest, and all sets of instructions have the
-    /// same terms.
+    /// Every element keeps its bound, from the smallest f32 to the largest, and all instruction sets compute
+    /// the same terms.
     #[test]
     fn elements_keep_their_bound(x in vectors_of(-150..128)) {
-        // A power of two beyond the largest number is an infinity, which another test is about.
+        // A power of two beyond the largest f32 is infinite, which another test covers.
         let x: Vec<f32> = x.iter().map(|v| v.clamp(f32::MIN, f32::MAX)).collect();
         let bounds = bounds(&x);
         let mut before: Option<Vec<f64>> = None;
@@ -200,11 +200,11 @@ proptest! {
         });
     }
 
-    /// So is every product with a row of weights, whatever they are. One vector, several and all sets of instructions give
-    /// the same bits.
+    /// Every product with a row of weights keeps its bound, whatever the weights are. One vector, several
+    /// vectors and all instruction sets return the same bits.
     #[test]
     fn products_keep_their_bound(
-        // Up to where no sum of products leaves the range of f32.
+        // Limited so that no sum of products leaves the range of f32.
         x in vectors_of(-150..105),
         y in vectors_of(-10..10),
         kinds in prop::collection::vec(prop::sample::select(
@@ -250,7 +250,7 @@ proptest! {
         }
     }
 
-    /// What a term leaves is exact, so that the terms after it know the element to its last bit.
+    /// The remainder of a term is exact, so later terms see every bit of the element.
     #[test]
     fn what_a_term_leaves_is_exact(x in vectors_of(-150..127)) {
         let x = &x[..x.len().min(BLOCK)];
@@ -268,14 +268,14 @@ proptest! {
     }
 }
 
-/// Blocks as models have them are multiplied once: more terms are for outliers. Each size is of 40 vectors of 64 to 1,024
-/// elements.
+/// Blocks without outliers, as models usually have them, need one term. There are vectors of 40 sizes, from
+/// 64 to 1,000 elements.
 #[test]
 fn ordinary_blocks_have_one_term() {
     for seed in 0..40u64 {
         let len = 64 + 24 * seed as usize;
         let uniform = [0, 1, 2, 3, 4, 5].map(|i| noise(len, 6 * seed + i));
-        // The sum of six is nearly normal.
+        // The sum of six uniform values is nearly normal.
         let normal: Vec<f32> = (0..len).map(|i| uniform.iter().map(|u| u[i]).sum()).collect();
         let rectified: Vec<f32> = normal.iter().map(|v| v.max(0.0)).collect();
         let exponential: Vec<f32> = uniform[0].iter().map(|u| -((u.abs()).max(1e-7)).ln()).collect();
@@ -285,7 +285,7 @@ fn ordinary_blocks_have_one_term() {
     }
 }
 
-/// One outlier, and how large it is against the others, which are up to 1: nothing special, one more term, two.
+/// One outlier among elements of up to 1: the larger it is, the more terms there are.
 #[test]
 fn outliers_take_more_terms() {
     for (outlier, expected) in [(4.0, 1), (300.0, 2), (30_000.0, 2), (-3e7, 3), (1e30, 3)] {
@@ -295,7 +295,7 @@ fn outliers_take_more_terms() {
             assert_eq!(terms(&x), [expected], "{outlier}");
         }
     }
-    // Each block by itself; alone among zeros there is nothing to lose.
+    // Blocks are independent, and an outlier among zeros needs no second term.
     let mut x = noise(3 * BLOCK, 2);
     x[BLOCK] = 300.0;
     x[2 * BLOCK..].fill(0.0);
@@ -303,7 +303,8 @@ fn outliers_take_more_terms() {
     assert_eq!(terms(&x), [1, 2, 1]);
 }
 
-/// The worst that 32 bits have to hold: a whole block of the largest weights and numbers. The step is 1.
+/// The largest sum that 32 bits have to hold: a whole block of the largest weights and integers. The step is
+/// 1.
 #[test]
 fn a_block_of_the_largest_numbers_does_not_overflow() {
     for sign in [1.0f32, -1.0] {
@@ -317,10 +318,10 @@ fn a_block_of_the_largest_numbers_does_not_overflow() {
 }
 
 #[test]
-fn what_is_no_number_stays_none() {
+fn nan_and_infinite_elements_make_the_result_nan() {
     for bad in [f32::NAN, f32::INFINITY, f32::NEG_INFINITY] {
         for (len, at) in [(70, 66), (70, 0), (1_500, 1_200)] {
-            // With an outlier beside it, too.
+            // With and without an outlier next to it.
             for outlier in [1.0, 1e9] {
                 let mut x = vec![1.0; len];
                 x[at] = bad;
