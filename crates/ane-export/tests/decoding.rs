@@ -170,14 +170,14 @@ fn a_package_that_the_manifest_does_not_describe_is_refused() {
                     [1, 1, 1, 16]";
     assert!(error.contains(expected), "{error}");
     let error = refusal(host, &[("\"cache\": \"v_cache_1\"", "\"cache\": \"v_cache_2\"")]);
-    assert!(error.contains("input v_cache_2: the package's function has none of that name"), "{error}");
+    assert!(error.contains("input v_cache_2: the package's function does not have it"), "{error}");
     let error = refusal(host, &[("\"new\": \"v_new_1\"", "\"new\": \"v_new_2\"")]);
-    assert!(error.contains("output v_new_2: the package's function has none of that name"), "{error}");
+    assert!(error.contains("output v_new_2: the package's function does not have it"), "{error}");
     // A model with states whose manifest says that the host holds the caches.
     let text = fs::read_to_string(host.join("bundle.json")).unwrap();
     let (begin, end) = (text.find("    \"host_caches\"").unwrap(), text.find("  \"embeddings\"").unwrap());
     let caches = format!("\"logits\": \"logits\",\n{}", text[begin..end].trim_end().trim_end_matches("},"));
     let error =
         refusal(one_hot, &[("\"logits\": \"logits\"\n", &caches), ("\"states\": 4", "\"states\": 0")]);
-    assert!(error.contains("input k_cache_0: the package's function has none of that name"), "{error}");
+    assert!(error.contains("input k_cache_0: the package's function does not have it"), "{error}");
 }

@@ -499,9 +499,9 @@ fn hazards_are_named(interpreted: bool) {
     assert!(found[0].contains("in call 1: x in [0.0001"), "{found:?}");
     let found = after([300.0, 2.0]);
     assert_eq!(found.len(), 3, "{found:?}");
-    assert_eq!(found[1], "square -> %squared made an infinity of finite operands in call 2: x in [2, 300]");
+    assert_eq!(found[1], "square -> %squared produced an infinity from finite operands in call 2: x in [2, 300]");
     // The NaN comes of infinities: it is the first NaN all the same.
-    assert_eq!(found[2], "sub -> %lost made a NaN in call 2: x in [4, inf], y in [4, inf]");
+    assert_eq!(found[2], "sub -> %lost produced a NaN in call 2: x in [4, inf], y in [4, inf]");
 }
 
 /// A constant that vanishes when it is folded, and an epsilon that fp16 cannot hold; an operation's own default is no choice.
@@ -527,7 +527,7 @@ fn constants_that_vanish_before_anything_runs_are_hazards() {
     });
     assert_eq!(folded.len(), 1, "{folded:?}");
     assert!(
-        folded[0].starts_with("mul -> %small lost a constant that is not zero but rounds to it in call 0")
+        folded[0].starts_with("mul -> %small rounded a nonzero constant to zero in call 0")
     );
     let epsilon = |value: f32| {
         watched(&move |f| {
@@ -541,7 +541,7 @@ fn constants_that_vanish_before_anything_runs_are_hazards() {
     assert_eq!(
         epsilon(1e-8),
         [
-            "rsqrt -> %y lost a constant that is not zero but rounds to it in call 0: epsilon in [0.00000001, 0.00000001]"
+            "rsqrt -> %y rounded a nonzero constant to zero in call 0: epsilon in [0.00000001, 0.00000001]"
         ]
     );
     assert!(epsilon(1e-12).is_empty(), "MIL's own default");

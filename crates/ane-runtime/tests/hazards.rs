@@ -60,7 +60,7 @@ fn fp32_overflows_are_named() {
     assert_eq!(hazards[0].0, HazardKind::Infinity);
     let text = &hazards[0].1;
     assert!(
-        text.starts_with("square -> %squared made an infinity of finite operands in call 0: x in [2, "),
+        text.starts_with("square -> %squared produced an infinity from finite operands in call 0: x in [2, "),
         "{text}"
     );
     assert_eq!(in_fp32(&[1e19, 2.0], square), []);
@@ -77,7 +77,7 @@ fn the_operation_where_a_nan_is_born_is_named_and_not_those_that_pass_it_on() {
     let hazards = in_fp32(&[-1.0, 4.0], difference);
     assert_eq!(
         hazards,
-        [(HazardKind::NotANumber, "sqrt -> %root made a NaN in call 0: x in [-1, 4]".to_owned())]
+        [(HazardKind::NotANumber, "sqrt -> %root produced a NaN in call 0: x in [-1, 4]".to_owned())]
     );
     assert_eq!(in_fp32(&[1.0, 4.0], difference), []);
     assert_eq!(in_fp32(&[f32::NAN, 4.0], difference), []);
@@ -90,7 +90,7 @@ fn results_that_vanish_altogether_are_named() {
     let hazards = in_fp32(&[-200.0, -300.0], exp);
     assert_eq!(hazards.len(), 1, "{hazards:?}");
     assert_eq!(hazards[0].0, HazardKind::Vanished);
-    assert!(hazards[0].1.starts_with("exp -> %powers gave nothing but zeros"), "{hazards:?}");
+    assert!(hazards[0].1.starts_with("exp -> %powers underflowed to nothing but zeros"), "{hazards:?}");
     // One that is left; one element alone; zeros that follow from zeros, or from what the operation does.
     assert_eq!(in_fp32(&[-200.0, 0.0], exp), []);
     assert_eq!(in_fp32(&[-200.0], exp), []);

@@ -124,7 +124,7 @@ fn pixels_from_a_file_of_tensors_are_whole_numbers_of_8_bits() {
         (f32::NAN, "element 1 is NaN"),
     ] {
         let error = input(grey, Dtype::F32, &floats([7.0, wrong]), &shape, None).unwrap_err();
-        assert!(error.contains(named) && error.contains("whole number from 0 to 255"), "{error}");
+        assert!(error.contains(named) && error.contains("integer from 0 to 255"), "{error}");
     }
     // Half floats are what Core ML passes on as they are.
     let deep = input(ColorSpace::GrayscaleFloat16, Dtype::F32, &floats([0.5, -300.0]), &shape, None).unwrap();
