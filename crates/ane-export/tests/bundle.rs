@@ -122,7 +122,11 @@ fn cache_updates_are_as_many_operations_inputs_and_states_as_they_say() {
         let all = |kind: &str| (0..6).flat_map(|i| <[_; 2]>::from(cache(kind, i))).collect::<Vec<_>>();
         // 24 of the products belong to the one-hot update.
         let others = counts[4] - if cache_update == CacheUpdate::SliceUpdate { 0 } else { 24 };
-        assert_eq!(others, 3 * 13 + 6, "{cache_update}: three per norm, and one for the queries of each layer");
+        assert_eq!(
+            others,
+            3 * 13 + 6,
+            "{cache_update}: three per norm, and one for the queries of each layer"
+        );
         match cache_update {
             CacheUpdate::OneHot => {
                 assert_eq!((interface.kv_write.as_str(), &counts[..4]), ("kv_write", &[12, 12, 0, 0][..]));

@@ -112,7 +112,8 @@ fn read(path: &Path) -> Result<Tokenizer, String> {
 /// Creates a tokenizer that encodes all of a text and nothing else.
 fn parse(json: &[u8]) -> Result<Tokenizer, String> {
     // Parts of the library panic on input that is not JSON.
-    let value: serde_json::Value = serde_json::from_slice(json).map_err(|e| format!("not a tokenizer: {e}"))?;
+    let value: serde_json::Value =
+        serde_json::from_slice(json).map_err(|e| format!("not a tokenizer: {e}"))?;
     for field in ["truncation", "padding"] {
         if value.get(field).is_some_and(|v| !v.is_null()) {
             return Err(format!(

@@ -147,7 +147,10 @@ impl CompileCache {
                 self.prune(&key);
             }
         }
-        Err(Error::Cache { path: entry, reason: "other processes keep removing it right after it is compiled".into() })
+        Err(Error::Cache {
+            path: entry,
+            reason: "other processes keep removing it right after it is compiled".into(),
+        })
     }
 
     /// Compiles a package and moves the result to its final path.
