@@ -163,11 +163,11 @@ fn a_package_that_the_manifest_does_not_describe_is_refused() {
     };
     let [one_hot, slice, host] = &paths[..] else { panic!("three ways") };
     let error = refusal(one_hot, &[("\"kv_write\": \"kv_write\"", "\"kv_write\": \"attn_mask\"")]);
-    let expected = "input attn_mask: the package has tensor<fp16, [1, 1, 1, 16]>, the bundle's dimensions make it \
+    let expected = "input attn_mask: the package has tensor<fp16, [1, 1, 1, 16]>, the bundle's dimensions require \
                     fp16 [1, 1, 16, 1] or int32 [1]";
     assert!(error.contains(expected), "{error}");
     let error = refusal(slice, &[("\"attn_mask\": \"attn_mask\"", "\"attn_mask\": \"position\"")]);
-    let expected = "input position: the package has tensor<int32, [1]>, the bundle's dimensions make it fp16 \
+    let expected = "input position: the package has tensor<int32, [1]>, the bundle's dimensions require fp16 \
                     [1, 1, 1, 16]";
     assert!(error.contains(expected), "{error}");
     let error = refusal(host, &[("\"cache\": \"v_cache_1\"", "\"cache\": \"v_cache_2\"")]);

@@ -55,7 +55,7 @@ const LINE_LIMIT: u64 = 1 << 16;
 const HELP: &str = "\
 Type the beginning of a text and press return; an empty line begins from nothing.
   /temperature X   sharper below 1, wilder above (0: always the most likely token)
-  /n N             completions a line
+  /n N             completions per line
   /help            this
   /quit            end (so does the end of input)";
 
@@ -146,7 +146,7 @@ impl<'a> ChatSession<'a> {
             "n" => match value.trim().parse() {
                 Ok(n @ 1..=1_000) => {
                     self.completions = n;
-                    format!("{} a line", counted(n, "completion"))
+                    format!("{} per line", counted(n, "completion"))
                 }
                 _ => format!("! {value:?} is not an integer from 1 to 1000"),
             },

@@ -4,7 +4,8 @@ use std::fmt;
 
 use serde::Serialize;
 
-/// An operation whose result was lost to the limits of its type: an overflow, a NaN, or an underflow to zero.
+/// The first operation of its kind whose result exceeds the limits of its type: an overflow, a NaN, or an
+/// underflow to zero.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct Hazard {
     /// What happened.

@@ -170,7 +170,7 @@ impl Data {
         match self {
             Self::F32(_) => "floats",
             Self::I32(_) => "integers",
-            Self::Bool(_) => "truth values",
+            Self::Bool(_) => "booleans",
         }
     }
 }

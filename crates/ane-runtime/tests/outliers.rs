@@ -148,7 +148,7 @@ fn places() -> Vec<(usize, Vec<(usize, f32)>)> {
     ]
 }
 
-/// The error of `fast` is at most 2^-11 of the largest result, which fp16 loses when it rounds a result.
+/// The error of `fast` is at most 2^-11 of the largest result, which is what fp16 loses when it rounds a result.
 #[test]
 fn fast_loses_no_more_than_fp16() {
     for form in [Form::Linear, Form::Conv, Form::Whole, Form::Group] {

@@ -64,7 +64,7 @@ fn eight_threads_write_what_one_writes() {
     const STEPS: usize = 10_000;
     let model = model("model_gpt2_fp16_int8_per_tensor");
     let alone: Vec<Vec<i32>> = (0..8).map(|first| tokens(&*model, first, STEPS)).collect();
-    assert_ne!(alone[0], alone[1], "sequences that all say the same prove nothing");
+    assert_ne!(alone[0], alone[1], "identical sequences prove nothing");
     let together: Vec<Vec<i32>> = std::thread::scope(|scope| {
         let model = &*model;
         let threads: Vec<_> = (0..8).map(|first| scope.spawn(move || tokens(model, first, STEPS))).collect();

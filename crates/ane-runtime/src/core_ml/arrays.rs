@@ -117,7 +117,7 @@ fn write(array: &mut MultiArrayRef, shape: &[usize], elements: Elements<'_>) -> 
                 Some(bad) => Err(format!("has {bad}, which int8 cannot hold")),
                 None => scatter(v, shape, strides, bytes, |v| v as i8),
             },
-            (found, given) => Err(format!("Core ML made an array of {found:?} for {}", given.name())),
+            (found, given) => Err(format!("Core ML created an array of {found:?} for {}", given.name())),
         })
         .map_err(|e| e.message().to_owned())?
 }
@@ -134,7 +134,7 @@ pub(super) fn read(array: &MultiArrayRef, dtype: DType, tensor: &mut Tensor) -> 
             (DataType::Float64, Data::F32(v)) => gather(bytes, &shape, strides, v, |v: f64| v as f32),
             (DataType::Int32, Data::I32(v)) => gather(bytes, &shape, strides, v, |v: i32| v),
             (DataType::Int8, Data::I32(v)) => gather(bytes, &shape, strides, v, |v: i8| i32::from(v)),
-            (found, _) => Err(format!("Core ML gives {found:?}, the package says {dtype}")),
+            (found, _) => Err(format!("Core ML returned {found:?}, the package declares {dtype}")),
         })
         .map_err(|e| e.message().to_owned())?
 }

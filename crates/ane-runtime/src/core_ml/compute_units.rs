@@ -61,7 +61,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn names_read_back_and_the_gpu_is_never_chosen_unasked() {
+    fn names_read_back_and_the_default_excludes_the_gpu() {
         for units in ComputeUnits::ALL {
             assert_eq!(units.name().parse::<ComputeUnits>().unwrap(), units);
         }

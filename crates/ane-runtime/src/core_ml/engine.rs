@@ -179,7 +179,7 @@ impl CoreMl {
             missing.push("states before macOS 15".into());
         }
         if options.hazards {
-            missing.push("look into its operations: hazards are found by mil-cpu".into());
+            missing.push("insight into operations: mil-cpu finds hazards".into());
         }
         if missing.is_empty() {
             return Ok(());

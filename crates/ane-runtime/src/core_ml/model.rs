@@ -224,7 +224,8 @@ impl LoadedFunction {
         }
         for (i, (name, dtype)) in self.outputs.iter().enumerate() {
             let array = results.get_multi_array(name);
-            let array = array.ok_or_else(|| self.failed(&format!("it gave no array for output {name}")))?;
+            let array =
+                array.ok_or_else(|| self.failed(&format!("it returned no array for output {name}")))?;
             arrays::read(&array, *dtype, outputs.at_mut(i))
                 .map_err(|reason| self.failed(&format!("output {name}: {reason}")))?;
         }

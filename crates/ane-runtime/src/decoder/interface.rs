@@ -59,7 +59,7 @@ pub(super) fn check(manifest: &BundleManifest, function: &Interface) -> Result<P
     if function.inputs.len() != inputs.len() {
         let extra = function.inputs.iter().find(|f| !inputs.iter().any(|(i, _)| **i == f.name));
         let extra = extra.map_or("?", |f| &f.name);
-        return Err((format!("input {extra}"), "the bundle does not say what it is for".to_owned()));
+        return Err((format!("input {extra}"), "the bundle does not declare it".to_owned()));
     }
     // Each layer's caches are two states, or two tensors that the host holds.
     let states = a.n_layer.saturating_mul(2).saturating_sub(names.host_caches.len());
@@ -95,7 +95,7 @@ fn expect(kind: &str, found: &[Feature], name: &str, expected: &[Expected]) -> R
         Some(ty) => {
             let expected: Vec<String> = expected.iter().map(ToString::to_string).collect();
             let expected = expected.join(" or ");
-            Err((what, format!("the package has {ty}, the bundle's dimensions make it {expected}")))
+            Err((what, format!("the package has {ty}, the bundle's dimensions require {expected}")))
         }
         None => Err((what, "the package's function does not have it".to_owned())),
     }
