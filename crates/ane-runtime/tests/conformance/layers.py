@@ -271,8 +271,7 @@ recurrent.case(
     both_with_peepholes,
 )  # fmt: skip
 
-# --- compressed weights, large enough to stay compressed
-# ---------------------------------------------------------------
+# --- compressed weights, large enough to stay compressed --------------------------------------------------------------
 
 rng = np.random.default_rng(12)
 WIDE = 36

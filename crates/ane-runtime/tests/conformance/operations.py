@@ -97,8 +97,7 @@ def ints(*values, shape=None):
     return np.array(values, dtype=np.int32).reshape(shape or (len(values),))
 
 
-# --- elementwise
-# ------------------------------------------------------------------------------------------------------
+# --- elementwise ------------------------------------------------------------------------------------------------------
 
 unary = Family("unary", x=uniform(2, 3, 4), small=uniform(2, 3, low=-0.9, high=0.9), positive=uniform(2, 3, low=0.1, high=4), n=ints(-3, 0, 2, 5))
 for op in "abs ceil cos cosh erf exp exp2 floor sign sin sinh square tanh".split():
@@ -481,8 +480,7 @@ convolution.case(
     "avg_pool_3d", lambda v, F: mb.avg_pool(x=v.volume, kernel_sizes=[2, 2, 2], strides=[1, 2, 1], pad_type="valid"), lambda t, c: nn.avg_pool3d(t.volume, 2, stride=(1, 2, 1))
 )
 
-# --- normalization
-# ----------------------------------------------------------------------------------------------------
+# --- normalization ----------------------------------------------------------------------------------------------------
 
 normalization = Family("normalization", x=uniform(2, 3, 4), image=uniform(2, 3, 4, 5))
 mean, variance, gamma, beta = uniform(3), uniform(3, low=0.5), uniform(3), uniform(3)
@@ -793,8 +791,7 @@ resize.case(
     lambda t, c: nn.grid_sample(t.x, t.grid, padding_mode="reflection", align_corners=False),
 )
 
-# --- quantized activations
-# --------------------------------------------------------------------------------------------
+# --- quantized activations --------------------------------------------------------------------------------------------
 
 quantized = Family("quantized", x=uniform(2, 3, low=-3, high=3))
 scales, zeros = [0.03125, 0.0625, 0.015625], [10, -20, 0]
