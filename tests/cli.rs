@@ -543,7 +543,7 @@ fn run_runs_a_package_on_tensors_from_a_file() {
     fs::write(at("x.safetensors"), "{}").unwrap();
     refuse(&[], &["x.safetensors is a JSON file", "expected a safetensors file"]);
     fs::write(at("x.safetensors"), [0; 16]).unwrap();
-    refuse(&[], &["x.safetensors", "no safetensors"]);
+    refuse(&[], &["x.safetensors", "not a safetensors file"]);
 }
 
 #[test]

@@ -120,7 +120,7 @@ fn an_image_goes_in_and_another_comes_out() {
     refused(
         dir.path(),
         &["run", "p.mlpackage", "--inputs", "x.safetensors", "--out", "z.safetensors"],
-        &["tensor photo: element 1 is 0.0039", "whole number from 0 to 255"],
+        &["tensor photo: element 1 is 0.0039", "integer from 0 to 255"],
     );
 }
 
@@ -586,7 +586,7 @@ fn results_that_are_no_numbers_are_told_with_the_way_to_find_out() {
     for numerics in ["f32", "f16", "fast"] {
         let ran = run([-1.0, -4.0], &["--hazards", "--numerics", numerics]);
         assert_eq!(ran.code, 1, "{}", ran.err);
-        assert!(ran.out.contains("hazard: sqrt -> %root made a NaN in call 0"), "{}", ran.out);
+        assert!(ran.out.contains("hazard: sqrt -> %root produced a NaN in call 0"), "{}", ran.out);
         assert!(ran.err.contains("output twice is NaN everywhere"), "{}", ran.err);
     }
     let ran = run([-1.0, 4.0], &[]);

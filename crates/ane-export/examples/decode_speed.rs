@@ -1,11 +1,12 @@
-//! How fast the scaled preset in INT8 is decoded on this machine, with random weights: nothing is trained or downloaded.
+//! Measures how fast this machine decodes the scaled preset in INT8, with random weights: nothing is trained
+//! or downloaded.
 //!
 //! ```text
 //! cargo run --release -p ane-export --example decode_speed -- 2      # threads
 //! ```
 //!
-//! Prints the median time of a token over a whole context, for one sequence and for 16 at once. Two builds are compared by
-//! running them in turn.
+//! Prints the median time per token over a whole context, for one sequence and for 16 at once. To compare two
+//! builds, run them alternately.
 
 use std::time::Instant;
 
@@ -14,7 +15,7 @@ use ane_runtime::{DecodeModel, MilCpu, Numerics, Sequence};
 use microgpt_model::{Checkpoint, GptConfig, INIT_STD, Preset, Tokenizer, Weights};
 use mlpackage::Bundle;
 
-/// Contexts that are timed.
+/// Number of contexts that are timed.
 const CONTEXTS: usize = 40;
 
 fn main() -> Result<(), Box<dyn std::error::Error>> {

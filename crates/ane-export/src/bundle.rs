@@ -1,4 +1,4 @@
-//! From a checkpoint to a bundle.
+//! Export of a checkpoint as a bundle.
 
 use std::collections::{BTreeMap, HashMap};
 use std::fs;
@@ -27,7 +27,7 @@ const EMBEDDINGS: &str = "embeddings.safetensors";
 const TOKENIZER: &str = "tokenizer.json";
 const MODEL_CARD: &str = "README.md";
 
-/// A bundle that is complete but not yet in its place: it can be opened, run and judged before it is let out.
+/// A complete bundle at a temporary path: it can be opened, run and verified before it is published.
 #[derive(Debug)]
 pub struct StagedBundle {
     dir: AtomicDir,
@@ -35,14 +35,16 @@ pub struct StagedBundle {
     card: String,
 }
 
-/// Exports a checkpoint. `progress` is told, for each matrix, how many are begun and how many there are.
+/// Exports a checkpoint.
 ///
-/// Nothing is at `destination` before [`StagedBundle::publish`].
+/// Before each matrix, `progress` receives its number, counted from 1, and the number of all matrices.
+/// Nothing appears at `destination` until [`StagedBundle::publish`].
 ///
 /// # Errors
 ///
-/// [`Error::Checkpoint`] with the tensor that is wrong, [`Error::Overflow`], [`Error::Package`] if `destination` cannot be
-/// written or holds something other than a bundle.
+/// [`Error::Checkpoint`] with the tensor that is wrong; [`Error::Overflow`]; [`Error::Tables`] if the
+/// host-side files cannot be written; [`Error::Package`] if `destination` cannot be written or is something
+/// other than a bundle.
 pub fn export(
     checkpoint: &Checkpoint,
     destination: &Path,
@@ -115,11 +117,11 @@ pub fn export(
 }
 
 impl StagedBundle {
-    /// Opens the bundle where it is being made.
+    /// Opens the bundle at its temporary path.
     ///
     /// # Errors
     ///
-    /// As [`Bundle::open`].
+    /// As for [`Bundle::open`].
     pub fn open(&self) -> Result<Bundle> {
         Ok(Bundle::open(self.dir.path())?)
     }
@@ -138,11 +140,11 @@ impl StagedBundle {
         Ok(())
     }
 
-    /// Flushes the bundle to disk and puts it in its place, in one step.
+    /// Flushes the bundle to disk and moves it to its destination, in one atomic step.
     ///
     /// # Errors
     ///
-    /// [`Error::Package`]; the destination is then as it was.
+    /// [`Error::Package`]; the destination is then unchanged.
     pub fn publish(self) -> Result<()> {
         Ok(self.dir.commit().map_err(mlpackage::Error::from)?)
     }
@@ -164,7 +166,7 @@ fn metadata(checkpoint: &Checkpoint, options: &ExportOptions) -> Metadata {
     }
 }
 
-/// Both tables in fp16, as the decode graph takes their sum.
+/// Writes both tables in fp16. The decode graph's input is the sum of a row of each.
 fn write_embeddings(checkpoint: &Checkpoint, path: &Path) -> Result<()> {
     let mut data: Vec<(&str, Vec<usize>, Vec<f16>)> = Vec::new();
     for spec in checkpoint.config().tensors().into_iter().take(2) {

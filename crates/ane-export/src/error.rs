@@ -1,4 +1,4 @@
-//! Why a checkpoint cannot be exported.
+//! Errors of an export.
 
 /// The result of this crate's functions.
 pub type Result<T, E = Error> = std::result::Result<T, E>;
@@ -7,7 +7,7 @@ pub type Result<T, E = Error> = std::result::Result<T, E>;
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum Error {
-    /// The checkpoint is not sound.
+    /// The checkpoint is invalid.
     #[error(transparent)]
     Checkpoint(#[from] microgpt_model::Error),
     /// The package or bundle cannot be written.
@@ -25,30 +25,30 @@ pub enum Error {
         /// The element.
         value: f32,
     },
-    /// A call has no token, or more than the context.
-    #[error("{tokens} tokens a call, expected 1 to the {block_size} of the context")]
+    /// The number of tokens per call is 0, or exceeds the context.
+    #[error("{tokens} tokens per call, expected 1 to {block_size}, the length of the context")]
     Tokens {
-        /// What was asked for.
+        /// The number of tokens that was asked for.
         tokens: usize,
-        /// Positions of the context.
+        /// The length of the context.
         block_size: usize,
     },
-    /// An option has no such value.
+    /// The value of an option is unknown.
     #[error("{option}: {found:?}, expected one of {expected}")]
     Option {
         /// The option.
         option: &'static str,
-        /// What was given.
+        /// The value that was given.
         found: String,
-        /// What can be given.
+        /// The values that are allowed.
         expected: String,
     },
-    /// The host-side tables cannot be written.
+    /// The host-side tables or another file of the bundle cannot be written.
     #[error("write {path}: {reason}")]
     Tables {
         /// The file.
         path: String,
-        /// Why.
+        /// The reason.
         reason: String,
     },
 }

@@ -1,4 +1,4 @@
-//! microGPT as a decode graph: which blocks, in which order, from which tensors.
+//! The decode graph of microGPT: its blocks, their order and their tensors.
 
 use microgpt_model::{Checkpoint, GptConfig, Weights};
 use mlpackage::bundle::HostCache;
@@ -13,18 +13,18 @@ use crate::quantize::{Matrix, Stored, to_half};
 
 /// Name of the decode function.
 pub(crate) const FUNCTION: &str = "main";
-/// Sum of token and position embedding, fp16 `[1, C, 1, T]`.
+/// The sum of token and position embedding, fp16 `[1, C, 1, T]`.
 pub(crate) const EMBEDDING: &str = "x";
-/// 0 where a position may be attended to, -1e4 where not, fp16 `[1, 1, T, S]`.
+/// The attention mask: 0 where a position may be attended to, -1e4 elsewhere; fp16 `[1, 1, T, S]`.
 pub(crate) const ATTN_MASK: &str = "attn_mask";
-/// One-hot over positions, a column a token, fp16 `[1, 1, S, T]`.
+/// One-hot over positions, a column for each token, fp16 `[1, 1, S, T]`.
 const KV_WRITE: &str = "kv_write";
 /// Position of the call's first token, int32 `[1]`.
 const POSITION: &str = "position";
-/// Unnormalised log probabilities, fp16 `[1, V, 1, T]`.
+/// Unnormalized log probabilities, fp16 `[1, V, 1, T]`.
 pub(crate) const LOGITS: &str = "logits";
 
-/// The input that says where the new key and value go.
+/// Returns the name of the input with the write position of the new key and value.
 pub(crate) fn kv_write(update: CacheUpdate) -> &'static str {
     match update {
         CacheUpdate::OneHot | CacheUpdate::Host => KV_WRITE,
@@ -32,7 +32,7 @@ pub(crate) fn kv_write(update: CacheUpdate) -> &'static str {
     }
 }
 
-/// The caches of keys and of values, layer by layer, and what enters each.
+/// Returns the names of the key and value caches of each layer, and of the outputs that enter them.
 fn caches(config: &GptConfig) -> impl Iterator<Item = [HostCache; 2]> {
     (0..config.n_layer).map(|i| {
         ["k", "v"]
@@ -40,7 +40,7 @@ fn caches(config: &GptConfig) -> impl Iterator<Item = [HostCache; 2]> {
     })
 }
 
-/// The caches that the host holds.
+/// Returns the caches that the host holds.
 pub(crate) fn host_caches(config: &GptConfig, update: CacheUpdate) -> Vec<HostCache> {
     match update {
         CacheUpdate::OneHot | CacheUpdate::SliceUpdate => Vec::new(),
@@ -48,11 +48,11 @@ pub(crate) fn host_caches(config: &GptConfig, update: CacheUpdate) -> Vec<HostCa
     }
 }
 
-/// Where the tensors of a model come from.
+/// Source of a model's tensors.
 pub(crate) trait Tensors {
     fn config(&self) -> &GptConfig;
 
-    /// A tensor of the config, row-major.
+    /// Returns a tensor of the config, row-major.
     fn tensor(&self, name: &str) -> Result<Vec<f32>>;
 }
 
@@ -66,13 +66,13 @@ impl Tensors for Checkpoint {
     }
 }
 
-/// A matrix of the graph, and the tensors of the checkpoint that it is made of, one below the other.
+/// A matrix of the graph, and the checkpoint's tensors whose rows it stacks.
 struct Plan {
     matrix: String,
     tensors: Vec<String>,
 }
 
-/// Every matrix of the graph, in the order in which the graph uses them.
+/// Returns every matrix of the graph, in the order in which the graph uses them.
 fn matrices(config: &GptConfig, projections: Projections) -> Vec<Plan> {
     let mut plans = Vec::new();
     for i in 0..config.n_layer {
@@ -91,7 +91,7 @@ fn matrices(config: &GptConfig, projections: Projections) -> Vec<Plan> {
     plans
 }
 
-/// Reads the tensors of one matrix.
+/// Reads the tensors of a matrix.
 fn read(model: &impl Tensors, plan: &Plan) -> Result<Matrix> {
     let specs = model.config().tensors();
     let mut matrix = Matrix { name: plan.tensors.join(" + "), rows: 0, columns: 0, values: Vec::new() };
@@ -105,7 +105,8 @@ fn read(model: &impl Tensors, plan: &Plan) -> Result<Matrix> {
     Ok(matrix)
 }
 
-/// Builds the decode function of `tokens` positions a call; weights are read and written one matrix at a time.
+/// Builds the decode function for `tokens` positions per call. Weights are read and written one matrix at a
+/// time.
 pub(crate) fn decode_function(
     model: &impl Tensors,
     options: &ExportOptions,
@@ -189,7 +190,7 @@ pub(crate) fn decode_function(
     Ok(builder.finish())
 }
 
-/// Three equal parts of the channel axis.
+/// Splits the channel axis into three equal parts.
 fn split_qkv(f: &mut FunctionBuilder<'_>, qkv: &Var, names: [&str; 3]) -> Result<[Var; 3]> {
     let parts = f
         .op("split", names[0])
@@ -200,13 +201,14 @@ fn split_qkv(f: &mut FunctionBuilder<'_>, qkv: &Var, names: [&str; 3]) -> Result
     Ok(<[Var; 3]>::try_from(parts).expect("split has as many results as it has names"))
 }
 
-/// The weights that an export with these options stores, as the program sees them: rounded to fp16, or quantised and
-/// unfolded again, with the rounding of 1/sqrt(D) in those of the queries. A model that holds them must give the exported
-/// program's logits.
+/// Returns the weights of an export with these options, as the program sees them: rounded to fp16, or
+/// quantized and dequantized. The weights of the queries also contain the rounding of 1/sqrt(D). A model with
+/// these weights must produce the exported program's logits.
 ///
 /// # Errors
 ///
-/// [`Error::Overflow`](crate::Error::Overflow) for a weight beyond fp16; whatever the checkpoint reports.
+/// [`Error::Overflow`](crate::Error::Overflow) for a weight beyond fp16; whatever error the checkpoint
+/// reports.
 pub fn stored_weights(checkpoint: &Checkpoint, options: &ExportOptions) -> Result<Weights> {
     let config = checkpoint.config();
     let mut stored = std::collections::BTreeMap::new();
@@ -222,8 +224,9 @@ pub fn stored_weights(checkpoint: &Checkpoint, options: &ExportOptions) -> Resul
         let halves = to_half(table, &checkpoint.tensor(table)?)?;
         stored.insert(table.to_owned(), halves.iter().map(|h| h.to_f32()).collect());
     }
-    // The graph scales queries by 1/sqrt(D) in fp16, which is exact for D = 1, 4, 16, 64 only. Elsewhere the rounding is one
-    // of the program's, and stands here in the weights that give the queries.
+    // The graph scales queries by 1/sqrt(D) in fp16, which is exact only for powers of 4, such as D = 1, 4,
+    // 16 and 64. For other D the program uses a rounded scale, and its error is moved into the weights of the
+    // queries here.
     let exact = 1.0 / (config.head_dim() as f32).sqrt();
     let rounding = half::f16::from_f32(exact).to_f32() / exact;
     for (_, values) in stored.iter_mut().filter(|(name, _)| name.ends_with("attn_q.weight")) {

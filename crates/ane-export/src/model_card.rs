@@ -1,4 +1,4 @@
-//! `README.md` of a bundle.
+//! The `README.md` of a bundle.
 
 use std::fmt::Write as _;
 
@@ -9,7 +9,8 @@ use mlpackage::counted;
 use crate::microgpt;
 use crate::options::{CacheUpdate, ExportOptions};
 
-/// What can be said from the checkpoint and the options. Nothing in it depends on the machine or the time.
+/// Renders the part of the model card that follows from the checkpoint and the options. It does not depend on
+/// the machine or the time.
 pub(crate) fn render(checkpoint: &Checkpoint, options: &ExportOptions, manifest: &BundleManifest) -> String {
     let config = checkpoint.config();
     let mut card = String::new();
@@ -18,7 +19,7 @@ pub(crate) fn render(checkpoint: &Checkpoint, options: &ExportOptions, manifest:
     };
     line(&format!("# {} for Core ML\n", config.model_type));
     line(
-        "A decoder exported by microgpt-ane: one decode step as a Core ML package, and what a host needs around it.\n",
+        "A decoder exported by microgpt-ane: one decode step as a Core ML package, with the files that a host needs.\n",
     );
     line("| | |\n|---|---|");
     let rows = [
@@ -47,7 +48,7 @@ pub(crate) fn render(checkpoint: &Checkpoint, options: &ExportOptions, manifest:
     }
     line("\n## Training\n");
     match checkpoint.report() {
-        None => line("Not known: the checkpoint has no training report."),
+        None => line("Unknown: the checkpoint has no training report."),
         Some(report) => {
             line(&format!(
                 "{} of {} from {} ({} to train on, {} held out), seed {}.\n",
@@ -62,7 +63,7 @@ pub(crate) fn render(checkpoint: &Checkpoint, options: &ExportOptions, manifest:
             ));
             let held_out = report.held_out_loss.map_or("none held out".to_owned(), |l| format!("{l:.4}"));
             line(&format!(
-                "Training loss {:.4} (last 50 steps), held-out loss {held_out}, in nats a token.",
+                "Training loss {:.4} (last 50 steps), held-out loss {held_out}, in nats per token.",
                 report.train_loss
             ));
         }
@@ -70,7 +71,7 @@ pub(crate) fn render(checkpoint: &Checkpoint, options: &ExportOptions, manifest:
     card
 }
 
-/// What the decode function takes, keeps and gives: kind, name, type, meaning.
+/// Returns the rows of the interface table: kind, name, type and meaning of each input, state and output.
 fn interface(config: &GptConfig, update: CacheUpdate) -> Vec<[String; 4]> {
     let row = |kind: &str, name: &str, ty: String, what: &str| [kind.into(), name.into(), ty, what.into()];
     let half = |shape: [usize; 4]| format!("fp16 `{shape:?}`");
@@ -81,22 +82,22 @@ fn interface(config: &GptConfig, update: CacheUpdate) -> Vec<[String; 4]> {
         1 => format!("`k_{kind}_0`, `v_{kind}_0`"),
         layers => format!("`k_{kind}_0`, `v_{kind}_0` to `k_{kind}_{n}`, `v_{kind}_{n}`", n = layers - 1),
     };
-    let one_hot = "1 at the token's position, 0 elsewhere: where the new key and value go";
+    let one_hot = "1 at the token's position, 0 elsewhere: the write position of the new key and value";
     let mut rows = vec![
         row(
             "in",
             "`x`",
             half([1, c, 1, 1]),
-            "rows of the token and of its position in `embeddings.safetensors`, added",
+            "sum of the rows of the token and of its position in `embeddings.safetensors`",
         ),
         row(
             "in",
             "`attn_mask`",
             half([1, 1, 1, s]),
-            "0 for the positions so far and the token's own, -1e4 for those to come",
+            "0 for the earlier positions and the token's own, -1e4 for later ones",
         ),
     ];
-    let logits = row("out", "`logits`", half([1, v, 1, 1]), "of the next token");
+    let logits = row("out", "`logits`", half([1, v, 1, 1]), "logits of the next token");
     match update {
         CacheUpdate::OneHot | CacheUpdate::SliceUpdate => {
             rows.push(match update {
@@ -104,7 +105,7 @@ fn interface(config: &GptConfig, update: CacheUpdate) -> Vec<[String; 4]> {
                     "in",
                     &write,
                     "int32 `[1]`".into(),
-                    "the token's position: where the new key and value go",
+                    "the token's position: the write position of the new key and value",
                 ),
                 _ => row("in", &write, half([1, 1, s, 1]), one_hot),
             });
@@ -116,7 +117,7 @@ fn interface(config: &GptConfig, update: CacheUpdate) -> Vec<[String; 4]> {
             let what = "the host's caches, zeros before the first token";
             rows.push(row("in", &caches("cache"), half([1, h, s, d]), what));
             rows.push(logits);
-            let what = "the host writes each to the token's position of its cache, for the next call";
+            let what = "the host writes each to its cache at the token's position, for the next call";
             rows.push(row("out", &caches("new"), half([1, h, 1, d]), what));
         }
     }

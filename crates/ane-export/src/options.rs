@@ -1,12 +1,13 @@
-//! The choices that an export has. Each is open because the evidence leaves it open; the defaults are what the evidence
-//! favours.
+//! Options of an export.
+//!
+//! Each choice exists because the evidence does not settle it; the defaults are what the evidence favors.
 
 use std::fmt;
 use std::str::FromStr;
 
 use crate::error::Error;
 
-/// Defines an option: an enum whose variants have names.
+/// Defines an option as an enum with named variants.
 macro_rules! option {
     ($(#[$doc:meta])* $name:ident, $option:literal, default $default:ident,
      { $($(#[$variant_doc:meta])* $variant:ident = $text:literal),+ $(,)? }) => {
@@ -15,10 +16,10 @@ macro_rules! option {
         pub enum $name { $($(#[$variant_doc])* $variant),+ }
 
         impl $name {
-            /// Every value, the default first or not: in order of declaration.
+            /// Every value, in order of declaration.
             pub const ALL: &'static [Self] = &[$(Self::$variant),+];
 
-            /// The value's name, as the command line takes it.
+            /// Returns the name of the value, as the command line accepts it.
             pub fn name(self) -> &'static str {
                 match self { $(Self::$variant => $text),+ }
             }
@@ -51,66 +52,70 @@ macro_rules! option {
 }
 
 option! {
-    /// How projection weights are stored. Activations are fp16 in every form.
+    /// How projection weights are stored. Activations are always fp16.
     Quantization, "quantize", default Int8PerTensor, {
         /// fp16.
         None = "none",
-        /// INT8, one scale a tensor: what Experiment 27's law is about.
+        /// INT8 with one scale per tensor: the form that Experiment 27's law is about.
         Int8PerTensor = "int8-per-tensor",
-        /// INT8, one scale an output channel: coremltools' own default, and what the experiment's published converter wrote.
+        /// INT8 with one scale per output channel: coremltools' default, and the form that the experiment's
+        /// published converter wrote.
         Int8PerChannel = "int8-per-channel",
     }
 }
 
 option! {
-    /// How the query, key and value projections are laid out.
+    /// Layout of the query, key and value projections.
     Projections, "projections", default Separate, {
-        /// Three convolutions: 37 in the scaled model, Experiment 27's own count.
+        /// Three convolutions: 37 in the scaled model, as Experiment 27 counts.
         Separate = "separate",
-        /// One convolution of three times the rows, then a split: fewer, larger operations.
+        /// One convolution with three times the rows, then a split: fewer, larger operations.
         FusedQkv = "fused-qkv",
     }
 }
 
 option! {
-    /// Where the cache is, and how the new key and value enter it.
+    /// Where the KV cache is kept, and how the new key and value are written to it.
     CacheUpdate, "cache-update", default OneHot, {
-        /// States: `old * (1 - one_hot) + new * one_hot`, elementwise, nothing that is known to leave the Neural Engine.
+        /// In states, updated elementwise: `old * (1 - one_hot) + new * one_hot`. None of its operations is
+        /// known to leave the Neural Engine.
         OneHot = "one-hot",
-        /// States: MIL's `slice_update` at a position, which is reported to be scheduled on the CPU always.
+        /// In states, updated by MIL's `slice_update` at a position, which is reported to be always scheduled
+        /// on the CPU.
         SliceUpdate = "slice-update",
-        /// No states: the host holds the caches, hands them over to be read, and writes the new key and value that it is given.
-        /// The graph does the arithmetic of [`OneHot`](Self::OneHot), for its own attention.
+        /// On the host, without states: the host passes the caches as inputs that are only read, and writes
+        /// the new key and value from the outputs. The graph does the arithmetic of [`OneHot`](Self::OneHot)
+        /// for its own attention.
         Host = "host",
     }
 }
 
 option! {
-    /// How RMSNorm is written in fp16. All are equal in exact arithmetic.
+    /// How RMSNorm is computed in fp16. All forms are equal in exact arithmetic.
     NormForm, "norm", default MaxScaled, {
-        /// `x * rsqrt(mean(x^2) + eps)`. Overflows where |x| exceeds 255.
+        /// `x * rsqrt(mean(x^2) + eps)`. Overflows if |x| exceeds 255.
         Plain = "plain",
-        /// Experiment 27's peephole in its correct form, with `K = sqrt(d)`: `xs = x / K`,
-        /// `y = xs * rsqrt(mean(xs^2) + eps / K^2)`. Has K times the headroom; in pure fp16 its epsilon vanishes for d = 512,
-        /// so that a row of zeros gives NaN, and small activations lose their squares.
+        /// Experiment 27's peephole in its correct form, with `K = sqrt(d)`: `xs = x / K`, `y = xs *
+        /// rsqrt(mean(xs^2) + eps / K^2)`. It has K times the headroom. In pure fp16 its epsilon vanishes for
+        /// d = 512, so a row of zeros produces NaN, and the squares of small activations underflow.
         Safe = "safe",
-        /// Divides by the largest magnitude first: with `m = max(max|x|, sqrt(eps))`, `xs = x / m` and `r = sqrt(eps) / m`,
-        /// `y = xs * rsqrt(mean(xs^2) + r^2)`. Every intermediate is between 0 and 1 but the result, so nothing overflows and
-        /// nothing that matters underflows.
+        /// Divides by the largest magnitude first: with `m = max(max|x|, sqrt(eps))`, `xs = x / m` and `r =
+        /// sqrt(eps) / m`, `y = xs * rsqrt(mean(xs^2) + r^2)`. Squares and their mean are at most 1, and the
+        /// sum under the root is between 1/d and 2, so nothing overflows and nothing that matters underflows.
         MaxScaled = "max-scaled",
     }
 }
 
-/// All choices of an export.
+/// The options of an export.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct ExportOptions {
-    /// Storage of projection weights.
+    /// How projection weights are stored.
     pub quantization: Quantization,
-    /// Layout of query, key and value projections.
+    /// Layout of the query, key and value projections.
     pub projections: Projections,
     /// How the cache is updated.
     pub cache_update: CacheUpdate,
-    /// How RMSNorm is written.
+    /// How RMSNorm is computed.
     pub norm: NormForm,
 }
 

@@ -1,4 +1,5 @@
-//! Packages that are made to be placed, not to be run for what they say: the decode graph of given dimensions with weights of noise.
+//! Probe packages, which are made to be placed and not to be useful: the decode graph of given dimensions
+//! with random weights.
 
 use std::path::Path;
 
@@ -10,20 +11,23 @@ use crate::error::{Error, Result};
 use crate::microgpt::{self, Tensors};
 use crate::options::ExportOptions;
 
-/// Range of the weights: uniform with the standard deviation of GPT-2's initial weights, 0.02.
+/// Range of the weights: uniform, with the standard deviation of GPT-2's initial weights, 0.02.
 const RANGE: f32 = 0.02 * 1.732_050_8;
 
-/// Writes the decode function of a model of noise as a package: `tokens` positions a call, everything else as [`export`](crate::export)
-/// would write it. The same arguments give the same bytes.
+/// Writes the decode function of a model with random weights as a package.
 ///
-/// A call takes `x [1, C, 1, T]`, `attn_mask [1, 1, T, S]` and `kv_write [1, 1, S, T]`, or the `position [1]` of its first token
-/// where the cache is updated so, and gives `logits [1, V, 1, T]`. Where the host holds the caches, it also takes
-/// `{k,v}_cache_{i} [1, H, S, D]` and gives `{k,v}_new_{i} [1, H, T, D]`.
+/// A call has `tokens` positions (T); everything else is as [`export`](crate::export) writes it. The same
+/// arguments produce the same bytes.
+///
+/// The inputs are `x [1, C, 1, T]`, `attn_mask [1, 1, T, S]` and `kv_write [1, 1, S, T]`, which
+/// `slice-update` replaces with the `position [1]` of the first token. The output is `logits [1, V, 1, T]`.
+/// If the host holds the caches, the function also has the inputs `{k,v}_cache_{i} [1, H, S, D]` and the
+/// outputs `{k,v}_new_{i} [1, H, T, D]`.
 ///
 /// # Errors
 ///
-/// [`Error::Checkpoint`] if the dimensions make no model, or a call has no token or more than the context;
-/// [`Error::Package`] if `destination` cannot be written or holds something other than a package.
+/// [`Error::Checkpoint`] if the dimensions are invalid; [`Error::Tokens`] if `tokens` is 0 or exceeds the
+/// context; [`Error::Package`] if `destination` cannot be written or is something other than a package.
 pub fn write_probe(
     config: &GptConfig,
     options: &ExportOptions,
@@ -51,7 +55,7 @@ pub fn write_probe(
     Ok(writer.finish(&Program::new([(microgpt::FUNCTION, function)]), &metadata)?)
 }
 
-/// Weights that a compiler cannot see through: those of zeros might be folded away.
+/// Random weights. A compiler might fold zeros away, but not these.
 struct Noise<'a>(&'a GptConfig);
 
 impl Tensors for Noise<'_> {
@@ -62,7 +66,7 @@ impl Tensors for Noise<'_> {
     fn tensor(&self, name: &str) -> Result<Vec<f32>> {
         let specs = self.0.tensors();
         let spec = specs.iter().find(|s| s.name == name).expect("the graph asks for tensors of the config");
-        // FNV-1a of the name, so that no two tensors are alike; then SplitMix64.
+        // FNV-1a of the name makes every tensor different; SplitMix64 generates its elements.
         let mut state = name
             .bytes()
             .fold(0xcbf2_9ce4_8422_2325u64, |h, b| (h ^ u64::from(b)).wrapping_mul(0x100_0000_01b3));
@@ -71,7 +75,7 @@ impl Tensors for Noise<'_> {
             let mut z = state;
             z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
             z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-            // The upper 24 bits, which an f32 holds.
+            // The upper 24 bits, which an f32 holds exactly.
             let unit = ((z ^ (z >> 31)) >> 40) as f32 / (1u32 << 23) as f32 - 1.0;
             unit * RANGE
         });

@@ -1,8 +1,8 @@
-//! Weights in the form in which a package stores them.
+//! Conversion of weights to the form that a package stores.
 //!
-//! INT8 is coremltools' symmetric linear quantisation, in fp16 arithmetic like its own, so that the same weights give the
-//! same bytes: `scale = fp16((max - min) / 254)` over the tensor or the row with `max = -min = max|w|`, and
-//! `q = clip(round_half_even(fp16(w / scale)), -127, 127)`.
+//! INT8 is coremltools' symmetric linear quantization, computed in fp16 as coremltools does, so the same
+//! weights produce the same bytes: `scale = fp16((max - min) / 254)` over the tensor or the row with `max =
+//! -min = max|w|`, and `q = clip(round_half_even(fp16(w / scale)), -127, 127)`.
 
 use half::f16;
 
@@ -18,11 +18,11 @@ pub(crate) struct Matrix {
     pub(crate) values: Vec<f32>,
 }
 
-/// A matrix as it is stored.
+/// A matrix as a package stores it.
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) enum Stored {
     Fp16(Vec<f16>),
-    /// `value = scale * data`; one scale for all rows, or one a row.
+    /// `value = scale * data`, with one scale for all rows or one per row.
     Int8 {
         data: Vec<i8>,
         scales: Vec<f16>,
@@ -30,7 +30,7 @@ pub(crate) enum Stored {
 }
 
 impl Stored {
-    /// Stores a matrix.
+    /// Converts a matrix to its stored form.
     ///
     /// # Errors
     ///
@@ -55,7 +55,7 @@ impl Stored {
         Ok(Self::Int8 { data, scales })
     }
 
-    /// The values that a program sees: fp16, as `constexpr_blockwise_shift_scale` unfolds them.
+    /// Returns the values that a program sees: fp16, as `constexpr_blockwise_shift_scale` dequantizes them.
     pub(crate) fn values(&self) -> Vec<f32> {
         match self {
             Self::Fp16(halves) => halves.iter().map(|h| h.to_f32()).collect(),
@@ -69,11 +69,11 @@ impl Stored {
     }
 }
 
-/// Rounds to fp16.
+/// Rounds values to fp16.
 ///
 /// # Errors
 ///
-/// [`Error::Overflow`] for a value beyond fp16.
+/// [`Error::Overflow`] for a value that does not fit into fp16.
 pub(crate) fn to_half(tensor: &str, values: &[f32]) -> Result<Vec<f16>> {
     let halves: Vec<f16> = values.iter().map(|&v| f16::from_f32(v)).collect();
     match halves.iter().position(|h| !h.is_finite()) {
@@ -82,8 +82,8 @@ pub(crate) fn to_half(tensor: &str, values: &[f32]) -> Result<Vec<f16>> {
     }
 }
 
-/// The scale of a group; 1 for a group of zeros, where 0 would make the division undefined. A group so small that its scale
-/// would round to 0 gets the smallest fp16 number.
+/// Returns the scale of a group: 1 for a group of zeros, because 0 would make the division undefined; at
+/// least the smallest fp16 number for a group of tiny values.
 fn scale(group: &[f16]) -> f16 {
     let max = group.iter().fold(f16::ZERO, |m, w| {
         if w.to_f32().abs() > m.to_f32() { f16::from_f32(w.to_f32().abs()) } else { m }
@@ -92,7 +92,8 @@ fn scale(group: &[f16]) -> f16 {
         return f16::ONE;
     }
     let range = f16::from_f32(2.0 * max.to_f32());
-    // Twice the largest magnitude can pass fp16's range where the magnitude does not; halves are exact otherwise.
+    // Twice the largest magnitude can exceed fp16's range even if the magnitude does not. Doubling is exact
+    // otherwise.
     let scale = if range.is_finite() {
         f16::from_f32(range.to_f32() / 254.0)
     } else {
@@ -100,7 +101,7 @@ fn scale(group: &[f16]) -> f16 {
     };
     match scale {
         scale if scale == f16::ZERO => f16::from_bits(1),
-        // The largest weight must not unfold to infinity because its scale was rounded up.
+        // The largest weight must not overflow when it is dequantized with a scale that was rounded up.
         scale if !f16::from_f32(127.0 * scale.to_f32()).is_finite() => f16::from_bits(scale.to_bits() - 1),
         scale => scale,
     }
@@ -116,7 +117,7 @@ mod tests {
         Matrix { name: "w".into(), rows, columns: values.len() / rows, values }
     }
 
-    /// 65504 / 127 = 515.8 is 516 in fp16, and 127 * 516 = 65532 is beyond it.
+    /// 65504 / 127 = 515.8 rounds to 516 in fp16, and 127 * 516 = 65532 overflows.
     #[test]
     fn the_largest_weights_stay_finite() {
         let stored = Stored::new(&matrix(1, vec![65_504.0, -65_504.0]), Quantization::Int8PerTensor).unwrap();
@@ -125,7 +126,8 @@ mod tests {
 
     #[test]
     fn per_tensor_by_hand() {
-        // max 1.27: range 2.54 is 2.5390625 in fp16; / 254 = 0.009996.. is 0.0099945 in fp16.
+        // With max 1.27, the range 2.54 is 2.5390625 in fp16; divided by 254 it is 0.009996.., which is
+        // 0.0099945 in fp16.
         let stored =
             Stored::new(&matrix(1, vec![1.27, -1.27, 0.635, 0.0]), Quantization::Int8PerTensor).unwrap();
         let Stored::Int8 { data, scales } = &stored else { panic!() };
@@ -157,7 +159,8 @@ mod tests {
     }
 
     proptest! {
-        /// Half a step of rounding to a level, one fp16 rounding (2^-11) each of ratio (at most 127) and of the product.
+        /// The bound is half a quantization step, plus one fp16 rounding (2^-11) each of the ratio (at most
+        /// 127) and of the product.
         #[test]
         fn error_is_at_most_about_half_a_step(values in prop::collection::vec(-60_000f32..60_000.0, 1..64)) {
             for quantization in [Quantization::Int8PerTensor, Quantization::Int8PerChannel] {

@@ -1,4 +1,4 @@
-//! What an export writes: sizes, counts and bytes, and what it refuses.
+//! The files that an export writes: sizes, counts and bytes; and the inputs that it refuses.
 #![allow(clippy::unwrap_used)]
 
 use std::collections::BTreeMap;
@@ -47,7 +47,7 @@ fn files(folder: &Path) -> BTreeMap<PathBuf, Vec<u8>> {
     found
 }
 
-/// Sizes as coremltools 9.0 writes them for the same shard.
+/// The sizes are those that coremltools 9.0 writes for the same shard.
 #[test]
 fn weight_files_have_coremltools_sizes() {
     let cases = [
@@ -85,7 +85,8 @@ fn scaled_has_the_experiments_operations() {
     }
 }
 
-/// What each way to update the cache does to the graph, and what the bundle says of it: six layers, twelve caches.
+/// The effect of each cache update on the graph and on the bundle's manifest, for six layers with twelve
+/// caches.
 #[test]
 fn cache_updates_are_as_many_operations_inputs_and_states_as_they_say() {
     let dir = tempfile::tempdir().unwrap();
@@ -103,7 +104,8 @@ fn cache_updates_are_as_many_operations_inputs_and_states_as_they_say() {
         let bundle = Bundle::open(&out).unwrap();
         let (interface, shard) = (&bundle.manifest().interface, &bundle.manifest().shards[0]);
         assert_eq!(shard.states, function.states.len());
-        // The card has a row for each kind of feature, with its shape, and names those of the first and last layer.
+        // The card has a row for each kind of feature, with its shape, and names the features of the first
+        // and last layer.
         let card = fs::read_to_string(out.join("README.md")).unwrap();
         for feature in [&function.inputs, &function.outputs, &function.states].into_iter().flatten() {
             if ["_1", "_2", "_3", "_4"].iter().any(|layer| feature.name.ends_with(layer)) {
@@ -118,9 +120,13 @@ fn cache_updates_are_as_many_operations_inputs_and_states_as_they_say() {
         assert_eq!(outputs[0], "logits");
         let cache = |kind: &str, i: usize| (format!("k_{kind}_{i}"), format!("v_{kind}_{i}"));
         let all = |kind: &str| (0..6).flat_map(|i| <[_; 2]>::from(cache(kind, i))).collect::<Vec<_>>();
-        // Of the products, 24 are those of the one-hot.
+        // 24 of the products belong to the one-hot update.
         let others = counts[4] - if cache_update == CacheUpdate::SliceUpdate { 0 } else { 24 };
-        assert_eq!(others, 3 * 13 + 6, "{cache_update}: three a norm, and the queries");
+        assert_eq!(
+            others,
+            3 * 13 + 6,
+            "{cache_update}: three per norm, and one for the queries of each layer"
+        );
         match cache_update {
             CacheUpdate::OneHot => {
                 assert_eq!((interface.kv_write.as_str(), &counts[..4]), ("kv_write", &[12, 12, 0, 0][..]));
@@ -144,7 +150,7 @@ fn cache_updates_are_as_many_operations_inputs_and_states_as_they_say() {
         assert!(interface.host_caches.is_empty());
         assert_eq!((inputs.len(), outputs.len()), (3, 1));
         let json = fs::read_to_string(out.join("bundle.json")).unwrap();
-        assert!(!json.contains("host_caches"), "left out where there are none");
+        assert!(!json.contains("host_caches"), "omitted if there are none");
     }
 }
 
@@ -205,7 +211,7 @@ fn an_export_that_is_dropped_leaves_nothing() {
     assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 1, "only the checkpoint");
 }
 
-/// One byte of each file, flipped; every one is noticed.
+/// Flips one byte of each file; every change is noticed.
 #[test]
 fn a_changed_file_is_noticed_by_its_hash() {
     let dir = tempfile::tempdir().unwrap();
@@ -229,7 +235,7 @@ fn a_changed_file_is_noticed_by_its_hash() {
     Bundle::open(&out).unwrap();
 }
 
-/// Fields of `bundle.json` that make no sense, each refused by name.
+/// Invalid fields of `bundle.json`, each refused by name.
 #[test]
 fn a_manifest_that_makes_no_sense_is_refused() {
     let dir = tempfile::tempdir().unwrap();
@@ -260,7 +266,7 @@ fn a_manifest_that_makes_no_sense_is_refused() {
     }
 }
 
-/// Caches of the host that cannot be those of the model, each refused by name.
+/// Host caches that do not match the model, each refused by name.
 #[test]
 fn host_caches_that_make_no_sense_are_refused() {
     let dir = tempfile::tempdir().unwrap();

@@ -1,4 +1,4 @@
-//! Every way to update the cache decodes alike, whoever holds the cache.
+//! Every cache update decodes to the same logits, whether the model or the host holds the cache.
 #![allow(clippy::unwrap_used)]
 
 use std::fs;
@@ -11,7 +11,7 @@ use mlpackage::Bundle;
 
 const CONTEXT: usize = 16;
 
-/// Two layers of random weights, large enough for logits that differ.
+/// Two layers of random weights, large enough for the logits to differ.
 fn bundle(folder: &Path, cache_update: CacheUpdate) -> PathBuf {
     let tokenizer = Tokenizer::characters(&["abcdefghijklmnopqrstuvwxyz"]);
     let config = GptConfig { n_layer: 2, ..GptConfig::preset(Preset::Original, tokenizer.vocab_size()) };
@@ -36,8 +36,9 @@ fn context(model: &DecodeModel, sequence: &mut Sequence) -> Vec<f32> {
     tokens().flat_map(|token| model.decode(token, sequence).unwrap().to_vec()).collect()
 }
 
-/// Over a full context, after a reset, and in a batch: bit for bit in f32 and f16, where every way does the same arithmetic;
-/// within what fp16 allows in `fast`, which fuses one of them.
+/// Compares logits over a full context, after a reset, and in a batch. In f32 and f16 every cache update does
+/// the same arithmetic, so they are equal bit for bit; in `fast`, which fuses one of them, they agree within
+/// fp16's tolerance.
 #[test]
 fn every_cache_update_gives_the_same_logits() {
     let dir = tempfile::tempdir().unwrap();
@@ -48,7 +49,7 @@ fn every_cache_update_gives_the_same_logits() {
             let model = load(dir.path(), cache_update, numerics);
             let mut sequence = model.new_sequence();
             let logits = context(&model, &mut sequence);
-            assert!(logits.iter().any(|v| v.abs() > 0.1), "{what}: the logits say something");
+            assert!(logits.iter().any(|v| v.abs() > 0.1), "{what}: the logits are not all small");
             let first = expected.get_or_insert_with(|| logits.clone());
             if numerics == Numerics::Fast {
                 let parity = Parity::of(first, &logits, model.vocab_size()).unwrap();
@@ -56,14 +57,14 @@ fn every_cache_update_gives_the_same_logits() {
             } else {
                 assert!(*first == logits, "{what}");
             }
-            // What another text left behind is gone.
+            // A reset removes what another text left in the caches.
             model.reset(&mut sequence);
             for token in [3, 1, 4, 1, 5] {
                 model.decode(token, &mut sequence).unwrap();
             }
             model.reset(&mut sequence);
             assert_eq!(context(&model, &mut sequence), logits, "{what}, after a reset");
-            // Two sequences at different positions and one that is ahead of both.
+            // Two sequences at the same position, and a third that is one ahead.
             let mut batch: Vec<Sequence> = (0..3).map(|_| model.new_sequence()).collect();
             let all: Vec<u32> = tokens().collect();
             model.decode(all[0], &mut batch[0]).unwrap();
@@ -101,14 +102,14 @@ fn a_full_context_and_an_unknown_token_leave_the_sequence_as_it_was() {
     }
 }
 
-/// What the function is given, by name: the position is an integer, caches hold what the steps before gave and zeros behind it.
+/// The inputs by name: the position is an integer; caches hold the results of earlier steps, then zeros.
 #[test]
 fn inputs_are_what_the_function_asks_for() {
     let dir = tempfile::tempdir().unwrap();
     for &cache_update in CacheUpdate::ALL {
         let model = load(dir.path(), cache_update, Numerics::F16);
         let mut sequence = model.new_sequence();
-        // A full context before, of which nothing may be left.
+        // A full context first, of which nothing may remain.
         context(&model, &mut sequence);
         model.reset(&mut sequence);
         for token in [26, 1, 2] {
@@ -141,7 +142,7 @@ fn inputs_are_what_the_function_asks_for() {
     }
 }
 
-/// A manifest and a package that do not go together: what the package has, and what was expected.
+/// A manifest that does not match its package: the error names what the package has and what was expected.
 #[test]
 fn a_package_that_the_manifest_does_not_describe_is_refused() {
     let dir = tempfile::tempdir().unwrap();
@@ -162,22 +163,22 @@ fn a_package_that_the_manifest_does_not_describe_is_refused() {
     };
     let [one_hot, slice, host] = &paths[..] else { panic!("three ways") };
     let error = refusal(one_hot, &[("\"kv_write\": \"kv_write\"", "\"kv_write\": \"attn_mask\"")]);
-    let expected = "input attn_mask: the package has tensor<fp16, [1, 1, 1, 16]>, the bundle's dimensions make it \
+    let expected = "input attn_mask: the package has tensor<fp16, [1, 1, 1, 16]>, the bundle's dimensions require \
                     fp16 [1, 1, 16, 1] or int32 [1]";
     assert!(error.contains(expected), "{error}");
     let error = refusal(slice, &[("\"attn_mask\": \"attn_mask\"", "\"attn_mask\": \"position\"")]);
-    let expected = "input position: the package has tensor<int32, [1]>, the bundle's dimensions make it fp16 \
+    let expected = "input position: the package has tensor<int32, [1]>, the bundle's dimensions require fp16 \
                     [1, 1, 1, 16]";
     assert!(error.contains(expected), "{error}");
     let error = refusal(host, &[("\"cache\": \"v_cache_1\"", "\"cache\": \"v_cache_2\"")]);
-    assert!(error.contains("input v_cache_2: the package's function has none of that name"), "{error}");
+    assert!(error.contains("input v_cache_2: the package's function does not have it"), "{error}");
     let error = refusal(host, &[("\"new\": \"v_new_1\"", "\"new\": \"v_new_2\"")]);
-    assert!(error.contains("output v_new_2: the package's function has none of that name"), "{error}");
-    // A model with states whose manifest says that the host holds the caches.
+    assert!(error.contains("output v_new_2: the package's function does not have it"), "{error}");
+    // A model with states whose manifest claims that the host holds the caches.
     let text = fs::read_to_string(host.join("bundle.json")).unwrap();
     let (begin, end) = (text.find("    \"host_caches\"").unwrap(), text.find("  \"embeddings\"").unwrap());
     let caches = format!("\"logits\": \"logits\",\n{}", text[begin..end].trim_end().trim_end_matches("},"));
     let error =
         refusal(one_hot, &[("\"logits\": \"logits\"\n", &caches), ("\"states\": 4", "\"states\": 0")]);
-    assert!(error.contains("input k_cache_0: the package's function has none of that name"), "{error}");
+    assert!(error.contains("input k_cache_0: the package's function does not have it"), "{error}");
 }

@@ -1,5 +1,7 @@
-//! The forms of RMSNorm, each executed with every fp16 result rounded to fp16: where they break, and that the default does
-//! not. Rows stand side by side on the last axis, so that one call normalises all of them.
+//! The forms of RMSNorm, executed with every fp16 result rounded to fp16: shows where they fail, and that the
+//! default does not.
+//!
+//! Rows are laid out along the last axis, so one call normalizes all of them.
 #![allow(clippy::unwrap_used)]
 
 use ane_export::{NormForm, rms_norm};
@@ -10,10 +12,10 @@ use mlpackage::mil::{Opset, Program};
 use mlpackage::{DType, Metadata, Package, PackageWriter};
 use proptest::prelude::*;
 
-/// microGPT's.
+/// microGPT's epsilon.
 const EPS: f32 = 1e-5;
 
-/// A package that is one norm of `d` channels over `rows` rows, loaded with f16 numerics.
+/// Loads a package with one norm of `d` channels over `rows` rows, with f16 numerics.
 fn norm(form: NormForm, d: usize, rows: usize) -> Box<dyn Model> {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("norm.mlpackage");
@@ -28,7 +30,7 @@ fn norm(form: NormForm, d: usize, rows: usize) -> Box<dyn Model> {
     MilCpu::new(Numerics::F16).load(&package, &LoadOptions::default()).unwrap()
 }
 
-/// Normalises rows; each is one vector of `d` elements.
+/// Normalizes rows of `d` elements each.
 fn run(model: &dyn Model, rows: &[Vec<f32>]) -> Vec<Vec<f32>> {
     let (d, n) = (rows[0].len(), rows.len());
     let x: Vec<f32> = (0..d).flat_map(|c| rows.iter().map(move |row| row[c])).collect();
@@ -38,12 +40,12 @@ fn run(model: &dyn Model, rows: &[Vec<f32>]) -> Vec<Vec<f32>> {
     (0..n).map(|row| (0..d).map(|c| y[c * n + row]).collect()).collect()
 }
 
-/// A row of one value, normalised; the first element stands for all.
+/// Normalizes a row of equal elements and returns its first element.
 fn constant(form: NormForm, d: usize, x: f32) -> f32 {
     run(norm(form, d, 1).as_ref(), &[vec![x; d]])[0][0]
 }
 
-/// The norm in f64 of a row as fp16 holds it.
+/// Returns the norm in f64 of a row that is rounded to fp16.
 fn exact(row: &[f32]) -> Vec<f64> {
     let row: Vec<f64> = row.iter().map(|&v| f64::from(f16::from_f32(v).to_f32())).collect();
     let mean = row.iter().map(|v| v * v).sum::<f64>() / row.len() as f64;
@@ -52,7 +54,7 @@ fn exact(row: &[f32]) -> Vec<f64> {
 
 #[test]
 fn all_forms_agree_on_ordinary_activations() {
-    // x = 2: 2 / sqrt(4 + 1e-5) = 0.99999875, which fp16 holds as 1.
+    // x = 2: 2 / sqrt(4 + 1e-5) = 0.99999875, which rounds to 1 in fp16.
     for form in NormForm::ALL {
         let y = constant(*form, 512, 2.0);
         assert!((y - 1.0).abs() <= 2e-3, "{form}: {y}");
@@ -61,9 +63,9 @@ fn all_forms_agree_on_ordinary_activations() {
 
 #[test]
 fn plain_overflows_where_safe_does_not() {
-    // 300^2 = 90000 is beyond fp16's 65504: the mean is inf, its rsqrt 0, and so is everything.
+    // 300^2 = 90000 is beyond fp16's 65504: the mean is inf, its rsqrt is 0, and so is every result.
     assert_eq!(constant(NormForm::Plain, 512, 300.0), 0.0);
-    // sqrt(512) = 22.6 times the headroom: 300 / 22.6 = 13.3.
+    // It has sqrt(512) = 22.6 times the headroom: 300 / 22.6 = 13.3.
     let safe = constant(NormForm::Safe, 512, 300.0);
     assert!((safe - 1.0).abs() <= 2e-3, "{safe}");
     let default = constant(NormForm::default(), 512, 300.0);
@@ -72,11 +74,12 @@ fn plain_overflows_where_safe_does_not() {
 
 #[test]
 fn safe_gives_nan_on_a_row_of_zeros_and_the_default_gives_zero() {
-    // eps / 512 = 1.95e-8 is less than half of fp16's smallest number, 5.96e-8: it is 0, rsqrt(0) is inf, and 0 * inf NaN.
+    // eps / 512 = 1.95e-8 is less than half of fp16's smallest number, 5.96e-8, so it rounds to 0; rsqrt(0)
+    // is inf, and 0 * inf is NaN.
     assert!(constant(NormForm::Safe, 512, 0.0).is_nan());
     assert_eq!(constant(NormForm::Plain, 512, 0.0), 0.0);
     assert_eq!(constant(NormForm::default(), 512, 0.0), 0.0);
-    // With 16 channels it is 6.25e-7, which fp16 has: the trap opens with the width.
+    // With 16 channels it is 6.25e-7, which fp16 can represent: the trap opens with the width.
     assert_eq!(constant(NormForm::Safe, 16, 0.0), 0.0);
 }
 
@@ -84,7 +87,8 @@ fn safe_gives_nan_on_a_row_of_zeros_and_the_default_gives_zero() {
 fn safe_loses_small_activations_and_the_default_does_not() {
     // x = 0.01: exactly 0.01 / sqrt(1e-4 + 1e-5) = 0.95346.
     let exact = 0.953_46;
-    // (0.01 / 22.6)^2 = 1.95e-7 is three of fp16's smallest units, 1.79e-7, and the epsilon is gone: 1.044.
+    // (0.01 / 22.6)^2 = 1.95e-7 rounds to three of fp16's smallest units, 1.79e-7, and the epsilon is lost:
+    // 1.044.
     let safe = constant(NormForm::Safe, 512, 0.01);
     assert!((safe - 1.044).abs() < 0.01, "{safe}");
     let default = constant(NormForm::default(), 512, 0.01);
@@ -93,7 +97,7 @@ fn safe_loses_small_activations_and_the_default_does_not() {
 
 #[test]
 fn plain_keeps_an_epsilon_that_is_smaller_than_its_squares_can_be() {
-    // x = 1e-4: x^2 = 1e-8 underflows to 0 in fp16, the epsilon of 1e-5 remains and is what counts.
+    // x = 1e-4: x^2 = 1e-8 underflows to 0 in fp16; the epsilon of 1e-5 remains and dominates.
     let exact = 1e-4 / (1e-8f64 + 1e-5).sqrt();
     for form in [NormForm::Plain, NormForm::default()] {
         let y = f64::from(constant(form, 512, 1e-4));
@@ -105,7 +109,7 @@ fn plain_keeps_an_epsilon_that_is_smaller_than_its_squares_can_be() {
 fn the_default_survives_the_largest_numbers_of_fp16() {
     let y = constant(NormForm::default(), 512, 65_504.0);
     assert!((y - 1.0).abs() <= 2e-3, "{y}");
-    // One outlier: sqrt(512) = 22.627 for it, 0 for the rest.
+    // With one outlier, its result is sqrt(512) = 22.627, and the rest is 0.
     let mut row = vec![0.0; 512];
     row[7] = -65_504.0;
     let y = &run(norm(NormForm::default(), 512, 1).as_ref(), &[row])[0];
@@ -113,11 +117,12 @@ fn the_default_survives_the_largest_numbers_of_fp16() {
     assert_eq!(y[8], 0.0);
 }
 
-/// The bound of the default: eight results are rounded to fp16 on the way, each by at most 2^-11 of itself; those under the
-/// root count half. 2.5e-3 of the row's largest result is what that adds up to; the largest seen is printed by the test below.
+/// The error bound of the default form. Eight intermediate results are rounded to fp16, each by at most 2^-11
+/// of its value; those under the root count half. That adds up to 2.5e-3 of the row's largest result. The
+/// test below prints the largest error seen.
 const BOUND: f64 = 2.5e-3;
 
-/// Largest error of a row, as a share of the row's largest exact result.
+/// Returns the largest error of a row, relative to the row's largest exact result.
 fn error(got: &[f32], row: &[f32]) -> f64 {
     let exact = exact(row);
     let largest = exact.iter().fold(f64::MIN_POSITIVE, |m, v| m.max(v.abs()));
@@ -145,11 +150,12 @@ proptest! {
     }
 }
 
-/// A sweep with the width of the scaled model; `--nocapture` prints the largest errors that the documentation quotes.
+/// A sweep at the width of the scaled model; `--nocapture` prints the largest errors that the documentation
+/// quotes.
 #[test]
 fn largest_errors_over_rms_from_1e_4_to_2e3() {
     let (d, n) = (512, 148);
-    // Two full periods of a sine that does not fit the width evenly: a smooth, sign-changing row.
+    // A sine whose period does not divide the width: a smooth row with changing signs.
     let rows: Vec<Vec<f32>> = (0..n)
         .map(|i| {
             let rms = 10f64.powf(-4.0 + 7.301 * i as f64 / (n - 1) as f64);
@@ -167,7 +173,7 @@ fn largest_errors_over_rms_from_1e_4_to_2e3() {
         println!("{form}: largest error {worst:.2e}, {lost} of {n} rows beyond {BOUND:.1e}");
         match form {
             NormForm::MaxScaled => assert!(worst <= BOUND, "{worst}"),
-            // The traps are real: both lose rows at one end of the range.
+            // The traps are real: both forms lose rows at one end of the range.
             NormForm::Plain | NormForm::Safe => assert!(lost > n / 10, "{form}: {lost}"),
         }
     }

@@ -1,4 +1,4 @@
-//! Several tokens a call: the same logits as one by one.
+//! Several tokens per call produce the same logits as one token per call.
 #![allow(clippy::unwrap_used)]
 
 use ane_export::{CacheUpdate, ExportOptions, Projections, write_probe};
@@ -15,7 +15,8 @@ fn load(config: &GptConfig, options: &ExportOptions, tokens: usize) -> Box<dyn M
     MilCpu::new(Numerics::F32).load(&Package::open(&path).unwrap(), &LoadOptions::default()).unwrap()
 }
 
-/// Runs `total` positions in calls of `tokens`, with what the model asks for; the result is a row of logits a position.
+/// Runs `total` positions in calls of `tokens`, with the inputs that the model asks for, and returns a row of
+/// logits for each position.
 fn run(model: &dyn Model, config: &GptConfig, tokens: usize, total: usize) -> Vec<Vec<f32>> {
     let (c, s, v) = (config.n_embd, config.block_size, config.vocab_size);
     let mut state = model.new_state();
@@ -29,7 +30,7 @@ fn run(model: &dyn Model, config: &GptConfig, tokens: usize, total: usize) -> Ve
     let takes_position = model.describe().inputs.iter().any(|f| f.name == "position");
     let mut logits = Vec::new();
     for begin in (0..total).step_by(tokens) {
-        // Any activations will do, as long as both ways see the same.
+        // The activations are arbitrary, but both runs get the same ones.
         let value =
             |channel: usize, position: usize| ((channel * 7 + position * 13) % 11) as f32 / 11.0 - 0.4;
         let x: Vec<f32> = (0..c).flat_map(|ch| (0..tokens).map(move |t| value(ch, begin + t))).collect();
@@ -50,7 +51,7 @@ fn run(model: &dyn Model, config: &GptConfig, tokens: usize, total: usize) -> Ve
         let results = model.predict(&inputs, &mut state).unwrap();
         let out = results["logits"].as_f32().unwrap();
         logits.extend((0..tokens).map(|t| (0..v).map(|row| out[row * tokens + t]).collect()));
-        // As a host does: each head's new rows to their positions.
+        // Acts as a host: copies each head's new rows to their positions.
         for (name, cache) in &mut caches {
             let new = results[name.replace("_cache_", "_new_").as_str()].as_f32().unwrap();
             let mut values = cache.as_f32().unwrap().to_vec();
@@ -64,8 +65,8 @@ fn run(model: &dyn Model, config: &GptConfig, tokens: usize, total: usize) -> Ve
     logits
 }
 
-/// 1e-5 of the largest logit: sums in another order, in f32, over 16 channels and 64 of the MLP. The ways to update the cache
-/// differ in nothing, bit for bit.
+/// The tolerance is 1e-5 of the largest logit, because f32 sums over 16 channels and 64 of the MLP are added
+/// in another order. The cache updates agree bit for bit.
 #[test]
 fn several_tokens_a_call_are_those_one_by_one() {
     let config = GptConfig { n_layer: 2, ..GptConfig::preset(Preset::Original, 27) };
@@ -76,11 +77,11 @@ fn several_tokens_a_call_are_those_one_by_one() {
             let together = run(load(&config, &options, T).as_ref(), &config, T, 3 * T);
             let one_by_one = run(load(&config, &options, 1).as_ref(), &config, 1, 3 * T);
             let largest = one_by_one.iter().flatten().fold(0f32, |m, v| m.max(v.abs()));
-            assert!(largest > 1e-3, "the logits say something: {largest}");
+            assert!(largest > 1e-3, "the logits are not all tiny: {largest}");
             for (a, b) in together.iter().flatten().zip(one_by_one.iter().flatten()) {
                 assert!((a - b).abs() <= 1e-5 * largest, "{cache_update}: {a} {b}");
             }
-            // Not because all positions are alike.
+            // The positions differ, so the comparison means something.
             assert_ne!(one_by_one[0], one_by_one[4]);
             let first = one_hot.get_or_insert_with(|| (together.clone(), one_by_one.clone()));
             assert_eq!(*first, (together, one_by_one), "{cache_update}");
@@ -88,7 +89,7 @@ fn several_tokens_a_call_are_those_one_by_one() {
     }
 }
 
-/// A box of three positions that begins at the last but one: named, and the state is as it was.
+/// A box of three positions that exceeds the context is refused by name, and the state is unchanged.
 #[test]
 fn a_slice_that_leaves_the_context_is_refused() {
     let config = GptConfig::preset(Preset::Original, 27);
@@ -119,7 +120,7 @@ fn a_call_has_at_least_one_token_and_at_most_the_context() {
     for tokens in [0, 17] {
         let path = dir.path().join("p.mlpackage");
         let error = write_probe(&config, &ExportOptions::default(), tokens, &path).unwrap_err().to_string();
-        assert_eq!(error, format!("{tokens} tokens a call, expected 1 to the 16 of the context"));
+        assert_eq!(error, format!("{tokens} tokens per call, expected 1 to 16, the length of the context"));
         assert!(!path.exists());
     }
 }

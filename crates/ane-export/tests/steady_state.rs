@@ -1,6 +1,8 @@
-//! Decoding allocates nothing once a sequence has begun, whoever holds the cache.
+//! Decoding allocates nothing after the first call of a sequence, whether the model or the host holds the
+//! cache.
 //!
-//! One test in a process of its own, without the test harness: the allocator counts for all threads, the harness's, too.
+//! This is a single test in its own process, without the test harness: the allocator counts allocations of
+//! all threads, including the harness's.
 #![allow(clippy::unwrap_used, unsafe_code)]
 
 use std::alloc::{GlobalAlloc, Layout, System};
@@ -15,16 +17,16 @@ struct Counting;
 
 static ALLOCATIONS: AtomicUsize = AtomicUsize::new(0);
 
-// SAFETY: every call is handed on to the system's allocator as it came.
+// SAFETY: every call is forwarded unchanged to the system's allocator.
 unsafe impl GlobalAlloc for Counting {
     unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
         ALLOCATIONS.fetch_add(1, Ordering::Relaxed);
-        // SAFETY: as the caller promises.
+        // SAFETY: guaranteed by the caller.
         unsafe { System.alloc(layout) }
     }
 
     unsafe fn dealloc(&self, pointer: *mut u8, layout: Layout) {
-        // SAFETY: as the caller promises.
+        // SAFETY: guaranteed by the caller.
         unsafe { System.dealloc(pointer, layout) }
     }
 }
@@ -32,7 +34,7 @@ unsafe impl GlobalAlloc for Counting {
 #[global_allocator]
 static ALLOCATOR: Counting = Counting;
 
-/// Six layers, as the scaled preset has: fifteen inputs, where the host holds the caches.
+/// Six layers, as in the scaled preset: fifteen inputs if the host holds the caches.
 fn main() {
     let dir = tempfile::tempdir().unwrap();
     let tokenizer = Tokenizer::characters(&["abcdefghijklmnopqrstuvwxyz"]);
@@ -53,7 +55,7 @@ fn main() {
                 model.decode(token, &mut sequence).unwrap();
                 ALLOCATIONS.load(Ordering::Relaxed) - before
             };
-            // The first call makes the workspace.
+            // The first call allocates the workspace.
             assert!(step(26) > 0);
             let allocations: usize = (0..15).map(&mut step).sum();
             assert_eq!(allocations, 0, "{cache_update} in {numerics:?}");

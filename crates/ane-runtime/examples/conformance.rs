@@ -1,10 +1,11 @@
-//! Runs the conformance suite on an engine: packages that coremltools wrote, with the results that PyTorch has for them.
+//! Runs the conformance suite on an engine: packages written by coremltools, with PyTorch's results for them.
 //!
 //! ```text
 //! cargo run --release -p ane-runtime --example conformance -- --engine coreml --compute-units cpu
 //! ```
 //!
-//! Exits with 1 if an output is off or a call fails. A package that the engine refuses beforehand is counted, and no failure.
+//! Exits with 1 if an output is wrong or a call fails. A package that the engine refuses at load is counted,
+//! but is not a failure.
 
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -21,16 +22,16 @@ struct Args {
     /// auto, coreml or mil-cpu
     #[arg(long, default_value_t)]
     engine: EngineKind,
-    /// Devices that Core ML may choose from: cpu, cpu-and-gpu, cpu-and-ane or all
+    /// Devices that Core ML may use: cpu, cpu-and-gpu, cpu-and-ane or all
     #[arg(long, default_value_t)]
     compute_units: ComputeUnits,
     /// Arithmetic of mil-cpu: f32, f16 or fast
     #[arg(long, value_parser = numerics, default_value = "f32")]
     numerics: Numerics,
-    /// Only packages whose names hold this
+    /// Run only packages whose names contain this text
     #[arg(long, default_value = "")]
     only: String,
-    /// Write what became of it as JSON
+    /// Write the report as JSON
     #[arg(long, value_name = "FILE")]
     json: Option<PathBuf>,
 }

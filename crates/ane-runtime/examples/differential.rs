@@ -1,14 +1,16 @@
-//! Runs packages in every arithmetic of `mil-cpu` and writes what they give, for a fuzzer to compare with values of its own.
+//! Runs packages in every arithmetic of `mil-cpu` and writes their outputs, for a fuzzer to compare with its
+//! own values.
 //!
 //! ```text
 //! cargo run --release -p ane-runtime --example differential < folders.txt
 //! ```
 //!
-//! Each line of standard input names a folder that holds `model.mlpackage`, `calls.json` (the names of the functions to
-//! call, in order, on one state) and `x-CALL.safetensors` for each call. The outputs go to `VARIANT.safetensors` beside
-//! them, as tensors named `CALL.OUTPUT`; one line of JSON on standard output says how each variant fared. The process
-//! serves until its input ends, so that the cost of starting it is paid once. Of the fast arithmetic, the line also says
-//! how many steps of each kind the plan has, so that it is known which fusions were tried.
+//! Each line of standard input names a folder that holds `model.mlpackage`, `calls.json` (the names of the
+//! functions to call, in order, on one state) and `x-CALL.safetensors` for each call. The outputs are written
+//! to `VARIANT.safetensors` in the same folder, as tensors named `CALL.OUTPUT`. For each folder, one line of
+//! JSON on standard output reports the error of each variant, if any, and the number of steps of each kind in
+//! the plan of the fast arithmetic, which shows the fusions that were exercised. The process serves until its
+//! input ends, so its startup cost is paid once.
 
 use std::io::{BufRead as _, Write as _};
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -25,7 +27,7 @@ use serde_json::{Map, Value, json};
 type AnyResult<T> = Result<T, Box<dyn std::error::Error>>;
 
 fn main() -> ExitCode {
-    // A panic is a finding and is reported as one; its trace would only be in the way.
+    // A panic is a finding and is reported as one; its backtrace would only be noise.
     std::panic::set_hook(Box::new(|_| {}));
     let variants = variants();
     let mut out = std::io::stdout().lock();
@@ -39,7 +41,7 @@ fn main() -> ExitCode {
     ExitCode::SUCCESS
 }
 
-/// What every package runs in: the arithmetics, and the fast one without any fusion.
+/// The variants that every package runs in: each arithmetic, and the fast one without any fusion.
 fn variants() -> [(&'static str, MilCpu); 4] {
     let fast = MilCpu::new(Numerics::Fast);
     let unfused = Fusion::ALL.into_iter().fold(fast, MilCpu::without);
@@ -69,7 +71,7 @@ fn serve(folder: &Path, variants: &[(&str, MilCpu)]) -> Value {
     json!({ "variants": report, "steps": steps })
 }
 
-/// How many steps of each kind a plan has.
+/// Counts the steps of each kind in a plan.
 fn count_steps(plan: &str) -> Map<String, Value> {
     let mut steps = Map::new();
     for line in plan.lines() {
@@ -82,7 +84,7 @@ fn count_steps(plan: &str) -> Map<String, Value> {
     steps
 }
 
-/// The result of `work`, with errors and panics as text.
+/// Runs `work` and converts errors and panics to text.
 fn guarded<T>(work: impl FnOnce() -> AnyResult<T>) -> Result<T, String> {
     match catch_unwind(AssertUnwindSafe(work)) {
         Ok(result) => result.map_err(|error| error.to_string()),
@@ -94,7 +96,8 @@ fn guarded<T>(work: impl FnOnce() -> AnyResult<T>) -> Result<T, String> {
     }
 }
 
-/// Calls the functions of `calls.json` one after another on one state and writes all outputs. Gives the plan of the first.
+/// Calls the functions of `calls.json` in order on one state, writes all outputs, and returns the plan of the
+/// default function.
 fn run(folder: &Path, package: &Package, variant: &str, engine: &MilCpu) -> AnyResult<String> {
     let calls: Vec<String> = serde_json::from_slice(&std::fs::read(folder.join("calls.json"))?)?;
     let model = engine.load(package, &LoadOptions::default()).map_err(|error| format!("load: {error}"))?;
@@ -113,7 +116,7 @@ fn run(folder: &Path, package: &Package, variant: &str, engine: &MilCpu) -> AnyR
     Ok(model.default_function().plan())
 }
 
-/// Writes tensors as safetensors of fp32, int32 and bool, the types in which results are held.
+/// Writes tensors as safetensors of fp32, int32 and bool, the types that hold results.
 fn write(path: &Path, tensors: &[(String, Tensor)]) -> AnyResult<()> {
     let bytes: Vec<(Dtype, Vec<u8>)> = tensors.iter().map(|(_, tensor)| bytes(tensor.data())).collect();
     let views = tensors.iter().zip(&bytes).map(|((name, tensor), (dtype, bytes))| {

@@ -1,13 +1,14 @@
-//! How far the arithmetics `f16` and `fast` are from `f32` on a package and inputs of your own.
+//! Measures how far the arithmetics `f16` and `fast` are from `f32` on a given package and inputs.
 //!
 //! ```text
 //! cargo run --release -p ane-runtime --example numerics -- model.mlpackage --inputs x.safetensors --steps 60
 //! ```
 //!
-//! The inputs are those of `microgpt run`: with `--steps`, each tensor has a leading axis of calls, and all calls use one state.
-//! For each output and arithmetic it prints the largest error over all calls as a share of the largest number that `f32` gives,
-//! the error's root mean square as a share of that of `f32`, the smallest cosine of a call, the calls whose largest element is
-//! at the same index, and the median time of a call.
+//! The inputs are those of `microgpt run`: with `--steps`, each tensor has a leading axis of calls, and all
+//! calls use one state. For each output and arithmetic, it prints the largest error over all calls relative
+//! to the largest magnitude in `f32`, the error's root mean square relative to that of `f32`, the smallest
+//! cosine of a call, the number of calls whose largest element has the same index, and the median time of a
+//! call.
 
 use std::path::PathBuf;
 use std::time::Instant;
@@ -25,10 +26,10 @@ struct Args {
     /// Inputs by name, as safetensors
     #[arg(long, value_name = "FILE")]
     inputs: PathBuf,
-    /// Calls on one state, for each of which every input has a part of its leading axis
+    /// Number of calls on one state; every input has a leading axis of that size
     #[arg(long, value_name = "N")]
     steps: Option<usize>,
-    /// Threads of `fast`
+    /// Number of threads of `fast`
     #[arg(long, default_value_t = 2)]
     threads: usize,
 }

@@ -1,4 +1,4 @@
-//! A chat over any pair of streams: a line in, completions of it streamed back.
+//! A chat over any pair of streams: reads lines and streams completions back.
 
 use std::io::{BufRead, Read as _, Write};
 use std::time::{Duration, Instant};
@@ -21,45 +21,46 @@ pub struct ChatSession<'a> {
     notice: Option<Box<FullContext<'a>>>,
 }
 
-/// Receives how many completions of a line end because the context is full, of how many, and the context's length.
+/// Receives how many completions of a line ended because the context was full, the number of completions, and
+/// the length of the context.
 type FullContext<'a> = dyn FnMut(usize, usize, usize) + 'a;
 
-/// What a chat did.
+/// Statistics of a chat.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct ChatSummary {
-    /// Completions given.
+    /// Number of completions.
     pub completions: usize,
-    /// Tokens that the model was run on.
+    /// Number of tokens that the model ran on.
     pub tokens: usize,
-    /// Completions that end because the context is full.
+    /// Number of completions that ended because the context was full.
     pub context_full: usize,
-    /// Lines that were answered with completions.
+    /// Number of lines that were answered with completions.
     pub answered: usize,
-    /// Lines that could not be answered, commands that do not exist included.
+    /// Number of lines that could not be answered, unknown commands included.
     pub refused: usize,
-    /// Time that it took.
+    /// Time spent on completions.
     pub time: Duration,
 }
 
 impl ChatSummary {
-    /// Tokens a second; `None` before the first.
+    /// Returns tokens per second; `None` before the first token.
     pub fn tokens_per_second(&self) -> Option<f64> {
         (self.tokens > 0).then(|| self.tokens as f64 / self.time.as_secs_f64())
     }
 }
 
-/// No context holds more, and no memory is spent on reading it.
+/// Longest line in bytes. No context holds more, and reading it costs little memory.
 const LINE_LIMIT: u64 = 1 << 16;
 
 const HELP: &str = "\
 Type the beginning of a text and press return; an empty line begins from nothing.
   /temperature X   sharper below 1, wilder above (0: always the most likely token)
-  /n N             completions a line
+  /n N             completions per line
   /help            this
   /quit            end (so does the end of input)";
 
 impl<'a> ChatSession<'a> {
-    /// A chat that answers each line with `completions` completions.
+    /// Creates a chat that answers each line with `completions` completions.
     pub fn new(
         source: &'a mut dyn LogitsSource,
         tokenizer: &'a TextTokenizer,
@@ -70,19 +71,23 @@ impl<'a> ChatSession<'a> {
         Self { source, tokenizer, sampler: Sampler::new(sampling, seed), completions, seed, notice: None }
     }
 
-    /// Calls `notice` after each line with completions that end because the context is full: how many of them, of how many, and the
-    /// context's length. The user would otherwise take the cut for the model's end.
+    /// Calls `notice` after each line with completions that ended because the context was full.
+    ///
+    /// `notice` receives the number of those completions, the number of all completions of the line, and the
+    /// length of the context. Without a notice, the user would take the cut for the model's end of document.
     pub fn on_full_context(mut self, notice: impl FnMut(usize, usize, usize) + 'a) -> Self {
         self.notice = Some(Box::new(notice));
         self
     }
 
-    /// Answers lines until the input ends or asks to quit. What a user types wrong is answered, not returned. `prompt` is
-    /// shown before each line; empty for input that nobody types.
+    /// Answers lines until the input ends or the user quits.
+    ///
+    /// Mistakes of the user are answered, not returned as errors. `prompt` is printed before each line; pass
+    /// an empty string if nobody types the input.
     ///
     /// # Errors
     ///
-    /// [`Error::Chat`] if a stream fails; whatever the engine reports.
+    /// [`Error::Chat`] if a stream fails; whatever error the engine reports.
     pub fn run(
         &mut self,
         mut input: impl BufRead,
@@ -94,7 +99,8 @@ impl<'a> ChatSession<'a> {
             write!(output, "{prompt}")?;
             output.flush()?;
             let mut line = Vec::new();
-            // Lines as bytes: what is not UTF-8 is the user's mistake, not the end of the chat.
+            // Lines are read as bytes: text that is not UTF-8 is the user's mistake, and does not end the
+            // chat.
             if input.by_ref().take(LINE_LIMIT).read_until(b'\n', &mut line)? == 0 {
                 return Ok(summary);
             }
@@ -135,14 +141,14 @@ impl<'a> ChatSession<'a> {
                     self.sampler = Sampler::new(sampling, self.seed);
                     format!("temperature {}", value.trim())
                 }
-                Err(()) => format!("! {value:?} is no temperature: a number of at least 0"),
+                Err(()) => format!("! {value:?} is not a temperature: expected a number of at least 0"),
             },
             "n" => match value.trim().parse() {
                 Ok(n @ 1..=1_000) => {
                     self.completions = n;
-                    format!("{} a line", counted(n, "completion"))
+                    format!("{} per line", counted(n, "completion"))
                 }
-                _ => format!("! {value:?} is no number from 1 to 1000"),
+                _ => format!("! {value:?} is not an integer from 1 to 1000"),
             },
             "help" => HELP.to_owned(),
             _ => format!("! no command /{name}; /help lists them"),
@@ -172,7 +178,7 @@ impl<'a> ChatSession<'a> {
                 output.flush()?;
             }
             writeln!(output)?;
-            // Where texts have several lines, nothing else says where the next one begins.
+            // With several lines per text, the reader needs a mark where the next text begins.
             if lines && number < self.completions {
                 writeln!(output, "  ---")?;
             }

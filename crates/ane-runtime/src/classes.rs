@@ -4,8 +4,10 @@ use mlpackage::mil::{self, Binding, Literal, Value, ValueData};
 
 use crate::tensor::Tensors;
 
-/// What a classifier chooses from. Its function gives the chosen label as the index of it, under the name of the label's output,
-/// and the probabilities in the order of the labels, under the name of the dictionary's.
+/// The labels of a classifier, and the names of its outputs.
+///
+/// A classifier's function returns the index of the chosen label, in the output that its program names for
+/// the label, and the probabilities in the order of the labels, in the output named for the dictionary.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Classes {
     label: String,
@@ -13,17 +15,17 @@ pub struct Classes {
     labels: Labels,
 }
 
-/// Labels, in the order in which a program states them.
+/// Labels, in the order in which a program lists them.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Labels {
-    /// Words.
+    /// Strings.
     Strings(Vec<String>),
-    /// Numbers.
+    /// Integers.
     Ints(Vec<i64>),
 }
 
 impl Labels {
-    /// How many there are.
+    /// Returns the number of labels.
     pub fn len(&self) -> usize {
         match self {
             Self::Strings(labels) => labels.len(),
@@ -31,12 +33,12 @@ impl Labels {
         }
     }
 
-    /// Whether there are none.
+    /// Returns whether there are no labels.
     pub fn is_empty(&self) -> bool {
         self.len() == 0
     }
 
-    /// One of them, as text.
+    /// Returns a label as text.
     pub fn get(&self, index: usize) -> Option<String> {
         match self {
             Self::Strings(labels) => labels.get(index).cloned(),
@@ -46,7 +48,7 @@ impl Labels {
 }
 
 impl Classes {
-    /// Those of a function, if it is a classifier.
+    /// Returns the classes of a function, if it is a classifier.
     pub fn of(function: &mil::Function) -> Option<Self> {
         let operations = &function.block.operations;
         let classify = operations.iter().find(|operation| operation.op == "classify")?;
@@ -66,22 +68,23 @@ impl Classes {
         Some(Self { label: name(0)?, probabilities: name(1)?, labels })
     }
 
-    /// The output that holds the index of the label.
+    /// Returns the name of the output that holds the index of the label.
     pub fn label_output(&self) -> &str {
         &self.label
     }
 
-    /// The output that holds a probability for each label.
+    /// Returns the name of the output that holds a probability for each label.
     pub fn probabilities_output(&self) -> &str {
         &self.probabilities
     }
 
-    /// The labels.
+    /// Returns the labels.
     pub fn labels(&self) -> &Labels {
         &self.labels
     }
 
-    /// The label that a call has chosen, from what the call gave; `None` if the function does not return it.
+    /// Returns the label that a call has chosen, from the call's outputs; `None` if the function does not
+    /// return it.
     pub fn chosen(&self, outputs: &Tensors) -> Option<String> {
         let index = outputs.get(&self.label)?.as_i32()?.first()?;
         self.labels.get(usize::try_from(*index).ok()?)

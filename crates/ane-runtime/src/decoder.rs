@@ -1,4 +1,4 @@
-//! The decoder loop: a bundle's decode function, and sequences that it is run on.
+//! The decode loop: a bundle's decode function, and the sequences that it runs on.
 
 mod host_cache;
 mod interface;
@@ -18,14 +18,14 @@ use crate::tensor::{Elements, TensorView};
 use host_cache::HostCaches;
 use interface::Place;
 
-/// What the mask holds where a position must not be attended to. fp16 has no room for much more, and -inf is not safe on
-/// the Neural Engine.
+/// Mask value of a position that must not be attended to. fp16 has no room for a much larger magnitude, and
+/// -inf is not safe on the Neural Engine.
 const MASKED: f32 = -1e4;
 
-/// Inputs of a call by name. As many as six layers have whose caches the host holds fit without memory of their own.
+/// Inputs of a call by name. The inline capacity fits six layers whose caches the host holds.
 type Inputs<'s> = SmallVec<[(&'s str, TensorView<'s>); 15]>;
 
-/// A bundle in an engine: decodes any number of sequences, from as many threads.
+/// A bundle loaded into an engine. Decodes any number of sequences, from any number of threads.
 pub struct DecodeModel {
     engine: String,
     model: Box<dyn Model>,
@@ -33,13 +33,14 @@ pub struct DecodeModel {
     interface: DecodeInterface,
     architecture: Architecture,
     place: Place,
-    /// Of embedding sum and mask.
+    /// Shapes of the embedding sum and the mask.
     shapes: [[usize; 4]; 2],
-    /// Of the one-hot.
+    /// Shape of the one-hot input.
     one_hot: [usize; 4],
 }
 
-/// A sequence that a [`DecodeModel`] decodes: its state or the caches that the host holds instead, and how far it is.
+/// A sequence that a [`DecodeModel`] decodes: its state, or the caches that the host holds instead, and its
+/// position.
 pub struct Sequence {
     state: State,
     position: usize,
@@ -54,7 +55,7 @@ struct Host {
     caches: HostCaches,
 }
 
-/// Where the new key and value go, as the function wants to be told.
+/// The input that tells the function where to write the new key and value.
 enum KvWrite {
     OneHot(Vec<f32>),
     Position([i32; 1]),
@@ -65,16 +66,16 @@ impl DecodeModel {
     ///
     /// # Errors
     ///
-    /// [`Error::Bundle`] if the bundle's parts do not fit each other, and whatever the engine refuses.
+    /// [`Error::Bundle`] if the bundle's parts do not match each other; whatever error the engine returns.
     pub fn load(bundle: &Bundle, engine: &dyn Engine) -> Result<Self> {
         Self::load_with(bundle, engine, false)
     }
 
-    /// As [`load`](Self::load), with an eye on [hazards](Sequence::hazards).
+    /// Loads a bundle as [`load`](Self::load) does, and watches for [hazards](Sequence::hazards).
     ///
     /// # Errors
     ///
-    /// As [`load`](Self::load).
+    /// As for [`load`](Self::load).
     pub fn load_watched(bundle: &Bundle, engine: &dyn Engine) -> Result<Self> {
         Self::load_with(bundle, engine, true)
     }
@@ -110,22 +111,22 @@ impl DecodeModel {
         })
     }
 
-    /// Number of tokens (V).
+    /// Returns the number of tokens in the vocabulary (V).
     pub fn vocab_size(&self) -> usize {
         self.architecture.vocab_size
     }
 
-    /// Number of tokens that a sequence may have (S).
+    /// Returns the largest number of tokens in a sequence (S).
     pub fn context_length(&self) -> usize {
         self.architecture.context_length
     }
 
-    /// The model itself.
+    /// Returns the loaded model.
     pub fn model(&self) -> &dyn Model {
         &*self.model
     }
 
-    /// A sequence without tokens.
+    /// Creates a sequence without tokens.
     pub fn new_sequence(&self) -> Sequence {
         let s = self.context_length();
         let kv_write = match self.place {
@@ -144,18 +145,19 @@ impl DecodeModel {
         }
     }
 
-    /// Makes a sequence one without tokens, as a [new one](Self::new_sequence) is.
+    /// Removes all tokens from a sequence, which is then like a [new one](Self::new_sequence).
     pub fn reset(&self, sequence: &mut Sequence) {
         self.model.reset(&mut sequence.state);
         sequence.host.caches.reset();
         sequence.position = 0;
     }
 
-    /// Appends a token to a sequence and gives the logits of the next one, `[V]`.
+    /// Appends a token to a sequence and returns the logits of the next one, `[V]`.
     ///
     /// # Errors
     ///
-    /// [`Error::ContextFull`] and [`Error::UnknownToken`]; the sequence is then as it was.
+    /// [`Error::ContextFull`] and [`Error::UnknownToken`], which leave the sequence unchanged; whatever error
+    /// the engine returns.
     pub fn decode<'s>(&self, token: u32, sequence: &'s mut Sequence) -> Result<&'s [f32]> {
         self.prepare(token, sequence)?;
         let Sequence { state, host, .. } = sequence;
@@ -164,16 +166,19 @@ impl DecodeModel {
         Ok(self.logits(sequence))
     }
 
-    /// Appends a token to each of several sequences: one pass over the weights for all of them. What each gives is what
-    /// [`decode`](Self::decode) gives one by one, and is read with [`logits`](Self::logits).
+    /// Appends a token to each of several sequences, with one pass over the weights for all of them.
+    ///
+    /// The results are the same as those of separate calls of [`decode`](Self::decode). Read them with
+    /// [`logits`](Self::logits).
     ///
     /// # Errors
     ///
-    /// As [`decode`](Self::decode), before any sequence is run.
+    /// As for [`decode`](Self::decode). [`Error::ContextFull`] and [`Error::UnknownToken`] are returned
+    /// before any sequence is run.
     ///
     /// # Panics
     ///
-    /// If there are not as many tokens as sequences.
+    /// Panics if the numbers of tokens and sequences differ.
     pub fn decode_batch(&self, tokens: &[u32], sequences: &mut [&mut Sequence]) -> Result<()> {
         assert_eq!(tokens.len(), sequences.len(), "a token for each sequence");
         for (token, sequence) in tokens.iter().zip(&mut *sequences) {
@@ -194,14 +199,14 @@ impl DecodeModel {
         Ok(())
     }
 
-    /// The logits of a sequence's last token, `[V]`; empty before the first.
+    /// Returns the logits after a sequence's last token, `[V]`; empty before the first token.
     pub fn logits<'s>(&self, sequence: &'s Sequence) -> &'s [f32] {
         let logits = sequence.state.outputs().get(&self.interface.logits);
         logits.and_then(|tensor| tensor.as_f32()).unwrap_or_default()
     }
 
-    /// The decode function's inputs for a token at the sequence's position, each by name: embedding sum, mask, where the new key
-    /// and value go, and the caches that the host holds.
+    /// Returns the decode function's inputs for a token at the sequence's position, by name: embedding sum,
+    /// mask, write position of the new key and value, and the caches that the host holds.
     ///
     /// # Errors
     ///
@@ -215,7 +220,7 @@ impl DecodeModel {
         Ok(self.bind(&sequence.host).into_vec())
     }
 
-    /// Fills in what the host computes for a token.
+    /// Computes the host's inputs for a token.
     fn prepare(&self, token: u32, sequence: &mut Sequence) -> Result<()> {
         let Sequence { position, host: Host { embedding, attn_mask, kv_write, .. }, .. } = sequence;
         let position = *position;
@@ -227,7 +232,7 @@ impl DecodeModel {
                 let write = write.iter_mut().enumerate();
                 write.for_each(|(i, write)| *write = f32::from(u8::from(i == position)));
             }
-            // A context has 2^20 positions at most.
+            // A context has at most 2^20 positions.
             KvWrite::Position(write) => *write = [position as i32],
         }
         Ok(())
@@ -251,7 +256,7 @@ impl DecodeModel {
         inputs
     }
 
-    /// Ends a step: what the host holds takes in what it gave.
+    /// Ends a step: writes the new keys and values to the caches that the host holds.
     fn advance(&self, sequence: &mut Sequence) {
         let Sequence { state, position, host } = sequence;
         host.caches.write(&self.interface.host_caches, state.outputs(), *position);
@@ -260,18 +265,18 @@ impl DecodeModel {
 }
 
 impl Sequence {
-    /// Number of tokens so far.
+    /// Returns the number of tokens so far.
     pub fn position(&self) -> usize {
         self.position
     }
 
-    /// What went wrong in fp16, if the model was [loaded with an eye on it](DecodeModel::load_watched).
+    /// Returns the fp16 hazards, if the model was [loaded to watch for them](DecodeModel::load_watched).
     pub fn hazards(&self) -> &[Hazard] {
         self.state.hazards()
     }
 }
 
-/// A [`DecodeModel`] and one sequence.
+/// A [`DecodeModel`] with one sequence.
 pub struct Decoder {
     model: Arc<DecodeModel>,
     sequence: Sequence,
@@ -282,18 +287,18 @@ impl Decoder {
     ///
     /// # Errors
     ///
-    /// As [`DecodeModel::load`].
+    /// As for [`DecodeModel::load`].
     pub fn load(bundle: &Bundle, engine: &dyn Engine) -> Result<Self> {
         Ok(Self::new(Arc::new(DecodeModel::load(bundle, engine)?)))
     }
 
-    /// A decoder with a sequence of its own.
+    /// Creates a decoder with a new sequence.
     pub fn new(model: Arc<DecodeModel>) -> Self {
         let sequence = model.new_sequence();
         Self { model, sequence }
     }
 
-    /// The decode function's inputs for a token at the present position, as [`DecodeModel::inputs`] has them.
+    /// Returns the decode function's inputs for a token at the current position; see [`DecodeModel::inputs`].
     ///
     /// # Errors
     ///
@@ -302,7 +307,7 @@ impl Decoder {
         self.model.inputs(token, &mut self.sequence)
     }
 
-    /// The sequence.
+    /// Returns the sequence.
     pub fn sequence(&self) -> &Sequence {
         &self.sequence
     }
@@ -326,7 +331,7 @@ impl LogitsSource for Decoder {
     }
 
     fn reset(&mut self) {
-        // What is left in the cache is behind the mask until it is overwritten; zeros make it visible in a dump.
+        // The mask hides old cache contents until they are overwritten; zeros make a dump readable.
         self.model.reset(&mut self.sequence);
     }
 

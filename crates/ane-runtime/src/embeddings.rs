@@ -1,4 +1,4 @@
-//! The tables that the host looks up: token and position embeddings.
+//! The embedding tables that the host looks up: tokens and positions.
 
 use half::f16;
 use mlpackage::Bundle;
@@ -6,7 +6,7 @@ use safetensors::{Dtype, SafeTensors};
 
 use crate::error::{Error, Result};
 
-/// Embedding tables in fp16, as the decode graph takes their sum.
+/// Embedding tables in fp16. The decode graph's input is the sum of a row of each.
 #[derive(Clone, Debug)]
 pub struct Embeddings {
     token: Vec<f16>,    // [V, C]
@@ -21,7 +21,7 @@ impl Embeddings {
     ///
     /// # Errors
     ///
-    /// [`Error::Bundle`] with the tensor that is missing, or not fp16, or of the wrong shape.
+    /// [`Error::Bundle`] with the tensor that is missing, not fp16, or of the wrong shape.
     pub fn from_bundle(bundle: &Bundle) -> Result<Self> {
         let manifest = bundle.manifest();
         let tables = &manifest.embeddings;
@@ -34,7 +34,7 @@ impl Embeddings {
         };
         let bytes = std::fs::read(&path).map_err(|e| bad(&tables.file, e.to_string()))?;
         let file = SafeTensors::deserialize(&bytes)
-            .map_err(|e| bad(&tables.file, format!("no safetensors: {e}")))?;
+            .map_err(|e| bad(&tables.file, format!("not a safetensors file: {e}")))?;
         let table = |name: &str, rows: usize| -> Result<Vec<f16>> {
             let what = format!("{}: tensor {name}", tables.file);
             let view = file.tensor(name).map_err(|e| bad(&what, e.to_string()))?;
@@ -54,11 +54,12 @@ impl Embeddings {
         })
     }
 
-    /// Writes `wte[token] + wpe[position]`, rounded to fp16: the graph's input, `[1, C, 1, 1]`. `sum` has C elements.
+    /// Writes `wte[token] + wpe[position]`, rounded to fp16, into `sum`, which has C elements. It is the
+    /// graph's input `[1, C, 1, 1]`.
     ///
     /// # Errors
     ///
-    /// [`Error::UnknownToken`] and [`Error::ContextFull`] for what is outside of the tables.
+    /// [`Error::UnknownToken`] and [`Error::ContextFull`] for indices outside the tables.
     pub fn sum(&self, token: u32, position: usize, sum: &mut [f32]) -> Result<()> {
         let row = token as usize;
         if row >= self.vocab_size {
@@ -76,7 +77,7 @@ impl Embeddings {
         Ok(())
     }
 
-    /// Width of an embedding (C).
+    /// Returns the width of an embedding (C).
     pub fn n_embd(&self) -> usize {
         self.n_embd
     }

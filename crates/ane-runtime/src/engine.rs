@@ -1,4 +1,4 @@
-//! Core ML's own meaning of running a model, as traits: load a package, make a state, run a function on named tensors.
+//! Core ML's model of execution as traits: load a package, create a state, run a function on named tensors.
 
 use std::any::Any;
 
@@ -9,14 +9,16 @@ use crate::error::Result;
 use crate::hazard::Hazard;
 use crate::tensor::{TensorView, Tensors};
 
-/// Something that runs ML Programs.
+/// An engine that runs ML Programs.
 pub trait Engine: Send + Sync {
-    /// Its name, such as `mil-cpu (f16)`.
+    /// Returns the engine's name, such as `mil-cpu (f16)`.
     fn name(&self) -> &str;
 
-    /// Loads functions of a package. Whatever the engine cannot run is refused here, all of it at once. What depends on the
-    /// shapes of flexible inputs or on computed values, such as a tensor without elements, is known no sooner than the
-    /// call: it is refused there, before anything has changed.
+    /// Loads functions of a package.
+    ///
+    /// Everything that the engine cannot run is refused here, all of it at once. A problem that depends on
+    /// the shapes of flexible inputs or on computed values, such as a tensor without elements, is refused by
+    /// the call, before anything has changed.
     ///
     /// # Errors
     ///
@@ -25,20 +27,21 @@ pub trait Engine: Send + Sync {
     fn load(&self, package: &Package, options: &LoadOptions) -> Result<Box<dyn Model>>;
 }
 
-/// How to load a package.
+/// Options for loading a package.
 #[derive(Clone, Debug, Default)]
 pub struct LoadOptions {
-    /// The functions to load, the first of which is the model's default; all of the package's, and its own default, if
-    /// there are none.
+    /// The functions to load; the first is the model's default. If empty, all functions of the package are
+    /// loaded, and the default is the package's.
     pub functions: Vec<String>,
-    /// Whether calls look for [hazards](Hazard). Costs a pass over every result, or two where it is rounded.
+    /// Whether calls look for [hazards](Hazard). This costs a pass over every result, or two passes if the
+    /// result is rounded.
     pub hazards: bool,
-    /// What a call may take at most.
+    /// Resource limits of a call.
     pub limits: Limits,
 }
 
 impl LoadOptions {
-    /// Names of the functions that are to be loaded, the default one first.
+    /// Returns the names of the functions to load, the default function first.
     pub(crate) fn functions_of(&self, package: &Package) -> Vec<String> {
         if !self.functions.is_empty() {
             return self.functions.clone();
@@ -49,12 +52,12 @@ impl LoadOptions {
     }
 }
 
-/// What a call may take at most: a program that asks for more is damaged, or means harm.
+/// Resource limits of a call. A program that exceeds them is damaged or malicious.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Limits {
-    /// Bytes of buffers and results, 4 GiB unless told.
+    /// The workspace limit: bytes of buffers and results, 4 GiB by default.
     pub workspace: u64,
-    /// Iterations of all `while_loop`s of a call together, 65,536 unless told.
+    /// Iterations of all `while_loop`s of a call together, 65,536 by default.
     pub iterations: usize,
 }
 
@@ -64,24 +67,25 @@ impl Default for Limits {
     }
 }
 
-/// Functions of a package that were loaded. It can be shared between threads; what changes is in the [`State`].
+/// Loaded functions of a package. A model can be shared between threads; everything that changes is in the
+/// [`State`].
 pub trait Model: Send + Sync {
-    /// Its functions, the default one first.
+    /// Returns the functions, the default one first.
     fn functions(&self) -> Vec<&dyn Function>;
 
-    /// A fresh state, all zeros: one for each sequence. Functions share what they both call by the same name.
+    /// Creates a state of zeros, for one sequence. Functions that use the same state name share that state.
     fn new_state(&self) -> State;
 
-    /// Makes a state a [fresh one](Self::new_state) again, for the next sequence. An engine that can keeps its memory, which is
-    /// faster than asking the system for as much.
+    /// Resets a state to a [new one](Self::new_state), for the next sequence. An engine may keep the memory,
+    /// which is faster than allocating it again.
     fn reset(&self, state: &mut State) {
         *state = self.new_state();
     }
 
-    /// The function that runs when none is named.
+    /// Returns the function that runs when no function is named.
     fn default_function(&self) -> &dyn Function;
 
-    /// The default function's interface.
+    /// Returns the default function's interface.
     fn describe(&self) -> &Interface {
         self.default_function().describe()
     }
@@ -90,16 +94,16 @@ pub trait Model: Send + Sync {
     ///
     /// # Errors
     ///
-    /// As [`Function::predict`].
+    /// As for [`Function::predict`].
     fn predict<'s>(&self, inputs: &[(&str, TensorView<'_>)], state: &'s mut State) -> Result<&'s Tensors> {
         self.default_function().predict(inputs, state)
     }
 
-    /// The function called `name`.
+    /// Returns the function called `name`.
     ///
     /// # Errors
     ///
-    /// [`Error::NoFunction`](crate::Error::NoFunction) that lists those there are.
+    /// [`Error::NoFunction`](crate::Error::NoFunction), which lists the functions that exist.
     fn function(&self, name: &str) -> Result<&dyn Function> {
         let functions = self.functions();
         let found = functions.iter().find(|f| f.name() == name).copied();
@@ -110,47 +114,49 @@ pub trait Model: Send + Sync {
     }
 }
 
-/// One function of a [`Model`].
+/// A function of a [`Model`].
 pub trait Function: Send + Sync {
-    /// Its name.
+    /// Returns the function's name.
     fn name(&self) -> &str;
 
-    /// Its inputs, outputs and states.
+    /// Returns the function's inputs, outputs and states.
     fn describe(&self) -> &Interface;
 
-    /// The labels that it chooses from, if it is a classifier and the engine knows them. Its outputs are then tensors, too: see
-    /// [`Classes`].
+    /// Returns the labels, if the function is a classifier and the engine knows them. [`Classes`] describes
+    /// the outputs, which are then tensors as well.
     fn classes(&self) -> Option<&Classes> {
         None
     }
 
-    /// Runs the function once on tensors by name and updates `state`, which keeps the results until the next call.
+    /// Runs the function once on named tensors and updates `state`, which keeps the results until the next
+    /// call.
     ///
-    /// Floats are rounded to the declared type of an input, as a host that hands them over in that type would; NaN and
-    /// infinities are passed on. What an fp16 [`Tensor`](crate::Tensor) holds counts as fp16 already: a result that is given
-    /// back is what the engine made of it. Integers must be within the declared type.
+    /// Floats are rounded to the declared type of an input; NaN and infinities are passed on. The elements of
+    /// an fp16 [`Tensor`](crate::Tensor) already count as fp16, so a result that is passed back as an input
+    /// stays exactly what the engine computed. Integers must be in the range of the declared type.
     ///
     /// # Errors
     ///
-    /// [`Error::Input`](crate::Error::Input) for inputs that are missing, unknown, of the wrong kind or shape;
-    /// [`Error::ForeignState`](crate::Error::ForeignState) for the state of another model;
-    /// [`Error::Execution`](crate::Error::Execution) where what an operation is to do depends on values that do not allow
-    /// it, such as an index out of range, or a call takes more than its [`Limits`]. The model's memory in `state` is then as
-    /// it was; what [`State::outputs`] gives is not defined until the next call that succeeds.
+    /// [`Error::Input`](crate::Error::Input) for inputs that are missing, unknown, or of the wrong type or
+    /// shape; [`Error::ForeignState`](crate::Error::ForeignState) for the state of another model;
+    /// [`Error::Execution`](crate::Error::Execution) if the values of the operands do not allow an operation,
+    /// such as an index out of range, or if a call exceeds its [`Limits`]. The model's memory in `state` is
+    /// then unchanged; [`State::outputs`] is unspecified until the next call that succeeds.
     fn predict<'s>(&self, inputs: &[(&str, TensorView<'_>)], state: &'s mut State) -> Result<&'s Tensors>;
 
-    /// Runs the function once for each of several sequences, each with inputs and a state of its own; what they give is
-    /// what [`predict`](Self::predict) gives one by one. An engine that can share work between them does. Results are in
-    /// [`State::outputs`].
+    /// Runs the function once for each of several sequences, each with its own inputs and state.
+    ///
+    /// The results are the same as those of separate calls of [`predict`](Self::predict), and are in each
+    /// [`State::outputs`]. An engine that can share work between the sequences does so.
     ///
     /// # Errors
     ///
-    /// As [`predict`](Self::predict), for the first sequence that cannot be run. Others may have run: those before it, if
-    /// they ran one by one; none, if they shared the work.
+    /// As for [`predict`](Self::predict), for the first sequence that cannot be run. If the sequences ran one
+    /// by one, those before it have run; if they shared the work, none has.
     ///
     /// # Panics
     ///
-    /// If there are not as many inputs as states.
+    /// Panics if the numbers of inputs and states differ.
     fn predict_batch(&self, inputs: &[&[(&str, TensorView<'_>)]], states: &mut [&mut State]) -> Result<()> {
         assert_eq!(inputs.len(), states.len(), "a state for each sequence");
         for (inputs, state) in inputs.iter().zip(states) {
@@ -159,82 +165,84 @@ pub trait Function: Send + Sync {
         Ok(())
     }
 
-    /// What a call takes, as text: how the function was lowered, for inputs of their default shapes. Empty if the engine has
-    /// nothing to say.
+    /// Returns the plan of the function for the default shapes of its inputs, as text. Empty if the engine
+    /// has no plan.
     fn plan(&self) -> String {
         String::new()
     }
 
-    /// What a call on these inputs takes, as text: how the function was lowered for their shapes. Empty if the engine has
-    /// nothing to say.
+    /// Returns the plan of the function for the shapes of these inputs, as text. Empty if the engine has no
+    /// plan.
     ///
     /// # Errors
     ///
-    /// [`Error::Input`](crate::Error::Input) for inputs that [`predict`](Self::predict) refuses, whose shapes alone matter;
-    /// [`Error::Execution`](crate::Error::Execution) for shapes that do not go together.
+    /// [`Error::Input`](crate::Error::Input) for inputs that [`predict`](Self::predict) refuses; only their
+    /// types and shapes matter. [`Error::Execution`](crate::Error::Execution) for shapes that do not match
+    /// each other.
     fn plan_for(&self, _inputs: &[(&str, TensorView<'_>)]) -> Result<String> {
         Ok(self.plan())
     }
 
-    /// How much memory it takes, for inputs of their default shapes; `None` if the engine does not know.
+    /// Returns the memory use for the default shapes of the inputs; `None` if the engine does not know it.
     fn memory(&self) -> Option<Memory> {
         None
     }
 
-    /// How much memory a call on these inputs takes; `None` if the engine does not know.
+    /// Returns the memory use for the shapes of these inputs; `None` if the engine does not know it.
     ///
     /// # Errors
     ///
-    /// As [`plan_for`](Self::plan_for).
+    /// As for [`plan_for`](Self::plan_for).
     fn memory_for(&self, _inputs: &[(&str, TensorView<'_>)]) -> Result<Option<Memory>> {
         Ok(self.memory())
     }
 }
 
-/// How much memory a function takes, in bytes. Known before it runs, and kept to for inputs of the shapes that it was asked
-/// for.
+/// The memory use of a function, in bytes. It is known before the function runs, and exact for inputs of the
+/// shapes that were asked for.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Memory {
     /// Weights as they are stored, mapped from the package.
     pub weights: u64,
-    /// Constants that were unfolded or computed at load.
+    /// Constants that were dequantized or computed at load.
     pub constants: u64,
-    /// What a state remembers.
+    /// Contents of the states.
     pub state: u64,
-    /// What a call computes with, kept by each state: buffers and results.
+    /// Buffers and results of a call, kept by each [`State`].
     pub workspace: u64,
 }
 
-/// What a model remembers of a sequence between calls, and where its last results are.
+/// What a model remembers of a sequence between calls, and its last results.
 pub struct State {
     pub(crate) memory: Box<dyn Any + Send>,
-    /// Of each function of the model.
+    /// Results of each function of the model.
     pub(crate) outputs: Vec<Tensors>,
-    /// The function that was called last.
+    /// Index of the function that was called last.
     pub(crate) last: usize,
     pub(crate) hazards: Vec<Hazard>,
 }
 
 impl State {
-    /// A state of a model that has so many functions, with what its engine remembers.
+    /// Creates a state for a model with `functions` functions, with the engine's memory.
     pub(crate) fn new(memory: impl Any + Send, functions: usize) -> Self {
         let outputs = vec![Tensors::default(); functions];
         Self { memory: Box::new(memory), outputs, last: 0, hazards: Vec::new() }
     }
 
-    /// What it gives, as if no call had been made.
+    /// Clears outputs and hazards, as if no call had been made.
     pub(crate) fn forget(&mut self) {
         self.outputs.fill(Tensors::default());
         self.last = 0;
         self.hazards.clear();
     }
 
-    /// What the last call gave, until the next one; empty before the first.
+    /// Returns the results of the last call; empty before the first.
     pub fn outputs(&self) -> &Tensors {
         &self.outputs[self.last]
     }
 
-    /// The first hazard of each kind since the state was made. Empty unless [`LoadOptions::hazards`] asked for them.
+    /// Returns the first hazard of each kind since the state was created. Empty unless
+    /// [`LoadOptions::hazards`] is set.
     pub fn hazards(&self) -> &[Hazard] {
         &self.hazards
     }

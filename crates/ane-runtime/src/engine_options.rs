@@ -1,4 +1,4 @@
-//! Which engine, and what it is told: for whoever lets a user choose.
+//! The choice of an engine and its options, for programs that leave it to their users.
 
 use std::fmt;
 use std::str::FromStr;
@@ -8,15 +8,15 @@ use crate::engine::Engine;
 use crate::error::{Error, Result};
 use crate::mil_cpu::{MilCpu, Numerics};
 
-/// An engine by name.
+/// An engine, chosen by name.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub enum EngineKind {
-    /// Core ML where it can run decoders, which is on a Mac from macOS 15; mil-cpu elsewhere.
+    /// Core ML if it can run decoders, which it can on macOS 15 and later; mil-cpu otherwise.
     #[default]
     Auto,
     /// Core ML.
     CoreMl,
-    /// The engine for any machine.
+    /// The engine mil-cpu, which runs on any machine.
     MilCpu,
 }
 
@@ -24,7 +24,7 @@ impl EngineKind {
     /// Every kind.
     pub const ALL: [Self; 3] = [Self::Auto, Self::CoreMl, Self::MilCpu];
 
-    /// Its name, as a command line takes it.
+    /// Returns the name, as a command line accepts it.
     pub fn name(self) -> &'static str {
         match self {
             Self::Auto => "auto",
@@ -33,7 +33,7 @@ impl EngineKind {
         }
     }
 
-    /// What `Auto` is on this machine; any other kind is itself.
+    /// Resolves `Auto` to the engine for this machine; returns any other kind unchanged.
     #[must_use]
     pub fn here(self) -> Self {
         #[cfg(target_os = "macos")]
@@ -62,7 +62,7 @@ impl FromStr for EngineKind {
     }
 }
 
-/// An engine with all that it may be told. Each engine takes what is its own.
+/// An engine and its options. Each engine uses the options that concern it.
 ///
 /// ```
 /// use ane_runtime::EngineOptions;
@@ -73,19 +73,19 @@ impl FromStr for EngineKind {
 /// ```
 #[derive(Clone)]
 pub struct EngineOptions {
-    /// Which one.
+    /// Which engine.
     pub kind: EngineKind,
     /// Arithmetic of mil-cpu.
     pub numerics: Numerics,
-    /// Threads of mil-cpu; its own choice if `None`.
+    /// Number of threads of mil-cpu; `None` leaves the choice to it.
     pub threads: Option<usize>,
-    /// What Core ML may choose from.
+    /// The devices that Core ML may use.
     pub compute_units: ComputeUnits,
-    /// Who is told what Core ML's loads are at.
+    /// Receives Core ML load progress.
     pub observer: Option<LoadObserver>,
 }
 
-/// The best engine of the machine, with fast arithmetic or the Neural Engine to choose.
+/// The best engine of the machine, with fast arithmetic on mil-cpu and the default compute units on Core ML.
 impl Default for EngineOptions {
     fn default() -> Self {
         Self {
@@ -99,11 +99,11 @@ impl Default for EngineOptions {
 }
 
 impl EngineOptions {
-    /// Makes the engine.
+    /// Creates the engine.
     ///
     /// # Errors
     ///
-    /// [`Error::NeedsMac`] if it is Core ML, and this is no Mac.
+    /// [`Error::NeedsMac`] if the engine is Core ML and this is not a Mac.
     pub fn engine(&self) -> Result<Box<dyn Engine>> {
         match self.kind.here() {
             EngineKind::CoreMl => self.core_ml(),
@@ -111,7 +111,7 @@ impl EngineOptions {
         }
     }
 
-    /// The engine mil-cpu with these options, whatever the kind.
+    /// Creates the engine mil-cpu with these options, whatever the kind.
     pub fn mil_cpu(&self) -> MilCpu {
         let engine = MilCpu::new(self.numerics);
         match self.threads {

@@ -1,4 +1,4 @@
-//! What can go wrong between a bundle and its tokens.
+//! Errors of this crate.
 
 use std::path::PathBuf;
 
@@ -11,7 +11,7 @@ pub type Result<T, E = Error> = std::result::Result<T, E>;
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum Error {
-    /// The package or bundle is not sound.
+    /// The package or bundle is invalid.
     #[error(transparent)]
     Package(#[from] mlpackage::Error),
     /// The engine has no implementation of some operations. All of them are listed.
@@ -21,10 +21,10 @@ pub enum Error {
         engine: String,
         /// The package.
         package: PathBuf,
-        /// Types of the operations, or what about them is missing.
+        /// Types of the operations, or what the engine lacks for them.
         operations: Vec<String>,
     },
-    /// A call lacks an input, or has one that the function does not take.
+    /// A call lacks an input, or has one that the function does not accept.
     #[error("input {name}: {reason}")]
     Input {
         /// The input.
@@ -32,7 +32,7 @@ pub enum Error {
         /// What was found and expected.
         reason: String,
     },
-    /// What an operation is to do depends on values that do not allow it.
+    /// The values of an operation's operands do not allow it, or a call exceeds its limits.
     #[error("{operation}: {reason}")]
     Execution {
         /// Type and result of the operation.
@@ -43,15 +43,15 @@ pub enum Error {
     /// A model has no function of that name.
     #[error("no function {name:?}: the model has {}", known.join(", "))]
     NoFunction {
-        /// The name.
+        /// The name that was asked for.
         name: String,
-        /// Those that it has.
+        /// The names that the model has.
         known: Vec<String>,
     },
-    /// A state was made by another model.
+    /// A state was created by another model.
     #[error("the state belongs to another model: make one with this model's new_state")]
     ForeignState,
-    /// Elements and shape of a tensor disagree.
+    /// The number of elements does not match the shape of a tensor.
     #[error("a tensor of shape {shape} holds {}, {elements} were given", counted(shape.elements(), "element"))]
     TensorSize {
         /// The shape.
@@ -59,12 +59,12 @@ pub enum Error {
         /// Elements given.
         elements: usize,
     },
-    /// Elements and type of a tensor disagree.
-    #[error("a tensor of {dtype} is not kept as {data}")]
+    /// The elements do not match the element type of a tensor.
+    #[error("elements of a tensor of {dtype} cannot be {data}")]
     TensorType {
-        /// The type.
+        /// The element type.
         dtype: mlpackage::DType,
-        /// What the elements are.
+        /// The kind of the elements.
         data: &'static str,
     },
     /// An array is not in row-major order.
@@ -79,16 +79,16 @@ pub enum Error {
         reason: String,
     },
     /// Results of several calls cannot be stacked.
-    #[error("output {name} has shape {found} now and {before} before: run its calls one by one")]
+    #[error("output {name} has shape {found}, and {before} in the calls before: run the calls one by one")]
     Stack {
         /// The output.
         name: String,
         /// Its shape in this call.
         found: Shape,
-        /// Its shape in those before.
+        /// Its shape in earlier calls.
         before: Shape,
     },
-    /// Something in a bundle does not fit the rest of it.
+    /// A part of a bundle does not match the rest.
     #[error("bundle {}: {what}: {reason}", path.display())]
     Bundle {
         /// The bundle.
@@ -112,23 +112,23 @@ pub enum Error {
         /// Every character that the tokenizer knows.
         vocabulary: String,
     },
-    /// A token id that the model has no embedding for.
+    /// A token id without an embedding in the model.
     #[error("token {token} is outside the vocabulary of {vocab_size}")]
     UnknownToken {
         /// The id.
         token: u32,
-        /// Number of tokens that the model has.
+        /// The number of tokens in the vocabulary.
         vocab_size: usize,
     },
     /// More tokens than the context holds.
     #[error("{tokens} tokens do not fit into the context of {context_length}: shorten the prompt")]
     ContextFull {
-        /// Tokens, BOS included.
+        /// Number of tokens, BOS included.
         tokens: usize,
         /// Positions of the KV cache.
         context_length: usize,
     },
-    /// A sampling option makes no sense.
+    /// The value of a sampling option is out of range.
     #[error("{option}: {reason}")]
     Sampling {
         /// The option.
@@ -136,37 +136,37 @@ pub enum Error {
         /// What was found and expected.
         reason: String,
     },
-    /// Two sources of logits cannot be compared.
+    /// The logits of two sources cannot be compared.
     #[error("{0}")]
     Parity(String),
-    /// Something has a few values, and this is none of them.
+    /// A value is not one of a fixed set.
     #[error("{choice} {found:?}: expected one of {expected}")]
     Choice {
         /// What is chosen.
         choice: &'static str,
-        /// What was given.
+        /// The value that was given.
         found: String,
-        /// What may be given.
+        /// The values that are allowed.
         expected: String,
     },
-    /// Something that only Core ML can do.
+    /// Only Core ML can do this.
     #[error("{what}: run this on a Mac with macOS 15, or on the engine mil-cpu")]
     NeedsMac {
-        /// What it is.
+        /// What cannot be done.
         what: &'static str,
     },
-    /// Core ML refused.
+    /// Core ML returned an error.
     #[error(
         "Core ML cannot {doing} {}: {message}{}",
         package.display(),
         crate::core_ml::advice(message).map_or(String::new(), |advice| format!(" ({advice})"))
     )]
     CoreMl {
-        /// What it was asked to do: `compile`, `load`, `run`.
+        /// What it was asked to do: `compile`, `load` or `run`.
         doing: &'static str,
         /// The package.
         package: PathBuf,
-        /// Its words, whole.
+        /// Core ML's message, unabridged.
         message: String,
     },
     /// The cache of compiled packages cannot be used.
@@ -177,12 +177,12 @@ pub enum Error {
         /// What was found and expected.
         reason: String,
     },
-    /// A source of logits that is not part of this crate failed.
+    /// A source of logits outside this crate failed.
     #[error("{source_name}: {reason}")]
     Source {
         /// Its name.
         source_name: String,
-        /// Its own words.
+        /// The source's error message.
         reason: String,
     },
     /// Reading a line or writing an answer failed.

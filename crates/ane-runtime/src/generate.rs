@@ -1,12 +1,13 @@
-//! Streaming generation: a prompt in, pieces of text out.
+//! Streaming generation: from a prompt to pieces of text.
 
 use crate::error::{Error, Result};
 use crate::logits::LogitsSource;
 use crate::sampling::Sampler;
 use crate::tokenizer::TextTokenizer;
 
-/// A completion in progress: an iterator over the pieces of text that the model adds. It ends at BOS, at the limit or
-/// where the context ends.
+/// A completion in progress: an iterator over the pieces of text that the model adds.
+///
+/// It ends at BOS, at the limit, or when the context is full.
 pub struct Generation<'a> {
     source: &'a mut dyn LogitsSource,
     tokenizer: &'a TextTokenizer,
@@ -15,31 +16,32 @@ pub struct Generation<'a> {
     left: usize,
     tokens: usize,
     finished: Option<FinishReason>,
-    /// Tokens whose text is not complete: some of the bytes of a character.
+    /// Tokens whose text is incomplete: they hold only some of the bytes of a character.
     pending: Vec<u32>,
 }
 
-/// Tokens that wait for the rest of a character at most. One has four bytes and a token has one at least; more is text that
-/// is no UTF-8.
+/// Maximum number of tokens that wait for the rest of a character. A character has at most four bytes and a
+/// token at least one; more tokens than that are not UTF-8.
 const PENDING: usize = 8;
 
 /// Why a completion ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum FinishReason {
-    /// The model said so.
+    /// The model ended the document.
     EndOfDocument,
-    /// As many tokens as were asked for.
+    /// The requested number of tokens was generated, or the engine failed.
     Limit,
     /// The context is full.
     ContextFull,
 }
 
 impl<'a> Generation<'a> {
-    /// Begins a new sequence with BOS and `prompt`; at most `limit` tokens are added.
+    /// Begins a new sequence with BOS and `prompt`. At most `limit` tokens are added.
     ///
     /// # Errors
     ///
-    /// [`Error::UnknownCharacter`] and [`Error::ContextFull`] for a prompt that the model cannot take.
+    /// [`Error::UnknownCharacter`] and [`Error::ContextFull`] for an unusable prompt; whatever error the
+    /// source returns.
     pub fn new(
         source: &'a mut dyn LogitsSource,
         tokenizer: &'a TextTokenizer,
@@ -71,19 +73,19 @@ impl<'a> Generation<'a> {
         })
     }
 
-    /// Why it ended; `None` while it goes on.
+    /// Returns why the completion ended; `None` while it continues.
     pub fn finished(&self) -> Option<FinishReason> {
         self.finished
     }
 
-    /// Tokens that the model was run on, BOS and prompt included.
+    /// Returns the number of tokens that the model ran on, BOS and prompt included.
     pub fn tokens(&self) -> usize {
         self.tokens
     }
 }
 
 impl Generation<'_> {
-    /// The next token; `None` at the end.
+    /// Returns the next token; `None` at the end.
     fn advance(&mut self) -> Option<Result<u32>> {
         if self.finished.is_some() {
             return None;
@@ -143,7 +145,7 @@ mod tests {
     use super::*;
     use crate::sampling::Sampling;
 
-    /// Says what it was told to, token by token.
+    /// Predicts a fixed list of tokens.
     struct Script {
         tokens: Vec<u32>,
         position: usize,
@@ -181,7 +183,8 @@ mod tests {
         }
     }
 
-    /// A tokenizer of single bytes, as byte pair encoding begins: the byte that is written `c` has the id of its place.
+    /// A byte-level tokenizer, like byte pair encoding without merges: the id of a byte is the index of its
+    /// character in the alphabet.
     fn bytes() -> TextTokenizer {
         use std::fmt::Write as _;
         let alphabet: std::collections::BTreeSet<char> =
@@ -221,7 +224,7 @@ mod tests {
         tokens.truncate(3);
         assert_eq!(pieces(tokens).concat(), "a\u{fffd}");
         let first_of_four = bytes().encode("😀").unwrap()[0];
-        // Nothing is held back for ever.
+        // Tokens are never held back forever.
         assert_eq!(pieces(vec![first_of_four; 20]).len(), 3);
     }
 }

@@ -1,58 +1,60 @@
-//! What goes wrong in floating point without an error.
+//! Numeric hazards: floating-point problems that cause no error.
 
 use std::fmt;
 
 use serde::Serialize;
 
-/// The first operation that made something of its operands which the type of its result cannot hold.
+/// The first operation of its kind whose result exceeds the limits of its type: an overflow, a NaN, or an
+/// underflow to zero.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct Hazard {
-    /// What it made.
+    /// What happened.
     pub kind: HazardKind,
     /// Type of the operation, such as `mul`.
     pub op: String,
-    /// Name of its result.
+    /// Name of the operation's result.
     pub result: String,
-    /// Which call of the state it was, from 0.
+    /// Index of the call with this state, from 0.
     pub call: usize,
-    /// The range of each of its operands.
+    /// The range of each operand.
     pub operands: Vec<OperandRange>,
 }
 
-/// What an operation made of its operands.
+/// The kind of a [`Hazard`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum HazardKind {
-    /// An infinity, of finite operands.
+    /// Finite operands produced an infinity.
     Infinity,
-    /// A NaN, of operands without one.
+    /// Operands without a NaN produced one.
     NotANumber,
-    /// Zero, of a constant that is not: an epsilon, a scale or a mask below half of fp16's smallest number, 2^-25. An epsilon
-    /// that is MIL's own default for the operation does not count.
+    /// A nonzero constant rounded to zero: an epsilon, a scale or a mask below 2^-25, half of fp16's smallest
+    /// number. An epsilon that is MIL's own default for the operation does not count.
     VanishedConstant,
-    /// Zero everywhere, of operands that give something else: they are too small for the type of the result. Results of one
-    /// element do not count, as one probability among many may well be zero.
+    /// A result is zero everywhere, although its operands should produce something else: the values are too
+    /// small for the type of the result. Results of one element do not count, because a single probability
+    /// among many may well be zero.
     Vanished,
 }
 
-/// Smallest and largest element of an operand.
+/// The smallest and the largest element of an operand.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct OperandRange {
     /// Name of the parameter.
     pub param: &'static str,
-    /// Smallest element; infinity if there is none.
+    /// The smallest element; infinity if the operand has no elements.
     pub min: f32,
-    /// Largest element; -infinity if there is none.
+    /// The largest element; -infinity if the operand has no elements.
     pub max: f32,
 }
 
 impl fmt::Display for Hazard {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let what = match self.kind {
-            HazardKind::Infinity => "made an infinity of finite operands",
-            HazardKind::NotANumber => "made a NaN",
-            HazardKind::VanishedConstant => "lost a constant that is not zero but rounds to it",
-            HazardKind::Vanished => "gave nothing but zeros, as what it computed is too small for its type,",
+            HazardKind::Infinity => "produced an infinity from finite operands",
+            HazardKind::NotANumber => "produced a NaN",
+            HazardKind::VanishedConstant => "rounded a nonzero constant to zero",
+            HazardKind::Vanished => "underflowed to nothing but zeros",
         };
         write!(f, "{} -> %{} {what} in call {}:", self.op, self.result, self.call)?;
         for (i, OperandRange { param, min, max }) in self.operands.iter().enumerate() {

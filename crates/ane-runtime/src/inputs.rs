@@ -1,4 +1,4 @@
-//! What a caller hands over, held against what a function takes.
+//! Checks a caller's inputs against what a function accepts.
 
 use mlpackage::mil::{Function, TensorType};
 use mlpackage::{AllowedShapes, DType, DefaultValue, Feature, Interface, Shape};
@@ -7,16 +7,18 @@ use smallvec::SmallVec;
 use crate::error::{Error, Result};
 use crate::tensor::{Data, Elements, Tensor, TensorView};
 
-/// A value of more elements than this is refused: a gigabyte of words, and a sure sign of a damaged package.
+/// Largest number of elements of one value: a gigabyte of 32-bit words. More is a sure sign of a damaged
+/// package.
 pub(crate) const MAX_ELEMENTS: usize = 1 << 28;
 
-/// Inputs of a call, in the function's order. A decoder of six layers whose caches the host holds has fifteen.
+/// Inputs of a call, in the function's order. A decoder of six layers whose caches the host holds has
+/// fifteen.
 pub(crate) type Inputs<'i> = SmallVec<[Input<'i>; 16]>;
 
 /// An input of a call.
 pub(crate) enum Input<'i> {
     Given(TensorView<'i>),
-    /// What stands for an input that was left out.
+    /// The default of an omitted input.
     Default(Box<Tensor>),
 }
 
@@ -29,11 +31,11 @@ impl Input<'_> {
     }
 }
 
-/// Puts what the caller gives into the function's order, once it is found to fit.
+/// Checks the caller's inputs and puts them into the function's order.
 ///
 /// # Errors
 ///
-/// [`Error::Input`] with the input that is missing, unknown, given twice, or of another kind or shape.
+/// [`Error::Input`] with the input that is missing, unknown, given twice, or of the wrong type or shape.
 pub(crate) fn order<'i>(
     function: &Function,
     interface: &Interface,
@@ -48,7 +50,7 @@ pub(crate) fn order<'i>(
             (Some(view), _) => *view,
             (None, Some(feature)) if feature.optional => {
                 let default = default_input(feature, declared);
-                let default = default.ok_or_else(|| bad(name, "missing, and without a default".into()))?;
+                let default = default.ok_or_else(|| bad(name, "missing, and it has no default".into()))?;
                 ordered.push(Input::Default(Box::new(default)));
                 continue;
             }
@@ -73,7 +75,7 @@ pub(crate) fn order<'i>(
     Ok(ordered)
 }
 
-/// Whether elements of that type may be given for an input of `dtype`.
+/// Returns whether elements of that type are accepted for an input of `dtype`.
 fn takes(dtype: DType, elements: Elements<'_>) -> bool {
     match elements {
         Elements::F16(_) | Elements::F32(_) => dtype.is_float(),
@@ -82,7 +84,7 @@ fn takes(dtype: DType, elements: Elements<'_>) -> bool {
     }
 }
 
-/// Whether an input may have that shape; if not, why.
+/// Checks that an input may have that shape; the error gives the reason.
 fn check_shape(dims: &[usize], declared: &TensorType, feature: Option<&Feature>) -> Result<(), String> {
     let shape = || Shape::from(dims);
     let axes = dims.iter().zip(declared.shape.as_slice());
@@ -118,7 +120,7 @@ fn check_shape(dims: &[usize], declared: &TensorType, feature: Option<&Feature>)
         ));
     }
     if dims.contains(&0) {
-        return Err(format!("shape {} has no elements: every axis has an extent of 1 or more", shape()));
+        return Err(format!("shape {} has no elements: the size of every axis must be at least 1", shape()));
     }
     match dims.iter().try_fold(1usize, |n, &d| n.checked_mul(d)) {
         Some(n) if n <= MAX_ELEMENTS => Ok(()),
@@ -132,7 +134,7 @@ pub(crate) fn too_many(elements: Option<usize>) -> String {
     format!("{found}, at most {MAX_ELEMENTS} in one value")
 }
 
-/// What stands for an input that is left out.
+/// Returns the default of an omitted input.
 fn default_input(feature: &Feature, declared: &TensorType) -> Option<Tensor> {
     let array = feature.array()?;
     let shape = declared.shape.known().or_else(|| array.default_shape())?;

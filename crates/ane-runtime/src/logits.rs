@@ -1,29 +1,30 @@
-//! Anything that gives logits, a token at a time: a bundle under any engine, or a reference.
+//! Sources of logits, one token at a time: a bundle on any engine, or a reference.
 
 use crate::error::Result;
 
-/// A causal language model at some position of a sequence.
+/// A causal language model at a position of a sequence.
 pub trait LogitsSource {
-    /// Its name, for reports.
+    /// Returns the name, for reports.
     fn name(&self) -> String;
 
-    /// Number of tokens (V).
+    /// Returns the number of tokens in the vocabulary (V).
     fn vocab_size(&self) -> usize;
 
-    /// Number of tokens that a sequence may have (S).
+    /// Returns the largest number of tokens in a sequence (S).
     fn context_length(&self) -> usize;
 
-    /// Number of tokens of the present sequence so far.
+    /// Returns the number of tokens in the current sequence.
     fn position(&self) -> usize;
 
     /// Begins a new sequence.
     fn reset(&mut self);
 
-    /// Appends a token and gives the logits of the next one, `[V]`, which stay until the next step.
+    /// Appends a token and returns the logits of the next one, `[V]`.
     ///
     /// # Errors
     ///
-    /// [`Error::ContextFull`](crate::Error::ContextFull) and [`Error::UnknownToken`](crate::Error::UnknownToken); the
-    /// position is then unchanged.
+    /// [`Error::ContextFull`](crate::Error::ContextFull) and
+    /// [`Error::UnknownToken`](crate::Error::UnknownToken), which leave the position unchanged; whatever
+    /// error the source reports.
     fn step(&mut self, token: u32) -> Result<&[f32]>;
 }

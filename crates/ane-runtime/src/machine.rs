@@ -1,7 +1,8 @@
-//! What a machine can do at most: the bounds that the speed of a decoder is held against.
+//! Speed limits of the machine: the bounds that a decoder's speed is compared with.
 //!
-//! A token needs every weight once, so no decoder is faster than the machine reads its weights, the *stream floor*; and several
-//! sequences at once, which share the reading, cannot be faster than the machine multiplies and adds.
+//! A token needs every weight once, so decoding one sequence is memory-bandwidth bound: no decoder is faster
+//! than the machine reads its weights. Several sequences at once share the reading, and are bounded by the
+//! rate at which the machine multiplies and adds.
 //!
 //! ```
 //! use ane_runtime::machine::Machine;
@@ -20,29 +21,31 @@ use std::time::{Duration, Instant};
 use crate::simd::{self, Isa};
 use crate::workers::Workers;
 
-/// Bytes that are read sooner by one thread than a second one is told of them.
+/// Below this size in bytes, waking a second thread costs more than it saves.
 const ALONE: usize = 64 << 10;
 
-/// Some threads of this machine, with the instructions that the engine `mil-cpu` uses.
+/// A number of threads of this machine, with the instructions that the engine `mil-cpu` uses.
 pub struct Machine {
     isa: Isa,
     workers: Workers,
 }
 
 impl Machine {
-    /// Up to so many threads, the caller's own among them, and no more than the machine runs at once.
+    /// Creates up to `threads` threads, and no more than the machine runs at once. The calling thread is one
+    /// of them.
     pub fn new(threads: usize) -> Self {
         let most = std::thread::available_parallelism().map_or(1, usize::from);
         Self { isa: Isa::best(), workers: Workers::new(threads.clamp(1, most)) }
     }
 
-    /// How many threads there are.
+    /// Returns the number of threads.
     pub fn threads(&self) -> usize {
         self.workers.threads()
     }
 
-    /// Reads all of `bytes` once, a part on each thread, and says how long that took: the stream floor of a model with so many
-    /// bytes of weights. It is the faster the nearer the bytes are, so read them more than once.
+    /// Reads all of `bytes` once, a part on each thread, and returns the time it took: the memory-bandwidth
+    /// bound of a model whose weights have that size. Bytes in a cache are read faster, so read them more
+    /// than once.
     pub fn read(&self, bytes: &[u8]) -> Duration {
         let (_, words, _) = bytemuck::pod_align_to::<u8, u64>(bytes);
         let threads = if bytes.len() < ALONE { 1 } else { self.threads() };
@@ -58,8 +61,10 @@ impl Machine {
         started.elapsed()
     }
 
-    /// Products of 8-bit numbers that all threads together add up in a second, at most: measured for some milliseconds, on
-    /// numbers in registers. Weights of 8 bits take two for each activation.
+    /// Returns the largest number of 8-bit products per second that all threads together can accumulate.
+    ///
+    /// The measurement takes some milliseconds and uses operands in registers. Weights of 8 bits need two
+    /// products for each activation.
     pub fn byte_products(&self) -> f64 {
         self.rate(|times| {
             let (products, sum) = simd::byte_products(self.isa, times);
@@ -68,7 +73,7 @@ impl Machine {
         })
     }
 
-    /// The same for f32.
+    /// Returns the same rate for f32 multiply-adds.
     pub fn multiply_adds(&self) -> f64 {
         self.rate(|times| {
             let mut sums = black_box([1.0; simd::LANES]);
@@ -78,8 +83,10 @@ impl Machine {
         })
     }
 
-    /// The best of some runs: of as many as it takes until three are near it, so that one without the other threads is not
-    /// taken for what the machine can do.
+    /// Returns the best rate of several runs.
+    ///
+    /// It repeats until three runs are close to the best, because a run that does not get all its threads
+    /// would understate the machine's speed.
     fn rate(&self, work: impl Fn(usize) -> u64 + Sync) -> f64 {
         const TIMES: usize = 50_000;
         let run = || {
@@ -102,7 +109,7 @@ impl Machine {
     }
 }
 
-/// The instructions and the number of threads.
+/// Writes the instruction set and the number of threads.
 impl fmt::Display for Machine {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let threads = self.threads();
@@ -119,7 +126,7 @@ mod tests {
         let machine = Machine::new(1);
         assert_eq!(machine.threads(), 1);
         assert!(machine.to_string().ends_with(", 1 thread"), "{machine}");
-        // The slowest computer on which this is compiled does more than a million a second, and none does 10^16.
+        // The slowest supported computer exceeds a million products per second, and none reaches 10^16.
         for rate in [machine.byte_products(), machine.multiply_adds()] {
             assert!((1e6..1e16).contains(&rate), "{rate}");
         }
@@ -131,7 +138,7 @@ mod tests {
         for len in [0, 1, 7, 8, 9, 1_000_003] {
             assert!(machine.read(&vec![1; len]) < Duration::from_secs(10));
         }
-        // All of them, in any split: the sum of the words says so.
+        // The sum of the words shows that all of them are read, in any split.
         let words: Vec<u64> = (0..1_001).collect();
         for isa in Isa::all() {
             assert_eq!(simd::sum_of_words(isa, &words), 1_001 * 500);

@@ -1,4 +1,4 @@
-//! The parity gate: how far two sources of logits are from each other.
+//! The parity gate: measures how far two sources of logits differ.
 
 use serde::Serialize;
 
@@ -6,24 +6,25 @@ use crate::error::{Error, Result};
 use crate::logits::LogitsSource;
 use crate::sampling::{Sampler, Sampling, argmax};
 
-/// How the logits of a candidate compare with those of a reference, over the positions of a sequence.
+/// How the logits of a candidate differ from those of a reference, over the positions of a sequence.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize)]
 pub struct Parity {
-    /// Positions compared.
+    /// Number of positions compared.
     pub positions: usize,
-    /// Largest difference of any logit, as a share of the reference's largest logit by magnitude, over all positions.
+    /// Largest difference of a logit at any position, relative to the largest magnitude of the reference's
+    /// logits at all positions.
     pub largest_error: f64,
-    /// Smallest cosine similarity of any position's logits.
+    /// Smallest cosine similarity of the logits of a position.
     pub cosine: f64,
-    /// Positions at which both have the same most likely token.
+    /// Number of positions at which both have the same most likely token.
     pub argmax_agreement: usize,
-    /// Of the positions at which they do not, the largest lead that the reference's choice has over the candidate's, as a
-    /// share of the largest logit; 0 if there are none. A lead of no more than twice the largest error is a tie that
-    /// rounding may break either way.
+    /// Among the other positions, the largest lead of the reference's choice over the candidate's in the
+    /// reference's logits, relative to the same magnitude as `largest_error`; 0 if there are no such
+    /// positions. A lead of at most twice the largest error is a tie that rounding may break either way.
     pub largest_lead_lost: f64,
 }
 
-/// What a candidate must keep to.
+/// The deviation that a candidate may have.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize)]
 pub struct Tolerance {
     /// Upper bound of [`Parity::largest_error`].
@@ -33,17 +34,18 @@ pub struct Tolerance {
 }
 
 impl Tolerance {
-    /// Two f32 implementations that add in different orders: a few units of 2^-24 over some dozens of operations.
+    /// For two f32 implementations that add in different orders: a few units of 2^-24 over some dozens of
+    /// operations.
     pub const F32: Self = Self { largest_error: 5e-6, cosine: 0.999_999 };
-    /// Every result rounded to fp16 (2^-11 each) against f32.
+    /// For every result rounded to fp16 (2^-11 each) against f32.
     pub const F16: Self = Self { largest_error: 2e-3, cosine: 0.999_99 };
 
-    /// What the arithmetic [`Fast`](crate::Numerics::Fast) is held to where `f16` is what [`F16`](crate::Numerics::F16) makes of the
-    /// same inputs: it loses no more than that, or than two roundings to fp16 (2^-11 each, of activations and of weights),
-    /// whichever is more.
+    /// The tolerance of [`Fast`](crate::Numerics::Fast) arithmetic, where `f16` is the parity of
+    /// [`F16`](crate::Numerics::F16) arithmetic on the same inputs. `Fast` may lose as much as that, or as
+    /// much as two roundings to fp16 (2^-11 each, of activations and of weights), whichever is more.
     ///
-    /// If `f16` is off by more than 1 %, or overflows, it is no measure of what a sound computation in fp16 loses, and the
-    /// tolerance is [`F16`](Self::F16).
+    /// If `f16` is off by more than 1 %, or overflows, it does not measure what a sound fp16 computation
+    /// loses, and the tolerance is [`F16`](Self::F16).
     pub fn of_fast(f16: &Parity) -> Self {
         const TWO_ROUNDINGS: f64 = 1.0 / 1024.0;
         if f16.largest_error > 0.01 {
@@ -54,7 +56,7 @@ impl Tolerance {
 }
 
 impl Parity {
-    /// Compares logits of `positions` rows each.
+    /// Compares two sets of logits, `[T, V]` each.
     ///
     /// # Errors
     ///
@@ -81,7 +83,7 @@ impl Parity {
         for (r, c) in reference.chunks_exact(vocab_size).zip(candidate.chunks_exact(vocab_size)) {
             parity.positions += 1;
             let error = r.iter().zip(c).map(|(&r, &c)| (f64::from(r) - f64::from(c)).abs() / largest);
-            // A NaN compares with nothing; it counts as infinitely wrong.
+            // A NaN compares with nothing; it counts as an infinite error.
             parity.largest_error =
                 error.fold(parity.largest_error, |m, e| if e.is_nan() { f64::INFINITY } else { m.max(e) });
             let cosine = cosine(r, c);
@@ -97,11 +99,11 @@ impl Parity {
         Ok(parity)
     }
 
-    /// Runs both sources over `tokens` and compares what they say at every position.
+    /// Runs both sources over `tokens` and compares their logits at every position.
     ///
     /// # Errors
     ///
-    /// [`Error::Parity`] if the sources have different vocabularies; whatever a source reports.
+    /// [`Error::Parity`] if the sources have different vocabularies; whatever error a source reports.
     pub fn measure(
         reference: &mut dyn LogitsSource,
         candidate: &mut dyn LogitsSource,
@@ -111,17 +113,18 @@ impl Parity {
         Self::of(&collect(reference, tokens)?, &collect(candidate, tokens)?, vocab_size)
     }
 
-    /// Share of positions at which both have the same most likely token.
+    /// Returns the share of positions at which both have the same most likely token.
     pub fn argmax_share(&self) -> f64 {
         self.argmax_agreement as f64 / self.positions.max(1) as f64
     }
 
-    /// Whether every disagreement on the most likely token is a tie within what the tolerance lets both logits move.
+    /// Returns whether every disagreement on the most likely token is a tie: the lead is within the error
+    /// that the tolerance allows for both logits.
     pub fn disagreements_are_ties(&self, tolerance: &Tolerance) -> bool {
         self.largest_lead_lost <= 2.0 * tolerance.largest_error
     }
 
-    /// Whether the candidate keeps to the tolerance.
+    /// Returns whether the candidate is within the tolerance.
     pub fn passes(&self, tolerance: &Tolerance) -> bool {
         self.largest_error <= tolerance.largest_error
             && self.cosine >= tolerance.cosine
@@ -129,11 +132,11 @@ impl Parity {
     }
 }
 
-/// The logits of every position of a sequence, row-major `[T, V]`.
+/// Returns the logits of every position of a sequence, row-major `[T, V]`.
 ///
 /// # Errors
 ///
-/// Whatever the source reports.
+/// Whatever error the source reports.
 pub fn collect(source: &mut dyn LogitsSource, tokens: &[u32]) -> Result<Vec<f32>> {
     source.reset();
     let mut logits = Vec::with_capacity(tokens.len() * source.vocab_size());
@@ -143,12 +146,12 @@ pub fn collect(source: &mut dyn LogitsSource, tokens: &[u32]) -> Result<Vec<f32>
     Ok(logits)
 }
 
-/// A sequence that fills the context: `bos`, then what the source itself says at temperature 1. It is text as the model
-/// would write it, documents one after the other.
+/// Samples a sequence of up to `most` tokens that fills the context: `bos`, then the source's own samples at
+/// temperature 1. It is text as the model would write it, document after document.
 ///
 /// # Errors
 ///
-/// Whatever the source reports.
+/// Whatever error the source reports.
 pub fn probe(source: &mut dyn LogitsSource, bos: u32, seed: u64, most: usize) -> Result<Vec<u32>> {
     let mut sampler = Sampler::new(Sampling::Temperature { temperature: 1.0 }, seed);
     source.reset();
@@ -163,7 +166,7 @@ pub fn probe(source: &mut dyn LogitsSource, bos: u32, seed: u64, most: usize) ->
 fn cosine(a: &[f32], b: &[f32]) -> f64 {
     let dot = |a: &[f32], b: &[f32]| a.iter().zip(b).map(|(&x, &y)| f64::from(x) * f64::from(y)).sum::<f64>();
     match (dot(a, a), dot(b, b)) {
-        // A model of zeros says nothing; two that say nothing agree.
+        // The logits of an all-zero model have no direction; two such models agree.
         (0.0, 0.0) => 1.0,
         (a_squared, b_squared) => dot(a, b) / (a_squared * b_squared).sqrt(),
     }
@@ -202,9 +205,9 @@ mod tests {
         assert!((lossy.largest_error - 5e-3).abs() < 1e-12 && lossy.cosine == 0.999_99);
         // (1000, 510): 0.9999682.
         assert!((of(&[1000.0, 510.0]).cosine - 0.999_968_2).abs() < 1e-7);
-        // Nothing lost: two roundings are left.
+        // With no loss, two roundings remain.
         assert_eq!(of(&exact), Tolerance { largest_error: 9.765_625e-4, cosine: 0.999_99 });
-        // Where fp16 overflows or loses more than 1 %, it allows nothing that it would not allow otherwise.
+        // If fp16 overflows or loses more than 1 %, the tolerance is the default for fp16.
         for broken in [f32::NAN, f32::INFINITY, 1011.0] {
             assert_eq!(of(&[broken, 500.0]), Tolerance::F16, "{broken}");
         }

@@ -1,4 +1,4 @@
-//! From logits to a token.
+//! Sampling: from logits to a token.
 
 use rand::{RngExt as _, SeedableRng as _};
 use rand_chacha::ChaCha8Rng;
@@ -8,44 +8,44 @@ use crate::error::{Error, Result};
 /// How a token is chosen.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub enum Sampling {
-    /// The most likely one; of equals, the first.
+    /// The most likely token; of equals, the first.
     Greedy,
-    /// Drawn from `softmax(logits / temperature)`.
+    /// A token drawn from `softmax(logits / temperature)`.
     Temperature {
-        /// Above 0; below 1 it sharpens, above 1 it flattens.
+        /// Above 0. Values below 1 sharpen the distribution, values above 1 flatten it.
         temperature: f32,
     },
-    /// Drawn from the `k` most likely.
+    /// A token drawn from the `k` most likely.
     TopK {
         /// At least 1.
         k: usize,
-        /// As above.
+        /// As for `Temperature`.
         temperature: f32,
     },
-    /// Drawn from the fewest most likely ones that together have at least probability `p`.
+    /// A token drawn from the smallest set of most likely tokens with a total probability of at least `p`.
     TopP {
         /// In `(0, 1]`.
         p: f32,
-        /// As above.
+        /// As for `Temperature`.
         temperature: f32,
     },
-    /// First `TopK`, then `TopP` of what is left.
+    /// First `TopK`, then `TopP` of the remaining tokens.
     TopKThenTopP {
         /// At least 1.
         k: usize,
         /// In `(0, 1]`.
         p: f32,
-        /// As above.
+        /// As for `Temperature`.
         temperature: f32,
     },
 }
 
 impl Sampling {
-    /// The strategy that a user's options ask for; temperature 0 is greedy.
+    /// Returns the strategy for a user's options. Temperature 0 means greedy.
     ///
     /// # Errors
     ///
-    /// [`Error::Sampling`] for a value outside of its range.
+    /// [`Error::Sampling`] for a value out of range.
     pub fn from_options(temperature: f32, top_k: Option<usize>, top_p: Option<f32>) -> Result<Self> {
         let bad = |option, reason: String| Err(Error::Sampling { option, reason });
         if !(temperature >= 0.0 && temperature.is_finite()) {
@@ -67,7 +67,7 @@ impl Sampling {
     }
 }
 
-/// A strategy with its source of randomness.
+/// A sampling strategy with its random number generator.
 #[derive(Clone, Debug)]
 pub struct Sampler {
     sampling: Sampling,
@@ -75,12 +75,12 @@ pub struct Sampler {
 }
 
 impl Sampler {
-    /// The same strategy and seed choose the same tokens, on every machine.
+    /// Creates a sampler. The same strategy and seed choose the same tokens on every machine.
     pub fn new(sampling: Sampling, seed: u64) -> Self {
         Self { sampling, rng: ChaCha8Rng::seed_from_u64(seed) }
     }
 
-    /// Chooses a token. NaN logits are never chosen while there is another.
+    /// Chooses a token. A NaN logit is never chosen if there is another logit.
     pub fn sample(&mut self, logits: &[f32]) -> u32 {
         let (k, p, temperature) = match self.sampling {
             Sampling::Greedy => return argmax(logits),
@@ -90,7 +90,8 @@ impl Sampler {
             Sampling::TopKThenTopP { k, p, temperature } => (k, p, temperature),
         };
         let mut candidates: Vec<(u32, f64)> = weights(logits, temperature);
-        // Most likely first; of equals, the lower id, so that the order never depends on the sort.
+        // Most likely first; of equals, the lower id first, so the order does not depend on the sorting
+        // algorithm.
         candidates.sort_by(|a, b| b.1.total_cmp(&a.1).then(a.0.cmp(&b.0)));
         candidates.truncate(k.max(1));
         if p < 1.0 {
@@ -113,14 +114,14 @@ impl Sampler {
     }
 }
 
-/// The most likely token; of equals, the first.
+/// Returns the most likely token; of equals, the first.
 pub fn argmax(logits: &[f32]) -> u32 {
     let better =
         |best: usize, i: usize| if logits[i] > logits[best] || logits[best].is_nan() { i } else { best };
     (0..logits.len()).reduce(better).unwrap_or(0) as u32
 }
 
-/// Unnormalised probabilities, the largest 1.
+/// Returns unnormalized probabilities, of which the largest is 1.
 fn weights(logits: &[f32], temperature: f32) -> Vec<(u32, f64)> {
     let max = logits[argmax(logits) as usize];
     let weight = |&l: &f32| {
@@ -179,7 +180,7 @@ mod tests {
 
     #[test]
     fn top_p_leaves_the_fewest_that_reach_p() {
-        // 0.4 alone is less than 0.6, 0.4 + 0.3 is not.
+        // 0.4 is less than 0.6, but 0.4 + 0.3 is not.
         let counts = counts(Sampling::TopP { p: 0.6, temperature: 1.0 });
         assert_eq!(counts[..2], [0, 0]);
         assert!(near(counts[2], 3.0 / 7.0), "{counts:?}");
@@ -188,7 +189,8 @@ mod tests {
 
     #[test]
     fn top_k_then_top_p() {
-        // Of the three most likely (0.2, 0.3, 0.4 of 0.9), p = 0.7 of what is left leaves 0.4 + 0.3.
+        // Of the three most likely (0.2, 0.3, 0.4 of 0.9), p = 0.7 of the remaining probability keeps 0.4 +
+        // 0.3.
         let counts = counts(Sampling::TopKThenTopP { k: 3, p: 0.7, temperature: 1.0 });
         assert_eq!(counts[..2], [0, 0]);
     }

@@ -1,4 +1,4 @@
-//! Tensors at an engine's border.
+//! Tensors that go into an engine and come out of it.
 
 use std::fmt;
 
@@ -19,31 +19,31 @@ pub struct Tensor {
 /// Elements of a [`Tensor`].
 #[derive(Clone, Debug, PartialEq)]
 pub enum Data {
-    /// fp16 and fp32. fp16 values are carried as the f32 that they equal; an engine that does not round results to fp16
-    /// gives what it computed.
+    /// fp16 and fp32. fp16 values are held as the equal f32; an engine that does not round results to fp16
+    /// returns its unrounded values.
     F32(Vec<f32>),
     /// Integers of every width.
     I32(Vec<i32>),
-    /// Truth values.
+    /// Booleans.
     Bool(Vec<bool>),
 }
 
 impl Tensor {
-    /// A tensor of fp32.
+    /// Creates a tensor of fp32.
     ///
     /// # Errors
     ///
-    /// [`Error::TensorSize`] if `data` has not as many elements as `shape`.
+    /// [`Error::TensorSize`] if the number of elements does not match `shape`.
     pub fn new(shape: impl Into<Shape>, data: Vec<f32>) -> Result<Self> {
         Self::with_dtype(DType::Fp32, shape, Data::F32(data))
     }
 
-    /// A tensor whose elements stand for values of `dtype`.
+    /// Creates a tensor whose elements represent values of `dtype`.
     ///
     /// # Errors
     ///
-    /// [`Error::TensorSize`] if `data` has not as many elements as `shape`; [`Error::TensorType`] if `data` is not what
-    /// elements of `dtype` are kept as.
+    /// [`Error::TensorSize`] if the number of elements does not match `shape`; [`Error::TensorType`] if
+    /// `data` is not the variant that holds elements of `dtype`.
     pub fn with_dtype(dtype: DType, shape: impl Into<Shape>, data: Data) -> Result<Self> {
         let shape = shape.into();
         if shape.checked_elements() != Some(data.len()) {
@@ -61,29 +61,29 @@ impl Tensor {
         }
     }
 
-    /// A tensor of fp32 zeros.
+    /// Creates a tensor of fp32 zeros.
     pub fn zeros(shape: impl Into<Shape>) -> Self {
         let shape = shape.into();
         let data = Data::F32(vec![0.0; shape.elements()]);
         Self { dtype: DType::Fp32, shape, data }
     }
 
-    /// What its elements stand for.
+    /// Returns the element type.
     pub fn dtype(&self) -> DType {
         self.dtype
     }
 
-    /// Its extents.
+    /// Returns the shape.
     pub fn shape(&self) -> &Shape {
         &self.shape
     }
 
-    /// Its elements.
+    /// Returns the elements.
     pub fn data(&self) -> &Data {
         &self.data
     }
 
-    /// Its elements, if they are floats.
+    /// Returns the elements, if they are floats.
     pub fn as_f32(&self) -> Option<&[f32]> {
         match &self.data {
             Data::F32(v) => Some(v),
@@ -91,7 +91,7 @@ impl Tensor {
         }
     }
 
-    /// Its elements, if they are integers.
+    /// Returns the elements, if they are integers.
     pub fn as_i32(&self) -> Option<&[i32]> {
         match &self.data {
             Data::I32(v) => Some(v),
@@ -99,7 +99,7 @@ impl Tensor {
         }
     }
 
-    /// Its elements, if they are truth values.
+    /// Returns the elements, if they are booleans.
     pub fn as_bool(&self) -> Option<&[bool]> {
         match &self.data {
             Data::Bool(v) => Some(v),
@@ -107,14 +107,16 @@ impl Tensor {
         }
     }
 
-    /// As an `ndarray` view, if its elements are floats.
+    /// Returns an `ndarray` view, if the elements are floats.
     pub fn array(&self) -> Option<ArrayViewD<'_, f32>> {
         let values = self.as_f32()?;
         ArrayViewD::from_shape(IxDyn(self.shape.dims()), values).ok()
     }
 
-    /// Borrowed. Floats of an fp16 tensor count as fp16 values: an engine that does not round results takes what it gave earlier
-    /// as it is, and not rounded, so that a cache which the host holds is as exact as a state.
+    /// Borrows the tensor.
+    ///
+    /// Floats of an fp16 tensor count as fp16 values: an engine that does not round its results does not
+    /// round them as inputs either. So a cache that the host holds is as exact as a state.
     pub fn view(&self) -> TensorView<'_> {
         let elements = match &self.data {
             Data::F32(v) => Elements::F32(v),
@@ -124,8 +126,8 @@ impl Tensor {
         TensorView { shape: self.shape.dims(), elements, counts_as_half: self.dtype == DType::Fp16 }
     }
 
-    /// Makes it a tensor of another type or shape, with elements of no particular value. Keeps its memory if that is of
-    /// the right kind.
+    /// Changes type and shape; the elements are then unspecified. Reuses the memory if it is of the right
+    /// kind.
     pub(crate) fn reset(&mut self, dtype: DType, shape: &Shape) {
         if self.dtype != dtype {
             self.dtype = dtype;
@@ -150,7 +152,7 @@ impl Tensor {
 }
 
 impl Data {
-    /// Number of elements.
+    /// Returns the number of elements.
     pub fn len(&self) -> usize {
         match self {
             Self::F32(v) => v.len(),
@@ -159,7 +161,7 @@ impl Data {
         }
     }
 
-    /// Whether there are none.
+    /// Returns whether there are no elements.
     pub fn is_empty(&self) -> bool {
         self.len() == 0
     }
@@ -168,17 +170,17 @@ impl Data {
         match self {
             Self::F32(_) => "floats",
             Self::I32(_) => "integers",
-            Self::Bool(_) => "truth values",
+            Self::Bool(_) => "booleans",
         }
     }
 }
 
-/// Elements that somebody else owns, row-major, with their shape.
+/// Borrowed elements, row-major, with their shape.
 #[derive(Clone, Copy, Debug)]
 pub struct TensorView<'a> {
     shape: &'a [usize],
     elements: Elements<'a>,
-    /// Whether floats stand for fp16 values.
+    /// Whether floats represent fp16 values.
     counts_as_half: bool,
 }
 
@@ -193,16 +195,16 @@ pub enum Elements<'a> {
     I32(&'a [i32]),
     /// int8.
     I8(&'a [i8]),
-    /// Truth values.
+    /// Booleans.
     Bool(&'a [bool]),
 }
 
 impl<'a> TensorView<'a> {
-    /// Elements of `shape`.
+    /// Creates a view of elements with a shape.
     ///
     /// # Errors
     ///
-    /// [`Error::TensorSize`] if there are not as many as the shape has.
+    /// [`Error::TensorSize`] if the number of elements does not match `shape`.
     pub fn new(shape: &'a [usize], elements: impl Into<Elements<'a>>) -> Result<Self> {
         let elements = elements.into();
         if shape.iter().try_fold(1usize, |n, &d| n.checked_mul(d)) != Some(elements.len()) {
@@ -211,17 +213,17 @@ impl<'a> TensorView<'a> {
         Ok(Self { shape, elements, counts_as_half: false })
     }
 
-    /// Its extents.
+    /// Returns the shape.
     pub fn shape(&self) -> &'a [usize] {
         self.shape
     }
 
-    /// Its elements.
+    /// Returns the elements.
     pub fn elements(&self) -> Elements<'a> {
         self.elements
     }
 
-    /// Whether floats stand for fp16 values, as those of an fp16 [`Tensor`] do.
+    /// Returns whether floats represent fp16 values, as those of an fp16 [`Tensor`] do.
     pub(crate) fn counts_as_half(&self) -> bool {
         self.counts_as_half
     }
@@ -236,14 +238,14 @@ impl<'a> From<&'a Tensor> for TensorView<'a> {
 macro_rules! elements {
     ($($variant:ident($element:ty)),*) => {
         impl Elements<'_> {
-            /// Number of elements.
+            /// Returns the number of elements.
             pub fn len(&self) -> usize {
                 match self {
                     $(Self::$variant(v) => v.len(),)*
                 }
             }
 
-            /// Whether there are none.
+            /// Returns whether there are no elements.
             pub fn is_empty(&self) -> bool {
                 self.len() == 0
             }
@@ -256,7 +258,7 @@ macro_rules! elements {
                 }
             }
 
-            /// An array that is not in row-major order is refused: copy it with `as_standard_layout` first.
+            /// Fails for an array that is not in row-major order: copy it with `as_standard_layout` first.
             impl<'a> TryFrom<&'a ArrayViewD<'_, $element>> for TensorView<'a> {
                 type Error = Error;
 
@@ -272,7 +274,7 @@ macro_rules! elements {
 elements!(F16(f16), F32(f32), I32(i32), I8(i8), Bool(bool));
 
 impl Elements<'_> {
-    /// Core ML's name of the elements' type.
+    /// Returns Core ML's name of the element type.
     pub fn name(&self) -> &'static str {
         match self {
             Self::F16(_) => "fp16",
@@ -284,32 +286,32 @@ impl Elements<'_> {
     }
 }
 
-/// Tensors by name, in the order of the function's outputs.
+/// Named tensors, in the order of the function's outputs.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Tensors(Vec<(String, Tensor)>);
 
 impl Tensors {
-    /// Tensors of the given names.
+    /// Creates named tensors.
     pub(crate) fn new(tensors: Vec<(String, Tensor)>) -> Self {
         Self(tensors)
     }
 
-    /// The one called `name`.
+    /// Returns the tensor called `name`.
     pub fn get(&self, name: &str) -> Option<&Tensor> {
         self.0.iter().find(|(n, _)| n == name).map(|(_, tensor)| tensor)
     }
 
-    /// All of them.
+    /// Returns all names and tensors.
     pub fn iter(&self) -> impl Iterator<Item = (&str, &Tensor)> {
         self.0.iter().map(|(name, tensor)| (name.as_str(), tensor))
     }
 
-    /// How many there are.
+    /// Returns the number of tensors.
     pub fn len(&self) -> usize {
         self.0.len()
     }
 
-    /// Whether there are none.
+    /// Returns whether there are no tensors.
     pub fn is_empty(&self) -> bool {
         self.0.is_empty()
     }
@@ -324,7 +326,7 @@ impl std::ops::Index<&str> for Tensors {
 
     /// # Panics
     ///
-    /// If there is no tensor of that name; [`get`](Tensors::get) asks.
+    /// Panics if there is no tensor of that name; [`get`](Tensors::get) returns `None` instead.
     fn index(&self, name: &str) -> &Tensor {
         self.get(name).unwrap_or_else(|| panic!("no tensor {name:?}"))
     }
@@ -361,7 +363,7 @@ mod tests {
         assert!(matches!(TensorView::new(&[2, 3], &five[..]), Err(Error::TensorSize { elements: 5, .. })));
         assert!(matches!(TensorView::new(&[usize::MAX, 2], &five[..]), Err(Error::TensorSize { .. })));
         let whole = Tensor::with_dtype(DType::Int8, [1], Data::F32(vec![1.0]));
-        assert_eq!(whole.unwrap_err().to_string(), "a tensor of int8 is not kept as floats");
+        assert_eq!(whole.unwrap_err().to_string(), "elements of a tensor of int8 cannot be floats");
         assert!(Tensor::with_dtype(DType::Fp16, [1], Data::F32(vec![1.0])).is_ok());
     }
 

@@ -1,4 +1,4 @@
-//! Inputs and outputs of calls as safetensors files, mapped when read.
+//! Inputs and outputs of calls as safetensors files, which are memory-mapped for reading.
 
 use std::collections::BTreeSet;
 use std::fs::File;
@@ -13,7 +13,8 @@ use safetensors::{Dtype, SafeTensors};
 use crate::error::{Error, Result};
 use crate::tensor::{Data, Tensor, Tensors};
 
-/// A safetensors file with the inputs of a call, or of several: then each tensor has a leading axis of calls.
+/// A safetensors file with the inputs of one call, or of several calls; with several, each tensor has a
+/// leading axis of calls.
 #[derive(Debug)]
 pub struct TensorFile {
     path: PathBuf,
@@ -25,7 +26,8 @@ impl TensorFile {
     ///
     /// # Errors
     ///
-    /// [`Error::File`] if it cannot be read, or is no safetensors file; [`Error::Package`] if Git left a pointer in its place.
+    /// [`Error::File`] if it cannot be read, or is not a safetensors file; [`Error::Package`] if it is a Git
+    /// LFS pointer.
     pub fn open(path: &Path) -> Result<Self> {
         let bad = |reason: String| Error::File { path: path.to_owned(), reason };
         let metadata = std::fs::metadata(path).map_err(|e| bad(e.to_string()))?;
@@ -33,13 +35,13 @@ impl TensorFile {
             return Err(bad("it is not a regular file".into()));
         }
         let file = File::open(path).map_err(|e| bad(e.to_string()))?;
-        // SAFETY: the map is private to this value and only read. As with every mapped file, a process that truncates it
-        // meanwhile can end this one.
+        // SAFETY: the map is private to this value and only read. As with every mapped file, a process that
+        // truncates the file meanwhile can crash this one.
         let map = unsafe { Mmap::map(&file) }.map_err(|e| bad(e.to_string()))?;
         if let Some(pointer) = GitLfsPointer::parse(&map) {
             return Err(mlpackage::Error::GitLfsPointer { path: path.to_owned(), pointer }.into());
         }
-        SafeTensors::deserialize(&map).map_err(|e| bad(format!("no safetensors: {e}")))?;
+        SafeTensors::deserialize(&map).map_err(|e| bad(format!("not a safetensors file: {e}")))?;
         Ok(Self { path: path.to_owned(), map })
     }
 
@@ -47,7 +49,7 @@ impl TensorFile {
         Error::File { path: self.path.clone(), reason: format!("tensor {tensor}: {reason}") }
     }
 
-    /// The names of its tensors, in no particular order.
+    /// Returns the names of the tensors, in no particular order.
     ///
     /// # Errors
     ///
@@ -60,12 +62,13 @@ impl TensorFile {
         SafeTensors::deserialize(&self.map).map_err(|e| self.bad("?", e.to_string()))
     }
 
-    /// The inputs of a function, by name, in the types that it declares. With `step` of `steps`, the slice of that call.
+    /// Returns the inputs of a function, by name, in the types that it declares. With `call`, returns the
+    /// slice of that call.
     ///
     /// # Errors
     ///
-    /// [`Error::File`] with the tensor that the function does not take, and as [`input`](Self::input). Missing inputs and
-    /// shapes are the engine's business.
+    /// [`Error::File`] with a tensor that is not an input of the function, and as for [`input`](Self::input).
+    /// Missing inputs and wrong shapes are left to the engine.
     pub fn inputs(&self, function: &Interface, call: Option<Slice>) -> Result<Vec<(String, Tensor)>> {
         let input = |name: String| {
             let Some(feature) = function.inputs.iter().find(|f| f.name == name) else {
@@ -78,16 +81,16 @@ impl TensorFile {
         self.names()?.into_iter().map(input).collect()
     }
 
-    /// A tensor as an input of a function. With `step` of `steps`, the slice of that call.
+    /// Returns a tensor as an input of a function. With `call`, returns the slice of that call.
     ///
-    /// It may be of any type from which each of its values converts without loss to the type that the input has. An image
-    /// is a tensor `[1, channels, height, width]` of the components of its pixels: whole numbers from 0 to 255, unless it
-    /// is of fp16.
+    /// The tensor may have any type, if each of its values converts without loss to the type of the input. An
+    /// image is a tensor `[1, channels, height, width]` of the components of its pixels: integers from 0 to
+    /// 255, or any values if the image is of fp16.
     ///
     /// # Errors
     ///
-    /// [`Error::File`] if there is no such tensor, it lacks the leading axis, or it holds a value which the input's type
-    /// cannot hold.
+    /// [`Error::File`] if there is no such tensor, if it lacks the leading axis, or if it holds a value that
+    /// the input's type cannot hold.
     pub fn input(&self, tensor: &str, feature: &Feature, call: Option<Slice>) -> Result<Tensor> {
         let bad = |reason: String| self.bad(tensor, reason);
         let file = self.tensors()?;
@@ -98,7 +101,7 @@ impl TensorFile {
             (None, Some(image)) if image.color_space == ColorSpace::GrayscaleFloat16 => DType::Fp16,
             (None, Some(_)) => DType::Fp32,
             (None, None) => {
-                return Err(bad(format!("the input is of type {}, which no tensor is", feature.ty)));
+                return Err(bad(format!("the input is of type {}, which a tensor cannot be", feature.ty)));
             }
         };
         let (shape, data) = match call {
@@ -112,7 +115,7 @@ impl TensorFile {
                     let found = Shape::from(view.shape());
                     let input = feature.tensor().map_or_else(|| feature.ty.to_string(), ToString::to_string);
                     return Err(bad(format!(
-                        "shape {found}, expected a leading axis of {steps} calls before the axes of {input}"
+                        "shape {found}, expected a leading axis of {steps} calls, then the axes of {input}"
                     )));
                 }
             },
@@ -125,7 +128,7 @@ impl TensorFile {
     }
 }
 
-/// Refuses what no pixel of an image can hold.
+/// Refuses values that no pixel of an image can hold.
 fn check_components(image: &ImageType, values: &[f32]) -> Result<(), String> {
     if image.color_space == ColorSpace::GrayscaleFloat16 {
         return Ok(());
@@ -134,7 +137,7 @@ fn check_components(image: &ImageType, values: &[f32]) -> Result<(), String> {
     match values.iter().position(outside) {
         None => Ok(()),
         Some(i) => Err(format!(
-            "element {i} is {}, expected a whole number from 0 to 255: the input is an image, whose pixels have 8 bits a \
+            "element {i} is {}, expected an integer from 0 to 255: the input is an image, whose pixels have 8 bits a \
              channel; the package applies its own scale to them",
             values[i]
         )),
@@ -144,20 +147,20 @@ fn check_components(image: &ImageType, values: &[f32]) -> Result<(), String> {
 /// One of several calls.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Slice {
-    /// Which, from 0.
+    /// Index of the call, from 0.
     pub step: usize,
-    /// How many there are.
+    /// Number of calls.
     pub steps: usize,
 }
 
-/// A value on its way from one type to another: every one that a file may hold is an f64 or an i128.
+/// A value between two types: every value that a file may hold is an f64 or an i128.
 #[derive(Clone, Copy)]
 enum Number {
     Float(f64),
     Int(i128),
 }
 
-/// Elements of a file as elements of a tensor of `to`.
+/// Converts elements of a file to elements of a tensor of type `to`.
 fn convert(from: Dtype, bytes: &[u8], to: DType) -> Result<Data, String> {
     fn each<const N: usize>(bytes: &[u8], read: impl Fn([u8; N]) -> Number) -> Vec<Number> {
         bytes.as_chunks::<N>().0.iter().map(|b| read(*b)).collect()
@@ -177,7 +180,7 @@ fn convert(from: Dtype, bytes: &[u8], to: DType) -> Result<Data, String> {
         Dtype::BF16 => each(bytes, |b| float(bf16::from_le_bytes(b).into())),
         Dtype::F32 => each(bytes, |b| float(f32::from_le_bytes(b).into())),
         Dtype::F64 => each(bytes, |b| float(f64::from_le_bytes(b))),
-        other => return Err(format!("its type {other:?} is not read here, expected {to}")),
+        other => return Err(format!("its type {other:?} is not supported, expected {to}")),
     };
     let lost = |index: usize, value: &dyn std::fmt::Display| {
         format!("element {index} is {value}, which {to} cannot hold exactly: convert the file first")
@@ -187,7 +190,7 @@ fn convert(from: Dtype, bytes: &[u8], to: DType) -> Result<Data, String> {
         for (i, number) in numbers.into_iter().enumerate() {
             let exact = match number {
                 Number::Float(v) => v,
-                // Every integer that fp32 holds, an f64 does.
+                // An f64 holds every integer that fp32 holds.
                 Number::Int(v) if (v as f64) as i128 == v => v as f64,
                 Number::Int(v) => return Err(lost(i, &v)),
             };
@@ -231,7 +234,7 @@ fn convert(from: Dtype, bytes: &[u8], to: DType) -> Result<Data, String> {
     Ok(Data::I32(values))
 }
 
-/// What calls gave, one behind the other.
+/// The results of several calls, stacked along a leading axis.
 #[derive(Debug, Default)]
 pub struct Stacked {
     calls: usize,
@@ -239,11 +242,11 @@ pub struct Stacked {
 }
 
 impl Stacked {
-    /// Adds what a call gave.
+    /// Adds the results of a call.
     ///
     /// # Errors
     ///
-    /// [`Error::Stack`] if a result has another shape than in the calls before.
+    /// [`Error::Stack`] if the shape of a result differs from its shape in the earlier calls.
     pub fn push(&mut self, outputs: &Tensors) -> Result<()> {
         for (i, (name, tensor)) in outputs.iter().enumerate() {
             let (dtype, bytes): (Dtype, Vec<u8>) = match tensor.data() {
@@ -267,8 +270,8 @@ impl Stacked {
         Ok(())
     }
 
-    /// Everything, as [`write()`] takes it: floats as F32, integers as I32. With `stacked`, each tensor has a leading axis of
-    /// calls; else there was one call.
+    /// Returns all tensors, as [`write()`] accepts them: floats as F32, integers as I32. With `stacked`, each
+    /// tensor has a leading axis of calls; without it, there must have been one call.
     pub fn tensors(&self, stacked: bool) -> impl Iterator<Item = (&str, Dtype, Vec<usize>, &[u8])> {
         self.tensors.iter().map(move |(name, dtype, shape, bytes)| {
             let calls = if stacked { vec![self.calls] } else { Vec::new() };
@@ -276,8 +279,9 @@ impl Stacked {
         })
     }
 
-    /// Writes everything as safetensors: floats as F32, integers as I32. With `stacked`, each tensor has a leading axis of
-    /// calls; else there was one call. The file appears whole or not at all.
+    /// Writes all tensors as a safetensors file: floats as F32, integers as I32. With `stacked`, each tensor
+    /// has a leading axis of calls; without it, there must have been one call. The file appears whole or not
+    /// at all.
     ///
     /// # Errors
     ///

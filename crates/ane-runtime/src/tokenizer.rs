@@ -1,4 +1,4 @@
-//! Text to tokens and back, with a bundle's `tokenizer.json`.
+//! Conversion of text to tokens and back, with a bundle's `tokenizer.json`.
 
 use std::path::Path;
 
@@ -17,11 +17,12 @@ pub struct TextTokenizer {
 }
 
 impl TextTokenizer {
-    /// The tokenizer of a bundle.
+    /// Reads the tokenizer of a bundle.
     ///
     /// # Errors
     ///
-    /// [`Error::Bundle`] if the library cannot read it, or has a token that the model has not.
+    /// [`Error::Bundle`] if the library cannot read it, if it has a token that the model lacks, or if BOS is
+    /// not a special token.
     pub fn from_bundle(bundle: &Bundle) -> Result<Self> {
         let manifest = bundle.manifest();
         let file = &manifest.tokenizer.file;
@@ -37,13 +38,14 @@ impl TextTokenizer {
         let special = inner.get_added_tokens_decoder().get(&bos).is_some_and(|token| token.special);
         if !special {
             let reason =
-                format!("token {bos} is no special token; bundle.json says that it begins a document");
+                format!("token {bos} is not a special token, but bundle.json uses it to begin a document");
             return Err(bad(reason));
         }
         Ok(Self { inner, bos })
     }
 
-    /// A tokenizer from the text of a `tokenizer.json`, with the id of the token that begins and ends a document.
+    /// Creates a tokenizer from the text of a `tokenizer.json`, with the id of the token that begins and ends
+    /// a document.
     ///
     /// # Errors
     ///
@@ -53,16 +55,17 @@ impl TextTokenizer {
         Ok(Self { inner: parse(json.as_bytes()).map_err(bad)?, bos })
     }
 
-    /// Id of the token that begins and ends a document.
+    /// Returns the id of the token that begins and ends a document.
     pub fn bos(&self) -> u32 {
         self.bos
     }
 
-    /// The ids of a text, without BOS.
+    /// Returns the ids of a text, without BOS.
     ///
     /// # Errors
     ///
-    /// [`Error::UnknownCharacter`] with the first character that the vocabulary lacks.
+    /// [`Error::UnknownCharacter`] with the first character that the vocabulary lacks; [`Error::Source`] for
+    /// any other failure of the library.
     pub fn encode(&self, text: &str) -> Result<Vec<u32>> {
         match self.inner.encode_fast(text, false) {
             Ok(encoding) => Ok(encoding.get_ids().to_vec()),
@@ -73,12 +76,12 @@ impl TextTokenizer {
         }
     }
 
-    /// The text of ids; special tokens have none.
+    /// Returns the text of ids. Special tokens are skipped.
     pub fn decode(&self, ids: &[u32]) -> String {
         self.inner.decode(ids, true).unwrap_or_default()
     }
 
-    /// The error about the first character that is no token; `None` if all are.
+    /// Returns the error about the first character that is not a token; `None` if all are.
     fn unknown_character(&self, text: &str) -> Option<Error> {
         let mut buffer = [0; 4];
         let known = |c: char, buffer: &mut [u8; 4]| self.inner.token_to_id(c.encode_utf8(buffer)).is_some();
@@ -90,7 +93,7 @@ impl TextTokenizer {
     }
 }
 
-/// The beginning of a text, for an error that quotes it.
+/// Returns the beginning of a text, for an error that quotes it.
 fn excerpt(text: &str) -> String {
     match text.char_indices().nth(80) {
         Some((end, _)) => format!("{}...", &text[..end]),
@@ -106,10 +109,11 @@ fn read(path: &Path) -> Result<Tokenizer, String> {
     parse(&std::fs::read(path).map_err(|e| e.to_string())?)
 }
 
-/// A tokenizer that encodes the whole of a text and nothing else.
+/// Creates a tokenizer that encodes all of a text and nothing else.
 fn parse(json: &[u8]) -> Result<Tokenizer, String> {
-    // Some parts of the library panic on what is no JSON.
-    let value: serde_json::Value = serde_json::from_slice(json).map_err(|e| format!("no tokenizer: {e}"))?;
+    // Parts of the library panic on input that is not JSON.
+    let value: serde_json::Value =
+        serde_json::from_slice(json).map_err(|e| format!("not a tokenizer: {e}"))?;
     for field in ["truncation", "padding"] {
         if value.get(field).is_some_and(|v| !v.is_null()) {
             return Err(format!(
@@ -117,8 +121,8 @@ fn parse(json: &[u8]) -> Result<Tokenizer, String> {
             ));
         }
     }
-    let mut tokenizer = Tokenizer::from_bytes(json).map_err(|e| format!("no tokenizer: {e}"))?;
-    // A special token in a text is the characters that it is written with.
+    let mut tokenizer = Tokenizer::from_bytes(json).map_err(|e| format!("not a tokenizer: {e}"))?;
+    // A special token within a text is encoded as its characters.
     tokenizer.set_encode_special_tokens(true);
     Ok(tokenizer)
 }

@@ -1,6 +1,6 @@
-//! A few threads that wait for work of a tenth of a millisecond.
+//! A thread pool for jobs of about a tenth of a millisecond.
 
-// A job is lent to the workers for as long as the call that brings it lasts, which the borrow checker cannot see.
+// Workers borrow a job for the duration of the call that starts it, which the borrow checker cannot verify.
 #![allow(unsafe_code)]
 
 use std::cell::UnsafeCell;
@@ -11,45 +11,47 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::SeqCst};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
 
-/// How many times a worker looks for the next job before it goes to sleep: a third of a millisecond to one, as long as the
-/// processor's pause is. Longer than what lies between two steps of a token, or between two tokens.
+/// How many times a worker polls for the next job before it sleeps: a third of a millisecond to one
+/// millisecond, depending on the length of the processor's pause instruction. This is longer than the gaps
+/// between the steps of a token, or between two tokens.
 const SPINS: usize = 20_000;
 
-/// How many times a thread looks before it lets others run: who waits may be what keeps the other from its processor.
+/// How many times a thread polls before it yields: the waiting thread may occupy the processor that the other
+/// one needs.
 const PATIENCE: usize = 64;
 
-/// Threads that run the parts of a job beside the caller.
+/// Threads that run the parts of a job together with the caller.
 pub(crate) struct Workers {
     shared: Arc<Shared>,
     threads: Vec<JoinHandle<()>>,
-    /// Held while a job runs. Whoever finds it taken does the work alone.
+    /// Held while a job runs. A caller that finds it locked does all the work itself.
     busy: Mutex<()>,
 }
 
 struct Shared {
     /// Number of jobs so far.
     jobs: AtomicUsize,
-    /// Whether there is a job that a worker may join.
+    /// Whether there is a job that workers may join.
     open: AtomicBool,
-    /// The job. Written by the caller while it is not open and nobody is inside, and read by workers that are inside while it
-    /// is open.
+    /// The job. The caller writes it while no job is open and no worker is inside; workers that are inside
+    /// read it while it is open.
     job: UnsafeCell<Option<&'static (dyn Fn(usize) + Sync)>>,
-    /// Workers that have joined the job, or are about to look whether they may.
+    /// Number of workers that have joined the job, or are about to check whether they may.
     inside: AtomicUsize,
-    /// For each thread, how many of its parts somebody has taken.
+    /// For each thread, how many of its parts have been taken.
     taken: Box<[Taken]>,
     /// Whether a part panicked.
     panicked: AtomicBool,
     stop: AtomicBool,
-    /// Workers that have begun to look for jobs.
+    /// Number of workers that have started.
     started: AtomicUsize,
-    /// Workers that sleep.
+    /// Number of workers that sleep.
     asleep: AtomicUsize,
     lock: Mutex<()>,
     wake: Condvar,
 }
 
-/// A counter with a cache line of its own.
+/// A counter on a cache line of its own.
 #[derive(Default)]
 #[repr(align(128))]
 struct Taken(AtomicUsize);
@@ -61,7 +63,7 @@ pub(crate) struct Parts<'a, T = f32> {
     whole: PhantomData<&'a mut [T]>,
 }
 
-// SAFETY: who takes a part promises that nobody else has it.
+// SAFETY: callers of `part` guarantee that parts do not overlap.
 unsafe impl<T: Send> Sync for Parts<'_, T> {}
 
 impl<'a, T> Parts<'a, T> {
@@ -69,23 +71,24 @@ impl<'a, T> Parts<'a, T> {
         Self { start: whole.as_mut_ptr(), len: whole.len(), whole: PhantomData }
     }
 
-    /// A part.
+    /// Returns a part of the slice.
     ///
     /// # Safety
     ///
-    /// No other part that overlaps it is in use.
+    /// No overlapping part may be in use.
     pub(crate) unsafe fn part(&self, range: Range<usize>) -> &'a mut [T] {
         assert!(range.start <= range.end && range.end <= self.len);
-        // SAFETY: it is within the slice, which is borrowed for as long as the part lives.
+        // SAFETY: the range is within the slice, which is borrowed for as long as the part lives.
         unsafe { std::slice::from_raw_parts_mut(self.start.add(range.start), range.len()) }
     }
 }
 
-// SAFETY: `job` is written only by the caller that holds `busy`, while no worker may look at it; see `Workers::run`.
+// SAFETY: `job` is written only by the caller that holds `busy`, while no worker may read it; see
+// `Workers::run`.
 unsafe impl Sync for Shared {}
 
 impl Workers {
-    /// Threads for jobs of so many parts, the caller's own among them.
+    /// Creates threads for jobs of `parts` parts; the calling thread is one of them.
     pub(crate) fn new(parts: usize) -> Self {
         let shared = Arc::new(Shared {
             jobs: AtomicUsize::new(0),
@@ -105,23 +108,24 @@ impl Workers {
             let builder = std::thread::Builder::new().name(format!("mil-cpu-{part}"));
             builder.spawn(move || shared.work(part))
         };
-        // A machine that has no thread to give has one worker less.
+        // If the system cannot create another thread, the pool has fewer workers.
         let threads: Vec<JoinHandle<()>> = (1..parts).map_while(|part| spawn(part).ok()).collect();
-        // Nobody waits for them later: what a thread allocates when it begins is not to fall into a step.
+        // Waits until all have started: the allocations of a starting thread must not fall into a step.
         while shared.started.load(SeqCst) < threads.len() {
             std::thread::yield_now();
         }
         Self { shared, threads, busy: Mutex::new(()) }
     }
 
-    /// Calls `job` with each number below `parts`, at the same time if nobody else does so, and returns when all are done.
+    /// Calls `job` with each number below `parts`, in parallel unless the workers are busy, and returns when
+    /// all parts are done.
     ///
-    /// Each thread has every so manieth part. Who is done with its own takes those that are left of others: a worker that
-    /// sleeps, or that has no processor, keeps nobody waiting.
+    /// Parts are dealt round-robin; an idle thread steals from the others. So nobody waits for a worker that
+    /// sleeps or has no processor.
     ///
     /// # Panics
     ///
-    /// If a part does.
+    /// Panics if a part panics.
     pub(crate) fn run(&self, parts: usize, job: &(dyn Fn(usize) + Sync)) {
         let guard = match self.busy.try_lock() {
             Ok(guard) if parts > 1 && !self.threads.is_empty() => guard,
@@ -149,17 +153,18 @@ impl Workers {
         assert!(!others, "a part of a job panicked");
     }
 
-    /// How many parts can run at the same time.
+    /// Returns how many parts can run at the same time.
     pub(crate) fn threads(&self) -> usize {
         self.threads.len() + 1
     }
 
     fn start(&self, job: &(dyn Fn(usize) + Sync)) {
         let shared = &self.shared;
-        // SAFETY: `run` does not return, nor unwind, before the job is closed and every worker that joined it is out again.
+        // SAFETY: `run` neither returns nor unwinds until the job is closed and every worker that joined it
+        // has left.
         let job: &'static (dyn Fn(usize) + Sync) = unsafe { std::mem::transmute(job) };
         shared.taken.iter().for_each(|taken| taken.0.store(0, SeqCst));
-        // SAFETY: the caller holds `busy` and the job before is closed, so that nobody else looks at it.
+        // SAFETY: the caller holds `busy` and the previous job is closed, so nobody else reads it.
         unsafe { *shared.job.get() = Some(job) };
         shared.open.store(true, SeqCst);
         shared.jobs.fetch_add(1, SeqCst);
@@ -169,10 +174,10 @@ impl Workers {
         }
     }
 
-    /// Waits for those who joined; whether a part of theirs panicked.
+    /// Waits for the workers that joined; returns whether one of their parts panicked.
     fn finish(&self, _guard: MutexGuard<'_, ()>) -> bool {
-        // A worker counts itself in first and looks then whether the job is open; here it is the other way round. So one of the
-        // two sees the other.
+        // A worker first counts itself in and then checks whether the job is open; this function does the two
+        // in reverse order. So at least one of them sees the other.
         self.shared.open.store(false, SeqCst);
         let mut looks = 0;
         while self.shared.inside.load(SeqCst) > 0 {
@@ -182,7 +187,7 @@ impl Workers {
     }
 }
 
-/// Lets a moment go by.
+/// Pauses briefly.
 fn pause(looks: &mut usize) {
     *looks += 1;
     if looks.is_multiple_of(PATIENCE) { std::thread::yield_now() } else { std::hint::spin_loop() }
@@ -196,7 +201,7 @@ impl Drop for Workers {
             self.shared.wake.notify_all();
         }
         for thread in self.threads.drain(..) {
-            // It catches what parts panic with, and cannot fail otherwise.
+            // The worker catches the panics of parts, and does not panic otherwise.
             let _ = thread.join();
         }
     }
@@ -210,7 +215,8 @@ impl Shared {
             seen = jobs;
             self.inside.fetch_add(1, SeqCst);
             if self.open.load(SeqCst) {
-                // SAFETY: the job was written before it was opened, and stays until this worker is out again.
+                // SAFETY: the job was written before it was opened, and remains valid until this worker has
+                // left.
                 let job = unsafe { *self.job.get() };
                 if let Some(job) = job
                     && catch_unwind(AssertUnwindSafe(|| job(thread))).is_err()
@@ -222,7 +228,7 @@ impl Shared {
         }
     }
 
-    /// Waits until there were other than `seen` jobs, and says how many; `None` if there will be none.
+    /// Waits until the number of jobs differs from `seen`, and returns it; `None` if the pool stops.
     fn wait(&self, seen: usize) -> Option<usize> {
         let comes = || self.stop.load(SeqCst) || self.jobs.load(SeqCst) != seen;
         let jobs = || (!self.stop.load(SeqCst)).then(|| self.jobs.load(SeqCst));
@@ -234,8 +240,8 @@ impl Shared {
             pause(&mut looks);
         }
         let mut lock = self.lock.lock().unwrap_or_else(PoisonError::into_inner);
-        // Whoever brings a job raises `jobs` first and looks for sleepers then; who goes to sleep does it the other way round. So
-        // one of the two sees the other.
+        // The caller first raises `jobs` and then checks for sleepers; a worker that goes to sleep does the
+        // two in reverse order. So at least one of them sees the other.
         self.asleep.fetch_add(1, SeqCst);
         while !comes() {
             lock = self.wake.wait(lock).unwrap_or_else(PoisonError::into_inner);
@@ -252,7 +258,7 @@ mod tests {
 
     use super::*;
 
-    /// Every part of every job runs once, whether workers wait for it or sleep.
+    /// Every part of every job runs once, whether workers are polling or asleep.
     #[test]
     fn every_part_runs_once() {
         for threads in [1, 2, 3, 5] {
@@ -260,7 +266,7 @@ mod tests {
             assert_eq!(workers.threads(), threads);
             for job in 0..200 {
                 if job % 50 == 49 {
-                    // Longer than they look for work before they sleep.
+                    // Longer than a worker polls before it sleeps.
                     std::thread::sleep(Duration::from_millis(20));
                 }
                 let parts = job % 7;
@@ -273,7 +279,7 @@ mod tests {
         }
     }
 
-    /// Who finds the workers busy does the work alone.
+    /// A caller that finds the workers busy does all the work itself.
     #[test]
     fn several_callers_share_the_workers() {
         let workers = Workers::new(3);
@@ -292,7 +298,7 @@ mod tests {
         assert_eq!(total.load(SeqCst), 4 * 500 * 6);
     }
 
-    /// A part that panics ends the caller's job, after all others have ended, and no later one.
+    /// A panic in a part reaches the caller after all other parts have ended, and does not affect later jobs.
     #[test]
     fn a_panic_goes_to_the_caller() {
         let workers = Workers::new(2);
@@ -302,7 +308,7 @@ mod tests {
             let outcome = catch_unwind(AssertUnwindSafe(|| {
                 workers.run(2, &|part| {
                     ran.fetch_add(1, SeqCst);
-                    // Each thread has one.
+                    // Each thread runs one part.
                     both.wait();
                     assert!(!bad.contains(&part), "planted");
                 });
@@ -316,11 +322,11 @@ mod tests {
         }
     }
 
-    /// A worker that does not come keeps nobody waiting.
+    /// Nobody waits for a worker that does not show up.
     #[test]
     fn the_caller_does_what_nobody_else_has_begun() {
         let workers = Workers::new(2);
-        // The worker goes, and is told of no job any more.
+        // The worker exits and takes no more jobs.
         workers.shared.stop.store(true, SeqCst);
         while !workers.threads[0].is_finished() {
             let _lock = workers.shared.lock.lock().unwrap();
@@ -339,7 +345,7 @@ mod tests {
         let mut values = vec![0.0f32; 1000];
         let parts = Parts::of(&mut values);
         workers.run(10, &|i| {
-            // SAFETY: every part is asked for once.
+            // SAFETY: every part is requested once.
             let part = unsafe { parts.part(100 * i..100 * (i + 1)) };
             part.fill(i as f32);
         });

@@ -1,4 +1,4 @@
-//! The cache of compiled packages under several processes: they race for one package, or are killed in the middle.
+//! The cache of compiled packages with several processes, which race for one package or are killed halfway.
 #![allow(clippy::unwrap_used)]
 
 use std::fs;
@@ -10,14 +10,14 @@ use std::time::Duration;
 use ane_runtime::core_ml::CompileCache;
 use mlpackage::Package;
 
-/// Where a process finds the cache, if it is one of those that a test starts.
+/// Environment variable with the test's folder, set for the processes that a test starts.
 const FOLDER: &str = "COMPILE_CACHE_TEST_FOLDER";
-/// Set if the compiler of such a process never ends.
+/// Environment variable that makes such a process's compiler hang.
 const HANGS: &str = "COMPILE_CACHE_TEST_HANGS";
-/// Files of a compiled package, each written by itself.
+/// Number of files of a compiled package, written one by one.
 const FILES: usize = 20;
 
-/// A compiler that takes its time, and writes down that it was called.
+/// A slow compiler that logs its calls.
 fn compile(folder: &Path) -> PathBuf {
     let id = std::process::id();
     let mut log = fs::File::options().create(true).append(true).open(folder.join("log")).unwrap();
@@ -35,7 +35,7 @@ fn compile(folder: &Path) -> PathBuf {
     made
 }
 
-/// What each process does: it gets the package, compiled by whomever, and finds it whole.
+/// What each process does: gets the package, whoever compiled it, and checks that it is complete.
 fn get(folder: &Path) {
     let fixture = "../mlpackage/tests/fixtures/multifunction.mlpackage";
     let package = Package::open(&Path::new(env!("CARGO_MANIFEST_DIR")).join(fixture)).unwrap();
@@ -85,7 +85,7 @@ fn a_process_that_is_killed_leaves_nothing_that_loads() {
     let mut victim = start(dir.path(), true);
     let lines = BufReader::new(victim.stdout.take().unwrap()).lines();
     assert!(lines.map_while(Result::ok).any(|line| line.contains("half done")));
-    // Another waits for it meanwhile, and must not wait for ever.
+    // Meanwhile another process waits for it, and must not wait forever.
     let waits = start(dir.path(), false);
     victim.kill().unwrap();
     victim.wait().unwrap();

@@ -1,6 +1,6 @@
-//! The conformance suite over the engines that any machine has.
+//! Runs the conformance suite on the engines that are available on any machine.
 //!
-//! Packages and expected outputs are made by `tests/conformance/*.py` with coremltools and PyTorch.
+//! `tests/conformance/*.py` generates the packages and expected outputs with coremltools and PyTorch.
 #![allow(clippy::unwrap_used)]
 
 mod suite;
@@ -41,7 +41,7 @@ fn mil_cpu_fast() {
     passes(&run(&MilCpu::new(Numerics::Fast), opened));
 }
 
-/// What this project writes of a package is run as the package itself is.
+/// A package that this project has saved runs like the original.
 #[test]
 fn written_and_read_again() {
     let dir = tempfile::tempdir().unwrap();
@@ -52,8 +52,8 @@ fn written_and_read_again() {
     }));
 }
 
-/// Every operation of the table stands in some package of the suite. Those that draw random numbers have tests of their
-/// own (`operations.rs`), as there is nothing to compare them with.
+/// Every operation of the table occurs in some package of the suite, except those that draw random values:
+/// there is nothing to compare them with, so `operations.rs` tests them.
 #[test]
 fn every_operation_of_the_table_is_run() {
     let report = run(&MilCpu::new(Numerics::F32), opened);

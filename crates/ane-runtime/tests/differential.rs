@@ -1,9 +1,10 @@
-//! Convolutions and products of matrices of every shape and attribute against sums written out here, in every arithmetic,
-//! fused and not: a shortcut whose guard is narrower than what it takes for granted gives another number somewhere.
+//! Compares convolutions and matrix products of every shape and attribute with sums written out here, in
+//! every arithmetic, with and without fusions. A shortcut whose guard is narrower than its assumptions
+//! produces a wrong value somewhere.
 //!
-//! Inputs, weights and biases are quarters between -1 and 1. Their products are sixteenths, and sums of up to a hundred of
-//! them, which is more than any case has, stay below 128: fp16 holds each exactly, in whatever order it is added up, and
-//! results are compared for equality.
+//! Inputs, weights and biases are multiples of 1/4 between -1 and 1. Their products are multiples of 1/16,
+//! and sums of up to a hundred of them, which is more than any case has, stay below 128. fp16 holds each sum
+//! exactly, in any order of addition, so results are compared for equality.
 #![allow(clippy::unwrap_used)]
 
 mod common;
@@ -17,7 +18,7 @@ use mlpackage::{DType, Package};
 use proptest::prelude::*;
 use reference::{Convolution, Pad, Quarters};
 
-/// Every arithmetic; the fast one with its fusions and without.
+/// Every arithmetic; the fast one with and without its fusions.
 fn engines() -> [(&'static str, MilCpu); 4] {
     let fast = MilCpu::new(Numerics::Fast).with_threads(2);
     let unfused = Fusion::ALL.into_iter().fold(fast, MilCpu::without);
@@ -25,7 +26,7 @@ fn engines() -> [(&'static str, MilCpu); 4] {
     [("f32", f32), ("f16", f16), ("fast", fast), ("fast, not fused", unfused)]
 }
 
-/// A function's inputs, and what it has to give by name.
+/// A function's inputs, and its expected results by name.
 #[derive(Default)]
 struct Expected {
     inputs: Vec<(String, Vec<usize>, Vec<f64>)>,
@@ -45,7 +46,7 @@ impl Expected {
         self.results.push((var.name().to_owned(), values));
     }
 
-    /// Runs the package in every arithmetic, by itself and as one of three sequences.
+    /// Runs the package in every arithmetic, alone and as one of three sequences.
     fn assert(&self, package: &Package, what: &dyn Fn(usize) -> String) {
         let tensors: Vec<Tensor> = self.inputs.iter().map(|(_, dims, x)| tensor(dims, &floats(x))).collect();
         let names = self.inputs.iter().map(|(name, ..)| name.as_str());
@@ -74,7 +75,7 @@ fn floats(values: &[f64]) -> Vec<f32> {
     values.iter().map(|v| *v as f32).collect()
 }
 
-/// A constant of fp16 numbers, which the program states.
+/// Adds a constant of fp16 values to the program.
 fn constant(f: &mut FunctionBuilder<'_>, name: &str, dims: &[usize], values: &[f64]) -> Var {
     let halves: Vec<half::f16> = values.iter().map(|v| half::f16::from_f64(*v)).collect();
     f.value(name, Value::fp16s(dims, &halves)).unwrap()
@@ -84,7 +85,7 @@ fn ints(values: &[usize]) -> Value {
     Value::ints([values.len()], values.iter().map(|v| *v as i32).collect::<Vec<_>>())
 }
 
-/// What stands after the product, which the fast arithmetic makes part of it where it can.
+/// Operations after the product, which the fast arithmetic fuses with it where possible.
 #[derive(Clone, Copy, Debug, PartialEq)]
 enum After {
     Nothing,
@@ -93,7 +94,7 @@ enum After {
     Both,
 }
 
-/// `relu(y) + residual`, or a part of it.
+/// Adds `relu(y) + residual`, or a part of it.
 fn after(
     f: &mut FunctionBuilder<'_>,
     expected: &mut Expected,
@@ -141,7 +142,7 @@ fn conv(
     after(f, expected, (then, name), (y, &dims, values), quarters);
 }
 
-/// Builds all cases as one function, so that equal inputs, other steps' buffers and fusions meet.
+/// Builds all cases as one function, so equal inputs, the buffers of other steps and fusions can interact.
 fn assert_convolutions(cases: &[(Convolution, After)], seed: u64) {
     let dir = tempfile::tempdir().unwrap();
     let (mut expected, mut quarters) = (Expected::default(), Quarters::new(seed));
@@ -164,7 +165,7 @@ struct Axis {
     pad: [usize; 2],
 }
 
-/// Small numbers, ones as often as not.
+/// Small sizes, often 1.
 fn axis() -> impl Strategy<Value = Axis> {
     let often_one = |most: usize| prop_oneof![2 => Just(1usize), 3 => 1..=most];
     let pad = || prop_oneof![2 => Just(0usize), 3 => 0usize..=2];
@@ -182,7 +183,7 @@ fn convolution() -> impl Strategy<Value = (Convolution, After)> {
     (axes, channels, batch, pads, afters, any::<bool>(), prop::bool::weighted(0.3)).prop_map(
         |(axes, (d_in, d_out, groups), batch, pad, then, bias, transposed)| {
             let of = |f: fn(&Axis) -> usize| axes.iter().map(f).collect();
-            // A transposed convolution has no padding that begins at the lower end.
+            // A transposed convolution has no `same_lower` padding.
             let pad = if transposed && pad == "same_lower" { "same" } else { pad };
             let mut c = Convolution {
                 batch,
@@ -212,7 +213,7 @@ proptest! {
     }
 }
 
-/// Every 1x1 convolution of up to two places a side: the shortcuts are for some of them.
+/// Every 1x1 convolution of up to two positions per axis; the shortcuts apply to some of them.
 #[test]
 fn every_small_pointwise_convolution() {
     let bits = |i: usize, at: usize| (i >> at) & 1;
@@ -238,7 +239,7 @@ fn every_small_pointwise_convolution() {
     }
 }
 
-/// The same layers with more weights than are unpacked when a package is loaded: rows of fp16 as they are stored.
+/// The same layers with more weights than are converted at load: the kernels read rows of fp16 as stored.
 #[test]
 fn pointwise_convolutions_of_stored_weights() {
     let base = Convolution {
@@ -276,23 +277,25 @@ fn pointwise_convolutions_of_stored_weights() {
     let fast = MilCpu::new(Numerics::Fast).load(&package, &LoadOptions::default()).unwrap();
     let plan = fast.default_function().plan();
     let fused = plan.lines().filter(|line| line.contains(" = projection(")).count();
-    // The first alone is a product with one vector; the last is one of a single place, whose kernel reaches into padding.
+    // Only the first case is a product with a single vector. The last has a single output position, but its
+    // kernel reaches into padding.
     assert_eq!(fused, 1, "{plan}");
     assert_eq!(plan.lines().filter(|line| line.contains(" = relu(")).count(), cases.len() - 1, "{plan}");
 }
 
-/// A product of matrices: `linear`, or `matmul` of two tensors that broadcast.
+/// A matrix product: `linear`, or `matmul` of two tensors that broadcast.
 #[derive(Clone, Debug)]
 struct Product {
     outer: Vec<usize>,
-    /// Which of the outer axes `x` and `y` have an extent of one on, and how many `y` lacks.
+    /// Bit masks of the outer axes on which `x` and `y` have size 1.
     ones: (usize, usize),
+    /// Number of leading outer axes that `y` lacks.
     lacks: usize,
     rows: usize,
     inner: usize,
     columns: usize,
     transposed: (bool, bool),
-    /// Whether `y` is a constant; `linear` where nothing forbids it.
+    /// Whether `y` is a constant; if so, the product is a `linear` if possible.
     constant: bool,
     bias: bool,
     then: After,
@@ -328,7 +331,7 @@ impl Product {
     fn build(&self, f: &mut FunctionBuilder<'_>, expected: &mut Expected, name: &str, q: &mut Quarters) {
         let matrix = |rows, columns, transposed| if transposed { [columns, rows] } else { [rows, columns] };
         if self.constant && self.lacks == self.outer.len() {
-            // A linear layer: every axis of x but the last is outside of it.
+            // A linear layer: it multiplies along the last axis of x only.
             let x_dims = [self.outer.as_slice(), &[self.rows, self.inner]].concat();
             let (x, w) = (q.take(x_dims.iter().product()), q.take(self.columns * self.inner));
             let bias = self.bias.then(|| q.take(self.columns));
@@ -378,7 +381,7 @@ proptest! {
     }
 }
 
-/// A weight that is an input is another one for each sequence of a batch.
+/// A weight that is an input differs for each sequence of a batch.
 #[test]
 fn sequences_with_weights_of_their_own() {
     let q = &mut Quarters::new(5);
@@ -413,7 +416,7 @@ fn sequences_with_weights_of_their_own() {
     }
 }
 
-/// `linear` takes integers, too, which the kernels for floats must not read.
+/// `linear` also accepts integers, which the kernels for floats must not read.
 #[test]
 fn linear_layers_of_integers() {
     let dir = tempfile::tempdir().unwrap();
@@ -435,7 +438,8 @@ fn linear_layers_of_integers() {
     }
 }
 
-/// Weights of 8 bits, 6 and 4, which have kernels of their own, where a place is not what it seems.
+/// Weights of 8 and 4 bits, which have their own kernels, in cases that look like a single vector but may
+/// have strides and padding.
 #[test]
 fn compressed_weights() {
     const SIZE: usize = 80;
@@ -486,8 +490,8 @@ fn compressed_weights() {
                 let model = mil_cpu.load(&package, &LoadOptions::default()).unwrap();
                 let mut state = model.new_state();
                 let found = model.predict(&[("x", given.view())], &mut state).unwrap()["y"].as_f32().unwrap();
-                // Activations that meet weights of 8 bits may be off by 1/32,512 of the largest, which is 1, in each of
-                // the products with weights of up to 1.
+                // Activations multiplied with weights of 8 bits may be off by 1/32,512 of the largest, which
+                // is 1, in each of the products with weights of up to 1.
                 let fixed = form == "int8" && engine == "fast";
                 let bound = if fixed { SIZE as f64 / 32_512.0 } else { 0.0 };
                 let near = |(f, e): (&f32, &f64)| (f64::from(*f) - e).abs() <= bound;

@@ -1,4 +1,4 @@
-//! What the engine promises around the operations: refusals, inputs, states.
+//! The engine's guarantees around the operations: refusals, inputs, states.
 #![allow(clippy::unwrap_used)]
 
 mod common;
@@ -11,7 +11,7 @@ use mlpackage::mil::builder::FunctionBuilder;
 use mlpackage::mil::{Dim, Opset, Program};
 use mlpackage::{AllowedShapes, DType, Description, DimRange, Package, PackageWriter};
 
-/// Everything that is missing is named at load, once each.
+/// Everything that is missing is named at load, each thing once.
 #[test]
 fn what_the_engine_lacks_is_refused_at_load() {
     let dir = tempfile::tempdir().unwrap();
@@ -30,7 +30,8 @@ fn what_the_engine_lacks_is_refused_at_load() {
     }
 }
 
-/// A call keeps to its limits: memory that a plan would take, memory that is found out on the way, and loops without end.
+/// A call stays within its limits: memory of a plan, memory that is only known during the call, and endless
+/// loops.
 #[test]
 fn what_goes_beyond_the_limits_is_refused() {
     let dir = tempfile::tempdir().unwrap();
@@ -51,7 +52,7 @@ fn what_goes_beyond_the_limits_is_refused() {
         ..LoadOptions::default()
     };
     let engine = MilCpu::new(Numerics::F32);
-    // Planned: two buffers and one result of 4 KiB.
+    // Planned: two buffers and one result of 4 KiB each.
     let package = doubled(false);
     assert!(engine.load(&package, &limited(12_288)).is_ok());
     let error = engine.load(&package, &limited(12_287)).err().unwrap();
@@ -61,7 +62,7 @@ fn what_goes_beyond_the_limits_is_refused() {
         ),
         "{error}"
     );
-    // Interpreted: 4 KiB for y, and 4 for the place of each of its two elements that are not zero.
+    // Interpreted: 4 KiB for y, and 4 B for the index of each of its two nonzero elements.
     let package = doubled(true);
     let mut values = vec![0.0; 1024];
     values[7..9].fill(1.0);
@@ -101,7 +102,8 @@ fn what_goes_beyond_the_limits_is_refused() {
     );
 }
 
-/// Default shapes need not go together: a package that never meant them to be used at once loads, and runs with others.
+/// Default shapes need not match each other: a package whose default shapes are never used together loads,
+/// and runs with other shapes.
 #[test]
 fn default_shapes_that_do_not_go_together_are_no_reason_to_refuse() {
     let dir = tempfile::tempdir().unwrap();
@@ -139,7 +141,7 @@ fn default_shapes_that_do_not_go_together_are_no_reason_to_refuse() {
     }
 }
 
-/// Results go by name: what a function returns twice is there once.
+/// Results are named, so a value that a function returns twice appears once.
 #[test]
 fn a_value_that_is_returned_twice_is_one_result() {
     let model = load(Numerics::F32, |f| {
@@ -155,7 +157,7 @@ fn a_value_that_is_returned_twice_is_one_result() {
     assert_eq!(outputs["z"].as_f32(), Some(&[8.0, 18.0][..]));
 }
 
-/// The box that computed bounds name must have the shape of what it is for, not just as many elements.
+/// The box that computed bounds describe must have the shape of the update, not only its number of elements.
 #[test]
 fn a_box_of_another_shape_is_refused() {
     let model = load(Numerics::F32, |f| {
@@ -183,7 +185,7 @@ fn a_box_of_another_shape_is_refused() {
     assert_eq!(call([1, 2]).unwrap_err(), error);
 }
 
-/// 2^28 elements fit; anything above is refused before memory is asked for.
+/// 2^28 elements are allowed; more are refused before any memory is allocated.
 #[test]
 fn a_value_beyond_memory_is_refused_at_load() {
     let dir = tempfile::tempdir().unwrap();
@@ -224,7 +226,7 @@ fn inputs_that_do_not_fit_are_named() {
     assert!(matches!(Tensor::new([2, 3], vec![0.0; 5]), Err(Error::TensorSize { elements: 5, .. })));
 }
 
-/// A state keeps what was written, each sequence has its own, and another model's is refused.
+/// A state keeps what was written to it; each sequence has its own; a state of another model is refused.
 #[test]
 fn states_belong_to_a_model_and_a_sequence() {
     let counter = || {
@@ -250,13 +252,13 @@ fn states_belong_to_a_model_and_a_sequence() {
     assert_eq!(step(&mut b), [1.0, -2.0]);
     assert_eq!(step(&mut a), [3.0, -6.0]);
     assert!(matches!(other.predict(&[("x", x.view())], &mut a), Err(Error::ForeignState)));
-    // A refused call leaves the state as it was.
+    // A refused call leaves the state unchanged.
     assert!(model.predict(&[], &mut a).is_err());
     let outputs = model.predict(&[("x", x.view())], &mut a).unwrap();
     assert_eq!(outputs["after"].as_f32().unwrap(), [4.0, -8.0]);
 }
 
-/// A state that is reset is as good as a fresh one, whatever it was before and whose.
+/// A state that is reset is like a new one, even if another model created it.
 #[test]
 fn a_state_can_be_reset() {
     for numerics in [Numerics::F32, Numerics::Fast] {
@@ -288,7 +290,7 @@ fn a_state_can_be_reset() {
     }
 }
 
-/// What was read of a state stays what it was when the state is written.
+/// A value that was read from a state does not change when the state is written.
 #[test]
 fn a_state_that_was_read_keeps_its_value_when_the_state_is_written() {
     for numerics in [Numerics::F32, Numerics::F16] {
@@ -318,8 +320,9 @@ fn fixture(name: &str) -> Package {
     Package::open(&folder.join(format!("{name}.mlpackage"))).unwrap()
 }
 
-/// Shapes that the caller chooses: those that the package allows, each planned for when it comes. Of `x [1, n, 4]` the
-/// packages make a softmax over a product with `[4, 6]`, the product as `[n, 2, 3]`, and `x` twice.
+/// The caller chooses among the shapes that the package allows; each is planned when it first occurs. From `x
+/// [1, n, 4]`, the packages compute a softmax over a product with `[4, 6]`, the product as `[n, 2, 3]`, and
+/// `x` concatenated with itself.
 #[test]
 fn flexible_shapes_are_those_that_the_package_allows() {
     let lengths: Vec<usize> = (1..=64).chain([3, 64, 1]).collect();
@@ -345,7 +348,7 @@ fn flexible_shapes_are_those_that_the_package_allows() {
             assert_eq!(twice.shape().dims(), [1, 2 * n, 4], "{name}");
             for (p, y) in softmax.as_f32().unwrap().chunks(6).zip(product.as_f32().unwrap().chunks(6)) {
                 let total: f32 = y.iter().map(|y| y.exp()).sum();
-                // Exponentials of numbers within 2 of each other: a few roundings.
+                // The exponents are within 2 of each other, so only a few roundings differ.
                 p.iter().zip(y).for_each(|(p, y)| assert!((p - y.exp() / total).abs() < 1e-6, "{name} {n}"));
             }
             assert_eq!(twice.as_f32().unwrap(), [values.as_slice(), &values].concat());
@@ -360,7 +363,7 @@ fn flexible_shapes_are_those_that_the_package_allows() {
     }
 }
 
-/// An input that may be left out has the value that the package gives it.
+/// An omitted optional input has the default value of the package.
 #[test]
 fn an_optional_input_has_its_default() {
     let model = MilCpu::new(Numerics::F32).load(&fixture("optional_input"), &LoadOptions::default()).unwrap();
@@ -377,8 +380,8 @@ fn an_optional_input_has_its_default() {
     assert_eq!(error.to_string(), format!("input {needed}: missing, expected tensor<fp32, [1, 4]>"));
 }
 
-/// What depends on values is found out when they are there: an index out of range, a box outside of a tensor. The state is
-/// then as it was, also where it had been written before.
+/// Errors that depend on values are found during the call: an index out of range, a box outside a tensor. The
+/// state is then unchanged, even if the call had already written to it.
 #[test]
 fn a_call_that_fails_leaves_the_state_as_it_was() {
     let model = load(Numerics::F32, |f| {
@@ -411,9 +414,9 @@ fn a_call_that_fails_leaves_the_state_as_it_was() {
     assert_eq!(call(0).unwrap(), 3.0);
 }
 
-/// NaN and infinities go through; integers that an input's type cannot hold do not.
+/// NaN and infinities are passed on; elements of the wrong type are refused.
 #[test]
-fn what_is_no_number_is_passed_on() {
+fn nan_and_infinities_are_passed_on() {
     let model = load(Numerics::F16, |f| {
         let x = f.input("x", DType::Fp16, [4])?;
         let y = f.op("relu", "y").arg("x", &x).one()?;
@@ -424,15 +427,15 @@ fn what_is_no_number_is_passed_on() {
     let mut state = model.new_state();
     let y = model.predict(&[("x", x.view())], &mut state).unwrap()["y"].as_f32().unwrap().to_vec();
     assert!(y[0].is_nan());
-    // 1e6 is above what fp16 holds, and is rounded as a host would.
+    // 1e6 is beyond fp16's range, and is rounded to infinity as a host would round it.
     assert_eq!(y[1..], [f32::INFINITY, 0.0, f32::INFINITY]);
     let integers = ane_runtime::TensorView::new(&[4], &[1, 2, 3, 4][..]).unwrap();
     let error = model.predict(&[("x", integers)], &mut state).unwrap_err();
     assert_eq!(error.to_string(), "input x: its elements are int32, expected fp16");
 }
 
-/// A cache that the host holds is as exact as a state would be: f32 does not round what it gave. A host's own numbers are rounded
-/// to the input's type in every arithmetic, and in f16 what some other engine gave is rounded as well.
+/// A cache that the host holds is as exact as a state: f32 does not round its own results. A host's own
+/// values are rounded to the input's type in every arithmetic, and f16 also rounds results of other engines.
 #[test]
 fn a_result_that_is_given_back_is_what_it_was() {
     let third = 1.0f32 / 3.0;
@@ -455,8 +458,9 @@ fn a_result_that_is_given_back_is_what_it_was() {
     }
 }
 
-/// The first operation that made something which fp16 cannot hold is named, once for each kind, with what it was made of:
-/// whether the function was planned or, because of a result whose shape depends on values, is interpreted.
+/// The first operation whose result fp16 cannot hold is named, once for each kind of hazard, with its
+/// operands: both if the function is planned, and if it is interpreted because the shape of a result depends
+/// on values.
 #[test]
 fn hazards_name_the_operation_and_its_operands() {
     for interpreted in [false, true] {
@@ -495,16 +499,20 @@ fn hazards_are_named(interpreted: bool) {
     assert!(after([1.0, 2.0]).is_empty());
     let found = after([1e-4, 2e-4]);
     assert_eq!(found.len(), 1, "{found:?}");
-    assert!(found[0].starts_with("mul -> %vanished lost a constant"), "{found:?}");
+    assert!(found[0].starts_with("mul -> %vanished rounded a nonzero constant"), "{found:?}");
     assert!(found[0].contains("in call 1: x in [0.0001"), "{found:?}");
     let found = after([300.0, 2.0]);
     assert_eq!(found.len(), 3, "{found:?}");
-    assert_eq!(found[1], "square -> %squared made an infinity of finite operands in call 2: x in [2, 300]");
-    // The NaN comes of infinities: it is the first NaN all the same.
-    assert_eq!(found[2], "sub -> %lost made a NaN in call 2: x in [4, inf], y in [4, inf]");
+    assert_eq!(
+        found[1],
+        "square -> %squared produced an infinity from finite operands in call 2: x in [2, 300]"
+    );
+    // The NaN results from infinities; it is still the first NaN.
+    assert_eq!(found[2], "sub -> %lost produced a NaN in call 2: x in [4, inf], y in [4, inf]");
 }
 
-/// A constant that vanishes when it is folded, and an epsilon that fp16 cannot hold; an operation's own default is no choice.
+/// Constants that vanish when they are folded, and epsilons that fp16 cannot hold. An operation's own default
+/// is not reported.
 #[test]
 fn constants_that_vanish_before_anything_runs_are_hazards() {
     let watched =
@@ -526,9 +534,7 @@ fn constants_that_vanish_before_anything_runs_are_hazards() {
         Ok(())
     });
     assert_eq!(folded.len(), 1, "{folded:?}");
-    assert!(
-        folded[0].starts_with("mul -> %small lost a constant that is not zero but rounds to it in call 0")
-    );
+    assert!(folded[0].starts_with("mul -> %small rounded a nonzero constant to zero in call 0"));
     let epsilon = |value: f32| {
         watched(&move |f| {
             let x = f.input("x", DType::Fp16, [2])?;
@@ -540,15 +546,13 @@ fn constants_that_vanish_before_anything_runs_are_hazards() {
     };
     assert_eq!(
         epsilon(1e-8),
-        [
-            "rsqrt -> %y lost a constant that is not zero but rounds to it in call 0: epsilon in [0.00000001, 0.00000001]"
-        ]
+        ["rsqrt -> %y rounded a nonzero constant to zero in call 0: epsilon in [0.00000001, 0.00000001]"]
     );
     assert!(epsilon(1e-12).is_empty(), "MIL's own default");
     assert!(epsilon(1e-5).is_empty());
 }
 
-/// A mask with more bits than there are values: found by flipping bits of a weight file.
+/// A mask with more bits set than there are values; found by flipping bits of a weight file.
 #[test]
 fn a_mask_that_does_not_fit_its_values_is_refused() {
     let dir = tempfile::tempdir().unwrap();
@@ -571,7 +575,7 @@ fn a_mask_that_does_not_fit_its_values_is_refused() {
     assert!(error.contains("bits of the mask are set, there are"), "{error}");
 }
 
-/// The largest of no elements: refused at load, where it would be folded.
+/// The maximum of no elements is refused at load, when it would be folded.
 #[test]
 fn tensors_without_elements_are_refused_at_load() {
     let dir = tempfile::tempdir().unwrap();

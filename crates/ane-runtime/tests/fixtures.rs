@@ -1,4 +1,4 @@
-//! Every package that coremltools wrote for `mlpackage` runs, or says by name what the engine lacks.
+//! Every package that coremltools wrote for `mlpackage` runs, or the engine names what it lacks.
 #![allow(clippy::unwrap_used)]
 
 mod suite;
@@ -9,7 +9,7 @@ use std::path::Path;
 use ane_runtime::{Engine as _, LoadOptions, MilCpu, Numerics, Tensor};
 use mlpackage::{DType, Package};
 
-/// An input of small numbers, all different.
+/// An input of small values; floats are all different.
 fn input(dtype: DType, shape: mlpackage::Shape) -> Tensor {
     let n = shape.elements();
     let data = match dtype {
@@ -48,7 +48,7 @@ fn every_fixture_runs_or_says_what_it_lacks() {
                     .inputs
                     .iter()
                     .map(|f| {
-                        // The engine takes an image as a tensor.
+                        // The engine accepts an image as a tensor.
                         let dtype = f.tensor().map_or(DType::Fp32, |tensor| tensor.dtype);
                         (f.name.clone(), input(dtype, f.default_shape().unwrap()))
                     })

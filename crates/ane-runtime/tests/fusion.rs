@@ -1,4 +1,5 @@
-//! What the fast arithmetic makes of a decoder's layer: which operations it fuses, and that it computes what they say.
+//! Fusion of a decoder's layer in the fast arithmetic: which operations are fused, and that the results are
+//! correct.
 #![allow(clippy::unwrap_used)]
 
 mod common;
@@ -16,24 +17,24 @@ const HEADS: usize = 4;
 const WIDTH: usize = CHANNELS / HEADS;
 const CONTEXT: usize = 8;
 
-/// How a row is normalised.
+/// How a row is normalized.
 #[derive(Clone, Copy, Debug)]
 enum Norm {
     /// By the root of its mean square.
     Plain,
-    /// Multiplied with a number first.
+    /// Multiplied by a constant first.
     Scaled,
     /// Divided by its largest magnitude first.
     Largest,
 }
 
-/// What about the layer is other than the pattern.
+/// How the layer deviates from the pattern.
 #[derive(Clone, Copy, Debug, PartialEq)]
 enum Twist {
     None,
-    /// The updated keys are a result, too.
+    /// The updated keys are a result as well.
     KeysReturned,
-    /// The squares of the last norm are a result, too.
+    /// The squares of the last norm are a result as well.
     SquaresReturned,
     /// The cache of the values is read a second time.
     CacheReadTwice,
@@ -68,7 +69,7 @@ fn norm(f: &mut FunctionBuilder<'_>, name: &str, x: &Var, form: Norm) -> Result<
     Ok((f.op("mul", name).arg("x", &row).arg("y", &factor).one()?, square))
 }
 
-/// A 1x1 convolution with INT8 weights and a scale for each channel.
+/// Adds a 1x1 convolution with INT8 weights and a scale per channel.
 fn projection(f: &mut FunctionBuilder<'_>, name: &str, x: &Var, d_out: usize) -> Result<Var> {
     let d_in = x.dims()[1].known().unwrap();
     let numbers: Vec<u8> = (0..d_out * d_in).map(|i| ((i * 7919 + name.len() * 31) % 251) as u8).collect();
@@ -138,7 +139,7 @@ fn layer(f: &mut FunctionBuilder<'_>, form: Norm, twist: Twist) -> Result<()> {
     Ok(())
 }
 
-/// A package, and the folder that it is in for as long as it lives.
+/// Builds a package, and returns it with its temporary folder.
 fn built(form: Norm, twist: Twist) -> (Package, tempfile::TempDir) {
     let dir = tempfile::tempdir().unwrap();
     (package(&dir.path().join("layer.mlpackage"), |f| layer(f, form, twist)), dir)
@@ -148,7 +149,7 @@ fn model(package: &Package, numerics: Numerics, threads: usize) -> Box<dyn Model
     MilCpu::new(numerics).with_threads(threads).load(package, &LoadOptions::default()).unwrap()
 }
 
-/// Inputs of a step: a row, what is visible, and how much of the row is written where.
+/// Inputs of a step: a row, the attention mask, and a write mask with the value `write` at `position`.
 fn inputs(position: usize, write: f32) -> [Tensor; 3] {
     let row: Vec<f32> = (0..CHANNELS).map(|i| ((i * 37 + position * 101) % 89) as f32 / 22.0 - 2.0).collect();
     let visible: Vec<f32> = (0..CONTEXT).map(|i| if i <= position { 0.0 } else { -1e4 }).collect();
@@ -165,14 +166,14 @@ fn step<'s>(model: &dyn Model, inputs: &[Tensor; 3], state: &'s mut State) -> &'
     model.predict(&[("x", x.view()), ("mask", mask.view()), ("write", write.view())], state).unwrap()
 }
 
-/// How often each kind of step is in a plan.
+/// Counts the norms, projections, attentions and all steps of a plan.
 fn counts(function: &dyn Function) -> [usize; 4] {
     let plan = function.plan();
     let of = |what: &str| plan.lines().filter(|line| line.contains(what)).count();
     [of(" = rms_norm("), of(" = projection("), of(" = attention("), of(" = ")]
 }
 
-/// Both numerics step by step, every result.
+/// Compares every result of the two arithmetics, step by step.
 fn assert_the_same(package: &Package, what: &str, write: f32) {
     let exact = model(package, Numerics::F32, 1);
     for threads in [1, 2] {
@@ -186,7 +187,7 @@ fn assert_the_same(package: &Package, what: &str, write: f32) {
                 let (expected, found) = (expected.as_f32().unwrap(), found.as_f32().unwrap());
                 let largest = expected.iter().fold(0.0f32, |m, v| m.max(v.abs()));
                 let error = expected.iter().zip(found).fold(0.0f32, |m, (e, f)| m.max((e - f).abs()));
-                // The bound that `Numerics::Fast` promises, of what fp16 has.
+                // The bound of `Numerics::Fast` for fp16 programs.
                 assert!(error <= 1e-3 * largest, "{what}, step {i}, {name}: {error} of {largest}");
             }
         }
@@ -198,7 +199,8 @@ fn a_layer_becomes_seven_steps_whatever_form_its_norms_have() {
     for form in [Norm::Plain, Norm::Scaled, Norm::Largest] {
         let (package, _dir) = built(form, Twist::None);
         let fast = model(&package, Numerics::Fast, 2);
-        // Norm, projections to query, keys and values, attention, projection; norm and two projections.
+        // A norm; the projections to query, key and value as one step; attention; a projection; a norm; two
+        // projections.
         assert_eq!(
             counts(fast.default_function()),
             [2, 4, 1, 7],
@@ -206,12 +208,12 @@ fn a_layer_becomes_seven_steps_whatever_form_its_norms_have() {
             fast.default_function().plan()
         );
         assert_the_same(&package, &format!("{form:?}"), 1.0);
-        // A mask that is no one-hot one is computed all the same.
+        // A write mask that is not one-hot is computed correctly as well.
         assert_the_same(&package, &format!("{form:?}, half written"), 0.5);
     }
 }
 
-/// What something else looks at is not fused away.
+/// A value that another operation reads is not fused away.
 #[test]
 fn what_is_read_elsewhere_stays() {
     for (twist, norms, attentions) in
@@ -225,7 +227,7 @@ fn what_is_read_elsewhere_stays() {
     }
 }
 
-/// A window over the cache, holes in it, positions that are only made less likely: whatever a mask may be.
+/// Any mask is allowed: a window over the cache, holes in it, positions that are only made less likely.
 #[test]
 fn any_mask_is_added() {
     let (package, _dir) = built(Norm::Plain, Twist::None);
@@ -236,7 +238,7 @@ fn any_mask_is_added() {
         [-1e4, -1e4, 0.0, 0.0, 0.0, -1e4, -1e4, -1e4],
         [0.0, -1e4, -1e4, 0.0, -1e4, 0.0, -1e4, -1e4],
         [-3.0, 1.0, 0.5, -1e4, -1.0, -2.0, 0.0, 0.25],
-        // Nothing can be seen: all alike again.
+        // Every position is masked equally, so all are attended to equally.
         [-1e4; CONTEXT],
         [-1e4, -1e4, -1e4, -1e4, -9_999.0, -1e4, -1e4, -5e3],
     ];
@@ -253,7 +255,8 @@ fn any_mask_is_added() {
     }
 }
 
-/// Positions before and behind those that a mask lets through are not looked at, as [`Numerics::Fast`] says.
+/// Positions before the first and after the last that a mask admits are not read, as [`Numerics::Fast`]
+/// documents.
 #[test]
 fn what_a_mask_leaves_out_is_not_looked_at() {
     let (package, _dir) = built(Norm::Plain, Twist::None);
@@ -263,7 +266,7 @@ fn what_a_mask_leaves_out_is_not_looked_at() {
     let bad = [tensor(&[1, CHANNELS, 1, 1], &[f32::NAN; CHANNELS]), mask, write];
     let spoilt = step(&*fast, &bad, &mut state)["result"].as_f32().unwrap();
     assert!(spoilt.iter().all(|v| v.is_nan()));
-    // Position 5 is behind the mask of 3, and before one that begins at 6.
+    // Position 5 is after the end of the mask at position 3, and before the window that begins at 6.
     let finite = |state: &mut State, inputs: &[Tensor; 3]| {
         step(&*fast, inputs, state)["result"].as_f32().unwrap().iter().all(|v| v.is_finite())
     };
@@ -274,7 +277,7 @@ fn what_a_mask_leaves_out_is_not_looked_at() {
     assert!(!finite(&mut state, &inputs(6, 1.0)));
 }
 
-/// Several sequences at once give, bit for bit, what each gives by itself.
+/// A batch of sequences produces the same bits as each sequence alone.
 #[test]
 fn a_batch_is_the_same() {
     let (package, _dir) = built(Norm::Largest, Twist::None);
@@ -297,7 +300,7 @@ fn a_batch_is_the_same() {
     }
 }
 
-/// What is left out stays in its operations, which compute the same.
+/// With a fusion disabled, its operations remain separate and compute the same.
 #[test]
 fn a_fusion_can_be_left_out() {
     let (package, _dir) = built(Norm::Largest, Twist::None);
@@ -316,7 +319,7 @@ fn a_fusion_can_be_left_out() {
             let expected = step(&*whole, &inputs, a)["result"].as_f32().unwrap().to_vec();
             let found = step(&*fast, &inputs, b)["result"].as_f32().unwrap();
             let largest = expected.iter().fold(0.0f32, |m, v| m.max(v.abs()));
-            // Both are within the bound that `Numerics::Fast` promises.
+            // Both are within the bound of `Numerics::Fast`.
             let near = |(e, f): (&f32, &f32)| (e - f).abs() <= 2e-3 * largest;
             assert!(expected.iter().zip(found).all(near), "{fusion:?}, step {i}");
         }

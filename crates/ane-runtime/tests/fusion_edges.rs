@@ -1,4 +1,4 @@
-//! Programs that nearly look like a decoder's, which the fast arithmetic must compute all the same.
+//! Programs that nearly match a decoder's patterns, which the fast arithmetic must compute correctly.
 #![allow(clippy::unwrap_used)]
 
 mod common;
@@ -15,7 +15,7 @@ fn wave(len: usize, step: f32, size: f32) -> Vec<f32> {
     (0..len).map(|i| (i as f32 * step).sin() * size).collect()
 }
 
-/// A 1x1 convolution with weights of its name's own.
+/// Adds a 1x1 convolution with weights that depend on its name.
 fn conv(f: &mut FunctionBuilder<'_>, name: &str, x: &Var) -> Result<Var> {
     let values = wave(CHANNELS * CHANNELS, 0.1 * name.len() as f32, 0.1);
     let bytes: Vec<u8> = values.iter().flat_map(|v| half::f16::from_f32(*v).to_le_bytes()).collect();
@@ -28,7 +28,7 @@ fn add(f: &mut FunctionBuilder<'_>, name: &str, x: &Var, y: &Var) -> Result<Var>
     f.op("add", name).arg("x", x).arg("y", y).one()
 }
 
-/// Holds the fast arithmetic to f32, within `tolerance` of the largest result.
+/// Asserts that the fast arithmetic agrees with f32 within `tolerance` of the largest result.
 fn assert_the_same(
     what: &str,
     inputs: &[(&str, Tensor)],
@@ -54,7 +54,7 @@ fn row(step: f32) -> Tensor {
     tensor(&[1, CHANNELS, 1, 1], &wave(CHANNELS, step, 1.0))
 }
 
-/// Sums of 96 products in another order.
+/// Tolerance for sums of 96 products in another order.
 const ORDER: f32 = 1e-5;
 
 #[test]
@@ -97,7 +97,7 @@ fn sums_of_projections() {
     });
 }
 
-/// As many elements along another axis: the sum is a square.
+/// The same number of elements along another axis: the sum is a square.
 #[test]
 fn a_residual_that_broadcasts_is_none() {
     let across = tensor(&[1, 1, 1, CHANNELS], &wave(CHANNELS, 0.9, 1.0));
@@ -111,17 +111,17 @@ fn a_residual_that_broadcasts_is_none() {
     });
 }
 
-/// Rows whose squares f32 does not hold, which is what norms that rescale are for.
+/// Rows whose squares exceed the range of f32, which rescaling norms exist for.
 #[test]
 fn norms_that_rescale_keep_their_range() {
-    // Size of the row, and the floor of a largest magnitude or the factor before the square.
+    // The size of the row, and the floor of the largest magnitude or the factor before the square.
     let largest =
         [(1e10, 0.03), (1e25, 0.03), (1e-25, 1e-28), (3e-5, 1e-3)].map(|(x, floor)| (true, x, floor));
     let scaled = [(1e25, 1e-22), (1e-25, 1e22), (3e-5, 1.0)].map(|(x, factor)| (false, x, factor));
     for (by_largest, size, number) in largest.into_iter().chain(scaled) {
         let x = tensor(&[1, CHANNELS, 1, 1], &wave(CHANNELS, 0.31, size));
         let what = format!("{by_largest}, {size:e}, {number:e}");
-        // A few roundings of f32 in another order.
+        // A few f32 roundings in another order.
         assert_the_same(&what, &[("x", x)], 1e-5, |f| {
             let x = f.input("x", DType::Fp32, [1, CHANNELS, 1, 1])?;
             let reduced = |f: &mut FunctionBuilder<'_>, op: &str, x: &Var| {

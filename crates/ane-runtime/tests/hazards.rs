@@ -1,4 +1,5 @@
-//! Hazards in every arithmetic: infinities, NaN and results that vanish, with the operation that made them.
+//! Hazards in every arithmetic: infinities, NaN and results that vanish, with the operation that produced
+//! them.
 #![allow(clippy::unwrap_used)]
 
 mod common;
@@ -11,7 +12,7 @@ use mlpackage::mil::builder::{FunctionBuilder, Var};
 
 const ALL: [Numerics; 3] = [Numerics::F32, Numerics::F16, Numerics::Fast];
 
-/// What one call with `x` makes, planned or interpreted.
+/// Returns the hazards of one call with `x`, planned or interpreted.
 fn found(
     numerics: Numerics,
     interpreted: bool,
@@ -38,7 +39,7 @@ fn found(
     state.hazards().iter().map(|hazard| (hazard.kind, hazard.to_string())).collect()
 }
 
-/// The same hazards in every arithmetic, as long as the program computes in fp32.
+/// Asserts that every arithmetic finds the same hazards in a program that computes in fp32, and returns them.
 fn in_fp32(
     x: &[f32],
     build: impl Fn(&mut FunctionBuilder<'_>, &Var) -> mlpackage::Result<Var>,
@@ -51,7 +52,7 @@ fn in_fp32(
     first
 }
 
-/// 1e20 squared is beyond 3.4e38, the largest fp32 number; 1e19 squared is not.
+/// 1e20 squared is beyond 3.4e38, the largest fp32 value; 1e19 squared is not.
 #[test]
 fn fp32_overflows_are_named() {
     let square = |f: &mut FunctionBuilder<'_>, x: &Var| f.op("square", "squared").arg("x", x).one();
@@ -60,11 +61,11 @@ fn fp32_overflows_are_named() {
     assert_eq!(hazards[0].0, HazardKind::Infinity);
     let text = &hazards[0].1;
     assert!(
-        text.starts_with("square -> %squared made an infinity of finite operands in call 0: x in [2, "),
+        text.starts_with("square -> %squared produced an infinity from finite operands in call 0: x in [2, "),
         "{text}"
     );
     assert_eq!(in_fp32(&[1e19, 2.0], square), []);
-    // What comes in as an infinity is not made here.
+    // An infinity that is an input is not reported.
     assert_eq!(in_fp32(&[f32::INFINITY, 2.0], square), []);
 }
 
@@ -77,21 +78,22 @@ fn the_operation_where_a_nan_is_born_is_named_and_not_those_that_pass_it_on() {
     let hazards = in_fp32(&[-1.0, 4.0], difference);
     assert_eq!(
         hazards,
-        [(HazardKind::NotANumber, "sqrt -> %root made a NaN in call 0: x in [-1, 4]".to_owned())]
+        [(HazardKind::NotANumber, "sqrt -> %root produced a NaN in call 0: x in [-1, 4]".to_owned())]
     );
     assert_eq!(in_fp32(&[1.0, 4.0], difference), []);
     assert_eq!(in_fp32(&[f32::NAN, 4.0], difference), []);
 }
 
-/// e^-200 is below 1.4e-45, the smallest fp32 number.
+/// e^-200 is below 1.4e-45, the smallest fp32 value.
 #[test]
 fn results_that_vanish_altogether_are_named() {
     let exp = |f: &mut FunctionBuilder<'_>, x: &Var| f.op("exp", "powers").arg("x", x).one();
     let hazards = in_fp32(&[-200.0, -300.0], exp);
     assert_eq!(hazards.len(), 1, "{hazards:?}");
     assert_eq!(hazards[0].0, HazardKind::Vanished);
-    assert!(hazards[0].1.starts_with("exp -> %powers gave nothing but zeros"), "{hazards:?}");
-    // One that is left; one element alone; zeros that follow from zeros, or from what the operation does.
+    assert!(hazards[0].1.starts_with("exp -> %powers underflowed to nothing but zeros"), "{hazards:?}");
+    // Not reported: one nonzero element, a result of a single element, and zeros that follow from zero
+    // operands or from the operation itself.
     assert_eq!(in_fp32(&[-200.0, 0.0], exp), []);
     assert_eq!(in_fp32(&[-200.0], exp), []);
     let times_zero = |f: &mut FunctionBuilder<'_>, x: &Var| {
@@ -102,7 +104,7 @@ fn results_that_vanish_altogether_are_named() {
     assert_eq!(in_fp32(&[-1.0, -2.0], relu), []);
 }
 
-/// 3e-4 squared is 9e-8, which fp16 still has; 1e-4 squared is not above half of 6e-8, its smallest number.
+/// fp16 can represent 3e-4 squared, 9e-8; 1e-4 squared is below half of 6e-8, its smallest value.
 #[test]
 fn what_vanishes_in_fp16_vanishes_there_alone() {
     let square = |f: &mut FunctionBuilder<'_>, x: &Var| f.op("square", "squared").arg("x", x).one();
@@ -115,7 +117,7 @@ fn what_vanishes_in_fp16_vanishes_there_alone() {
     assert_eq!(found(Numerics::F32, &[1e-4, -1e-4]), []);
 }
 
-/// -1 as an integer has the bits of a NaN, and 0x7f800000 those of infinity.
+/// As an integer, -1 has the bits of a NaN, and 0x7f800000 those of infinity.
 #[test]
 fn integers_are_not_taken_for_floats() {
     for numerics in ALL {

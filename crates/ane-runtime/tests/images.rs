@@ -1,4 +1,5 @@
-//! Inputs and outputs of image type: for the engine they are tensors, which have to be those of an allowed image.
+//! Inputs and outputs of image type: to the engine they are tensors, whose shapes must be those of an allowed
+//! image.
 #![allow(clippy::unwrap_used)]
 
 mod common;
@@ -16,7 +17,8 @@ use mlpackage::{
 use safetensors::Dtype;
 use safetensors::tensor::TensorView;
 
-/// `negative = 255 - photo`, both images of that type; extents that are open in the description are open in the program.
+/// Computes `negative = 255 - photo`, both images of that type. A size that is open in the description is
+/// open in the program.
 fn negative(path: &Path, image: &ImageType) -> Package {
     let mut writer = PackageWriter::create(path).unwrap();
     let mut f = FunctionBuilder::new("main", Opset::CoreML8, writer.weights());
@@ -79,7 +81,7 @@ fn an_image_is_a_tensor_of_an_allowed_size() {
     }
 }
 
-/// Plans and memory are those of the shapes that are asked for.
+/// Plans and memory are those of the given shapes.
 #[test]
 fn memory_follows_the_shapes_of_a_call() {
     let range = DimRange { lower: 1, upper: Some(64) };
@@ -124,9 +126,9 @@ fn pixels_from_a_file_of_tensors_are_whole_numbers_of_8_bits() {
         (f32::NAN, "element 1 is NaN"),
     ] {
         let error = input(grey, Dtype::F32, &floats([7.0, wrong]), &shape, None).unwrap_err();
-        assert!(error.contains(named) && error.contains("whole number from 0 to 255"), "{error}");
+        assert!(error.contains(named) && error.contains("integer from 0 to 255"), "{error}");
     }
-    // Half floats are what Core ML passes on as they are.
+    // Core ML passes on half-precision images unchanged.
     let deep = input(ColorSpace::GrayscaleFloat16, Dtype::F32, &floats([0.5, -300.0]), &shape, None).unwrap();
     assert_eq!((deep.dtype(), deep.as_f32().unwrap()), (DType::Fp16, &[0.5, -300.0][..]));
     let second = Some(Slice { step: 1, steps: 2 });

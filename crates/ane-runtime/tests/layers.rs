@@ -1,6 +1,8 @@
-//! Recurrent layers, lists, detectors and classifiers: literal numbers, refusals, and what a call may depend on.
+//! Recurrent layers, lists, detectors and classifiers: literal values, refusals, and behavior that depends on
+//! values.
 //!
-//! Numbers "of coremltools" are those that its own tests compare with Core ML (`mil/ops/tests` in its repository).
+//! Values "from coremltools" are those that its own tests compare with Core ML (`mil/ops/tests` in its
+//! repository).
 #![allow(clippy::unwrap_used)]
 
 mod common;
@@ -19,7 +21,7 @@ fn assert_close(name: &str, got: &[f32], expected: &[f32], tolerance: f32) {
     assert!(close, "{name}: {got:?}, expected {expected:?}");
 }
 
-/// A package of one function in `opset`.
+/// Creates a package of one function in `opset`.
 fn package(
     folder: &Path,
     opset: Opset,
@@ -36,8 +38,8 @@ fn package(
     package
 }
 
-/// Of coremltools: `TestCropResize` of iOS 14, five boxes over 1 to 16 in a square, two of them smaller or larger than what is
-/// made of them, one from high to low.
+/// From coremltools' `TestCropResize` for iOS 14: five crops of a 4x4 image of 1 to 16, one of them enlarged,
+/// one reduced to a single pixel, and one with reversed corners.
 #[test]
 fn crop_resize_as_core_ml_has_it() {
     let x: Vec<f32> = (1..=16).map(|v| v as f32).collect();
@@ -74,7 +76,7 @@ fn crop_resize_as_core_ml_has_it() {
     assert_eq!(crop(&[2.0, 2.0, 1.0, 1.0], 2, false), [11.0, 10.0, 7.0, 6.0]);
 }
 
-/// Of coremltools: `TestCropResize` of iOS 17, three boxes that reach over the border, padded with 10.
+/// From coremltools' `TestCropResize` for iOS 17: three boxes that exceed the image, padded with 10.
 #[test]
 fn crop_resize_pads_as_core_ml_does() {
     let x: Vec<f32> = (1..=16).map(|v| v as f32).collect();
@@ -91,7 +93,7 @@ fn crop_resize_pads_as_core_ml_does() {
     assert_close("crop_resize", &got[0], &expected, 1e-5);
 }
 
-/// A box of an image that is not there is found when it is seen, and named.
+/// A box of an image that does not exist is refused by name during the call.
 #[test]
 fn crop_resize_of_no_image_is_refused() {
     let model = load(Numerics::F32, |f| {
@@ -118,7 +120,7 @@ fn crop_resize_of_no_image_is_refused() {
     }
 }
 
-/// Of coremltools: `TestAffine` of iOS 15.
+/// From coremltools' `TestAffine` for iOS 15.
 #[test]
 fn affine_as_core_ml_has_it() {
     let x: (&[usize], &[f32]) = (&[1, 1, 2, 2], &[11.0, 22.0, 33.0, 44.0]);
@@ -141,7 +143,7 @@ fn affine_as_core_ml_has_it() {
     assert_close("wide", &moved(2, 5), &wide, 2e-5);
 }
 
-/// `x [S, 1, 1]` through a layer of one number whose weights are 1, and what comes of it.
+/// Runs `x [S, 1, 1]` through a layer of width 1 whose weights are all 1, and returns its results.
 fn layer(op: &str, x: &[f32], states: &[&str], params: &[(&str, Value)]) -> Vec<Vec<f32>> {
     let gates = match op {
         "rnn" => 1,
@@ -159,7 +161,8 @@ fn layer(op: &str, x: &[f32], states: &[&str], params: &[(&str, Value)]) -> Vec<
     })
 }
 
-/// By hand: `h = x + h` from 0.5 on. A reverse layer takes the last element first and gives its result first.
+/// By hand: `h = x + h`, starting from 0.5. A reverse layer processes the last element first and returns its
+/// result first.
 #[test]
 fn a_linear_rnn_adds_up() {
     let linear = |direction: &str, whole: bool| {
@@ -175,8 +178,8 @@ fn a_linear_rnn_adds_up() {
     assert_eq!(linear("reverse", true), [vec![4.5, 6.5, 7.5], vec![7.5]]);
 }
 
-/// By hand, with activations that change nothing: `i = f = o = x + h`, `z = x + h`. From h = c = 0.5 and x = 0.5: every sum is 1, so
-/// c = 1 * 0.5 + 1 * 1 = 1.5, cut to 1.25, and h = 1 * 1.25.
+/// By hand, with linear activations: `i = f = o = x + h`, `z = x + h`. For h = c = 0.5 and x = 0.5 every sum
+/// is 1, so c = 1 * 0.5 + 1 * 1 = 1.5, clipped to 1.25, and h = 1 * 1.25.
 #[test]
 fn an_lstm_clips_its_cell_before_it_gives_it() {
     let linear = |clip: f32| {
@@ -187,7 +190,7 @@ fn an_lstm_clips_its_cell_before_it_gives_it() {
     };
     assert_eq!(linear(1.25), [[1.25], [1.25], [1.25]]);
     assert_eq!(linear(2.0), [[1.5], [1.5], [1.5]]);
-    // A peephole looks at the cell as it was for the first two gates, and as it is for the third.
+    // A peephole reads the old cell for the first two gates, and the new cell for the third.
     let names = ["recurrent_activation", "cell_activation", "activation"];
     let mut params: Vec<_> = names.map(|name| (name, Value::string("linear"))).into();
     params.push(("peephole", Value::fp32s([3], [2.0, 0.0, 1.0])));
@@ -195,8 +198,8 @@ fn an_lstm_clips_its_cell_before_it_gives_it() {
     assert_eq!(layer("lstm", &[0.5], &["initial_h", "initial_c"], &params), [[8.75], [8.75], [2.5]]);
 }
 
-/// By hand, with gates and output that change nothing. From h = 0.5, x = 1.5: r = z = 2. Before the product, o = 1.5 + 2 * 0.5 with
-/// a bias of 1 added; after it, the bias is multiplied, too.
+/// By hand, with linear activations. For h = 0.5 and x = 1.5, r = z = 2. If the reset gate comes before the
+/// product, o = 1.5 + 2 * 0.5, plus a bias of 1; if it comes after, the bias is multiplied as well.
 #[test]
 fn a_gru_resets_before_the_product_or_after_it() {
     let linear = |after: bool| {
@@ -212,7 +215,7 @@ fn a_gru_resets_before_the_product_or_after_it() {
     assert_eq!(linear(true), [[-3.5], [-3.5]]);
 }
 
-/// Several sequences at once give what each gives by itself.
+/// A batch of sequences produces the same results as each sequence alone.
 #[test]
 fn a_layer_runs_several_sequences_at_once() {
     let model = load(Numerics::Fast, |f| {
@@ -258,7 +261,8 @@ fn chosen(boxes: &[f32], scores: &[f32], most: i32, least: f32) -> (Vec<i32>, Ve
     (ints("indices"), ints("count"), outputs["s"].as_f32().unwrap().to_vec())
 }
 
-/// Of coremltools: `TestNonMaximumSuppression` of iOS 14, and what it says of a batch in which no box has the score.
+/// From coremltools' `TestNonMaximumSuppression` for iOS 14, with its result for a batch in which no box
+/// reaches the score.
 #[test]
 fn suppression_as_core_ml_has_it() {
     let boxes: Vec<f32> = [0.0, 1.0, 2.0, 3.0].iter().flat_map(|&v| [v; 4]).collect();
@@ -267,7 +271,8 @@ fn suppression_as_core_ml_has_it() {
     assert_eq!(chosen(&boxes, &scores, 3, 10.0), (vec![1, -1, -1], vec![1], vec![9.4, 0.0, 0.0]));
 }
 
-/// A box whose score is a NaN is never taken while there is another; the first of equal ones is; one without area hides none.
+/// A box with a NaN score is never chosen if there is another; of equal scores the first is chosen; a box
+/// without area suppresses nothing.
 #[test]
 fn suppression_of_odd_boxes() {
     let same = [5.0, 5.0, 4.0, 4.0];
@@ -288,7 +293,8 @@ fn draw(x: &[f32], dims: &[usize], size: i32, mode: &str, seed: i32) -> Vec<f32>
     got.remove(0)
 }
 
-/// A seed gives the same draws in every call, and none gives others; each class comes as often as its share says.
+/// A seed produces the same draws in every call, and no seed produces different ones. Each class is drawn as
+/// often as its probability says.
 #[test]
 fn random_categorical_draws_by_shares() {
     let probabilities = [0.1f32, 0.6, 0.0, 0.3];
@@ -299,19 +305,19 @@ fn random_categorical_draws_by_shares() {
         assert_eq!(draws, draw(&x, &[4], n, mode, 3), "{mode}");
         for (class, share) in probabilities.iter().enumerate() {
             let found = draws.iter().filter(|d| **d == class as f32).count() as f32 / n as f32;
-            // Five standard deviations of 20,000 draws of a share of a half.
+            // Five standard deviations of 20,000 draws with probability one half.
             assert!((found - share).abs() < 0.018, "{mode}: class {class} {found}, expected {share}");
             assert!(*share > 0.0 || found == 0.0, "{mode}: class {class}");
         }
     }
     assert_ne!(draw(&probabilities, &[4], 64, "probs", -1), draw(&probabilities, &[4], 64, "probs", -1));
-    // A row for each distribution, and what has no share at all.
+    // A row for each distribution, and distributions without any probability.
     assert_eq!(draw(&[0.0, 1.0, 5.0, 0.0], &[2, 2], 2, "probs", 1), [1.0, 1.0, 0.0, 0.0]);
     assert_eq!(draw(&[0.0, 0.0], &[2], 1, "probs", 1), [0.0]);
     assert_eq!(draw(&[f32::NEG_INFINITY; 2], &[2], 1, "logits", 1), [0.0]);
 }
 
-/// A list of `[2]` that is read, gathered or written at `at`; the workspace of a call is bounded.
+/// A list of `[2]` elements that is read, gathered or written at `at`; the workspace of a call is limited.
 fn with_list(
     length: i32,
     grows: bool,
@@ -363,7 +369,7 @@ fn a_list_has_no_element_outside_of_it() {
     let fixed = with_list(2, false, write);
     assert_eq!(fixed(1).unwrap().as_i32().unwrap(), [2]);
     assert!(fixed(2).unwrap_err().ends_with("list_write -> %w: index 2 is outside of a list of 2 elements"));
-    // One that grows does so, as far as a call may take memory.
+    // A list grows as far as the workspace limit allows.
     let growing = with_list(2, true, write);
     assert_eq!(growing(9).unwrap().as_i32().unwrap(), [10]);
     for at in [4000, i32::MAX] {
@@ -376,7 +382,7 @@ fn a_list_has_no_element_outside_of_it() {
     assert!(growing(-1).unwrap_err().contains("index -1 is outside"));
 }
 
-/// Nothing is allocated for a list that a program only asks for.
+/// A list that a program only declares allocates nothing.
 #[test]
 fn a_list_of_absurd_length_is_refused() {
     let dir = tempfile::tempdir().unwrap();
@@ -406,7 +412,7 @@ fn a_list_of_absurd_length_is_refused() {
     assert!(call(-5).unwrap_err().contains("-5"));
 }
 
-/// A shape that only the first value has said is asked for too early.
+/// Reading fails if the shape of an element is only known after the first write.
 #[test]
 fn an_element_of_unknown_shape_is_not_read() {
     let read = with_list(2, true, |f, _, at| {
@@ -419,7 +425,7 @@ fn an_element_of_unknown_shape_is_not_read() {
     assert!(read(0).unwrap_err().ends_with("no element has been written that fixes their shape"));
 }
 
-/// The label comes as its index, the first of equal probabilities, and the labels are the function's.
+/// The label is returned as its index, for equal probabilities the first; the function has the labels.
 #[test]
 fn a_classifier_gives_the_index_of_its_label() {
     for (dtype, labels) in [

@@ -1,5 +1,6 @@
-//! Programs that are a fused pattern but for one attribute, shape or binding: each is fused only where it may be, and
-//! computes what its operations say. Every family begins with the pattern itself, which has to be fused.
+//! Programs that match a fused pattern except for one attribute, shape or binding. Each is fused only if the
+//! fusion is allowed, and computes what its operations define. Every family begins with the pattern itself,
+//! which must be fused.
 #![allow(clippy::unwrap_used)]
 
 mod common;
@@ -23,7 +24,7 @@ fn fp16s(dims: &[usize], values: &[f32]) -> Value {
     Value::fp16s(dims, &halves)
 }
 
-/// An operation of one operand.
+/// Adds an operation of one operand.
 fn of_one(f: &mut FunctionBuilder<'_>, op: &str, name: &str, x: &Var) -> Result<Var> {
     f.op(op, name).arg("x", x).one()
 }
@@ -49,8 +50,8 @@ fn reduce(
     op.value("keep_dims", Value::bool(keep)).one()
 }
 
-/// Runs the function in f32, which fuses nothing, and in the fast arithmetic, a few times on one state; for each type of
-/// step, whether the plan of the fast one has such.
+/// Runs the function in f32, which fuses nothing, and in the fast arithmetic, several times on one state, and
+/// compares the results. For each type of step, asserts whether the fast plan has it.
 fn assert_case(
     what: &str,
     steps: &[(&str, bool)],
@@ -81,7 +82,7 @@ fn assert_case(
             let (expected, found) = (expected.as_f32().unwrap(), found.as_f32().unwrap());
             let largest = expected.iter().fold(0.0f32, |m, v| m.max(v.abs()));
             assert!(largest.is_finite() && largest > 0.0, "{what}: nothing to compare");
-            // Some dozens of roundings of f32 in another order.
+            // Some dozens of f32 roundings in another order.
             let near = |(e, f): (&f32, &f32)| (e - f).abs() <= 1e-5 * largest;
             assert!(
                 expected.iter().zip(found).all(near),
@@ -91,7 +92,7 @@ fn assert_case(
     }
 }
 
-/// `mul(x, rsqrt(mean(x * x) + epsilon))` of `x [4, 1, 6]`, and what it is with one thing changed.
+/// `mul(x, rsqrt(mean(x * x) + epsilon))` of `x [4, 1, 6]`, with at most one thing changed.
 #[derive(Clone, Copy, Debug, PartialEq)]
 enum NormTwist {
     None,
@@ -101,7 +102,7 @@ enum NormTwist {
     NoEpsilon,
     AllAxes,
     MiddleAxisToo,
-    // From here on it is no such norm.
+    // From here on, the pattern does not match.
     FirstAxis,
     FirstAndLastAxis,
     AxesDropped,
@@ -154,7 +155,7 @@ fn rms_norm(f: &mut FunctionBuilder<'_>, twist: NormTwist) -> Result<()> {
             of_two(f, "add", "sum", &mean, &epsilon)?
         }
         _ => {
-            // More than any mean of products of sines takes off.
+            // Larger than the magnitude of any mean of products of sines, so the sum is positive.
             let epsilon = f.value("epsilon", Value::fp16(1.5))?;
             of_two(f, "add", "sum", &mean, &epsilon)?
         }
@@ -204,7 +205,7 @@ fn norms() {
     }
 }
 
-/// A row that is divided by its largest magnitude first, `x [4, 6]`.
+/// A norm whose row is divided by its largest magnitude first, `x [4, 4]`, with at most one thing changed.
 #[derive(Clone, Copy, Debug, PartialEq)]
 enum LargestTwist {
     None,
@@ -238,7 +239,7 @@ fn norm_by_largest(f: &mut FunctionBuilder<'_>, twist: LargestTwist) -> Result<(
     };
     match twist {
         T::EpsilonAlongAnotherAxis => epsilon = reshape(f, "epsilon_across", &epsilon, &[1, 4])?,
-        // The rows are divided by each other's numbers, and that alone is wrong.
+        // Only the division is wrong: each row is divided by the largest magnitude of other rows.
         T::UnitAlongAnotherAxis => epsilon = reshape(f, "epsilon_down", &epsilon, &[4, 1])?,
         _ => {}
     }
@@ -267,14 +268,15 @@ fn norms_of_rows_divided_by_their_largest() {
         T::EpsilonAlongAnotherAxis,
     ];
     for twist in cases {
-        // Of the others a part may be fused, a norm of the row that was divided: not with the division.
+        // In the other cases a part may be fused, the norm of the divided row, but not with the division.
         let inputs: [(&str, &[usize], f32); 1] = [("x", &[4, 4], 0.7)];
         let what = format!("{twist:?}");
         assert_case(&what, &[("rms_norm", twist == T::None)], &inputs, |f| norm_by_largest(f, twist));
     }
 }
 
-/// A row that is multiplied with a number first: also a negative one, zero aside, and one whose square f32 cannot hold.
+/// A row that is multiplied by a constant first: a positive or negative one, and one whose square underflows
+/// in f32.
 #[test]
 fn norms_of_scaled_rows() {
     for (op, number) in [("mul", 0.25), ("mul", -0.25), ("real_div", 4.0), ("real_div", -4.0), ("mul", 1e-22)]
@@ -294,13 +296,13 @@ fn norms_of_scaled_rows() {
     }
 }
 
-/// `relu(conv(x)) + residual` over one place, and what it is with one thing changed.
+/// `relu(conv(x)) + residual` for one position, with at most one thing changed.
 #[derive(Clone, Copy, Debug, PartialEq)]
 enum ProjectionTwist {
     None,
     ResidualFirst,
     InAnotherShape,
-    // From here on not all of it is one step.
+    // From here on, not everything is one step.
     Stride,
     Padding,
     Groups,
@@ -317,7 +319,7 @@ enum ProjectionTwist {
     ResidualAlongAnotherAxis,
 }
 
-/// What of it is one step with the product: nothing, the product, the rectifier, everything.
+/// Which part is fused into one step: nothing, the product, the product with ReLU, or everything.
 #[derive(Clone, Copy, Debug, PartialEq)]
 enum Fused {
     Nothing,
@@ -429,15 +431,15 @@ fn projections() {
     }
 }
 
-/// A cache in which a row is replaced, and attention over it; as many positions as a head has elements, and as many heads,
-/// so that every axis could be taken for another.
+/// Attention over a cache in which one row is replaced, with at most one thing changed. The numbers of
+/// positions, of heads and of elements per head are equal, so every axis could be mistaken for another.
 #[derive(Clone, Copy, Debug, PartialEq)]
 enum AttentionTwist {
     None,
     NoMask,
     ScaledBefore,
     ScaledTwice,
-    // From here on it is no such attention.
+    // From here on, the pattern does not match.
     SoftmaxOverHeads,
     SoftmaxOfHalves,
     MaskOfEachHead,

@@ -1,7 +1,7 @@
-//! What each operation computes, against literal numbers.
+//! The results of each operation, compared with literal values.
 //!
-//! Numbers without a comment are exact in fp32 and follow from MIL's definition by hand; the others were computed in
-//! double precision and are compared within 2e-6 of the largest, a dozen roundings of fp32.
+//! Values without a comment are exact in fp32 and follow from MIL's definition by hand. The others were
+//! computed in double precision and are compared within 2e-6 of the largest, a dozen fp32 roundings.
 #![allow(clippy::unwrap_used)]
 
 mod common;
@@ -14,7 +14,7 @@ use mlpackage::DType;
 use mlpackage::mil::builder::Var;
 use mlpackage::mil::{TensorType, Value};
 
-/// Within 2e-6 of the largest expected number; NaN only where NaN is expected.
+/// Asserts equality within 2e-6 of the largest expected value; a NaN must match a NaN.
 fn assert_close(name: &str, got: &[f32], expected: &[f32]) {
     assert_eq!(got.len(), expected.len(), "{name}: {got:?}");
     let largest = expected.iter().filter(|e| e.is_finite()).fold(0.0f32, |m, e| m.max(e.abs()));
@@ -108,7 +108,7 @@ fn binary_operations_broadcast_both_ways() {
     }
 }
 
-/// As numpy has it, and 0 where numpy has a warning: the quotient by zero.
+/// As in numpy, and the quotient is 0 where numpy warns of a division by zero.
 #[test]
 fn integer_division_never_fails() {
     let model = load(Numerics::F32, |f| {
@@ -129,7 +129,7 @@ fn integer_division_never_fails() {
     assert_eq!(outputs["real_div"].as_i32().unwrap(), [-3, i32::MIN, 0, -3]);
 }
 
-/// A window may be far larger than what it is over: it costs no more than what it covers.
+/// A window may be far larger than its input, and costs no more than the elements that it covers.
 #[test]
 fn pooling_with_a_huge_window_takes_what_there_is() {
     let huge = 1 << 30;
@@ -146,8 +146,9 @@ fn pooling_with_a_huge_window_takes_what_there_is() {
     }
 }
 
-/// The numbers that Core ML was measured to give, in issue 2772 and pull request 2844 of apple/coremltools: what `ceil_mode`
-/// adds behind the edge is padding. PyTorch divides by what is left of the window: 9.5 in the place of 4.75.
+/// Core ML's measured results in issue 2772 and pull request 2844 of apple/coremltools: the overhang of
+/// `ceil_mode` counts as padding. PyTorch divides by the part of the window inside the input, which gives 9.5
+/// instead of 4.75.
 #[test]
 fn average_over_the_edge_counts_padding_unless_it_is_excluded() {
     let image: Vec<f32> = (0u8..49).map(f32::from).collect();
@@ -168,14 +169,14 @@ fn average_over_the_edge_counts_padding_unless_it_is_excluded() {
     assert_eq!(pool(&[1, 1, 7, 7], &image, 3, true), excluded);
     assert_eq!(pool(&[1, 1, 7], &image[..7], 3, false), [0.5, 3.5, 3.0]);
     assert_eq!(pool(&[1, 1, 7], &image[..7], 3, true), [0.5, 3.5, 6.0]);
-    // Five from one window to the next: the last is over nothing but padding.
+    // The windows are five apart, so the last covers only padding.
     assert_eq!(pool(&[1, 1, 4], &image[..4], 5, false), [0.5, 0.0]);
-    // The first window hangs over, too: 6 and the padding beside it.
+    // The first window has overhang as well: it covers 6 and one element of padding.
     assert_eq!(pool(&[1, 1, 1], &image[6..7], 2, false), [3.0]);
     assert_eq!(pool(&[1, 1, 1], &image[6..7], 2, true), [6.0]);
 }
 
-/// Of equal elements the first is named. MIL leaves that open, so that the conformance suite has no such case.
+/// Of equal elements, the first is named. MIL leaves this open, so the conformance suite has no such case.
 #[test]
 fn argmax_names_the_first_of_equal_ones() {
     let got = run(&[(&[2, 4], &[1.0, 3.0, 3.0, 0.0, 2.0, 2.0, -1.0, 2.0])], |f, v| {
@@ -184,7 +185,7 @@ fn argmax_names_the_first_of_equal_ones() {
     assert_eq!(got[0], [1.0, 0.0]);
 }
 
-/// Upsampling by a whole number repeats elements, whatever f32 makes of the ratio.
+/// Upsampling by an integer factor repeats elements, even if the ratio is inexact in f32.
 #[test]
 fn upsampling_by_a_whole_number_repeats() {
     for (from, times) in [(2usize, 41usize), (3, 47), (5, 55), (7, 3)] {
@@ -204,7 +205,8 @@ fn cast_truncates_rounds_and_tests_for_zero() {
     let cast = |x: &[f32], to: &str| unary("cast", x, &[("dtype", Value::string(to))]);
     assert_eq!(cast(&[1.9, -1.9, 0.4], "int32"), [1.0, -1.0, 0.0]);
     assert_eq!(cast(&[0.5, 0.0, -1.0], "bool"), [1.0, 0.0, 1.0]);
-    // 1 + 3 / 2048 is a tie between 1 + 1 / 1024 and 1 + 2 / 1024: to even. A cast rounds even where numerics are f32.
+    // 1 + 3 / 2048 is a tie between 1 + 1 / 1024 and 1 + 2 / 1024, and rounds to even. A cast rounds even in
+    // f32 arithmetic.
     assert_eq!(cast(&[1.0 + 3.0 / 2048.0, 65_520.0], "fp16"), [1.0 + 2.0 / 1024.0, f32::INFINITY]);
 }
 
@@ -247,11 +249,11 @@ fn softmax_is_safe_from_overflow() {
         });
         got.remove(0)
     };
-    // exp of 1, 2, 3 over their sum; a common summand of 1e4 changes nothing.
+    // exp of 1, 2, 3 over their sum; adding 1e4 to all changes nothing.
     let expected = [0.090_030_57, 0.244_728_47, 0.665_240_94];
     assert_close("last axis", &softmax(&[3], &[1.0, 2.0, 3.0], -1), &expected);
     assert_close("large", &softmax(&[3], &[10_001.0, 10_002.0, 10_003.0], -1), &expected);
-    // Over the first axis: each column by itself.
+    // Over the first axis, each column is separate.
     let columns = softmax(&[3, 2], &[1.0, 3.0, 2.0, 2.0, 3.0, 1.0], 0);
     let [a, b, c] = expected;
     assert_close("first axis", &columns, &[a, c, b, b, c, a]);
@@ -288,7 +290,7 @@ fn matmul_transposes_and_broadcasts() {
     assert_eq!(matmul(x_t, (&[2, 2, 3], &y_t), true, true), expected);
 }
 
-/// A vector is a row on the left and a column on the right, and its axis is gone from the result.
+/// A vector is a row on the left and a column on the right, and its axis is dropped from the result.
 #[test]
 fn matmul_takes_vectors() {
     let row: (&[usize], &[f32]) = (&[2], &[1.0, 10.0]);
@@ -331,7 +333,7 @@ fn conv(x: (&[usize], &[f32]), w: (&[usize], &[f32]), params: &[(&str, Value)]) 
     got.remove(0)
 }
 
-/// `x` is 1 to 9 in a square, the kernel [[1, 2], [3, 4]].
+/// `x` is 1 to 9 in a square, the kernel is [[1, 2], [3, 4]].
 #[test]
 fn conv_pads_strides_and_dilates() {
     let nine: Vec<f32> = (1..=9).map(|v| v as f32).collect();
@@ -342,12 +344,12 @@ fn conv_pads_strides_and_dilates() {
     let padded =
         [4.0, 11.0, 18.0, 9.0, 18.0, 37.0, 47.0, 21.0, 36.0, 67.0, 77.0, 33.0, 14.0, 23.0, 26.0, 9.0];
     assert_eq!(conv(x, w, &custom), padded);
-    // `same` puts the odd zero behind, `same_lower` before.
+    // `same` puts the odd padding at the end, `same_lower` at the beginning.
     let same = [37.0, 47.0, 21.0, 67.0, 77.0, 33.0, 23.0, 26.0, 9.0];
     assert_eq!(conv(x, w, &[("pad_type", Value::string("same"))]), same);
     let same_lower = [4.0, 11.0, 18.0, 18.0, 37.0, 47.0, 36.0, 67.0, 77.0];
     assert_eq!(conv(x, w, &[("pad_type", Value::string("same_lower"))]), same_lower);
-    // Taps two apart see the corners: 1 + 2 * 3 + 3 * 7 + 4 * 9.
+    // Taps two apart reach the corners: 1 + 2 * 3 + 3 * 7 + 4 * 9.
     assert_eq!(conv(x, w, &[("dilations", Value::ints([2], [2, 2]))]), [64.0]);
     let strided = [("strides", Value::ints([2], [2, 2])), ("pad_type", Value::string("custom"))];
     let strided = [&strided[..], &[("pad", Value::ints([4], [1, 0, 1, 0]))]].concat();
@@ -356,14 +358,14 @@ fn conv_pads_strides_and_dilates() {
 
 #[test]
 fn conv_in_groups_and_over_one_axis() {
-    // Two channels, each its own group with two filters of one tap.
+    // Two channels, each a group with two filters of one tap.
     let x: (&[usize], &[f32]) = (&[1, 2, 2], &[1.0, 2.0, 10.0, 20.0]);
     let w: (&[usize], &[f32]) = (&[4, 1, 1], &[1.0, 2.0, 3.0, 4.0]);
     let groups = [("groups", Value::int(2))];
     assert_eq!(conv(x, w, &groups), [1.0, 2.0, 2.0, 4.0, 30.0, 60.0, 40.0, 80.0]);
 }
 
-/// The shape that the decode graph is made of takes a short cut; it must lead to the same place.
+/// The decode graph consists of this shape, which takes a shortcut; the result must be the same.
 #[test]
 fn pointwise_conv_is_a_matrix_times_a_vector() {
     let x: Vec<f32> = (0..20).map(|v| v as f32).collect();
@@ -388,7 +390,7 @@ fn movement() {
     let ints = |values: &[i32]| Value::ints([values.len()], values);
     assert_eq!(one("identity", &[2, 3], &[], &[2, 3]), x);
     assert_eq!(one("reshape", &[2, 3], &[("shape", ints(&[3, -1]))], &[3, 2]), x);
-    // A 0 copies the extent at the same place from the right.
+    // A 0 copies the size of the corresponding axis, counted from the right.
     assert_eq!(one("reshape", &[2, 3], &[("shape", ints(&[1, 2, 0]))], &[1, 2, 3]), x);
     assert_eq!(one("expand_dims", &[2, 3], &[("axes", ints(&[0, -1]))], &[1, 2, 3, 1]), x);
     assert_eq!(one("squeeze", &[1, 6, 1], &[("axes", ints(&[-1]))], &[1, 6]), x);
@@ -397,7 +399,7 @@ fn movement() {
     assert_eq!(transposed, [0.0, 3.0, 1.0, 4.0, 2.0, 5.0]);
     let slice = |params: &[(&str, Value)], shape: &[usize]| one("slice_by_index", &[2, 3], params, shape);
     assert_eq!(slice(&[("begin", ints(&[0, 1])), ("end", ints(&[2, 3]))], &[2, 2]), [1.0, 2.0, 4.0, 5.0]);
-    // Backwards, with an open end.
+    // Backward, with an open end.
     let reversed = [
         ("begin", ints(&[1, -1])),
         ("end", ints(&[2, 0])),
@@ -425,7 +427,7 @@ fn split_and_concat_undo_each_other() {
     assert_eq!(got[3], x);
 }
 
-/// In f16 every fp16 result is rounded, and only there: 2048 + 1 is no fp16 number.
+/// In f16 every fp16 result is rounded, and nothing else: 2048 + 1 is not an fp16 value.
 #[test]
 fn numerics_round_fp16_results_and_nothing_else() {
     let sum = |numerics: Numerics, dtype: DType| {

@@ -1,4 +1,5 @@
-//! Activations with outliers, as language models have them, against weights of 8 bits: `fast` must lose no more than fp16 does.
+//! Activations with outliers, as in language models, with weights of 8 bits: `fast` must lose no more than
+//! fp16 does.
 #![allow(clippy::unwrap_used)]
 
 mod common;
@@ -9,18 +10,18 @@ use mlpackage::mil::builder::{FunctionBuilder, Var};
 use mlpackage::mil::{TensorType, Value};
 use mlpackage::{DType, Package, Result};
 
-/// Which operation multiplies, and what follows it.
+/// The operation that multiplies, and the operations after it.
 #[derive(Clone, Copy, Debug, PartialEq)]
 enum Form {
     Linear,
     Conv,
-    /// With a rectifier and a residual.
+    /// With ReLU and a residual.
     Whole,
-    /// Three of one vector, which are one step.
+    /// Three products of one vector, which are fused into one step.
     Group,
 }
 
-/// A vector, and matrices of integers that it is multiplied with.
+/// A vector, and the integer matrices that multiply it.
 struct Case {
     form: Form,
     x: Vec<f32>,
@@ -30,7 +31,7 @@ struct Case {
 
 const ROWS: usize = 24;
 
-/// Numbers from -1 to 1 that fp16 holds, without a pattern that a kernel could be lucky with.
+/// Random fp16 values from -1 to 1, without a pattern that could favor a kernel.
 fn noise(len: usize, seed: u64) -> Vec<f32> {
     let mut state = seed;
     let mut next = || {
@@ -41,8 +42,8 @@ fn noise(len: usize, seed: u64) -> Vec<f32> {
 }
 
 impl Case {
-    /// `len` elements of up to 1 with these outliers. Weights are 0 where the outliers are, so that only the others count, or
-    /// small.
+    /// Creates `len` elements of up to 1, with these outliers. The weights at the outliers are `at_outliers`:
+    /// 0, so that only the other elements count, or small.
     fn new(form: Form, len: usize, outliers: &[(usize, f32)], at_outliers: i8) -> Self {
         let mut x = noise(len, 1);
         let count = if form == Form::Group { 3 } else { 1 };
@@ -55,12 +56,12 @@ impl Case {
         };
         let matrices = (0..count).map(|i| matrix(i + 10)).collect();
         outliers.iter().for_each(|(at, value)| x[*at] = *value);
-        // Powers of two: a weight is what fp16 holds, so what differs comes from the activations.
+        // Powers of two make every weight exact in fp16, so all differences come from the activations.
         let scales = (0..ROWS).map(|i| 2f32.powi(-9 - (i % 3) as i32)).collect();
         Self { form, x, matrices, scales }
     }
 
-    /// In double precision.
+    /// The results in double precision.
     fn expected(&self) -> Vec<f64> {
         let of = |matrix: &Vec<i8>| -> Vec<f64> {
             let rows = matrix.chunks(self.x.len()).zip(&self.scales);
@@ -124,7 +125,7 @@ fn results(model: &dyn Model, x: &Tensor, state: &mut State) -> Vec<f32> {
     outputs.iter().flat_map(|(_, tensor)| tensor.as_f32().unwrap().to_vec()).collect()
 }
 
-/// The largest error, as a share of the largest number.
+/// Returns the largest error, relative to the largest magnitude.
 fn error(found: &[f32], expected: &[f64]) -> f64 {
     assert_eq!(found.len(), expected.len());
     let largest = expected.iter().fold(0.0f64, |m, v| m.max(v.abs()));
@@ -132,7 +133,7 @@ fn error(found: &[f32], expected: &[f64]) -> f64 {
     found.iter().zip(expected).map(|(f, e)| (f64::from(*f) - e).abs() / largest).fold(0.0, f64::max)
 }
 
-/// Places of outliers: one and several, small and huge, in one block of 1,024 elements and in all of them.
+/// Positions of outliers: one and several, small and huge, in one block of 1,024 elements and in all of them.
 fn places() -> Vec<(usize, Vec<(usize, f32)>)> {
     let every = |step: usize, value: f32, len: usize| (0..len).step_by(step).map(|at| (at, value)).collect();
     vec![
@@ -147,7 +148,7 @@ fn places() -> Vec<(usize, Vec<(usize, f32)>)> {
     ]
 }
 
-/// What `fast` is held to: what fp16 loses on the same inputs. fp16 rounds a result by up to 2^-11 of itself.
+/// The error of `fast` is at most 2^-11 of the largest result, which is what fp16 loses when it rounds a result.
 #[test]
 fn fast_loses_no_more_than_fp16() {
     for form in [Form::Linear, Form::Conv, Form::Whole, Form::Group] {
@@ -171,7 +172,7 @@ fn fast_loses_no_more_than_fp16() {
     }
 }
 
-/// Sequences with and without outliers in one batch give, bit for bit, what each gives by itself.
+/// A batch of sequences with and without outliers produces the same bits as each sequence alone.
 #[test]
 fn a_batch_is_the_same() {
     let case = Case::new(Form::Group, 2_500, &[(1, 30_000.0), (1_024, -500.0)], 1);

@@ -1,4 +1,4 @@
-//! One model, many sequences: from several threads, several at once, and over several functions.
+//! One model with many sequences: on several threads, in a batch, and through several functions.
 #![allow(clippy::unwrap_used)]
 
 mod suite;
@@ -17,7 +17,7 @@ fn model(name: &str) -> Box<dyn Model> {
     MilCpu::new(Numerics::F16).load(&package, &LoadOptions::default()).unwrap()
 }
 
-/// The token that a step of the GPT-2 model finds most likely.
+/// Returns the token that a step of the GPT-2 model finds most likely.
 fn step(model: &dyn Model, token: i32, position: i32, state: &mut State) -> i32 {
     let (token, position) = ([token], [position]);
     let mask = mask(position[0]);
@@ -45,14 +45,14 @@ fn best(logits: &[f32]) -> i32 {
     ane_runtime::argmax(logits) as i32
 }
 
-/// Greedy tokens, the context beginning anew whenever it is full.
+/// Decodes greedily; the context restarts whenever it is full.
 fn tokens(model: &dyn Model, first: i32, steps: usize) -> Vec<i32> {
     let mut state = model.new_state();
     let mut token = first;
     (0..steps)
         .map(|i| {
             token = step(model, token, (i % CONTEXT) as i32, &mut state);
-            // Something of the place, so that the model does not end up in a circle of one.
+            // Mixes in the position, so the model does not end up repeating one token.
             token = (token + i as i32) % VOCAB as i32;
             token
         })
@@ -64,7 +64,7 @@ fn eight_threads_write_what_one_writes() {
     const STEPS: usize = 10_000;
     let model = model("model_gpt2_fp16_int8_per_tensor");
     let alone: Vec<Vec<i32>> = (0..8).map(|first| tokens(&*model, first, STEPS)).collect();
-    assert_ne!(alone[0], alone[1], "sequences that all say the same prove nothing");
+    assert_ne!(alone[0], alone[1], "identical sequences prove nothing");
     let together: Vec<Vec<i32>> = std::thread::scope(|scope| {
         let model = &*model;
         let threads: Vec<_> = (0..8).map(|first| scope.spawn(move || tokens(model, first, STEPS))).collect();
@@ -73,7 +73,8 @@ fn eight_threads_write_what_one_writes() {
     assert_eq!(alone, together);
 }
 
-/// Three sequences at different places of their contexts, step by step: bit for bit what each gives by itself.
+/// Three sequences at different positions in a batch produce the same bits as each sequence alone, step by
+/// step.
 #[test]
 fn a_batch_gives_what_one_by_one_gives() {
     for name in ["model_gpt2_fp16_plain", "model_gpt2_fp16_lut4", "model_gpt2_fp16_sparse_int8"] {
@@ -98,7 +99,8 @@ fn a_batch_gives_what_one_by_one_gives() {
     }
 }
 
-/// A prompt through one function, the rest through another, on one state; a state of another model is refused.
+/// A prompt through one function and the rest through another, on one state; a state of another model is
+/// refused.
 #[test]
 fn functions_share_a_state_and_models_do_not() {
     let (model, other) = (model("model_llama_fp16_plain"), model("model_llama_fp16_plain"));
@@ -135,7 +137,8 @@ fn functions_share_a_state_and_models_do_not() {
     let after_decode = run("decode", &[4], 6, &mut state).unwrap();
     let largest = after_decode.iter().fold(0.0f32, |m, v| m.max(v.abs()));
     for (a, b) in after_prefill.iter().zip(&after_decode) {
-        // Products of matrices add in another order than those of vectors: a unit of fp16 here and there.
+        // Matrix-matrix products add in another order than matrix-vector products, so results differ by a few
+        // units of fp16.
         assert!((a - b).abs() <= 2e-3 * largest, "{a} {b}");
     }
     let error = run("decode", &[4], 6, &mut other.new_state()).unwrap_err();

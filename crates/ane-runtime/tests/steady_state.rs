@@ -1,6 +1,7 @@
-//! A step of a planned function allocates nothing, and takes no more memory than was stated before it ran.
+//! A step of a planned function allocates nothing, and uses no more memory than was stated before it ran.
 //!
-//! One test in a process of its own, without the test harness: the allocator counts for all threads, the harness's, too.
+//! This is a single test in its own process, without the test harness: the allocator counts allocations of
+//! all threads, including the harness's.
 #![allow(clippy::unwrap_used, unsafe_code)]
 
 mod suite;
@@ -17,18 +18,18 @@ struct Counting;
 static ALLOCATIONS: AtomicUsize = AtomicUsize::new(0);
 static LIVE: AtomicUsize = AtomicUsize::new(0);
 
-// SAFETY: every call is handed on to the system's allocator as it came.
+// SAFETY: every call is forwarded unchanged to the system's allocator.
 unsafe impl GlobalAlloc for Counting {
     unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
         ALLOCATIONS.fetch_add(1, Ordering::Relaxed);
         LIVE.fetch_add(layout.size(), Ordering::Relaxed);
-        // SAFETY: as the caller promises.
+        // SAFETY: guaranteed by the caller.
         unsafe { System.alloc(layout) }
     }
 
     unsafe fn dealloc(&self, pointer: *mut u8, layout: Layout) {
         LIVE.fetch_sub(layout.size(), Ordering::Relaxed);
-        // SAFETY: as the caller promises.
+        // SAFETY: guaranteed by the caller.
         unsafe { System.dealloc(pointer, layout) }
     }
 }
@@ -36,7 +37,8 @@ unsafe impl GlobalAlloc for Counting {
 #[global_allocator]
 static ALLOCATOR: Counting = Counting;
 
-/// A decode graph with a cache that is written at a computed place, in fp16 with INT8 weights: forty more steps.
+/// Runs forty more steps of a decode graph with a KV cache that is written at a computed position, in fp16
+/// with INT8 weights.
 fn main() {
     let path = Path::new(env!("CARGO_MANIFEST_DIR"))
         .join("tests/conformance/model_gpt2_fp16_int8_per_channel.mlpackage");
@@ -59,12 +61,12 @@ fn main() {
             function.predict(&inputs, &mut state).unwrap();
             ALLOCATIONS.load(Ordering::Relaxed) - before
         };
-        // The first call makes the workspace.
+        // The first call allocates the workspace.
         assert!(step(0) > 0);
         let allocations: usize = (0..40).map(|i| step(i % 8)).sum();
         assert_eq!(allocations, 0, "{numerics:?}");
         let taken = (LIVE.load(Ordering::Relaxed) - before) as u64;
-        // What a state is besides its numbers: names, shapes and vectors, a hundred bytes or so for each buffer.
+        // A state also has names, shapes and vectors, about a hundred bytes per buffer.
         let room = 8 * 1024;
         assert!(
             taken <= stated.state + stated.workspace + room,

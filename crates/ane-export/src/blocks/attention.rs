@@ -1,4 +1,4 @@
-//! Causal attention of new tokens over the cache.
+//! Causal attention of new tokens over the KV cache.
 
 use mlpackage::Result;
 use mlpackage::mil::Value;
@@ -9,11 +9,11 @@ use super::cache::{Cache, CacheWrite};
 /// How channels split into heads.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Heads {
-    /// H
+    /// Number of heads (H).
     pub(crate) count: usize,
-    /// D
+    /// Width of a head (D).
     pub(crate) width: usize,
-    /// T: how many new tokens a call has.
+    /// Number of new tokens per call (T).
     pub(crate) tokens: usize,
 }
 
@@ -24,25 +24,25 @@ pub(crate) struct Attention<'a> {
     pub(crate) keys: &'a Cache,
     pub(crate) values: &'a Cache,
     pub(crate) write: &'a CacheWrite,
-    /// 0 or -1e4, `[1, 1, T, S]`.
+    /// 0, or -1e4 where attention is masked; `[1, 1, T, S]`.
     pub(crate) mask: &'a Var,
 }
 
-/// What attention gives.
+/// Results of [`Attention::attend`].
 #[derive(Clone, Debug)]
 pub(crate) struct Attended {
-    /// `[1, C, 1, T]`
+    /// The heads' outputs, merged, `[1, C, 1, T]`.
     pub(crate) mixed: Var,
-    /// What entered the caches of keys and values, `[1, H, T, D]` each.
+    /// The new keys and values that were written to the caches, `[1, H, T, D]` each.
     pub(crate) new: [Var; 2],
 }
 
 impl Attention<'_> {
-    /// `softmax(q k^T / sqrt(D) + mask) v` from `q`, `k` and `v`, each `[1, C, 1, T]`.
+    /// Adds `softmax(q k^T / sqrt(D) + mask) v` of `q`, `k` and `v`, each `[1, C, 1, T]`.
     ///
     /// # Errors
     ///
-    /// If a name is taken.
+    /// Returns an error if a name is taken.
     pub(crate) fn attend(
         &self,
         f: &mut FunctionBuilder<'_>,
@@ -56,7 +56,8 @@ impl Attention<'_> {
         let q = heads(q, part("q_heads"))?;
         let k = heads(k, entering(self.keys, "k_heads"))?;
         let v = heads(v, entering(self.values, "v_heads"))?;
-        // Scaled before the product rather than after it: the sum keeps sqrt(D) more headroom in fp16.
+        // Scaled before the product rather than after it: the scores keep a factor of sqrt(D) more headroom
+        // in fp16.
         let scale = Value::fp16(1.0 / (d as f32).sqrt());
         let q = f.op("mul", &part("q_scaled")).arg("x", &q).value("y", scale).one()?;
         let keys = self.keys.update(f, self.write, &k)?;
@@ -75,7 +76,8 @@ impl Attention<'_> {
 }
 
 impl Heads {
-    /// `[1, C, 1, T]` to `[1, H, T, D]`. With one token that is a reshape; with several the channels of a head lie T apart.
+    /// Reshapes `[1, C, 1, T]` to `[1, H, T, D]`. With several tokens a transpose is needed, because the
+    /// channels of a head are T elements apart.
     fn split(self, f: &mut FunctionBuilder<'_>, name: String, x: &Var) -> Result<Var> {
         let Self { count: h, width: d, tokens: t } = self;
         match t {
@@ -87,7 +89,7 @@ impl Heads {
         }
     }
 
-    /// `[1, H, T, D]` to `[1, C, 1, T]`.
+    /// Reshapes `[1, H, T, D]` to `[1, C, 1, T]`.
     fn merge(self, f: &mut FunctionBuilder<'_>, name: String, x: &Var) -> Result<Var> {
         let Self { count: h, width: d, tokens: t } = self;
         match t {

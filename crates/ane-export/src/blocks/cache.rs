@@ -1,33 +1,36 @@
-//! The KV cache: where it is kept, and how a new key or value enters it.
+//! The KV cache: where it is kept, and how new keys and values are written to it.
 
 use mlpackage::mil::Value;
 use mlpackage::mil::builder::{FunctionBuilder, StateVar, Var};
 use mlpackage::{DType, Result};
 
-/// Who keeps a cache between calls.
+/// Where a cache is kept between calls.
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum Keeper<'a> {
-    /// The model, in a state.
+    /// The model keeps it, in a state.
     State,
-    /// The host: the cache is an input that is only read, and the new key or value a result of this name.
+    /// The host keeps it. The cache is an input that is only read, and the new key or value is an output of
+    /// this name.
     Host { new: &'a str },
 }
 
-/// Where the new keys and values go: what every layer's cache needs of the inputs.
+/// The write position of the new keys and values, shared by the caches of all layers.
 #[derive(Clone, Debug)]
 pub(crate) enum CacheWrite {
-    /// One-hot over positions, a column a token, `[1, 1, S, T]`, and 1 where no column has one, `[1, 1, S, 1]`.
+    /// `write`: one-hot over positions, a column for each token, `[1, 1, S, T]`. `keep`: 1 at the positions
+    /// that no column selects, `[1, 1, S, 1]`.
     OneHot { write: Var, keep: Var, tokens: usize },
-    /// First and last corner of the box that the new values fill, int32 `[4]` each; only the axis of positions counts.
+    /// The corners of the box that the new values fill, int32 `[4]` each: the first element, and the end,
+    /// which is exclusive. Only the axis of positions counts.
     Slice { begin: Var, end: Var },
 }
 
 impl CacheWrite {
-    /// From a one-hot input.
+    /// Creates the value from a one-hot input.
     ///
     /// # Errors
     ///
-    /// If a name is taken.
+    /// Returns an error if a name is taken.
     pub(crate) fn one_hot(f: &mut FunctionBuilder<'_>, write: &Var, tokens: usize) -> Result<Self> {
         let one = f.value("one", Value::fp16(1.0))?;
         let written = match tokens {
@@ -43,11 +46,11 @@ impl CacheWrite {
         Ok(Self::OneHot { write: write.clone(), keep, tokens })
     }
 
-    /// From the position of the call's first token, int32 `[1]`.
+    /// Creates the value from the position of the call's first token, int32 `[1]`.
     ///
     /// # Errors
     ///
-    /// If a name is taken.
+    /// Returns an error if a name is taken.
     pub(crate) fn slice(f: &mut FunctionBuilder<'_>, position: &Var, tokens: usize) -> Result<Self> {
         let count = Value::ints([1], [tokens as i32]);
         let behind = f.op("add", "kv_behind").arg("x", position).value("y", count).one()?;
@@ -62,13 +65,14 @@ impl CacheWrite {
         Ok(Self::Slice { begin: corner("kv_begin", position)?, end: corner("kv_end", &behind)? })
     }
 
-    /// `old [1, H, S, D]` with `new [1, H, T, D]` in its place; operations are called `{name}_...`.
+    /// Writes `new [1, H, T, D]` into `old [1, H, S, D]`. The operations are called `{name}_...`.
     fn place(&self, f: &mut FunctionBuilder<'_>, name: &str, old: &Var, new: &Var) -> Result<Var> {
         let part = |part: &str| format!("{name}_{part}");
         match self {
             Self::OneHot { write, keep, tokens } => {
                 let kept = f.op("mul", &part("kept")).arg("x", old).arg("y", keep).one()?;
-                // One token is spread over all positions; of several, each position takes the one that is its own.
+                // A single token is spread over all positions. With several, each position selects its own
+                // token.
                 let placed = match tokens {
                     1 => f.op("mul", &part("placed")).arg("x", new).arg("y", write).one()?,
                     _ => f.op("matmul", &part("placed")).arg("x", write).arg("y", new).one()?,
@@ -76,7 +80,8 @@ impl CacheWrite {
                 f.op("add", &part("updated")).arg("x", &kept).arg("y", &placed).one()
             }
             Self::Slice { begin, end } => {
-                // Heads and channels whole. What coremltools' converters state although it has a default is stated.
+                // The box spans all heads and channels. Parameters that coremltools' converters always write
+                // are written here as well, even where they have a default.
                 let whole = || Value::bools([true, true, false, true]);
                 f.op("slice_update", &part("updated"))
                     .arg("x", old)
@@ -111,7 +116,7 @@ impl Cache {
     ///
     /// # Errors
     ///
-    /// If `name` is taken.
+    /// Returns an error if `name` is taken.
     pub(crate) fn new(
         f: &mut FunctionBuilder<'_>,
         name: &str,
@@ -127,7 +132,7 @@ impl Cache {
         Ok(Self { name: name.to_owned(), held })
     }
 
-    /// What the new key or value has to be called, if it is a result.
+    /// Returns the name that the new key or value must have if it is an output.
     pub(crate) fn new_name(&self) -> Option<&str> {
         match &self.held {
             Held::State(_) => None,
@@ -135,11 +140,12 @@ impl Cache {
         }
     }
 
-    /// The cache with `new [1, H, T, D]` in its place, `[1, H, S, D]`. One read and one write a state; an input stays as it is.
+    /// Returns the cache with `new [1, H, T, D]` written to it, `[1, H, S, D]`. A state is read once and
+    /// written once; an input does not change.
     ///
     /// # Errors
     ///
-    /// If a name is taken.
+    /// Returns an error if a name is taken.
     pub(crate) fn update(&self, f: &mut FunctionBuilder<'_>, write: &CacheWrite, new: &Var) -> Result<Var> {
         match &self.held {
             Held::State(state) => {

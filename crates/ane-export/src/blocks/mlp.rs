@@ -1,14 +1,14 @@
-//! The feed-forward block.
+//! The feed-forward block (MLP).
 
 use mlpackage::mil::builder::{FunctionBuilder, Var};
 
 use crate::error::Result;
 
-/// `down(relu(up(x)))`, where `linear` adds the projection of a name.
+/// Adds `down(relu(up(x)))`; `linear` adds the projection of a given name.
 ///
 /// # Errors
 ///
-/// What `linear` reports.
+/// Whatever error `linear` returns.
 pub(crate) fn relu_mlp(
     f: &mut FunctionBuilder<'_>,
     [up, down]: [&str; 2],

@@ -1,4 +1,4 @@
-//! What decoders are made of. A block takes values and matrices and adds operations; it knows no architecture.
+//! The blocks of decoders. A block takes values and matrices and adds operations; it knows no architecture.
 
 mod attention;
 mod cache;

@@ -1,4 +1,4 @@
-//! RMSNorm without gain, over the channel axis, in the forms of [`NormForm`].
+//! RMSNorm without gain over the channel axis, in the forms of [`NormForm`].
 
 use mlpackage::Result;
 use mlpackage::mil::Value;
@@ -6,11 +6,11 @@ use mlpackage::mil::builder::{FunctionBuilder, Var};
 
 use crate::options::NormForm;
 
-/// `x * (mean(x^2) + eps)^-0.5` over axis 1 of `x [1, C, 1, T]`; operations are named after `name`.
+/// Adds `x * (mean(x^2) + eps)^-0.5` over axis 1 of `x [1, C, 1, T]`. The operations are named after `name`.
 ///
 /// # Errors
 ///
-/// If `name` is taken.
+/// Returns an error if `name` is taken.
 pub fn rms_norm(f: &mut FunctionBuilder<'_>, name: &str, x: &Var, eps: f32, form: NormForm) -> Result<Var> {
     match form {
         NormForm::Plain => plain(f, name, x, eps),
@@ -26,7 +26,8 @@ fn plain(f: &mut FunctionBuilder<'_>, name: &str, x: &Var, eps: f32) -> Result<V
     f.op("mul", name).arg("x", x).arg("y", &scale).one()
 }
 
-/// The epsilon is added as an fp16 number of its own, as the experiment does it; that is the trap.
+/// Adds the epsilon as an fp16 constant of a separate operation, as the experiment does. That is the trap: it
+/// may round to 0.
 fn safe(f: &mut FunctionBuilder<'_>, name: &str, x: &Var, eps: f32) -> Result<Var> {
     let d = x.dims()[1].known().expect("the exporter leaves no dimension open") as f32;
     let scaled =
@@ -47,7 +48,7 @@ fn max_scaled(f: &mut FunctionBuilder<'_>, name: &str, x: &Var, eps: f32) -> Res
         .value("axes", Value::ints([1], [1]))
         .value("keep_dims", Value::bool(true))
         .one()?;
-    // m: never 0, so that every division below is defined
+    // m is never 0, so every division below is defined.
     let max = f.op("maximum", &part("unit")).arg("x", &max).value("y", floor.clone()).one()?;
     let scaled = f.op("real_div", &part("scaled")).arg("x", x).arg("y", &max).one()?;
     let mean = mean_square(f, name, &scaled)?;

@@ -1,4 +1,4 @@
-//! A linear layer as a 1x1 convolution.
+//! Linear layers as 1x1 convolutions.
 
 use mlpackage::DType;
 use mlpackage::mil::builder::{FunctionBuilder, Var};
@@ -8,12 +8,14 @@ use crate::error::Result;
 use crate::options::Quantization;
 use crate::quantize::{Matrix, Stored};
 
-/// `x [1, Ci, 1, T]` times `matrix [Co, Ci]` → `[1, Co, 1, T]`. The weight is written where the operation stands, so that the
-/// weight file is in order of the operations, as coremltools has it.
+/// Adds the product of `matrix [Co, Ci]` and `x [1, Ci, 1, T]`, `[1, Co, 1, T]`.
+///
+/// The weight is written together with its operation, so the weight file is in the order of the operations,
+/// as coremltools writes it.
 ///
 /// # Errors
 ///
-/// If `name` is taken, the widths do not match, or a weight does not fit into fp16.
+/// Returns an error if `name` is taken, if the widths do not match, or if a weight does not fit into fp16.
 pub(crate) fn project(
     f: &mut FunctionBuilder<'_>,
     name: &str,

@@ -1,22 +1,24 @@
-//! What to do about an error of Core ML's, where anything is known.
+//! Hints for Core ML errors.
 //!
-//! Its messages name no cause. What others found out about them is collected here: a pattern of the message, and the way out. The
-//! message itself is always told as the binding gives it, which is `localizedDescription`; what lies under it stays with Core ML's own log.
+//! Core ML's messages name no cause. This table collects what others found out about them: a pattern of the
+//! message, and a remedy. Errors always carry the message itself, which is `localizedDescription`; the errors
+//! underneath it stay in Core ML's own log.
 
-/// What a message may contain, and what is known to help.
+/// A pattern of error messages, and its remedy.
 struct Known {
-    /// Any of these, in small letters.
+    /// Substrings in lower case; any of them matches.
     patterns: &'static [&'static str],
     advice: &'static str,
 }
 
-/// The first that fits is told.
+/// The first match wins.
 const KNOWN: &[Known] = &[
     Known {
         // The sign is missing in some reports (swift-chat #31).
         patterns: &["error code: -14", "error code: 14"],
-        advice: "known of programs of more than about 3,200 operations and of weights beyond 1 GB: export several smaller shards; and of stateful \
-                 models on the Neural Engine (coremltools #2325): `--compute-units cpu` tells whether it is that",
+        advice: "known to happen for programs of more than about 3,200 operations and for weights beyond 1 GB: export several \
+                 smaller shards; and for stateful models on the Neural Engine (coremltools #2325): `--compute-units cpu` shows whether \
+                 that is the cause",
     },
     Known {
         patterns: &["mlstate requires"],
@@ -24,24 +26,24 @@ const KNOWN: &[Known] = &[
     },
     Known {
         patterns: &["macos 26"],
-        advice: "this system has no 8-bit arrays: let the package take and give fp16, fp32 or int32",
+        advice: "this system has no 8-bit arrays: give the package inputs and outputs of fp16, fp32 or int32",
     },
     Known {
         patterns: &["error in declaring network", "declaring network or setting up"],
-        advice: "known of weight files of 2^31 bytes and more (coremltools #1807): split the model into shards",
+        advice: "known to happen for weight files of 2^31 bytes and more (coremltools #1807): split the model into shards",
     },
     Known {
         patterns: &["aneccompile", "_anecompiler", "milcompileforane", "anecf error", "model to ane"],
-        advice: "the compiler of the Neural Engine gave up: states whose dimensions are no multiple of 32 are known to fail (coremltools #2631), \
-                 and axes longer than 16,384 before M4; `microgpt floor` names both",
+        advice: "the Neural Engine's compiler failed: states whose dimensions are not multiples of 32 are known to fail (coremltools \
+                 #2631), and so are axes longer than 16,384 before M4; `microgpt floor` names both",
     },
     Known {
         patterns: &["error code: -1.", "error code: -4", "error code: -5", "error code: -7"],
-        advice: "the plan could not be built for these compute units: `--compute-units cpu` tells whether the program itself is accepted",
+        advice: "the plan could not be built for these compute units: `--compute-units cpu` shows whether Core ML accepts the program itself",
     },
     Known {
         patterns: &["no space left", "disk is full", "nscocoaerrordomain code=640"],
-        advice: "compiling needs room for several copies of the weights in the temporary folder and in the cache",
+        advice: "compiling needs space for several copies of the weights in the temporary folder and in the cache",
     },
     Known {
         patterns: &["operation not permitted", "permission denied", "don’t have permission"],
@@ -49,8 +51,10 @@ const KNOWN: &[Known] = &[
     },
 ];
 
-/// What is known to help against an error of Core ML's, by its message. Codes that only a binding gives, such as the crate `coreml`'s own
-/// -14 for everything about states, must not be part of the message.
+/// Returns the hint for a Core ML error message, if there is one.
+///
+/// The message must not contain codes that only a binding produces, such as the -14 that the crate `coreml`
+/// uses for everything about states.
 pub fn advice(message: &str) -> Option<&'static str> {
     let message = message.to_lowercase();
     KNOWN.iter().find(|known| known.patterns.iter().any(|p| message.contains(p))).map(|known| known.advice)
@@ -60,7 +64,7 @@ pub fn advice(message: &str) -> Option<&'static str> {
 mod tests {
     use super::*;
 
-    /// Messages as people have reported them.
+    /// Messages from public bug reports.
     #[test]
     fn known_messages_have_advice() {
         let plan = |code: &str| {
@@ -84,7 +88,7 @@ mod tests {
     #[test]
     fn others_have_none() {
         assert_eq!(advice("Unable to compute the prediction using ML Program."), None);
-        // The code of the binding, not of Core ML.
+        // This code is the binding's, not Core ML's.
         assert_eq!(advice("the buffer was lost (code -14)"), None);
     }
 }

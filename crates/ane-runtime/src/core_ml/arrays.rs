@@ -1,4 +1,4 @@
-//! Arrays of Core ML's: what goes into a call and what comes out of it.
+//! Input and output arrays of a Core ML call.
 
 use std::mem::ManuallyDrop;
 use std::ptr;
@@ -16,18 +16,19 @@ use crate::error::Error;
 use crate::inputs::{Input, Inputs};
 use crate::tensor::{Data, Elements, Tensor};
 
-/// The arrays of a call's inputs: made once and written anew for each call, until one comes with other shapes or other inputs.
+/// The input arrays of calls. They are created once and rewritten for each call, until a call has other
+/// inputs or other shapes.
 pub(super) struct InputArrays {
     arrays: Vec<InputArray>,
-    /// It owns what `arrays` write to.
+    /// Owns the storage that `arrays` writes to.
     provider: FeatureProvider,
 }
 
-/// An input's array; `None` of one that is left out, which Core ML has a default for.
+/// An input's array with its shape; `None` for an omitted input, for which Core ML has a default.
 type InputArray = Option<(ManuallyDrop<MultiArray>, Vec<usize>)>;
 
 impl InputArrays {
-    /// Arrays for inputs of these shapes.
+    /// Creates arrays for inputs of these shapes.
     pub(super) fn new(function: &Function, inputs: &Inputs<'_>) -> Result<Self, CoreMLError> {
         let mut provider = FeatureProvider::new();
         let mut arrays = Vec::with_capacity(inputs.len());
@@ -37,11 +38,12 @@ impl InputArrays {
                 continue;
             };
             let array = MultiArray::new(view.shape(), data_type(declared.dtype))?;
-            // SAFETY: a second handle to the same object. `insert_multi_array` has the provider retain the object and lets go of
-            // the handle that it is given; this one is never dropped, and never used after the provider: they live and die
-            // together, and nothing else is ever inserted under the same name. Nobody reads the storage while it is written:
-            // that takes `&mut self`, a call `&self`. Core ML may hold on to inputs for a while after a call (coremltools #2827),
-            // and then only lets go of them.
+            // SAFETY: this is a second handle to the same object. `insert_multi_array` makes the provider
+            // retain the object and releases the handle that it receives. The alias is never dropped and
+            // never used after the provider: they live and die together, and nothing else is ever inserted
+            // under the same name. Nobody reads the storage while it is written: writing needs `&mut self`, a
+            // call `&self`. Core ML may hold on to inputs for a while after a call (coremltools #2827), but
+            // then it only releases them.
             let alias = ManuallyDrop::new(unsafe { ptr::read(&raw const array) });
             provider.insert_multi_array(name, array)?;
             arrays.push(Some((alias, view.shape().to_vec())));
@@ -49,7 +51,7 @@ impl InputArrays {
         Ok(Self { arrays, provider })
     }
 
-    /// Whether the inputs are those that the arrays were made for, in the same shapes.
+    /// Returns whether the arrays were created for these inputs, in the same shapes.
     pub(super) fn fit(&self, inputs: &Inputs<'_>) -> bool {
         self.arrays.len() == inputs.len()
             && self.arrays.iter().zip(inputs).all(|(array, input)| match (array, input) {
@@ -63,7 +65,8 @@ impl InputArrays {
     ///
     /// # Errors
     ///
-    /// [`Error::Input`] for a number that the input's type cannot hold, or if Core ML does not let go of an array.
+    /// [`Error::Input`] if the input's type cannot hold an element, or if Core ML does not give access to an
+    /// array.
     pub(super) fn write(&mut self, function: &Function, inputs: &Inputs<'_>) -> Result<(), Error> {
         for (((name, _), input), array) in function.tensor_inputs().zip(inputs).zip(&mut self.arrays) {
             if let (Input::Given(view), Some((array, shape))) = (input, array) {
@@ -74,13 +77,13 @@ impl InputArrays {
         Ok(())
     }
 
-    /// What a call is given.
+    /// Returns the provider to pass to a call.
     pub(super) fn provider(&self) -> &FeatureProvider {
         &self.provider
     }
 }
 
-/// The type of arrays for values of a type of MIL. Others than these are refused when a model is loaded.
+/// Returns the array type for a MIL type. A model with other types is refused at load.
 fn data_type(dtype: DType) -> DataType {
     match dtype {
         DType::Fp32 => DataType::Float32,
@@ -90,12 +93,13 @@ fn data_type(dtype: DType) -> DataType {
     }
 }
 
-/// Writes elements into an array, as values of its type and to where its strides say.
+/// Writes elements into an array, converted to its type, at the positions that its strides define.
 fn write(array: &mut MultiArrayRef, shape: &[usize], elements: Elements<'_>) -> Result<(), String> {
     let data_type = array.data_type();
     array
         .with_bytes_mut(|bytes, strides| match (data_type, elements) {
-            // Caches that the host holds come whole with every call: many at once where they can.
+            // Caches that the host holds arrive whole with every call, so they are converted in bulk where
+            // possible.
             (DataType::Float16, Elements::F32(v)) => match dense_mut::<f16>(bytes, shape, strides) {
                 Some(halves) if halves.len() == v.len() => {
                     halves.convert_from_f32_slice(v);
@@ -113,12 +117,12 @@ fn write(array: &mut MultiArrayRef, shape: &[usize], elements: Elements<'_>) -> 
                 Some(bad) => Err(format!("has {bad}, which int8 cannot hold")),
                 None => scatter(v, shape, strides, bytes, |v| v as i8),
             },
-            (found, given) => Err(format!("Core ML made an array of {found:?} for {}", given.name())),
+            (found, given) => Err(format!("Core ML created an array of {found:?} for {}", given.name())),
         })
         .map_err(|e| e.message().to_owned())?
 }
 
-/// Copies an array of Core ML's into a tensor of type `dtype`.
+/// Copies a Core ML array into a tensor of type `dtype`.
 pub(super) fn read(array: &MultiArrayRef, dtype: DType, tensor: &mut Tensor) -> Result<(), String> {
     let shape = array.shape();
     tensor.reset(dtype, &shape.as_slice().into());
@@ -130,7 +134,7 @@ pub(super) fn read(array: &MultiArrayRef, dtype: DType, tensor: &mut Tensor) -> 
             (DataType::Float64, Data::F32(v)) => gather(bytes, &shape, strides, v, |v: f64| v as f32),
             (DataType::Int32, Data::I32(v)) => gather(bytes, &shape, strides, v, |v: i32| v),
             (DataType::Int8, Data::I32(v)) => gather(bytes, &shape, strides, v, |v: i8| i32::from(v)),
-            (found, _) => Err(format!("Core ML gives {found:?}, the package says {dtype}")),
+            (found, _) => Err(format!("Core ML returned {found:?}, the package declares {dtype}")),
         })
         .map_err(|e| e.message().to_owned())?
 }

@@ -1,4 +1,4 @@
-//! What a compiled package is known by.
+//! The key of a compiled package in the cache.
 
 use mlpackage::Package;
 use mlpackage::bundle::BundleManifest;
@@ -6,7 +6,7 @@ use sha2::{Digest as _, Sha256};
 
 use crate::error::Result;
 
-/// Changes when the layout of a cache's entries does.
+/// Changes whenever the layout of the cache's entries does.
 const LAYOUT: &str = "compiled package, layout 1";
 
 /// A key: 64 hexadecimal digits.
@@ -14,14 +14,16 @@ const LAYOUT: &str = "compiled package, layout 1";
 pub struct CacheKey(String);
 
 impl CacheKey {
-    /// The key of a package on a system, such as `24G84`, the build of macOS. Where the package lies plays no part in it.
+    /// Computes the key of a package on a system, identified by its build of macOS such as `24G84`.
+    ///
+    /// The package's location does not affect the key.
     ///
     /// # Errors
     ///
-    /// If a file of the package cannot be read.
+    /// Returns an error if a file of the package cannot be read.
     pub fn of(package: &Package, system: &str) -> Result<Self> {
         let mut hash = Sha256::new();
-        // Each part with its length, so that no two lists of parts read alike.
+        // Each part is preceded by its length, so no two lists of parts produce the same bytes.
         let mut part = |bytes: &[u8]| {
             hash.update((bytes.len() as u64).to_le_bytes());
             hash.update(bytes);
@@ -35,7 +37,7 @@ impl CacheKey {
         Ok(Self(hash.finalize().iter().map(|byte| format!("{byte:02x}")).collect()))
     }
 
-    /// Its digits.
+    /// Returns the digits.
     pub fn as_str(&self) -> &str {
         &self.0
     }
@@ -63,13 +65,13 @@ mod tests {
         assert_eq!(key(&here, "24G84"), key(&elsewhere, "24G84"));
         assert_ne!(key(&here, "24G84"), key(&here, "24G90"));
         assert_eq!(key(&here, "24G84").as_str().len(), 64);
-        // Any byte of any file.
+        // Any changed byte changes the key.
         let weights = elsewhere.path().join("Data/com.apple.CoreML/weights/weight.bin");
         let mut bytes = fs::read(&weights).unwrap();
         *bytes.last_mut().unwrap() ^= 1;
         fs::write(&weights, bytes).unwrap();
         assert_ne!(key(&here, "24G84"), key(&elsewhere, "24G84"));
-        // Neither do parts run into one another.
+        // Parts do not run into one another.
         assert_ne!(key(&here, ""), key(&here, " "));
     }
 }

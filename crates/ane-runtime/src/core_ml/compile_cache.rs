@@ -1,14 +1,15 @@
-//! Packages that Core ML has compiled, kept so that each is compiled once.
+//! A cache of packages that Core ML has compiled, so that each is compiled only once.
 //!
 //! ```text
-//! KEY.lock                 held while KEY is being compiled, and shared while it is in use
-//! KEY/about.json           what it was made of, for a person to read
-//! KEY/model.mlmodelc       what Core ML made
+//! KEY.lock                 locked exclusively while KEY is being compiled, and shared while it is in use
+//! KEY/about.json           what was compiled, for a person to read
+//! KEY/model.mlmodelc       the compiled model
 //! ```
 //!
-//! A key follows from every byte of the package and from the build of the system: another one may compile otherwise. An entry appears
-//! whole or not at all, whoever is killed in the middle; of several processes that want the same one, one compiles and the others
-//! wait. What was not used for longest goes when the cache outgrows its bound, and nothing that is in use does.
+//! A key is derived from every byte of the package and from the build of the system, because another build
+//! may compile differently. An entry appears whole or not at all, even if a process is killed halfway. If
+//! several processes want the same entry, one compiles it and the others wait. When the cache outgrows its
+//! limit, the least recently used entries are removed, except those in use.
 
 use std::fs::{self, File};
 use std::io;
@@ -27,16 +28,16 @@ use crate::error::{Error, Result};
 const MODEL: &str = "model.mlmodelc";
 const ABOUT: &str = "about.json";
 const LOCK: &str = "lock";
-/// How the name of an entry ends that is being removed.
+/// Suffix of an entry that is being removed.
 const REMOVED: &str = ".removed";
-/// How often a lock is tried that another load holds, and for how long. Whoever holds it compiles, which takes minutes; or uses an entry
-/// that somebody has removed by hand.
+/// How often a lock held by another load is retried, and for how long. Its holder is compiling, which takes
+/// minutes, or uses an entry that somebody has removed by hand.
 const POLL: Duration = Duration::from_millis(50);
 const PATIENCE: Duration = Duration::from_secs(600);
-/// Bytes that a cache holds unless told.
+/// Default size limit of a cache, in bytes.
 const DEFAULT_LIMIT: u64 = 8 << 30;
 
-/// An entry, as writers know an earlier one.
+/// Identifies an existing entry for the atomic folder writer.
 const ENTRY: FolderKind = FolderKind { marker: ABOUT, fields: &["package", "system"], entries: &[MODEL] };
 
 /// A folder of compiled packages.
@@ -48,13 +49,16 @@ pub struct CompileCache {
 }
 
 impl Compiled {
-    /// The compiled form of a package: out of a cache, where there is one that can be used and `system` says what the system is, or
-    /// compiled for as long as this lives. `tell` hears of what takes long, and of a cache that cannot be used: one of root's, or on
-    /// a disk that is full, keeps nobody from running a model.
+    /// Returns the compiled form of a package.
+    ///
+    /// It comes from `cache`, if there is one that can be used and `system` is known. Otherwise the package
+    /// is compiled into a temporary folder that lives as long as the returned value. `tell` receives the slow
+    /// steps. It also learns of a cache that cannot be used, for example because root owns it or the disk is
+    /// full: that does not stop a model from running.
     ///
     /// # Errors
     ///
-    /// Whatever `compile` fails with.
+    /// Returns whatever error `compile` fails with.
     pub fn get(
         package: &Package,
         cache: Option<&CompileCache>,
@@ -62,7 +66,7 @@ impl Compiled {
         tell: impl Fn(&LoadStep),
         compile: impl Fn(&Path) -> Result<PathBuf>,
     ) -> Result<Self> {
-        // What was compiled on a system that nobody knows is not kept.
+        // A package compiled on an unknown system is not kept.
         if let (Some(cache), Some(system)) = (cache, system) {
             match cache.get_or_compile(package, system, &tell, &compile) {
                 Err(error @ Error::Cache { .. }) => tell(&LoadStep::NotKept { reason: error.to_string() }),
@@ -76,7 +80,7 @@ impl Compiled {
     }
 }
 
-/// What `about.json` says.
+/// The contents of `about.json`.
 #[derive(Serialize)]
 struct About<'a> {
     package: String,
@@ -86,33 +90,36 @@ struct About<'a> {
 }
 
 impl CompileCache {
-    /// A cache in a folder, which is made when it is needed.
+    /// Creates a cache in a folder. The folder is created when it is first needed.
     pub fn new(folder: impl Into<PathBuf>) -> Self {
         Self { folder: folder.into(), limit: DEFAULT_LIMIT, patience: PATIENCE }
     }
 
-    /// The user's own: `microgpt-ane/compiled` in the folder that the system has for caches; `None` if it has none.
+    /// Returns the user's cache: `microgpt-ane/compiled` in the system's folder for caches; `None` if it has
+    /// no such folder.
     pub fn of_user() -> Option<Self> {
         dirs::cache_dir().map(|folder| Self::new(folder.join("microgpt-ane").join("compiled")))
     }
 
-    /// The same, holding up to so many bytes unless a single entry has more; 8 GiB unless told.
+    /// Sets the size limit in bytes, 8 GiB by default. A single entry may exceed it.
     #[must_use]
     pub fn with_limit(self, bytes: u64) -> Self {
         Self { limit: bytes, ..self }
     }
 
-    /// Its folder.
+    /// Returns the cache's folder.
     pub fn folder(&self) -> &Path {
         &self.folder
     }
 
-    /// The compiled form of a package on a system: the one that is there, or what `compile` makes of the package. `compile` gives a
-    /// folder of its own, which is moved into the cache. `tell` hears of what takes long.
+    /// Returns the compiled form of a package on a system, calling `compile` if there is no entry yet.
+    ///
+    /// `compile` returns a folder that is moved into the cache. `tell` receives the slow steps.
     ///
     /// # Errors
     ///
-    /// [`Error::Cache`] if the folder cannot be used; whatever `compile` fails with, and nothing is left then.
+    /// [`Error::Cache`] if the folder cannot be used; whatever error `compile` fails with, in which case
+    /// nothing is left behind.
     pub fn get_or_compile(
         &self,
         package: &Package,
@@ -124,7 +131,8 @@ impl CompileCache {
         let entry = self.folder.join(key.as_str());
         fs::create_dir_all(&self.folder).map_err(|e| bad(&self.folder, e))?;
         let mut time = None;
-        // The lock cannot be made a shared one without letting go of it, so the entry may be gone again: if others prune, that is rare.
+        // An exclusive lock cannot be downgraded to a shared one without releasing it, so another process may
+        // prune the entry in between. That is rare.
         for _ in 0..3 {
             let in_use = self.lock(&key, Kind::Shared, &tell)?;
             if is_whole(&entry) {
@@ -139,10 +147,13 @@ impl CompileCache {
                 self.prune(&key);
             }
         }
-        Err(Error::Cache { path: entry, reason: "others remove it as fast as it is made".into() })
+        Err(Error::Cache {
+            path: entry,
+            reason: "other processes keep removing it right after it is compiled".into(),
+        })
     }
 
-    /// Compiles and puts the result in its place.
+    /// Compiles a package and moves the result to its final path.
     fn fill(
         &self,
         entry: &Path,
@@ -170,11 +181,11 @@ impl CompileCache {
         Ok(time)
     }
 
-    /// Waits for the lock of a key; `None` where there are no locks.
+    /// Waits for the lock of a key; `None` if the file system has no locks.
     fn lock(&self, key: &CacheKey, kind: Kind, tell: impl Fn(&LoadStep)) -> Result<Option<File>> {
         let path = self.lock_path(key.as_str());
         let file = File::options().create(true).truncate(false).read(true).write(true).open(&path);
-        // A cache that belongs to somebody else can be read all the same.
+        // A cache that belongs to another user is still readable.
         let file = file.or_else(|e| File::open(&path).map_err(|_| e)).map_err(|e| bad(&path, e))?;
         let begun = Instant::now();
         loop {
@@ -204,13 +215,16 @@ impl CompileCache {
         self.folder.join(format!("{key}.{LOCK}"))
     }
 
-    /// Removes what was not used for longest, until the rest is within the limit; never `newest`, and nothing that is in use. Locks
-    /// stay: whoever waits for one must not hold another file than whoever comes later.
+    /// Removes the least recently used entries until the rest is within the limit; never `newest`, and
+    /// nothing that is in use.
+    ///
+    /// Lock files stay: everyone who waits for a key must wait for the same file.
     fn prune(&self, newest: &CacheKey) {
         let Ok(entries) = fs::read_dir(&self.folder) else { return };
         let (hidden, entries): (Vec<_>, Vec<_>) =
             entries.flatten().partition(|entry| entry.file_name().to_string_lossy().starts_with('.'));
-        // Of processes that were killed while they removed an entry, or made one: nobody holds those any more.
+        // Left by processes that were killed while they removed or created an entry; nobody holds these any
+        // more.
         for entry in hidden {
             let alone = File::open(entry.path()).is_ok_and(|folder| folder.try_lock().is_ok());
             if alone || entry.file_name().to_string_lossy().ends_with(REMOVED) {
@@ -233,10 +247,10 @@ impl CompileCache {
                 continue;
             }
             let Ok(lock) = File::options().write(true).open(self.lock_path(key)) else { continue };
-            // Renamed before it is removed: a process that is killed in the middle leaves nothing that looks whole.
+            // Renamed before removal: a process that is killed halfway leaves nothing that looks complete.
             let aside = self.folder.join(format!(".{key}{REMOVED}"));
             if lock.try_lock().is_ok() && fs::rename(&path, &aside).is_ok() {
-                // What cannot be removed disturbs nobody.
+                // An entry that cannot be removed does no harm.
                 let _ = fs::remove_dir_all(&aside);
                 total -= bytes;
             }
@@ -254,13 +268,13 @@ fn bad(path: &Path, error: io::Error) -> Error {
     Error::Cache { path: path.to_owned(), reason: error.to_string() }
 }
 
-/// Whether an entry is there with all that belongs to it: who empties caches may have been at work.
+/// Returns whether an entry is complete. A tool that cleans caches may have removed parts of it.
 fn is_whole(entry: &Path) -> bool {
     let holds_something = fs::read_dir(entry.join(MODEL)).is_ok_and(|mut files| files.next().is_some());
     entry.join(ABOUT).is_file() && holds_something
 }
 
-/// Bytes of all files in a folder.
+/// Returns the total size of the files in a folder, in bytes.
 fn size_of(folder: &Path) -> u64 {
     let Ok(entries) = fs::read_dir(folder) else { return 0 };
     let sizes = entries.flatten().map(|entry| match entry.file_type() {
@@ -271,13 +285,13 @@ fn size_of(folder: &Path) -> u64 {
     sizes.sum()
 }
 
-/// An entry's last use is when its `about.json` was last written.
+/// Returns when an entry was last used: the time when its `about.json` was last modified.
 fn last_use(entry: &Path) -> SystemTime {
     entry.join(ABOUT).metadata().and_then(|found| found.modified()).unwrap_or(SystemTime::UNIX_EPOCH)
 }
 
 fn touch(entry: &Path) {
-    // A cache that cannot be written to can be read all the same.
+    // A cache that is not writable is still readable.
     if let Ok(about) = File::options().append(true).open(entry.join(ABOUT)) {
         let _ = about.set_modified(SystemTime::now());
     }
@@ -297,7 +311,7 @@ mod tests {
         Package::open(&fixture("multifunction.mlpackage")).unwrap()
     }
 
-    /// A compiler that counts its calls and makes a folder of so many bytes.
+    /// A compiler that counts its calls and creates a folder of `bytes` bytes.
     struct Compiler {
         folder: tempfile::TempDir,
         calls: Cell<usize>,
@@ -406,7 +420,8 @@ mod tests {
         assert!(path.join("weights/weight.bin").is_file());
     }
 
-    /// An entry that is removed by hand while a model of this very process uses it: nobody waits for themselves for ever.
+    /// An entry is removed by hand while a model of this very process uses it; the process does not wait for
+    /// itself forever.
     #[test]
     fn waiting_has_an_end() {
         let dir = tempfile::tempdir().unwrap();
@@ -426,7 +441,7 @@ mod tests {
         assert_eq!(steps.into_inner(), [LoadStep::Compiling, LoadStep::Waiting, LoadStep::Compiling]);
     }
 
-    /// As after a run by root: what is there is used, and nothing is changed.
+    /// As after a run by root: existing entries are used, and nothing is changed.
     #[cfg(unix)]
     #[test]
     fn a_cache_that_is_only_readable_is_read() {
@@ -460,7 +475,7 @@ mod tests {
             let unusable = cache.is_some() && system.is_some();
             assert_eq!(told.len(), 1 + usize::from(unusable), "{told:?}");
             assert!(!unusable || matches!(&told[0], LoadStep::NotKept { reason } if reason.contains("file")));
-            // It goes with the last who needs it.
+            // The last user's drop removes it.
             drop(compiled);
             assert!(!dir.path().join("made.mlmodelc").exists());
         }

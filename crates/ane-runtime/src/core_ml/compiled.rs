@@ -1,11 +1,11 @@
-//! A package in the form in which Core ML loads it.
+//! A package in the form that Core ML loads.
 
 use std::fs::{self, File};
 use std::io;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-/// A compiled package, which stays as long as this lives.
+/// A compiled package, which exists on disk as long as this value lives.
 #[derive(Debug)]
 pub struct Compiled {
     path: PathBuf,
@@ -13,44 +13,44 @@ pub struct Compiled {
     _held: Held,
 }
 
-/// Why it stays.
+/// Why the package stays on disk.
 #[derive(Debug)]
-#[expect(dead_code, reason = "what they hold is held, and let go of in the end")]
+#[expect(dead_code, reason = "held for their effect on drop")]
 enum Held {
-    /// In a cache, whose lock is shared with others that use it; `None` on file systems that have no locks.
+    /// In a cache, with a shared lock on its entry; `None` on file systems without locks.
     Kept(Option<File>),
-    /// Nowhere else.
+    /// In a temporary folder, which is removed on drop.
     Temporary(TemporaryFolder),
 }
 
 impl Compiled {
-    /// One that is in a cache.
+    /// Creates one that is in a cache.
     pub(super) fn kept(path: PathBuf, time: Option<Duration>, lock: Option<File>) -> Self {
         Self { path, time, _held: Held::Kept(lock) }
     }
 
-    /// One that is nowhere else.
+    /// Creates one that is only in a temporary folder.
     pub(super) fn temporary(folder: TemporaryFolder, time: Duration) -> Self {
         Self { path: folder.0.clone(), time: Some(time), _held: Held::Temporary(folder) }
     }
 
-    /// The `.mlmodelc`.
+    /// Returns the path of the `.mlmodelc`.
     pub fn path(&self) -> &Path {
         &self.path
     }
 
-    /// How long it took to compile; `None` if it had been compiled before.
+    /// Returns how long compiling took; `None` if the package had been compiled before.
     pub fn time(&self) -> Option<Duration> {
         self.time
     }
 }
 
-/// A folder of Core ML's, removed unless it was moved.
+/// A temporary folder made by Core ML, removed on drop unless it was moved.
 #[derive(Debug)]
 pub(super) struct TemporaryFolder(pub(super) PathBuf);
 
 impl TemporaryFolder {
-    /// Moves it, by way of a copy if the destination is on another file system.
+    /// Moves the folder, by copying it if the destination is on another file system.
     pub(super) fn move_to(&self, to: &Path) -> io::Result<()> {
         match fs::rename(&self.0, to) {
             Err(e) if e.kind() == io::ErrorKind::CrossesDevices => copy_folder(&self.0, to),
@@ -61,7 +61,8 @@ impl TemporaryFolder {
 
 impl Drop for TemporaryFolder {
     fn drop(&mut self) {
-        // Gone if it was moved; what cannot be removed is left to the system, which empties that place.
+        // After a move, the folder is gone. If it cannot be removed, the system cleans up its temporary
+        // files.
         let _ = fs::remove_dir_all(&self.0);
     }
 }
@@ -84,7 +85,7 @@ fn copy_folder(from: &Path, to: &Path) -> io::Result<()> {
 mod tests {
     use super::*;
 
-    /// As where the folder for temporary files is on another disk.
+    /// As if the temporary folder were on another disk.
     #[test]
     fn a_folder_is_copied_whole() {
         let dir = tempfile::tempdir().unwrap();

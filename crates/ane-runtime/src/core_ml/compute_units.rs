@@ -5,19 +5,21 @@ use std::str::FromStr;
 
 use crate::error::Error;
 
-/// `MLComputeUnits`. What Core ML makes of it is told by `MLComputePlan` alone: a choice that holds the Neural Engine may end up on the
-/// CPU without an error.
+/// `MLComputeUnits`.
+///
+/// Only `MLComputePlan` tells how Core ML uses them: a program that may use the Neural Engine may end up on
+/// the CPU without an error.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub enum ComputeUnits {
     /// The CPU (`cpuOnly`, 0).
     Cpu,
     /// The CPU and the GPU (`cpuAndGPU`, 1).
     CpuAndGpu,
-    /// The CPU and the Neural Engine (`cpuAndNeuralEngine`, 3). The default: with the GPU to choose from as well, nobody could say
-    /// whether the Neural Engine was used.
+    /// The CPU and the Neural Engine (`cpuAndNeuralEngine`, 3). This is the default: if the GPU were allowed
+    /// as well, nothing would show whether the Neural Engine was used.
     #[default]
     CpuAndAne,
-    /// Whatever there is (`all`, 2).
+    /// Any device (`all`, 2).
     All,
 }
 
@@ -25,7 +27,7 @@ impl ComputeUnits {
     /// Every choice.
     pub const ALL: [Self; 4] = [Self::Cpu, Self::CpuAndGpu, Self::CpuAndAne, Self::All];
 
-    /// Its name, as a command line takes it.
+    /// Returns the name, as a command line accepts it.
     pub fn name(self) -> &'static str {
         match self {
             Self::Cpu => "cpu",
@@ -59,7 +61,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn names_read_back_and_the_gpu_is_never_chosen_unasked() {
+    fn names_read_back_and_the_default_excludes_the_gpu() {
         for units in ComputeUnits::ALL {
             assert_eq!(units.name().parse::<ComputeUnits>().unwrap(), units);
         }

@@ -1,4 +1,4 @@
-//! Engine `coreml`: the package run by Core ML itself.
+//! Engine `coreml`: Core ML itself runs the package.
 
 use std::path::Path;
 use std::process::Command;
@@ -23,11 +23,13 @@ use crate::engine::{Engine, Function as _, LoadOptions, Model};
 use crate::error::{Error, Result};
 use crate::tensor::TensorView;
 
-/// Calls that a loaded function is warmed up with: three, as those who measured found enough.
+/// Warm-up calls of a loaded function. Published measurements found three to be enough.
 const WARM_UP_CALLS: usize = 3;
 
-/// The engine. Which device runs a package is Core ML's to choose among the [`ComputeUnits`], and it does not say;
-/// `microgpt floor --measure` asks.
+/// The engine `coreml`.
+///
+/// Core ML chooses which of the [`ComputeUnits`] run a package, and does not report its choice; `microgpt
+/// floor --measure` asks for it.
 #[derive(Clone)]
 pub struct CoreMl {
     units: ComputeUnits,
@@ -38,7 +40,7 @@ pub struct CoreMl {
 }
 
 impl CoreMl {
-    /// An engine for these compute units, with the user's own cache of compiled packages.
+    /// Creates an engine for these compute units, with the user's cache of compiled packages.
     pub fn new(units: ComputeUnits) -> Self {
         Self {
             units,
@@ -49,25 +51,25 @@ impl CoreMl {
         }
     }
 
-    /// The same with another cache; with `None`, every load compiles.
+    /// Sets the cache; with `None`, every load compiles.
     #[must_use]
     pub fn with_cache(self, cache: Option<CompileCache>) -> Self {
         Self { cache, ..self }
     }
 
-    /// The same with another number of calls to warm up with, 0 for none.
+    /// Sets the number of warm-up calls; 0 disables them.
     #[must_use]
     pub fn with_warm_up_calls(self, warm_up_calls: usize) -> Self {
         Self { warm_up_calls, ..self }
     }
 
-    /// The same, telling of each step of a load.
+    /// Sets an observer for the steps of a load.
     #[must_use]
     pub fn with_observer(self, observer: LoadObserver) -> Self {
         Self { observer: Some(observer), ..self }
     }
 
-    /// Whether this system's Core ML has states, which a decoder needs: from macOS 15.
+    /// Returns whether this system's Core ML has states, which a decoder needs: macOS 15 and later.
     pub fn has_states() -> bool {
         MLState::runtime_supported()
     }
@@ -86,7 +88,7 @@ impl CoreMl {
     }
 }
 
-/// The build of the system, such as `24G84`.
+/// Returns the build of the system, such as `24G84`.
 fn system_build() -> Option<String> {
     let output = Command::new("/usr/bin/sw_vers").arg("-buildVersion").output().ok()?;
     let build = String::from_utf8(output.stdout).ok()?.trim().to_owned();
@@ -99,7 +101,8 @@ impl Engine for CoreMl {
     }
 
     fn load(&self, package: &Package, options: &LoadOptions) -> Result<Box<dyn Model>> {
-        // Core ML leaves objects to the pool of the thread, whole models among them, and a thread of Rust's has none.
+        // Core ML leaves objects, whole models among them, to the thread's autorelease pool, and a Rust
+        // thread has none.
         autoreleasepool(|_| self.load_pooled(package, options))
     }
 }
@@ -122,7 +125,7 @@ impl CoreMl {
                 ComputeUnits::CpuAndAne => configuration::ComputeUnits::CpuAndNeuralEngine,
                 ComputeUnits::All => configuration::ComputeUnits::All,
             });
-            // Core ML wants no name where there is nothing to choose.
+            // Core ML expects a function name only for a package of several functions.
             if package.description().is_multifunction() {
                 configuration = configuration.with_function_name(name);
             }
@@ -150,7 +153,7 @@ impl CoreMl {
             for feature in interface.inputs.iter().chain(&interface.outputs) {
                 match feature.tensor().map(|ty| ty.dtype) {
                     Some(DType::Fp16 | DType::Fp32 | DType::Int32) => {}
-                    // From macOS 26; whether this system has them is told by making one.
+                    // From macOS 26; creating one shows whether this system has them.
                     Some(DType::Int8) if MultiArray::new(&[1], DataType::Int8).is_ok() => {}
                     Some(dtype) => missing.push(format!("arrays of {dtype} ({})", feature.name)),
                     None => missing.push(format!(
@@ -165,9 +168,10 @@ impl CoreMl {
                 _ if own.is_empty() => {}
                 None => states = Some(own),
                 Some(known) if *known == own => {}
-                // Core ML's states come from one function, and are taken by those that have the same ones.
+                // In Core ML, one function creates the state, and it works only for functions with the same
+                // states.
                 Some(_) => missing.push(format!(
-                    "states of {name} beside the others' different ones: load the functions one by one"
+                    "way to load {name} beside functions with other states: load the functions one by one"
                 )),
             }
         }
@@ -175,7 +179,7 @@ impl CoreMl {
             missing.push("states before macOS 15".into());
         }
         if options.hazards {
-            missing.push("look into its operations: hazards are found by mil-cpu".into());
+            missing.push("insight into operations: mil-cpu finds hazards".into());
         }
         if missing.is_empty() {
             return Ok(());
@@ -186,7 +190,7 @@ impl CoreMl {
         Err(Error::Unsupported { engine: self.name.clone(), package, operations: missing })
     }
 
-    /// Calls every function a few times with zeros. A failure is told and no more: zeros may be what a function cannot take.
+    /// Calls every function a few times with zeros. A failure is only reported: zeros may be invalid inputs.
     fn warm_up(&self, model: &LoadedModel) {
         for function in &model.functions {
             let Some(zeros) = function.zeros() else { continue };

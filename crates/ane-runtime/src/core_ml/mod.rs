@@ -1,12 +1,12 @@
-//! Core ML: the engine `coreml` on a Mac, and what of it is plain logic and works anywhere.
+//! Core ML: the engine `coreml` on a Mac, and the parts of it that are plain logic and work anywhere.
 //!
 //! | | |
 //! |---|---|
 //! | [`ComputeUnits`] | which devices Core ML may choose from |
-//! | [`CompileCache`] | compiled packages, each compiled once: by content and system |
-//! | [`advice`] | what to do about an error of Core ML's |
-//! | [`LoadStep`] | what a load is at, for a line of progress: a first one can take minutes |
-//! | `CoreMl` | the engine; compiled for Apple targets alone |
+//! | [`CompileCache`] | compiled packages, keyed by content and system, each compiled once |
+//! | [`advice`] | hints for Core ML errors |
+//! | [`LoadStep`] | a step of a load, for progress display: a first load can take minutes |
+//! | `CoreMl` | the engine; compiled only for Apple targets |
 
 mod advice;
 #[cfg(target_os = "macos")]
@@ -20,7 +20,7 @@ mod engine;
 #[cfg(target_os = "macos")]
 mod model;
 mod progress;
-// What only the engine uses is tested on every machine.
+// Only the engine uses this, but it is tested on every machine.
 #[cfg(any(test, target_os = "macos"))]
 mod strided;
 

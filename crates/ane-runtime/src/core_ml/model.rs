@@ -17,23 +17,25 @@ use crate::error::{Error, Result};
 use crate::inputs::{self, Inputs, MAX_ELEMENTS};
 use crate::tensor::{Tensor, TensorView, Tensors};
 
-/// Core ML's words, without the code of the binding: that says which of its own calls failed, and looks like a code of Core ML's.
+/// Wraps a Core ML error: its message without the binding's code. That code tells which of the binding's own
+/// calls failed, and would look like one of Core ML's.
 pub(super) fn refused(doing: &'static str, package: &Path, error: &CoreMLError) -> Error {
     Error::CoreMl { doing, package: package.to_owned(), message: error.message().to_owned() }
 }
 
-/// An object of Core ML's. The binding leaves it to its users to say where one may go.
+/// A Core ML object. The binding leaves it to its users to decide whether one may move between threads.
 struct Handle<T>(T);
 
-// SAFETY: a model is an Objective-C object with an atomic count that belongs to no thread; it is behind a mutex.
+// SAFETY: a model is an Objective-C object with an atomic reference count that belongs to no thread; a mutex
+// guards it.
 unsafe impl Send for Handle<CoreMlModel> {}
-// SAFETY: the same of a state; it is in a `State`, of which a call has the only reference. The binding's gate around it
-// remembers a thread during a call alone.
+// SAFETY: the same holds for a state; it is in a `State`, to which a call has the only reference. The
+// binding's gate around it remembers a thread only during a call.
 unsafe impl Send for Handle<MLState> {}
-// SAFETY: the same of arrays and of the provider that owns them.
+// SAFETY: the same holds for arrays and for the provider that owns them.
 unsafe impl Send for Handle<InputArrays> {}
 
-/// The type of each output, by name: once each.
+/// Returns the type of each output by name, each name once.
 fn output_types(interface: &Interface, function: &mil::Function) -> Vec<(String, DType)> {
     let mut outputs: Vec<(String, DType)> = Vec::new();
     for name in &function.block.outputs {
@@ -46,23 +48,23 @@ fn output_types(interface: &Interface, function: &mil::Function) -> Vec<(String,
 }
 
 pub(super) struct LoadedModel {
-    /// Let go of in a pool.
+    /// Released in an autorelease pool.
     pub(super) functions: Vec<LoadedFunction>,
     /// Core ML may read from it as long as a function is loaded.
     _compiled: Compiled,
 }
 
 impl LoadedModel {
-    /// Functions of a compiled package, in the order of their numbers.
+    /// Creates a model from the functions of a compiled package, in order of their indices.
     pub(super) fn new(functions: Vec<LoadedFunction>, compiled: Compiled) -> Self {
         Self { functions, _compiled: compiled }
     }
 }
 
 pub(super) struct LoadedFunction {
-    /// The model that it belongs to.
+    /// The model that the function belongs to.
     id: u64,
-    /// Its number among the model's functions.
+    /// Index among the model's functions.
     index: usize,
     name: String,
     package: PathBuf,
@@ -70,18 +72,18 @@ pub(super) struct LoadedFunction {
     function: mil::Function,
     outputs: Vec<(String, DType)>,
     has_states: bool,
-    /// One prediction at a time.
+    /// Runs one prediction at a time.
     model: Mutex<Handle<CoreMlModel>>,
 }
 
-/// A [`State`] of this engine.
+/// The memory of this engine's [`State`].
 struct CoreMlState {
     model: u64,
-    /// Made by the first call: Core ML may refuse, which only a call can say.
+    /// Created by the first call, because Core ML may refuse and only a call can report that.
     state: Option<Handle<MLState>>,
-    /// Of each function.
+    /// One for each function.
     arrays: Vec<Option<Handle<InputArrays>>>,
-    /// Whether a call failed: nobody knows what it left in the state.
+    /// Whether a call failed: the contents of the state are then unknown.
     lost: bool,
 }
 
@@ -122,7 +124,7 @@ impl Model for LoadedModel {
             *state = self.new_state();
             return;
         };
-        // Input arrays are kept; the state is a fresh one, as Core ML promises zeros of those alone.
+        // Input arrays are kept. The state is recreated, because Core ML promises zeros only for a new one.
         (memory.state, memory.lost) = (None, false);
         state.forget();
     }
@@ -141,8 +143,8 @@ impl Function for LoadedFunction {
         &self.interface
     }
 
-    /// As the trait says, but for a state after a call that Core ML failed: what it holds is then known to nobody, and every
-    /// call is refused until the state is [reset](Model::reset).
+    /// Runs the function as the trait specifies, except after a call that Core ML failed: the contents of the
+    /// state are then unknown, and every call is refused until the state is [reset](Model::reset).
     fn predict<'s>(&self, given: &[(&str, TensorView<'_>)], state: &'s mut State) -> Result<&'s Tensors> {
         let inputs = inputs::order(&self.function, &self.interface, given)?;
         let State { memory, outputs, last, .. } = state;
@@ -152,28 +154,28 @@ impl Function for LoadedFunction {
             .ok_or(Error::ForeignState)?;
         if memory.lost {
             return Err(
-                self.failed("an earlier call failed, and what it left in the state is not known: reset it")
+                self.failed("an earlier call failed, so the contents of the state are unknown: reset it")
             );
         }
         *last = self.index;
         let outputs = &mut outputs[self.index];
-        // As when it is loaded.
+        // A pool is needed for the same reason as at load.
         autoreleasepool(|_| self.call(&inputs, memory, outputs))?;
         Ok(outputs)
     }
 }
 
-/// Where a function stands.
+/// Identifies a function within a loaded model.
 #[derive(Clone, Copy)]
 pub(super) struct Place {
-    /// The model that it belongs to.
+    /// The model that the function belongs to.
     pub(super) id: u64,
-    /// Its number among the model's functions.
+    /// Index among the model's functions.
     pub(super) index: usize,
 }
 
 impl LoadedFunction {
-    /// A function of a package that `model` is loaded for.
+    /// Creates a function of `package`, which Core ML has loaded as `model`.
     pub(super) fn new(place: Place, name: &str, package: &Package, model: CoreMlModel) -> Result<Self> {
         let function = package.function(name)?.clone();
         let interface = package.interface(name).cloned().unwrap_or_else(|| Interface::of(&function));
@@ -222,16 +224,18 @@ impl LoadedFunction {
         }
         for (i, (name, dtype)) in self.outputs.iter().enumerate() {
             let array = results.get_multi_array(name);
-            let array = array.ok_or_else(|| self.failed(&format!("it gave no array for output {name}")))?;
+            let array =
+                array.ok_or_else(|| self.failed(&format!("it returned no array for output {name}")))?;
             arrays::read(&array, *dtype, outputs.at_mut(i))
                 .map_err(|reason| self.failed(&format!("output {name}: {reason}")))?;
         }
-        // Not before its results are here as well: the state has moved on, and whoever called again would move it twice.
+        // Only now, with the results copied: the state has already advanced, and repeating a failed call
+        // would advance it twice.
         memory.lost = false;
         Ok(())
     }
 
-    /// Zeros for every input, in its default shape; `None` if one has no such shape.
+    /// Returns zeros for every input, in its default shape; `None` if an input has no default shape.
     pub(super) fn zeros(&self) -> Option<Vec<(String, Tensor)>> {
         let zeros = |(name, ty): (&str, &TensorType)| {
             let feature = || self.interface.inputs.iter().find(|f| f.name == name);

@@ -1,5 +1,7 @@
-//! What a load is at. The first one of a package can take minutes: Core ML compiles it for the Neural Engine, and again after every
-//! update of the system.
+//! Progress of a load.
+//!
+//! The first load of a package can take minutes: Core ML compiles it for the Neural Engine, and again after
+//! every update of the system.
 
 use std::fmt;
 use std::sync::Arc;
@@ -8,30 +10,30 @@ use std::time::Duration;
 /// A step of a load.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum LoadStep {
-    /// Another load compiles the same package.
+    /// Another load is compiling the same package.
     Waiting,
-    /// The cache cannot be used, so that the compiled package is not kept.
+    /// The cache cannot be used, so the compiled package is not kept.
     NotKept {
-        /// Why.
+        /// The reason.
         reason: String,
     },
-    /// The package is being compiled; the result is kept.
+    /// The package is being compiled.
     Compiling,
-    /// The compiled package is being loaded: a function, for these compute units.
+    /// A function of the compiled package is being loaded for the engine's compute units.
     Loading {
         /// Name of the function.
         function: String,
     },
-    /// The function is called a few times, as the first calls are slower than the rest.
+    /// The function is called a few times, because the first calls are slower than later ones.
     WarmingUp,
-    /// A call to warm up failed. The load goes on; what is wrong will be told by the first call that somebody made.
+    /// A warm-up call failed. The load continues; if something is wrong, the first real call reports it.
     WarmUpFailed {
-        /// In Core ML's words.
+        /// Core ML's error message.
         message: String,
     },
-    /// Done.
+    /// The load is complete.
     Loaded {
-        /// How long compiling took; `None` if the package had been compiled before.
+        /// How long compiling took; `None` if the package was already compiled.
         compile: Option<Duration>,
         /// How long loading took.
         load: Duration,
@@ -40,21 +42,21 @@ pub enum LoadStep {
     },
 }
 
-/// Who is told of each step, from the thread that loads.
+/// Receives each step, on the thread that loads.
 pub type LoadObserver = Arc<dyn Fn(&LoadStep) + Send + Sync>;
 
-/// The step as a line.
+/// Writes the step as a line of text.
 impl fmt::Display for LoadStep {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Waiting => f.write_str("Core ML: another load compiles this package; waiting for it"),
+            Self::Waiting => f.write_str("Core ML: another load is compiling this package; waiting for it"),
             Self::NotKept { reason } => write!(f, "Core ML: the compiled package is not kept: {reason}"),
             Self::Compiling => f.write_str("Core ML: compiling the package, once"),
             Self::Loading { function } => {
                 write!(f, "Core ML: loading {function}; a first load can take minutes")
             }
             Self::WarmingUp => f.write_str("Core ML: warming up"),
-            Self::WarmUpFailed { message } => write!(f, "Core ML: a call to warm up failed: {message}"),
+            Self::WarmUpFailed { message } => write!(f, "Core ML: a warm-up call failed: {message}"),
             Self::Loaded { compile, load, warm_up } => {
                 match compile {
                     Some(time) => write!(f, "Core ML: compiled in {:.1} s", time.as_secs_f64())?,

@@ -1,19 +1,20 @@
-//! Elements of arrays whose rows lie apart.
+//! Access to arrays with gaps between their rows.
 //!
-//! Core ML pads rows (the Neural Engine wants 64 bytes), so that an element of an `MLMultiArray` is found by its strides, never by its
-//! place in the row-major order.
+//! Core ML pads rows (the Neural Engine wants 64 bytes). The position of an element in an `MLMultiArray`
+//! therefore follows from its strides, never from its row-major index.
 
 use bytemuck::{AnyBitPattern, NoUninit};
 use smallvec::SmallVec;
 
-/// An axis: how many elements, and how far apart, in elements.
+/// An axis: its size, and its stride in elements.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct Axis {
     extent: usize,
     stride: usize,
 }
 
-/// The axes of an array, fewest first: those of extent 1 are left out, and those that lie behind one another without a gap are one.
+/// The axes of an array, outermost first. Axes of size 1 are left out, and adjacent axes without a gap are
+/// merged.
 #[derive(Clone, Debug, PartialEq, Eq)]
 struct Layout {
     axes: SmallVec<[Axis; 6]>,
@@ -21,7 +22,8 @@ struct Layout {
 }
 
 impl Layout {
-    /// The layout of a shape with strides, once it is found to lie within `bytes` of elements of `size` bytes each.
+    /// Computes the layout of a shape with strides, and checks that it fits into `bytes` bytes of elements of
+    /// `size` bytes each.
     fn new(shape: &[usize], strides: &[usize], size: usize, bytes: usize) -> Result<Self, String> {
         if shape.len() != strides.len() {
             return Err(format!("{} strides for {} axes", strides.len(), shape.len()));
@@ -53,7 +55,8 @@ impl Layout {
         Ok(Self { axes, elements })
     }
 
-    /// Calls `run` with the first element, the stride and the length of each innermost run, in row-major order.
+    /// Calls `run` with the first element, the stride and the length of each innermost run, in row-major
+    /// order.
     fn runs(&self, mut run: impl FnMut(usize, usize, usize)) {
         let Some((inner, outer)) = self.axes.split_last() else {
             if self.elements > 0 {
@@ -65,7 +68,7 @@ impl Layout {
         let mut first = 0;
         loop {
             run(first, inner.stride, inner.extent);
-            // To the next run, as a counter of many digits.
+            // Advances the index to the next run, like an odometer.
             let mut axis = outer.len();
             loop {
                 if axis == 0 {
@@ -84,7 +87,7 @@ impl Layout {
     }
 }
 
-/// The elements of an array whose rows do not lie apart, as a slice; `None` of any other.
+/// Returns the elements as a slice if there are no gaps between them; `None` otherwise.
 pub(super) fn dense_mut<'b, T: AnyBitPattern + NoUninit>(
     bytes: &'b mut [u8],
     shape: &[usize],
@@ -99,11 +102,12 @@ pub(super) fn dense_mut<'b, T: AnyBitPattern + NoUninit>(
     }
 }
 
-/// Copies the elements of a strided array out, in row-major order, each as `convert` makes it.
+/// Copies the elements of a strided array to `out` in row-major order, each through `convert`.
 ///
 /// # Errors
 ///
-/// If the array reaches beyond `bytes`, or has not as many elements as `out`; nothing was copied.
+/// Returns an error if the array exceeds `bytes`, or if its number of elements differs from that of `out`;
+/// nothing has been copied then.
 pub(super) fn gather<S: AnyBitPattern, D>(
     bytes: &[u8],
     shape: &[usize],
@@ -126,11 +130,11 @@ pub(super) fn gather<S: AnyBitPattern, D>(
     Ok(())
 }
 
-/// Copies elements in row-major order into a strided array, each as `convert` makes it. Padding is left as it is.
+/// Copies elements in row-major order into a strided array, each through `convert`. Padding is unchanged.
 ///
 /// # Errors
 ///
-/// As [`gather`].
+/// As for [`gather`].
 pub(super) fn scatter<S: Copy, D: NoUninit>(
     values: &[S],
     shape: &[usize],
@@ -160,7 +164,7 @@ mod tests {
 
     use super::*;
 
-    /// Every index of a shape, in row-major order, the plain way.
+    /// Returns every index of a shape in row-major order, computed naively.
     fn indices(shape: &[usize]) -> Vec<Vec<usize>> {
         shape.iter().fold(vec![vec![]], |before, &extent| {
             let longer = |index: &Vec<usize>| {
@@ -174,7 +178,7 @@ mod tests {
         index.iter().zip(strides).map(|(i, stride)| i * stride).sum()
     }
 
-    /// Shapes with strides that leave gaps: each axis as far apart as what lies within, and then some.
+    /// Shapes with strides that leave gaps: each stride is at least the size of the inner axes.
     fn arrays() -> impl Strategy<Value = (Vec<usize>, Vec<usize>)> {
         prop::collection::vec((0..5usize, 0..4usize), 0..6).prop_map(|axes| {
             let mut strides = vec![0; axes.len()];
@@ -199,7 +203,7 @@ mod tests {
             gather(bytes, &shape, &strides, &mut found, f16::to_f32).unwrap();
             prop_assert_eq!(&found, &naive);
 
-            // Back again, into storage of which only the padding keeps what it was.
+            // Writes them back into storage; only the padding keeps its old contents.
             let mut naively = vec![f16::NEG_ONE; storage.len()];
             for (index, value) in indices.iter().zip(&naive) {
                 naively[offset(index, &strides)] = f16::from_f32(*value);
@@ -207,7 +211,7 @@ mod tests {
             let mut written = vec![f16::NEG_ONE; storage.len()];
             scatter(&naive, &shape, &strides, bytemuck::cast_slice_mut(&mut written), f16::from_f32).unwrap();
             prop_assert_eq!(&written, &naively);
-            // Where nothing lies between the elements, they are a slice.
+            // Elements without gaps are a slice.
             let dense = last == naive.len();
             let slice = dense_mut::<f16>(bytemuck::cast_slice_mut(&mut written), &shape, &strides);
             prop_assert_eq!(slice.is_some(), dense);
@@ -216,7 +220,7 @@ mod tests {
                 prop_assert_eq!(values, naive);
             }
 
-            // One byte less, and it is refused before anything is read or written.
+            // With one byte less, the array is refused before anything is read or written.
             if last > 0 {
                 let short = &bytes[..2 * last - 1];
                 let refused = gather(short, &shape, &strides, &mut found, f16::to_f32).unwrap_err();

@@ -1,11 +1,12 @@
-//! Caches that the host holds for a sequence, where the model has no states for them.
+//! KV caches that the host holds for a sequence, where the model has no states for them.
 
 use mlpackage::bundle::{Architecture, HostCache};
 use mlpackage::{DType, Shape};
 
 use crate::tensor::{Data, Tensor, TensorView, Tensors};
 
-/// The caches of one sequence, fp16 `[1, H, S, D]` each, in the manifest's order. Zeros, as states are, where nothing was written.
+/// The caches of one sequence, fp16 `[1, H, S, D]` each, in the manifest's order. Like states, they begin as
+/// zeros.
 #[derive(Clone, Debug)]
 pub(super) struct HostCaches {
     tensors: Vec<Tensor>,
@@ -14,7 +15,7 @@ pub(super) struct HostCaches {
 }
 
 impl HostCaches {
-    /// As many as the manifest names.
+    /// Creates a cache for each name in the manifest.
     pub(super) fn new(names: &[HostCache], a: &Architecture) -> Self {
         let width = a.n_embd / a.n_head;
         let shape = Shape::from([1, a.n_head, a.context_length, width]);
@@ -25,12 +26,12 @@ impl HostCaches {
         Self { tensors: names.iter().map(|_| zeros()).collect(), context_length: a.context_length, width }
     }
 
-    /// All of them, to be handed over.
+    /// Returns views of all caches, to pass to a call.
     pub(super) fn views(&self) -> impl Iterator<Item = TensorView<'_>> {
         self.tensors.iter().map(Tensor::view)
     }
 
-    /// Writes the new keys and values, `[1, H, 1, D]` each, to their position.
+    /// Writes the new keys and values, `[1, H, 1, D]` each, at `position`.
     pub(super) fn write(&mut self, names: &[HostCache], results: &Tensors, position: usize) {
         let (s, d) = (self.context_length, self.width);
         for (cache, HostCache { new, .. }) in self.tensors.iter_mut().zip(names) {
@@ -43,7 +44,7 @@ impl HostCaches {
         }
     }
 
-    /// Zeros again.
+    /// Fills the caches with zeros.
     pub(super) fn reset(&mut self) {
         for cache in &mut self.tensors {
             if let Data::F32(values) = cache.data_mut() {

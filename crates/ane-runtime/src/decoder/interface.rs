@@ -1,9 +1,9 @@
-//! The decode function's interface, held against what the bundle's manifest says of it.
+//! Checks the decode function's interface against the bundle's manifest.
 
 use mlpackage::bundle::BundleManifest;
 use mlpackage::{DType, Feature, Interface, Shape, counted};
 
-/// How a function is told where the new key and value go.
+/// How the write position of the new key and value is encoded.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Place {
     /// One-hot over positions, fp16 `[1, 1, S, 1]`.
@@ -12,7 +12,7 @@ pub(super) enum Place {
     Position,
 }
 
-/// Type and shape, as the bundle's dimensions make them.
+/// The type and shape that follow from the bundle's dimensions.
 struct Expected {
     dtype: DType,
     shape: Shape,
@@ -34,8 +34,10 @@ impl std::fmt::Display for Expected {
     }
 }
 
-/// Whether the function takes and gives what the bundle says, in shapes that follow from its dimensions; and how it is told where
-/// the new key and value go. An error is what is wrong, and how.
+/// Checks that the function has the inputs and outputs that the manifest names, in shapes that follow from
+/// its dimensions, and returns how the write position is encoded.
+///
+/// An error holds the name of the part that is wrong, and the reason.
 pub(super) fn check(manifest: &BundleManifest, function: &Interface) -> Result<Place, (String, String)> {
     let a = &manifest.architecture;
     let names = &manifest.interface;
@@ -57,15 +59,15 @@ pub(super) fn check(manifest: &BundleManifest, function: &Interface) -> Result<P
     if function.inputs.len() != inputs.len() {
         let extra = function.inputs.iter().find(|f| !inputs.iter().any(|(i, _)| **i == f.name));
         let extra = extra.map_or("?", |f| &f.name);
-        return Err((format!("input {extra}"), "the bundle does not say what it is for".to_owned()));
+        return Err((format!("input {extra}"), "the bundle does not declare it".to_owned()));
     }
-    // A layer's caches are two states, or two tensors of the host.
+    // Each layer's caches are two states, or two tensors that the host holds.
     let states = a.n_layer.saturating_mul(2).saturating_sub(names.host_caches.len());
     if function.states.len() != states {
         let found = function.states.len();
         let held = match names.host_caches.len() {
             0 => String::new(),
-            n => format!(", {n} of whose caches are the host's"),
+            n => format!(", {n} of whose caches the host holds"),
         };
         return Err((
             "states".to_owned(),
@@ -85,7 +87,7 @@ pub(super) fn check(manifest: &BundleManifest, function: &Interface) -> Result<P
     }
 }
 
-/// Whether there is a feature of that name, and of one of the types.
+/// Checks that a feature has that name and one of the expected types.
 fn expect(kind: &str, found: &[Feature], name: &str, expected: &[Expected]) -> Result<(), (String, String)> {
     let what = format!("{kind} {name}");
     match found.iter().find(|f| f.name == name).and_then(Feature::tensor) {
@@ -93,8 +95,8 @@ fn expect(kind: &str, found: &[Feature], name: &str, expected: &[Expected]) -> R
         Some(ty) => {
             let expected: Vec<String> = expected.iter().map(ToString::to_string).collect();
             let expected = expected.join(" or ");
-            Err((what, format!("the package has {ty}, the bundle's dimensions make it {expected}")))
+            Err((what, format!("the package has {ty}, the bundle's dimensions require {expected}")))
         }
-        None => Err((what, "the package's function has none of that name".to_owned())),
+        None => Err((what, "the package's function does not have it".to_owned())),
     }
 }

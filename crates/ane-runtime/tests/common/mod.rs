@@ -1,4 +1,4 @@
-//! Small packages, written and read again, so that every test goes the way of a real one.
+//! Builds small packages, which are written and read again so that every test takes the path of a real one.
 #![allow(clippy::unwrap_used, dead_code)]
 
 use std::path::Path;
@@ -8,7 +8,7 @@ use mlpackage::mil::builder::{FunctionBuilder, Var};
 use mlpackage::mil::{Opset, Program};
 use mlpackage::{DType, Metadata, Package, PackageWriter};
 
-/// Builds a package of one function called `main`.
+/// Builds a package with one function called `main`.
 pub(crate) fn package(
     path: &Path,
     build: impl FnOnce(&mut FunctionBuilder<'_>) -> mlpackage::Result<()>,
@@ -21,7 +21,7 @@ pub(crate) fn package(
     Package::open(path).unwrap()
 }
 
-/// Builds, loads and describes nothing else: a model of that function.
+/// Builds a package with that function and loads it.
 pub(crate) fn load(
     numerics: Numerics,
     build: impl FnOnce(&mut FunctionBuilder<'_>) -> mlpackage::Result<()>,
@@ -31,12 +31,12 @@ pub(crate) fn load(
     MilCpu::new(numerics).load(&package, &LoadOptions::default()).unwrap()
 }
 
-/// A float tensor.
+/// Creates a float tensor.
 pub(crate) fn tensor(dims: &[usize], values: &[f32]) -> Tensor {
     Tensor::new(dims, values.to_vec()).unwrap()
 }
 
-/// Runs one operation in f32 over fp32 inputs called `x`, `y`, ... Its first result is cast to fp32 if it is none.
+/// Builds and runs a function in f32 with fp32 inputs `x`, `y`, `z`; its results are cast to fp32.
 pub(crate) fn run(
     inputs: &[(&[usize], &[f32])],
     build: impl FnOnce(&mut FunctionBuilder<'_>, &[Var]) -> mlpackage::Result<Vec<Var>>,

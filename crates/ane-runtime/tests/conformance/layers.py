@@ -1,12 +1,12 @@
 #!/usr/bin/env python3
-"""Makes the recurrent layers, detectors, lists and classifiers of the conformance suite, as `operations.py` makes the rest.
+"""Generates the recurrent layers, detectors, lists and classifiers of the conformance suite, as `operations.py` does the rest.
 
     pip install -r requirements.txt
-    python layers.py [NAME ...]        all, or those whose names are given
+    python layers.py [NAME ...]        all, or only the given names
 
-Where PyTorch has the operation as MIL has it, expected outputs are PyTorch's. Where it has not (a peephole, GRU's reset gate before
-the product, the sampling modes of `crop_resize`), they follow the formulas of coremltools' documentation, with what its own
-tests against Core ML add to them; each formula says where it is from.
+Where PyTorch has the operation as MIL defines it, expected outputs are PyTorch's. Where it lacks it (a peephole, GRU's reset gate
+before the product, the sampling modes of `crop_resize`), they follow the formulas of coremltools' documentation, and what its own
+tests against Core ML add to them; each formula names its source.
 """
 
 import sys
@@ -47,14 +47,14 @@ ACTIVATIONS = {
 
 
 def steps(x, reverse, output_sequence, step):
-    """Runs `step` along x. What comes last of a reverse layer stands last, for the first element of the sequence: so it is in the
-    comparison with Core ML in coremltools' test_recurrent.py, where PyTorch is given the sequence reversed."""
+    """Runs `step` along x. The result of a reverse layer's last step, for the first element of the sequence, is last, as in the
+    comparison with Core ML in coremltools' test_recurrent.py, which gives PyTorch the reversed sequence."""
     outputs = [step(row) for row in (x.flip(0) if reverse else x)]
     return torch.stack(outputs if output_sequence else outputs[-1:])
 
 
 def lstm(x, h, c, w, direction, output_sequence, gate, cell, out, clip):
-    """The formulas of `lstm`; the cell is clipped where test_recurrent.py clips it. Gates in the order i, f, o, z."""
+    """The formulas of `lstm`; the cell is clipped where test_recurrent.py clips it. The order of the gates is i, f, o, z."""
     gate, cell, out = ACTIVATIONS[gate], ACTIVATIONS[cell], ACTIVATIONS[out]
     p = w.get("peephole", torch.zeros(3 * h.shape[1])).chunk(3)
     state = [h, c]
@@ -73,8 +73,8 @@ def lstm(x, h, c, w, direction, output_sequence, gate, cell, out, clip):
 
 
 def gru(x, h, w, direction, output_sequence, gate, out):
-    """The formulas of `gru`. That the reset gate comes before the product is what test_recurrent.py compares with Core ML, and what
-    `GRULayerParams` in NeuralNetwork.proto says. Gates in the order r, o, z."""
+    """The formulas of `gru`. The reset gate is applied before the product, as in test_recurrent.py's comparison with Core ML and in
+    the documentation of `GRULayerParams` in NeuralNetwork.proto. The order of the gates is r, o, z."""
     gate, out = ACTIVATIONS[gate], ACTIVATIONS[out]
     state = [h]
     (wr, wo, wz), (ur, uo, uz), (br, bo, bz) = (
@@ -94,7 +94,7 @@ def gru(x, h, w, direction, output_sequence, gate, out):
 
 
 def torchs(kind, w, x, states, **options):
-    """A layer of PyTorch with these weights: names as PyTorch has them, gates in its order."""
+    """Runs a PyTorch layer with these weights, in PyTorch's names and order of gates."""
     layer = kind(x.shape[2], states[0].shape[2], **options)
     layer.load_state_dict({name: value for name, value in w.items()})
     with torch.no_grad():
@@ -103,7 +103,7 @@ def torchs(kind, w, x, states, **options):
 
 
 def ifzo(w):
-    """PyTorch's gates are i, f, z, o; MIL's i, f, o, z."""
+    """Reorders gates: PyTorch's order is i, f, z, o; MIL's is i, f, o, z."""
     i, f, o, z = np.split(w, 4) if isinstance(w, np.ndarray) else w.chunk(4)
     return np.concatenate([i, f, z, o]) if isinstance(w, np.ndarray) else torch.cat([i, f, z, o])
 
@@ -124,7 +124,7 @@ def rounded(w, c):
     return {name: c(value) for name, value in w.items()}
 
 
-# Against PyTorch's own layers.
+# Compared with PyTorch's own layers.
 def torch_lstm(t, c, x, h, cell, back=None):
     w = {"weight_ih_l0": ifzo(c(LSTM["weight_ih"])), "weight_hh_l0": ifzo(c(LSTM["weight_hh"])), "bias_ih_l0": ifzo(c(LSTM["bias"]))}
     w["bias_hh_l0"] = torch.zeros(4 * H)
@@ -193,7 +193,7 @@ recurrent.case(
 
 
 def torch_gru(t, c):
-    """PyTorch's gates are r, z, n; MIL's r, o, z. Its reset gate comes after the product and its bias."""
+    """PyTorch's order of gates is r, z, n; MIL's is r, o, z. PyTorch applies its reset gate after the product and its bias."""
     order = lambda w: torch.cat([w.chunk(3)[i] for i in (0, 2, 1)])  # noqa: E731
     w = {"weight_ih_l0": order(c(GRU["weight_ih"])), "weight_hh_l0": order(c(GRU["weight_hh"]))}
     w |= {"bias_ih_l0": order(c(INPUT_BIAS)), "bias_hh_l0": order(c(GRU["bias"]))}
@@ -207,7 +207,7 @@ recurrent.case(
     torch_gru,
 )
 
-# By formula.
+# Compared with the formulas.
 for direction in ("forward", "reverse"):
     for whole in (True, False):
         recurrent.case(
@@ -271,7 +271,7 @@ recurrent.case(
     both_with_peepholes,
 )  # fmt: skip
 
-# --- weights that are compressed, and large enough to stay so ------------------------------------------------------------
+# --- compressed weights, large enough to stay compressed --------------------------------------------------------------
 
 rng = np.random.default_rng(12)
 WIDE = 36
@@ -318,7 +318,7 @@ packed.case(
 
 
 def overlap(a, b):
-    """Of boxes (x, y, width, height), in f32 as the boxes are."""
+    """The overlap of two boxes (x, y, width, height) as a share of their union, in f32 like the boxes."""
     shared = 1.0
     for axis in (0, 1):
         low = max(a[axis] - a[axis + 2] / 2, b[axis] - b[axis + 2] / 2)
@@ -329,8 +329,8 @@ def overlap(a, b):
 
 
 def suppressed(boxes, scores, iou, most, by_class, least=-np.inf):
-    """`boxes [n, B, 4]`, `scores [n, B, K]`: what `NonMaximumSuppressionLayerParams` in coremltools' NeuralNetwork.proto says, and
-    what its test_tensor_operation.py compares with Core ML."""
+    """`boxes [n, B, 4]`, `scores [n, B, K]`: follows `NonMaximumSuppressionLayerParams` in coremltools' NeuralNetwork.proto, and the
+    comparison with Core ML in its test_tensor_operation.py."""
     n, _, k = scores.shape
     chosen = np.zeros((n, most, 4), np.float32), np.zeros((n, most, k), np.float32), np.full((n, most), -1, np.int32)
     counts = np.zeros(n, np.int32)
@@ -350,12 +350,12 @@ def suppressed(boxes, scores, iou, most, by_class, least=-np.inf):
 
 
 def detector(name, opset, last):
-    """A family of either form; the boxes are whole numbers, and no two overlap by as much as a threshold."""
+    """A family for either form. The boxes are integers, and no two overlap by exactly a threshold."""
     rng = np.random.default_rng(13)
     boxes = np.concatenate([rng.integers(0, 24, (2, 12, 2)), rng.integers(6, 16, (2, 12, 2))], 2).astype(np.float64)
     boxes[1, 3] = [5, 5, 0, 0]
     scores = rng.permutation(72).reshape(2, 12, 3) / 64 - 0.25
-    # Equal scores: the first of them goes first.
+    # Of equal scores, the first is chosen first.
     scores[0, 4], scores[0, 9] = scores[0, 1], scores[0, 1]
     turn = (lambda x: x.transpose(0, 2, 1)) if last else (lambda x: x)
     family = Family(name, opset=opset, boxes=turn(boxes), scores=turn(scores))
@@ -388,8 +388,8 @@ detector("suppression_ios17", ct.target.iOS17, last=True)
 
 
 def points(mode, start, end, to):
-    """Where `resize_bilinear` samples the interval from `start` to `end`, in which there are `end - start + 1` pixels; by the formulas
-    of its documentation, in f64."""
+    """The points at which `resize_bilinear` samples the interval from `start` to `end`, which has `end - start + 1` pixels; computed
+    in f64 with the formulas of its documentation."""
     last = end - start
     pixels = last + 1
     i = np.arange(to)
@@ -406,7 +406,7 @@ def points(mode, start, end, to):
 
 
 def crops(x, boxes, images, to, mode="DEFAULT", order="CORNERS_HEIGHT_FIRST", normalized=False, scale=1.0, pad=0.0):
-    """`[N, C, h, w]`: patch n is box n of image n. What is outside of an image is `pad`, as in TensorFlow's `crop_and_resize`."""
+    """Returns `[N, C, h, w]`: patch n is box n of image n. Points outside an image are `pad`, as in TensorFlow's `crop_and_resize`."""
     _, channels, height, width = x.shape
     out = np.full((len(boxes), channels, *to), pad, np.float32)
     for n, (box, image) in enumerate(zip(boxes.astype(np.float64), images)):
@@ -430,7 +430,7 @@ def crops(x, boxes, images, to, mode="DEFAULT", order="CORNERS_HEIGHT_FIRST", no
 
 MODES = ["STRICT_ALIGN_CORNERS", "ALIGN_CORNERS", "DEFAULT", "OFFSET_CORNERS", "UNALIGN_CORNERS"]
 ORDERS = ["CORNERS_HEIGHT_FIRST", "CORNERS_WIDTH_FIRST", "CENTER_SIZE_HEIGHT_FIRST", "CENTER_SIZE_WIDTH_FIRST"]
-# Quarters and eighths, which fp16 holds.
+# Quarters and eighths, which fp16 holds exactly.
 CORNERS = np.array([[0.5, 1.25, 3.0, 4.5], [0.0, 0.25, 2.5, 3.0], [1.0, 0.5, 1.5, 2.25]])
 CENTERS = np.array([[1.75, 2.5, 2.0, 2.5], [2.0, 1.5, 1.0, 3.0], [1.5, 2.0, 0.5, 1.0]])
 FRACTIONS = np.array([[0.125, 0.25, 1.0, 0.75], [0.5, 1.75, 1.0, 0.25], [0.0, 0.375, 0.625, 1.25]])
@@ -476,7 +476,7 @@ def cropping(name, opset):
     for order in ORDERS:
         boxes = CENTERS if order.startswith("CENTER") else CORNERS
         case(f"{order.lower()}", boxes[:2], None, order=order)
-    # Boxes that reach over the border, and one from high to low.
+    # Boxes that exceed the image, and boxes with reversed corners.
     case("normalized", FRACTIONS, WHICH, to=(2, 2), mode="ALIGN_CORNERS", normalized=True)
     case("scaled", CORNERS * 2, WHICH, to=(2, 4), mode="OFFSET_CORNERS", scale=0.5)
     case("upside_down", CORNERS[:, [2, 3, 0, 1]], WHICH, mode="ALIGN_CORNERS")
@@ -523,7 +523,7 @@ def count(v):
 
 
 lists.case("unwritten", lambda v, F: mb.list_read(ls=made(F), index=1), lambda t, c: ZERO)
-# As in coremltools' TestList against Core ML: an index behind the end makes the list longer.
+# As in coremltools' TestList against Core ML: writing to an index beyond the end makes the list longer.
 lists.case(
     "grown",
     lambda v, F: mb.list_gather(ls=mb.list_write(ls=mb.list_write(ls=made(F), index=0, value=v.a), index=4, value=v.b), indices=[4, 3, 0]),
@@ -539,7 +539,7 @@ lists.case(
     lambda v, F: mb.list_read(ls=(lambda ls: (mb.list_write(ls=ls, index=0, value=v.b), ls)[1])(mb.list_write(ls=made(F), index=0, value=v.a)), index=0),
     lambda t, c: t.a,
 )
-# The last of two values for one place stands.
+# If two values are scattered to one index, the last one wins.
 lists.case(
     "scattered",
     lambda v, F: mb.list_gather(ls=mb.list_scatter(ls=made(F), indices=v.at, value=v.rows), indices=[0, 1, 2]),
@@ -610,8 +610,8 @@ CASTS = {
 
 
 def converted(name, layer, shape, tolerance=None):
-    """A layer of PyTorch's through the whole conversion, with every pass. Weights are rounded to fp16 first, and one of two biases that
-    are added is zero, so that both precisions hold the same."""
+    """Converts a PyTorch layer with all passes. Weights are rounded to fp16 first, and one of the two biases that are added is zero,
+    so both precisions have the same weights."""
     torch.manual_seed(15)
     module = Layer(layer()).eval()
     for key, parameter in module.named_parameters():
@@ -633,8 +633,8 @@ def converted(name, layer, shape, tolerance=None):
 
 
 def collected():
-    """A loop that collects what it computes in a list, through the whole conversion: with a list of fp32 in a program that computes in
-    fp16, which is where coremltools' pass leaves it."""
+    """Converts a loop that collects its results in a list: a list of fp32 in a program that computes in fp16, because coremltools'
+    fp16 pass leaves the list unchanged."""
     rng = np.random.default_rng(16)
     weight = rng.uniform(-0.5, 0.5, (4, 4)).astype(np.float16).astype(np.float32)
     x, n = rng.uniform(-1, 1, (2, 4)).astype(np.float16).astype(np.float32), ints(5)
@@ -704,7 +704,7 @@ if __name__ == "__main__":
     wanted = sys.argv[1:]
     for family in FAMILIES:
         if not wanted or family.name in wanted:
-            # Before iOS 16 nothing of fp16 crosses a function's border.
+            # Before iOS 16, functions have no inputs or outputs of fp16.
             for F in (np.float32,) if family.opset == ct.target.iOS15 else (np.float32, np.float16):
                 family.make(F)
                 print(f"{family.name}_{OUT[F]}: {len(family.cases)} cases")

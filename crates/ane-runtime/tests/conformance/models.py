@@ -1,11 +1,11 @@
 #!/usr/bin/env python3
-"""Makes the models of the conformance suite: written in PyTorch, converted by coremltools, weights compressed by coremltools.
+"""Generates the models of the conformance suite: written in PyTorch, converted and compressed by coremltools.
 
     pip install -r requirements.txt
-    python models.py [MODEL ...] [FORM ...]        all, or those whose names are given
+    python models.py [MODEL ...] [FORM ...]        all, or only the given names
 
-Expected outputs are computed by PyTorch in fp32 with the weights that the package holds: rounded to fp16, quantised,
-palettised or pruned, read back from the package with coremltools.
+Expected outputs are computed by PyTorch in fp32 with the weights that the package holds: rounded to fp16, quantized,
+palettized or pruned, and read back from the package with coremltools.
 """
 
 import re
@@ -22,14 +22,16 @@ rng = np.random.default_rng(11)
 FP16, FP32 = ct.precision.FLOAT16, ct.precision.FLOAT32
 
 
-# Weights must stay what PyTorch has, to be found again: batch norm stays an operation of its own.
+# Weights must keep their PyTorch values so that they can be found again: batch norm stays a separate
+# operation.
 def pipeline():
     passes = ct.PassPipeline()
     passes.remove_passes(["common::fuse_conv_batchnorm"])
     return passes
 
 
-# Elements of the smallest weight that is compressed: more than the tables of rotary positions and any gain or bias.
+# The size of the smallest weight that is compressed, in elements: more than the tables of rotary positions
+# and any gain or bias.
 SMALLEST = 100
 
 
@@ -54,7 +56,8 @@ def jointly(first, second, **options):
     return lambda m: second(first(m), **options)
 
 
-# Depthwise convolutions have one channel to a block; coremltools leaves alone what a block does not divide.
+# Depthwise convolutions have one channel per block; coremltools skips weights whose size a block does not
+# divide.
 QUANTISED = {
     "int8_per_tensor": quantize(mode="linear_symmetric", dtype="int8", granularity="per_tensor"),
     "int8_per_channel": quantize(mode="linear_symmetric", dtype="int8", granularity="per_channel"),
@@ -81,7 +84,7 @@ QUANTISED = {
         ),
     ),
 }
-# What iOS 16 has: other operations, with their parameters among the attributes.
+# The forms of iOS 16, which uses other operations, with their parameters as attributes.
 EARLY = {
     "ios16_int8": quantize(mode="linear_symmetric", dtype="int8"),
     "ios16_uint8": quantize(mode="linear", dtype="uint8"),
@@ -92,9 +95,9 @@ EARLY = {
 
 
 class Attention(nn.Module):
-    """Multi-head attention over a cache in which `heads` share `kv_heads` keys and values.
+    """Multi-head attention over a KV cache; `heads` share `kv_heads` keys and values.
 
-    A head has four elements in every model here: 1 / sqrt(4) is the same in fp16 and fp32.
+    A head has four elements in every model here, so 1 / sqrt(4) is the same in fp16 and fp32.
     """
 
     def __init__(self, width, heads, kv_heads, context, bias, rope):
@@ -104,7 +107,7 @@ class Attention(nn.Module):
         self.k = nn.Linear(width, kv_heads * self.size, bias)
         self.v = nn.Linear(width, kv_heads * self.size, bias)
         self.o = nn.Linear(heads * self.size, width, bias)
-        # States are fp16, also where all else is fp32.
+        # States are fp16 even if everything else is fp32.
         self.rounds_cache = False
         self.register_buffer("k_cache", torch.zeros(1, kv_heads, context, self.size))
         self.register_buffer("v_cache", torch.zeros(1, kv_heads, context, self.size))
@@ -195,7 +198,7 @@ class LlamaBlock(nn.Module):
 
 
 class Llama(nn.Module):
-    """RMSNorm with gain, rotary positions, grouped queries, SwiGLU; a function for a token and one for a prompt."""
+    """RMSNorm with gain, rotary positions, grouped-query attention, SwiGLU; one function for a token and one for a prompt."""
 
     name, width, heads, kv_heads, context, vocab, prompt = "llama", 16, 4, 2, 12, 24, 6
 
@@ -231,7 +234,7 @@ class Llama(nn.Module):
 
 
 def decoder_inputs(tokens, first, context):
-    """Tokens at the positions from `first` on; each sees itself and what is before it."""
+    """Tokens at the positions from `first` on; each attends to itself and to earlier positions."""
     position = np.arange(first, first + len(tokens), dtype=np.int32)
     seen = np.arange(context)[None, :] <= position[:, None]
     mask = np.where(seen, 0, -1e4).astype(np.float32)
@@ -255,7 +258,7 @@ class EncoderBlock(nn.Module):
 
 
 class Encoder(nn.Module):
-    """Attention as one operation, normalisation behind the residual, mean over the tokens."""
+    """Attention as one operation, normalization after the residual, mean over the tokens."""
 
     name, width, heads, length, vocab = "encoder", 16, 4, 10, 24
 
@@ -284,7 +287,7 @@ class Encoder(nn.Module):
 
 
 class ConvNet(nn.Module):
-    """Convolutions with batch norm, a depthwise one, pooling, a linear head."""
+    """Convolutions with batch norm, a depthwise convolution, pooling, a linear head."""
 
     name = "convnet"
 
@@ -313,7 +316,7 @@ class ConvNet(nn.Module):
 
 
 def states(model):
-    """The caches: buffers that the model writes."""
+    """Returns the KV caches: buffers that the model writes."""
     return {name: buffer for name, buffer in model.named_buffers() if name.endswith("_cache")}
 
 
@@ -341,7 +344,7 @@ def convert(model, function, inputs, precision, target):
 
 
 def weights(mlmodel):
-    """Constants of a package by name, as coremltools unpacks them."""
+    """Returns the constants of a package by name, decompressed by coremltools."""
     spec = mlmodel.get_spec()
     program = milproto.load(spec, spec.specificationVersion, mlmodel.weights_dir)
     operations = [op for function in program.functions.values() for op in function.operations]
@@ -361,7 +364,7 @@ def reset(model):
 
 
 def make(model, suffix, compress, precision, target):
-    """One package, with what PyTorch makes of its weights."""
+    """Writes one package, with PyTorch's results for its weights."""
     model.eval()
     calls = model.calls()
     first = {function: next(inputs for f, inputs in calls if f == function) for function in model.lengths()}
@@ -374,23 +377,23 @@ def make(model, suffix, compress, precision, target):
     parameters = dict(model.named_parameters())
     parameters.update({name: b for name, b in model.named_buffers() if name not in states(model) and b.dim() > 0})
     rounded = np.float16 if precision == FP16 else np.float32
-    # coremltools names a constant after the tensor that it comes from.
+    # coremltools names a constant after its tensor.
     theirs = {name.replace(".", "_"): name for name in parameters}
 
     def ours(mlmodel):
-        """The package's weights by the names that PyTorch has for them."""
+        """Returns the package's weights by their PyTorch names."""
         found = {}
         for constant, value in weights(mlmodel).items():
             name = theirs.get(re.sub(r"(_to_fp16)?(_quantized|_palettized|_sparsified|_sparse)*$", "", constant))
             if name:
                 found[name] = value
         lost = set(parameters) - set(found)
-        assert not lost, f"{lost} are not among {sorted(weights(mlmodel))}"
+        assert not lost, f"{lost} are not in {sorted(weights(mlmodel))}"
         return found
 
     for name, value in ours(one).items():
         expected = parameters[name].detach().numpy().astype(rounded)
-        assert np.array_equal(value.ravel(), expected.ravel()), f"{name} is another in the package"
+        assert np.array_equal(value.ravel(), expected.ravel()), f"{name} differs in the package"
     if compress:
         converted = {function: compress(m) for function, m in converted.items()}
         one = next(iter(converted.values()))
@@ -425,7 +428,7 @@ def make(model, suffix, compress, precision, target):
 
 
 class Saved:
-    """A package that is on the disk already."""
+    """A package that is already on disk."""
 
     def __init__(self, path):
         self.path = path
@@ -437,7 +440,7 @@ class Saved:
 
 
 def seeded(kind, **options):
-    """A model whose gains are not 1 and whose biases are not 0, which would say nothing."""
+    """Creates a model whose gains are not 1 and whose biases are not 0, because those values would hide errors."""
     torch.manual_seed(0)
     model = kind(**options)
     with torch.no_grad():
@@ -448,7 +451,7 @@ def seeded(kind, **options):
 
 
 if __name__ == "__main__":
-    # Models, and forms of compression; all where none are named.
+    # Models, and forms of compression; all of them if none are named.
     wanted = [a for a in sys.argv[1:] if a in ("gpt2", "llama", "encoder", "convnet")]
     forms = [a for a in sys.argv[1:] if a not in wanted]
     for kind in (Gpt2, Llama, Encoder, ConvNet):
@@ -456,7 +459,7 @@ if __name__ == "__main__":
             continue
         for precision in (FP32, FP16) if not forms or "plain" in forms else ():
             make(seeded(kind), "plain", None, precision, ct.target.iOS18)
-        # One layer is enough to see whether weights are unpacked as they should be.
+        # One layer is enough to check that weights are dequantized correctly.
         for suffix, compress in QUANTISED.items():
             if forms and suffix not in forms:
                 continue

@@ -1,16 +1,16 @@
 #!/usr/bin/env python3
-"""Makes the operations of the conformance suite: packages by coremltools, expected outputs by PyTorch.
+"""Generates the operations of the conformance suite: packages by coremltools, expected outputs by PyTorch.
 
-Where PyTorch's function of the same name means something else than the operation of MIL, what MIL says is written out here,
-and a comment names the source; `docs/semantics.md` lists those places. What MIL leaves open (which of several equal elements
-`reduce_argmax` names) is no case.
+Where PyTorch's function of the same name differs from MIL's operation, MIL's meaning is written out here, and a comment names
+the source; `docs/semantics.md` lists these cases. What MIL leaves open (which of several equal elements `reduce_argmax` names)
+is not tested.
 
     pip install -r requirements.txt
-    python operations.py [FAMILY ...]        all, or those whose names are given
+    python operations.py [FAMILY ...]        all, or only the given names
 
-A family is a package with one output for each case; it is made in fp32 and in fp16. Expected outputs are computed by PyTorch
-in fp32 from the inputs and constants as the package holds them. No optimisation pass runs, so that the operation under test
-is what stands in the package.
+A family is a package with one output for each case, generated in fp32 and in fp16. PyTorch computes the expected outputs in
+fp32 from the inputs and constants as the package holds them. No optimization pass runs, so the package contains the operation
+under test itself.
 """
 
 import sys
@@ -27,14 +27,14 @@ nn = torch.nn.functional
 
 
 class Family:
-    """Cases that share inputs. `F` stands for the float type, fp32 or fp16."""
+    """Cases that share inputs. `F` is the float type, fp32 or fp16."""
 
     def __init__(self, name: str, opset=ct.target.iOS18, **inputs):
         self.name, self.opset, self.inputs, self.cases = name, opset, inputs, []
         FAMILIES.append(self)
 
     def case(self, name: str, mil: Callable, torch_: Callable) -> None:
-        """`mil(v, F)` gives a Var, `torch_(t, c)` a tensor; `v` and `t` hold the inputs, `c` rounds a constant to F."""
+        """Adds a case: `mil(v, F)` returns a Var, `torch_(t, c)` a tensor; `v` and `t` hold the inputs, `c` rounds a constant to F."""
         self.cases.append((name, mil, torch_))
 
     def make(self, F) -> None:
@@ -48,7 +48,7 @@ class Family:
                 results.extend(publish(name, mil(v, F), F))
             return results
 
-        # coremltools takes the names of inputs from the parameters of the function.
+        # coremltools derives the names of inputs from the parameters of the function.
         named = eval(f"lambda {', '.join(values)}: body({', '.join(values)})", {"body": body})
         program = mb.program(input_specs=specs, opset_version=self.opset)(named)
         model = ct.convert(
@@ -75,7 +75,7 @@ class Namespace(dict):
 
 
 def publish(name, result, F):
-    """Names results, as types that a function can return: bools and small integers as int32."""
+    """Names results, and casts them to types that a function can return: booleans and small integers to int32."""
     results = result if isinstance(result, tuple | list) else [result]
     for i, var in enumerate(results):
         key = name if len(results) == 1 else f"{name}_{i}"
@@ -97,7 +97,7 @@ def ints(*values, shape=None):
     return np.array(values, dtype=np.int32).reshape(shape or (len(values),))
 
 
-# --- each element by itself -------------------------------------------------------------------------------------------
+# --- elementwise ------------------------------------------------------------------------------------------------------
 
 unary = Family("unary", x=uniform(2, 3, 4), small=uniform(2, 3, low=-0.9, high=0.9), positive=uniform(2, 3, low=0.1, high=4), n=ints(-3, 0, 2, 5))
 for op in "abs ceil cos cosh erf exp exp2 floor sign sin sinh square tanh".split():
@@ -372,11 +372,11 @@ convolution.case(
 
 
 def windows(x, kernel, strides, pad=None, ceil_mode=False, same=None):
-    """The windows of a pooling in two axes, filled up with zeros: [N, C, places, taps], and which taps are elements of x.
+    """Returns the windows of pooling over two axes, padded with zeros, [N, C, positions, taps], and which taps are elements of x.
 
-    Written from the documentation of coremltools' `avg_pool`. What `ceil_mode` adds behind the last element is padding as any
-    other: Core ML divides by the whole window there unless `exclude_padding_from_average` is true, as issue 2772 and pull
-    request 2844 of apple/coremltools measured. PyTorch takes it out of the divisor, so its function is no oracle for this.
+    Written from the documentation of coremltools' `avg_pool`. The overhang that `ceil_mode` adds after the last element counts as
+    padding: Core ML divides by the whole window there unless `exclude_padding_from_average` is true, as measured in issue 2772
+    and pull request 2844 of apple/coremltools. PyTorch excludes it from the divisor, so its function cannot be the oracle here.
     """
     size, pad = x.shape[2:], list(pad or [0, 0, 0, 0])
     places = []
@@ -390,7 +390,7 @@ def windows(x, kernel, strides, pad=None, ceil_mode=False, same=None):
         places.append((-(-left // strides[i]) if ceil_mode else left // strides[i]) + 1)
         if ceil_mode and pad[2 * i] + pad[2 * i + 1] > 0 and (places[i] - 1) * strides[i] >= size[i] + pad[2 * i]:
             places[i] -= 1
-    # As much behind as the last window reaches.
+    # The padding after the last element, up to the end of the last window.
     behind = [max((places[i] - 1) * strides[i] + kernel[i] - size[i] - pad[2 * i], 0) for i in range(2)]
     around = (pad[2], behind[1], pad[0], behind[0])
 
@@ -431,8 +431,8 @@ convolution.case(
     lambda v, F: mb.avg_pool(x=v.image, kernel_sizes=[3, 2], strides=[2, 2], pad_type="custom", pad=[1, 1, 1, 1], exclude_padding_from_average=True),
     lambda t, c: nn.avg_pool2d(t.image, (3, 2), stride=2, padding=1, count_include_pad=False),
 )
-# `ceil_mode`, with windows over the edge, behind padding and where there is none; in one axis, which is two of which the
-# second is one long.
+# `ceil_mode` with windows that exceed the input, with and without padding; over one axis, which is computed
+# as two axes of which the second has size 1.
 for op, of in {"max_pool": largest, "avg_pool": average, "l2_pool": root_of_squares}.items():
     for name, kernel, strides, pad in [("ceil", [2, 3], [3, 2], [1, 1, 1, 1]), ("ceil_valid", [2, 3], [3, 4], None)]:
         convolution.case(
@@ -480,7 +480,7 @@ convolution.case(
     "avg_pool_3d", lambda v, F: mb.avg_pool(x=v.volume, kernel_sizes=[2, 2, 2], strides=[1, 2, 1], pad_type="valid"), lambda t, c: nn.avg_pool3d(t.volume, 2, stride=(1, 2, 1))
 )
 
-# --- normalisation ----------------------------------------------------------------------------------------------------
+# --- normalization ----------------------------------------------------------------------------------------------------
 
 normalization = Family("normalization", x=uniform(2, 3, 4), image=uniform(2, 3, 4, 5))
 mean, variance, gamma, beta = uniform(3), uniform(3, low=0.5), uniform(3), uniform(3)
@@ -552,7 +552,7 @@ reshape.case("pixel_shuffle", lambda v, F: mb.pixel_shuffle(x=v.image, upscale_f
 reshape.case(
     "pixel_unshuffle", lambda v, F: mb.pixel_unshuffle(x=v.wide, downscale_factor=np.uint32(2)), lambda t, c: nn.pixel_unshuffle(t.wide, 2)
 )
-# As TensorFlow defines it: block row and column are the slow part of a channel's number.
+# As TensorFlow defines it: the block's row and column are the slow part of a channel's index.
 reshape.case(
     "depth_to_space",
     lambda v, F: mb.depth_to_space(x=v.image, block_size=2),
@@ -732,7 +732,8 @@ for align in (True, False):
         lambda v, F, a=align: mb.upsample_bilinear(x=v.x, align_corners=a, **both_ways),
         lambda t, c, a=align: nn.interpolate(t.x, scale_factor=(2, 3), mode="bilinear", align_corners=a),
     )
-# The element that the middle of the result is in: PyTorch's `nearest` takes the one that its border is in.
+# MIL takes the element that contains the center of the output pixel; PyTorch's `nearest` takes the one that
+# contains its edge.
 resize.case(
     "resize_nearest",
     lambda v, F: mb.resize_nearest_neighbor(x=v.x, target_size_height=5, target_size_width=2),
@@ -747,7 +748,7 @@ for mode, align in {"STRICT_ALIGN_CORNERS": True, "ALIGN_CORNERS": True, "UNALIG
 
 
 def at_points(x, rows, columns):
-    """Bilinear at fractional rows and columns, which PyTorch samples exactly with aligned corners."""
+    """Samples at fractional rows and columns bilinearly, which PyTorch does exactly with aligned corners."""
     h, w = x.shape[2:]
     y, z = torch.meshgrid(torch.tensor(rows), torch.tensor(columns), indexing="ij")
     grid = torch.stack([z / (w - 1) * 2 - 1, y / (h - 1) * 2 - 1], -1)[None]
@@ -778,7 +779,7 @@ for mode in ("bilinear", "nearest"):
     for padding, theirs in {"constant": "zeros", "border": "border", "reflection": "reflection"}.items():
         for align in (True, False):
             if padding == "reflection" and not align:
-                continue  # there PyTorch mirrors at the edge of the last pixel, as MIL's `symmetric` does
+                continue  # here PyTorch reflects at the edge of the last pixel, like MIL's `symmetric`
             resize.case(
                 f"resample_{mode}_{padding}_{'aligned' if align else 'edges'}",
                 lambda v, F, m=mode, p=padding, a=align: mb.resample(x=v.x, coordinates=v.grid, sampling_mode=m, padding_mode=p, padding_value=F(0), coordinates_mode="normalized_minus_one_to_one", align_corners=a),
@@ -790,7 +791,7 @@ resize.case(
     lambda t, c: nn.grid_sample(t.x, t.grid, padding_mode="reflection", align_corners=False),
 )
 
-# --- quantised activations --------------------------------------------------------------------------------------------
+# --- quantized activations --------------------------------------------------------------------------------------------
 
 quantized = Family("quantized", x=uniform(2, 3, low=-3, high=3))
 scales, zeros = [0.03125, 0.0625, 0.015625], [10, -20, 0]
@@ -821,7 +822,7 @@ control = Family("control", x=uniform(2, 3), n=ints(3), flags=np.array([[1.0, 0,
 
 
 def scalar(v):
-    """A function's inputs have an axis at least."""
+    """A function's inputs have at least one axis."""
     return mb.squeeze(x=v.n)
 
 
@@ -866,7 +867,7 @@ control.case(
     lambda t, c: t.x[:2, :2],
 )
 
-# The matrix of integers that `linear` takes, and layers of early opsets: parameters of the type of x.
+# An integer matrix for `linear`, and layers of early opsets, whose parameters have the type of x.
 early = Family("early", opset=ct.target.iOS15, x=uniform(2, 5), image=uniform(1, 3, 2, 2), n=ints(*range(10), shape=(2, 5)))
 whole_weight = ints(*range(-7, 8), shape=(3, 5))
 early.case(

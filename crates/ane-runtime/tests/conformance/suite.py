@@ -1,4 +1,4 @@
-"""What `operations.py`, `layers.py` and `models.py` share: writing a case's package, inputs and expected outputs."""
+"""The shared part of `operations.py`, `layers.py` and `models.py`: writes a case's package, inputs and expected outputs."""
 
 import json
 import logging
@@ -22,8 +22,8 @@ def write(name: str, model, steps: list[tuple[str, dict, dict]], tolerance: dict
     """Writes `NAME.mlpackage` and `NAME.safetensors`.
 
     `steps` are calls, in order, on one state: a function's name, its inputs and its expected outputs. The safetensors file
-    holds `STEP.in.INPUT` and `STEP.out.OUTPUT`; its metadata holds the function of each step, and bounds that differ from
-    the suite's with the reason.
+    holds `STEP.in.INPUT` and `STEP.out.OUTPUT`. Its metadata holds the function of each step, and the bounds that differ from
+    the suite's, with the reason.
     """
     package = HERE / f"{name}.mlpackage"
     if package.exists():
@@ -43,11 +43,11 @@ def write(name: str, model, steps: list[tuple[str, dict, dict]], tolerance: dict
 
 
 def tidy(package: Path) -> None:
-    """Takes out what changes from run to run: random identifiers, and the date and versions of the conversion."""
+    """Removes what changes from run to run: random identifiers, and the date and versions of the conversion."""
     manifest = package / "Manifest.json"
     text = json.loads(manifest.read_text())
     root, entries = text["rootModelIdentifier"], text["itemInfoEntries"]
-    # git keeps no empty folders, and a manifest must not list what is not there.
+    # Git keeps no empty folders, and a manifest must not list missing ones.
     kept = [i for i in entries if i == root or any((package / "Data" / entries[i]["path"]).iterdir())]
     renamed = {i: f"0000000{n}-0000-4000-8000-000000000000" for n, i in enumerate(sorted(kept, key=lambda i: i != root))}
     text["itemInfoEntries"] = {renamed[i]: entries[i] for i in kept}

@@ -1,4 +1,4 @@
-//! Functions of each element, and tensors made of numbers.
+//! Elementwise operations, and operations that create tensors.
 
 use super::*;
 
@@ -50,11 +50,11 @@ fn activations() {
     let tanh =
         |x: f32| 0.5 * x * (1.0 + ((2.0 / std::f32::consts::PI).sqrt() * (x + 0.044715 * x.powi(3))).tanh());
     gives(ALL, "gelu", &x, &[("mode", text("TANH_APPROXIMATION"))], &[(&[5], &each(&tanh))]);
-    // Along the last axis by default.
+    // The last axis by default.
     let rows = [("x", &[2, 2][..], F(&[0.0, 3f32.ln(), 0.0, 0.0]))];
     gives(ALL, "softmax", &rows, &[], &[(&[2, 2], &[0.25, 0.75, 0.5, 0.5])]);
     gives(ALL, "softmax", &rows, &[("axis", Value::int(0))], &[(&[2, 2], &[0.5, 0.75, 0.5, 0.25])]);
-    // A parameter of another type than x, since iOS 17.
+    // Since iOS 17, a parameter may have another type than x.
     gives(
         SINCE_IOS17,
         "leaky_relu",
@@ -90,7 +90,7 @@ fn each_element_by_itself() {
     for (op, function) in functions {
         gives(ALL, op, &x, &[], &[(&[4], &each(function))]);
     }
-    // "0.5 is rounded to 0": to the nearest even number.
+    // "0.5 is rounded to 0": ties round to even.
     gives(ALL, "round", &x, &[], &[(&[4], &[-2.0, 0.0, 0.0, 2.0])]);
     gives(ALL, "square", &x, &[], &[(&[4], &[2.25, 0.25, 0.25, 6.25])]);
     // "Either -1 or 1, or zero if the input x is zero."
@@ -98,7 +98,7 @@ fn each_element_by_itself() {
     gives(ALL, "threshold", &x, &[("alpha", Value::fp32(0.0))], &[(&[4], &[0.0, 0.0, 0.5, 2.5])]);
     let clip = |low: f32, high: f32| [("alpha", Value::fp32(low)), ("beta", Value::fp32(high))];
     gives(ALL, "clip", &x, &clip(-1.0, 1.0), &[(&[4], &[-1.0, -0.5, 0.5, 1.0])]);
-    // Where the bounds are not in order, which is allowed up to iOS 16, the upper one is applied last.
+    // If the bounds are not in order, which is allowed up to iOS 16, the upper bound is applied last.
     gives(UP_TO_IOS16, "clip", &x, &clip(2.0, 1.0), &[(&[4], &[1.0; 4])]);
     // "y = 1 / (x + epsilon)", 1e-4 by default; "1 / sqrt(x + epsilon)", 1e-12; "log(x + epsilon)", 1e-45.
     let zero = [("x", &[1][..], F(&[0.0]))];
@@ -109,7 +109,7 @@ fn each_element_by_itself() {
     gives(ALL, "log", &zero, &[], &[(&[1], &[f32::from_bits(1).ln()])]);
     gives(SINCE_IOS17, "log", &zero, &[("epsilon", Value::fp16(0.5))], &[(&[1], &[0.5f32.ln()])]);
     gives(ALL, "identity", &x, &[], &[(&[4], &[-1.5, -0.5, 0.5, 2.5])]);
-    // Towards zero; what is no number of the new type becomes its nearest bound.
+    // Rounds toward zero; a value outside the range of the new type becomes its nearest bound.
     gives(ALL, "cast", &x, &[("dtype", text("int32"))], &[(&[4], &[-1.0, 0.0, 0.0, 2.0])]);
     gives(ALL, "cast", &x, &[("dtype", text("bool"))], &[(&[4], &[1.0; 4])]);
     let wide = [("x", &[3][..], F(&[-1.0, 300.0, 77.9]))];
@@ -125,7 +125,7 @@ fn pairs_of_elements() {
         ("sub", [-9.0, -5.0, 5.0, 9.0]),
         ("mul", [-14.0, 14.0, 14.0, -14.0]),
         ("real_div", [-3.5, 3.5, 3.5, -3.5]),
-        // "Rounded towards negative infinity"; the rest has the sign of y.
+        // "Rounded towards negative infinity"; the remainder has the sign of y.
         ("floor_div", [-4.0, 3.0, 3.0, -4.0]),
         ("mod", [1.0, -1.0, 1.0, -1.0]),
         ("maximum", [2.0, -2.0, 7.0, 7.0]),
@@ -174,7 +174,7 @@ fn made_of_numbers() {
     );
     let like = [("ref_tensor", &[2][..], I(&[5, 6]))];
     gives(SINCE_IOS16, "fill_like", &like, &[("value", Value::fp32(1.5))], &[(&[2], &[1.5, 1.5])]);
-    // "on_value 1, off_value 0, axis -1"; an index that is no place of the vector names nothing.
+    // "on_value 1, off_value 0, axis -1"; an index outside the vector sets nothing.
     let indices = [("indices", &[3][..], I(&[1, 0, 5]))];
     let size = ("one_hot_vector_size", Value::int(2));
     gives(
@@ -187,7 +187,7 @@ fn made_of_numbers() {
     let values =
         [size, ("axis", Value::int(0)), ("on_value", Value::fp32(2.5)), ("off_value", Value::fp32(-1.0))];
     gives(ALL, "one_hot", &indices, &values, &[(&[2, 3], &[-1.0, 2.5, -1.0, 2.5, -1.0, -1.0])]);
-    // "Numpy-like", the end is exclusive.
+    // As in numpy, the end is exclusive.
     let range = |start: i32, end: i32, step: i32| {
         [("start", Value::int(start)), ("end", Value::int(end)), ("step", Value::int(step))]
     };
@@ -198,7 +198,8 @@ fn made_of_numbers() {
     gives(ALL, "shape", &[("x", &[1, 2], F(&[5.0, 6.0]))], &[], &[(&[2], &[1.0, 2.0])]);
 }
 
-/// "Samples are uniformly distributed over the half-open interval [low, high)", and the same for a seed in every call.
+/// "Samples are uniformly distributed over the half-open interval [low, high)", and a seed produces the same
+/// samples in every call.
 #[test]
 fn random_numbers() {
     let draw = |op: &str, constants: &[(&str, Value)]| {
@@ -209,7 +210,7 @@ fn random_numbers() {
         assert_eq!(first[0].0, [2000]);
         first[0].1.clone()
     };
-    // 1 + u in fp16 is 2 for one u in four thousand, unless it is kept below.
+    // 1 + u rounds to 2 in fp16 for one u in four thousand, unless the result is kept below the bound.
     for bounds in [
         [("low", Value::fp16(1.0)), ("high", Value::fp16(2.0))],
         [("low", Value::fp32(1.0)), ("high", Value::fp32(2.0))],

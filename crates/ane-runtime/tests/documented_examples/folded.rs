@@ -1,4 +1,4 @@
-//! Sums, products, norms and what is found along an axis.
+//! Sums, products, norms, and searches along an axis.
 
 use super::*;
 
@@ -14,7 +14,7 @@ fn sums_along_an_axis() {
     gives(ALL, "cumsum", &x, &how(true, false), &[(&[2, 2], &[0.0, 1.0, 0.0, 3.0])]);
     gives(ALL, "cumsum", &x, &how(false, true), &[(&[2, 2], &[3.0, 2.0, 7.0, 4.0])]);
     gives(ALL, "cumsum", &x, &how(true, true), &[(&[2, 2], &[2.0, 0.0, 4.0, 0.0])]);
-    // "Defaults to 0", the axis.
+    // The axis "defaults to 0".
     gives(ALL, "cumsum", &x, &[], &[(&[2, 2], &[1.0, 2.0, 4.0, 6.0])]);
 }
 
@@ -98,7 +98,7 @@ fn products() {
     );
     let whole = [("x", &[2][..], I(&[3, 4])), ("y", &[2, 2], I(&[1, 2, 3, 4]))];
     gives(ALL, "matmul", &whole, &flags[1..], &[(&[2], &[11.0, 25.0])]);
-    // A constant of another type than x, since iOS 17.
+    // Since iOS 17, a constant may have another type than x.
     let half = [("y", Value::fp16s([2, 1], &[f16::from_f32(0.5), f16::ONE]))];
     gives(SINCE_IOS17, "matmul", &[x], &half, &[(&[2, 1], &[2.5, 5.5])]);
     // "x * weight.T + bias".
@@ -106,14 +106,15 @@ fn products() {
     gives(ALL, "linear", &[x], &linear, &[(&[2, 1], &[18.0, 40.0])]);
     let whole = [("weight", Value::ints([1, 2], [5, 6])), ("bias", ints(&[1]))];
     gives(ALL, "linear", &[("x", &[1, 2], I(&[1, 2]))], &whole, &[(&[1, 1], &[18.0])]);
-    // A vector of integers is none of floats to the fast arithmetic either: each fits a row of the weight.
+    // The fast arithmetic must not treat a vector of integers as one of floats; here each fits a row of the
+    // weight.
     let rows = [("weight", Value::ints([3, 2], [1, 2, 3, 4, 5, 6])), ("bias", ints(&[0, 0, 1]))];
     gives(ALL, "linear", &[("x", &[2], I(&[7, -8]))], &rows, &[(&[3], &[-9.0, -11.0, -12.0])]);
     // "[C, H, W1] x [W1, H, W2]", in which H is broadcast.
     let einsum =
         [("values", &[1, 2, 2][..], F(&[1.0, 2.0, 3.0, 4.0])), ("values", &[2, 1, 1], F(&[5.0, 6.0]))];
     gives(ALL, "einsum", &einsum, &[("equation", text("chw,whr->chr"))], &[(&[1, 2, 1], &[17.0, 39.0])]);
-    // Two groups: the first channel of the result from the first of x, the second from the second.
+    // Two groups: the first output channel depends on the first channel of x, the second on the second.
     let groups = [
         ("weight", Value::fp32s([2, 1, 1], [10.0, 100.0])),
         ("groups", Value::int(2)),
@@ -121,7 +122,7 @@ fn products() {
     ];
     let channels = ("x", &[1, 2, 2][..], F(&[1.0, 2.0, 3.0, 4.0]));
     gives(ALL, "conv", &[channels], &groups, &[(&[1, 2, 2], &[11.0, 21.0, 302.0, 402.0])]);
-    // One padding more before than behind, where it is odd: same puts it behind, same_lower before.
+    // If the padding is odd, `same` puts the extra element at the end, and `same_lower` at the beginning.
     let ones = ("weight", Value::fp32s([1, 1, 2], [1.0, 10.0]));
     let row = [("x", &[1, 1, 3][..], F(&[1.0, 2.0, 3.0]))];
     gives(
@@ -177,7 +178,7 @@ fn norms_and_pools() {
         e(1.0),
     ];
     gives(ALL, "batch_norm", &x, &batch, &[(&[1, 2, 2], &[0.5, 2.5, 1.0, 5.0])]);
-    // Each channel by itself: mean 2 and 4, variance 1 and 4.
+    // Each channel separately: mean 2 and 4, variance 1 and 4.
     gives(
         ALL,
         "instance_norm",
@@ -186,12 +187,12 @@ fn norms_and_pools() {
         &[(&[1, 2, 2], &[-1.0, 1.0, -3.0, 3.0])],
     );
     gives(ALL, "layer_norm", &x, &[("axes", ints(&[-1])), e(0.0)], &[(&[1, 2, 2], &[-1.0, 1.0, -1.0, 1.0])]);
-    // All dimensions by default: mean 3, variance 3.5.
+    // All axes by default: mean 3, variance 3.5.
     let all = [1.0, 3.0, 2.0, 6.0].map(|v: f32| (v - 3.0) / 3.5f32.sqrt());
     gives(ALL, "layer_norm", &x, &[e(0.0)], &[(&[1, 2, 2], &all)]);
     let length = [1.0, 3.0, 2.0, 6.0].map(|v: f32| v / (50f32 + 14.0).sqrt());
     gives(ALL, "l2_norm", &x, &[e(14.0)], &[(&[1, 2, 2], &length)]);
-    // x / (k + alpha / size * sum of squares of the channels around)^beta.
+    // x / (k + alpha / size * sum of squares of the neighboring channels)^beta.
     let local = [
         ("size", Value::int(3)),
         ("alpha", Value::fp32(3.0)),

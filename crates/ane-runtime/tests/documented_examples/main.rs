@@ -1,6 +1,7 @@
-//! The examples of coremltools 9.0's documentation of MIL's operations (`mil/ops/defs`), and small ones for its formulas, computed
-//! opset by opset. The numbers are those of the documentation, or follow from its formulas by hand. `docs/operations.md` lists
-//! them by operation; which arguments are accepted is in `mlpackage/tests/documented_rules.rs`.
+//! The examples of coremltools 9.0's documentation of MIL's operations (`mil/ops/defs`), and small examples
+//! of its formulas, computed in each opset. The values are those of the documentation, or follow from its
+//! formulas by hand. `docs/operations.md` lists them by operation; `mlpackage/tests/documented_rules.rs`
+//! tests which arguments are accepted.
 #![allow(clippy::unwrap_used)]
 
 mod elements;
@@ -16,7 +17,7 @@ use mlpackage::mil::builder::{FunctionBuilder, Var};
 use mlpackage::mil::{Dim, Dims, Literal, Opset, Program, Value};
 use mlpackage::{AllowedShapes, Description, DimRange, Metadata, Package, PackageWriter};
 
-/// Those in which forms of operations differ.
+/// The opsets in which forms of operations differ.
 const ALL: &[Opset] = &[Opset::CoreML5, Opset::CoreML6, Opset::CoreML7, Opset::CoreML8];
 const UP_TO_IOS16: &[Opset] = &[Opset::CoreML5, Opset::CoreML6];
 const SINCE_IOS16: &[Opset] = &[Opset::CoreML6, Opset::CoreML7, Opset::CoreML8];
@@ -24,7 +25,7 @@ const SINCE_IOS17: &[Opset] = &[Opset::CoreML7, Opset::CoreML8, Opset::CoreML9];
 const IOS16_AND_17: &[Opset] = &[Opset::CoreML6, Opset::CoreML7];
 const SINCE_IOS18: &[Opset] = &[Opset::CoreML8, Opset::CoreML9];
 
-/// Numbers that a caller hands over.
+/// Elements of an input.
 #[derive(Clone, Copy)]
 enum Numbers<'a> {
     F(&'a [f32]),
@@ -36,10 +37,10 @@ use Numbers::{F, I};
 /// A tensor with the parameter that it is bound to.
 type Input<'a> = (&'a str, &'a [usize], Numbers<'a>);
 
-/// The extents and elements of a result; whole numbers and bools are given as floats.
+/// The shape and elements of a result; integers and booleans are converted to floats.
 type Output = (Vec<usize>, Vec<f32>);
 
-/// A package of one function in `opset`.
+/// Loads a package of one function in `opset`.
 fn model(
     opset: Opset,
     numerics: Numerics,
@@ -84,7 +85,7 @@ fn predict(model: &dyn Model, inputs: &[(String, &[usize], Numbers<'_>)]) -> Res
     Ok(results.into_iter().map(|(_, output)| output).collect())
 }
 
-/// Passes results on as outputs of types that cross a function's border.
+/// Casts results to types that a function can return, and makes them outputs.
 fn give(f: &mut FunctionBuilder<'_>, results: Vec<Var>) -> mlpackage::Result<()> {
     for (i, var) in results.into_iter().enumerate() {
         let to = if var.ty().dtype.is_float() { "fp32" } else { "int32" };
@@ -95,7 +96,7 @@ fn give(f: &mut FunctionBuilder<'_>, results: Vec<Var>) -> mlpackage::Result<()>
     Ok(())
 }
 
-/// What an operation gives in `opset`: its `count` results.
+/// Computes an operation with `count` results in `opset`.
 fn compute(
     opset: Opset,
     numerics: Numerics,
@@ -109,7 +110,7 @@ fn compute(
         for (i, (param, dims, numbers)) in inputs.iter().enumerate() {
             let dtype = if matches!(numbers, F(_)) { Fp32 } else { Int32 };
             let var = f.input(&format!("in_{i}"), dtype, *dims)?;
-            // A condition, or a mask of what may be seen.
+            // A condition, or an attention mask.
             let var = if ["cond", "attn_mask"].contains(param) && dtype == Int32 {
                 let cast = f.op("cast", &format!("bool_{i}")).arg("x", &var);
                 cast.value("dtype", Value::string("bool")).one()?
@@ -158,7 +159,7 @@ fn assert_close(what: &str, found: &[Output], expected: &[(&[usize], &[f32])]) {
     }
 }
 
-/// The operation gives this in each opset, and in the last of them in the fast arithmetic, too.
+/// Asserts the results of an operation in each opset, and in the last opset in the fast arithmetic as well.
 #[track_caller]
 fn gives(
     opsets: &[Opset],
@@ -176,7 +177,7 @@ fn gives(
     assert_close(&format!("{op} in {opset}, fast"), &found.unwrap(), expected);
 }
 
-/// The operation ends with an error that holds the words.
+/// Asserts that the operation fails with an error that contains `words`.
 #[track_caller]
 fn fails(opsets: &[Opset], op: &str, inputs: &[Input<'_>], constants: &[(&str, Value)], words: &str) {
     for &opset in opsets {
@@ -201,7 +202,7 @@ fn yes(value: bool) -> Value {
     Value::bool(value)
 }
 
-/// Integers of a byte each, of that type and shape.
+/// Integers of one byte each, of that type and shape.
 fn bytes(dtype: DType, dims: &[usize], values: &[u8]) -> Value {
     Value::immediate(dtype, dims, Literal::Bytes(values.to_vec()))
 }

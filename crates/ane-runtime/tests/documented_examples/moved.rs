@@ -1,4 +1,4 @@
-//! Elements that are joined, taken apart, moved, gathered and scattered.
+//! Operations that join, split, move, gather and scatter elements.
 
 use super::*;
 
@@ -36,7 +36,7 @@ fn joined_with_and_without_interleaving() {
 fn elements_put_in_other_places() {
     let x: Vec<f32> = (1..=8).map(|v| v as f32).collect();
     let image = [("x", &[1, 4, 1, 2][..], F(&x))];
-    // PyTorch's order, and TensorFlow's: [[1 3 2 4], [5 7 6 8]] for both where there is one channel.
+    // PyTorch's and TensorFlow's orders agree if there is one channel: [[1 3 2 4], [5 7 6 8]].
     let shuffled = [1.0, 3.0, 2.0, 4.0, 5.0, 7.0, 6.0, 8.0];
     gives(ALL, "pixel_shuffle", &image, &[("upscale_factor", Value::int(2))], &[(&[1, 1, 2, 4], &shuffled)]);
     gives(ALL, "depth_to_space", &image, &[("block_size", Value::int(2))], &[(&[1, 1, 2, 4], &shuffled)]);
@@ -110,7 +110,7 @@ fn gathered_and_scattered() {
     gives(ALL, "gather_nd", &[x, pairs], &[], &[(&[2], &[5.0, 1.0])]);
     let along = ("indices", &[1, 2][..], I(&[2, 0]));
     gives(ALL, "gather_along_axis", &[x, along], &[], &[(&[1, 2], &[4.0, 1.0])]);
-    // "If True, it raises a runtime exception for out-of-bound values", which negative ones then are.
+    // "If True, it raises a runtime exception for out-of-bound values", which then includes negative indices.
     let validate = [("validate_indices", yes(true))];
     fails(SINCE_IOS17, "gather", &[x, ("indices", &[1], I(&[-1]))], &validate, "index -1 is outside");
     fails(ALL, "gather", &[x, ("indices", &[1], I(&[3]))], &[], "index 3 is outside of an axis of 3");
@@ -121,7 +121,7 @@ fn gathered_and_scattered() {
     let scatter = [data, ("indices", &[2], I(&[1, 0])), updates];
     let add = [("axis", Value::int(0)), ("mode", text("add"))];
     gives(ALL, "scatter", &scatter, &add, &[(&[2, 3], &[9.0, 11.0, 13.0, 9.0, 11.0, 13.0])]);
-    // Every mode, on one element.
+    // Every mode on one element.
     let modes = [
         ("update", 2.0),
         ("add", 8.0),
@@ -148,7 +148,8 @@ fn gathered_and_scattered() {
     );
 }
 
-/// Every bound of numpy's: negative ones, those beyond the axis, steps, masks, single indices; of a fixed axis and an open one.
+/// Every kind of numpy bound: negative, beyond the axis, with steps, with masks, and single indices; constant
+/// and computed.
 #[test]
 fn slices_are_numpys() {
     let cases: [(i32, i32, i32, &[f32]); 10] = [
@@ -167,7 +168,7 @@ fn slices_are_numpys() {
     for (begin, end, stride, expected) in cases {
         let bounds = [("begin", ints(&[begin])), ("end", ints(&[end])), ("stride", ints(&[stride]))];
         gives(ALL, "slice_by_index", &[("x", &[5], F(&x))], &bounds, &[(&[expected.len()], expected)]);
-        // The same with bounds that are computed.
+        // The same with computed bounds.
         let given = [("x", &[5][..], F(&x)), ("begin", &[1], I(&[begin])), ("end", &[1], I(&[end]))];
         gives(ALL, "slice_by_index", &given, &bounds[2..], &[(&[expected.len()], expected)]);
     }
@@ -191,7 +192,7 @@ fn slices_are_numpys() {
     fails(SINCE_IOS18, "slice_update", &short, &bounds[2..], "name a box of [1], expected [2]");
 }
 
-/// A function of an fp32 input whose first axis has any extent up to 20, and is 3 when nobody says otherwise.
+/// A function of an fp32 input whose first axis has any size up to 20, and 3 by default.
 fn flexible(
     opset: Opset,
     rest: &[usize],
@@ -218,14 +219,14 @@ fn flexible(
     MilCpu::new(Numerics::F32).load(&package, &LoadOptions::default()).unwrap()
 }
 
-/// What a function of one input gives for `len` numbers 0, 1, ... along the first axis of `[len, rest..]`.
+/// Returns the output of a function of one input, whose elements are 0, 1, ... in the shape `[len, rest..]`.
 fn of_length(model: &dyn Model, len: usize, rest: &[usize]) -> Output {
     let dims: Vec<usize> = std::iter::once(len).chain(rest.iter().copied()).collect();
     let x: Vec<f32> = (0..dims.iter().product::<usize>()).map(|v| v as f32).collect();
     predict(model, &[("x".into(), &dims, F(&x))]).unwrap().remove(0)
 }
 
-/// `x[-8:]` takes all of an axis that is shorter, `x[:-2]` may leave nothing, which can be joined with something.
+/// `x[-8:]` returns all of a shorter axis. `x[:-2]` may return no elements, which can still be concatenated.
 #[test]
 fn slices_of_open_axes() {
     for &opset in ALL {
@@ -258,7 +259,7 @@ fn slices_of_open_axes() {
     }
 }
 
-/// An open axis is taken to be other than 1, and stays where `squeeze` drops ones, even if it is 1 in a call.
+/// An open axis is assumed to differ from 1, and `squeeze` keeps it even if it is 1 in a call.
 #[test]
 fn squeezed_and_reshaped_open_axes() {
     for &opset in ALL {
@@ -284,7 +285,8 @@ fn squeezed_and_reshaped_open_axes() {
     }
 }
 
-/// "N is the number of non-zero elements", which may be none: what follows has nothing to compute.
+/// "N is the number of non-zero elements", which may be 0: the operations after it then have nothing to
+/// compute.
 #[test]
 fn nothing_that_is_not_zero() {
     for &opset in ALL {

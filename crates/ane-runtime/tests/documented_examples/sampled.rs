@@ -1,11 +1,11 @@
-//! Images that are sampled: grids, and what stands outside.
+//! Operations that sample images: grids, and values outside the image.
 
 use super::*;
 
-/// A row of two pixels, 0 and 1: sampled points are the values themselves.
+/// A row of two pixels, 0 and 1: the value of a sampled point is its position.
 const RAMP: Input<'static> = ("x", &[1, 1, 1, 2], F(&[0.0, 1.0]));
 
-/// The grid points of `upsample_bilinear`, for 5 and 6 pixels.
+/// The grid points of `upsample_bilinear` for 5 and 6 pixels.
 #[test]
 fn grids_of_upsampling() {
     let up = |factor: f32, more: &[(&str, Value)], opsets: &[Opset], expected: &[f32]| {
@@ -20,7 +20,7 @@ fn grids_of_upsampling() {
     let third = 1.0 / 3.0;
     up(3.0, &[align(false)], ALL, &[0.0, 0.0, third, 2.0 * third, 1.0, 1.0]);
     up(3.0, &[], ALL, &[0.0, 0.2, 0.4, 0.6, 0.8, 1.0]);
-    // "Defaults to !align_corners if not provided"; without both the grid begins at the first pixel.
+    // "Defaults to !align_corners if not provided"; with both false, the grid begins at the first pixel.
     let half = |half: bool| ("half_pixel_centers", yes(half));
     up(2.5, &[align(false), half(true)], SINCE_IOS16, &[0.0, 0.1, 0.5, 0.9, 1.0]);
     up(2.5, &[align(false), half(false)], SINCE_IOS16, &[0.0, 0.4, 0.8, 1.0, 1.0]);
@@ -28,13 +28,13 @@ fn grids_of_upsampling() {
     let nearest = [("scale_factor_width", Value::int(2)), ("scale_factor_height", Value::int(1))];
     let doubled = [1.5, 1.5, -2.5, -2.5, 3.5, 3.5];
     gives(ALL, "upsample_nearest_neighbor", &x, &nearest, &[(&[1, 1, 1, 6], &doubled)]);
-    // A pixel of 41 begins where it begins: 41 * (1 / 41) is below 1 in fp32.
+    // Each pixel must repeat exactly 41 times, although 41 * (1 / 41) is below 1 in fp32.
     let nearest = [("scale_factor_width", Value::int(41)), ("scale_factor_height", Value::int(1))];
     let wide: Vec<f32> = [0.0f32, 1.0].iter().flat_map(|v| [*v; 41]).collect();
     gives(ALL, "upsample_nearest_neighbor", &[RAMP], &nearest, &[(&[1, 1, 1, 82], &wide)]);
 }
 
-/// The grid points of `resize_bilinear`, which are those of `resize`, too.
+/// The grid points of `resize_bilinear` and `resize`, which are the same.
 #[test]
 fn grids_of_resizing() {
     let third = 1.0 / 3.0;
@@ -71,7 +71,8 @@ fn grids_of_resizing() {
     let nearest = [("target_size_height", Value::int(2)), ("target_size_width", Value::int(4))];
     let expected = [0.0, 0.0, 1.0, 1.0, 0.0, 0.0, 1.0, 1.0];
     gives(ALL, "resize_nearest_neighbor", &[RAMP], &nearest, &[(&[1, 1, 2, 4], &expected)]);
-    // The element that the middle of the result is in, also for `resize`: two become three as 0, 1, 1.
+    // Takes the element that contains the center of the output pixel, also for `resize`: two become three as
+    // 0, 1, 1.
     let three = [("target_size_height", Value::int(1)), ("target_size_width", Value::int(3))];
     gives(ALL, "resize_nearest_neighbor", &[RAMP], &three, &[(&[1, 1, 1, 3], &[0.0, 1.0, 1.0])]);
     let three = [
@@ -87,7 +88,7 @@ fn grids_of_resizing() {
     gives(ALL, "crop", &image, &crop, &[(&[1, 1, 1], &[2.0])]);
 }
 
-/// The pixels `|1, 2, 3|` and what each padding mode shows around them.
+/// The pixels `|1, 2, 3|` and the values around them in each padding mode.
 #[test]
 fn what_stands_outside_of_an_image() {
     let pixels = ("x", &[1, 1, 1, 3][..], F(&[1.0, 2.0, 3.0]));
@@ -110,7 +111,7 @@ fn what_stands_outside_of_an_image() {
     };
     for (mode, expected) in modes {
         for sampling in ["nearest", "bilinear"] {
-            // The alignment of corners is of normalized coordinates.
+            // The alignment of corners only affects normalized coordinates.
             for align in [true, false] {
                 let how = how(mode, sampling, "unnormalized", align);
                 gives(ALL, "resample", &[pixels, coordinates], &how, &[(&[1, 1, 1, 9], &expected)]);
@@ -126,7 +127,8 @@ fn what_stands_outside_of_an_image() {
         let aligned = how("border", "bilinear", mode, true);
         gives(ALL, "resample", &[image, coordinates], &aligned, &[(&[1, 1, 1, 4], &[1.0, 2.0, 3.0, 4.0])]);
     }
-    // "If align_corners == False, the extrema coordinates correspond to the edge": the middle of the pixel is at 1/4.
+    // "If align_corners == False, the extrema coordinates correspond to the edge": the center of the pixel is
+    // at 1/4.
     let quarters = corners(0.25, 0.75);
     let quarters = ("coordinates", &[1, 1, 4, 2][..], F(&quarters));
     let edges = how("constant", "bilinear", "normalized_zero_to_one", false);

@@ -1,4 +1,4 @@
-//! Quantised activations and compressed weights.
+//! Quantized activations and compressed weights.
 
 use super::*;
 
@@ -22,7 +22,7 @@ fn quantized() {
     gives(SINCE_IOS17, "dequantize", &[], &vectors, &[(&[2, 3], &[0.5, 2.0, 4.0, 2.0, 8.0, 16.0])]);
 }
 
-/// Fills in what the documentation says of `constexpr` operations: they are bound directly, and their results given back.
+/// Asserts the results of `constexpr` operations, which `build` adds and which become outputs.
 fn weights(
     opsets: &[Opset],
     expected: &[(&[usize], &[f32])],
@@ -41,7 +41,7 @@ fn weights(
 
 #[test]
 fn affine_weights() {
-    // Scales along axis 1; the zero point may be of fp32, "ZeroPointT: uint8, int8, fp32".
+    // Scales along axis 1. The zero point may be fp32: "ZeroPointT: uint8, int8, fp32".
     for zero in [bytes(Uint8, &[], &[1]), Value::fp32(1.0)] {
         weights(SINCE_IOS16, &[(&[1, 3], &[0.0, 2.0, 8.0])], |f| {
             let op = f.op("constexpr_affine_dequantize", "w");
@@ -57,8 +57,8 @@ fn affine_weights() {
         let op = f.op("constexpr_cast", "w").inline("source_val", half).inline("output_dtype", text("fp32"));
         Ok(vec![op.one()?])
     });
-    // "output = scale * (data - offset)", with as many blocks on each axis as there are scales; an offset of data's type, or
-    // any float.
+    // "output = scale * (data - offset)", with a block of each axis per scale. The offset has the type of
+    // data, or any float type.
     for offset in [
         bytes(Int8, &[1, 2], &[1, 2]),
         Value::fp32s([1, 2], [1.0, 2.0]),
@@ -116,7 +116,7 @@ fn weights_from_tables() {
     vectors(2, &[2, 2, 6], &along_2);
 }
 
-/// Elements of less than a byte each, the first in the lowest bits.
+/// Packs elements of less than a byte each, the first in the lowest bits.
 fn packed(dtype: DType, dims: &[usize], values: &[u8]) -> Value {
     let bits = dtype.bits();
     let mut packed = vec![0u8; (values.len() * bits).div_ceil(8)];
@@ -158,7 +158,7 @@ fn sparse_weights() {
         let pair = op.inline("lut", lut).many(&["m", "v"])?;
         dense(f, pair)
     });
-    // "Vector Palettization", along axis 0: every row twice; the second component is ten times the first here.
+    // "Vector Palettization" along axis 0: every row twice, the second with ten times the values.
     let both: Vec<[f32; 6]> = rows.iter().flat_map(|row| [*row, row.map(|v| 10.0 * v)]).collect();
     weights(SINCE_IOS18, &[(&[8, 6], both.as_flattened())], |f| {
         let op = f.op("constexpr_lut_to_sparse", "m").inline("indices_mask", mask());

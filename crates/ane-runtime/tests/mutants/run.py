@@ -1,10 +1,10 @@
 #!/usr/bin/env python3
-"""Plants one fault at a time in the executor and asks the test suite to find it.
+"""Plants one fault at a time in the engine mil-cpu, and checks that the tests find it.
 
-    python3 run.py [NAME ...]        all, or those whose names are given
+    python3 run.py [NAME ...]        all, or only the given names
 
-Each fault is one line changed in a copy of the workspace; the copy's tests (`TESTS`) must then fail. Exits with 1 if a fault is not found, or cannot be planted because the line is not there any
-more. Needs nothing but Python and cargo; the copy builds into `target/mutants`.
+Each fault changes one line in a copy of the workspace; the copy's tests (`TESTS`) must then fail. Exits with 1 if a fault is not
+found, or cannot be planted because its line no longer exists. Needs only Python and cargo; the copy builds into `target/mutants`.
 """
 
 import os
@@ -19,7 +19,7 @@ ROOT = Path(__file__).resolve().parents[4]
 SOURCE = "crates/ane-runtime/src/mil_cpu"
 TESTS = ["conformance", "operations", "engine", "differential", "near_fusions", "layers"]
 
-# Name, file, line as it is, line as it must not be.
+# Name, file, correct line, faulty line.
 FAULTS = [
     ("axis off by one", "kernels/activation.rs",
      'Lines::new(shape.dims(), &[node.axis("axis", &shape, -1)?])',
@@ -42,14 +42,14 @@ FAULTS = [
     ("transposed product", "kernels/linear.rs", "let factor = if tx { x[k * rows + i] } else { x[i * inner + k] };", "let factor = x[i * inner + k];"),
     ("last element of the table", "packed.rs", "self.values[(block * self.entries + index as usize) * self.vector + component]",
      "self.values[(block * self.entries + (index as usize).min(self.entries - 2)) * self.vector + component]"),
-    ("bits counted from the stretch before", "packed.rs", "number += usize::from(set);", "number += usize::from(set && at > start);"),
+    ("bits counted from the chunk before", "packed.rs", "number += usize::from(set);", "number += usize::from(set && at > start);"),
     ("begin of the box ignored", "kernels/slice.rs", "place.start += range.begin * step;", "place.start += 0 * range.begin * step;"),
     ("buffer freed while it is read", "buffers.rs", "if last_use[value] <= at\n", "if last_use[value] <= at + 1\n"),
     ("fp16 results not rounded", "lowering.rs", "self.numerics == Numerics::F16 && dtype == DType::Fp16", "false && dtype == DType::Fp16"),
     ("scale of the scores", "kernels/attention.rs", "let scale = 1.0 / (e as f32).sqrt();", "let scale = 1.0 / e as f32;"),
     ("loop that ends where it should go on", "interpreter.rs", "known.words().first().is_none_or(|word| *word == 0)",
      "known.words().first().is_none_or(|word| *word != 0)"),
-    # Guards of shortcuts that once were narrower than what the shortcut takes for granted.
+    # Guards of shortcuts that were once narrower than the assumptions of the shortcut.
     ("stride of one place", "kernels/conv.rs", "if pointwise && groups == 1 && window.places() == 1 {", "if window.taps() == 1 && groups == 1 && window.places() == 1 {"),
     ("groups of one place", "kernels/conv.rs", "if pointwise && groups == 1 && window.places() == 1 {", "if pointwise && window.places() == 1 {"),
     ("padding of a plane", "kernels/conv.rs", "self.taps() == 1 && self.stride == [1; 3] && self.before == [0; 3] && self.input == self.output",
@@ -97,12 +97,12 @@ def main() -> int:
         for name in files.splitlines():
             if (ROOT / name).is_file():
                 (copy / name).parent.mkdir(parents=True, exist_ok=True)
-                # As new files: those of an earlier run left what they were built into, the last fault included.
+                # Copied with new modification times, or cargo would reuse the builds of an earlier run, its last fault included.
                 shutil.copy(ROOT / name, copy / name)
         environment = os.environ | {"CARGO_TARGET_DIR": str(ROOT / "target/mutants"), "RUST_BACKTRACE": "0"}
         command = ["cargo", "test", "--quiet", "--package", "ane-runtime", *(a for t in TESTS for a in ("--test", t))]
         if subprocess.run(command, cwd=copy, env=environment, capture_output=True).returncode:
-            print("the suite fails without any fault")
+            print("the tests fail without any fault")
             return 1
         for name, file, line, fault in faults:
             path = copy / SOURCE / file
@@ -122,7 +122,7 @@ def main() -> int:
                 print(f"{name}: NOT FOUND")
                 missed.append(name)
             else:
-                # Names of failed tests stand by themselves, indented, behind "failures:".
+                # cargo lists the names of failed tests after "failures:", indented, one per line.
                 failed = sorted(set(re.findall(r"^    (\w+)$", output, re.MULTILINE)))
                 print(f"{name}: found by {', '.join(failed) or 'the suite'}", flush=True)
     print(f"{len(faults) - len(missed)} of {len(faults)} faults found")

@@ -1,7 +1,7 @@
-//! Convolutions and products as sums in f64, written from MIL's definitions and from nothing of the executor.
+//! Convolutions and products as sums in f64, written from MIL's definitions, independently of the engine.
 #![allow(dead_code)]
 
-/// Quarters between -1 and 1, the same for a seed everywhere.
+/// Random multiples of 1/4 between -1 and 1; a seed produces the same values on every machine.
 pub(crate) struct Quarters(u64);
 
 impl Quarters {
@@ -18,7 +18,7 @@ impl Quarters {
     }
 }
 
-/// What is added around the spatial axes, or cut off the result of a transposed convolution.
+/// Padding around the spatial axes, or cropping of the result of a transposed convolution.
 #[derive(Clone, Debug)]
 pub(crate) enum Pad {
     Valid,
@@ -47,12 +47,12 @@ impl Pad {
     }
 }
 
-/// A convolution, or a transposed one, over one to three spatial axes.
+/// A convolution or transposed convolution over one to three spatial axes.
 #[derive(Clone, Debug)]
 pub(crate) struct Convolution {
     pub(crate) batch: usize,
     pub(crate) groups: usize,
-    /// Channels of a group.
+    /// Channels per group.
     pub(crate) d_in: usize,
     pub(crate) d_out: usize,
     pub(crate) input: Vec<usize>,
@@ -81,12 +81,12 @@ impl Convolution {
         [&channels, self.kernel.as_slice()].concat()
     }
 
-    /// How far the kernel reaches on an axis.
+    /// Extent of the dilated kernel on an axis.
     fn reach(&self, axis: usize) -> usize {
         (self.kernel[axis] - 1) * self.dilations[axis] + 1
     }
 
-    /// Places on an axis, and what is added or cut off before the first.
+    /// Number of output positions on an axis, and the padding or cropping before the first.
     fn places(&self, axis: usize) -> (usize, usize) {
         let (n, stride, reach) = (self.input[axis], self.strides[axis], self.reach(axis));
         let full = (n - 1) * stride + reach;
@@ -111,7 +111,8 @@ impl Convolution {
         (places, before)
     }
 
-    /// Makes the kernel, or the padding of a transposed convolution, small enough that there is a place on every axis.
+    /// Shrinks the kernel, or the padding of a transposed convolution, until every axis has an output
+    /// position.
     pub(crate) fn make_it_fit(&mut self) {
         for axis in 0..self.input.len() {
             let reach = self.reach(axis);
@@ -129,7 +130,7 @@ impl Convolution {
         }
     }
 
-    /// Shape and elements of the result.
+    /// Returns shape and elements of the result.
     pub(crate) fn compute(&self, x: &[f64], w: &[f64], bias: Option<&[f64]>) -> (Vec<usize>, Vec<f64>) {
         let axes = self.input.len();
         let (places, before): (Vec<usize>, Vec<usize>) = (0..axes).map(|axis| self.places(axis)).unzip();
@@ -141,7 +142,7 @@ impl Convolution {
             *out = bias.map_or(0.0, |b| b[at[1]]);
             for tap in 0..self.kernel.iter().product() {
                 let tap = index(tap, &self.kernel);
-                // The element of x that meets this tap of the kernel at this place.
+                // The element of x that this tap of the kernel reads at this output position.
                 let on = |axis: usize| -> Option<usize> {
                     let (place, offset) = (at[2 + axis], tap[axis] * self.dilations[axis]);
                     let from = match self.transposed {
@@ -167,7 +168,7 @@ impl Convolution {
     }
 }
 
-/// `weight [.., inner]` times each row of `x [.., inner]`.
+/// Multiplies `weight [.., inner]` with each row of `x [.., inner]`.
 pub(crate) fn linear(x: &[f64], weight: &[f64], bias: Option<&[f64]>, inner: usize) -> Vec<f64> {
     let mut out = Vec::new();
     for row in x.chunks(inner) {
@@ -179,7 +180,7 @@ pub(crate) fn linear(x: &[f64], weight: &[f64], bias: Option<&[f64]>, inner: usi
     out
 }
 
-/// Shape and elements of the product of the matrices in the last two axes; the other axes broadcast.
+/// Returns shape and elements of the product of the matrices in the last two axes; the other axes broadcast.
 pub(crate) fn matmul(
     (x, x_dims): (&[f64], &[usize]),
     (y, y_dims): (&[f64], &[usize]),
@@ -206,7 +207,7 @@ pub(crate) fn matmul(
     (dims, out)
 }
 
-/// The index of element number `i` on each axis.
+/// Converts a row-major element number to an index on each axis.
 fn index(i: usize, dims: &[usize]) -> Vec<usize> {
     let mut rest = i;
     let mut at = vec![0; dims.len()];
@@ -217,7 +218,7 @@ fn index(i: usize, dims: &[usize]) -> Vec<usize> {
     at
 }
 
-/// The number of the element at an index.
+/// Converts an index to a row-major element number.
 fn place(at: &[usize], dims: &[usize]) -> usize {
     at.iter().zip(dims).fold(0, |place, (at, extent)| place * extent + at)
 }

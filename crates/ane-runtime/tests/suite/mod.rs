@@ -1,4 +1,4 @@
-//! The conformance suite: what any engine must compute, written against the engine trait alone.
+//! The conformance suite: the results that any engine must compute, written only against the engine trait.
 #![allow(clippy::unwrap_used, dead_code)]
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -8,19 +8,19 @@ use ane_runtime::{Data, Elements, Engine, Error, LoadOptions, TensorView};
 use mlpackage::Package;
 use safetensors::{Dtype, SafeTensors};
 
-/// Largest difference from PyTorch in fp32, as a share of the output's largest number: a dozen roundings of fp32.
+/// Largest difference from PyTorch in fp32, relative to the output's largest value: a dozen fp32 roundings.
 pub(crate) const F32: f64 = 2e-6;
-/// The same where every result is rounded to fp16, which has eleven bits: four roundings.
+/// The same if every result is rounded to fp16, which has eleven bits: four roundings.
 pub(crate) const F16: f64 = 2e-3;
 
-/// A package with the inputs of some calls and what they must give.
+/// A package with the inputs and expected outputs of its calls.
 pub(crate) struct Case {
     pub(crate) name: String,
     pub(crate) package: PathBuf,
     tensors: Vec<u8>,
-    /// Function of each call.
+    /// The function of each call.
     functions: Vec<String>,
-    /// Bounds that differ from the suite's, by output, in each numerics, with the reason.
+    /// Bounds that differ from the suite's, by output, for each arithmetic, with the reason.
     exceptions: BTreeMap<String, Exception>,
 }
 
@@ -31,7 +31,7 @@ struct Exception {
     reason: String,
 }
 
-/// What became of the suite.
+/// The outcome of the suite.
 #[derive(Debug, Default, serde::Serialize)]
 pub(crate) struct Report {
     pub(crate) packages: usize,
@@ -39,9 +39,9 @@ pub(crate) struct Report {
     pub(crate) outputs: usize,
     /// Types of all operations in the packages.
     pub(crate) operations: BTreeSet<String>,
-    /// The largest difference of any output that has no bound of its own.
+    /// The largest difference of the outputs without their own bound.
     pub(crate) largest: f64,
-    /// Packages that the engine said beforehand that it cannot run.
+    /// Packages that the engine refused at load.
     pub(crate) refused: Vec<String>,
     pub(crate) failures: Vec<String>,
 }
@@ -60,7 +60,7 @@ impl std::fmt::Display for Report {
     }
 }
 
-/// Every case, in the order of their names.
+/// Returns every case, sorted by name.
 pub(crate) fn cases() -> Vec<Case> {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/conformance");
     let mut cases = Vec::new();
@@ -90,7 +90,7 @@ impl Case {
         }
     }
 
-    /// Runs the case and adds what came of it.
+    /// Runs the case and adds its outcome to the report.
     pub(crate) fn run(&self, engine: &dyn Engine, package: &Package, report: &mut Report) {
         report.packages += 1;
         for function in package.program().functions.values() {
@@ -104,10 +104,11 @@ impl Case {
             }
             Err(error) => return report.failures.push(format!("{}: {error}", self.name)),
         };
-        // A package computes in fp16 if its name says so, whatever its inputs and outputs are; Core ML does what packages say.
+        // A package computes in fp16 if its name contains fp16, whatever its inputs and outputs are; Core ML
+        // computes in the package's types.
         let rounds = ["f16", "coreml"].iter().any(|name| engine.name().contains(name));
         let rounds = rounds && self.name.contains("fp16");
-        // As small errors as those of fp16 are what the fast arithmetic promises.
+        // The fast arithmetic only promises errors as small as those of fp16.
         let rounds = rounds || engine.name().contains("fast");
         let mut state = model.new_state();
         let file = SafeTensors::deserialize(&self.tensors).unwrap();
@@ -165,7 +166,7 @@ fn head(values: &[f32]) -> &[f32] {
     &values[..values.len().min(8)]
 }
 
-/// Tensors of a call, in the form in which a host would hand them over.
+/// Tensors of a call, in the types that a host would pass.
 pub(crate) struct Inputs {
     tensors: Vec<(String, Vec<usize>, Held)>,
 }
@@ -228,7 +229,8 @@ fn values(data: &Data) -> Vec<f32> {
     }
 }
 
-/// The largest difference as a share of the largest expected number; integers differ by all or nothing.
+/// Returns the largest difference, relative to the largest expected value; unequal integers differ
+/// infinitely.
 fn difference(found: &Data, expected: &[f32]) -> f64 {
     let whole = !matches!(found, Data::F32(_));
     let found = values(found);
@@ -258,7 +260,7 @@ pub(crate) fn run(engine: &dyn Engine, open: impl Fn(&Case) -> mlpackage::Result
     report
 }
 
-/// Runs the cases whose names `wanted` wants.
+/// Runs the cases whose names satisfy `wanted`.
 pub(crate) fn run_some(engine: &dyn Engine, wanted: impl Fn(&str) -> bool) -> Report {
     let mut report = Report::default();
     for case in cases().iter().filter(|case| wanted(&case.name)) {
@@ -270,7 +272,7 @@ pub(crate) fn run_some(engine: &dyn Engine, wanted: impl Fn(&str) -> bool) -> Re
     report
 }
 
-/// Everything that an engine lacks to run a package, or nothing.
+/// Returns everything that an engine lacks to run a package; empty if it lacks nothing.
 pub(crate) fn lacks(engine: &dyn Engine, package: &Package) -> Vec<String> {
     match engine.load(package, &LoadOptions::default()) {
         Ok(_) => Vec::new(),
