@@ -100,7 +100,7 @@ fn plans_that_do_not_fit_are_refused() {
     refused(
         dir,
         &["floor", "bundle", "--plan", "plan.json"],
-        &["plan.json", "no recorded plan", "missing field"],
+        &["plan.json", "not a recorded plan", "missing field"],
     );
     refused(dir, &["floor", "bundle", "--rows", "rows.jsonl"], &["--measure or --plan"]);
     assert!(!dir.join("measured.jsonl").exists());

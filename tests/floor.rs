@@ -149,7 +149,10 @@ fn the_floor_is_found_again() {
     }
     // Rows for the corpus, which add nothing to the evidence as long as they are only predicted.
     let rows = ok(dir, &["floor", "corpus", "--file", "found/rows.jsonl"]);
-    assert!(rows.contains("microGPT decode of noise: n_embd 768, n_layer 2, T 1, int8-per-tensor"), "{rows}");
+    assert!(
+        rows.contains("microGPT decode with random weights: n_embd 768, n_layer 2, T 1, int8-per-tensor"),
+        "{rows}"
+    );
     assert!(ok(dir, &["floor", "refit", "--with", "found/rows.jsonl"]).contains("fitted to 35 rows"));
     refused(dir, &["floor", "discover", "--tokens", "65"], &["65 tokens a call", "--block-size"]);
     refused(dir, &["floor", "discover", "--quantize", "int3"], &["int3", "int8-per-tensor"]);

@@ -85,7 +85,7 @@ fn a_run_that_is_finished_is_not_resumed() {
     refused(
         dir,
         &["train", "--resume", "ckpt", "--steps", "9"],
-        &["ckpt", "no state to go on from", "--init"],
+        &["ckpt", "no state to resume from", "--init"],
     );
 }
 

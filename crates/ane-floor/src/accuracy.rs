@@ -1,4 +1,4 @@
-//! How each law does on the corpus, and on sources that it was not made from.
+//! The accuracy of each law on the corpus, and on sources that it was not made from.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
@@ -13,22 +13,22 @@ use crate::device::Outcome;
 use crate::features::Features;
 use crate::laws::{self, AnchorAndWork, Card, Floor, Law, Opinion};
 
-/// Laws, and how often each is right on a corpus.
+/// The accuracy of all laws on a corpus.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct Accuracy {
-    /// Rows whose outcome is known.
+    /// Number of rows with a known outcome.
     pub rows: usize,
-    /// Sources that they come from.
+    /// Number of their sources.
     pub sources: usize,
-    /// One for each law that speaks of graphs, the baseline first and the verdict of all laws last.
+    /// One entry per law that applies to graphs, the baseline first and all laws together last.
     pub laws: Vec<LawAccuracy>,
-    /// The floor on rows that it decides, each with its source left out, where the fitted law agrees.
+    /// The floor on rows that it decides, leave-one-source-out, where the fitted law agrees with it.
     pub floor_agreed: Tally,
-    /// The same where the fitted law says otherwise.
+    /// The same where the fitted law disagrees.
     pub floor_alone: Tally,
-    /// Rows of which every law that says anything is wrong.
+    /// Rows for which every law that applies is wrong.
     pub missed_by_all: Vec<String>,
-    /// Rows of which no law says anything.
+    /// Rows to which no law applies.
     pub not_spoken_of: Vec<String>,
 }
 
@@ -37,22 +37,22 @@ pub struct Accuracy {
 pub struct LawAccuracy {
     /// Its name.
     pub law: String,
-    /// On all rows that it speaks of.
+    /// On all rows that it applies to.
     pub fitted: Tally,
-    /// On rows of sources that it was not made from: of the fitted law, fitted anew without each source in turn.
+    /// On rows of sources that it was not made from; the fitted law is refitted without each source in turn.
     pub source_left_out: Tally,
-    /// The same with whole publications left out: all experiments of a book at once.
+    /// The same, leaving out whole publications: for a book, all its experiments at once.
     pub publication_left_out: Tally,
-    /// Rows that it gets wrong.
+    /// Rows for which it is wrong.
     pub wrong: Vec<String>,
 }
 
-/// How many it is right about, of how many it speaks of.
+/// Counts of right opinions and of all opinions.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
 pub struct Tally {
-    /// Right.
+    /// Number of right opinions.
     pub right: usize,
-    /// Said something.
+    /// Number of opinions.
     pub of: usize,
 }
 
@@ -72,7 +72,7 @@ impl fmt::Display for Tally {
     }
 }
 
-/// What a law must not have seen.
+/// The evidence that a law must not have been made from.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 enum LeftOut<'a> {
     Nothing,
@@ -89,26 +89,26 @@ impl LeftOut<'_> {
         }
     }
 
-    /// Whether a law stands without what is left out: one that was made from it is not there.
+    /// Whether a law remains: one that was made from left-out evidence does not.
     fn spares(self, card: &Card) -> bool {
         !card.made_from.iter().any(|source| self.hides(source))
     }
 }
 
-/// A source is named `publication, part of it`.
+/// Returns the publication of a source, which is named `publication, part of it`.
 fn publication(source: &str) -> &str {
     source.split(',').next().unwrap_or_default()
 }
 
-/// What is asked of a row: what is said of its graph by a law that has not seen what is left out; `None` if nothing is, or the
-/// law cannot do without it.
+/// The opinion on a graph of a law made without the left-out evidence; `None` if there is none, or the law
+/// depends on that evidence.
 type Ask<'a> = dyn for<'s> Fn(&Features, LeftOut<'s>) -> Option<Outcome> + 'a;
 
-/// Rows by name that a table lists; more are counted.
+/// Number of rows that are listed by name; further ones are counted.
 const LISTED: usize = 24;
 
 impl Accuracy {
-    /// Asks every law about every row.
+    /// Evaluates every law on every row.
     pub fn of(corpus: &Corpus) -> Self {
         let rows: Vec<&Placement> =
             corpus.evidence().filter(|r| r.placed.device != Outcome::Unknown).collect();
@@ -130,7 +130,7 @@ impl Accuracy {
                 law.graph(features).filter(|_| left_out.spares(law.card())).map(|opinion| opinion.outcome)
             });
         }
-        // Fitted without what is left out; each such fit once.
+        // Each fit without some evidence is computed once.
         let mut fits: BTreeMap<LeftOut<'_>, AnchorAndWork> = BTreeMap::new();
         let all = rows
             .iter()
@@ -168,14 +168,16 @@ impl Accuracy {
         }
     }
 
-    /// What the built-in corpus says of the built-in laws.
+    /// The accuracy of the built-in laws on the built-in corpus.
     pub fn built_in() -> &'static Self {
         static ACCURACY: LazyLock<Accuracy> = LazyLock::new(|| Accuracy::of(Corpus::built_in()));
         &ACCURACY
     }
 
-    /// A law's record, 0 to 1: the share of rows of other sources, of statements, and of the rows that it was made from, which
-    /// count half, that it agrees with. One for and one against are added, so that nothing known is a half.
+    /// Returns a law's record, 0 to 1: the share of rows and statements that it agrees with.
+    ///
+    /// Rows of sources that the law was made from count half. One row for and one against are added, so that
+    /// without evidence the record is a half.
     pub fn record(&self, law: &dyn Law) -> f64 {
         let card = law.card();
         let found = self.laws.iter().find(|l| l.law == card.name);
@@ -187,8 +189,11 @@ impl Accuracy {
         ((right + 1.0) / (of + 2.0)).min(1.0)
     }
 
-    /// How sure a law is of a graph that it decides, 0 to 1: its record, or less near its threshold. Of the floor, the record
-    /// on graphs where the fitted law agrees with it, or where it does not, whichever this one is.
+    /// Returns the confidence of a law in its opinion, 0 to 1: the smaller of its record and the opinion's
+    /// margin.
+    ///
+    /// The floor has two records, for graphs where the fitted law agrees with it and for those where it does
+    /// not; the one for this graph's case is used.
     pub fn confidence(&self, law: &dyn Law, opinion: &Opinion, features: &Features) -> f64 {
         let of = |tally: Tally| (tally.right + 1) as f64 / (tally.of + 2) as f64;
         let fitted = AnchorAndWork::built_in().graph(features);
@@ -201,12 +206,12 @@ impl Accuracy {
     }
 }
 
-/// Whether what is said and what came agree on whether all of it is on the Neural Engine.
+/// Whether prediction and observation agree on full ANE placement.
 fn agree(said: Outcome, came: Outcome) -> bool {
     (said == Outcome::Ane) == (came == Outcome::Ane)
 }
 
-/// The record of a law, and the rows that it is right about.
+/// Returns the accuracy of a law, and the rows that it is right about.
 fn tally(name: &str, rows: &[&Placement], ask: &Ask<'_>) -> (LawAccuracy, Vec<String>) {
     let mut right_about = Vec::new();
     let mut found = LawAccuracy {
@@ -233,26 +238,26 @@ fn tally(name: &str, rows: &[&Placement], ask: &Ask<'_>) -> (LawAccuracy, Vec<St
     (found, right_about)
 }
 
-/// The table, and the rows that each law gets wrong.
+/// Formats a table, and the rows for which each law is wrong.
 impl fmt::Display for Accuracy {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         writeln!(
             f,
-            "{} of {} whose outcome is known; right is: says whether all of it is on the Neural Engine\n",
+            "{} of {} with a known outcome; a law is right if it predicts whether all of the graph is on the Neural Engine\n",
             counted(self.rows, "row"),
             counted(self.sources, "source")
         )?;
         writeln!(
             f,
-            "{:<28}  {:<12}  {:<16}  {:<16}",
-            "law", "all rows", "source left out", "publication left out"
+            "{:<28}  {:<12}  {:<20}  {:<16}",
+            "law", "all rows", "leave-one-source-out", "leave-one-publication-out"
         )?;
         for LawAccuracy { law, fitted, source_left_out, publication_left_out, .. } in &self.laws {
-            writeln!(f, "{law:<28}  {fitted:<12}  {source_left_out:<16}  {publication_left_out:<16}")?;
+            writeln!(f, "{law:<28}  {fitted:<12}  {source_left_out:<20}  {publication_left_out:<16}")?;
         }
         writeln!(
             f,
-            "\nwhere the floor decides, with the source left out: {} right if anchor-and-work agrees, {} if not\n",
+            "\nwhere the floor decides, leave-one-source-out: {} right if anchor-and-work agrees, {} if not\n",
             self.floor_agreed, self.floor_alone
         )?;
         let listed = |ids: &[String]| match ids.len() {
@@ -263,7 +268,7 @@ impl fmt::Display for Accuracy {
         for LawAccuracy { law, wrong, .. } in self.laws.iter().skip(1).filter(|l| !l.wrong.is_empty()) {
             writeln!(f, "{law}: wrong about {}", listed(wrong))?;
         }
-        writeln!(f, "\nevery law that says anything is wrong about: {}", listed(&self.missed_by_all))?;
-        writeln!(f, "no law says anything of: {}", listed(&self.not_spoken_of))
+        writeln!(f, "\nevery law that applies is wrong about: {}", listed(&self.missed_by_all))?;
+        writeln!(f, "no law applies to: {}", listed(&self.not_spoken_of))
     }
 }

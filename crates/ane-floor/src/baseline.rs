@@ -1,4 +1,4 @@
-//! Two sets of reports held against each other: what has become worse.
+//! Comparison of two sets of reports: regressions.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -6,13 +6,15 @@ use crate::device::{Device, Outcome};
 use crate::report::PlacementReport;
 use crate::residency::Count;
 
-/// Operations of one kind that are named one by one; more are counted.
+/// Operations that are listed by name; further ones are counted.
 const NAMED: usize = 8;
-/// A share of the cost may shrink by this much: it is an estimate.
+/// Tolerated decrease of the share of the cost, which is an estimate.
 const COST: f64 = 0.005;
 
-/// What is worse in `now` than in `baseline`, a line each; empty if nothing is. Packages are matched by name, or by place where
-/// there is one of each; operations by function and name. What is new is not worse.
+/// Returns what is worse in `now` than in `baseline`, one line each.
+///
+/// Packages are matched by name, or to each other if there is one on each side; operations are matched by
+/// function and name. New packages and operations are not regressions.
 pub fn regressions(baseline: &[PlacementReport], now: &[PlacementReport]) -> Vec<String> {
     let mut worse = Vec::new();
     for before in baseline {
@@ -23,7 +25,9 @@ pub fn regressions(baseline: &[PlacementReport], now: &[PlacementReport]) -> Vec
         };
         match same_name.or(only) {
             Some(after) => compare(before, after, &mut worse),
-            None => worse.push(format!("{}: it is in the baseline, and gone", before.package)),
+            None => {
+                worse.push(format!("{}: it is in the baseline but not in the new reports", before.package))
+            }
         }
     }
     worse

@@ -1,6 +1,6 @@
-//! What to change of a program so that all of it is placed, each change checked by predicting the changed program.
+//! Edits to a program after which all of it is placed; each is checked by predicting the edited program.
 //!
-//! How much larger a decoder must be is [`Scalings`](crate::Scalings)' business.
+//! [`Scalings`](crate::Scalings) covers how much larger a decoder must be.
 
 use mlpackage::DType;
 use schemars::JsonSchema;
@@ -15,54 +15,60 @@ use crate::placed_operation::PlacedOperation;
 use crate::placement;
 use crate::site::Site;
 
-/// One thing to change.
+/// An edit to a program.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "kebab-case")]
 pub enum Edit {
-    /// Leave operations that are kept off, and that stand before or behind everything else, to the host.
+    /// Leave to the host the operations that are kept off at the beginning or end of the program.
     LeaveToHost,
-    /// Compute in fp16 what is computed in fp32.
+    /// Compute in fp16 instead of fp32.
     ComputeInFp16,
-    /// Store INT4 weights with a scale a block in INT8 instead.
+    /// Store INT8 weights instead of INT4 with per-block scales.
     StoreInInt8,
-    /// Split the program into as many packages, of about as many layers each.
+    /// Split the program into this many packages with about the same number of layers each.
     SplitInto(u64),
 }
 
 impl Edit {
-    /// What to do.
+    /// Describes the edit.
     pub fn describe(self) -> String {
         match self {
-            Self::LeaveToHost => "leave the operations that are kept off at its ends to the host".into(),
+            Self::LeaveToHost => {
+                "leave the operations that are kept off at its beginning and end to the host".into()
+            }
             Self::ComputeInFp16 => "compute in fp16 (coremltools: compute_precision=FLOAT16)".into(),
             Self::StoreInInt8 => {
-                "store weights in INT8 with a scale a tensor or channel, instead of INT4 a block".into()
+                "store weights in INT8 with per-tensor or per-channel scales, instead of per-block INT4"
+                    .into()
             }
-            Self::SplitInto(parts) => format!("split it into {parts} packages of about as many layers each"),
+            Self::SplitInto(parts) => {
+                format!("split it into {parts} packages with about the same number of layers each")
+            }
         }
     }
 }
 
-/// Changes that together have a function placed as a whole.
+/// Edits that together place a function as a whole.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Change {
     /// The function.
     pub function: String,
-    /// What to change, all of it.
+    /// All edits to apply.
     pub edits: Vec<Edit>,
-    /// What is predicted of the changed function.
+    /// The predicted placement of the edited function.
     pub predicted: Outcome,
-    /// The law that decides of it.
+    /// The law that decides on the edited function.
     pub rule: String,
-    /// Why.
+    /// The reason.
     pub reason: String,
 }
 
-/// More packages than anybody would want; about 120 programs can be loaded in a process.
+/// Upper bound of the number of packages: about 120 programs can be loaded in a process.
 const MOST_PARTS: u64 = 120;
 
-/// Sets of edits, cheapest first: what the host does costs a copy, another type or storage a new export.
+/// Sets of edits, cheapest first: work on the host costs a copy; another element type or storage needs a new
+/// export.
 const CANDIDATES: [&[Edit]; 7] = [
     &[Edit::LeaveToHost],
     &[Edit::ComputeInFp16],
@@ -73,7 +79,8 @@ const CANDIDATES: [&[Edit]; 7] = [
     &[Edit::ComputeInFp16, Edit::StoreInInt8, Edit::LeaveToHost],
 ];
 
-/// The cheapest set of edits after which the whole function is predicted to be on the Neural Engine; `None` if there is none.
+/// Returns the cheapest set of edits after which the whole function is predicted to be on the Neural Engine;
+/// `None` if there is none.
 pub(crate) fn cheapest(
     function: &str,
     sites: &[Site<'_>],
@@ -88,8 +95,8 @@ pub(crate) fn cheapest(
     })
 }
 
-/// The fewest parts that a program above a ceiling must be split into, if each is then placed: a part is taken to have its share of
-/// operations, bytes, work and layers, and the same largest product.
+/// Returns the smallest number of parts that are each predicted to be placed, for a program above a ceiling.
+/// A part is assumed to have its share of operations, bytes, work and layers, and the same largest product.
 fn split(function: &str, sites: &[Site<'_>], features: &Features) -> Option<Change> {
     let ceilings: [&dyn Law; 2] = [&OperationCeiling, &ByteCeiling];
     ceilings.iter().find(|law| law.graph(features).is_some())?;
@@ -107,7 +114,7 @@ fn split(function: &str, sites: &[Site<'_>], features: &Features) -> Option<Chan
     })
 }
 
-/// What is predicted of a function after `edits`; `None` unless all of it is on the Neural Engine.
+/// Predicts a function after `edits`; `None` unless all of it is on the Neural Engine.
 fn placed_whole(
     function: &str,
     sites: &[Site<'_>],
@@ -127,7 +134,7 @@ fn placed_whole(
     })
 }
 
-/// The function after the edits; `None` if one of them changes nothing.
+/// Applies the edits; `None` if one of them changes nothing.
 fn edited<'a>(
     sites: &[Site<'a>],
     features: &Features,
@@ -160,7 +167,7 @@ fn edited<'a>(
                 }
             }
             Edit::LeaveToHost => sites = without_ends(&sites, features)?,
-            // Not among the sets: it has a search of its own.
+            // Not among the candidates: `split` searches for it.
             Edit::SplitInto(_) => return None,
         }
     }
@@ -168,7 +175,8 @@ fn edited<'a>(
     Some((sites.clone(), Features { weights, ..Features::of(&sites, stateful, size) }))
 }
 
-/// The sites without those that are kept off and take nothing from, or give nothing to, the Neural Engine.
+/// Removes the sites that are kept off and either depend on nothing on the Neural Engine or feed nothing on
+/// it.
 fn without_ends<'a>(sites: &[Site<'a>], features: &Features) -> Option<Vec<Site<'a>>> {
     let placed: Vec<PlacedOperation> = placement::place("", sites, features, 0, 0).operations;
     let on_ane = |i: usize| placed[i].device == Device::Ane;

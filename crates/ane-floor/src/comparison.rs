@@ -1,4 +1,4 @@
-//! A prediction and a measurement of one package, operation by operation.
+//! Comparison of a prediction and a measurement of one package, operation by operation.
 
 use std::collections::HashMap;
 use std::fmt;
@@ -9,31 +9,31 @@ use crate::device::Device;
 use crate::placed_operation::PlacedOperation;
 use crate::report::PlacementReport;
 
-/// Characters of a column at most; longer names run over.
+/// Maximum width of a column in characters; longer names overflow it.
 const WIDEST: usize = 60;
 
-/// Two reports of one package side by side.
+/// Two reports on one package, side by side.
 #[derive(Clone, Debug)]
 pub struct Comparison<'r> {
-    /// The first.
+    /// The first report.
     pub predicted: &'r PlacementReport,
-    /// The second.
+    /// The second report.
     pub measured: &'r PlacementReport,
-    /// Operations by function and name, in the first's order; those that the second alone has come last.
+    /// Operations by function and name, in the order of the first report; those only in the second come last.
     pub operations: Vec<Pair<'r>>,
 }
 
-/// An operation in both reports, or in one of them.
+/// An operation that is in one report or in both.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Pair<'r> {
-    /// In the first.
+    /// Its entry in the first report.
     pub predicted: Option<&'r PlacedOperation>,
-    /// In the second.
+    /// Its entry in the second report.
     pub measured: Option<&'r PlacedOperation>,
 }
 
 impl<'r> Pair<'r> {
-    /// The operation itself.
+    /// The operation, from the first report that has it.
     pub fn operation(&self) -> &'r PlacedOperation {
         self.predicted.or(self.measured).expect("a pair has one of them at least")
     }
@@ -56,18 +56,18 @@ impl<'r> Comparison<'r> {
         Self { predicted, measured, operations }
     }
 
-    /// How many operations both have, on different devices.
+    /// Number of operations that both have, on different devices.
     pub fn differing(&self) -> usize {
         self.operations.iter().filter(|pair| pair.differs()).count()
     }
 
-    /// How many operations both have.
+    /// Number of operations that both have.
     pub fn shared(&self) -> usize {
         self.operations.iter().filter(|pair| pair.predicted.is_some() && pair.measured.is_some()).count()
     }
 }
 
-/// A line an operation; what differs is marked.
+/// Formats one line per operation; differences are marked.
 impl fmt::Display for Comparison<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self { predicted, measured, operations } = self;
@@ -96,7 +96,7 @@ impl fmt::Display for Comparison<'_> {
         let (names, ops) = (width(&|o| name(o).chars().count()), width(&|o| o.op.chars().count()));
         writeln!(
             f,
-            "  {:names$}  {:ops$}  {:<9}  {:<9}  {:>7}  what the plan says",
+            "  {:names$}  {:ops$}  {:<9}  {:<9}  {:>7}  plan",
             "operation", "type", predicted.basis, measured.basis, "cost"
         )?;
         let device = |o: Option<&PlacedOperation>| o.map_or("-".to_owned(), |o| Device::to_string(&o.device));
@@ -118,7 +118,7 @@ impl fmt::Display for Comparison<'_> {
         write!(f, "{} of {} differ", self.differing(), counted(self.shared(), "operation"))?;
         match alone {
             0 => writeln!(f),
-            _ => writeln!(f, "; {alone} are in one of the two alone"),
+            _ => writeln!(f, "; {alone} are in only one of the two"),
         }
     }
 }

@@ -1,10 +1,10 @@
-//! How large a package will be once Core ML's compiler is through with it.
+//! The estimated size of a package after Core ML's compiler.
 //!
-//! A compiled model (`.mlmodelc`) holds `weights/weight.bin` as it is, the program as text (`model.mil`), and two small
-//! descriptions (`coremldata.bin`, `metadata.json`). The text is estimated by writing the program out as MIL text
-//! ourselves, the descriptions by a constant.
+//! A compiled model (`.mlmodelc`) holds `weights/weight.bin` unchanged, the program as text (`model.mil`),
+//! and two small descriptions (`coremldata.bin`, `metadata.json`). The size of the text is estimated by
+//! writing the program as MIL text, that of the descriptions by a constant.
 //!
-//! Checked against the two sizes that Experiment 27 gives for INT8: 19.07 MB for 18.9 M parameters, 0.03 MB for 4,192.
+//! Checked against the two INT8 sizes of Experiment 27: 19.07 MB for 18.9 M parameters, 0.03 MB for 4,192.
 
 use std::collections::HashMap;
 
@@ -13,20 +13,21 @@ use mlpackage::mil::{Binding, Function, Operation, ValueType};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-/// `coremldata.bin`, `metadata.json` and `analytics/`: a few kilobytes in every compiled model. Sizes are decimal, as
-/// Experiment 27 states them.
+/// `coremldata.bin`, `metadata.json` and `analytics/`: a few kilobytes in every compiled model. Sizes are
+/// decimal, as in Experiment 27.
 const DESCRIPTIONS: u64 = 4_000;
 
 /// An estimate of a compiled model's size, in bytes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct CompiledSize {
-    /// Weight files.
+    /// The weight files.
     pub weights: u64,
     /// The program as text.
     pub program: u64,
-    /// Descriptions.
+    /// The descriptions.
     pub descriptions: u64,
-    /// Elements of all weights of convolutions, linear layers and matrix products: their size in INT8.
+    /// Number of elements in all weights of convolutions, linear layers and matrix products: their size in
+    /// INT8.
     pub weight_elements: u64,
 }
 
@@ -43,18 +44,18 @@ impl CompiledSize {
         }
     }
 
-    /// All of it.
+    /// The total size.
     pub fn total(&self) -> u64 {
         self.weights + self.program + self.descriptions
     }
 
-    /// What the same program would take with every weight in INT8, which is what the floor of Experiment 27 is stated in.
+    /// The size with every weight in INT8, with which the floor of Experiment 27 is stated.
     pub fn int8_equivalent(&self) -> u64 {
         self.weight_elements.saturating_add(self.program + self.descriptions)
     }
 }
 
-/// Elements of the constants that anchor operations multiply with.
+/// Number of elements in the constants that anchor operations multiply with.
 fn weight_elements(function: &Function) -> u64 {
     let operations = &function.block.operations;
     let constants: HashMap<&str, u64> = operations

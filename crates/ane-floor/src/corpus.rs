@@ -1,8 +1,8 @@
-//! What is known of placements: somebody's published measurement or statement a row, as they gave it.
+//! The corpus of known placements: one published measurement or statement per row, as its source gave it.
 //!
-//! Nothing in it was measured by this project, and rows contradict each other: a law that lives from it has to live with that.
-//! The rows are `corpus/placements.jsonl`, a JSON object a line, described by `corpus/schema.json`; what a source does not tell is
-//! `null`.
+//! None of it was measured by this project, and rows contradict each other; a law that is based on it has to
+//! allow for that. The rows are in `corpus/placements.jsonl`, one JSON object per line, described by
+//! `corpus/schema.json`; `null` means that the source does not state it.
 
 use std::collections::BTreeSet;
 use std::fmt;
@@ -16,74 +16,74 @@ pub use crate::device::Outcome;
 use crate::error::{Error, Result};
 use crate::residency::Count;
 
-/// The rows that come with the crate.
+/// The built-in rows.
 const BUILT_IN: &str = include_str!("../corpus/placements.jsonl");
 
 /// The JSON Schema of a row.
 pub const SCHEMA: &str = include_str!("../corpus/schema.json");
 
-/// Rows of evidence.
+/// A corpus of placements.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Corpus {
     rows: Vec<Placement>,
 }
 
-/// One graph, and where it was placed.
+/// A graph, and where it was placed.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Placement {
-    /// A name of its own.
+    /// A unique name.
     pub id: String,
-    /// Number of the remark in the project's notes that it comes from; several rows may share one.
+    /// Number of the note in the project's notes that the row comes from; several rows may share one.
     pub note: Option<u32>,
-    /// What was placed.
+    /// The graph that was placed.
     pub graph: Graph,
-    /// On which machine.
+    /// The machine.
     pub machine: Machine,
     /// Where it was placed.
     pub placed: Placed,
     /// How that is known.
     pub how: How,
-    /// Who says so.
+    /// The source of the row.
     pub source: String,
-    /// What else there is to say.
+    /// Further information.
     pub remark: Option<String>,
 }
 
-/// Features of a graph. `None` is what the source does not tell.
+/// Features of a graph. `None` means that the source does not state it.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Graph {
-    /// In a few words.
+    /// A short description.
     pub summary: String,
     /// What kind of graph it is.
     pub family: Family,
-    /// Operations that compute, counted as the source counts.
+    /// Operations that compute, as counted by the source.
     pub operations: Option<u64>,
-    /// Convolutions.
+    /// Number of convolutions.
     pub convs: Option<u64>,
-    /// Matrix products and linear layers.
+    /// Number of matrix products and linear layers.
     pub matmuls: Option<u64>,
     /// Multiply-adds of its largest convolution or matrix product, the anchor.
     pub anchor_multiply_adds: Option<u64>,
-    /// Multiply-adds of a call.
+    /// Multiply-adds per call.
     pub multiply_adds: Option<u64>,
-    /// Layers.
+    /// Number of layers.
     pub depth: Option<u64>,
-    /// Positions of a call (T).
+    /// Positions per call (T).
     pub tokens: Option<u64>,
     /// Whether it has states.
     pub stateful: Option<bool>,
-    /// Type that it computes in.
+    /// Element type of the computation.
     pub dtype: Option<Dtype>,
     /// How its weights are stored.
     pub quantization: Option<Weights>,
-    /// Size of its weights, or of the compiled package, as the source states it: bytes, decimal.
+    /// Size in bytes of its weights or of the compiled package, whichever the source states.
     pub weight_bytes: Option<u64>,
 }
 
 impl Graph {
-    /// A graph of which nothing is known but what it is called.
+    /// Creates a graph of which only the summary is known.
     pub fn unknown(summary: String) -> Self {
         Self {
             summary,
@@ -103,29 +103,29 @@ impl Graph {
     }
 }
 
-/// A machine, as far as it is told.
+/// A machine, as far as the source states it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Machine {
-    /// Such as `M4 Max`.
+    /// The chip, such as `M4 Max`.
     pub chip: Option<String>,
-    /// Such as `macOS 15`.
+    /// The operating system, such as `macOS 15`.
     pub os: Option<String>,
 }
 
-/// Chip and system; what is not known is left out.
+/// Formats chip and system; what is unknown is omitted.
 impl fmt::Display for Machine {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match (&self.chip, &self.os) {
             (Some(chip), Some(os)) => write!(f, "{chip}, {os}"),
             (Some(one), None) | (None, Some(one)) => f.write_str(one),
-            (None, None) => f.write_str("a machine that is not told"),
+            (None, None) => f.write_str("an unknown machine"),
         }
     }
 }
 
 impl Machine {
-    /// This machine: chip and system of a Mac, nothing of others, which place nothing.
+    /// Returns this machine: chip and system on a Mac; nothing on others, which place nothing.
     pub fn this() -> Self {
         if !cfg!(target_os = "macos") {
             return Self { chip: None, os: None };
@@ -148,11 +148,11 @@ impl Machine {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Placed {
-    /// As a whole.
+    /// The placement as a whole.
     pub device: Outcome,
-    /// Its convolutions, where they were counted.
+    /// Its convolutions, if they were counted.
     pub conv_ane: Option<Count>,
-    /// Its operations that compute, where they were counted.
+    /// Its operations that compute, if they were counted.
     pub compute_ane: Option<Count>,
 }
 
@@ -160,25 +160,25 @@ pub struct Placed {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "kebab-case")]
 pub enum Family {
-    /// Layers of a transformer that makes text.
+    /// Layers of a transformer that generates text.
     Decoder,
-    /// Attention alone.
+    /// Only attention.
     Attention,
-    /// Layers of a transformer that reads text.
+    /// Layers of a transformer that encodes text.
     Encoder,
-    /// Linear layers and what lies between them.
+    /// Linear layers and the operations between them.
     Mlp,
     /// One matrix product.
     Matmul,
-    /// A net of convolutions over pictures.
+    /// A convolutional net over images.
     ConvNet,
     /// No convolution and no matrix product to speak of.
     Elementwise,
-    /// The statement is about graphs of any kind.
+    /// Any kind of graph: the statement is general.
     Any,
 }
 
-/// Type that a graph computes in.
+/// Element type in which a graph computes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "kebab-case")]
 pub enum Dtype {
@@ -192,24 +192,25 @@ pub enum Dtype {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "kebab-case")]
 pub enum Weights {
-    /// As the graph computes.
+    /// In the element type of the computation.
     None,
-    /// 8 bits with a scale for each tensor or channel.
+    /// 8 bits with per-tensor or per-channel scales.
     Int8,
-    /// 4 bits with a scale for each tensor or channel.
+    /// 4 bits with per-tensor or per-channel scales.
     Int4,
-    /// 4 bits with a scale for each block.
+    /// 4 bits with per-block scales.
     Int4PerBlock,
-    /// Indices of 4 bits into palettes.
+    /// 4-bit indices into palettes.
     Lut4,
     /// Indices of other widths into palettes.
     Lut,
-    /// Only those that are not 0.
+    /// Only nonzero weights.
     Sparse,
 }
 
 impl Weights {
-    /// Bits a weight, where they are known from the name alone; of `none`, those of the type that ANE graphs compute in.
+    /// Bits per weight, if the form determines them; for `None`, those of fp16, in which graphs on the Neural
+    /// Engine compute.
     pub fn bits(self) -> Option<u64> {
         match self {
             Self::None => Some(16),
@@ -226,7 +227,7 @@ impl fmt::Display for Weights {
             Self::None => "fp16",
             Self::Int8 => "int8",
             Self::Int4 => "int4",
-            Self::Int4PerBlock => "int4 a block",
+            Self::Int4PerBlock => "int4/block",
             Self::Lut4 => "lut4",
             Self::Lut => "lut",
             Self::Sparse => "sparse",
@@ -253,22 +254,23 @@ impl fmt::Display for Family {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum How {
-    /// `MLComputePlan` or what Xcode shows of it says so.
+    /// `MLComputePlan`, or Xcode's display of it, shows it.
     Plan,
-    /// It ran as fast as only that device runs.
+    /// It ran at a speed that only that device reaches.
     Timing,
-    /// The source says so and not how it knows.
+    /// The source states it without saying how it is known.
     Stated,
-    /// Laws say so, and nothing was run: kept apart from evidence, which no law is fitted to or held against.
+    /// Laws predict it, and nothing was run. Such rows are not evidence: no law is fitted to or evaluated on
+    /// them.
     Predicted,
 }
 
 impl Corpus {
-    /// The rows that come with the crate.
+    /// Returns the built-in corpus.
     ///
     /// # Panics
     ///
-    /// Never: a test reads them.
+    /// Never; a test reads the built-in rows.
     pub fn built_in() -> &'static Self {
         static CORPUS: LazyLock<Corpus> = LazyLock::new(|| {
             Corpus::from_jsonl("the built-in corpus", BUILT_IN).expect("the built-in corpus is sound")
@@ -276,11 +278,11 @@ impl Corpus {
         &CORPUS
     }
 
-    /// Reads rows, a JSON object a line, and checks each and all together.
+    /// Reads rows, one JSON object per line, and validates them.
     ///
     /// # Errors
     ///
-    /// [`Error::Corpus`] with the line that is wrong, and why.
+    /// [`Error::Corpus`] with the invalid line and the reason.
     pub fn from_jsonl(origin: &str, text: &str) -> Result<Self> {
         let mut ids = BTreeSet::new();
         let mut rows: Vec<Placement> = Vec::new();
@@ -296,15 +298,15 @@ impl Corpus {
         Ok(Self { rows })
     }
 
-    /// This corpus and another, which comes from `origin`.
+    /// Appends another corpus, which comes from `origin`.
     ///
     /// # Errors
     ///
-    /// [`Error::Corpus`] if both have a row of one id.
+    /// [`Error::Corpus`] if both have a row with the same id.
     pub fn joined(mut self, origin: &str, other: Self) -> Result<Self> {
         for (i, row) in other.rows.into_iter().enumerate() {
             if self.rows.iter().any(|r| r.id == row.id) {
-                let reason = format!("{}: the corpus has a row of this id already", row.id);
+                let reason = format!("{}: the corpus already has a row with this id", row.id);
                 return Err(Error::Corpus { origin: origin.to_owned(), line: i + 1, reason });
             }
             self.rows.push(row);
@@ -312,11 +314,11 @@ impl Corpus {
         Ok(self)
     }
 
-    /// This corpus with a row, in the place of an earlier one of its id if there is one.
+    /// Adds a row, replacing an earlier one with the same id.
     ///
     /// # Errors
     ///
-    /// [`Error::Corpus`] if the row is not what it should be.
+    /// [`Error::Corpus`] if the row is invalid.
     pub fn with(mut self, row: Placement) -> Result<Self> {
         let earlier = self.rows.iter().position(|r| r.id == row.id);
         let line = earlier.unwrap_or(self.rows.len()) + 1;
@@ -332,12 +334,12 @@ impl Corpus {
         Ok(self)
     }
 
-    /// The rows, a JSON object a line.
+    /// Serializes the rows, one JSON object per line.
     pub fn to_jsonl(&self) -> String {
         self.rows.iter().map(Placement::to_line).collect()
     }
 
-    /// The rows that somebody saw, and not only predicted, in order.
+    /// The rows that are evidence, excluding predictions, in order.
     pub fn evidence(&self) -> impl Iterator<Item = &Placement> {
         self.rows.iter().filter(|row| row.how != How::Predicted)
     }
@@ -349,12 +351,12 @@ impl Corpus {
 }
 
 impl Placement {
-    /// The row as a line.
+    /// Serializes the row as a line.
     pub fn to_line(&self) -> String {
         serde_json::to_string(self).expect("a row serializes") + "\n"
     }
 
-    /// What is wrong with a row by itself.
+    /// Checks the row by itself.
     fn check(&self) -> Result<(), String> {
         let texts = [("id", &self.id), ("source", &self.source), ("graph.summary", &self.graph.summary)];
         if let Some((field, _)) = texts.into_iter().find(|(_, text)| text.trim().is_empty()) {
@@ -381,14 +383,14 @@ impl Placement {
                 Outcome::Mixed | Outcome::Unknown => ane <= total,
             };
             if total == 0 || !holds {
-                return Err(format!("placed.{field} is {ane}/{total}, which does not go with {device}"));
+                return Err(format!("placed.{field} is {ane}/{total}, which contradicts {device}"));
             }
         }
         Ok(())
     }
 }
 
-/// A table: note, outcome, weights, what it is, who says so.
+/// Formats the rows as a table: note, outcome, weights, summary, source.
 impl fmt::Display for Corpus {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         writeln!(f, "{:>4}  {:<7}  {:>9}  {:<12}  graph (source)", "note", "placed", "weights", "stored as")?;
@@ -424,7 +426,7 @@ mod tests {
         let corpus = Corpus::built_in();
         assert_eq!(corpus.rows().len(), 58);
         let notes: BTreeSet<u32> = corpus.rows().iter().filter_map(|row| row.note).collect();
-        // Numbers of the notes; those that are missing were dropped there.
+        // Numbers of the notes; the missing ones were removed from the notes.
         let expected = [
             1, 2, 3, 4, 5, 6, 7, 9, 10, 12, 13, 14, 15, 17, 19, 20, 21, 22, 23, 25, 26, 27, 28, 29, 30, 31,
             32,
@@ -432,7 +434,7 @@ mod tests {
         assert_eq!(notes, expected.into_iter().chain(33..=35).collect());
     }
 
-    /// The two points of Experiment 27, digit by digit.
+    /// The two points of Experiment 27, exactly as published.
     #[test]
     fn experiment_27_is_as_published() {
         let corpus = Corpus::built_in();
@@ -443,7 +445,7 @@ mod tests {
         assert_eq!(scaled.placed.device, Outcome::Ane);
         assert_eq!(scaled.placed.conv_ane, Some(Count { ane: 37, total: 37 }));
         assert_eq!(scaled.placed.compute_ane, Some(Count { ane: 260, total: 260 }));
-        // 37 convolutions: 6 layers of 12 C^2, and 27 rows of the head.
+        // 37 convolutions: 6 layers of 12 C^2, and 27 rows of the LM head.
         assert_eq!(scaled.graph.multiply_adds, Some(6 * 12 * 512 * 512 + 27 * 512));
         assert_eq!(scaled.graph.weight_bytes, Some(19_070_000));
     }
@@ -457,7 +459,7 @@ mod tests {
         };
         assert_eq!(
             refused(r#""ane": 37"#, r#""ane": 36"#),
-            "t: line 1: exp27-scaled: placed.conv_ane is 36/37, which does not go with ANE"
+            "t: line 1: exp27-scaled: placed.conv_ane is 36/37, which contradicts ANE"
         );
         assert!(refused(r#""ane-book, Experiment 27""#, r#"" ""#).contains("source is empty"));
         assert!(refused(r#""tokens": 1"#, r#""tokens": 0"#).contains("graph.tokens is 0"));
@@ -469,7 +471,7 @@ mod tests {
         assert!(error.contains("line 3") && error.contains("another row has this id"), "{error}");
     }
 
-    /// The schema names exactly the fields and the words that the types have.
+    /// The schema has exactly the fields and enum values of the types.
     #[test]
     fn the_schema_describes_the_rows() {
         let schema: serde_json::Value = serde_json::from_str(SCHEMA).unwrap();

@@ -1,15 +1,15 @@
-//! Which law decides where a graph goes, when several speak.
+//! Which law decides on a graph when several apply.
 
 use crate::features::Features;
 use crate::laws::{
     AnchorAndWork, BlockwiseInt4, ByteCeiling, Card, ElementType, Floor, Law, OperationCeiling, Opinion,
 };
 
-/// What decides: the laws, with the fitted one in the fit that is asked for.
+/// The laws that may decide, with a given fit of the fitted law.
 #[derive(Clone, Copy)]
 pub(crate) struct Laws<'a> {
     pub(crate) fitted: &'a AnchorAndWork,
-    /// Which laws may speak: when sources are left out, not those that were made from them.
+    /// Which laws may be used: when sources are left out, not those that were made from them.
     pub(crate) may_speak: &'a dyn Fn(&Card) -> bool,
 }
 
@@ -19,14 +19,14 @@ impl Laws<'static> {
     }
 }
 
-/// A law that decided, and what it said.
+/// The law that decided, and its opinion.
 pub(crate) struct Decision {
     pub(crate) law: &'static str,
     pub(crate) opinion: Opinion,
 }
 
-/// What excludes a graph comes first, then the families of quantisation; then the floor of Experiment 27 for the shards that it is
-/// about, and the fitted law for everything else.
+/// Returns the first opinion in order of precedence: laws that exclude a graph, the form of quantisation, the
+/// floor of Experiment 27 for the shards that it covers, and the fitted law for everything else.
 pub(crate) fn decide(features: &Features, laws: &Laws<'_>) -> Option<Decision> {
     let order: [&dyn Law; 6] =
         [&ElementType, &OperationCeiling, &ByteCeiling, &BlockwiseInt4, &Floor::OF_SHARDS, laws.fitted];
@@ -36,7 +36,7 @@ pub(crate) fn decide(features: &Features, laws: &Laws<'_>) -> Option<Decision> {
         .find_map(|law| Some(Decision { law: law.card().name, opinion: law.graph(features)? }))
 }
 
-/// The law that rules a graph out before its size is asked about, if one does.
+/// Returns the law, if any, that excludes a graph before laws of lower precedence apply.
 pub(crate) fn excluded(features: &Features) -> Option<&'static str> {
     let laws: [&'static dyn Law; 3] = [&ElementType, &OperationCeiling, &ByteCeiling];
     laws.into_iter().find(|law| law.graph(features).is_some()).map(|law| law.card().name)

@@ -1,4 +1,4 @@
-//! Devices, and what comes of a graph as a whole.
+//! Devices, and the placement of a graph as a whole.
 
 use std::fmt;
 
@@ -15,7 +15,7 @@ pub enum Device {
     Cpu,
     /// The GPU.
     Gpu,
-    /// Not known. Counts as not the Neural Engine.
+    /// Unknown; counts as not on the Neural Engine.
     #[default]
     Unknown,
 }
@@ -31,7 +31,7 @@ impl fmt::Display for Device {
     }
 }
 
-/// What comes of a graph.
+/// The placement of a graph as a whole.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "kebab-case")]
 pub enum Outcome {
@@ -43,14 +43,14 @@ pub enum Outcome {
     Gpu,
     /// Some of it on the Neural Engine.
     Mixed,
-    /// It is not compiled or not loaded.
+    /// It does not compile or load.
     Error,
-    /// It runs, and where is not told.
+    /// It runs on an unknown device.
     Unknown,
 }
 
 impl Outcome {
-    /// The device of each operation, where all share one; what is not loaded runs nowhere that is known.
+    /// The device that all operations share, or `Unknown` if there is no such device.
     pub fn device(self) -> Device {
         match self {
             Self::Ane => Device::Ane,

@@ -1,8 +1,9 @@
-//! The search for the floor: decoders of many sizes, each placed by an oracle, and between them the boundary.
+//! The search for the floor: decoders of many sizes, each placed by an oracle, and the boundary between them.
 //!
-//! A *line* fixes everything of a decoder but its width: layers, tokens of a call, form of the weights. Along a line wider is more
-//! work, so there is one width at which placement flips, if there is any; it is found by bisection between the narrowest and the
-//! widest. The oracle says where a package is placed: laws on any machine, `MLComputePlan` on a Mac.
+//! A *line* fixes everything of a decoder except its width: layers, tokens per call, form of the weights.
+//! Wider decoders have more work, so placement flips at one width of a line, if at all; it is found by
+//! bisection between the narrowest and the widest. The oracle decides where a package is placed: the laws on
+//! any machine, `MLComputePlan` on a Mac.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -15,7 +16,7 @@ use crate::corpus::{Machine, Placement};
 use crate::device::Outcome;
 use crate::report::{Basis, PlacementReport};
 
-/// A decoder to be probed.
+/// A decoder to probe.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Configuration {
@@ -23,14 +24,14 @@ pub struct Configuration {
     pub n_embd: usize,
     /// Its layers.
     pub n_layer: usize,
-    /// Tokens of a call (T).
+    /// Tokens per call (T).
     pub tokens: usize,
-    /// How weights are stored, as the exporter names it.
+    /// The form of the weights, by the exporter's name.
     pub quantization: String,
 }
 
 impl Configuration {
-    /// A name that is unique in a sweep, and in order of size when sorted.
+    /// Returns a name that is unique in a sweep; names sort by size.
     pub fn id(&self) -> String {
         let Self { n_embd, n_layer, tokens, quantization } = self;
         format!("l{n_layer:02}-t{tokens:02}-{quantization}-e{n_embd:04}")
@@ -44,21 +45,21 @@ impl fmt::Display for Configuration {
     }
 }
 
-/// What is swept.
+/// The parameters of a sweep.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Sweep {
     /// Widths, ascending.
     pub n_embd: Vec<usize>,
-    /// Layers.
+    /// Numbers of layers.
     pub n_layer: Vec<usize>,
-    /// Tokens of a call.
+    /// Tokens per call.
     pub tokens: Vec<usize>,
     /// Forms of the weights.
     pub quantization: Vec<String>,
 }
 
 impl Sweep {
-    /// Every line, narrowest first within each.
+    /// Returns every line, each from the narrowest to the widest.
     pub fn lines(&self) -> impl Iterator<Item = Vec<Configuration>> {
         self.n_layer.iter().flat_map(move |&n_layer| {
             self.tokens.iter().flat_map(move |&tokens| {
@@ -75,7 +76,7 @@ impl Sweep {
         })
     }
 
-    /// Every configuration.
+    /// Returns every configuration.
     pub fn configurations(&self) -> impl Iterator<Item = Configuration> {
         self.lines().flatten()
     }
@@ -84,54 +85,58 @@ impl Sweep {
 /// A configuration, and where it was placed.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Probe {
-    /// What was probed.
+    /// The configuration that was probed.
     pub configuration: Configuration,
     /// Where it was placed as a whole.
     pub outcome: Outcome,
-    /// The law that says so, or the measurement.
+    /// The law or the measurement that determined the outcome.
     pub rule: String,
-    /// Bytes of the compiled package with its weights in INT8, estimated.
+    /// Estimated size of the compiled package with its weights in INT8, in bytes.
     pub int8_bytes: u64,
-    /// The row of the corpus that it makes.
+    /// The resulting row of the corpus.
     pub row: Placement,
 }
 
-/// Where placement flips along a line.
+/// The width at which placement flips along a line.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Boundary {
-    /// Layers of the line.
+    /// Number of layers.
     pub n_layer: usize,
-    /// Tokens of a call.
+    /// Tokens per call.
     pub tokens: usize,
     /// Form of the weights.
     pub quantization: String,
-    /// The widest that is not wholly on the Neural Engine; `None` if the narrowest is.
+    /// The widest probe below `above` that is not wholly on the Neural Engine, with its INT8 bytes; `None` if
+    /// the narrowest is.
     pub below: Option<(usize, u64)>,
-    /// The narrowest that is, with its INT8 bytes; `None` if the widest is not.
+    /// The narrowest probe that is wholly on the Neural Engine, with its INT8 bytes; `None` if none is.
     pub above: Option<(usize, u64)>,
-    /// What comes of the widest, and the law that says so.
+    /// The outcome of the widest probe, and the law that determined it.
     pub widest: (Outcome, String),
-    /// Whether the narrowest was placed and the widest was not: then a line has more than one boundary, or the other way round.
+    /// Whether a probe wider than `above` was not placed: the line then has more than one boundary, or an
+    /// inverted one.
     pub turned: bool,
 }
 
-/// What a search found.
+/// The result of a search.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Discovery {
-    /// Who said where packages are placed.
+    /// The kind of oracle.
     pub basis: Basis,
-    /// What was probed, in the order of probing.
+    /// The probes, in the order of probing.
     pub probes: Vec<Probe>,
-    /// A boundary for each line.
+    /// The boundary of each line.
     pub boundaries: Vec<Boundary>,
 }
 
-/// Searches every line of a sweep: by bisection, or through every width if `exhaustive`. `probe` makes a configuration's package
-/// and has it placed. `law` names the one whose opinion counts, instead of the verdict of all.
+/// Searches every line of a sweep, by bisection or, if `exhaustive`, through every width.
+///
+/// `probe` builds the package of a configuration and has it placed. `law` names a law whose opinion is used
+/// instead of the verdict of all.
 ///
 /// # Errors
 ///
-/// The first that `probe` reports.
+/// The first error of `probe`.
 pub fn search<E>(
     sweep: &Sweep,
     exhaustive: bool,
@@ -179,7 +184,8 @@ pub fn search<E>(
 }
 
 impl Boundary {
-    /// Of what is known along a line, narrowest first: width, whether it is on the Neural Engine, bytes.
+    /// Finds the boundary from what is known along a line, narrowest first: width, whether it is on the
+    /// Neural Engine, bytes.
     fn of_line(
         (n_layer, tokens, quantization): (usize, usize, String),
         known: &[(usize, bool, u64)],
@@ -203,7 +209,7 @@ impl Boundary {
 }
 
 impl Probe {
-    /// What a report says of a configuration, or one law in it.
+    /// Creates a probe from a report's verdict or from one law's opinion in it.
     pub fn new(configuration: &Configuration, report: &PlacementReport, law: Option<&str>) -> Self {
         let function = report.functions.first();
         let opinion = law.map(|law| function.and_then(|f| f.opinions.iter().find(|o| o.law == law)));
@@ -214,7 +220,7 @@ impl Probe {
             (None, None) => (report.verdict, "none".to_owned()),
         };
         let id = format!("discover-{}", configuration.id());
-        let summary = format!("microGPT decode of noise: {configuration}");
+        let summary = format!("microGPT decode with random weights: {configuration}");
         let row = match report.basis {
             Basis::Predicted => Placement::of_prediction(id, summary, report),
             Basis::Measured => {
@@ -232,14 +238,14 @@ impl Probe {
 }
 
 impl Probe {
-    /// Its row of the corpus, as a line.
+    /// Serializes the corpus row as a line.
     pub fn row_text(&self) -> String {
         self.row.to_line()
     }
 }
 
 impl Discovery {
-    /// The boundaries among configurations that have all been probed, in any order.
+    /// Computes the boundaries from probes in any order.
     pub fn of_probes(basis: Basis, probes: Vec<Probe>) -> Self {
         let mut lines: BTreeMap<(usize, usize, String), Vec<&Probe>> = BTreeMap::new();
         for probe in &probes {
@@ -259,13 +265,13 @@ impl Discovery {
         Self { basis, probes, boundaries }
     }
 
-    /// The probes as rows of a corpus, a JSON object a line.
+    /// Serializes the probes as rows of a corpus, one JSON object per line.
     pub fn rows(&self) -> String {
         self.probes.iter().map(Probe::row_text).collect()
     }
 }
 
-/// A line a boundary.
+/// Formats one line per boundary.
 impl fmt::Display for Discovery {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         writeln!(
@@ -280,7 +286,7 @@ impl fmt::Display for Discovery {
         for b in &self.boundaries {
             let (outcome, rule) = &b.widest;
             let turned = match (b.turned, b.above) {
-                (true, _) => "  and wider ones are not".to_owned(),
+                (true, _) => "  but wider ones are not".to_owned(),
                 (false, None) => format!("  the widest: {outcome} by {rule}"),
                 _ => String::new(),
             };
@@ -311,7 +317,7 @@ mod tests {
         Sweep { n_embd, n_layer: vec![1, 2], tokens: vec![1], quantization: vec!["int8".into()] }
     }
 
-    /// An oracle that places what is at least as wide as a threshold.
+    /// A report for a package that is placed or not.
     fn report(placed: bool) -> PlacementReport {
         let device = if placed { "ane" } else { "cpu" };
         let json = serde_json::json!({
@@ -333,7 +339,7 @@ mod tests {
             let found = search(&sweep(widths.clone()), false, None, oracle).unwrap();
             let all = search(&sweep(widths.clone()), true, None, oracle).unwrap();
             assert_eq!(found.boundaries, all.boundaries, "{threshold}");
-            // And in any order.
+            // The order of probes does not matter.
             let backwards = all.probes.iter().rev().cloned().collect();
             assert_eq!(Discovery::of_probes(Basis::Predicted, backwards).boundaries, all.boundaries);
             // Both ends, and six halvings of 63 gaps.
@@ -343,17 +349,17 @@ mod tests {
     }
 
     #[test]
-    fn a_line_that_turns_twice_is_told() {
+    fn a_line_with_two_boundaries_is_reported() {
         let widths: Vec<usize> = (1..=8).map(|i| 32 * i).collect();
         let island = |c: &Configuration| Ok::<_, ()>(report((96..=160).contains(&c.n_embd)));
         let found = search(&sweep(widths), true, None, island).unwrap();
         assert_eq!(found.boundaries[0].below.unwrap().0, 64);
         assert_eq!(found.boundaries[0].above.unwrap().0, 96);
         assert!(found.boundaries[0].turned);
-        assert!(found.to_string().contains("and wider ones are not"));
+        assert!(found.to_string().contains("but wider ones are not"));
     }
 
-    /// What a prediction wrote is read as a row, and never becomes evidence.
+    /// A row written from a prediction can be read, but is not evidence.
     #[test]
     fn predicted_rows_are_no_evidence() {
         let found = search(&sweep(vec![32, 64]), true, None, |_| Ok::<_, ()>(report(true))).unwrap();

@@ -1,49 +1,49 @@
-//! Why a package cannot be judged, or evidence not be read.
+//! Errors of placement reports and of evidence.
 
 /// The result of this crate's functions.
 pub type Result<T, E = Error> = std::result::Result<T, E>;
 
-/// What can go wrong.
+/// An error of this crate.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum Error {
-    /// The package is not sound.
+    /// The package is invalid.
     #[error(transparent)]
     Package(#[from] mlpackage::Error),
-    /// A row of a corpus is not what it should be.
+    /// A row of a corpus is invalid.
     #[error("{origin}: line {line}: {reason}")]
     Corpus {
-        /// Where the rows come from.
+        /// The source of the rows.
         origin: String,
-        /// From 1.
+        /// The line, counted from 1.
         line: usize,
         /// What was found and expected.
         reason: String,
     },
-    /// A report that was read does not hold together.
+    /// A report is inconsistent.
     #[error("{reason}")]
     Report {
         /// What was found and expected.
         reason: String,
     },
-    /// What was read is no plan of Core ML's.
-    #[error("no recorded plan of this package: {reason}")]
+    /// A recorded plan is invalid, or belongs to another package.
+    #[error("not a recorded plan of this package: {reason}")]
     Plan {
         /// What was found and expected.
         reason: String,
     },
-    /// Something that only Core ML can do.
+    /// An operation that needs Core ML.
     #[error(
         "{what} is part of Core ML: run this on a Mac with macOS 15; a plan that was recorded there is read anywhere (--plan)"
     )]
     NeedsMac {
-        /// What it is.
+        /// The operation.
         what: &'static str,
     },
-    /// Core ML refused, or said something that makes no report.
+    /// Core ML failed, or returned a plan without a usable operation.
     #[error("Core ML: {what}")]
     CoreMl {
-        /// In its words.
+        /// Core ML's message, or what is wrong with the plan.
         what: String,
     },
 }

@@ -1,4 +1,4 @@
-//! The rows of the corpus that are nearest to a graph.
+//! The rows of the corpus nearest to a graph.
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -9,23 +9,26 @@ use crate::device::Outcome;
 use crate::features::Features;
 use crate::laws::Law;
 
-/// A row, as reports refer to it.
+/// A row of the corpus, as listed in reports.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Evidence {
     /// Its id in the corpus.
     pub row: String,
-    /// What it was.
+    /// A summary of its graph.
     pub summary: String,
     /// Where it was placed.
     pub placed: Outcome,
-    /// Who says so.
+    /// The row's source.
     pub source: String,
 }
 
-/// The nearest rows to a graph that were placed as `outcome` says, and the nearest that were not; at most `count` of each. Only rows
-/// that `law` speaks of, and that no other law rules out before it can: a program that is too long says nothing about one that is
-/// too small. A law about the Neural Engine is contradicted by any row that was not wholly there, and the other way round.
+/// Returns the rows nearest to a graph that support `outcome`, and the nearest that contradict it; at most
+/// `count` of each.
+///
+/// Only rows are considered that `law` applies to and that no other law excludes first: a program that is too
+/// long is no evidence about one that is too small. A row supports an ANE outcome if it was placed wholly
+/// there, and any other outcome if it was not.
 pub fn nearest(
     corpus: &Corpus,
     features: &Features,
@@ -59,12 +62,14 @@ pub fn nearest(
     })
 }
 
-/// What a feature that one side does not tell adds: as much as a difference of tenfold.
+/// Distance of a feature that is unknown on one side: as much as a factor of ten.
 const UNTOLD: f64 = 1.0;
 
-/// How unlike two graphs are. A tenfold of bytes or of work is 1, a doubling of layers a half; another dtype or way of storing
-/// weights, and states on one side alone, are 1 each, another family is 2,
-/// and 4 where only one side has anything to multiply.
+/// How different two graphs are.
+///
+/// A factor of ten in bytes, work or anchor counts 1, a factor of two in layers a half. A different element
+/// type, form of the weights, or statefulness counts 1 each. A different family counts 2, or 1 if one is
+/// `Any`, or 4 if only one has anything to multiply.
 fn distance(a: &Features, b: &Features) -> f64 {
     let scale = |a: Option<u64>, b: Option<u64>| match (a, b) {
         (Some(a), Some(b)) => ((1.0 + a as f64 / 1e5).log10() - (1.0 + b as f64 / 1e5).log10()).abs(),

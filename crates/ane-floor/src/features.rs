@@ -1,4 +1,4 @@
-//! What laws look at of a whole graph: told by a row of the corpus, or read off a program.
+//! The features of a whole graph that laws use, from a row of the corpus or from a program.
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -7,7 +7,7 @@ use crate::compiled_size::CompiledSize;
 use crate::corpus::{Dtype, Family, Graph, Weights};
 use crate::site::Site;
 
-/// Features of a graph. `None` is what is not known, and cannot be bounded from what is.
+/// Features of a graph. `None` means unknown, and not bounded by what is known.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Features {
@@ -15,43 +15,44 @@ pub struct Features {
     pub family: Family,
     /// Operations that compute.
     pub operations: Option<u64>,
-    /// Layers: attentions, or where there are none the longest chain of convolutions and matrix products.
+    /// Layers: the number of attentions or, without any, the longest chain of convolutions and matrix
+    /// products.
     pub depth: Option<u64>,
-    /// Positions of a call (T).
+    /// Positions per call (T).
     pub tokens: Option<u64>,
     /// Whether it has states.
     pub stateful: Option<bool>,
-    /// Type that it computes in.
+    /// Element type of the computation.
     pub dtype: Option<Dtype>,
     /// How most of its weights are stored.
     pub weights: Option<Weights>,
-    /// Compiled size, or that of its weights where a source states only that; bytes, decimal.
+    /// Compiled size in bytes, or the size of the weights if a source states only that.
     pub stored_bytes: Option<u64>,
-    /// The same with every weight that a convolution or matrix product multiplies with in INT8.
+    /// The same with every weight of a convolution or matrix product in INT8.
     pub int8_bytes: Option<u64>,
-    /// Multiply-adds of the largest convolution or matrix product; of a row that does not tell, the mean of those that its
-    /// family is known to have, which is less.
+    /// Multiply-adds of the largest convolution or matrix product. If a row does not state them: the mean
+    /// over the products that its family has, a lower bound.
     pub anchor: Option<u64>,
-    /// Multiply-adds of a call; of a row that does not tell, a weight is multiplied once a position at least.
+    /// Multiply-adds per call. If a row does not state them: one per weight and position, a lower bound.
     pub work: Option<u64>,
-    /// Share of the multiply-adds that are those of 1x1 convolutions with weights, 0 to 1; not known of a row.
+    /// Share of the multiply-adds that are in 1x1 convolutions with weights, 0 to 1; unknown for a row.
     pub pointwise: Option<f64>,
 }
 
 impl Features {
-    /// Whether the law of Experiment 27 is about such a graph: layers of a transformer or parts of them, as 1x1 convolutions
-    /// where that is known.
+    /// Whether the law of Experiment 27 applies: layers of a transformer or parts of them, as 1x1
+    /// convolutions if that is known.
     pub fn is_shard(&self) -> bool {
         matches!(self.family, Family::Decoder | Family::Attention | Family::Mlp)
             && self.pointwise.is_none_or(|share| share > 0.5)
     }
 
-    /// Whether anything in it can carry the rest to the Neural Engine; not known counts as yes.
+    /// Whether it has an operation that can anchor it to the Neural Engine; unknown counts as yes.
     pub fn is_anchored(&self) -> bool {
         self.family != Family::Elementwise
     }
 
-    /// Of a function: `sites` are its operations.
+    /// Computes the features of a function; `sites` are its operations.
     pub(crate) fn of(sites: &[Site<'_>], stateful: bool, size: &CompiledSize) -> Self {
         let anchors = || sites.iter().filter(|s| s.work > 0);
         let largest = anchors().max_by_key(|s| s.work);
@@ -80,7 +81,7 @@ impl Features {
     }
 }
 
-/// Attentions: products of a softmax's result, and operations that are attentions by themselves.
+/// Number of attentions: matrix products of a softmax's result, and fused attention operations.
 fn attentions(sites: &[Site<'_>]) -> u64 {
     let found =
         |s: &&Site<'_>| s.operation.op == "scaled_dot_product_attention" || is_after_softmax(s, sites);
@@ -91,7 +92,8 @@ fn is_after_softmax(site: &Site<'_>, sites: &[Site<'_>]) -> bool {
     site.operation.op == "matmul" && site.sources.iter().any(|&i| sites[i].operation.op == "softmax")
 }
 
-/// Whether an attention looks at more positions than the call has: the rest comes from a cache, whoever keeps it.
+/// Whether an attention covers more positions than the call has: the others come from a cache, in a state or
+/// an input.
 fn over_a_cache(sites: &[Site<'_>]) -> bool {
     let mut weights =
         sites.iter().filter(|s| is_after_softmax(s, sites)).filter_map(|s| Some(s.args.get("x")?.ty));
@@ -109,7 +111,7 @@ fn family(sites: &[Site<'_>], attentions: u64, stateful: bool, tokens: Option<u6
     let spatial = sites.iter().any(|s| s.kernel.iter().any(|&k| k > 1));
     match () {
         () if anchors == 0 => Family::Elementwise,
-        // Query, key, value and output are four at most.
+        // The projections of query, key, value and output are at most four.
         () if attentions > 0 && weighted <= 4 * attentions => Family::Attention,
         () if attentions > 0 && (stateful || tokens == Some(1) || over_a_cache(sites)) => Family::Decoder,
         () if attentions > 0 => Family::Encoder,
@@ -119,7 +121,7 @@ fn family(sites: &[Site<'_>], attentions: u64, stateful: bool, tokens: Option<u6
     }
 }
 
-/// The longest chain of convolutions and matrix products, each of which needs the one before.
+/// The length of the longest chain of dependent convolutions and matrix products.
 fn longest_chain(sites: &[Site<'_>]) -> u64 {
     let mut chain: Vec<u64> = Vec::with_capacity(sites.len());
     for site in sites {
@@ -129,7 +131,7 @@ fn longest_chain(sites: &[Site<'_>]) -> u64 {
     chain.into_iter().max().unwrap_or(0)
 }
 
-/// How most weights are stored.
+/// How most weights are stored, by number of elements.
 fn storage(sites: &[Site<'_>]) -> Option<Weights> {
     let weights = || sites.iter().filter_map(|s| s.weight);
     let elements =
@@ -137,8 +139,8 @@ fn storage(sites: &[Site<'_>]) -> Option<Weights> {
     weights().map(|w| w.stored).max_by_key(|&stored| elements(stored))
 }
 
-/// Products with weights in a layer of a family, where a source tells neither their number nor their size: q, k, v, o, gate, up
-/// and down of a decoder; gate, up and down of an MLP.
+/// Products with weights per layer of a family, assumed if a source states neither their number nor their
+/// size: q, k, v, o, gate, up and down for a decoder; gate, up and down for an MLP.
 fn products_a_layer(family: Family) -> Option<u64> {
     match family {
         Family::Decoder => Some(7),
@@ -153,7 +155,7 @@ fn products_a_layer(family: Family) -> Option<u64> {
 impl From<&Graph> for Features {
     fn from(graph: &Graph) -> Self {
         let anchored = graph.family != Family::Elementwise;
-        // Weights that nothing multiplies with keep no engine busy.
+        // Weights that no product uses are no work for the engine.
         let int8_bytes = match (graph.weight_bytes, graph.quantization.and_then(Weights::bits)) {
             (Some(_), _) if !anchored => Some(0),
             (Some(bytes), Some(bits)) => Some(bytes.saturating_mul(8) / bits),
@@ -197,7 +199,7 @@ impl From<&Graph> for Features {
 }
 
 impl Features {
-    /// As a row of the corpus tells them. Sizes are those of the compiled package.
+    /// Converts to the graph of a corpus row. Sizes are those of the compiled package.
     pub fn to_graph(&self, summary: String, convs: u64, matmuls: u64) -> Graph {
         Graph {
             summary,
@@ -221,13 +223,13 @@ impl Features {
 pub(crate) mod tests {
     use super::*;
 
-    /// Features of which nothing is known but that it computes in fp16.
+    /// Features with only the family and the element type fp16 known.
     pub(crate) fn unknown(family: Family) -> Features {
         let graph = Graph { family, dtype: Some(Dtype::Fp16), ..Graph::unknown("a graph".into()) };
         Features::from(&graph)
     }
 
-    /// Rows that do not tell their work are bounded from below by what they tell.
+    /// Unstated work of a row is bounded from below by what the row states.
     #[test]
     fn what_a_row_does_not_tell_is_bounded_from_below() {
         let graph = |family, stored, bytes: u64| Graph {
@@ -238,16 +240,16 @@ pub(crate) mod tests {
             tokens: Some(4),
             ..Graph::unknown("a graph".into())
         };
-        // 14 MB of fp16 are 7 M weights, each used once a position; seven products a layer, two layers.
+        // 14 MB of fp16 are 7 M weights, each used once per position; seven products per layer, two layers.
         let decoder = Features::from(&graph(Family::Decoder, Weights::None, 14_000_000));
         assert_eq!((decoder.int8_bytes, decoder.work), (Some(7_000_000), Some(28_000_000)));
         assert_eq!(decoder.anchor, Some(2_000_000));
         let palettes = Features::from(&graph(Family::Mlp, Weights::Lut4, 1_000_000));
         assert_eq!(palettes.int8_bytes, Some(2_000_000));
-        // Weights that nothing multiplies with are no work.
+        // Weights that no product uses count as no work.
         let combiner = Features::from(&graph(Family::Elementwise, Weights::None, 19_000_000));
         assert_eq!((combiner.int8_bytes, combiner.work, combiner.is_anchored()), (Some(0), Some(0), false));
-        // Numbers that no graph has, which a file may hold all the same: 4 * 2^62 is 0 in 64 bits.
+        // Values that no graph has but a file may contain: 4 * 2^62 is 0 in 64 bits.
         let absurd = |family, depth, convs| Graph {
             depth: Some(depth),
             convs: Some(convs),
@@ -258,7 +260,7 @@ pub(crate) mod tests {
             let features = Features::from(&absurd(Family::Attention, depth, convs));
             assert!(features.anchor.is_some_and(|anchor| anchor <= features.work.unwrap()), "{features:?}");
         }
-        // Neither is told of a sparse graph, whose size says nothing about the number of weights.
+        // Both are unknown for a sparse graph, whose size says nothing about the number of weights.
         let sparse = Features::from(&graph(Family::Decoder, Weights::Sparse, 14_000_000));
         assert_eq!((sparse.int8_bytes, sparse.work), (None, None));
     }

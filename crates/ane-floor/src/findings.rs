@@ -1,4 +1,4 @@
-//! What a reader of a report should know beyond its totals.
+//! Findings: what a reader of a report should know beyond its totals.
 
 use std::collections::BTreeMap;
 
@@ -11,17 +11,17 @@ use crate::laws::{self, FLOOR_BYTES, Law as _, megabytes};
 use crate::placed_operation::PlacedOperation;
 use crate::site::Site;
 
-/// Something worth knowing.
+/// A finding.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Finding {
-    /// Of which kind it is.
+    /// Its kind.
     pub kind: FindingKind,
     /// The function that it is about.
     pub function: String,
-    /// What it is, in a sentence.
+    /// The finding, in a sentence.
     pub text: String,
-    /// The operations that it is about, by their place in the report's list.
+    /// The operations that it is about, as indices into the report's list.
     pub operations: Vec<usize>,
 }
 
@@ -31,17 +31,18 @@ pub struct Finding {
 pub enum FindingKind {
     /// Operations that a law keeps off the Neural Engine.
     KeptOff,
-    /// Operations elsewhere between two regions on the Neural Engine: every call crosses over and back.
+    /// Operations on another device between two regions on the Neural Engine: every call crosses over and
+    /// back.
     Island,
-    /// What may go wrong with operations that are placed.
+    /// A numeric or other hazard of operations that are placed.
     Hazard,
-    /// A law that says otherwise than the one that decided.
+    /// A law that disagrees with the one that decided.
     Disagreement,
-    /// What makes the verdict less sure.
+    /// A reason that makes the verdict less certain.
     Doubt,
 }
 
-/// Names of operations, the first few of them.
+/// Lists operation types with their counts.
 fn names<'a>(operations: impl Iterator<Item = &'a str>) -> String {
     let mut counts: BTreeMap<&str, usize> = BTreeMap::new();
     operations.for_each(|op| *counts.entry(op).or_default() += 1);
@@ -50,7 +51,8 @@ fn names<'a>(operations: impl Iterator<Item = &'a str>) -> String {
     listed.join(", ")
 }
 
-/// Findings of a function; `operations` are its own, which stand in the report's list from `first` on.
+/// Returns the findings of a function; `operations` are its own, starting at index `first` of the report's
+/// list.
 pub(crate) fn of(
     function: &FunctionReport,
     sites: &[Site<'_>],
@@ -97,13 +99,14 @@ pub(crate) fn of(
         && let Some(int8) = function.features.int8_bytes
     {
         if int8.abs_diff(FLOOR_BYTES) < FLOOR_BYTES / 5 {
-            let text = "within 20 % of a floor that is known as \"about 14 MB\" from two points".to_owned();
+            let text =
+                "within 20 % of a floor that is only known as \"about 14 MB\", from two points".to_owned();
             add(FindingKind::Doubt, text, Vec::new());
         }
         let stored = function.features.stored_bytes.unwrap_or(0);
         if stored > int8 / 2 * 3 {
             let text = format!(
-                "the weights are stored wider than INT8 ({}); the law was found on INT8, and is applied to their number",
+                "the weights are stored wider than INT8 ({}); the law was found for INT8, and is applied to their INT8 size",
                 megabytes(stored)
             );
             add(FindingKind::Doubt, text, Vec::new());
@@ -119,7 +122,7 @@ fn crossing(operations: &[PlacedOperation], at: &[usize]) -> String {
     )
 }
 
-/// The islands of a whole report, whose operations stand in its list from the first on.
+/// Returns the islands of a whole report.
 pub(crate) fn islands_of(operations: &[PlacedOperation]) -> Vec<Finding> {
     let finding = |at: Vec<usize>| Finding {
         kind: FindingKind::Island,
@@ -130,7 +133,8 @@ pub(crate) fn islands_of(operations: &[PlacedOperation]) -> Vec<Finding> {
     islands(operations, 0).into_iter().map(finding).collect()
 }
 
-/// Regions off the Neural Engine that take from a region on it and give to one.
+/// Returns the regions off the Neural Engine that have a source and a user on it. `first` is the index of the
+/// first operation in the report's list.
 fn islands(operations: &[PlacedOperation], first: usize) -> Vec<Vec<usize>> {
     let mut members: BTreeMap<usize, Vec<usize>> = BTreeMap::new();
     let mut takes: BTreeMap<usize, bool> = BTreeMap::new();

@@ -1,4 +1,4 @@
-//! What the laws say of a function, in a report.
+//! The part of a report about one function: the opinions of the laws.
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -11,46 +11,46 @@ use crate::features::Features;
 use crate::laws::{self, Opinion};
 use crate::placement::Placement;
 
-/// Rows of evidence on each side of a law's opinion.
+/// Rows of evidence listed on each side of an opinion.
 const EVIDENCE: usize = 2;
 
-/// A function, and what the laws say of it.
+/// A function, and the opinions of the laws on it.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct FunctionReport {
     /// Its name.
     pub name: String,
-    /// What laws looked at.
+    /// The features that laws use.
     pub features: Features,
-    /// Where the graph goes as a whole, before laws that keep single operations off.
+    /// Placement of the graph as a whole, before laws that keep single operations off.
     pub outcome: Outcome,
     /// The law that decided.
     pub rule: String,
-    /// Why, in a sentence.
+    /// The reason, in a sentence.
     pub reason: String,
-    /// How sure it is, 0 to 1.
+    /// The confidence, 0 to 1.
     pub confidence: f64,
-    /// What every law says that says anything, the one that decided included.
+    /// The opinions of all laws that apply, including the one that decided.
     pub opinions: Vec<LawOpinion>,
 }
 
-/// What a law says of a function, and what stands for and against it.
+/// A law's opinion on a function, with evidence for and against it.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct LawOpinion {
     /// Name of the law.
     pub law: String,
-    /// What the law says in general.
+    /// What the law states in general.
     pub says: String,
-    /// Who found it.
+    /// The law's source.
     pub source: String,
-    /// What it says of this graph.
+    /// Its opinion on this graph.
     pub opinion: Opinion,
-    /// The law's record on sources that it was not made from, 0 to 1.
+    /// The law's record, 0 to 1: mostly its accuracy on sources that it was not made from.
     pub record: f64,
-    /// The nearest rows that were placed as it says.
+    /// The nearest rows that support the opinion.
     pub evidence_for: Vec<Evidence>,
-    /// The nearest rows that were not.
+    /// The nearest rows that contradict it.
     pub evidence_against: Vec<Evidence>,
 }
 
@@ -77,7 +77,7 @@ impl FunctionReport {
             .collect();
         let (outcome, rule, reason) = match &placed.decided {
             Some((law, opinion)) => (opinion.outcome, (*law).to_owned(), opinion.reason.clone()),
-            None => (Outcome::Unknown, "none".to_owned(), "no law is about such a graph".to_owned()),
+            None => (Outcome::Unknown, "none".to_owned(), "no law applies to such a graph".to_owned()),
         };
         let confidence = match &placed.decided {
             Some((law, opinion)) => {

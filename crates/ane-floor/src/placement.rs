@@ -1,4 +1,5 @@
-//! Where each operation of a function goes: what laws keep off, what follows the graph, and which regions that leaves.
+//! Placement of each operation of a function: the operations that laws keep off, those that follow the graph,
+//! and the resulting regions.
 
 use crate::accuracy::Accuracy;
 use crate::decision::{Laws, decide};
@@ -8,25 +9,29 @@ use crate::laws::{self, Law};
 use crate::placed_operation::PlacedOperation;
 use crate::site::Site;
 
-/// Bytes that a Neural Engine streams in a second: an M1's, the slowest that is known (51 to 145 GB/s on M1 to M5).
+/// Memory bandwidth in bytes per second of the M1's Neural Engine, the slowest known (51 to 145 GB/s on M1 to
+/// M5).
 const BYTES_A_SECOND: f64 = 51e9;
-/// Multiply-adds in a second: Apple states 11 trillion operations for the M1, two to a multiply-add.
+/// Multiply-adds per second: Apple states 11 trillion operations for the M1, two per multiply-add.
 const MULTIPLY_ADDS_A_SECOND: f64 = 5.5e12;
 
-/// Seconds that an operation would take on an M1's Neural Engine, bound by memory or by work. Only shares of it are used.
+/// Estimated seconds of an operation on an M1's Neural Engine, bound by memory bandwidth or by work. Only
+/// ratios of it are used.
 fn seconds(site: &Site<'_>) -> f64 {
     (site.bytes as f64 / BYTES_A_SECOND).max(site.work as f64 / MULTIPLY_ADDS_A_SECOND)
 }
 
-/// A function, placed.
+/// The placement of a function.
 pub(crate) struct Placement {
     pub(crate) operations: Vec<PlacedOperation>,
-    /// The law that decided of the graph as a whole.
+    /// The law that decided on the graph as a whole, and its opinion.
     pub(crate) decided: Option<(&'static str, laws::Opinion)>,
 }
 
-/// Places the operations of a function. `sources` of the result count from `first`, the length of the report's list so far, and
-/// regions from `first_region`.
+/// Places the operations of a function.
+///
+/// `first` is the length of the report's list so far, added to the indices in `sources`; `first_region` is
+/// added to the region numbers.
 pub(crate) fn place(
     function: &str,
     sites: &[Site<'_>],
@@ -42,7 +47,7 @@ pub(crate) fn place(
             "none",
             laws::Opinion {
                 outcome: Outcome::Unknown,
-                reason: "no law is about such a graph".into(),
+                reason: "no law applies to such a graph".into(),
                 clearance: 0.5,
             },
         ),
@@ -73,7 +78,7 @@ pub(crate) fn place(
         })
         .collect();
     if drop_unanchored(&mut operations, sites) > 0 {
-        // What was dropped may join the regions around it.
+        // Dropped operations may merge with the regions around them.
         number_regions(&mut operations);
     }
     for operation in &mut operations {
@@ -83,8 +88,9 @@ pub(crate) fn place(
     Placement { operations, decided: decided.map(|d| (d.law, d.opinion)) }
 }
 
-/// Numbers the regions, and sends those on the Neural Engine that have no convolution and no matrix product to the CPU, where
-/// another region has one: elementwise work follows an anchor, and is dropped without one. How many operations that moved.
+/// Numbers the regions, and moves regions on the Neural Engine without a convolution or matrix product to the
+/// CPU if another region has one: elementwise work follows an anchor, and is dropped without one. Returns the
+/// number of moved operations.
 fn drop_unanchored(operations: &mut [PlacedOperation], sites: &[Site<'_>]) -> usize {
     let regions = number_regions(operations);
     let mut anchored = vec![false; regions];
@@ -100,18 +106,20 @@ fn drop_unanchored(operations: &mut [PlacedOperation], sites: &[Site<'_>]) -> us
     for operation in operations.iter_mut().filter(|o| o.device == Device::Ane && !anchored[o.region]) {
         operation.device = Device::Cpu;
         operation.rule = law.card().name.to_owned();
-        operation.reason = "its region has no convolution and no matrix product to be carried by".into();
+        operation.reason = "its region has no convolution or matrix product to carry it".into();
         operation.confidence = confidence;
         moved += 1;
     }
     moved
 }
 
-/// Numbers regions in order of execution: an operation is in the region of those it takes its values from if they are on its device
-/// and nothing in between is not. Returns how many there are.
+/// Numbers regions in order of execution, and returns their number.
+///
+/// An operation shares a region with its sources if they are on the same device and no operation between them
+/// is on another.
 pub(crate) fn number_regions(operations: &mut [PlacedOperation]) -> usize {
-    // How often the device has to change until the operation can run, along the worst way to it. Equal depth on one device, and a
-    // way from one to the other or from both to a third, makes a region.
+    // For each operation, the largest number of device changes on a path to it. Connected operations of one
+    // device with equal numbers form a region.
     let mut depth: Vec<usize> = Vec::with_capacity(operations.len());
     let mut parent: Vec<usize> = (0..operations.len()).collect();
     fn root(parent: &mut [usize], mut i: usize) -> usize {

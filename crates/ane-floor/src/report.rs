@@ -1,4 +1,4 @@
-//! The placement report: one type, whoever made it.
+//! The placement report, predicted or measured.
 
 use std::fmt;
 
@@ -25,13 +25,13 @@ use crate::site::Site;
 /// Version of the report's fields.
 pub const REPORT_VERSION: u32 = 1;
 
-/// Who says where operations run.
+/// The origin of a report.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum Basis {
-    /// Laws. Nothing was run.
+    /// Predicted by laws; nothing was run.
     Predicted,
-    /// `MLComputePlan`, on a Mac.
+    /// Measured by `MLComputePlan` on a Mac.
     Measured,
 }
 
@@ -50,17 +50,17 @@ impl fmt::Display for Basis {
 pub struct PlacementReport {
     /// [`REPORT_VERSION`].
     pub report_version: u32,
-    /// The package.
+    /// The name of the package.
     pub package: String,
-    /// Who says so.
+    /// The origin of the report.
     pub basis: Basis,
-    /// What comes of the package as a whole.
+    /// The placement of the package as a whole.
     pub verdict: Outcome,
-    /// How sure the verdict is, 0 to 1: that of the least sure function.
+    /// The confidence of the verdict, 0 to 1: the lowest of the functions.
     pub confidence: f64,
     /// Totals.
     pub residency: Residency,
-    /// Share of the cost that is on the Neural Engine, 0 to 1, of all functions together.
+    /// Share of the cost of all functions that is on the Neural Engine, 0 to 1.
     pub cost_ane: f64,
     /// Whether there is a convolution, and everything is on the Neural Engine.
     pub pass: bool,
@@ -68,30 +68,33 @@ pub struct PlacementReport {
     pub compiled: CompiledSize,
     /// Sum of [`compiled`](Self::compiled), in bytes.
     pub compiled_bytes: u64,
-    /// Each function, and what the laws say of it.
+    /// The functions, with the opinions of the laws.
     pub functions: Vec<FunctionReport>,
-    /// What a reader should know.
+    /// Findings about the functions.
     pub findings: Vec<Finding>,
-    /// What to change of each function that is not placed as a whole, where something is known.
+    /// Edits that would place functions that are not placed as a whole, where any are known.
     pub changes: Vec<Change>,
-    /// What would clear the floor; `None` if it is cleared, or the decoder's dimensions are not known.
+    /// Larger decoders that would reach the floor; `None` if it is reached, or the decoder's dimensions are
+    /// unknown.
     pub scalings: Option<Scalings>,
-    /// Every operation but constants, function by function, in order.
+    /// Every operation except constants, function by function, in order.
     pub operations: Vec<PlacedOperation>,
 }
 
-/// What a package is called: its folder.
+/// Returns the name of a package, which is that of its folder.
 pub(crate) fn name(package: &Package) -> String {
     package.path().file_name().unwrap_or_default().to_string_lossy().into_owned()
 }
 
 impl PlacementReport {
-    /// Predicts the placement of a package by law. `decoder` gives the dimensions that could be scaled, where they are known:
-    /// those of a bundle.
+    /// Predicts the placement of a package by the laws.
+    ///
+    /// `decoder` has the dimensions that could be scaled, if they are known, as for a bundle.
     ///
     /// # Errors
     ///
-    /// The first rule of MIL that the package breaks: what Core ML would not load has no placement.
+    /// [`Error::Package`] with the first rule of MIL that the package violates: a package that Core ML would
+    /// not load has no placement.
     pub fn predict(package: &Package, decoder: Option<&Architecture>) -> Result<Self> {
         package.require_sound()?;
         let compiled = CompiledSize::estimate(package);
@@ -141,7 +144,7 @@ impl PlacementReport {
         Ok(report)
     }
 
-    /// Sums up the operations: counts, cost, verdict.
+    /// Computes the totals from the operations: counts, cost, verdict.
     pub(crate) fn total(&mut self) {
         self.residency = Residency::of(&self.operations);
         self.pass = self.residency.passes();
@@ -163,22 +166,23 @@ impl PlacementReport {
         };
     }
 
-    /// The JSON Schema of a report.
+    /// Returns the JSON Schema of a report.
     pub fn schema() -> String {
         let schema = schemars::schema_for!(Self);
         serde_json::to_string_pretty(&schema).expect("a schema serializes") + "\n"
     }
 
-    /// Whether a report that was read holds together: its version, and every place in its list that it refers to.
+    /// Checks that a report is consistent: its version, its values, its totals, and every index into its
+    /// list.
     ///
     /// # Errors
     ///
-    /// [`Error::Report`] with what does not.
+    /// [`Error::Report`] with the first inconsistency.
     pub fn check(&self) -> Result<()> {
         let bad = |reason: String| Err(Error::Report { reason });
         if self.report_version != REPORT_VERSION {
             return bad(format!(
-                "it is of version {}, this program reads {REPORT_VERSION}",
+                "it has version {}, this program reads {REPORT_VERSION}",
                 self.report_version
             ));
         }
@@ -206,12 +210,12 @@ impl PlacementReport {
             }
             if !self.functions.iter().any(|f| f.name == *function) {
                 return bad(format!(
-                    "operation {name} is in function {function:?}, which the report has not"
+                    "operation {name} is in function {function:?}, which is not in the report"
                 ));
             }
             if let Some(source) = operation.sources.iter().find(|&&s| s >= i) {
                 return bad(format!(
-                    "operation {i}, {}, takes its values from {source}, which is not before it",
+                    "operation {i}, {}, has the source {source}, which is not before it",
                     operation.name
                 ));
             }
@@ -220,7 +224,7 @@ impl PlacementReport {
         if counted != self.residency {
             let (conv, compute) = (counted.conv_ane, counted.compute_ane);
             return bad(format!(
-                "its operations make conv_ane={conv} compute_ane={compute}, which it does not say"
+                "its operations result in conv_ane={conv} compute_ane={compute}, which is not what it states"
             ));
         }
         let mut summed = self.clone();
@@ -228,7 +232,7 @@ impl PlacementReport {
         if (summed.verdict, summed.pass) != (self.verdict, self.pass) {
             let (verdict, pass) = (summed.verdict, summed.pass);
             return bad(format!(
-                "its operations make the verdict {verdict}, pass {pass}, which it does not say"
+                "its operations result in the verdict {verdict}, pass {pass}, which is not what it states"
             ));
         }
         let pointed = self.findings.iter().flat_map(|f| &f.operations).find(|&&o| o >= self.operations.len());
@@ -238,7 +242,7 @@ impl PlacementReport {
         }
     }
 
-    /// The operations of a function.
+    /// Returns the operations of a function.
     pub fn operations_of<'a>(&'a self, function: &'a str) -> impl Iterator<Item = &'a PlacedOperation> {
         self.operations.iter().filter(move |o| o.function == function)
     }

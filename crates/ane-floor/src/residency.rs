@@ -1,4 +1,4 @@
-//! Where operations are placed, counted as the ane-book counts.
+//! Counts of placed operations, with the definitions of the experiment.
 
 use std::fmt;
 
@@ -8,13 +8,13 @@ use serde::{Deserialize, Serialize};
 use crate::device::Device;
 use crate::placed_operation::PlacedOperation;
 
-/// How many of how many.
+/// A count of operations on the Neural Engine.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Count {
-    /// On the Neural Engine.
+    /// Operations on the Neural Engine.
     pub ane: usize,
-    /// In all.
+    /// All operations.
     pub total: usize,
 }
 
@@ -24,18 +24,19 @@ impl fmt::Display for Count {
     }
 }
 
-/// Totals over the top-level operations of every function, defined as the ane-book defines them, so that figures compare.
+/// Totals over the top-level operations of every function, defined as in the experiment, so that figures are
+/// comparable.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Residency {
-    /// Over operations named `conv`, `ios18.conv` or `ios18.convolution`.
+    /// Over operations of type `conv`, `ios18.conv` or `ios18.convolution`.
     pub conv_ane: Count,
-    /// Over operations whose name begins with neither `const` nor `ios18.constexpr`: reshape, cast, read_state and
-    /// write_state count.
+    /// Over operations whose type begins with neither `const` nor `ios18.constexpr`; reshape, cast,
+    /// read_state and write_state count.
     pub compute_ane: Count,
 }
 
 impl Residency {
-    /// Counts.
+    /// Counts operations by device.
     pub fn of(operations: &[PlacedOperation]) -> Self {
         let count = |counts: fn(&str) -> bool| {
             let counted = || operations.iter().filter(|o| counts(&o.op));
@@ -55,7 +56,7 @@ fn is_conv(op: &str) -> bool {
     matches!(op, "conv" | "ios18.conv" | "ios18.convolution")
 }
 
-/// Whether the ane-book counts an operation among those that compute.
+/// Whether an operation counts among those that compute.
 pub(crate) fn computes(op: &str) -> bool {
     !op.starts_with("const") && !op.starts_with("ios18.constexpr")
 }
@@ -69,7 +70,7 @@ mod tests {
     }
 
     #[test]
-    fn counts_as_the_ane_book_counts() {
+    fn counts_as_the_experiment_does() {
         let operations = [
             placed("ios18.conv", Device::Ane),
             placed("conv", Device::Cpu),

@@ -1,17 +1,17 @@
-//! Reports as rows of a corpus.
+//! Conversion of reports to rows of a corpus.
 
 use crate::corpus::{Graph, How, Machine, Placed, Placement};
 use crate::placed_operation::PlacedOperation;
 use crate::report::PlacementReport;
 
 impl Placement {
-    /// A row of what laws say of a package: no evidence.
+    /// Creates a row from a prediction, which is not evidence.
     pub fn of_prediction(id: String, summary: String, report: &PlacementReport) -> Self {
         let machine = Machine { chip: None, os: None };
         Self::of_report(id, summary, report, machine, How::Predicted, "predicted by the laws of ane-floor")
     }
 
-    /// A row of what `MLComputePlan` said of a package on a machine.
+    /// Creates a row from what `MLComputePlan` reported on a machine.
     pub fn of_measurement(
         id: String,
         summary: String,

@@ -1,4 +1,4 @@
-//! How much larger a decoder must be to clear the floor.
+//! How much larger a decoder must be to reach the floor.
 
 use mlpackage::bundle::Architecture;
 use schemars::JsonSchema;
@@ -7,50 +7,50 @@ use serde::{Deserialize, Serialize};
 use crate::compiled_size::CompiledSize;
 use crate::device::Outcome;
 
-/// Widths are tried in steps of this: channels and state dimensions that are no multiple of 32 are known to fail.
+/// Step of the widths: channels and state dimensions that are not multiples of 32 are known to fail.
 const WIDTH_STEP: usize = 32;
 const MAX_WIDTH: usize = 8_192;
 const MAX_LAYERS: usize = 96;
-/// Width over layers of Experiment 27's scaled shard.
+/// Ratio of width to layers in Experiment 27's scaled shard.
 const EXPERIMENT_PROPORTION: f64 = 512.0 / 6.0;
 
-/// A larger decoder of the same family that clears the floor.
+/// A larger decoder of the same family that reaches the floor.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Scaling {
     /// Its width.
     pub n_embd: usize,
-    /// Its heads: 64 wide where that divides the width, else 32.
+    /// Its heads: 64 wide if that divides the width, otherwise 32.
     pub n_head: usize,
     /// Its layers.
     pub n_layer: usize,
-    /// Parameters in its projections.
+    /// Parameters of its projections.
     pub weights: u64,
-    /// Its compiled size in INT8: at least this.
+    /// A lower bound of its compiled size in INT8, in bytes.
     pub int8_bytes: u64,
-    /// What was predicted of it once it was exported; `None` if that was not done.
+    /// The predicted placement of the exported decoder; `None` if it was not exported.
     pub predicted: Option<Outcome>,
 }
 
-/// Scalings of a decoder that clear the floor, by what may grow.
+/// Scalings of a decoder that reach the floor, by what may grow.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Scalings {
-    /// Of those with the fewest weights, or up to 2 % more, the one of the fewest layers: a token reads every weight once, and a
-    /// layer is some fifty operations.
+    /// Among those with at most 2 % more weights than the fewest, the one with the fewest layers: a token
+    /// reads every weight once, and a layer is some fifty operations.
     pub cheapest: Option<Scaling>,
-    /// Of those with at most 5 % more weights than the fewest, the one whose proportions are nearest to those that Experiment 27
-    /// saw placed: 512 wide, 6 layers.
+    /// Among those with at most 5 % more weights than the fewest, the one whose proportions are nearest to
+    /// those that Experiment 27 saw placed: 512 wide, 6 layers.
     pub balanced: Option<Scaling>,
-    /// The width alone.
+    /// Only the width grows.
     pub width: Option<Scaling>,
-    /// The layers alone; `None` if even 96 are not enough.
+    /// Only the number of layers grows; `None` if even 96 are not enough.
     pub depth: Option<Scaling>,
 }
 
 impl Scalings {
-    /// Searches widths in steps of 32 up to 8,192 and up to 96 layers. The weights must reach the floor by themselves,
-    /// with the program's text as it is now: a deeper program has more text, but text is not what the engine is kept busy with.
+    /// Searches widths in steps of 32 up to 8,192 and up to 96 layers. The weights must reach the floor with
+    /// the current program text: a deeper program has more text, but text does not keep the engine busy.
     pub(crate) fn search(decoder: &Architecture, size: &CompiledSize, floor: u64) -> Self {
         let rest = size.program + size.descriptions;
         let scaled = |n_embd: usize, n_layer: usize| {
@@ -78,7 +78,8 @@ impl Scalings {
     }
 }
 
-/// Weights of a microGPT's projections: 12 C^2 a layer and the LM head. The embedding tables stay on the host.
+/// Number of weights in a microGPT's projections: 12 C^2 per layer and the LM head. The embedding tables stay
+/// on the host.
 fn projection_weights(vocab_size: usize, n_embd: usize, n_layer: usize) -> u64 {
     let (v, c, l) = (vocab_size as u64, n_embd as u64, n_layer as u64);
     l * 12 * c * c + v * c
@@ -118,7 +119,7 @@ mod tests {
         assert_eq!((width.n_embd, width.n_layer), (1_088, 1));
         assert!(projection_weights(27, width.n_embd - WIDTH_STEP, 1) + 24_000 < FLOOR_BYTES);
         assert_eq!(width.int8_bytes, projection_weights(27, 1_088, 1) + 24_000);
-        // 14e6 / (12 * 256) = 4,550 layers: not a model.
+        // 14e6 / (12 * 256) = 4,550 layers, above the limit.
         assert_eq!(found.depth, None);
         let (cheapest, balanced) = (found.cheapest.unwrap(), found.balanced.unwrap());
         assert!(cheapest.int8_bytes >= FLOOR_BYTES && cheapest.weights <= width.weights);
@@ -126,7 +127,7 @@ mod tests {
             for width in (32..=2_048).step_by(WIDTH_STEP) {
                 let weights = projection_weights(27, width, layers);
                 let below = weights + 24_000 < FLOOR_BYTES;
-                // Nothing has fewer weights by 2 %, and nothing with as few has fewer layers.
+                // No candidate has 2 % fewer weights, and none with as few weights has fewer layers.
                 assert!(below || weights * 102 / 100 >= cheapest.weights, "{width} x {layers}");
                 assert!(
                     below || weights > cheapest.weights || layers >= cheapest.n_layer,
@@ -134,13 +135,13 @@ mod tests {
                 );
             }
         }
-        // 448 wide, 6 layers: 75 to a layer, where the experiment had 85.
+        // 448 wide, 6 layers: 75 per layer, where the experiment had 85.
         assert_eq!((balanced.n_embd, balanced.n_head, balanced.n_layer), (448, 7, 6));
     }
 
     #[test]
     fn depth_alone_where_it_is_enough() {
         let found = Scalings::search(&decoder(512, 4), &SMALL, FLOOR_BYTES);
-        assert_eq!(found.depth.map(|s| s.n_layer), Some(5), "12 * 512^2 = 3.1 M a layer");
+        assert_eq!(found.depth.map(|s| s.n_layer), Some(5), "12 * 512^2 = 3.1 M per layer");
     }
 }

@@ -1,4 +1,4 @@
-//! An operation with what laws ask of it: types, weights, work, and what it takes its values from.
+//! Operations with the properties that laws use: types, weights, work and sources.
 
 use std::collections::HashMap;
 
@@ -10,44 +10,44 @@ use crate::error::Result;
 use crate::residency::computes;
 use crate::weight::{Weight, elements, names, size, tensor, weights};
 
-/// One operation of a function that is more than a constant.
+/// One operation of a function that is not a constant.
 #[derive(Clone, Debug)]
 pub struct Site<'a> {
     /// The operation.
     pub operation: &'a Operation,
-    /// What it is called: its first result, or the state that it writes.
+    /// Its name: that of its first result or, without one, of the operation.
     pub name: String,
     /// Element type of its first result, or of the state that it writes.
     pub dtype: DType,
-    /// Types of its tensor arguments that are no constants.
+    /// Types of its tensor arguments that are not constants.
     pub inputs: Vec<TensorType>,
     /// Types of its results.
     pub outputs: Vec<TensorType>,
-    /// The weight that it multiplies with.
+    /// The weight that it multiplies with, if any.
     pub weight: Option<Weight>,
-    /// Extents of a convolution's kernel; empty for other operations.
+    /// Sizes of a convolution's kernel; empty for other operations.
     pub kernel: Vec<usize>,
-    /// Multiply-adds; 0 for everything but convolutions and matrix products.
+    /// Multiply-adds; 0 for operations without a product.
     pub work: u64,
-    /// Rows that a weight is multiplied with: batch times positions. 1 for other operations.
+    /// Number of rows that the weight is multiplied with: batch times positions. 1 for other operations.
     pub rows: u64,
-    /// Bytes that it reads and writes, weights as they are stored.
+    /// Bytes that it reads and writes, with weights as stored.
     pub bytes: u64,
-    /// The operations that it takes its values from, states included, by their place in the list of sites.
+    /// The operations that it depends on, through values or states, as indices into the list of sites.
     pub sources: Vec<usize>,
-    /// Its arguments, by name.
+    /// Its arguments, by parameter.
     pub args: Args<'a>,
-    /// Whether it has blocks: `cond` and `while_loop`.
+    /// Whether it has blocks, like `cond` and `while_loop`.
     pub has_blocks: bool,
 }
 
 impl<'a> Site<'a> {
-    /// Whether it is a convolution of kernel 1 with a weight.
+    /// Whether it is a convolution of kernel size 1 with a weight.
     pub fn is_pointwise(&self) -> bool {
         self.operation.op == "conv" && self.weight.is_some() && self.kernel.iter().all(|&k| k == 1)
     }
 
-    /// A constant argument as numbers, where the program states it.
+    /// Returns a constant argument as f32 values, if the program states it inline.
     pub(crate) fn stated(&self, param: &str) -> Option<Vec<f32>> {
         let value: &Value = self.args.get(param)?.value?;
         match &value.data {
@@ -56,18 +56,19 @@ impl<'a> Site<'a> {
         }
     }
 
-    /// Every operation of a function that computes.
+    /// Lists every operation of a function that computes.
     ///
     /// # Errors
     ///
-    /// The first rule of MIL that the function breaks.
+    /// The first rule of MIL that the function violates.
     pub(crate) fn list(name: &'a str, function: &'a Function, ints: &'a BlobInts) -> Result<Vec<Self>> {
         let resolved = mlpackage::mil::resolve(name, function, ints).map_err(|findings| {
             let first = findings.into_iter().find(mlpackage::Finding::is_error);
             Error::from(first.expect("resolve fails for an error that it found"))
         })?;
         let weights = weights(function);
-        // Which site makes a value; constants are made by none. Whoever reads a state waits for whoever wrote it.
+        // The site that produces each value; constants have none. A reader of a state depends on its last
+        // writer.
         let mut makers: HashMap<&str, usize> = HashMap::new();
         let mut sites = Vec::new();
         for Resolved { operation, args, .. } in resolved {
@@ -101,7 +102,7 @@ impl<'a> Site<'a> {
         let mut state = None;
         for (_, bound) in args.iter() {
             for arg in bound {
-                // Strides and the like are no data.
+                // Strides and similar arguments are not data.
                 if arg.constant && !arg.ty.dtype.is_float() {
                     continue;
                 }
@@ -125,7 +126,7 @@ impl<'a> Site<'a> {
         let weight = match operation.op.as_str() {
             "conv" | "conv_transpose" | "linear" => bound_weight("weight"),
             "matmul" => bound_weight("y").or_else(|| bound_weight("x")),
-            // Several matrices each; the largest one stands for the layer.
+            // These have several matrices each; the largest one represents the layer.
             "lstm" | "gru" | "rnn" => {
                 names(operation).filter_map(|name| weights.get(name)).max_by_key(|w| w.elements).copied()
             }
@@ -162,7 +163,7 @@ impl<'a> Site<'a> {
     }
 }
 
-/// Name of the first result, or of the operation itself where it has none.
+/// Returns the name of the first result or, without results, of the operation.
 fn site_name(operation: &Operation) -> String {
     let own = || operation.attributes.get("name").and_then(|v| v.as_str()).unwrap_or("?").to_owned();
     operation.outputs.first().map_or_else(own, |o| o.name.clone())
@@ -172,12 +173,12 @@ fn extent(ty: &TensorType, axis: usize) -> u64 {
     ty.shape.as_slice().get(axis).and_then(|d| d.known()).unwrap_or(1) as u64
 }
 
-/// Extents behind the two channel axes of a convolution's weight; open ones as 1.
+/// Returns the sizes after the two channel axes of a convolution's weight, with unknown ones as 1.
 fn kernel(weight: &TensorType) -> Vec<usize> {
     weight.shape.iter().skip(2).map(|d| d.known().unwrap_or(1)).collect()
 }
 
-/// Multiply-adds of the operations that have a product at their heart; 0 for all others.
+/// Computes the multiply-adds of operations based on products; 0 for all others.
 fn multiply_adds(
     operation: &Operation,
     args: &Args<'_>,
@@ -202,7 +203,7 @@ fn multiply_adds(
             let transposed = args.bool_or("transpose_x", false).unwrap_or(false);
             out.saturating_mul(if transposed { last(x, 2) } else { last(x, 1) })
         }),
-        // Two products, of queries with keys and of weights with values.
+        // Two products: queries with keys, and attention weights with values.
         "scaled_dot_product_attention" => match (shape("query"), shape("key"), shape("value")) {
             (Some(q), Some(k), Some(v)) => {
                 let scores = (elements(q) / last(q, 1).max(1)).saturating_mul(last(k, 2));
@@ -216,7 +217,7 @@ fn multiply_adds(
     }
 }
 
-/// The product of all distinct extents of an einsum.
+/// Returns the product of the sizes of all distinct axes of an einsum.
 fn einsum(args: &Args<'_>) -> Option<u64> {
     let equation = args.get("equation")?.value?.as_str()?;
     let (inputs, _) = equation.split_once("->")?;
@@ -240,7 +241,7 @@ pub(crate) mod tests {
     use crate::corpus::Weights;
     use crate::laws::Law;
 
-    /// A function that a test builds; it lives as long as the tests do.
+    /// Builds a function and lists its sites; the function is leaked.
     pub(crate) fn sites(
         build: impl FnOnce(&mut FunctionBuilder<'_>) -> mlpackage::Result<()>,
     ) -> Vec<Site<'static>> {
@@ -252,12 +253,12 @@ pub(crate) mod tests {
         Site::list("main", function, Box::leak(Box::default())).unwrap()
     }
 
-    /// What a law says of the operation of a name.
+    /// Returns why a law keeps the named operation off.
     pub(crate) fn kept_off(law: &dyn Law, sites: &[Site<'_>], name: &str) -> Option<String> {
         law.operation(sites.iter().find(|s| s.name == name).unwrap())
     }
 
-    /// By hand: out elements times the length of what is summed.
+    /// Computed by hand: output elements times the length of the reduction.
     #[test]
     fn multiply_adds_are_those_of_the_shapes() {
         use mlpackage::mil::{TensorType, Value};
@@ -281,14 +282,14 @@ pub(crate) mod tests {
             Ok(())
         });
         let work: Vec<_> = sites.iter().map(|s| (s.name.as_str(), s.work)).collect();
-        // [1, 4, 4, 4] of 8 * 9 each; [1, 4, 4, 4] of 4 each.
+        // [1, 4, 4, 4] elements of 8 * 9 each; [1, 4, 4, 4] elements of 4 each.
         assert_eq!(work, [("c", 64 * 72), ("m", 64 * 4), ("r", 0)]);
         assert_eq!(sites[0].weight, Some(Weight { stored: Weights::None, elements: 288, bytes: 576 }));
         assert_eq!(
             (sites[0].rows, sites[0].kernel.clone(), sites[1].sources.clone()),
             (16, vec![3, 3], vec![0])
         );
-        // In, weight and out, in fp16.
+        // Input, weight and output, in fp16.
         assert_eq!(sites[0].bytes, 2 * (8 * 36 + 288 + 64));
     }
 }

@@ -1,4 +1,4 @@
-//! A report in words, for the terminal and for model cards.
+//! Reports as text, for the terminal and for model cards.
 
 use std::fmt;
 
@@ -8,9 +8,9 @@ use crate::laws::megabytes;
 use crate::report::PlacementReport;
 use crate::scaling::Scaling;
 
-/// Findings of a kind that are printed; the rest is counted.
+/// Findings of one kind that are printed; the rest are counted.
 const LISTED: usize = 6;
-/// Operations that a hazard names.
+/// Operations that are listed for a hazard.
 const NAMED: usize = 3;
 
 impl fmt::Display for PlacementReport {
@@ -62,7 +62,7 @@ impl fmt::Display for PlacementReport {
                 FindingKind::Hazard => "hazard",
                 FindingKind::Doubt | FindingKind::Disagreement => "note",
             };
-            // Findings that read the same are one line.
+            // Islands with the same text are printed once.
             let mut found: Vec<(&Finding, usize)> = Vec::new();
             for finding in self.findings.iter().filter(|finding| finding.kind == kind) {
                 let same = |known: &Finding| known.function == finding.function && known.text == finding.text;
@@ -87,7 +87,7 @@ impl fmt::Display for PlacementReport {
                 writeln!(f, "  {label}: {name}{}{which}{times}", finding.text)?;
             }
             if found.len() > LISTED {
-                writeln!(f, "  {label}: {} more; --json has them all", found.len() - LISTED)?;
+                writeln!(f, "  {label}: {} more; --json lists them all", found.len() - LISTED)?;
             }
         }
         for change in &self.changes {
@@ -102,15 +102,15 @@ impl fmt::Display for PlacementReport {
             )?;
         }
         let Some(scalings) = &self.scalings else { return Ok(()) };
-        writeln!(f, "  to clear the floor, the cheapest: {}", line(scalings.cheapest))?;
+        writeln!(f, "  to reach the floor, the cheapest: {}", line(scalings.cheapest))?;
         writeln!(f, "    in the experiment's proportions: {}", line(scalings.balanced))?;
-        writeln!(f, "    width alone: {}", line(scalings.width))?;
-        writeln!(f, "    depth alone: {}", line(scalings.depth))
+        writeln!(f, "    width only: {}", line(scalings.width))?;
+        writeln!(f, "    depth only: {}", line(scalings.depth))
     }
 }
 
 fn line(scaling: Option<Scaling>) -> String {
-    let Some(s) = scaling else { return "not within 96 layers and a width of 8192".to_owned() };
+    let Some(s) = scaling else { return "none up to 96 layers and a width of 8192".to_owned() };
     let checked = match s.predicted {
         Some(Outcome::Ane) => ", exported and predicted: ANE".to_owned(),
         Some(other) => format!(", exported and predicted: {other}"),

@@ -1,4 +1,4 @@
-//! Weights of a function: how each is stored, and how large it is.
+//! The weights of a function: their storage and size.
 
 use std::collections::HashMap;
 
@@ -12,13 +12,14 @@ use crate::corpus::Weights;
 pub struct Weight {
     /// How it is stored.
     pub stored: Weights,
-    /// Elements.
+    /// Number of elements.
     pub elements: u64,
     /// Bytes, as stored.
     pub bytes: u64,
 }
 
-/// The weights of a function by name: constants of more than one element, and what is unfolded from compressed ones.
+/// Lists the weights of a function by name: constants of more than one element, and dequantized or
+/// decompressed ones.
 pub(crate) fn weights(function: &Function) -> HashMap<&str, Weight> {
     let mut found: HashMap<&str, Weight> = HashMap::new();
     for operation in &function.block.operations {
@@ -33,7 +34,8 @@ pub(crate) fn weights(function: &Function) -> HashMap<&str, Weight> {
         for output in &operation.outputs {
             let Some(ty) = tensor(&output.ty) else { continue };
             let stored = if constexpr { stored(operation, function, before) } else { Weights::None };
-            // Of a constant the attribute `val` is all; of the others what they take besides.
+            // A constant is only its attribute `val`; a `constexpr` operation consists of its values and
+            // operands.
             let bytes = if constexpr { own.saturating_add(taken) } else { size(ty) };
             found.insert(&output.name, Weight { stored, elements: elements(ty), bytes });
         }
@@ -41,12 +43,13 @@ pub(crate) fn weights(function: &Function) -> HashMap<&str, Weight> {
     found
 }
 
-/// Of two ways of storing, the one that says more.
+/// Ranks compressed storage above none.
 fn rank(stored: &Weights) -> usize {
     usize::from(*stored != Weights::None)
 }
 
-/// The family of a `constexpr` operation. Sparse forms of two steps keep the name of the first.
+/// Returns the storage of a `constexpr` operation's result. A sparse form in two steps has the storage of the
+/// first.
 fn stored(operation: &Operation, function: &Function, before: Option<Weights>) -> Weights {
     let argument = |param: &str| -> Option<TensorType> {
         let (_, bound) = operation.arguments(function.opset).find(|(name, _)| *name == param)?;
@@ -65,7 +68,7 @@ fn stored(operation: &Operation, function: &Function, before: Option<Weights>) -
             let data =
                 argument("data").or_else(|| argument("quantized_data")).or_else(|| argument("nonzero_data"));
             let four = data.is_some_and(|ty| matches!(ty.dtype, DType::Int4 | DType::Uint4));
-            // More than one scale along an input axis is a scale a block.
+            // More than one scale along an input axis means per-block scales.
             let blocks = argument("scale")
                 .is_some_and(|ty| ty.shape.iter().skip(1).any(|d| d.known().is_some_and(|n| n > 1)));
             match (four, blocks) {
@@ -76,7 +79,7 @@ fn stored(operation: &Operation, function: &Function, before: Option<Weights>) -
         }
         "constexpr_lut_to_dense" | "constexpr_lut_to_sparse" => {
             let indices = argument("indices").or_else(|| argument("indices_nonzero_data"));
-            // iOS 16 packs the indices into bytes: the number of palette entries tells their bits.
+            // iOS 16 packs the indices into bytes; the number of palette entries determines their width.
             let entries = argument("lut").map_or(0, |ty| {
                 let dims: Vec<usize> = ty.shape.iter().map(|d| d.known().unwrap_or(0)).collect();
                 if dims.len() == 1 { dims[0] } else { dims.len().checked_sub(2).map_or(0, |axis| dims[axis]) }
@@ -95,7 +98,7 @@ fn stored(operation: &Operation, function: &Function, before: Option<Weights>) -
     }
 }
 
-/// Every name that an operation is bound to, those within its blocks included.
+/// Lists every name that an operation uses, including those used in its blocks.
 pub(crate) fn names(operation: &Operation) -> impl Iterator<Item = &str> {
     let within = operation.blocks.iter().flat_map(|b| b.all_operations());
     let bindings = std::iter::once(operation).chain(within).flat_map(|o| o.inputs.values().flatten());
@@ -112,7 +115,7 @@ pub(crate) fn tensor(ty: &ValueType) -> Option<&TensorType> {
     }
 }
 
-/// Elements, with open dimensions as 1.
+/// Number of elements, with unknown dimensions counted as 1.
 pub(crate) fn elements(ty: &TensorType) -> u64 {
     ty.shape.least_elements().map_or(u64::MAX, |n| n as u64)
 }

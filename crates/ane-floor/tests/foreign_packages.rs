@@ -1,4 +1,4 @@
-//! Packages that coremltools made, of every kind: each is judged, and no operation without a reason.
+//! Packages of every kind made by coremltools: each gets a verdict, and each operation a reason.
 #![allow(clippy::unwrap_used)]
 
 use std::path::{Path, PathBuf};
@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use ane_floor::{Device, Outcome, PlacementReport};
 use mlpackage::Package;
 
-/// Every package in a folder of this workspace.
+/// Lists every package in a folder of this workspace.
 fn packages(folder: &str) -> Vec<PathBuf> {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("..").join(folder);
     let mut found: Vec<PathBuf> = std::fs::read_dir(folder).unwrap().map(|e| e.unwrap().path()).collect();
@@ -42,13 +42,13 @@ fn every_operation_has_a_device_and_a_reason() {
                 "{name}: {cost}"
             );
         }
-        // All are small: nothing in them reaches the Neural Engine by any law that decides.
+        // All are small: no law that decides places any of them on the Neural Engine.
         assert_eq!(report.verdict, Outcome::Cpu, "{name}");
     }
     assert!(judged >= 120 && operations > 3_000, "{judged} packages, {operations} operations");
 }
 
-/// By hand from the fixtures' own names.
+/// Expected rules, derived by hand from the fixtures.
 #[test]
 fn rules_are_those_of_the_operations() {
     let rule = |package: &str, op: &str| {
@@ -66,7 +66,7 @@ fn rules_are_those_of_the_operations() {
     assert_eq!(rule("control_flow.mlpackage", "cond"), "never-placed");
     assert_eq!(rule("classifier.mlpackage", "softmax"), "element-type");
     assert_eq!(rule("ios18_int4_per_block.mlpackage", "conv"), "int4-per-block");
-    // Kernels of 3: no shard of 1x1 convolutions, so that the floor is not about it.
+    // Kernel size 3: not a shard of 1x1 convolutions, so the floor does not apply.
     assert_eq!(rule("ios18_int8_per_tensor.mlpackage", "conv"), "anchor-and-work");
     assert_eq!(rule("multifunction.mlpackage", "conv"), "floor");
 }

@@ -1,7 +1,7 @@
-//! The page of a report: what is in it, that nothing a package says gets out of its place, and how a browser shows it.
+//! The page of a report: its contents, the escaping of untrusted text, and how a browser shows it.
 //!
-//! The browser is `chromium` in PATH, or the program that CHROMIUM names. Without one only the text of the page is tested; where
-//! CHROMIUM is set, it must be there.
+//! The browser is `chromium` in PATH, or the program in the variable CHROMIUM, which must exist if it is set.
+//! Without a browser, only the text of the page is tested.
 #![allow(clippy::unwrap_used)]
 
 use std::path::Path;
@@ -12,7 +12,7 @@ use mlpackage::mil::builder::FunctionBuilder;
 use mlpackage::mil::{Opset, Program, TensorType};
 use mlpackage::{DType, Metadata, Package, PackageWriter};
 
-/// Convolutions above the floor, and a gather that stays off, in a package of that name.
+/// A package of the given name with a convolution above the floor, and a gather that stays off.
 fn report(name: &str) -> PlacementReport {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join(name);
@@ -30,7 +30,7 @@ fn report(name: &str) -> PlacementReport {
     PlacementReport::predict(&Package::open(&path).unwrap(), None).unwrap()
 }
 
-/// The prediction as if it had been measured, and the convolution had stayed off.
+/// The prediction as if it had been measured, with the convolution on the CPU.
 fn otherwise(report: &PlacementReport) -> PlacementReport {
     let mut other = report.clone();
     other.basis = Basis::Measured;
@@ -63,7 +63,7 @@ fn the_page_says_what_the_report_says_and_needs_nothing_else() {
     }
 }
 
-/// Names in a report are a stranger's.
+/// Names in a report are untrusted.
 #[test]
 fn nothing_that_a_report_says_becomes_markup() {
     let mut report = report("p.mlpackage");
@@ -87,7 +87,8 @@ fn chromium() -> Option<String> {
     paths.into_iter().find(|path| path.is_file()).map(|path| path.display().to_string())
 }
 
-/// What the page is asked in the browser. Everything lies within 360 pixels, but what scrolls by itself.
+/// A script that inspects the page in the browser. Everything must be within 360 pixels, except elements that
+/// scroll.
 const QUESTIONS: &str = r#"<script>
 const answers = {};
 const style = (selector) => getComputedStyle(document.querySelector(selector));
@@ -167,7 +168,7 @@ fn a_browser_shows_it_in_light_and_dark_and_on_a_phone() {
         assert_eq!(answers["differs"], 1);
         assert_eq!(answers["outside"], serde_json::json!([]));
     }
-    // The style sheet's own colours: #f6f7f9 and #101317, #0b7f73 and #2bb8a6.
+    // Colours of the style sheet: #f6f7f9 and #101317, #0b7f73 and #2bb8a6.
     assert_eq!(
         (&light["background"], &light["aneColor"]),
         (&"rgb(246, 247, 249)".into(), &"rgb(11, 127, 115)".into())

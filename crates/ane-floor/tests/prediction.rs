@@ -1,4 +1,4 @@
-//! Verdicts on packages made for the purpose.
+//! Verdicts on packages that are built for these tests.
 #![allow(clippy::unwrap_used)]
 
 use std::path::Path;
@@ -54,12 +54,12 @@ fn the_floor_divides_at_14_mb_of_int8() {
         assert_eq!(report.basis, Basis::Predicted);
         let text = report.to_string();
         assert!(text.contains("(predicted)") && !text.contains("measured"), "{text}");
-        // So near the floor, and stored in fp16: the report says that it is less sure.
+        // Near the floor, and stored in fp16: the report states that it is less certain.
         assert!(text.contains("within 20 %") && text.contains("stored wider than INT8"), "{text}");
     }
 }
 
-/// The sum that is reported is the sum of its parts.
+/// The reported size is the sum of its parts.
 #[test]
 fn compiled_size_adds_up() {
     let report = predicted(|f| conv(f, DType::Fp16, 512));
@@ -75,7 +75,7 @@ fn fp32_is_never_placed_whatever_its_size() {
     assert!(report.compiled.int8_equivalent() > FLOOR_BYTES);
     assert_eq!(report.verdict, Outcome::Cpu);
     assert_eq!(report.functions[0].rule, "element-type");
-    // What to change is to compute in fp16, and that was predicted.
+    // The suggested edit is to compute in fp16, and its prediction is checked.
     assert_eq!(report.changes.len(), 1);
     assert_eq!(report.changes[0].edits, [Edit::ComputeInFp16]);
     assert_eq!((report.changes[0].predicted, report.changes[0].rule.as_str()), (Outcome::Ane, "floor"));
@@ -96,7 +96,7 @@ fn a_program_without_convolutions_is_outside_the_floor() {
     assert!(report.functions[0].reason.contains("it earns nothing"), "{}", report.functions[0].reason);
 }
 
-/// Two convolutions above the floor, with an argmax and a gather between them: an island of the CPU, and what stands behind it.
+/// Two convolutions above the floor, with an argmax and a gather between them: a CPU island.
 fn with_island(f: &mut FunctionBuilder<'_>) -> mlpackage::Result<()> {
     let x = f.input("x", DType::Fp16, [1, 1_024, 1, 1])?;
     let ty = |o: usize, i: usize| TensorType::new(DType::Fp16, [o, i, 1, 1]);
@@ -125,11 +125,11 @@ fn a_cpu_island_between_two_regions_is_found() {
     assert_eq!((device("h").device, device("z").device), (Device::Ane, Device::Ane));
     let island = report.findings.iter().find(|f| f.kind == FindingKind::Island).expect("an island");
     let names: Vec<&str> = island.operations.iter().map(|&i| report.operations[i].name.as_str()).collect();
-    // Indices of rank 4 make a tensor of rank 7, which no engine takes.
+    // Indices of rank 4 result in a tensor of rank 7, which the engine does not accept.
     assert_eq!(names, ["place", "picked", "flat"]);
     assert_eq!(device("flat").rule, "shapes");
     assert!(island.text.contains("gather, reduce_argmax, reshape"), "{}", island.text);
-    // Islands that read the same are one line of the text.
+    // Islands with the same text are printed once.
     let mut twice = report.clone();
     twice.findings.push(island.clone());
     let text = twice.to_string();
@@ -137,14 +137,14 @@ fn a_cpu_island_between_two_regions_is_found() {
     assert!(text.contains("over and back (2 such islands)"), "{text}");
     // Regions in order of execution: the first convolution, the island, the rest.
     assert_eq!((device("h").region, device("place").region, device("z").region), (0, 1, 2));
-    // It stands in the middle, so that no host can take it.
+    // The island is in the middle, so the host cannot take it over.
     assert!(report.changes.is_empty(), "{:?}", report.changes);
     assert!(report.cost_ane > 0.99 && report.cost_ane < 1.0, "{}", report.cost_ane);
 }
 
-/// An argmax behind everything else can be left to the host; then all is placed.
+/// An argmax at the end can be left to the host; then everything else is placed.
 #[test]
-fn what_stands_at_the_end_is_left_to_the_host() {
+fn operations_at_the_end_are_left_to_the_host() {
     let report = predicted(|f| {
         let x = f.input("x", DType::Fp16, [1, 1_024, 1, 1])?;
         let weight =
@@ -160,7 +160,7 @@ fn what_stands_at_the_end_is_left_to_the_host() {
     assert!(!report.findings.iter().any(|f| f.kind == FindingKind::Island));
 }
 
-/// The epsilon of 1e-12 that MIL gives rsqrt is 0 in fp16; behind a sum with an epsilon of its own it does no harm.
+/// MIL's default epsilon of 1e-12 for rsqrt is 0 in fp16; after a sum with its own epsilon it does no harm.
 #[test]
 fn an_epsilon_that_vanishes_is_a_hazard() {
     let hazards = |eps: f32| {
@@ -196,7 +196,7 @@ fn what_is_worse_than_the_baseline_is_named() {
     assert!(alike(&good, &island).join("\n").contains("the verdict was ANE, and is mixed"));
 }
 
-/// What is printed as JSON is read again as it was, and is what the schema describes.
+/// A report survives the round trip through JSON, and matches the schema.
 #[test]
 fn reports_keep_to_their_schema() {
     let schema: serde_json::Value = serde_json::from_str(&PlacementReport::schema()).unwrap();
@@ -216,9 +216,9 @@ fn reports_keep_to_their_schema() {
     }
 }
 
-/// Half as many layers twice: 3,300 operations do not compile, 1,650 do, and are above the floor.
+/// Two halves: 3,300 operations do not compile, 1,650 do, and are above the floor.
 #[test]
-fn what_is_too_long_is_to_be_split() {
+fn a_program_above_the_ceiling_is_to_be_split() {
     let report = predicted(|f| {
         let x = f.input("x", DType::Fp16, [1, 1_024, 1, 1])?;
         let weight = |f: &mut FunctionBuilder<'_>, name: &str| {
@@ -238,15 +238,16 @@ fn what_is_too_long_is_to_be_split() {
     assert_eq!((report.verdict, report.functions[0].rule.as_str()), (Outcome::Error, "operation-ceiling"));
     assert_eq!(report.changes[0].edits, [Edit::SplitInto(2)]);
     assert_eq!((report.changes[0].predicted, report.changes[0].rule.as_str()), (Outcome::Ane, "floor"));
-    // Each part: 33 weights of 1 MB, halved, and half of the text.
+    // Each part has half of 33 weights of 1 MB, and half of the text.
     assert!(report.changes[0].reason.starts_with("each part: 17."), "{}", report.changes[0].reason);
 }
 
-/// Where the fitted law agrees with the floor it was right more often than where it does not, and says so.
+/// The floor was right more often where the fitted law agrees with it, and confidence reflects that.
 #[test]
 fn confidence_follows_the_record() {
     let sure = predicted(|f| conv(f, DType::Fp16, 16_384)).confidence;
-    // 4 MB: above what the fitted law asks for, below the floor, as the attention shards that were placed.
+    // 4 MB: above the threshold of the fitted law, below the floor, like the attention shards that were
+    // placed.
     let unsure = predicted(|f| conv(f, DType::Fp16, 4_096));
     assert_eq!(unsure.verdict, Outcome::Cpu);
     assert!(sure > 0.55 && unsure.confidence < 0.45, "{sure} {}", unsure.confidence);
@@ -258,7 +259,7 @@ fn confidence_follows_the_record() {
     );
 }
 
-/// Each thing that a report can say wrongly of itself is refused by name.
+/// Each inconsistency of a report is rejected by name.
 #[test]
 fn reports_that_contradict_themselves_are_refused() {
     let sound = serde_json::to_value(predicted(with_island)).unwrap();

@@ -1,4 +1,4 @@
-//! Plans that were made by hand, from the form that the crate `coreml` gives them, become reports.
+//! Hand-written plans, in the form of the crate `coreml`, become reports.
 #![allow(clippy::unwrap_used)]
 
 use std::path::Path;
@@ -28,7 +28,7 @@ fn a_recorded_plan_becomes_a_report() {
     let report = plan.report(&package).unwrap();
     report.check().unwrap();
     assert_eq!((report.basis, report.verdict), (Basis::Measured, Outcome::Mixed));
-    // The operation within a block does not count, and neither do constants.
+    // Neither the operation within a block nor the constants count.
     assert_eq!(report.residency.conv_ane.to_string(), "1/2");
     assert_eq!(report.residency.compute_ane.to_string(), "2/4");
     let found: Vec<_> =
@@ -39,7 +39,7 @@ fn a_recorded_plan_becomes_a_report() {
             ("double", "conv_0", Device::Ane),
             ("double", "y", Device::Ane),
             ("single", "conv_0", Device::Cpu),
-            // Of a kind that nobody knows.
+            // On a device of an unknown kind.
             ("single", "y", Device::Unknown),
         ]
     );
@@ -47,7 +47,7 @@ fn a_recorded_plan_becomes_a_report() {
     assert_eq!(report.operations[0].reason, "preferred by the plan; supported: CPU, ANE");
 }
 
-/// What gives nothing has no name in a plan, and is found in the program by its order.
+/// An operation without a result has no name in a plan, and is found in the program by its order.
 #[test]
 fn what_writes_a_state_keeps_its_name() {
     let (package, plan) = plan("state");
@@ -83,7 +83,7 @@ fn operations_that_are_in_one_report_alone_are_told() {
     let predicted = PlacementReport::predict(&package, None).unwrap();
     let text = Comparison::of(&predicted, &measured).to_string();
     assert!(text.contains("not in the plan") && text.contains("fused"), "{text}");
-    assert!(text.ends_with("0 of 3 operations differ; 2 are in one of the two alone\n"), "{text}");
+    assert!(text.ends_with("0 of 3 operations differ; 2 are in only one of the two\n"), "{text}");
 }
 
 #[test]
@@ -104,8 +104,8 @@ fn a_measurement_is_a_row_of_evidence_and_measured_again_the_same_row() {
 #[test]
 fn what_is_no_plan_is_refused() {
     let refused = |text: &str| RecordedPlan::from_json(text).unwrap_err().to_string();
-    assert!(refused("").starts_with("no recorded plan of this package: "));
-    assert!(refused("[1]").starts_with("no recorded plan of this package: "));
+    assert!(refused("").starts_with("not a recorded plan of this package: "));
+    assert!(refused("[1]").starts_with("not a recorded plan of this package: "));
     assert!(
         refused(&text("state").replace("\"program\"", "\"neural_network\"")).contains("expected \"program\"")
     );
@@ -149,7 +149,7 @@ fn a_plan_of_another_package_is_no_evidence() {
     }
 }
 
-/// What the crate itself makes of the plans, where it can be built.
+/// The crate itself reads the plans, where it can be built.
 #[cfg(target_os = "macos")]
 #[test]
 fn the_crate_reads_what_was_made_by_hand() {

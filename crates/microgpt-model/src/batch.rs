@@ -1,31 +1,33 @@
-//! Examples side by side, as tensors.
+//! Batches of examples, as tensors.
 
 use burn::tensor::{Device, Int, Tensor, TensorData};
 
-/// A row is filled with documents up to this length, or that of the longest: attention costs its square, and projections do
-/// not care how positions are laid out.
+/// Target row length: rows hold documents up to this length, or up to that of the longest document. The cost
+/// of attention grows with the square of the row length; projections do not depend on it.
 const ROW: usize = 64;
 
-/// Examples laid out in rows. Several share a row, as documents are short and padding is computed like anything else: a
-/// position sees only its own example, and counts from where that begins.
+/// Examples packed into rows.
+///
+/// Short documents share a row, because padding would be computed like any other position. A position attends
+/// only to its own example, and position indices start where the example starts.
 #[derive(Clone, Debug)]
 pub(crate) struct Batch {
-    /// `[R, T]`
+    /// Input tokens, `[R, T]`.
     pub(crate) inputs: Tensor<2, Int>,
-    /// Places within the examples, `[R, T]`.
+    /// Positions within the examples, `[R, T]`.
     pub(crate) positions: Tensor<2, Int>,
-    /// What attention adds to its scores: 0 where a position may look, minus infinity elsewhere. `[R, T, T]`, or `[1, T, T]`
-    /// where all rows are alike.
+    /// The attention mask, added to the scores: 0 where a position may look, minus infinity elsewhere. `[R,
+    /// T, T]`, or `[1, T, T]` if all rows have the same mask.
     pub(crate) visible: Tensor<3>,
-    /// `[R * T]`
+    /// Target tokens, `[R * T]`.
     pub(crate) targets: Tensor<1, Int>,
-    /// 1 where there is something to predict, 0 in the padding; `None` if there is no padding. `[R * T]`
+    /// 1 where there is a prediction, 0 in the padding, `[R * T]`; `None` without padding.
     pub(crate) mask: Option<Tensor<1>>,
 }
 
 impl Batch {
-    /// About how many rows a batch has, and how many positions each, for so many examples of which the longest and the mean
-    /// have so many predictions.
+    /// Estimates the number of rows of a batch and the positions of each, from the number of examples and the
+    /// predictions of the longest and the mean example.
     pub(crate) fn extent(examples: usize, longest: usize, mean: usize) -> (usize, usize) {
         let row = longest.max(ROW);
         (examples.saturating_mul(mean.max(1)).div_ceil(row), row)
@@ -53,7 +55,7 @@ impl Batch {
                 begin += tokens.len() - 1;
                 predictions += tokens.len() - 1;
             }
-            // Padding sees itself: a softmax over nothing is NaN.
+            // Padding attends to itself: a softmax over nothing is NaN.
             (begin..t).for_each(|i| visible[(row * t + i) * t + i] = 0.0);
         }
         let one = t * t;
@@ -71,7 +73,8 @@ impl Batch {
     }
 }
 
-/// Which examples share a row, and how long rows are: the longest example first, each into the row that is emptiest.
+/// Assigns examples to rows and returns the row length. The longest example is placed first, each into the
+/// emptiest row.
 fn layout(examples: &[&[u32]]) -> (Vec<Vec<usize>>, usize) {
     let lengths: Vec<usize> = examples.iter().map(|e| e.len() - 1).collect();
     let (total, longest) = (lengths.iter().sum::<usize>(), lengths.iter().copied().max().unwrap_or(0));
@@ -120,7 +123,7 @@ mod tests {
     }
 
     proptest! {
-        /// Nothing is lost, nothing is there twice, and little is padding.
+        /// Every example is in exactly one row, and there is little padding.
         #[test]
         fn rows_hold_every_example_once(lengths in prop::collection::vec(1usize..40, 1..60)) {
             let examples: Vec<Vec<u32>> = lengths.iter().map(|&l| vec![0; l + 1]).collect();
@@ -130,7 +133,7 @@ mod tests {
             members.sort_unstable();
             prop_assert_eq!(members, (0..lengths.len()).collect::<Vec<_>>());
             let total: usize = lengths.iter().sum();
-            // The emptiest row is at most one example behind the fullest.
+            // The emptiest row is at most one example shorter than the fullest.
             prop_assert!(rows.len() * t <= total + rows.len() * lengths.iter().max().unwrap());
         }
     }

@@ -1,15 +1,15 @@
-//! A trained model on disk: a folder in the manner of Hugging Face.
+//! A trained model on disk: a folder in the layout of Hugging Face.
 //!
 //! ```text
 //! config.json         the dimensions
-//! model.safetensors   the weights, names and layout as PyTorch has them
-//! tokenizer.json      as the `tokenizers` library reads it
-//! metrics.jsonl       one line a training step (if it was trained here)
-//! loss.svg            a picture of them (if it was trained by the command)
+//! model.safetensors   the weights, with PyTorch's names and layout
+//! tokenizer.json      for the `tokenizers` library
+//! metrics.jsonl       one line per training step (if it was trained here)
+//! loss.svg            a plot of the losses (if it was trained by the command)
 //! training/           if it was trained here:
-//!   report.json       how
-//!   last/             the state after the last step, from which training can go on
-//!   step-*/           states of a run that is not finished; there may be a finished model around them, which that run will replace
+//!   report.json       settings and losses of the run
+//!   last/             the state after the last step, from which training can resume
+//!   step-*/           states of an unfinished run, possibly beside a finished model that it will replace
 //! ```
 
 use std::collections::BTreeMap;
@@ -40,11 +40,13 @@ mod file {
 
 const CONFIG_LIMIT: u64 = 1 << 20;
 
-/// A report has a line for every evaluation of a run.
+/// Size limit of reports and states, which list every evaluation of a run.
 pub(crate) const REPORT_LIMIT: u64 = 1 << 30;
 
-/// A checkpoint that was opened: config and tokenizer are read and agree, every tensor is there and has its shape. The
-/// weights stay on disk, mapped.
+/// An open checkpoint.
+///
+/// The config and the tokenizer have been read and agree, and every tensor is present with its expected
+/// shape. The weights stay on disk, memory-mapped.
 #[derive(Debug)]
 pub struct Checkpoint {
     path: PathBuf,
@@ -59,7 +61,8 @@ impl Checkpoint {
     ///
     /// # Errors
     ///
-    /// Names the file, and the field or tensor in it, that is missing or wrong.
+    /// [`Error::Io`], [`Error::File`] or [`Error::Tensor`] with the file, and the field or tensor in it, that
+    /// is missing or invalid.
     pub fn open(path: &Path) -> Result<Self> {
         if !path.is_dir() {
             let missing = std::io::Error::new(std::io::ErrorKind::NotFound, "no such folder");
@@ -95,7 +98,7 @@ impl Checkpoint {
         };
         let weights_path = path.join(file::WEIGHTS);
         if !weights_path.exists() && has_states(path) {
-            let reason = "missing, as its training is not finished: go on with --resume, or take one of training/step-*";
+            let reason = "missing because its training is not finished: continue with --resume, or use one of training/step-*";
             return Err(Error::file(&weights_path, reason));
         }
         let metadata = fs::metadata(&weights_path).map_err(|e| Error::io("open", &weights_path, e))?;
@@ -103,8 +106,9 @@ impl Checkpoint {
             return Err(Error::file(&weights_path, "not a file"));
         }
         let weights = File::open(&weights_path).map_err(|e| Error::io("open", &weights_path, e))?;
-        // SAFETY: the map is private to this value and only read. As with every mapped file, a process that truncates
-        // it meanwhile can end this one; checkpoints are replaced by rename, never truncated in place.
+        // SAFETY: the map is private to this value and only read. As with any mapped file, a process that
+        // truncates the file can crash this one; checkpoints are replaced by rename, never truncated in
+        // place.
         let weights = unsafe { Mmap::map(&weights) }.map_err(|e| Error::io("map", &weights_path, e))?;
         if weights.starts_with(b"version https://git-lfs.github.com/spec/") {
             let reason = "a Git LFS pointer stands in place of this file: fetch it with `git lfs pull`";
@@ -115,12 +119,12 @@ impl Checkpoint {
         Ok(checkpoint)
     }
 
-    /// Writes a checkpoint folder, whole or not at all. A checkpoint that stands there is replaced in one step; see
-    /// [`Checkpoint::is_finished`] for finding out.
+    /// Writes a checkpoint folder, whole or not at all. An existing checkpoint is replaced in one step;
+    /// [`Checkpoint::is_finished`] tells whether there is one.
     ///
     /// # Errors
     ///
-    /// [`Error::Output`] if something other than a checkpoint is there; [`Error::Io`].
+    /// [`Error::Output`] if the path holds something other than a checkpoint; [`Error::Io`].
     pub fn write(
         path: &Path,
         config: &GptConfig,
@@ -131,7 +135,7 @@ impl Checkpoint {
         Self::write_with(path, config, tokenizer, weights, report, |_| Ok(()))
     }
 
-    /// As [`write`](Self::write), with what else `more` puts into the folder.
+    /// Like [`write`](Self::write); `more` adds files to the folder.
     pub(crate) fn write_with(
         path: &Path,
         config: &GptConfig,
@@ -153,22 +157,22 @@ impl Checkpoint {
         })
     }
 
-    /// Whether a folder holds the weights of a finished model, whole or damaged.
+    /// Whether a folder holds the weights of a finished model, intact or damaged.
     pub fn is_finished(folder: &Path) -> bool {
         folder.join(file::WEIGHTS).exists()
     }
 
-    /// Whether a checkpoint may be written to `path`, for finding out before hours of training.
+    /// Checks that a checkpoint can be written to `path`, to be called before hours of training.
     ///
     /// # Errors
     ///
-    /// [`Error::Output`] if something other than a checkpoint is there; [`Error::Io`] if nothing can be written
-    /// beside it.
+    /// [`Error::Output`] if the path holds something other than a checkpoint; [`Error::Io`] if nothing can
+    /// be written beside it.
     pub fn check_destination(path: &Path) -> Result<()> {
         Ok(AtomicDir::create(path, differs).map(drop)?)
     }
 
-    /// Where it stands.
+    /// The checkpoint's folder.
     pub fn path(&self) -> &Path {
         &self.path
     }
@@ -188,27 +192,28 @@ impl Checkpoint {
         self.path.join(file::TOKENIZER)
     }
 
-    /// How it was trained, if it was trained here.
+    /// The training report, if the model was trained by this crate.
     pub fn report(&self) -> Option<&TrainingReport> {
         self.report.as_ref()
     }
 
-    /// The elements of a tensor as f32, row-major; F32, F16 and BF16 are read.
+    /// Returns the elements of a tensor as f32, row-major. F32, F16 and BF16 are supported.
     ///
     /// # Errors
     ///
-    /// [`Error::Tensor`] if the model has no such tensor or the file was changed since it was opened.
+    /// [`Error::Tensor`] if the model has no such tensor, an element is not finite, or the file was changed
+    /// since it was opened.
     pub fn tensor(&self, name: &str) -> Result<Vec<f32>> {
         let file = self.safetensors()?;
         let view = file.tensor(name).map_err(|e| self.bad_tensor(name, e.to_string()))?;
         to_f32(&view).map_err(|reason| self.bad_tensor(name, reason))
     }
 
-    /// All tensors, in memory.
+    /// Reads all tensors into memory.
     ///
     /// # Errors
     ///
-    /// As [`tensor`](Self::tensor).
+    /// As for [`tensor`](Self::tensor).
     pub fn weights(&self) -> Result<Weights> {
         let mut tensors = BTreeMap::new();
         for spec in self.config.tensors() {
@@ -219,7 +224,8 @@ impl Checkpoint {
 
     fn safetensors(&self) -> Result<SafeTensors<'_>> {
         let path = self.path.join(file::WEIGHTS);
-        SafeTensors::deserialize(&self.weights).map_err(|e| Error::file(path, format!("no safetensors: {e}")))
+        SafeTensors::deserialize(&self.weights)
+            .map_err(|e| Error::file(path, format!("not a safetensors file: {e}")))
     }
 
     fn bad_tensor(&self, tensor: &str, reason: impl Into<String>) -> Error {
@@ -234,7 +240,7 @@ impl Checkpoint {
         let file = self.safetensors()?;
         let specs = self.config.tensors();
         let known: std::collections::HashSet<&str> = specs.iter().map(|spec| spec.name.as_str()).collect();
-        // Left out, it would be another model: one without its biases, or without the gains of its norms.
+        // Ignoring it would make another model: one without its biases, or without the gains of its norms.
         if let Some(stranger) = file.names().into_iter().filter(|name| !known.contains(name)).min() {
             return Err(self.bad_tensor(stranger, "a microGPT of this config has no such tensor"));
         }
@@ -267,15 +273,16 @@ pub(crate) fn write_folder(
     Ok(dir.commit()?)
 }
 
-/// Whether a run that is not finished keeps states there.
+/// Whether the folder has states of an unfinished run.
 fn has_states(path: &Path) -> bool {
     let entries = fs::read_dir(path.join(file::TRAINING)).into_iter().flatten().flatten();
     entries.into_iter().any(|entry| entry.file_name().to_string_lossy().starts_with("step-"))
 }
 
-/// Refuses the configuration of another kind of model by its name, before anything in it is missed.
+/// Rejects the configuration of another kind of model by its `model_type`, before a missing field is
+/// reported.
 fn expect_own_type(path: &Path, config: &[u8]) -> Result<()> {
-    // What is no JSON is named where it is read.
+    // Invalid JSON is reported where the config is parsed.
     let Ok(serde_json::Value::Object(config)) = serde_json::from_slice(config) else { return Ok(()) };
     let names = config.get("architectures").and_then(serde_json::Value::as_array);
     let names: Vec<&str> = names.into_iter().flatten().filter_map(serde_json::Value::as_str).collect();
@@ -295,11 +302,11 @@ fn expect_own_type(path: &Path, config: &[u8]) -> Result<()> {
     Err(Error::file(path, reason))
 }
 
-/// The picture of a run.
+/// Name of the plot of a run's losses.
 #[cfg(feature = "train")]
 pub(crate) const PICTURE: &str = file::PICTURE;
 
-/// The weights.
+/// Name of the weights file.
 #[cfg(feature = "train")]
 pub(crate) const WEIGHTS: &str = file::WEIGHTS;
 
@@ -320,7 +327,8 @@ pub(crate) fn write_files(
     open_to_all(&tensors)
 }
 
-/// The library creates its files private; tensors are for whoever may read what stands beside them.
+/// The safetensors library creates private files; this gives the tensors the permissions of the config beside
+/// them.
 pub(crate) fn open_to_all(tensors: &Path) -> Result<()> {
     let beside = tensors.with_file_name(file::CONFIG);
     fs::metadata(beside)
@@ -328,7 +336,7 @@ pub(crate) fn open_to_all(tensors: &Path) -> Result<()> {
         .map_err(|e| Error::io("change permissions of", tensors, e))
 }
 
-/// Writes what is known of a model before it has weights.
+/// Writes the files of a model that do not depend on its weights.
 pub(crate) fn write_config(dir: &Path, config: &GptConfig, tokenizer: &Tokenizer) -> Result<()> {
     let mut json = serde_json::to_vec_pretty(config).expect("a config serializes into memory");
     json.push(b'\n');
@@ -340,7 +348,8 @@ pub(crate) fn write(path: &Path, bytes: &[u8]) -> Result<()> {
     fs::write(path, bytes).map_err(|e| Error::io("write", path, e))
 }
 
-/// Why a folder is no checkpoint that was written here; `None` if it is one and nothing else.
+/// Returns why a folder is not a checkpoint written by this crate, or what else it holds; `None` if it is a
+/// checkpoint and nothing else.
 pub(crate) fn differs(folder: &Path) -> Option<String> {
     let Ok(bytes) = read_small(&folder.join(file::CONFIG)) else {
         return Some(format!("has no {}", file::CONFIG));
@@ -361,7 +370,7 @@ pub(crate) fn differs(folder: &Path) -> Option<String> {
     let names = fs::read_dir(folder).ok()?.flatten().map(|e| e.file_name().to_string_lossy().into_owned());
     let mut strangers: Vec<String> = names.filter(|name| !known.contains(&name.as_str())).collect();
     strangers.sort();
-    // What a run that is not finished keeps is ours, too.
+    // Files of an unfinished run belong to the checkpoint as well.
     let ours = |name: &str| {
         ["report.json", "last"].contains(&name) || name.starts_with("step-") || name.starts_with('.')
     };
@@ -375,7 +384,7 @@ pub(crate) fn read_small(path: &Path) -> Result<Vec<u8>> {
     read_file(path, CONFIG_LIMIT)
 }
 
-/// The bytes of a file that has no more than `limit`.
+/// Reads a file of at most `limit` bytes.
 pub(crate) fn read_file(path: &Path, limit: u64) -> Result<Vec<u8>> {
     let metadata = fs::metadata(path).map_err(|e| Error::io("open", path, e))?;
     if !metadata.is_file() {
@@ -383,7 +392,7 @@ pub(crate) fn read_file(path: &Path, limit: u64) -> Result<Vec<u8>> {
     }
     let size = metadata.len();
     if size > limit {
-        return Err(Error::file(path, format!("{size} bytes, expected less than {limit}")));
+        return Err(Error::file(path, format!("{size} bytes, expected at most {limit}")));
     }
     fs::read(path).map_err(|e| Error::io("read", path, e))
 }
@@ -417,7 +426,7 @@ fn write_safetensors(path: &Path, config: &GptConfig, weights: &Weights) -> Resu
                 .map_err(|e| Error::file(path, format!("tensor {}: {e}", spec.name)))
         })
         .collect();
-    // "format": "pt" is what PyTorch's loaders look for.
+    // PyTorch's loaders look for "format": "pt".
     let metadata = Some(std::collections::HashMap::from([("format".to_owned(), "pt".to_owned())]));
     safetensors::serialize_to_file(views?, metadata, path).map_err(|e| match e {
         safetensors::SafeTensorError::IoError(e) => Error::io("write", path, e),

@@ -7,54 +7,56 @@ use crate::error::{Error, Result};
 /// `model_type` of `config.json`.
 pub const MODEL_TYPE: &str = "microgpt";
 
-/// Dimensions of a microGPT, as `config.json` keeps them.
+/// Dimensions of a microGPT, as stored in `config.json`.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct GptConfig {
     /// Always [`MODEL_TYPE`].
     pub model_type: String,
-    /// Number of tokens, BOS included (V).
+    /// Size of the vocabulary, including BOS (V).
     pub vocab_size: usize,
     /// Width of the residual stream (C).
     pub n_embd: usize,
-    /// Attention heads (H); they divide `n_embd`.
+    /// Number of attention heads (H); must divide `n_embd`.
     pub n_head: usize,
-    /// Layers.
+    /// Number of layers.
     pub n_layer: usize,
-    /// Positions that the model can see (S).
+    /// Context length in tokens (S).
     pub block_size: usize,
-    /// Added to the mean square in the norm; microGPT has 1e-5.
+    /// Epsilon of the norms; 1e-5 in microGPT.
     pub rms_norm_eps: f64,
 }
 
-/// The sizes that this project is about.
+/// Predefined sizes of the model.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Preset {
     /// Karpathy's microGPT: 16 dimensions, 1 layer, context 16; 4,192 parameters with 27 tokens.
     Original,
-    /// Experiment 27's: 512 dimensions, 6 layers, context 64; 18,934,784 parameters with 27 tokens.
+    /// The size of Experiment 27: 512 dimensions, 6 layers, context 64; 18,934,784 parameters with 27 tokens.
     Scaled,
-    /// What predicts names best that it has not seen: 128 dimensions, 4 layers, context 32; 797,440 parameters with 27 tokens.
+    /// The size that best predicts unseen names: 128 dimensions, 4 layers, context 32; 797,440 parameters
+    /// with 27 tokens.
     Compact,
 }
 
 /// A tensor of a checkpoint: its name and shape, `[out, in]` as PyTorch stores a Linear.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct TensorSpec {
-    /// Such as `layers.0.attn_q.weight`.
+    /// The name, such as `layers.0.attn_q.weight`.
     pub name: String,
     /// Rows and columns.
     pub shape: [usize; 2],
 }
 
-/// 16 GiB in f32: more than burn trains on a CPU, and a sign of a mistyped dimension.
+/// Largest number of parameters, 16 GiB in f32: more than burn trains on a CPU, and a sign of a mistyped
+/// dimension.
 const MAX_PARAMETERS: u128 = 1 << 32;
 
-/// The largest value that any dimension may have: far beyond what this architecture is good for, and small enough that
-/// no product of two overflows.
+/// Largest value of any dimension: far beyond what this architecture is good for, and small enough that no
+/// product of two overflows.
 const LIMIT: usize = 1 << 20;
 
 impl GptConfig {
-    /// The dimensions of a preset, for a vocabulary of `vocab_size` tokens.
+    /// Returns the dimensions of a preset, for a vocabulary of `vocab_size` tokens.
     pub fn preset(preset: Preset, vocab_size: usize) -> Self {
         let (n_embd, n_head, n_layer, block_size) = match preset {
             Preset::Original => (16, 4, 1, 16),
@@ -77,7 +79,7 @@ impl GptConfig {
         self.n_embd / self.n_head
     }
 
-    /// Every tensor of the model: embeddings, then the layers in order, then the LM head.
+    /// Lists every tensor of the model: embeddings, the layers in order, the LM head.
     pub fn tensors(&self) -> Vec<TensorSpec> {
         let c = self.n_embd;
         let mut tensors = vec![
@@ -108,16 +110,16 @@ impl GptConfig {
         2 * v * c + s * c + l * 12 * c * c
     }
 
-    /// Bytes that training keeps of it all the time: weights, their gradients and Adam's two moments, in f32.
+    /// Bytes that training permanently needs: weights, gradients and Adam's two moments, in f32.
     pub fn training_bytes(&self) -> u64 {
         self.parameters().saturating_mul(16)
     }
 
-    /// Whether the dimensions make a model.
+    /// Checks that the dimensions are valid.
     ///
     /// # Errors
     ///
-    /// [`Error::Config`] with the first field that does not.
+    /// [`Error::Config`] with the first invalid field.
     pub fn validate(&self) -> Result<()> {
         let bad = |field, reason: String| Err(Error::Config { field, reason });
         if self.model_type != MODEL_TYPE {
@@ -136,13 +138,14 @@ impl GptConfig {
             }
         }
         let (v, c, s, l) = (self.vocab_size, self.n_embd, self.block_size, self.n_layer);
-        // None of them is above 2^20, so that the products fit.
+        // Each is at most 2^20, so the products do not overflow.
         let parameters =
             [2 * v as u128 * c as u128, s as u128 * c as u128, 12 * l as u128 * c as u128 * c as u128];
         let parameters: u128 = parameters.iter().sum();
         if parameters > MAX_PARAMETERS {
-            let reason =
-                format!("{c} makes {parameters} parameters with n_layer {l}, at most {MAX_PARAMETERS}");
+            let reason = format!(
+                "{c} with n_layer {l} gives {parameters} parameters, expected at most {MAX_PARAMETERS}"
+            );
             return bad("n_embd", reason);
         }
         if !self.n_embd.is_multiple_of(self.n_head) {
@@ -159,7 +162,7 @@ impl GptConfig {
 mod tests {
     use super::*;
 
-    /// The counts of the architecture as published; burn counts the same.
+    /// The published parameter counts; another test checks that burn agrees.
     #[test]
     fn presets_have_the_published_numbers_of_parameters() {
         for (preset, parameters) in [(Preset::Original, 4_192), (Preset::Scaled, 18_934_784)] {
@@ -179,7 +182,7 @@ mod tests {
 
     #[test]
     fn absurd_dimensions_are_refused() {
-        // 12 * 10^12 parameters are 48 TB: refused, not allocated.
+        // 12 * 10^12 parameters are 48 TB, which must be rejected without being allocated.
         for n_embd in [0, 1_000_000, usize::MAX] {
             assert!(GptConfig { n_embd, ..GptConfig::preset(Preset::Original, 27) }.validate().is_err());
         }

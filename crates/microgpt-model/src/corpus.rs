@@ -1,4 +1,4 @@
-//! Documents to train on, and their split into a training and a held-out part.
+//! Training text, and its split into a training and a held-out part.
 
 use std::fs;
 use std::io::Read as _;
@@ -15,14 +15,14 @@ use crate::error::{Error, Result};
 /// Given names, written for this project.
 const BUILT_IN: &str = include_str!("../data/names.txt");
 
-/// Everything is kept in memory; a device that never ends is told from a corpus by this.
+/// Size limit: a corpus is kept in memory, and endless inputs such as /dev/zero are rejected.
 const LIMIT: u64 = 1 << 30;
 
-/// What a text consists of.
+/// How a text is divided into documents.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Layout {
-    /// A document a line, without the space around it; blank lines are none.
+    /// One document per line, without surrounding white space; blank lines are skipped.
     #[default]
     Lines,
     /// Running text, trained on in windows as long as the context.
@@ -39,12 +39,12 @@ pub struct Corpus {
     sha256: String,
 }
 
-/// A corpus in two parts. Of running text, each is one string.
+/// A corpus in two parts. For running text, each part has at most one string.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Split {
-    /// To train on, in the order of the first epoch.
+    /// Documents to train on, in the order of the first epoch.
     pub train: Vec<String>,
-    /// Never trained on.
+    /// Documents held out from training.
     pub held_out: Vec<String>,
 }
 
@@ -58,7 +58,8 @@ impl Corpus {
     ///
     /// # Errors
     ///
-    /// [`Error::Io`]; [`Error::Corpus`] if it is not UTF-8, has no document, or is beyond 1 GiB.
+    /// [`Error::Io`] if the path cannot be made absolute; [`Error::Corpus`] if the file cannot be read, is
+    /// not UTF-8, has no document, or exceeds 1 GiB, or if its path is not UTF-8.
     pub fn from_file(path: &Path, layout: Layout) -> Result<Self> {
         let origin = path.display().to_string();
         let mut bytes = Vec::new();
@@ -66,7 +67,7 @@ impl Corpus {
             .and_then(|file| file.take(LIMIT + 1).read_to_end(&mut bytes))
             .map_err(|e| Error::Corpus { origin: origin.clone(), reason: format!("cannot be read: {e}") })?;
         if bytes.len() as u64 > LIMIT {
-            let reason = format!("more than {LIMIT} bytes: take a part of it");
+            let reason = format!("more than {LIMIT} bytes: use a part of it");
             return Err(Error::Corpus { origin, reason });
         }
         let text = match String::from_utf8(bytes) {
@@ -78,7 +79,7 @@ impl Corpus {
                 return Err(Error::Corpus { origin, reason });
             }
         };
-        // What a resumed run finds it by, on disk as text.
+        // A resumed run finds the corpus by this path, which states store as text.
         let path = std::path::absolute(path).map_err(|e| Error::io("find", path, e))?;
         if path.to_str().is_none() {
             return Err(Error::Corpus { origin, reason: "its path is not UTF-8: rename it".into() });
@@ -86,18 +87,18 @@ impl Corpus {
         Ok(Self { path: Some(path), ..Self::from_text(&origin, &text, layout)? })
     }
 
-    /// Takes a text as it is laid out.
+    /// Creates a corpus from a text in the given layout.
     ///
     /// # Errors
     ///
-    /// [`Error::Corpus`] if there is nothing in it.
+    /// [`Error::Corpus`] if the text is empty.
     pub fn from_text(origin: &str, text: &str, layout: Layout) -> Result<Self> {
         let sha256 = sha256(text.as_bytes());
         let text = text.strip_prefix('\u{feff}').unwrap_or(text);
         let (documents, expected): (Vec<String>, _) = match layout {
             Layout::Lines => (
                 text.lines().map(str::trim).filter(|l| !l.is_empty()).map(str::to_owned).collect(),
-                "it has no document: one a line is expected",
+                "it has no document: expected one per line",
             ),
             Layout::Packed => (
                 [text].into_iter().filter(|t| !t.trim().is_empty()).map(str::to_owned).collect(),
@@ -110,24 +111,24 @@ impl Corpus {
         Ok(Self { origin: origin.to_owned(), path: None, layout, documents, sha256 })
     }
 
-    /// The same corpus under the name that it was first given.
+    /// The same corpus under another name: the one it had when the run began.
     #[cfg(feature = "train")]
     pub(crate) fn called(mut self, origin: &str) -> Self {
         self.origin = origin.to_owned();
         self
     }
 
-    /// Where it comes from.
+    /// The name of the corpus: the path as given, for a file.
     pub fn origin(&self) -> &str {
         &self.origin
     }
 
-    /// The file that it was read from, with its whole path.
+    /// The absolute path of the file, if the corpus was read from one.
     pub fn path(&self) -> Option<&Path> {
         self.path.as_deref()
     }
 
-    /// What the text consists of.
+    /// How the text is divided into documents.
     pub fn layout(&self) -> Layout {
         self.layout
     }
@@ -137,13 +138,15 @@ impl Corpus {
         &self.sha256
     }
 
-    /// The documents, in the order of the text; running text is one.
+    /// The documents, in the order of the text; running text is one document.
     pub fn documents(&self) -> &[String] {
         &self.documents
     }
 
-    /// Sets a share of the corpus aside, at least one document if the share is not zero: documents are shuffled by `seed`
-    /// before, or stay as they stand without one; of running text the end is set aside.
+    /// Splits off a share of the corpus, at least one document or character if the share is not zero.
+    ///
+    /// Documents are shuffled by `seed` first, or keep their order without one. Of running text, the end is
+    /// held out.
     ///
     /// # Errors
     ///
@@ -151,13 +154,13 @@ impl Corpus {
     pub fn split(&self, held_out: f64, seed: Option<u64>) -> Result<Split> {
         let bad = |reason: String| Error::Training { option: "held_out", reason };
         if !(0.0..1.0).contains(&held_out) {
-            return Err(bad(format!("{held_out} is not a share of at least 0 and below 1")));
+            return Err(bad(format!("{held_out} is not at least 0 and below 1")));
         }
         let aside = |all: usize, what: &str| match (held_out * all as f64).round() as usize {
             0 if held_out > 0.0 && all > 1 => Ok(1),
             n if n < all && (n > 0 || held_out == 0.0) => Ok(n),
             _ => Err(bad(format!(
-                "{held_out} of {all} {what} leaves none to train on: lower --held-out, 0 holds none out"
+                "{held_out} of {all} {what} leaves none to train on: lower --held-out, or set it to 0"
             ))),
         };
         match self.layout {
@@ -182,7 +185,7 @@ impl Corpus {
     }
 }
 
-/// A digest, in hexadecimal.
+/// Returns the SHA-256 digest of `bytes`, in hexadecimal.
 pub(crate) fn sha256(bytes: &[u8]) -> String {
     Sha256::digest(bytes).iter().map(|byte| format!("{byte:02x}")).collect()
 }

@@ -7,7 +7,7 @@ use burn::tensor::{Device, DeviceType};
 
 use crate::error::{Error, Result};
 
-/// A backend that this build has.
+/// A backend that is part of this build.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Backend {
@@ -20,7 +20,7 @@ pub enum Backend {
     /// Any GPU that `wgpu` finds: Vulkan, DirectX 12, Metal.
     #[cfg(feature = "wgpu")]
     Wgpu,
-    /// Apple's GPUs, in Metal's own language.
+    /// Apple's GPUs, in Metal's shading language.
     #[cfg(feature = "metal")]
     Metal,
     /// NVIDIA's GPUs.
@@ -48,7 +48,7 @@ impl Backend {
         Self::Rocm,
     ];
 
-    /// Its name, as `--backend` takes it.
+    /// The backend's name, as `--backend` accepts it.
     pub fn name(self) -> &'static str {
         match self {
             #[cfg(feature = "flex")]
@@ -66,7 +66,8 @@ impl Backend {
         }
     }
 
-    /// What burn lists its hardware under; `None` if it is the CPU, whose tensors are memory of this process.
+    /// The device type under which burn lists the hardware; `None` for the CPU, whose tensors are in this
+    /// process's memory.
     fn hardware(self) -> Option<DeviceType> {
         match self {
             #[cfg(feature = "flex")]
@@ -84,12 +85,12 @@ impl Backend {
         }
     }
 
-    /// Whether its tensors are memory of this process.
+    /// Whether tensors are in this process's memory.
     pub(crate) fn is_host(self) -> bool {
         self.hardware().is_none()
     }
 
-    /// As many of its devices as are asked for, without gradients.
+    /// Returns `count` devices of the backend, without autodiff.
     ///
     /// # Errors
     ///
@@ -104,7 +105,7 @@ impl Backend {
                 return Ok(vec![self.device()]);
             }
             return bad(format!(
-                "{count}, but burn's {self} runs on the CPU, which is one device and already takes every core: accumulate \
+                "{count}, but burn's {self} runs on the CPU, which is one device and already uses every core: accumulate \
                  computes a large batch in parts on one device"
             ));
         };
@@ -116,11 +117,11 @@ impl Backend {
         }
     }
 
-    /// burn's device for it, without gradients.
+    /// Returns the backend's default device, without autodiff.
     ///
     /// # Panics
     ///
-    /// burn panics when a device that the machine does not have is first used.
+    /// burn panics on the first use of a device that the machine does not have.
     pub fn device(self) -> Device {
         match self {
             #[cfg(feature = "flex")]
@@ -177,7 +178,7 @@ impl FromStr for Backend {
                     format!("{name} is not in this build, which has {built}: build with --features {name}")
                 }
                 false => {
-                    format!("{name:?} is none: this build has {built}, others are {}", FEATURES.join(", "))
+                    format!("{name:?} is unknown: this build has {built}; all are {}", FEATURES.join(", "))
                 }
             };
             Error::Training { option: "backend", reason }
@@ -185,7 +186,7 @@ impl FromStr for Backend {
     }
 }
 
-/// Every backend that a build can have, by the features that add them.
+/// Every backend that a build can have, by the name of its feature.
 const FEATURES: [&str; 6] = ["flex", "ndarray", "wgpu", "metal", "cuda", "rocm"];
 
 #[cfg(test)]
@@ -199,7 +200,7 @@ mod tests {
             assert!(FEATURES.contains(&backend.name()));
         }
         let error = "tpu".parse::<Backend>().unwrap_err().to_string();
-        assert!(error.contains("\"tpu\" is none") && error.contains("cuda"), "{error}");
+        assert!(error.contains("\"tpu\" is unknown") && error.contains("cuda"), "{error}");
     }
 
     #[test]

@@ -1,4 +1,4 @@
-//! What can be wrong with a config, a corpus, a tokenizer, a checkpoint or a training run.
+//! Errors of configs, corpora, tokenizers, checkpoints and training runs.
 
 use std::io;
 use std::path::{Path, PathBuf};
@@ -6,16 +6,16 @@ use std::path::{Path, PathBuf};
 /// The result of this crate's functions.
 pub type Result<T, E = Error> = std::result::Result<T, E>;
 
-/// Every error names the file or field, what was found and what was expected.
+/// An error of this crate. It names the file or field, what was found and what was expected.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum Error {
-    /// The operating system refused.
+    /// An operation of the file system failed.
     #[error("{action} {}: {source}", path.display())]
     Io {
-        /// What was tried, such as "read".
+        /// The operation, such as "read".
         action: &'static str,
-        /// On which file or folder.
+        /// The file or folder.
         path: PathBuf,
         /// The system's reason.
         source: io::Error,
@@ -29,7 +29,7 @@ pub enum Error {
         /// The folder.
         path: PathBuf,
     },
-    /// A field of a config has a value that makes no model.
+    /// A field of a config has an invalid value.
     #[error("config: {field}: {reason}")]
     Config {
         /// The field.
@@ -37,7 +37,7 @@ pub enum Error {
         /// What was found and expected.
         reason: String,
     },
-    /// A file of a checkpoint is not what it should be.
+    /// A file of a checkpoint is invalid.
     #[error("{}: {reason}", path.display())]
     File {
         /// The file.
@@ -45,7 +45,7 @@ pub enum Error {
         /// What was found and expected.
         reason: String,
     },
-    /// A tensor of a checkpoint is missing or not what the config says.
+    /// A tensor of a checkpoint is missing or does not match the config.
     #[error("{}: tensor {tensor}: {reason}", path.display())]
     Tensor {
         /// The safetensors file.
@@ -55,7 +55,7 @@ pub enum Error {
         /// What was found and expected.
         reason: String,
     },
-    /// A text has a character that the tokenizer does not know.
+    /// A text has a character that is not in the tokenizer's vocabulary.
     #[error(
         "character {character:?} at position {position} of {text:?} is not in the vocabulary of {vocabulary:?}"
     )]
@@ -66,18 +66,18 @@ pub enum Error {
         position: usize,
         /// The text.
         text: String,
-        /// Every character that the tokenizer knows.
+        /// The tokenizer's vocabulary.
         vocabulary: String,
     },
-    /// A corpus has nothing to train on, or cannot be read as text.
+    /// A corpus has no text to train on, or cannot be read as text.
     #[error("corpus {origin}: {reason}")]
     Corpus {
-        /// The file, or what the corpus is called.
+        /// The file, or the name of the corpus.
         origin: String,
         /// What was found and expected.
         reason: String,
     },
-    /// An option of a training run makes no sense.
+    /// An option of a training run is invalid.
     #[error("training: {option}: {reason}")]
     Training {
         /// The option.
@@ -92,18 +92,18 @@ pub enum Error {
         a_tenth(f64::from(*init_std))
     )]
     Diverged {
-        /// The step, from 1.
+        /// The step, counted from 1.
         step: usize,
         /// The loss.
         loss: f32,
-        /// The learning rate that the run began with.
+        /// The highest learning rate of the run.
         learning_rate: f64,
-        /// Standard deviation of the weights that it began with.
+        /// Standard deviation of the initial weights.
         init_std: f32,
     },
 }
 
-/// A tenth of a number, in one digit.
+/// A tenth of a number, rounded to one significant digit.
 fn a_tenth(number: f64) -> f64 {
     format!("{:.0e}", number / 10.0).parse().unwrap_or(number)
 }

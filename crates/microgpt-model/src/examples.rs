@@ -1,21 +1,21 @@
-//! A corpus as token ids: what a model is trained on.
+//! Training examples: a corpus as token ids.
 
 use crate::corpus::Layout;
 use crate::error::Result;
 use crate::tokenizer::Tokenizer;
 
-/// Sequences of tokens, each with at least one prediction: BOS and what follows, at most one more than fits the context.
+/// Sequences of tokens, each with at least one prediction and at most one token more than fits the context.
 ///
-/// A document is wrapped in BOS and cut at the context. Running text is cut into windows, each behind a BOS of its own, as
-/// that is how a prompt begins.
+/// A document is wrapped in BOS and truncated to the context. Running text is cut into windows, each with its
+/// own leading BOS, because prompts begin with BOS as well.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Examples {
     tokens: Vec<u32>,
-    /// Where each one ends in `tokens`.
+    /// End of each example in `tokens`.
     ends: Vec<usize>,
-    /// Documents that do not fit the context: their ends are not trained on.
+    /// Documents longer than the context, which are truncated.
     cut: usize,
-    /// The context that holds all of every document.
+    /// The context that would hold every document.
     whole: usize,
 }
 
@@ -53,38 +53,38 @@ impl Examples {
         self.ends.push(self.tokens.len());
     }
 
-    /// How many.
+    /// Number of examples.
     pub(crate) fn len(&self) -> usize {
         self.ends.len()
     }
 
-    /// Documents that were cut at the context.
+    /// Documents that were truncated to the context.
     pub(crate) fn cut(&self) -> usize {
         self.cut
     }
 
-    /// The context that would hold every document, BOS included; of running text, the one that there is.
+    /// The context that would hold every document, including BOS; for running text, the actual context.
     pub(crate) fn whole(&self) -> usize {
         self.whole
     }
 
-    /// The tokens of one.
+    /// The tokens of example `i`.
     pub(crate) fn get(&self, i: usize) -> &[u32] {
         let begin = if i == 0 { 0 } else { self.ends[i - 1] };
         &self.tokens[begin..self.ends[i]]
     }
 
-    /// All of them, in order.
+    /// All examples, in order.
     pub(crate) fn iter(&self) -> impl Iterator<Item = &[u32]> {
         (0..self.len()).map(|i| self.get(i))
     }
 
-    /// Predictions of the longest one.
+    /// Predictions of the longest example.
     pub(crate) fn longest(&self) -> usize {
         self.iter().map(|e| e.len() - 1).max().unwrap_or(0)
     }
 
-    /// Tokens to predict, all together.
+    /// Predictions of all examples together.
     pub(crate) fn predictions(&self) -> usize {
         self.tokens.len() - self.ends.len()
     }
@@ -110,7 +110,7 @@ mod tests {
     }
 
     #[test]
-    fn running_text_is_cut_into_windows_behind_bos() {
+    fn running_text_is_cut_into_windows_that_begin_with_bos() {
         let made = examples(&["abcdefabcd"], Layout::Packed);
         let all: Vec<&[u32]> = made.iter().collect();
         assert_eq!(all, [&[6, 0, 1, 2, 3][..], &[6, 4, 5, 0, 1], &[6, 2, 3]]);

@@ -1,4 +1,4 @@
-//! Generation with burn: slow, without a cache, and the reference for everything that is faster.
+//! Text generation with burn: slow, without a KV cache, and the reference for faster implementations.
 
 use rand::{Rng, RngExt as _};
 
@@ -7,13 +7,15 @@ use crate::error::{Error, Result};
 use crate::model::Gpt;
 use crate::tokenizer::Tokenizer;
 
-/// Completes `prompt` as microGPT samples: from BOS, at a temperature (its own is 0.5), until BOS or the end of the
-/// context. Temperature 0 takes the most likely token every time. Returns the prompt with its completion.
+/// Completes `prompt` as microGPT samples: from BOS, at a temperature (0.5 in microGPT), until BOS or the end
+/// of the context.
+///
+/// Temperature 0 always picks the most likely token. Returns the prompt with its completion.
 ///
 /// # Errors
 ///
-/// [`Error::UnknownCharacter`] for a prompt that the tokenizer does not know, [`Error::Config`] for one that is longer
-/// than the context.
+/// [`Error::UnknownCharacter`] if the tokenizer lacks a character of the prompt; [`Error::Config`] if the
+/// prompt is longer than the context.
 pub fn generate(
     model: &Gpt,
     config: &GptConfig,

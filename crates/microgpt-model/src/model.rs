@@ -7,8 +7,8 @@
 //! logits = lm_head(x)
 //! ```
 //!
-//! No biases, no norm gains, no final norm; `rmsnorm(x) = x * (mean(x^2) + eps)^-0.5`. The residual stream is kept flat,
-//! `[B * T, C]`: burn's linear layers are about twice as fast on it as on `[B, T, C]`.
+//! There are no biases, norm gains or final norm; `rmsnorm(x) = x * (mean(x^2) + eps)^-0.5`. The residual
+//! stream is kept flat, `[B * T, C]`: burn's linear layers are about twice as fast on it as on `[B, T, C]`.
 
 use burn::module::{Module, Param};
 use burn::nn::{Embedding, Linear};
@@ -43,7 +43,8 @@ struct Layer {
 }
 
 impl Gpt {
-    /// The model of that shape and those weights. On a device with autodiff its parameters collect gradients.
+    /// Creates a model from its dimensions and weights. On a device with autodiff, its parameters collect
+    /// gradients.
     pub fn new(config: &GptConfig, weights: &Weights, device: &Device) -> Self {
         let linear = |name: &str, inputs: usize| Linear {
             weight: parameter(transposed(weights.get(name), inputs), inputs, device),
@@ -110,7 +111,7 @@ impl Gpt {
         self.wte.weight.val()
     }
 
-    /// Logits of every next token.
+    /// Computes the logits of every next token.
     ///
     /// # Shapes
     ///
@@ -121,8 +122,8 @@ impl Gpt {
         self.forward_embedded(x)
     }
 
-    /// Logits of a training batch, `[R * T, V]`, dropping what `dropout` says: of the embedding sums and of what each half of a
-    /// layer adds.
+    /// Computes the logits of a training batch, `[R * T, V]`. Dropout applies to the embedding sums and to
+    /// the output of each half of a layer.
     pub(crate) fn forward_batch(&self, batch: &Batch, dropout: &mut Dropout) -> Tensor<2> {
         let [r, t] = batch.inputs.dims();
         let x = self.wte.forward(batch.inputs.clone()) + self.wpe.forward(batch.positions.clone());
@@ -131,7 +132,7 @@ impl Gpt {
         self.decode(x, [r, t], batch.visible.clone().unsqueeze_dim(1), dropout)
     }
 
-    /// Sums of token and position embeddings.
+    /// Computes the sums of token and position embeddings.
     ///
     /// # Shapes
     ///
@@ -143,7 +144,7 @@ impl Gpt {
         self.wte.forward(tokens) + self.wpe.forward(positions)
     }
 
-    /// Logits from embedding sums, which is where the exported decode graph begins.
+    /// Computes logits from embedding sums, where the exported decode graph begins.
     ///
     /// # Shapes
     ///
@@ -157,7 +158,8 @@ impl Gpt {
         self.decode(x.reshape([b * t, c]), [b, t], visible, &mut Dropout::none())
     }
 
-    /// Logits `[B * T, V]` from embedding sums `[B * T, C]`; `visible`, `[B or 1, 1, T, T]`, is added to attention's scores.
+    /// Computes logits `[B * T, V]` from embedding sums `[B * T, C]`; `visible`, `[B or 1, 1, T, T]`, is
+    /// added to the attention scores.
     fn decode(
         &self,
         x: Tensor<2>,
@@ -172,7 +174,7 @@ impl Gpt {
         self.lm_head.forward(x)
     }
 
-    /// Logits of every position of one sequence, row-major `[T, V]`.
+    /// Returns the logits of every position of one sequence, row-major `[T, V]`.
     pub fn logits(&self, tokens: &[u32]) -> Vec<f32> {
         let device = self.wte.weight.val().device();
         let ids: Vec<i64> = tokens.iter().map(|&t| i64::from(t)).collect();
@@ -180,7 +182,8 @@ impl Gpt {
         to_vec(self.forward(ids))
     }
 
-    /// Logits of every position of one sequence of embedding sums, both row-major: `[T, C]` to `[T, V]`.
+    /// Returns the logits of every position from one sequence of embedding sums; both are row-major, `[T, C]`
+    /// to `[T, V]`.
     pub fn logits_embedded(&self, x: Vec<f32>, n_embd: usize) -> Vec<f32> {
         let device = self.wte.weight.val().device();
         let t = x.len() / n_embd;
@@ -189,7 +192,7 @@ impl Gpt {
 }
 
 impl Layer {
-    /// One layer on the residual stream `[B * T, C]`.
+    /// Applies one layer to the residual stream `[B * T, C]`.
     fn forward(
         &self,
         x: Tensor<2>,
@@ -203,7 +206,7 @@ impl Layer {
         x + dropout.apply(self.mlp_fc2.forward(h))
     }
 
-    /// Attention, `softmax(q k^T / sqrt(D) + visible) v`.
+    /// Computes attention, `softmax(q k^T / sqrt(D) + visible) v`.
     fn attention(&self, h: Tensor<2>, [b, t]: [usize; 2], visible: &Tensor<4>) -> Tensor<2> {
         let [_, c] = h.dims();
         let d = c / self.n_head;
@@ -216,7 +219,7 @@ impl Layer {
     }
 }
 
-/// `x * (mean(x^2) + eps)^-0.5` over the last axis; the variant of burn has a gain, microGPT's has none.
+/// `x * (mean(x^2) + eps)^-0.5` over the last axis. burn's variant has a gain; microGPT's has none.
 fn rms_norm(x: Tensor<2>, eps: f64) -> Tensor<2> {
     let scale = (x.clone().powi_scalar(2).mean_dim(1) + eps).sqrt().recip(); // [N, 1]
     x * scale
@@ -227,7 +230,7 @@ fn parameter(values: Vec<f32>, rows: usize, device: &Device) -> Param<Tensor<2>>
     Param::from_tensor(Tensor::from_data(TensorData::new(values, [rows, columns]), device))
 }
 
-/// A row-major matrix of `columns` columns with its axes exchanged. burn keeps a Linear as `[in, out]`, checkpoints keep
+/// Transposes a row-major matrix of `columns` columns. burn stores a Linear as `[in, out]`, checkpoints store
 /// it as `[out, in]`.
 fn transposed(values: &[f32], columns: usize) -> Vec<f32> {
     (0..columns).flat_map(|j| values.iter().skip(j).step_by(columns).copied()).collect()
@@ -244,7 +247,7 @@ mod tests {
     use crate::device::Backend;
     use crate::weights::INIT_STD;
 
-    /// A scalar reference, written from the formulas above and nothing else.
+    /// A scalar reference, written only from the formulas above.
     fn reference(config: &GptConfig, weights: &Weights, tokens: &[u32]) -> Vec<f64> {
         let c = config.n_embd;
         let d = config.head_dim();

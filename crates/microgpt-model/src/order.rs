@@ -1,34 +1,36 @@
-//! Which example comes when.
+//! The order of examples in training.
 
 use rand::SeedableRng as _;
 use rand::seq::SliceRandom as _;
 use rand_chacha::ChaCha8Rng;
 
-/// The order of training: every epoch has all examples once. It follows from the seed and the number of an example alone, so
-/// that a run that is resumed needs to remember nothing.
+/// The order of examples: every epoch visits each example once.
+///
+/// It follows from the seed and the index only, so a resumed run needs no further state.
 #[derive(Clone, Debug)]
 pub(crate) struct Order {
     len: usize,
-    /// `None`: as they stand, again and again.
+    /// `None`: the given order in every epoch.
     seed: Option<u64>,
     epoch: usize,
     places: Vec<usize>,
 }
 
 impl Order {
-    /// The first epoch takes the examples as they stand (the split has shuffled them), later ones are shuffled by `seed`.
+    /// Creates an order of `len` examples. The first epoch keeps the given order, because the split has
+    /// already shuffled it; later epochs are shuffled by `seed`.
     pub(crate) fn new(len: usize, seed: Option<u64>) -> Self {
         Self { len, seed, epoch: 0, places: (0..len).collect() }
     }
 
-    /// The `n`th example of the run, from 0.
+    /// Returns the index of the run's `n`th example, from 0.
     pub(crate) fn at(&mut self, n: usize) -> usize {
         let epoch = n / self.len;
         if let Some(seed) = self.seed.filter(|_| epoch != self.epoch) {
             self.epoch = epoch;
             self.places = (0..self.len).collect();
             if epoch > 0 {
-                // A stream of its own for each epoch.
+                // Each epoch has its own random stream.
                 let mut rng = ChaCha8Rng::seed_from_u64(seed);
                 rng.set_stream(epoch as u64);
                 self.places.shuffle(&mut rng);
@@ -57,12 +59,12 @@ mod tests {
     }
 
     #[test]
-    fn begins_anywhere_as_if_it_had_gone_there_step_by_step() {
+    fn any_starting_point_gives_the_same_order() {
         let mut through = Order::new(7, Some(1));
         let all: Vec<usize> = (0..40).map(|n| through.at(n)).collect();
         for n in (0..40).rev() {
             assert_eq!(Order::new(7, Some(1)).at(n), all[n]);
-            assert_eq!(through.at(n), all[n], "backwards, too");
+            assert_eq!(through.at(n), all[n], "backwards as well");
         }
     }
 

@@ -1,4 +1,4 @@
-//! What a training run leaves behind beside the weights.
+//! The report of a training run.
 
 use std::fmt::Write as _;
 
@@ -7,76 +7,77 @@ use serde::{Deserialize, Serialize};
 /// One training step.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 pub struct StepMetrics {
-    /// From 1.
+    /// The step, counted from 1.
     pub step: usize,
     /// Mean negative log likelihood of the step's predictions, in nats.
     pub loss: f32,
     /// The learning rate that the step used.
     pub learning_rate: f64,
-    /// Predictions that the loss is the mean of.
+    /// Number of predictions in the step.
     pub tokens: usize,
 }
 
-/// One evaluation of what is held out.
+/// One evaluation on the held-out part.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Evaluation {
-    /// Steps done by then.
+    /// Number of steps done before the evaluation.
     pub step: usize,
     /// Mean negative log likelihood of every held-out prediction, in nats.
     pub loss: f32,
 }
 
-/// A training run.
+/// Settings and results of a training run.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct TrainingReport {
-    /// Where the text came from.
+    /// Name of the corpus.
     pub corpus: String,
     /// Documents, or windows of running text, trained on.
     pub train_documents: usize,
     /// Documents, or windows of running text, held out.
     pub held_out_documents: usize,
-    /// Seed of the weights, of the order of documents and of what was dropped.
+    /// Seed of the initial weights, the order of documents and the dropout masks.
     pub seed: u64,
     /// Standard deviation of the initial weights.
     pub init_std: f32,
-    /// Steps done; fewer than were asked for if training stopped early.
+    /// Steps done; fewer than planned if training stopped early.
     pub steps: usize,
-    /// The step whose weights were kept.
+    /// The step after which the kept weights were taken.
     #[serde(default)]
     pub kept_step: usize,
-    /// Examples a step.
+    /// Examples per step.
     pub batch_size: usize,
     /// The highest learning rate.
     pub learning_rate: f64,
-    /// How it fell: `linear`, `cosine` or `constant`.
+    /// The schedule of the learning rate: `linear`, `cosine` or `constant`.
     #[serde(default)]
     pub schedule: String,
-    /// Steps over which it rose before.
+    /// Steps over which the learning rate first rose.
     #[serde(default)]
     pub warmup: usize,
     /// Weight decay.
     #[serde(default)]
     pub weight_decay: f64,
-    /// Share of activations that were dropped.
+    /// Share of activations dropped.
     #[serde(default)]
     pub dropout: f64,
-    /// Length that gradients were scaled down to.
+    /// Norm to which longer gradients were scaled down.
     #[serde(default)]
     pub clip_norm: Option<f64>,
     /// burn's backend.
     pub backend: String,
-    /// Mean of the last 50 steps' losses (all, if there were fewer), in nats.
+    /// Mean loss of the last 50 steps (or of all, if there were fewer), in nats.
     pub train_loss: f32,
-    /// Mean negative log likelihood of every held-out prediction with the weights that were kept, in nats; `None` without any.
+    /// Mean negative log likelihood of every held-out prediction with the kept weights, in nats; `None`
+    /// without evaluations.
     pub held_out_loss: Option<f32>,
-    /// What was held out, evaluated on the way.
+    /// All evaluations of the run.
     #[serde(default)]
     pub evaluations: Vec<Evaluation>,
     /// Wall time of the steps, without evaluations.
     pub seconds: f64,
-    /// Predictions trained on a second.
+    /// Predictions trained on per second.
     pub tokens_per_second: f64,
-    /// Every step. Kept in `metrics.jsonl`, not in the report's own file.
+    /// Every step. Stored in `metrics.jsonl`, not in `report.json`.
     #[serde(skip)]
     pub history: Vec<StepMetrics>,
 }
@@ -89,7 +90,7 @@ impl TrainingReport {
     }
 }
 
-/// One JSON object a line, with at least `step` and `loss`.
+/// Formats steps as JSON lines, each with at least `step` and `loss`.
 pub(crate) fn metrics_jsonl(history: &[StepMetrics]) -> String {
     history.iter().fold(String::new(), |mut text, step| {
         let line = serde_json::to_string(step).expect("numbers serialize into memory");

@@ -8,10 +8,11 @@ use rand_distr::{Distribution as _, Normal};
 
 use crate::config::GptConfig;
 
-/// Standard deviation of the initial weights, all of them, in microGPT's final revision.
+/// Standard deviation of all initial weights in microGPT's final revision.
 pub const INIT_STD: f32 = 0.08;
 
-/// GPT-2's, for wide models: with 0.08 at 512 dimensions the first loss is 37.6, where knowing nothing costs ln 27 = 3.3.
+/// GPT-2's standard deviation, for wide models: at 512 dimensions, 0.08 starts at a loss of 37.6, where a
+/// uniform guess costs ln 27 = 3.3.
 pub const WIDE_INIT_STD: f32 = 0.02;
 
 /// Every parameter of a model, by the names of [`GptConfig::tensors`], `[out, in]` row-major.
@@ -21,7 +22,8 @@ pub struct Weights {
 }
 
 impl Weights {
-    /// Draws every weight from N(0, `std`). The numbers depend on the seed alone, not on the backend or the machine.
+    /// Draws every weight from N(0, `std`). The values depend only on the seed, not on the backend or the
+    /// machine.
     ///
     /// # Panics
     ///
@@ -32,7 +34,8 @@ impl Weights {
         Self::from_fn(config, |_, elements| normal.sample_iter(&mut rng).take(elements).collect())
     }
 
-    /// Makes every tensor of `config` from its name and number of elements, in the order of [`GptConfig::tensors`].
+    /// Creates every tensor of `config` from its name and number of elements, in the order of
+    /// [`GptConfig::tensors`].
     pub fn from_fn(config: &GptConfig, mut make: impl FnMut(&str, usize) -> Vec<f32>) -> Self {
         let tensors = config.tensors().into_iter().map(|t| {
             let values = make(&t.name, t.shape[0] * t.shape[1]);

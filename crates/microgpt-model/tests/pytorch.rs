@@ -1,7 +1,7 @@
-//! Training follows PyTorch's, from a checkpoint that PyTorch wrote.
+//! Checks that training from a checkpoint that PyTorch wrote follows PyTorch's.
 //!
-//! The losses are of `pytorch/reference.py make`: microGPT in PyTorch, f64, from the same weights, with the same documents in
-//! the same order.
+//! The expected losses come from `pytorch/reference.py make`: microGPT in PyTorch, f64, from the same
+//! weights, with the same documents in the same order.
 #![cfg(feature = "train")]
 #![allow(clippy::unwrap_used)]
 
@@ -40,7 +40,7 @@ fn losses_of_fifty_steps_follow_pytorch() {
                 Trainer::new(&Corpus::built_in(), config, tokenizer, weights, training).unwrap();
             for (i, expected) in expected.iter().enumerate() {
                 let loss = f64::from(trainer.step().unwrap().loss);
-                // f32 against f64, and what fifty steps make of the difference.
+                // The difference between f32 and f64, amplified over fifty steps.
                 assert!((loss - expected).abs() < 1e-4, "{case}, {backend}, step {i}: {loss}, {expected}");
             }
         }

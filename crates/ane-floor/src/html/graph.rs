@@ -1,4 +1,4 @@
-//! A function's operations, drawn from top to bottom in order of what they need, coloured by device.
+//! A function's operations, drawn from top to bottom in order of dependency, coloured by device.
 
 use std::collections::HashSet;
 
@@ -12,11 +12,11 @@ use crate::placed_operation::PlacedOperation;
 const NODE: (usize, usize) = (132, 24);
 const GAP: (usize, usize) = (14, 16);
 const MARGIN: usize = 12;
-/// More operations than anybody looks at one by one; the table below has all of them.
+/// Maximum number of operations that are drawn; the table below lists all of them.
 const DRAWN: usize = 4_000;
 
-/// Row and column of each operation: below all that it takes its values from, as near as can be above what takes its own, and
-/// under the first of its sources where there is room.
+/// Assigns a row and column to each operation: below all of its sources, as close as possible above its first
+/// user, and under its first source if there is room.
 fn layout(operations: &[PlacedOperation], first: usize) -> Vec<(usize, usize)> {
     let sources = |i: usize| {
         let known = operations[i].sources.iter().filter_map(move |source| source.checked_sub(first));
@@ -26,7 +26,8 @@ fn layout(operations: &[PlacedOperation], first: usize) -> Vec<(usize, usize)> {
     for i in 0..operations.len() {
         rows.push(sources(i).map(|source| rows[source] + 1).max().unwrap_or(0));
     }
-    // From the end: whoever is taken from by one far below moves down to it, so that a state is read where it is used.
+    // Backwards: an operation moves down to just above its first user, so that a state is read where it is
+    // used.
     let mut least: Vec<Option<usize>> = vec![None; operations.len()];
     for i in (0..operations.len()).rev() {
         if let Some(taker) = least[i] {
@@ -48,7 +49,7 @@ fn layout(operations: &[PlacedOperation], first: usize) -> Vec<(usize, usize)> {
     places
 }
 
-/// What is shown of an operation where it is pointed at.
+/// Describes an operation in its tooltip.
 pub(super) fn describe(operation: &PlacedOperation) -> String {
     let PlacedOperation { name, op, device, rule, reason, confidence, cost, .. } = operation;
     format!(
@@ -57,7 +58,7 @@ pub(super) fn describe(operation: &PlacedOperation) -> String {
     )
 }
 
-/// The picture. `operations` are those of one function, which stand in the report's list from `first` on.
+/// Draws the graph. `operations` are those of one function, starting at index `first` of the report's list.
 pub(super) fn draw(operations: &[PlacedOperation], first: usize) -> Markup {
     let drawn = &operations[..operations.len().min(DRAWN)];
     let places = layout(drawn, first);
@@ -86,12 +87,13 @@ pub(super) fn draw(operations: &[PlacedOperation], first: usize) -> Markup {
             }
         }
         @if drawn.len() < operations.len() {
-            p.soft { "The first " (DRAWN) " of " (operations.len()) " operations are drawn; the table has all." }
+            p.soft { "The first " (DRAWN) " of " (operations.len()) " operations are drawn; the table lists all." }
         }
     }
 }
 
-/// A letter for those who do not see colours, and as much of the type as fits.
+/// Labels an operation with a letter for its device, for readers who do not see colours, and the beginning of
+/// its type.
 fn label(operation: &PlacedOperation) -> String {
     let letter = match operation.device {
         Device::Ane => 'A',
@@ -103,7 +105,7 @@ fn label(operation: &PlacedOperation) -> String {
     format!("{letter} {op}")
 }
 
-/// From the lower edge of one node to the upper edge of another.
+/// Draws an edge from the lower side of one node to the upper side of another.
 fn edge((x0, y0): (usize, usize), (x1, y1): (usize, usize)) -> String {
     let (x0, y0, x1) = (x0 + NODE.0 / 2, y0 + NODE.1, x1 + NODE.0 / 2);
     let bend = (y1.saturating_sub(y0) / 2).max(6);
@@ -115,10 +117,11 @@ mod tests {
     use super::*;
 
     #[test]
-    fn nothing_is_drawn_on_top_of_another_and_sources_are_above() {
+    fn nodes_do_not_overlap_and_sources_are_above() {
         let with =
             |sources: &[usize]| PlacedOperation { sources: sources.to_vec(), ..PlacedOperation::default() };
-        // A diamond, a skip, and one that only the last takes from; they stand from 10 on in their list.
+        // A diamond, a skip, and one that only the last one uses; the operations start at index 10 of their
+        // list.
         let operations =
             [with(&[]), with(&[10]), with(&[10]), with(&[11, 12]), with(&[]), with(&[10, 13, 14])];
         let places = layout(&operations, 10);

@@ -1,4 +1,5 @@
-//! Reports as a page: one file that works offline, in light and dark, on a phone, and without its script.
+//! Reports as a page: one file that works offline, in light and dark mode, on a phone, and without its
+//! script.
 
 mod graph;
 mod size_bar;
@@ -17,8 +18,8 @@ use crate::scaling::Scaling;
 const STYLE: &str = include_str!("style.css");
 const SCRIPT: &str = include_str!("script.js");
 
-/// The page of some reports. Where `measured` has a report of the same package, or both are of one package, it is shown beside the prediction,
-/// operation by operation.
+/// Renders reports as a page. If `measured` has a report of the same package, or there is one report on each
+/// side, it is shown beside the prediction, operation by operation.
 pub fn page(reports: &[PlacementReport], measured: &[PlacementReport]) -> String {
     let title = reports
         .first()
@@ -29,7 +30,7 @@ pub fn page(reports: &[PlacementReport], measured: &[PlacementReport]) -> String
             head {
                 meta charset="utf-8";
                 meta name="viewport" content="width=device-width, initial-scale=1";
-                // Nothing is fetched, and nothing that a package says can change that.
+                // The page fetches nothing, and no text in a report can change that.
                 meta http-equiv="Content-Security-Policy"
                     content="default-src 'none'; style-src 'unsafe-inline'; script-src 'unsafe-inline'";
                 title { (title) }
@@ -45,8 +46,8 @@ pub fn page(reports: &[PlacementReport], measured: &[PlacementReport]) -> String
                         (one(report, beside))
                     }
                     p.soft {
-                        "Predicted placements come from laws with the evidence that is shown, not from a run. "
-                        "The laws and their record: microgpt floor laws, microgpt floor accuracy."
+                        "Predicted placements come from laws with the evidence shown here, not from a run. "
+                        "For the laws and their accuracy, run microgpt floor laws and microgpt floor accuracy."
                     }
                 }
                 script { (PreEscaped(SCRIPT)) }
@@ -122,7 +123,7 @@ fn one(report: &PlacementReport, measured: Option<&PlacementReport>) -> Markup {
             }
         }
         section {
-            h2 { "What the laws say" }
+            h2 { "Opinions of the laws" }
             @for function in &report.functions {
                 @if report.functions.len() > 1 { h3 { (function.name) } }
                 @for opinion in &function.opinions { (law(opinion, function)) }
@@ -131,14 +132,14 @@ fn one(report: &PlacementReport, measured: Option<&PlacementReport>) -> Markup {
         @if let Some(measured) = measured { (side_by_side(report, measured)) }
         section {
             h2 { "The graph, by device" }
-            p.soft { (legend(report)) "operations. Point at one, or tap it, for its reason." }
+            p.soft { (legend(report)) "operations. Point at one, or tap it, to see its reason." }
             @for function in &report.functions {
                 @let first = report.operations.iter().position(|o| o.function == function.name).unwrap_or(0);
                 @let operations: Vec<PlacedOperation> = report.operations_of(&function.name).cloned().collect();
                 @if report.functions.len() > 1 { h3 { (function.name) } }
                 (graph::draw(&operations, first))
             }
-            output id="picked" { "No operation is picked." }
+            output id="picked" { "No operation selected." }
         }
         section {
             details {
@@ -189,8 +190,8 @@ fn changes(report: &PlacementReport) -> Markup {
                 @if let Some(scalings) = &report.scalings {
                     (scaling("the cheapest decoder above the floor", scalings.cheapest))
                     (scaling("in the experiment's proportions", scalings.balanced))
-                    (scaling("width alone", scalings.width))
-                    (scaling("depth alone", scalings.depth))
+                    (scaling("width only", scalings.width))
+                    (scaling("depth only", scalings.depth))
                 }
             }
         }
@@ -231,7 +232,7 @@ fn legend(report: &PlacementReport) -> Markup {
     }
 }
 
-/// Every operation, and where the two sides put it; those that differ are marked.
+/// Every operation with its device in both reports; differences are marked.
 fn side_by_side(predicted: &PlacementReport, measured: &PlacementReport) -> Markup {
     let comparison = Comparison::of(predicted, measured);
     let (differ, shared) = (comparison.differing(), comparison.shared());
@@ -244,7 +245,7 @@ fn side_by_side(predicted: &PlacementReport, measured: &PlacementReport) -> Mark
         section {
             h2 { (predicted.basis) " beside " (measured.basis) }
             p { (differ) " of " (shared) " operations differ"
-                @if alone > 0 { "; " (alone) " are in one of the two reports alone" } "." }
+                @if alone > 0 { "; " (alone) " are in only one of the two reports" } "." }
             div.tiles {
                 (tile("conv_ane", &format!("{} / {}", predicted.residency.conv_ane, measured.residency.conv_ane), "predicted / beside"))
                 (tile("compute_ane", &format!("{} / {}", predicted.residency.compute_ane, measured.residency.compute_ane), "predicted / beside"))
@@ -254,7 +255,7 @@ fn side_by_side(predicted: &PlacementReport, measured: &PlacementReport) -> Mark
                 summary { "Operation by operation" }
                 div.scroll {
                     table {
-                        thead { tr { th { "operation" } th { "type" } th { (predicted.basis) } th { (measured.basis) } th.number { "cost" } th { "what the plan says" } } }
+                        thead { tr { th { "operation" } th { "type" } th { (predicted.basis) } th { (measured.basis) } th.number { "cost" } th { "plan" } } }
                         tbody {
                             @for pair in &comparison.operations {
                                 tr class=[pair.differs().then_some("differs")] {
@@ -276,7 +277,7 @@ fn side_by_side(predicted: &PlacementReport, measured: &PlacementReport) -> Mark
 
 fn table(report: &PlacementReport) -> Markup {
     html! {
-        input type="search" data-filter="" hidden placeholder="type, name, device or reason" aria-label="narrow the table";
+        input type="search" data-filter="" hidden placeholder="type, name, device or reason" aria-label="filter the table";
         div.scroll {
             table {
                 thead { tr { th { "operation" } th { "type" } th { "device" } th { "by" } th { "reason" } th.number { "confidence" } th.number { "cost" } } }

@@ -1,4 +1,4 @@
-// What an operation is: by pointer, by touch and by keyboard. Without this script the same is in the tooltips and the table.
+// Describes the operation that is selected by pointer, touch or keyboard. Without this script, tooltips and the table do so.
 const picked = document.getElementById('picked');
 const show = (node) => {
   document.querySelectorAll('.node.picked').forEach((other) => other.classList.remove('picked'));
@@ -8,7 +8,7 @@ const show = (node) => {
 document.querySelectorAll('.node').forEach((node) => {
   ['click', 'focus', 'mouseenter'].forEach((event) => node.addEventListener(event, () => show(node)));
 });
-// The table, narrowed to what is typed.
+// Filters the table by the typed text.
 document.querySelectorAll('input[data-filter]').forEach((input) => {
   input.hidden = false;
   const rows = [...input.parentElement.querySelectorAll('tbody tr')];

@@ -14,7 +14,7 @@ fn x(bytes: u64) -> f64 {
     LEFT + (decade - DECADES.0) / (DECADES.1 - DECADES.0) * (WIDTH - 2.0 * LEFT)
 }
 
-/// The picture: `int8` is what the floor is held against, `stored` what the ceilings are.
+/// Draws the bar: `int8` is compared with the floor, `stored` with the ceilings.
 pub(super) fn draw(int8: u64, stored: u64) -> Markup {
     let limits = [
         (FLOOR_BYTES, "floor, 14 MB in INT8", 26.0),

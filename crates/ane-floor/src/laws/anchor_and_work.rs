@@ -1,16 +1,18 @@
 //! The law of anchor and work, fitted to the corpus.
 //!
-//! Going to the Neural Engine has a price, and a graph pays it with what it brings: weights to stream, a convolution or matrix
-//! product large enough to carry the rest (the *anchor*), depth, states. Each term earns, none costs:
+//! Placement on the Neural Engine has a price, which a graph pays with what it brings: weights to stream, a
+//! convolution or matrix product large enough to carry the rest (the *anchor*), depth, states. Each term adds
+//! to the score; none subtracts:
 //!
 //! ```text
 //! score = -price + a log10(1 + INT8 bytes / 1 M) + b log10(1 + anchor multiply-adds / 1 M) + c log2(layers) + d [has states]
 //! ```
 //!
-//! A graph goes to the Neural Engine if its score is above 0. Price and terms are fitted by logistic regression on the rows of
-//! the corpus that tell enough, with terms kept at 0 or above (a negative one would say that more work is less reason), and a
-//! small ridge, as some rows could be told apart at any steepness. `corpus/anchor_and_work.json` is the fit, with the rows it was made from;
-//! `microgpt floor refit` makes it anew, and a test holds the file to the corpus.
+//! A graph is placed on the Neural Engine if its score is above 0. The price and the terms are fitted by
+//! logistic regression on the rows of the corpus that have enough information. Terms are constrained to be at
+//! least 0 (a negative one would mean that more work is less reason), with a small ridge, because some rows
+//! are separable at any steepness. `corpus/anchor_and_work.json` is the fit, with the rows it was made from;
+//! `microgpt floor refit` repeats the fit, and a test checks the file against the corpus.
 
 use std::sync::LazyLock;
 
@@ -24,23 +26,23 @@ use crate::features::Features;
 /// The committed fit.
 const BUILT_IN: &str = include_str!("../../corpus/anchor_and_work.json");
 
-/// Bytes and multiply-adds are counted in millions: a few of either are where graphs begin to be placed.
+/// Bytes and multiply-adds are counted in millions: graphs begin to be placed at a few of either.
 const UNIT: f64 = 1e6;
 /// Strength of the ridge on the terms, in rows.
 const RIDGE: f64 = 0.1;
-/// The fit changes by less than this in a sweep when it is done.
+/// The fit has converged when a sweep changes it by less than this.
 const DONE: f64 = 1e-10;
 const MAX_SWEEPS: usize = 20_000;
 
-/// What earns.
+/// A term of the score.
 #[derive(Clone, Copy, Debug)]
 pub struct Term {
     /// Its name in the fitted table.
     pub name: &'static str,
-    /// What it is, in the field's words.
+    /// What the term measures.
     pub what: &'static str,
     value: fn(&Features) -> f64,
-    /// The raw quantity at which a term of this value stands.
+    /// Converts a value of the term back to its raw quantity.
     raw: fn(f64) -> Option<f64>,
 }
 
@@ -48,19 +50,19 @@ pub struct Term {
 pub const TERMS: [Term; 4] = [
     Term {
         name: "weights",
-        what: "weights that are multiplied with, in INT8: a tenfold beyond 1 MB",
+        what: "weights of convolutions and products, in INT8: per factor of ten above 1 MB",
         value: |f| logarithm(if f.is_anchored() { f.int8_bytes.unwrap_or(0) } else { 0 }),
         raw: |value| Some((10f64.powf(value) - 1.0) * UNIT),
     },
     Term {
         name: "anchor",
-        what: "multiply-adds of the largest convolution or product: a tenfold beyond 1 M",
+        what: "multiply-adds of the largest convolution or product: per factor of ten above 1 M",
         value: |f| logarithm(f.anchor.unwrap_or(0)),
         raw: |value| Some((10f64.powf(value) - 1.0) * UNIT),
     },
     Term {
         name: "depth",
-        what: "layers: a doubling",
+        what: "layers: per doubling",
         value: |f| (f.depth.unwrap_or(1).max(1) as f64).log2(),
         raw: |value| Some(value.exp2()),
     },
@@ -76,19 +78,19 @@ fn logarithm(quantity: u64) -> f64 {
     (1.0 + quantity as f64 / UNIT).log10()
 }
 
-/// The fit: what the price is, and what each term earns.
+/// The fit: the price, and the weight of each term.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Fitted {
-    /// What a graph must earn.
+    /// The score that a graph must exceed.
     pub price: f64,
-    /// What a unit of each term earns, in the order of [`TERMS`].
+    /// What a unit of each term adds to the score, in the order of [`TERMS`].
     pub earns: [f64; TERMS.len()],
-    /// The rows that it was fitted to.
+    /// The ids of the rows used for the fit.
     pub rows: Vec<String>,
 }
 
-/// The law.
+/// The law, with its fit.
 #[derive(Clone, Debug, PartialEq)]
 pub struct AnchorAndWork {
     fitted: Fitted,
@@ -98,7 +100,7 @@ const CARD: Card = Card {
     name: "anchor-and-work",
     says: "a graph goes to the Neural Engine if its weights, its largest product, its depth and its states earn the price",
     source: "fitted to this corpus",
-    // Every row that it can be: accuracy is counted leaving each source out of the fit in turn.
+    // The fit uses every suitable row; accuracy is computed by leaving each source out of the fit in turn.
     made_from: &[],
     statements: &[
         Statement::supporting(
@@ -113,11 +115,11 @@ const CARD: Card = Card {
 };
 
 impl AnchorAndWork {
-    /// The law as it was fitted to the corpus that comes with the crate.
+    /// The law, fitted to the built-in corpus.
     ///
     /// # Panics
     ///
-    /// Never: a test reads the fit.
+    /// Never; a test reads the committed fit.
     pub fn built_in() -> &'static Self {
         static LAW: LazyLock<AnchorAndWork> = LazyLock::new(|| AnchorAndWork {
             fitted: serde_json::from_str(BUILT_IN).expect("the committed fit is sound"),
@@ -125,7 +127,8 @@ impl AnchorAndWork {
         &LAW
     }
 
-    /// Fits the law to the rows of a corpus that tell enough, leaving out those of which `skip` is true.
+    /// Fits the law to the rows of a corpus that have enough information, except those for which `skip`
+    /// returns true.
     pub fn fit(corpus: &Corpus, skip: impl Fn(&Placement) -> bool) -> Self {
         let rows: Vec<&Placement> = corpus.evidence().filter(|r| tells_enough(r) && !skip(r)).collect();
         let values: Vec<[f64; TERMS.len()]> =
@@ -140,13 +143,14 @@ impl AnchorAndWork {
         &self.fitted
     }
 
-    /// What a graph earns beyond the price.
+    /// Returns a graph's score: the sum of its terms minus the price.
     pub fn score(&self, features: &Features) -> f64 {
         let values = values(features);
         values.iter().zip(&self.fitted.earns).map(|(v, e)| v * e).sum::<f64>() - self.fitted.price
     }
 
-    /// How much of a term, in bytes, multiply-adds or layers, earns the price by itself; `None` if it cannot.
+    /// How much of a term, in bytes, multiply-adds or layers, reaches the price without the others; `None` if
+    /// no amount does.
     pub fn alone(&self, term: usize) -> Option<f64> {
         let earns = self.fitted.earns[term];
         if earns <= 0.0 || self.fitted.price <= 0.0 {
@@ -181,17 +185,18 @@ impl Law for AnchorAndWork {
     }
 }
 
-/// INT4 with a scale a block and fp32 are matters of other laws, and so is everything above the ceilings.
+/// Per-block INT4 and fp32 are covered by other laws.
 fn applies(features: &Features) -> bool {
-    // Depth and states by themselves say too little: a row that tells neither bytes nor work would teach that four layers of
-    // any size are placed.
+    // Depth and states are not enough: a row without bytes or work would teach that four layers of any size
+    // are placed.
     (features.int8_bytes.is_some() || features.work.is_some())
         && features.dtype != Some(Dtype::Fp32)
         && features.weights != Some(Weights::Int4PerBlock)
         && features.family != Family::Any
 }
 
-/// Whether a row can be learned from: it was placed on one of the two devices, it is a row for this law, and not above a ceiling.
+/// Whether a row is used for the fit: it was placed wholly on one of the two devices, the law applies to it,
+/// and it is not above a ceiling.
 fn tells_enough(row: &Placement) -> bool {
     let features = Features::from(&row.graph);
     let within =
@@ -203,8 +208,8 @@ fn values(features: &Features) -> [f64; TERMS.len()] {
     TERMS.map(|term| (term.value)(features))
 }
 
-/// Logistic regression with terms of at least 0 and a ridge on them, by coordinate descent: each step minimises a parabola that
-/// lies above the loss (its curvature is at most a quarter), so that no step makes the fit worse.
+/// Logistic regression by coordinate descent, with terms of at least 0 and a ridge on them. Each step
+/// minimises a parabola above the loss, whose curvature is at most a quarter, so no step makes the fit worse.
 fn logistic(values: &[[f64; TERMS.len()]], placed: &[bool]) -> (f64, [f64; TERMS.len()]) {
     let (mut price, mut earns) = (0.0, [0.0; TERMS.len()]);
     let n = values.len() as f64;
@@ -244,7 +249,7 @@ mod tests {
         AnchorAndWork::fit(Corpus::built_in(), |_| false)
     }
 
-    /// 1e-6: the file has what the fit converges to, to 1e-10 a sweep.
+    /// The tolerance is 1e-6; the fit converges to 1e-10 per sweep.
     #[test]
     fn the_committed_fit_is_that_of_the_corpus() {
         let (built_in, refitted) = (AnchorAndWork::built_in().fitted(), refitted());
@@ -255,8 +260,9 @@ mod tests {
         }
     }
 
-    /// With one term and two groups of rows the regression has a solution by hand: without a ridge the price is the logit of the share
-    /// at 0, and the term the difference of logits. 600 of 800 and 200 of 800 rows are so many that the ridge moves it by less than 0.01.
+    /// With one term and two groups of rows the solution is known: without a ridge, the price is the negative
+    /// logit of the share at 0, and the term is the difference of the logits. With 600 of 800 and 200 of 800
+    /// rows placed, the ridge changes it by less than 0.01.
     #[test]
     fn the_regression_finds_the_logits() {
         let mut values = Vec::new();
@@ -270,7 +276,7 @@ mod tests {
         let (price, earns) = logistic(&values, &placed);
         let logit = 3f64.ln();
         assert!((price - logit).abs() < 0.01 && (earns[0] - 2.0 * logit).abs() < 0.01, "{price} {earns:?}");
-        // Turned round, the term would be negative, and is 0.
+        // With the outcomes reversed, the term would be negative and is clamped to 0.
         let turned: Vec<bool> = placed.iter().map(|p| !p).collect();
         assert_eq!(logistic(&values, &turned).1, [0.0; 4]);
     }

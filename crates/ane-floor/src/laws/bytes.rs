@@ -1,23 +1,25 @@
 //! Ceilings in bytes.
 //!
-//! The ane-book states about 250 MB a package, and error -14 above 1 GB. Its own rows say otherwise: shards of 288 MB to
-//! 2,016 MB were placed, and one of 2,300 MB was not; feed-forward shards of 364 and 398 MB went to the GPU. Both are kept, as two
-//! laws: the higher ceiling decides, the lower one is only heard.
+//! The ane-book states a limit of about 250 MB per package, and error -14 above 1 GB. Its own rows contradict
+//! this: shards of 288 MB to 2,016 MB were placed, and one of 2,300 MB was not; feed-forward shards of 364
+//! and 398 MB went to the GPU. Both ceilings are kept as laws: the higher one decides, the lower one is only
+//! reported.
 
 use super::{Card, Law, Opinion, Statement, megabytes};
 use crate::device::Outcome;
 use crate::features::Features;
 
-/// Above the largest shard that is known to be placed (2,016 MB), below the smallest that was not for its size (2,300 MB).
+/// Between the largest shard known to be placed (2,016 MB) and the smallest that was rejected for its size
+/// (2,300 MB).
 pub const PROGRAM_BYTES: u64 = 2_150_000_000;
-/// "About 250 MB a package".
+/// The stated limit of about 250 MB per package.
 pub const PACKAGE_BYTES: u64 = 250_000_000;
 
 /// Programs above about 2.1 GB go to the CPU as a whole.
 #[derive(Clone, Copy, Debug)]
 pub struct ByteCeiling;
 
-/// Packages above about 250 MB are not placed: the ane-book's own ceiling, which its rows contradict.
+/// Packages above about 250 MB are not placed: the stated ceiling, which the ane-book's own rows contradict.
 #[derive(Clone, Copy, Debug)]
 pub struct PackageCeiling;
 
@@ -26,7 +28,7 @@ const CEILING: Card = Card {
     says: "a program of more than about 2.1 GB goes to the CPU as a whole",
     source: "ane-book, history: 2,016 MB placed, 2,300 MB not",
     made_from: &["ane-book, history"],
-    statements: &[Statement::supporting("about 3 GB of memory a process on the Neural Engine", "ane-book")],
+    statements: &[Statement::supporting("about 3 GB of memory per process on the Neural Engine", "ane-book")],
 };
 
 const PACKAGE: Card = Card {
@@ -35,7 +37,7 @@ const PACKAGE: Card = Card {
     source: "ane-book",
     made_from: &[],
     statements: &[Statement::opposing(
-        "error -14 came between 3,164 and 3,284 operations, of a package of 51 MB: operations, not bytes",
+        "error -14 occurred between 3,164 and 3,284 operations, in a package of 51 MB: operations, not bytes",
         "mil_spec",
     )],
 };
@@ -60,7 +62,7 @@ impl Law for PackageCeiling {
     }
 }
 
-/// Says something only above the ceiling: a ceiling does not know what is placed below it.
+/// Returns an opinion only above the ceiling: a ceiling does not determine what is placed below it.
 fn above(bytes: u64, ceiling: u64, outcome: Outcome) -> Option<Opinion> {
     (bytes > ceiling).then(|| {
         let reason = format!("{} is above the ceiling of {}", megabytes(bytes), megabytes(ceiling));
@@ -78,13 +80,13 @@ mod tests {
         Features { stored_bytes: Some(bytes), ..unknown(Family::Decoder) }
     }
 
-    /// The two rows that the ceiling lies between: 2,016 MB placed, 2,300 MB not.
+    /// The ceiling is between two rows: 2,016 MB placed, 2,300 MB not.
     #[test]
     fn ceilings_speak_only_above_themselves() {
         assert!(ByteCeiling.graph(&of(2_016_000_000)).is_none());
         assert_eq!(ByteCeiling.graph(&of(2_300_000_000)).map(|o| o.outcome), Some(Outcome::Cpu));
         assert!(ByteCeiling.graph(&unknown(Family::Decoder)).is_none(), "of unknown size");
-        // 227 MB placed and 364 MB on the GPU are for it; the report says what it thinks of 288 MB, which were placed.
+        // Rows of 227 MB (placed) and 364 MB (GPU) support it. For 288 MB, which was placed, it is wrong.
         assert!(PackageCeiling.graph(&of(227_000_000)).is_none());
         assert_eq!(PackageCeiling.graph(&of(364_000_000)).map(|o| o.outcome), Some(Outcome::Gpu));
         assert_eq!(PackageCeiling.graph(&of(288_000_000)).map(|o| o.outcome), Some(Outcome::Gpu));

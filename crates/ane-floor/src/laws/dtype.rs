@@ -1,6 +1,6 @@
 //! Element types.
 //!
-//! The Neural Engine computes in fp16. Nothing in fp32 was ever seen placed, by any source; integers and bools are computed
+//! The Neural Engine computes in fp16. No source has seen fp32 placed; integers and bools are computed
 //! elsewhere as well.
 
 use mlpackage::DType;
@@ -42,11 +42,12 @@ impl Law for ElementType {
     fn operation(&self, site: &Site<'_>) -> Option<String> {
         let of = |dtype: DType| (dtype != DType::Fp16).then(|| unplaced(dtype));
         if site.operation.op == "cast" {
-            // Between two floats it is part of how fp32 inputs enter an fp16 program, and is where its fp32 side is.
+            // A cast between float types brings fp32 inputs into an fp16 program, and is placed with its fp32
+            // side.
             return of(site.dtype).or_else(|| site.inputs.first().and_then(|ty| of(ty.dtype)));
         }
         of(site.dtype).or_else(|| {
-            // A comparison or a selection may take what it does not give.
+            // A comparison or a selection may have operands of another type than its result.
             let taken = site.inputs.iter().map(|ty| ty.dtype).find(|d| d.is_float() && *d != DType::Fp16);
             taken.map(unplaced)
         })
@@ -56,7 +57,7 @@ impl Law for ElementType {
 fn unplaced(dtype: DType) -> String {
     match dtype {
         DType::Fp32 => "it computes in fp32, which the Neural Engine does not have".into(),
-        DType::Bool => "it computes bools; only fp16 is computed on the Neural Engine".into(),
-        dtype => format!("it computes in {dtype}; only fp16 is computed on the Neural Engine"),
+        DType::Bool => "it computes bools; the Neural Engine computes only in fp16".into(),
+        dtype => format!("it computes in {dtype}; the Neural Engine computes only in fp16"),
     }
 }

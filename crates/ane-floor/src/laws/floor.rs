@@ -1,13 +1,13 @@
 //! The floor of Experiment 27.
 //!
-//! A transformer shard of 1x1 convolutions that is under about 14 MB compiled in INT8 is placed on the CPU as a whole,
+//! A transformer shard of 1x1 convolutions below about 14 MB, compiled in INT8, runs on the CPU as a whole,
 //! without an error; above it, on the Neural Engine as a whole.
 //!
-//! **Source**: ane-book, Experiment 27 (M4 Max, macOS 15). **Evidence**: two points, 0.03 MB (CPU, every operation) and
-//! 19.07 MB (ANE, 37/37 convolutions and 260/260 compute operations); the experiment itself puts the floor between them at
-//! about 14 MB. **Against it**: fp16 blocks of 19 to 36 MB that stayed on the CPU, attention shards of 4 to 8 MB and
-//! convolutional nets of 5 to 7 MB that were placed. Bytes stand in for work: the law is about this family of graphs, and is
-//! the default verdict for it alone.
+//! **Source**: Experiment 27 (M4 Max, macOS 15). **Evidence**: two points, 0.03 MB (CPU, every operation) and
+//! 19.07 MB (ANE, 37/37 convolutions and 260/260 compute operations); the experiment itself puts the floor
+//! between them at about 14 MB. **Against it**: fp16 blocks of 19 to 36 MB that stayed on the CPU, and
+//! attention shards of 4 to 8 MB and convolutional nets of 5 to 7 MB that were placed. Bytes are a proxy for
+//! work. The law applies to this family of graphs, and is the default verdict only for it.
 
 use super::{Card, Law, Opinion, Statement, megabytes};
 use crate::device::Outcome;
@@ -16,30 +16,30 @@ use crate::features::Features;
 /// The floor: "about 14 MB" compiled INT8, decimal.
 pub const FLOOR_BYTES: u64 = 14_000_000;
 
-/// Which bytes are held against the floor.
+/// Which size is compared with the floor.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Reading {
-    /// Those that the graph would take with its weights in INT8, as Experiment 27's had.
+    /// The size with all weights in INT8, as in Experiment 27.
     Int8,
-    /// Those that it takes.
+    /// The size as stored.
     AsStored,
 }
 
-/// The law, in the readings that the corpus is asked about.
+/// The law, in the variants that are checked against the corpus.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Floor {
-    /// Which bytes count.
+    /// Which size is compared.
     pub reading: Reading,
-    /// Whether it speaks of transformer shards alone, as it should, or of every graph whose size is known.
+    /// Whether it applies only to transformer shards, as intended, or to every graph of known size.
     pub shards_only: bool,
 }
 
 impl Floor {
     /// The law as Experiment 27 found it, and as reports apply it.
     pub const OF_SHARDS: Self = Self { reading: Reading::Int8, shards_only: true };
-    /// The bare number, applied to everything, in INT8.
+    /// The threshold applied to every graph, in INT8.
     pub const OF_EVERYTHING: Self = Self { reading: Reading::Int8, shards_only: false };
-    /// The bare number, applied to everything, as stored.
+    /// The threshold applied to every graph, as stored.
     pub const AS_STORED: Self = Self { reading: Reading::AsStored, shards_only: false };
 }
 
@@ -50,13 +50,10 @@ const CARD: Card = Card {
     made_from: &["ane-book, Experiment 27"],
     statements: &[
         Statement::opposing(
-            "constexpr int8 weights list the CPU alone as supported (M4)",
+            "constexpr int8 weights list only the CPU as supported (M4)",
             "stablehlo-coreml, pull request 110",
         ),
-        Statement::supporting(
-            "linear layers of fp16 are placed reliably only above 16 MB",
-            "ane-book, history",
-        ),
+        Statement::supporting("fp16 linear layers are placed reliably only above 16 MB", "ane-book, history"),
     ],
 };
 
@@ -114,13 +111,13 @@ mod tests {
         };
         assert_eq!(of(Family::Decoder, 13_999_999).map(|o| o.outcome), Some(Outcome::Cpu));
         assert_eq!(of(Family::Decoder, 14_000_000).map(|o| o.outcome), Some(Outcome::Ane));
-        // Experiment 27's own two, and how sure: on the line a coin, far from it nearly certain of itself.
+        // Experiment 27's small point has a margin near 1; at the threshold the margin is a half.
         assert!(of(Family::Decoder, 30_000).unwrap().clearance > 0.99);
         assert!((of(Family::Decoder, 14_000_000).unwrap().clearance - 0.5).abs() < 1e-9);
         for family in [Family::ConvNet, Family::Encoder, Family::Matmul, Family::Elementwise] {
             assert!(of(family, 1 << 30).is_none(), "{family}");
         }
-        // A shard of other operations than 1x1 convolutions.
+        // A shard that is not mainly 1x1 convolutions.
         let linear = Features { pointwise: Some(0.1), int8_bytes: Some(1 << 30), ..unknown(Family::Decoder) };
         assert!(Floor::OF_SHARDS.graph(&linear).is_none());
     }

@@ -1,8 +1,8 @@
-//! Placement laws, each a file: what it says, where it comes from, what stands against it.
+//! Placement laws, one per file: what the law states, where it comes from, and the evidence against it.
 //!
-//! A law may speak of whole graphs ([`Law::graph`]), of single operations ([`Law::operation`]), or of what may go wrong where
-//! an operation is placed ([`Law::hazard`]). It says nothing where it is not about. Laws disagree; `decision.rs`
-//! says which one decides.
+//! A law may apply to whole graphs ([`Law::graph`]), to single operations ([`Law::operation`]), or to hazards
+//! of operations that are placed ([`Law::hazard`]). Outside its scope it returns `None`. Laws may disagree;
+//! `decision.rs` determines which one decides.
 
 mod anchor_and_work;
 mod bytes;
@@ -33,12 +33,13 @@ pub use quantization::BlockwiseInt4;
 pub use shapes::Shapes;
 pub use states::States;
 
-/// A law of placement.
+/// A placement law.
 pub trait Law: Send + Sync {
-    /// What it is.
+    /// Describes the law.
     fn card(&self) -> &'static Card;
 
-    /// Where a whole graph goes; `None` if the law is not about such a graph, or too little is known of it.
+    /// Where a whole graph is placed; `None` if the law does not apply to such a graph, or too little is
+    /// known about it.
     fn graph(&self, features: &Features) -> Option<Opinion> {
         let _ = features;
         None
@@ -50,25 +51,25 @@ pub trait Law: Send + Sync {
         None
     }
 
-    /// What may go wrong with an operation that is placed there; `sites` are all of its function.
+    /// A hazard of an operation that is placed; `sites` are all operations of its function.
     fn hazard(&self, site: &Site<'_>, sites: &[Site<'_>]) -> Option<String> {
         let _ = (site, sites);
         None
     }
 }
 
-/// What a law is.
+/// The description of a law.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize)]
 pub struct Card {
-    /// Its name, by which reports refer to it.
+    /// Its name, used in reports.
     pub name: &'static str,
-    /// What it says, in a sentence.
+    /// What it states, in a sentence.
     pub says: &'static str,
-    /// Who found it.
+    /// Its source.
     pub source: &'static str,
-    /// Sources of the corpus whose rows it was made from: right on them is no merit.
+    /// Sources of the corpus that the law was made from: being right about their rows does not support it.
     pub made_from: &'static [&'static str],
-    /// Published statements for and against it that are no rows of the corpus.
+    /// Published statements for and against the law that are not rows of the corpus.
     pub statements: &'static [Statement],
 }
 
@@ -77,9 +78,9 @@ pub struct Card {
 pub struct Statement {
     /// Whether it supports the law.
     pub supports: bool,
-    /// What it states.
+    /// The statement.
     pub text: &'static str,
-    /// Who states it.
+    /// Its source.
     pub source: &'static str,
 }
 
@@ -93,28 +94,28 @@ impl Statement {
     }
 }
 
-/// What a law says of a graph.
+/// A law's opinion on a graph.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Opinion {
-    /// Where it goes.
+    /// Where the graph is placed.
     pub outcome: Outcome,
-    /// Why, in a sentence.
+    /// The reason, in a sentence.
     pub reason: String,
-    /// How far the graph is from where the law changes its mind: 0.5 there, near 1 far from it.
+    /// The margin: 0.5 at the law's threshold, near 1 far from it.
     pub clearance: f64,
 }
 
 impl Opinion {
-    /// An opinion on one side of a threshold that is known no better than to a factor of about 1.4: `value` over it is
-    /// turned into a clearance by a logistic curve on its logarithm.
+    /// Creates an opinion on one side of a threshold that is known to a factor of about 1.4. The margin is a
+    /// logistic function of the logarithm of `value / threshold`.
     pub(crate) fn at_threshold(outcome: Outcome, reason: String, value: f64, threshold: f64) -> Self {
         let octaves = (value.max(1.0) / threshold).log2().abs();
         Self { outcome, reason, clearance: 1.0 / (1.0 + (-2.0 * octaves).exp()) }
     }
 }
 
-/// Every law, those that decide first.
+/// Every law: first those that decide placements, in order of precedence.
 pub fn all() -> [&'static dyn Law; 11] {
     [
         &ElementType,
@@ -131,12 +132,12 @@ pub fn all() -> [&'static dyn Law; 11] {
     ]
 }
 
-/// The law of that name.
+/// Returns the law with the given name.
 pub fn named(name: &str) -> Option<&'static dyn Law> {
     all().into_iter().find(|law| law.card().name == name)
 }
 
-/// Decimal megabytes, as Experiment 27 states sizes; kilobytes where those would say nothing.
+/// Formats a size in decimal megabytes, as Experiment 27 does, or in kilobytes if it is small.
 pub(crate) fn megabytes(bytes: u64) -> String {
     match bytes {
         0..10_000 => format!("{:.1} kB", bytes as f64 / 1e3),

@@ -1,7 +1,7 @@
-//! Operations that never go to the Neural Engine.
+//! Operations that are never placed on the Neural Engine.
 //!
-//! From the ane-book and what others report of their plans: gather and scatter, argmax, top-k, control flow, lists, linear layers of
-//! rank 2, slices whose bounds are computed, and `slice_update` of a state.
+//! From the ane-book and others' reported plans: gather and scatter, argmax, top-k, control flow, lists,
+//! linear layers of rank 2, slices with computed bounds, and `slice_update` of a state.
 
 use super::{Card, Law, Statement};
 use crate::site::Site;
@@ -25,21 +25,21 @@ const CARD: Card = Card {
     ],
 };
 
-/// By what the operation does: beginnings of names, and why.
+/// Prefixes of operation names by what the operations do, and the reason for each group.
 const KINDS: &[(&[&str], &str)] = &[
     (&["gather", "scatter"], "it picks elements by index, which the Neural Engine does not do"),
     (
         &["reduce_argmax", "reduce_argmin", "topk", "argsort", "non_zero"],
-        "it searches for places, which the Neural Engine does not do",
+        "it searches for positions, which the Neural Engine does not do",
     ),
     (&["cond", "while_loop"], "control flow stays on the CPU"),
-    (&["make_list", "list_"], "lists are kept by the CPU"),
+    (&["make_list", "list_"], "lists stay on the CPU"),
     (&["slice_update"], "slice_update is always scheduled on the CPU"),
-    (&["classify", "non_maximum_suppression", "random_"], "it is not known to be anywhere but on the CPU"),
+    (&["classify", "non_maximum_suppression", "random_"], "it is only known on the CPU"),
     (&["shape", "range_1d"], "it computes a shape, not elements"),
 ];
 
-/// Whether an operation is of a kind: called so, or so and more behind an underscore.
+/// Whether an operation is of a kind: its name is `kind`, or `kind` followed by an underscore and more.
 fn is_of(op: &str, kind: &str) -> bool {
     let kind = kind.trim_end_matches('_');
     op.strip_prefix(kind).is_some_and(|rest| rest.is_empty() || rest.starts_with('_'))
@@ -60,14 +60,12 @@ impl Law for NeverPlaced {
             return Some("control flow stays on the CPU".into());
         }
         if op == "linear" && site.inputs.first().is_some_and(|x| x.shape.rank() <= 2) {
-            return Some(
-                "linear layers of rank 2 were all seen on the CPU: make it a 1x1 convolution".into(),
-            );
+            return Some("all known linear layers of rank 2 ran on the CPU: use a 1x1 convolution".into());
         }
         let computed = |param: &str| site.args.get(param).is_some_and(|arg| !arg.constant);
         let bounds = ["begin", "end", "size"].into_iter().find(|param| computed(param));
         (op.starts_with("slice_by") && bounds.is_some())
-            .then(|| "the bounds of the slice are computed as it runs".to_owned())
+            .then(|| "the bounds of the slice are computed at run time".to_owned())
     }
 }
 
@@ -110,7 +108,7 @@ mod tests {
         assert!(kept_off(&NeverPlaced, &sites, "moving").unwrap().contains("bounds"));
     }
 
-    /// `gather` and `gather_nd`, but not an operation whose name only begins alike.
+    /// Kinds match `gather` and `gather_nd`, but not other operations whose names begin the same way.
     #[test]
     fn names_are_matched_whole_or_to_an_underscore() {
         let kept_off: Vec<&str> = mlpackage::ops::all()

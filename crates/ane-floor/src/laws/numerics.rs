@@ -1,18 +1,18 @@
-//! Hazards of fp16: what runs on the Neural Engine and comes out wrong.
+//! Hazards of fp16: operations that run on the Neural Engine with wrong results.
 //!
-//! Matrix products above 32,752 can become infinite, integers above 2,048 lose units, masks must be finite (-1e4 to -4e4), NaN is
-//! not preserved, and an epsilon below fp16's smallest number vanishes.
+//! Matrix products above 32,752 can become infinite, integers above 2,048 lose units, masks must be finite
+//! (-1e4 to -4e4), NaN is not preserved, and an epsilon that rounds to 0 in fp16 vanishes.
 
 use super::{Card, Law, Statement};
 use crate::site::Site;
 
-/// Constants that fp16 does not hold, and operations that lose what matters in it.
+/// Constants that fp16 cannot represent, and operations that lose significant values in it.
 #[derive(Clone, Copy, Debug)]
 pub struct Numerics;
 
-/// The smallest positive number of fp16, 2^-24; half of it rounds to 0.
+/// The smallest positive fp16 value, 2^-24; half of it rounds to 0.
 const SMALLEST: f32 = 5.960_464_5e-8;
-/// The largest mask that is in use; Apple's own.
+/// The most negative mask value in use, Apple's own.
 const MASK: f32 = -4e4;
 
 const CARD: Card = Card {
@@ -21,13 +21,13 @@ const CARD: Card = Card {
     source: "ane-book, and Apple's guide to transformers",
     made_from: &[],
     statements: &[
-        Statement::supporting("rsqrt, log and inverse want an explicit epsilon", "ane-book"),
+        Statement::supporting("rsqrt, log and inverse need an explicit epsilon", "ane-book"),
         Statement::supporting(
             "masks use -1e4 or -4e4, never -inf",
             "ane-book, and Apple's guide to transformers",
         ),
         Statement::supporting(
-            "tile and softmax over lengths that are no power of two are suspect",
+            "tile, and softmax over lengths that are not powers of two, are suspect",
             "ane-book",
         ),
     ],
@@ -43,7 +43,7 @@ impl Law for Numerics {
         match op {
             "rsqrt" | "log" | "inverse" => {
                 let epsilon = site.stated("epsilon").and_then(|v| v.first().copied())?;
-                // A sum may have an epsilon of its own, if fp16 has not made it 0.
+                // The sum before it may add an epsilon, if fp16 has not rounded it to 0.
                 let sum = site.sources.iter().map(|&i| &sites[i]).find(|s| s.operation.op == "add");
                 let guarded = sum.is_some_and(|s| {
                     ["x", "y"]
@@ -59,16 +59,17 @@ impl Law for Numerics {
                 let masks = ["x", "y", "a", "b"].into_iter().filter_map(|param| site.stated(param));
                 let least = masks.flatten().fold(0f32, f32::min);
                 (least < MASK).then(|| {
-                    format!("it adds {least:e}, below the -4e4 that masks may have: the sum can be -inf")
+                    format!("it uses the mask value {least:e}, which is below -4e4: the result can be -inf")
                 })
             }
             "softmax" => {
                 let ty = site.outputs.first()?;
                 let axis = site.args.int("axis").ok().flatten().unwrap_or(-1);
                 let n = ty.shape.axis(axis).and_then(|axis| ty.shape[axis].known())?;
-                (!n.is_power_of_two()).then(|| format!("softmax over {n}, no power of two: suspect"))
+                (!n.is_power_of_two())
+                    .then(|| format!("softmax over {n} elements, not a power of two, is suspect"))
             }
-            "tile" => Some("tile is suspect on the Neural Engine: broadcasting does without it".into()),
+            "tile" => Some("tile is suspect on the Neural Engine: use broadcasting instead".into()),
             _ => None,
         }
     }

@@ -1,7 +1,7 @@
-//! A ceiling in operations.
+//! A ceiling on the number of operations.
 //!
-//! A decoder of 135 M parameters (51 MB in fp16, 29 MB in INT8) compiled with 3,164 operations and failed with error -14 with
-//! 3,284 (mil_spec, M4): the error is about operations, not bytes.
+//! A decoder of 135 M parameters (51 MB in fp16, 29 MB in INT8) compiled with 3,164 operations and failed
+//! with error -14 with 3,284 (mil_spec, M4): the error depends on operations, not bytes.
 
 use super::{Card, Law, Opinion, Statement};
 use crate::device::Outcome;
@@ -34,9 +34,9 @@ impl Law for OperationCeiling {
         let operations = features.operations?;
         (operations > OPERATION_CEILING).then(|| {
             let reason = format!(
-                "{operations} operations are more than the {OPERATION_CEILING} beyond which error -14 is known"
+                "{operations} operations are above the ceiling of {OPERATION_CEILING}: error -14 is known there"
             );
-            // Known to 120 in 3,200: far closer than the thresholds in bytes.
+            // Known to within 120 of 3,200, far more precisely than the thresholds in bytes.
             let clearance = if operations >= 3_284 { 0.95 } else { 0.6 };
             Opinion { outcome: Outcome::Error, reason, clearance }
         })
@@ -49,7 +49,7 @@ mod tests {
     use crate::corpus::Family;
     use crate::features::tests::unknown;
 
-    /// mil_spec's two numbers.
+    /// mil_spec's two data points.
     #[test]
     fn it_lies_between_what_compiled_and_what_did_not() {
         let of =

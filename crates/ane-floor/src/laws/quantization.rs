@@ -1,28 +1,28 @@
-//! Families of quantisation.
+//! Forms of quantisation.
 //!
-//! INT8 with a scale a tensor or channel keeps every convolution on the Neural Engine in most sources. INT4 with a scale a
-//! block (`constexpr_blockwise_shift_scale`) falls to the CPU in small or stateless shards, and a large stateful decoder in it was
-//! placed. Palettes of 4 bits are another family, and are placed.
+//! INT8 with per-tensor or per-channel scales keeps every convolution on the Neural Engine in most sources.
+//! INT4 with per-block scales (`constexpr_blockwise_shift_scale`) falls to the CPU in small or stateless
+//! shards, while a large stateful decoder in it was placed. 4-bit palettes are another form, and are placed.
 
 use super::{Card, Law, Opinion, Statement};
 use crate::corpus::Weights;
 use crate::device::Outcome;
 use crate::features::Features;
 
-/// INT4 with a scale a block is placed only in deep stateful graphs.
+/// INT4 with per-block scales is placed only in deep stateful graphs.
 #[derive(Clone, Copy, Debug)]
 pub struct BlockwiseInt4;
 
-/// The shards that fell to the CPU had 2 and 3 layers, the decoder that was placed 24.
+/// The shards that fell to the CPU had 2 and 3 layers; the decoder that was placed had 24.
 const DEEP: u64 = 4;
 
 const CARD: Card = Card {
     name: "int4-per-block",
-    says: "weights in INT4 with a scale a block fall to the CPU, but in deep graphs with states",
+    says: "weights in INT4 with per-block scales fall to the CPU, except in deep graphs with states",
     source: "ane-book",
     made_from: &["ane-book"],
     statements: &[Statement::supporting(
-        "constexpr int4 weights list the CPU alone as supported (M4)",
+        "constexpr int4 weights list only the CPU as supported (M4)",
         "stablehlo-coreml, pull request 110",
     )],
 };
@@ -40,13 +40,13 @@ impl Law for BlockwiseInt4 {
         Some(if placed {
             Opinion {
                 outcome: Outcome::Ane,
-                reason: "its weights are INT4 with a scale a block, and it is deep and has states: the one such graph known was placed".into(),
+                reason: "its weights are INT4 with per-block scales, and it is deep and has states: the only such graph known was placed".into(),
                 clearance: 0.6,
             }
         } else {
             Opinion {
                 outcome: Outcome::Cpu,
-                reason: "its weights are INT4 with a scale a block, which falls to the CPU in small or stateless shards".into(),
+                reason: "its weights are INT4 with per-block scales, which fall to the CPU in small or stateless shards".into(),
                 clearance: 0.9,
             }
         })
@@ -59,8 +59,8 @@ mod tests {
     use crate::corpus::Family;
     use crate::features::tests::unknown;
 
-    /// The ane-book's rows: 97 of 97 on the CPU without states and on the Neural Engine with them, in 24 layers; shards of 2 and 3 on
-    /// the CPU.
+    /// The ane-book's rows: with 24 layers, 97 of 97 on the CPU without states and on the Neural Engine with
+    /// them; shards of 2 and 3 layers on the CPU.
     #[test]
     fn states_and_depth_tip_it() {
         let of = |weights: Weights, stateful: Option<bool>, depth: u64| {
@@ -72,7 +72,7 @@ mod tests {
         assert_eq!(outcome(Some(true), 24), Some(Outcome::Ane));
         assert_eq!(outcome(None, 3), Some(Outcome::Cpu));
         assert_eq!(outcome(Some(true), 2), Some(Outcome::Cpu));
-        // Other forms of 4 bits are no business of this law.
+        // The law does not apply to other 4-bit forms.
         for other in [Weights::Lut4, Weights::Int4, Weights::Int8] {
             assert!(of(other, Some(false), 2).is_none());
         }

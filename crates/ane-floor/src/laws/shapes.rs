@@ -1,14 +1,15 @@
-//! Shapes: rank, length of axes, kernels, dimensions left open, alignment.
+//! Shapes: rank, axis sizes, kernels, unknown dimensions, alignment.
 //!
-//! Rank 4 is safe, 5 is tolerated by some; axes are up to 16,384 long on A15 and M3 and before, and up to 65,536 from A16 and M4 on;
-//! kernels are up to 16. The last axis is padded to 64 bytes: one of length 1 in fp16 takes 32 times its size.
+//! Rank 4 is safe, 5 is tolerated according to some sources. Axes may have up to 16,384 elements on A15, M3
+//! and earlier, and up to 65,536 from A16 and M4 on. Kernels may have sizes up to 16. The last axis is padded
+//! to 64 bytes: in fp16, one of size 1 takes 32 times its size.
 
 use mlpackage::mil::TensorType;
 
 use super::{Card, Law, Statement};
 use crate::site::Site;
 
-/// Tensors beyond the engine's limits stay off it.
+/// Tensors beyond the engine's limits are kept off it.
 #[derive(Clone, Copy, Debug)]
 pub struct Shapes;
 
@@ -19,7 +20,7 @@ const MAX_AXIS: usize = 65_536;
 const MAX_KERNEL: usize = 16;
 /// Elements of fp16 in 64 bytes.
 const PADDED: usize = 32;
-/// Padded tensors smaller than this are not worth a word: the engine has 2 MB and more on chip.
+/// Smaller padded tensors are not reported: the engine has 2 MB or more of on-chip memory.
 const PADDED_BYTES: usize = 256 << 10;
 
 const CARD: Card = Card {
@@ -42,42 +43,44 @@ impl Law for Shapes {
     fn operation(&self, site: &Site<'_>) -> Option<String> {
         if let Some(ty) = tensors(site).find(|ty| ty.shape.rank() > MAX_RANK) {
             return Some(format!(
-                "{ty} is of rank {}; {MAX_RANK} is the most that was seen placed",
+                "{ty} has rank {}; {MAX_RANK} is the highest that was seen placed",
                 ty.shape.rank()
             ));
         }
         if let Some((ty, n)) =
             tensors(site).find_map(|ty| longest(ty).filter(|&n| n > MAX_AXIS).map(|n| (ty, n)))
         {
-            return Some(format!("{ty} has an axis of {n}; {MAX_AXIS} is the most, from A16 and M4 on"));
+            return Some(format!(
+                "{ty} has an axis of size {n}; the largest is {MAX_AXIS}, from A16 and M4 on"
+            ));
         }
         let kernel = site.kernel.iter().max().filter(|&&k| k > MAX_KERNEL);
-        kernel.map(|k| format!("its kernel is {k} long; {MAX_KERNEL} is the most"))
+        kernel.map(|k| format!("its kernel size is {k}; the largest is {MAX_KERNEL}"))
     }
 
     fn hazard(&self, site: &Site<'_>, _: &[Site<'_>]) -> Option<String> {
         let open = tensors(site).find(|ty| ty.shape.iter().any(|d| d.known().is_none()));
         if let Some(ty) = open {
             return Some(format!(
-                "{ty} has a dimension left open: enumerated shapes reach the Neural Engine, ranges often do not"
+                "{ty} has an unknown dimension: enumerated shapes reach the Neural Engine, ranges often do not"
             ));
         }
         if let Some(ty) = tensors(site).find(|ty| ty.shape.rank() > SAFE_RANK) {
-            return Some(format!("{ty} is of rank {MAX_RANK}, which only some see placed"));
+            return Some(format!("{ty} has rank {MAX_RANK}, which only some sources saw placed"));
         }
         if let Some((ty, n)) =
             tensors(site).find_map(|ty| longest(ty).filter(|&n| n > SAFE_AXIS).map(|n| (ty, n)))
         {
-            return Some(format!("{ty} has an axis of {n}: too long before A16 and M4"));
+            return Some(format!("{ty} has an axis of size {n}: too large before A16 and M4"));
         }
-        // A single column is padded to 32; where the axis before it is long, that is most of the memory.
+        // A single column is padded to 32 elements; after a long axis, most of the memory is padding.
         let padded = site.outputs.iter().find(|ty| {
             let dims: Vec<usize> = ty.shape.iter().filter_map(|d| d.known()).collect();
             matches!(dims[..], [.., before, 1] if dims.len() >= 3 && before >= PADDED)
                 && ty.shape.least_elements().is_some_and(|n| n >= PADDED_BYTES / 64)
         });
         padded.map(|ty| {
-            format!("{ty} ends in an axis of 1, which is padded to {PADDED}: put the long axis last")
+            format!("{ty} ends in an axis of size 1, which is padded to {PADDED}: put the long axis last")
         })
     }
 }
@@ -110,10 +113,10 @@ mod tests {
             (kept_off(&Shapes, &sites, "y").is_some(), Shapes.hazard(&sites[0], &sites).is_some())
         };
         assert_eq!(relu(&[1, 64, 1, 128]), (false, false));
-        assert_eq!(relu(&[1, 2, 3, 4, 5]), (false, true), "rank 5: tolerated by some");
+        assert_eq!(relu(&[1, 2, 3, 4, 5]), (false, true), "rank 5: tolerated according to some sources");
         assert!(relu(&[1, 1, 2, 3, 4, 5]).0, "rank 6");
         assert_eq!(relu(&[1, 16_384]), (false, false));
-        assert_eq!(relu(&[1, 16_385]), (false, true), "too long before A16 and M4");
+        assert_eq!(relu(&[1, 16_385]), (false, true), "too large before A16 and M4");
         assert!(relu(&[1, 65_537]).0);
         // 4,096 rows of one column: 256 kB once padded.
         assert_eq!(relu(&[1, 1, 4_096, 1]), (false, true));
@@ -133,6 +136,6 @@ mod tests {
             kept_off(&Shapes, &sites, "y")
         };
         assert!(conv(16).is_none());
-        assert_eq!(conv(17).as_deref(), Some("its kernel is 17 long; 16 is the most"));
+        assert_eq!(conv(17).as_deref(), Some("its kernel size is 17; the largest is 16"));
     }
 }

@@ -1,13 +1,13 @@
 //! States.
 //!
-//! Reported of `MLState` on the Neural Engine: dimensions that are no multiple of 32 fail (270 fails, 256 works), and so do more
-//! than two states in a chunk; Experiment 27's scaled shard has twelve and was placed. Nobody reports that the *plan* changes, so
-//! these are hazards and keep no operation off.
+//! Reports on `MLState` on the Neural Engine: dimensions that are not multiples of 32 fail (270 fails, 256
+//! works), and so do more than two states in a chunk; yet Experiment 27's scaled shard has twelve and was
+//! placed. No source reports that the *plan* changes, so these are hazards and keep no operation off.
 
 use super::{Card, Law, Statement};
 use crate::site::Site;
 
-/// States want dimensions in multiples of 32.
+/// State dimensions should be multiples of 32.
 #[derive(Clone, Copy, Debug)]
 pub struct States;
 
@@ -50,8 +50,8 @@ impl Law for States {
             .collect();
         let (odd, are) = match odd.as_slice() {
             [] => return None,
-            [one] => (one.clone(), "is no multiple"),
-            _ => (odd.join(" and "), "are no multiples"),
+            [one] => (one.clone(), "is not a multiple"),
+            _ => (odd.join(" and "), "are not multiples"),
         };
         Some(format!(
             "the state is {}, of which {odd} {are} of {MULTIPLE}: reported to fail on the Neural Engine",
@@ -67,7 +67,7 @@ mod tests {
     use super::*;
     use crate::site::tests::sites;
 
-    /// coremltools' issue: 270 fails, 256 works.
+    /// From coremltools, issue 2631: 270 fails, 256 works.
     #[test]
     fn multiples_of_32_are_wanted() {
         let hazards = |n: usize| {
@@ -84,6 +84,6 @@ mod tests {
         };
         assert!(hazards(256).is_empty());
         let [found] = &hazards(270)[..] else { panic!("one for the state") };
-        assert!(found.contains("270 is no multiple of 32"), "{found}");
+        assert!(found.contains("270 is not a multiple of 32"), "{found}");
     }
 }

@@ -1,4 +1,4 @@
-//! The plan itself: Core ML compiles the package and says where each operation is meant to run.
+//! Makes the plan: Core ML compiles the package and returns where each operation should run.
 
 use std::fs;
 use std::path::PathBuf;
@@ -14,12 +14,13 @@ use serde::Deserialize as _;
 use super::recorded_plan::Plan;
 use crate::error::{Error, Result};
 
-/// What the plan is made for. Never "all": with the GPU to choose from, a plan says nothing about the Neural Engine.
+/// The devices that the plan is made for. Never "all": if the GPU is offered as well, a plan says nothing
+/// about the Neural Engine.
 pub(super) const COMPUTE_UNITS: (&str, ComputeUnits) = ("cpu-and-ane", ComputeUnits::CpuAndNeuralEngine);
 
-/// Compiles a package and reads its plan. The compiled model is removed again.
+/// Compiles a package, reads its plan, and removes the compiled model.
 pub(super) fn plan(package: &Package) -> Result<Plan> {
-    // Core ML leaves objects to the pool of the thread, and a thread of Rust's has none.
+    // Core ML leaves objects to the thread's autorelease pool, which a Rust thread does not have.
     autoreleasepool(|_| plan_pooled(package))
 }
 
@@ -28,13 +29,13 @@ fn plan_pooled(package: &Package) -> Result<Plan> {
     let failed = |doing: &str, error: &dyn std::fmt::Display| Error::CoreMl {
         what: format!("{doing} {}: {error}", path.display()),
     };
-    // The code of the binding says which of its own calls failed, and looks like one of Core ML's.
+    // The binding's error code names its own call, and could be mistaken for a Core ML code.
     let words = |error: CoreMLError| error.message().to_owned();
     let compiled = Compiled(ModelCompiler::compile(path).map_err(|e| failed("compile", &words(e)))?);
     let of = |configuration: &ModelConfiguration| -> Result<Plan> {
         let details = ComputePlanDetails::load_from_url(&compiled.0, configuration)
             .map_err(|e| failed("load the compute plan of", &words(e)))?;
-        // By way of the form in which plans are recorded: what is tested elsewhere is what runs here.
+        // Converted through the form of recorded plans, so that the code tested elsewhere runs here.
         serde_json::to_value(&details)
             .and_then(Plan::deserialize)
             .map_err(|e| failed("read the compute plan of", &e))
@@ -43,7 +44,7 @@ fn plan_pooled(package: &Package) -> Result<Plan> {
     if !package.description().is_multifunction() {
         return of(&configuration);
     }
-    // A plan is for one function. What it says of the others, if anything, is not for them.
+    // A plan is for one function; its entries for others are not used.
     let mut all: Option<Plan> = None;
     for name in package.program().functions.keys() {
         let mut plan = of(&configuration.clone().with_function_name(name))?;
@@ -57,12 +58,12 @@ fn plan_pooled(package: &Package) -> Result<Plan> {
     all.ok_or_else(|| failed("plan", &"it has no function"))
 }
 
-/// A compiled model in a temporary place, removed when it is done with.
+/// A compiled model in a temporary folder, removed on drop.
 struct Compiled(PathBuf);
 
 impl Drop for Compiled {
     fn drop(&mut self) {
-        // What cannot be removed is left to the system, which empties that place.
+        // If removal fails, the system cleans up its temporary folder.
         let _ = fs::remove_dir_all(&self.0);
     }
 }

@@ -1,7 +1,7 @@
-//! Measured placement: what `MLComputePlan` says of a compiled package, as the same report that laws make.
+//! Measured placement: a report like the laws', from the `MLComputePlan` of a compiled package.
 //!
-//! How a plan becomes a report is plain logic, and works anywhere; only the plan itself needs a Mac. A plan is what Core ML
-//! intends, not a trace of what ran.
+//! The conversion of a plan to a report is plain logic that runs anywhere; only making the plan needs a Mac.
+//! A plan is Core ML's intention, not a trace of a run.
 
 #[cfg(target_os = "macos")]
 mod core_ml;
@@ -25,28 +25,29 @@ use crate::placement;
 use crate::report::{Basis, PlacementReport};
 use crate::residency::computes;
 
-/// The rule that measured operations are placed by.
+/// The rule of measured operations.
 const RULE: &str = "MLComputePlan";
 
 /// An operation of a compute plan.
 #[derive(Clone, Debug, PartialEq)]
 pub struct PlannedOperation {
-    /// Where it stands in the program: `functions.main.block.operations[3]`, and deeper for operations within blocks.
+    /// Its position in the program, such as `functions.main.block.operations[3]`; longer for operations
+    /// within blocks.
     pub path: String,
-    /// Its type, with or without the opset that Core ML puts before it (`ios18.conv`).
+    /// Its type, with or without Core ML's opset prefix (`ios18.conv`).
     pub op: String,
     /// Names of its results.
     pub outputs: Vec<String>,
-    /// The device that it is meant to run on; `None` if the plan does not say.
+    /// The device that it is planned for; `None` if the plan does not state one.
     pub preferred: Option<Device>,
     /// The devices that it could run on.
     pub supported: Vec<Device>,
-    /// Its share of the cost, as Core ML estimates it.
+    /// Its share of the cost, as estimated by Core ML.
     pub cost: Option<f64>,
 }
 
 impl PlannedOperation {
-    /// The function that it stands in, if it stands in no block within.
+    /// Its function, if it is not within a nested block.
     fn function(&self) -> Option<&str> {
         let (function, place) = self.path.strip_prefix("functions.")?.split_once(".block.operations[")?;
         place.strip_suffix(']').filter(|index| index.bytes().all(|b| b.is_ascii_digit())).map(|_| function)
@@ -58,11 +59,12 @@ impl PlannedOperation {
     }
 }
 
-/// Compiles a package and asks Core ML for its plan, with the CPU and the Neural Engine to choose from.
+/// Compiles a package and records Core ML's plan for the CPU and the Neural Engine.
 ///
 /// # Errors
 ///
-/// [`Error::NeedsMac`] elsewhere; [`Error::CoreMl`] with what Core ML says; [`Error::Package`] for a package that is not sound.
+/// [`Error::NeedsMac`] on other systems; [`Error::CoreMl`] with Core ML's message; [`Error::Package`] for an
+/// invalid package.
 pub fn record(package: &Package) -> Result<RecordedPlan> {
     package.require_sound()?;
     #[cfg(target_os = "macos")]
@@ -77,22 +79,25 @@ pub fn record(package: &Package) -> Result<RecordedPlan> {
     Err(Error::NeedsMac { what: "MLComputePlan" })
 }
 
-/// The report of a package that Core ML makes a plan for.
+/// Records Core ML's plan of a package, and returns its report.
 ///
 /// # Errors
 ///
-/// As [`record`] and [`PlacementReport::measured`].
+/// As for [`record`] and [`PlacementReport::measured`].
 pub fn measure(package: &Package) -> Result<PlacementReport> {
     record(package)?.report(package)
 }
 
 impl PlacementReport {
-    /// The report of a package whose plan is known. Operations are those of the plan: Core ML may have merged, split or renamed
-    /// some of the program's. What laws say of the package is kept beside.
+    /// Creates the report of a package from its plan.
+    ///
+    /// Operations are those of the plan: Core ML may have merged, split or renamed some of the program's. The
+    /// laws' opinions are kept beside them.
     ///
     /// # Errors
     ///
-    /// As [`predict`](Self::predict), and [`Error::CoreMl`] for a plan without an operation that computes.
+    /// As for [`predict`](Self::predict), and [`Error::CoreMl`] for a plan without an operation that
+    /// computes.
     pub fn measured(package: &Package, plan: &[PlannedOperation]) -> Result<Self> {
         let mut report = Self::predict(package, None)?;
         let predicted: HashMap<(&str, &str), &PlacedOperation> =
@@ -110,7 +115,7 @@ impl PlacementReport {
                 Some(output) => output.clone(),
                 None => unnamed.next(function, op).unwrap_or_else(|| format!("{op}_{}", operations.len())),
             };
-            // The plan says nothing of who takes from whom; where names are kept, the program does.
+            // The plan has no data flow; for operations that kept their names, it is taken from the program.
             let before = predicted.get(&(function, name.as_str()));
             let sources = before.map_or(&[][..], |o| o.sources.as_slice()).iter();
             let source = |&i: &usize| {
@@ -141,7 +146,8 @@ impl PlacementReport {
         report.confidence = 1.0;
         report.changes.clear();
         report.scalings = None;
-        // Hazards are about what runs, wherever a law has it run; their places are those of the program's own list.
+        // Hazards do not depend on the plan, but their operation indices refer to the program's list and are
+        // cleared.
         report.findings.retain(|f| f.kind == FindingKind::Hazard);
         report.findings.iter_mut().for_each(|f| f.operations.clear());
         placement::number_regions(&mut operations);
@@ -168,10 +174,10 @@ impl PlacementReport {
     }
 }
 
-/// Names for operations of a plan that give nothing, such as `write_state`: those of the program's operations of that type, in order, if
-/// there are as many.
+/// Names for operations of a plan without results, such as `write_state`: those of the program's operations
+/// of that type, in order, if their number is the same.
 struct Unnamed<'r> {
-    /// By function and type, the last first.
+    /// By function and type, the last one first.
     names: HashMap<(&'r str, &'r str), Vec<&'r str>>,
 }
 
@@ -199,13 +205,13 @@ impl<'r> Unnamed<'r> {
 fn reason(planned: &PlannedOperation) -> String {
     let supported: Vec<String> = planned.supported.iter().map(ToString::to_string).collect();
     match planned.preferred {
-        None => "the plan does not say where it runs".into(),
+        None => "the plan does not state a device".into(),
         Some(_) if supported.is_empty() => "preferred by the plan".into(),
         Some(_) => format!("preferred by the plan; supported: {}", supported.join(", ")),
     }
 }
 
-/// Makes the costs of each function shares of 1; where the plan gives none, all are alike.
+/// Scales the costs of each function to shares of 1; without costs in the plan, all shares are equal.
 fn normalise(operations: &mut [PlacedOperation]) {
     let mut totals: BTreeMap<String, (f64, usize)> = BTreeMap::new();
     for operation in operations.iter() {
@@ -245,7 +251,8 @@ mod tests {
         Package::open(&fixtures.join(name)).unwrap()
     }
 
-    /// A plan made by hand, of a package whose functions are `double` and `single`: one convolution and a relu each, or so.
+    /// A hand-written plan of a package whose functions are `double` and `single`, each with a convolution
+    /// and a relu.
     #[test]
     fn a_plan_becomes_a_report() {
         let package = fixture("multifunction.mlpackage");
@@ -258,7 +265,7 @@ mod tests {
             let op = format!("ios18.{}", o.op);
             plan.push(planned(&at(&o.function, 2 * i + 1), &op, Some(&o.name), Some(device), 3.0));
         }
-        // Within a block: not counted.
+        // An operation within a block is not counted.
         plan.push(planned(
             "functions.single.block.operations[9].blocks[0].operations[0]",
             "add",
@@ -275,7 +282,7 @@ mod tests {
         assert_eq!(outcomes, [("double", Outcome::Ane), ("single", Outcome::Cpu)]);
         assert!((report.cost_ane - 0.5).abs() < 1e-12);
         assert_eq!(report.operations[0].reason, "preferred by the plan; supported: CPU, ANE");
-        // Who takes from whom is the program's.
+        // The data flow is the program's.
         for (m, p) in report.operations.iter().zip(&predicted.operations) {
             assert_eq!((&m.name, &m.op, &m.sources), (&p.name, &p.op, &p.sources));
         }
@@ -292,7 +299,7 @@ mod tests {
         assert_eq!(report.residency.compute_ane.to_string(), "1/2");
         assert_eq!(report.operations[1].device, Device::Unknown);
         assert_eq!(report.operations[1].name, "relu_1");
-        assert!((report.cost_ane - 0.5).abs() < 1e-12, "no cost is told: all are alike");
+        assert!((report.cost_ane - 0.5).abs() < 1e-12, "no costs: equal shares");
         let error = PlacementReport::measured(&package, &[]).unwrap_err().to_string();
         assert!(error.contains("no operation that computes"), "{error}");
     }

@@ -1,7 +1,7 @@
-//! A plan of Core ML's as a file: made on a Mac, read anywhere.
+//! A Core ML plan as a file, made on a Mac and read anywhere.
 //!
-//! The form of a plan is that in which the crate `coreml` serializes its `ComputePlanDetails`. Reading it is plain logic, so that what
-//! a Mac says is understood by code that runs, and is tested, elsewhere.
+//! Plans have the form in which the crate `coreml` serializes its `ComputePlanDetails`. Reading them is plain
+//! logic, so the code that interprets a Mac's plans also runs, and is tested, elsewhere.
 
 use std::collections::HashSet;
 
@@ -15,46 +15,47 @@ use crate::device::Device;
 use crate::error::{Error, Result};
 use crate::report::PlacementReport;
 
-/// Characters of the longest text in a plan.
+/// Maximum length in characters of a text in a plan.
 const LONGEST: usize = 1000;
 
-/// The plan of a package, and where it comes from.
+/// The plan of a package, and its origin.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct RecordedPlan {
     /// Name of the package.
     pub package: String,
-    /// The beginning of the SHA-256 of its program, by which the package is known: every decoder's is called alike.
+    /// The beginning of the SHA-256 of its program, which identifies the package: all decoders have the same
+    /// file name.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub program: Option<String>,
-    /// The machine that it is a plan for.
+    /// The machine on which the plan was made.
     pub machine: Machine,
-    /// What Core ML was to choose from, such as `cpu-and-ane`.
+    /// The devices offered to Core ML, such as `cpu-and-ane`.
     pub compute_units: String,
     /// The plan.
     pub plan: Plan,
 }
 
-/// What is used of a plan. Whatever else it says is passed over.
+/// The parts of a plan that are used. Other fields are ignored.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Plan {
-    /// `program` for ML Programs, which alone have operations.
+    /// `program` for ML Programs; other models have no operations.
     pub model_type: String,
-    /// Of every function, in the order of the program; blocks within operations included.
+    /// The operations of every function in program order, including those within blocks.
     pub program_operation_plans: Vec<OperationPlan>,
 }
 
 /// An operation of a plan.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct OperationPlan {
-    /// Such as `functions.main.block.operations[3]`.
+    /// Its position, such as `functions.main.block.operations[3]`.
     pub path: String,
-    /// What it is.
+    /// Its type and results.
     pub operation: Operation,
-    /// Its share of the cost, where Core ML estimates one.
+    /// Its share of the cost, if Core ML estimates one.
     #[serde(default)]
     pub cost: Option<Cost>,
-    /// Its devices, where the plan tells.
+    /// Its devices, if the plan states them.
     #[serde(default)]
     pub device_usage: Option<DeviceUsage>,
 }
@@ -62,9 +63,9 @@ pub struct OperationPlan {
 /// Type and results of an operation.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Operation {
-    /// Such as `ios18.conv`.
+    /// The type, such as `ios18.conv`.
     pub operator_name: String,
-    /// What it gives.
+    /// The results.
     #[serde(default)]
     pub outputs: Vec<Output>,
 }
@@ -83,13 +84,13 @@ pub struct Cost {
     pub weight: f64,
 }
 
-/// Where an operation is meant to run, and where it could.
+/// The device that an operation is planned for, and those that it could run on.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct DeviceUsage {
-    /// Where it could.
+    /// The devices that it could run on.
     #[serde(default)]
     pub supported: Vec<PlannedDevice>,
-    /// Where it is meant to.
+    /// The device that it is planned for.
     pub preferred: PlannedDevice,
 }
 
@@ -101,7 +102,7 @@ pub struct PlannedDevice {
 }
 
 impl PlannedDevice {
-    /// A kind that nobody knew when this was written is no Neural Engine.
+    /// Converts the device; a kind that is not known here is not the Neural Engine.
     fn device(&self) -> Device {
         match self.kind.as_str() {
             "cpu" => Device::Cpu,
@@ -113,11 +114,11 @@ impl PlannedDevice {
 }
 
 impl RecordedPlan {
-    /// Reads plans that were written as JSON: one, or a list of them.
+    /// Reads plans from JSON: one plan, or a list of them.
     ///
     /// # Errors
     ///
-    /// [`Error::Plan`] if they are none.
+    /// [`Error::Plan`] if the text is not a plan or a list of plans.
     pub fn from_json(text: &str) -> Result<Vec<Self>> {
         let read = match text.trim_start().starts_with('{') {
             true => serde_json::from_str(text).map(|one| vec![one]),
@@ -130,7 +131,7 @@ impl RecordedPlan {
         Ok(plans)
     }
 
-    /// What is wrong with a plan by itself.
+    /// Checks the plan by itself.
     fn check(&self) -> Result<(), String> {
         let Self { package, machine, compute_units, plan, .. } = self;
         let told = [Some(package), Some(compute_units), machine.chip.as_ref(), machine.os.as_ref()];
@@ -143,7 +144,7 @@ impl RecordedPlan {
             if text.chars().count() > LONGEST || text.chars().any(char::is_control) {
                 let begin: String = text.chars().take(40).collect();
                 return Err(format!(
-                    "{begin:?} and so on: expected up to {LONGEST} characters, none of them a control character"
+                    "{begin:?} and so on: expected at most {LONGEST} characters and no control character"
                 ));
             }
         }
@@ -157,7 +158,7 @@ impl RecordedPlan {
         }
     }
 
-    /// Whether this is a plan of that package, as far as can be told.
+    /// Checks, as far as possible, that this is a plan of the package.
     fn check_of(&self, package: &Package) -> Result<(), String> {
         let name = crate::report::name(package);
         let found = program_of(package).map_err(|e| e.to_string())?;
@@ -190,27 +191,28 @@ impl RecordedPlan {
         self.plan.program_operation_plans.iter().map(planned).collect()
     }
 
-    /// The report of a package that this is the plan of.
+    /// Creates the report of the package that this is the plan of.
     ///
     /// # Errors
     ///
-    /// [`Error::Plan`] if it is one of another package; as [`PlacementReport::measured`].
+    /// [`Error::Plan`] if the plan belongs to another package; otherwise as for
+    /// [`PlacementReport::measured`].
     pub fn report(&self, package: &Package) -> Result<PlacementReport> {
         self.check_of(package).map_err(|reason| Error::Plan { reason })?;
         PlacementReport::measured(package, &self.operations())
     }
 
-    /// What the plan says, as a row of evidence. Its name follows from the program and the machine: measured again, a program gets the
-    /// same one.
+    /// Converts the plan to a row of evidence. The row's id follows from the program, the machine and the
+    /// compute units, so measuring again results in the same id.
     ///
     /// # Errors
     ///
-    /// If a file of the package cannot be read.
+    /// [`Error::Package`] if a file of the package cannot be read.
     pub fn row(&self, package: &Package, report: &PlacementReport) -> Result<Placement> {
         let program = program_of(package)?;
         let id = format!("measured-{program}-{}-{}", self.machine, self.compute_units);
         let id = id.to_lowercase().replace(|c: char| !c.is_ascii_alphanumeric() && c != '.', "-");
-        // What it is for, in its maker's words, of which a row takes one line.
+        // The package's own description, of which a row uses one line.
         let told = [&package.metadata().short_description, &report.package];
         let told = told.into_iter().find(|text| !text.trim().is_empty()).map_or("a package", String::as_str);
         let summary: String = told.chars().filter(|c| !c.is_control()).take(200).collect();
@@ -221,7 +223,7 @@ impl RecordedPlan {
     }
 }
 
-/// What the program of a package is known by.
+/// Returns the digest that identifies the program of a package.
 pub(super) fn program_of(package: &Package) -> Result<String> {
     let digest = FileDigest::of(package.model_path())?;
     Ok(digest.sha256.chars().take(12).collect())
@@ -236,7 +238,7 @@ fn planned(found: &OperationPlan) -> PlannedOperation {
         preferred: usage.map(|usage| usage.preferred.device()),
         supported: usage
             .map_or(Vec::new(), |usage| usage.supported.iter().map(PlannedDevice::device).collect()),
-        // A share of 1, in theory. What is far from it is as good as none.
+        // Should be a share of 1; a value far outside that range counts as missing.
         cost: found.cost.map(|cost| cost.weight).filter(|weight| (0.0..=1e6).contains(weight)),
     }
 }

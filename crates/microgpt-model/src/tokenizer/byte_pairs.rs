@@ -1,4 +1,4 @@
-//! Byte pair encoding over bytes, as GPT-2 has it: no text is unknown.
+//! Byte-level byte pair encoding, as in GPT-2: every text can be encoded.
 
 use std::collections::HashSet;
 
@@ -13,7 +13,7 @@ use crate::error::{Error, Result};
 
 const KIND: TokenizerKind = TokenizerKind::BytePairs;
 
-/// As the dimensions of a model.
+/// Largest vocabulary: the limit of a model's dimensions.
 const MAX_VOCAB: usize = 1 << 20;
 
 pub(super) fn train<S: AsRef<str> + Sync>(documents: &[S], vocab_size: usize) -> Result<Tokenizer> {
@@ -25,7 +25,7 @@ pub(super) fn train<S: AsRef<str> + Sync>(documents: &[S], vocab_size: usize) ->
     }
     let failed = |e: tokenizers::Error| Error::Training { option: "tokenizer", reason: e.to_string() };
     let trainer = BpeTrainer::builder()
-        .vocab_size(vocab_size - 1) // BOS comes behind
+        .vocab_size(vocab_size - 1) // BOS is added last
         .initial_alphabet(ByteLevel::alphabet().into_iter().collect())
         .show_progress(false)
         .build();
@@ -46,7 +46,7 @@ pub(super) fn train<S: AsRef<str> + Sync>(documents: &[S], vocab_size: usize) ->
     Ok(Tokenizer { inner, bos: bos as u32, kind: KIND })
 }
 
-/// The tokenizer of a `tokenizer.json`, if it is one of byte pairs and nothing more.
+/// Reads a `tokenizer.json`, if it is a plain byte pair tokenizer.
 pub(super) fn from_json(json: &Value) -> Result<Tokenizer, String> {
     let vocab = json["model"]["vocab"].as_object().ok_or("it has no model.vocab of tokens and ids")?;
     let size = vocab.len();
@@ -60,20 +60,20 @@ pub(super) fn from_json(json: &Value) -> Result<Tokenizer, String> {
         None => return Err(format!("it has no token {BOS_TOKEN}")),
     }
     if let Some(byte) = ByteLevel::alphabet().iter().find(|c| !vocab.contains_key(&c.to_string())) {
-        return Err(format!(
-            "it has no token for the byte that is written {byte:?}: not every text has tokens"
-        ));
+        return Err(format!("it has no token for the byte written {byte:?}, so it cannot encode every text"));
     }
     let expected = canonical(vocab.clone(), json["model"]["merges"].clone());
     expect_same(json, &expected, KIND)?;
     Ok(Tokenizer { inner: build(expected)?, bos: size as u32 - 1, kind: KIND })
 }
 
-/// Bytes of a piece of text, or a little more.
+/// Minimum bytes of a piece of text, except the last.
 const PIECE: usize = 1 << 16;
 
-/// A text in pieces that have the tokens that the whole has: cut in front of white space that follows something else, where
-/// the pre-tokenizer cuts, too.
+/// Divides a text into pieces whose tokens are those of the whole text.
+///
+/// A cut is made before white space that follows a non-white-space character, where the pre-tokenizer cuts as
+/// well.
 pub(super) fn pieces(text: &str) -> impl Iterator<Item = &str> + Send {
     let mut rest = text;
     std::iter::from_fn(move || {
@@ -97,7 +97,7 @@ fn pre_tokenizer() -> ByteLevel {
     ByteLevel::new(false, true, true)
 }
 
-/// The text of a `tokenizer.json` for these tokens and merges, in the order in which the merges were learnt.
+/// The `tokenizer.json` for these tokens and merges; merges are in the order in which they were learnt.
 fn canonical(vocab: Map<String, Value>, merges: Value) -> Value {
     let bos = vocab.len() - 1;
     let model = json!({
@@ -121,7 +121,7 @@ mod tests {
     fn merges_what_is_frequent_and_puts_bos_last() {
         let t = Tokenizer::byte_pairs(TEXT, 270).unwrap();
         assert_eq!((t.vocab_size(), t.bos(), t.kind()), (270, 269, KIND));
-        // "est" occurs three times, so that a few merges make one token of it.
+        // "est" occurs three times, so a few merges make it one token.
         assert!(t.encode("lowest").unwrap().len() < 4, "{:?}", t.encode("lowest"));
         assert_eq!(t.decode(&t.encode("lowest").unwrap()), "lowest");
         assert_eq!(t.decode(&[t.bos()]), "");
@@ -153,7 +153,7 @@ mod tests {
         assert!(error.contains("vocab_size: 256 is not between 257"), "{error}");
     }
 
-    /// What the library would take and does something else.
+    /// Tokenizers that the library accepts but that do something else.
     #[test]
     fn tokenizers_that_change_texts_are_refused() {
         let dir = tempfile::tempdir().unwrap();
@@ -179,11 +179,11 @@ mod tests {
             let id = vocab.remove("a").unwrap();
             vocab.insert("zzz".into(), id);
         });
-        assert!(no_byte.contains("no token for the byte that is written 'a'"), "{no_byte}");
-        assert!(refused(&|j| j["model"]["merges"] = json!([["no", "such"]])).contains("no tokenizer"));
+        assert!(no_byte.contains("no token for the byte written 'a'"), "{no_byte}");
+        assert!(refused(&|j| j["model"]["merges"] = json!([["no", "such"]])).contains("not a tokenizer"));
     }
 
-    /// A text of many pieces has the tokens that the library gives all of it at once.
+    /// A text of many pieces has the same tokens as when the library encodes it at once.
     #[test]
     fn pieces_have_the_tokens_of_the_whole() {
         let words = ["low", "  newer", "\n\n", "it's", " 12", "\u{3000}widest", "!?", "\t", "é€"];
@@ -196,7 +196,7 @@ mod tests {
     }
 
     proptest! {
-        /// Any text, of any script, comes back from its tokens.
+        /// Any text, of any script, is restored from its tokens.
         #[test]
         fn every_text_comes_back(text in any::<String>()) {
             let t = Tokenizer::byte_pairs(TEXT, 270).unwrap();

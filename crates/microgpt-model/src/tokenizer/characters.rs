@@ -1,4 +1,5 @@
-//! microGPT's tokenizer: a character is a token. A word-level model over single characters with no unknown token.
+//! microGPT's tokenizer: each character is a token. A word-level model over single characters, without an
+//! unknown token.
 
 use std::collections::BTreeSet;
 
@@ -13,21 +14,21 @@ pub(super) fn from_documents<S: AsRef<str>>(documents: &[S]) -> Tokenizer {
     from_characters(characters.into_iter())
 }
 
-/// The tokenizer of a `tokenizer.json`, if it is one of characters and nothing more.
+/// Reads a `tokenizer.json`, if it is a plain character tokenizer.
 pub(super) fn from_json(json: &Value) -> Result<Tokenizer, String> {
     let characters = characters_of(json)?;
     expect_same(json, &canonical(characters.iter().copied()), KIND)?;
     Ok(from_characters(characters.into_iter()))
 }
 
-/// The tokenizer of these characters, whose ids are their places.
+/// Creates the tokenizer of these characters, whose ids are their indices.
 fn from_characters(characters: impl ExactSizeIterator<Item = char>) -> Tokenizer {
     let bos = characters.len() as u32;
-    let inner = build(canonical(characters)).expect("the library reads what `canonical` gives it");
+    let inner = build(canonical(characters)).expect("the library reads what `canonical` returns");
     Tokenizer { inner, bos, kind: KIND }
 }
 
-/// The text of a `tokenizer.json` for characters whose ids are their places.
+/// The `tokenizer.json` for characters whose ids are their indices.
 fn canonical(characters: impl ExactSizeIterator<Item = char>) -> Value {
     let bos = characters.len();
     let mut vocab: serde_json::Map<String, Value> =
@@ -35,12 +36,13 @@ fn canonical(characters: impl ExactSizeIterator<Item = char>) -> Value {
     vocab.insert(BOS_TOKEN.into(), json!(bos));
     let split =
         json!({"type": "Split", "pattern": {"Regex": "(?s)."}, "behavior": "Isolated", "invert": false});
-    // The library wants an unknown token's name; it is in no vocabulary, so that an unknown character is an error.
+    // The library requires a name for the unknown token; it is not in the vocabulary, so an unknown character
+    // is an error.
     let model = json!({"type": "WordLevel", "vocab": vocab, "unk_token": "<unk>"});
     frame(bos, model, split, json!({"type": "Fuse"}))
 }
 
-/// The characters of a tokenizer's vocabulary in order of their ids, which run from 0 on with BOS as the last.
+/// Returns the characters of a vocabulary in order of their ids, which must start at 0 and end with BOS.
 fn characters_of(json: &Value) -> Result<Vec<char>, String> {
     let vocab = json["model"]["vocab"].as_object().ok_or("it has no model.vocab of tokens and ids")?;
     let size = vocab.len();
@@ -128,7 +130,7 @@ mod tests {
         assert!(refused("<bos>", "<eos>").contains("it has no token <bos>"));
     }
 
-    /// What the library would do besides, each in a file that it reads.
+    /// Files that the library reads but that would alter texts.
     #[test]
     fn tokenizers_that_change_texts_are_refused() {
         let dir = tempfile::tempdir().unwrap();
@@ -155,7 +157,7 @@ mod tests {
         // The library panics on this one.
         let broken = tokenizer().to_json().replace("\"Fuse\"", "Fuse");
         fs::write(&path, broken).unwrap();
-        assert!(Tokenizer::from_file(&path).unwrap_err().to_string().contains("no tokenizer"));
+        assert!(Tokenizer::from_file(&path).unwrap_err().to_string().contains("not a tokenizer"));
     }
 
     #[test]
@@ -165,9 +167,9 @@ mod tests {
         assert!(tokenizer().encode("<bos>").is_err());
     }
 
-    /// What another program sees that uses the library by itself.
+    /// What a program sees that uses the library directly.
     #[test]
-    fn the_library_alone_encodes_the_same_and_puts_bos_in_front() {
+    fn the_library_alone_encodes_the_same_and_prepends_bos() {
         let inner = tokenizers::Tokenizer::from_bytes(tokenizer().to_json()).unwrap();
         assert_eq!(inner.encode("zéd", true).unwrap().get_ids(), [7, 5, 6, 4]);
         assert!(inner.encode("x", false).is_err(), "no silent unknown token");

@@ -1,4 +1,4 @@
-//! Text to tokens and back: a character or a pair of bytes that was merged is a token, and one more token begins and ends a
+//! Tokenizers: a token is a character or a merged sequence of bytes, and one special token begins and ends a
 //! document.
 
 mod byte_pairs;
@@ -13,22 +13,22 @@ use serde_json::Value;
 
 use crate::error::{Error, Result};
 
-/// The token that begins and ends a document; its id is the last one.
+/// The token that begins and ends a document; it has the last id.
 pub const BOS_TOKEN: &str = "<bos>";
 
-/// Tokens that a tokenizer of byte pairs has at least: every byte, and BOS.
+/// Smallest vocabulary of a byte pair tokenizer: every byte, and BOS.
 pub const MIN_BYTE_PAIR_VOCAB: usize = 257;
 
-/// A `tokenizer.json` beyond this is none: some hundred bytes for each of 2^20 tokens.
+/// Size limit of a `tokenizer.json`: some hundred bytes for each of 2^20 tokens.
 const LIMIT: u64 = 256 << 20;
 
 /// What a token is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum TokenizerKind {
-    /// A character of the corpus: microGPT's own. A text with any other character is refused.
+    /// A character of the corpus, as in microGPT. A text with any other character is rejected.
     Characters,
-    /// A byte, or a sequence of bytes that is frequent in the corpus, as GPT-2 has it. Every text has tokens.
+    /// A byte, or a sequence of bytes that is frequent in the corpus, as in GPT-2. Every text can be encoded.
     BytePairs,
 }
 
@@ -41,7 +41,7 @@ impl fmt::Display for TokenizerKind {
     }
 }
 
-/// A tokenizer, kept as a `tokenizer.json` of the `tokenizers` library.
+/// A tokenizer, stored as a `tokenizer.json` of the `tokenizers` library.
 #[derive(Clone, Debug)]
 pub struct Tokenizer {
     inner: tokenizers::Tokenizer,
@@ -50,17 +50,17 @@ pub struct Tokenizer {
 }
 
 impl Tokenizer {
-    /// The characters of a corpus in order of code points get ids from 0 on, BOS the next one.
+    /// Creates a character tokenizer. Ids follow the order of code points, from 0; BOS has the last id.
     pub fn characters<S: AsRef<str>>(documents: &[S]) -> Self {
         characters::from_documents(documents)
     }
 
-    /// Learns from a corpus which bytes to merge, until there are `vocab_size` tokens with BOS, or fewer if nothing is left
-    /// to merge. The same corpus gives the same tokenizer.
+    /// Trains a byte pair tokenizer: merges bytes until there are `vocab_size` tokens including BOS, or
+    /// nothing is left to merge. The same corpus results in the same tokenizer.
     ///
     /// # Errors
     ///
-    /// [`Error::Training`] if `vocab_size` is below [`MIN_BYTE_PAIR_VOCAB`] or beyond 2^20.
+    /// [`Error::Training`] if `vocab_size` is below [`MIN_BYTE_PAIR_VOCAB`] or above 2^20.
     pub fn byte_pairs<S: AsRef<str> + Sync>(documents: &[S], vocab_size: usize) -> Result<Self> {
         byte_pairs::train(documents, vocab_size)
     }
@@ -69,20 +69,20 @@ impl Tokenizer {
     ///
     /// # Errors
     ///
-    /// [`Error::Io`]; [`Error::File`] if it is another tokenizer than one of characters or of byte pairs, with ids from 0 on
-    /// and [`BOS_TOKEN`] as the last, or does more than that: normalise, truncate, pad.
+    /// [`Error::Io`]; [`Error::File`] if it is not a tokenizer of characters or byte pairs with ids from 0
+    /// and [`BOS_TOKEN`] last, or if it also normalises, truncates or pads.
     pub fn from_file(path: &Path) -> Result<Self> {
         let metadata = fs::metadata(path).map_err(|e| Error::io("open", path, e))?;
         if !metadata.is_file() {
             return Err(Error::file(path, "not a file"));
         }
         if metadata.len() > LIMIT {
-            let reason = format!("{} bytes, expected a tokenizer of less than {LIMIT}", metadata.len());
+            let reason = format!("{} bytes, expected a tokenizer of at most {LIMIT}", metadata.len());
             return Err(Error::file(path, reason));
         }
         let bytes = fs::read(path).map_err(|e| Error::io("read", path, e))?;
         let json: Value =
-            serde_json::from_slice(&bytes).map_err(|e| Error::file(path, format!("no tokenizer: {e}")))?;
+            serde_json::from_slice(&bytes).map_err(|e| Error::file(path, format!("not a tokenizer: {e}")))?;
         let read = match json["model"]["type"].as_str() {
             Some("BPE") => byte_pairs::from_json(&json),
             _ => characters::from_json(&json),
@@ -90,7 +90,7 @@ impl Tokenizer {
         read.map_err(|reason| Error::file(path, reason))
     }
 
-    /// The tokenizer as JSON, for `tokenizer.json`. The same tokenizer always gives the same text.
+    /// Returns the contents of `tokenizer.json`. The same tokenizer always results in the same text.
     pub fn to_json(&self) -> String {
         // The library writes its vocabulary in order of ids.
         self.inner.to_string(true).expect("a tokenizer serializes into memory")
@@ -106,35 +106,35 @@ impl Tokenizer {
         self.inner.get_vocab_size(true)
     }
 
-    /// Id of the token that begins and ends a document.
+    /// The id of [`BOS_TOKEN`].
     pub fn bos(&self) -> u32 {
         self.bos
     }
 
-    /// The ids of a text, without BOS.
+    /// Encodes a text, without BOS.
     ///
     /// # Errors
     ///
-    /// [`Error::UnknownCharacter`], from a tokenizer of characters.
+    /// [`Error::UnknownCharacter`], from a character tokenizer.
     pub fn encode(&self, text: &str) -> Result<Vec<u32>> {
         match self.kind {
             TokenizerKind::Characters => self.encode_characters(text),
-            // In pieces, as the library takes hundreds of bytes of memory for one of text.
+            // In pieces, because the library needs hundreds of bytes of memory per byte of text.
             TokenizerKind::BytePairs => Ok(byte_pairs::pieces(text)
                 .flat_map(|piece| {
-                    let encoding = self.inner.encode_fast(piece, false).expect("all of a text has tokens");
+                    let encoding = self.inner.encode_fast(piece, false).expect("every text can be encoded");
                     encoding.get_ids().to_vec()
                 })
                 .collect()),
         }
     }
 
-    /// The text of a sequence of ids; BOS has none. Bytes that are no UTF-8 become U+FFFD.
+    /// Decodes ids to text. BOS decodes to nothing; bytes that are not valid UTF-8 become U+FFFD.
     pub fn decode(&self, ids: &[u32]) -> String {
         self.inner.decode(ids, true).unwrap_or_default()
     }
 
-    /// Every token but BOS in order of ids, as `tokenizer.json` writes it.
+    /// Returns every token except BOS, concatenated in order of ids, as `tokenizer.json` writes them.
     pub fn vocabulary(&self) -> String {
         (0..self.vocab_size() as u32)
             .filter(|&id| id != self.bos)
@@ -142,7 +142,7 @@ impl Tokenizer {
             .collect()
     }
 
-    /// A character is a token: no need to ask the library for more than its id, once.
+    /// Each character is a token, so the library is only asked for its id, once.
     fn encode_characters(&self, text: &str) -> Result<Vec<u32>> {
         let mut ids: HashMap<char, Option<u32>> = HashMap::new();
         let mut buffer = [0; 4];
@@ -166,7 +166,7 @@ impl Tokenizer {
     }
 }
 
-/// What it is, for a person: `27 tokens: the characters "abc" and BOS`.
+/// Describes the tokenizer, for example `27 tokens: the characters "abc" and BOS`.
 impl fmt::Display for Tokenizer {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let size = self.vocab_size();
@@ -182,8 +182,8 @@ impl fmt::Display for Tokenizer {
     }
 }
 
-/// Holds a `tokenizer.json` against the one that its vocabulary makes, field by field: the library would take many others,
-/// and each would change texts in its own way.
+/// Compares a `tokenizer.json`, field by field, with the one that its vocabulary implies: the library accepts
+/// many others, each of which would alter texts in its own way.
 fn expect_same(json: &Value, expected: &Value, what: TokenizerKind) -> Result<(), String> {
     let fields = ["model", "added_tokens", "normalizer", "pre_tokenizer", "post_processor", "decoder"];
     for field in fields.into_iter().chain(["truncation", "padding"]) {
@@ -196,8 +196,8 @@ fn expect_same(json: &Value, expected: &Value, what: TokenizerKind) -> Result<()
     Ok(())
 }
 
-/// The fields that every tokenizer here has besides its model, its pre-tokenizer and its decoder. BOS is the last token; the
-/// library by itself puts it in front of a text.
+/// Adds the fields that all tokenizers share to a model, a pre-tokenizer and a decoder. BOS is the last
+/// token; by default the library prepends it to a text.
 fn frame(bos: usize, model: Value, pre_tokenizer: Value, decoder: Value) -> Value {
     serde_json::json!({
         "version": "1.0",
@@ -223,15 +223,16 @@ fn frame(bos: usize, model: Value, pre_tokenizer: Value, decoder: Value) -> Valu
     })
 }
 
-/// The library's tokenizer for a JSON that this module made. A `<bos>` in a text is its characters, not the token.
+/// Builds the library's tokenizer from JSON made in this module. `<bos>` in a text is encoded as its
+/// characters, not as the token.
 fn build(json: Value) -> Result<tokenizers::Tokenizer, String> {
     let mut inner: tokenizers::Tokenizer =
-        serde_json::from_value(json).map_err(|e| format!("no tokenizer: {e}"))?;
+        serde_json::from_value(json).map_err(|e| format!("not a tokenizer: {e}"))?;
     inner.set_encode_special_tokens(true);
     Ok(inner)
 }
 
-/// The beginning of a text, for an error that quotes it.
+/// Returns the beginning of a text, to quote it in an error.
 fn excerpt_to(text: &str, characters: usize) -> String {
     match text.char_indices().nth(characters) {
         Some((end, _)) => format!("{}...", &text[..end]),

@@ -1,9 +1,9 @@
-//! Adam, as microGPT has it, with decoupled weight decay (AdamW) if asked for.
+//! microGPT's Adam, with optional decoupled weight decay (AdamW).
 //!
-//! burn's own optimizer is a dozen tensor operations for each parameter, every one of which walks through memory; on the CPU
-//! that takes as long as a third of the products of a batch of names. Here the update is one pass, in place. On other
-//! devices it is tensor operations as burn's is. Moments are kept by the names of a checkpoint's tensors, so that they can be
-//! saved and found again.
+//! burn's optimizer runs a dozen tensor operations per parameter, each a pass over memory; on the CPU that
+//! takes as long as a third of the matrix products of a batch of names. On the CPU the update here is one
+//! pass, in place; on other devices it consists of tensor operations, like burn's. Moments are stored under
+//! the names of the checkpoint's tensors, so that they can be saved and restored.
 
 use std::collections::BTreeMap;
 
@@ -14,18 +14,18 @@ use rayon::prelude::*;
 
 use crate::model::Gpt;
 
-/// Elements that a thread takes at a time.
+/// Elements per work item of the thread pool.
 const CHUNK: usize = 1 << 15;
 
-/// What does not change while a model is trained.
+/// Settings that stay constant during a run.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(crate) struct AdamOptions {
     pub(crate) beta_1: f64,
     pub(crate) beta_2: f64,
     pub(crate) epsilon: f64,
-    /// Share of a weight that is taken off at each step, times the learning rate.
+    /// Decoupled weight decay: each step multiplies the weights by `1 - learning_rate * weight_decay`.
     pub(crate) weight_decay: f64,
-    /// All gradients together are scaled down to this length, if they are longer; infinite: never.
+    /// The largest norm of all gradients together; longer ones are scaled down to it. Infinite: no clipping.
     pub(crate) clip_norm: f64,
 }
 
@@ -33,28 +33,28 @@ pub(crate) struct AdamOptions {
 #[derive(Debug)]
 pub(crate) struct Adam {
     options: AdamOptions,
-    /// Whether tensors of the device are memory of this process.
+    /// Whether the device's tensors are in this process's memory.
     host: bool,
     /// Steps done.
     time: u64,
     moments: BTreeMap<String, Moments>,
 }
 
-/// Running means of the gradients and of their squares; `[elements]`, in burn's layout of the parameter.
+/// Running means of the gradients and of their squares, `[elements]`, in burn's layout of the parameter.
 #[derive(Clone, Debug)]
 pub(crate) struct Moments {
     pub(crate) first: Tensor<1>,
     pub(crate) second: Tensor<1>,
 }
 
-/// The numbers of one step.
+/// Settings of one step.
 #[derive(Clone, Copy, Debug)]
 struct Step {
     options: AdamOptions,
     learning_rate: f64,
-    /// What the gradients are multiplied with before anything else.
+    /// Factor of the gradients, from clipping.
     scale: f64,
-    /// `1 - beta^t`, by which means that began at 0 are too small.
+    /// `1 - beta^t`: corrects the bias of means that start at 0.
     correction_1: f64,
     correction_2: f64,
 }
@@ -64,7 +64,7 @@ impl Adam {
         Self { options, host, time: 0, moments: BTreeMap::new() }
     }
 
-    /// Goes on where another left off.
+    /// Restores the state of an earlier optimizer.
     pub(crate) fn restore(&mut self, time: u64, moments: BTreeMap<String, Moments>) {
         (self.time, self.moments) = (time, moments);
     }
@@ -73,7 +73,7 @@ impl Adam {
         &self.moments
     }
 
-    /// Moves every parameter against its gradient.
+    /// Updates every parameter from its gradient.
     pub(crate) fn step(&mut self, learning_rate: f64, model: Gpt, mut gradients: GradientsParams) -> Gpt {
         self.time += 1;
         let options = self.options;
@@ -92,7 +92,7 @@ impl Adam {
     }
 }
 
-/// The length of all gradients as one vector.
+/// The Euclidean norm of all gradients as one vector.
 fn norm(model: &Gpt, gradients: &GradientsParams) -> f64 {
     struct Squares<'a>(&'a GradientsParams, f64);
     impl burn::module::ModuleVisitor for Squares<'_> {
@@ -107,7 +107,7 @@ fn norm(model: &Gpt, gradients: &GradientsParams) -> f64 {
     squares.1.sqrt()
 }
 
-/// Goes through the parameters by their paths in the module, which are the names of a checkpoint's tensors.
+/// Updates the parameters, tracking their paths in the module, which are the names of a checkpoint's tensors.
 struct Update<'a> {
     adam: &'a mut Adam,
     step: Step,
@@ -157,7 +157,7 @@ fn update_in_place(
     device: &Device,
 ) -> (Tensor<1>, Moments) {
     let Step { options, learning_rate, scale, correction_1, correction_2 } = step;
-    // Memory is taken over and given back, not copied, if nobody else holds the tensor.
+    // The tensors' memory is moved, not copied, if nothing else holds the tensors.
     let [mut w, g, mut m, mut v] =
         [weights, gradient, moments.first, moments.second].map(|tensor| tensor.into_data());
     let (beta_1, beta_2) = (options.beta_1 as f32, options.beta_2 as f32);
@@ -201,7 +201,7 @@ fn update_as_tensors(
 }
 
 impl Moments {
-    /// Both, on the host.
+    /// Copies both moments to the host.
     pub(crate) fn read(&self) -> [Vec<f32>; 2] {
         [&self.first, &self.second].map(|t| t.to_data().try_into_vec_as::<f32>().expect("moments are f32"))
     }
@@ -225,7 +225,7 @@ mod tests {
     const OPTIONS: AdamOptions =
         AdamOptions { beta_1: 0.85, beta_2: 0.99, epsilon: 1e-8, weight_decay: 0.1, clip_norm: 0.5 };
 
-    /// Three steps by the formulas, in f64.
+    /// Adam by its formulas, in f64.
     fn by_hand(mut w: f64, gradients: &[f64], scale: f64, rate: f64) -> f64 {
         let (mut m, mut v) = (0.0, 0.0);
         for (t, g) in gradients.iter().enumerate() {
@@ -247,8 +247,8 @@ mod tests {
                 let device = backend.device().autodiff();
                 let mut model = Gpt::new(&config, &initial, &device);
                 let mut adam = Adam::new(OPTIONS, host);
-                // The gradient of sum(0.01 * k * wte) is 0.01 * k everywhere: 27 * 16 elements of 0.01 have length
-                // 0.208, below 0.5; 0.02 and 0.03 are 0.416 and 0.624, and the last is cut.
+                // The gradient of sum(0.01 * k * wte) is 0.01 * k everywhere. 27 * 16 elements of 0.01 have
+                // norm 0.208, below 0.5; 0.02 gives 0.416 and 0.03 gives 0.624, so the last one is clipped.
                 let gradients = [0.01, 0.02, 0.03 * 0.5 / (0.03 * 432f64.sqrt())];
                 for k in 1..=3 {
                     let loss = (model.wte_values() * (0.01 * f64::from(k))).sum();
@@ -258,7 +258,7 @@ mod tests {
                 let trained = model.weights(&config);
                 for (before, after) in initial.get("wte.weight").iter().zip(trained.get("wte.weight")) {
                     let expected = by_hand(f64::from(*before), &gradients, 1.0, 0.05);
-                    // Weights of about 0.3 in f32, three steps.
+                    // f32 weights of about 0.3, three steps.
                     assert!((f64::from(*after) - expected).abs() < 2e-6, "{backend}: {after}, {expected}");
                 }
                 let untouched = initial.get("lm_head.weight");

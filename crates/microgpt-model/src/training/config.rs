@@ -1,4 +1,4 @@
-//! How to train.
+//! Settings of a training run.
 
 use serde::{Deserialize, Serialize};
 
@@ -8,53 +8,57 @@ use crate::device::Backend;
 use crate::error::{Error, Result};
 use crate::weights::{INIT_STD, WIDE_INIT_STD};
 
-/// How to train.
+/// Settings of a training run.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct TrainingConfig {
-    /// Steps.
+    /// Number of steps.
     pub steps: usize,
-    /// Examples a step: documents, or windows of running text. With more than one, all predictions of a step weigh the same.
+    /// Examples per step: documents, or windows of running text. All predictions of a step have equal weight.
     pub batch_size: usize,
-    /// Parts that a step's examples are computed in, one after the other: less memory, the same step. With dropout, every part
-    /// draws masks of its own.
+    /// Parts into which a step's examples are divided and computed one after the other: less memory, same
+    /// result. With dropout, each part draws its own masks.
     pub accumulate: usize,
     /// The highest learning rate.
     pub learning_rate: f64,
-    /// How it falls.
+    /// How the learning rate falls.
     pub schedule: Schedule,
-    /// Steps over which it rises before.
+    /// Steps over which the learning rate first rises to its highest value.
     pub warmup: usize,
-    /// Share of a weight that is taken off at each step, times the learning rate (AdamW). microGPT has 0.
+    /// Decoupled weight decay (AdamW): each step multiplies the weights by `1 - learning_rate *
+    /// weight_decay`. 0 in microGPT.
     pub weight_decay: f64,
-    /// Share of activations that are dropped while training. microGPT has 0.
+    /// Share of activations dropped during training. 0 in microGPT.
     pub dropout: f64,
-    /// Gradients whose length is above this are scaled down to it; `None`: never.
+    /// Largest norm of the gradients; longer ones are scaled down to it. `None`: no clipping.
     pub clip_norm: Option<f64>,
-    /// Share of the corpus that is held out, in `[0, 1)`.
+    /// Share of the corpus held out, in `[0, 1)`.
     pub held_out: f64,
-    /// Whether documents are shuffled before they are split, and again for every epoch.
+    /// Whether documents are shuffled before the split, and again for every epoch.
     pub shuffle: bool,
-    /// Steps between evaluations of what is held out; 0: at the end alone.
+    /// Steps between evaluations on the held-out part; 0: only at the end.
     pub evaluate_every: usize,
-    /// Whether the result has the weights of the best evaluation, not the last.
+    /// Whether the result has the weights of the best evaluation instead of the last ones.
     pub keep_best: bool,
-    /// Evaluations without a better one after which training stops; 0: never.
+    /// Number of evaluations without improvement after which training stops; 0: never.
     pub patience: usize,
     /// Standard deviation of the initial weights.
     pub init_std: f32,
-    /// Seed of the weights, of the order of documents and of what is dropped.
+    /// Seed of the initial weights, the order of documents and the dropout masks.
     pub seed: u64,
     /// burn's backend.
     pub backend: Backend,
-    /// Devices of the backend that share the work of a step.
+    /// Number of the backend's devices that share a step's work.
     pub devices: usize,
 }
 
 impl TrainingConfig {
-    /// microGPT's own recipe for the original preset; for the scaled one the same with larger batches, a lower learning
-    /// rate and smaller initial weights, without which a model of that width begins with a loss of 37 and learns slowly. The
-    /// compact one regularises instead, and keeps what is best on the documents held out.
+    /// The recipe of a preset.
+    ///
+    /// The original preset uses microGPT's own recipe. The scaled one has larger batches, a lower learning
+    /// rate and smaller initial weights, without which a model of that width starts at a loss of 37 and
+    /// learns slowly. The compact one adds regularisation and keeps the weights that are best on the held-out
+    /// documents.
     pub fn preset(preset: Preset) -> Self {
         let microgpt = Self {
             steps: 1_000,
@@ -133,11 +137,11 @@ impl TrainingConfig {
             return bad("init_std", format!("{} is not above 0 and finite", self.init_std));
         }
         if self.keep_best && (self.evaluate_every == 0 || self.held_out == 0.0) {
-            let reason = "needs evaluations: give --evaluate-every, and hold something out".to_owned();
+            let reason = "needs evaluations: set --evaluate-every, and --held-out above 0".to_owned();
             return bad("keep_best", reason);
         }
         if self.patience > 0 && !self.keep_best {
-            return bad("patience", "stops when the best is past, so it needs --keep-best".into());
+            return bad("patience", "needs --keep-best".into());
         }
         Ok(())
     }

@@ -1,11 +1,12 @@
-//! Dropout whose masks follow from the seed and the step, so that a run that is resumed draws the same ones.
+//! Dropout with masks that follow from the seed and the step, so that a resumed run draws the same ones.
 
 use burn::tensor::{Tensor, TensorData};
 use rand::{RngExt as _, SeedableRng as _};
 use rand_chacha::ChaCha8Rng;
 
-/// Sets a share of the elements to 0 and makes the others larger in proportion. burn's own draws from one generator of the
-/// whole process, whose state cannot be saved.
+/// Sets a share of the elements to 0 and scales up the others to keep the mean.
+///
+/// burn's own dropout draws from one process-wide generator, whose state cannot be saved.
 #[derive(Debug)]
 pub(crate) struct Dropout {
     rate: f64,
@@ -13,14 +14,14 @@ pub(crate) struct Dropout {
 }
 
 impl Dropout {
-    /// The masks of one pass over a batch: `pass` counts passes over the whole run.
+    /// Masks for one forward pass; `pass` is its index in the whole run.
     pub(crate) fn new(rate: f64, seed: u64, pass: u64) -> Self {
         let mut rng = ChaCha8Rng::seed_from_u64(seed);
         rng.set_stream(pass);
         Self { rate, rng }
     }
 
-    /// Nothing is dropped: as a model is used once it is trained.
+    /// Drops nothing, for use outside training.
     pub(crate) fn none() -> Self {
         Self::new(0.0, 0, 0)
     }
@@ -33,7 +34,7 @@ impl Dropout {
         if self.rate == 0.0 {
             return x;
         }
-        // 16 random bits for each element: a rate is met to 1 / 65536.
+        // 16 random bits per element resolve the rate to 1 / 65536.
         let threshold = (self.rate * 65_536.0).round() as u16;
         let kept = 65_536.0 / (65_536.0 - f32::from(threshold));
         let elements = x.shape().num_elements();

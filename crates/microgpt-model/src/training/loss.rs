@@ -8,10 +8,10 @@ use crate::batch::Batch;
 use crate::examples::Examples;
 use crate::model::Gpt;
 
-/// Tokens that are evaluated at a time.
+/// Tokens evaluated at a time.
 const EVALUATION_TOKENS: usize = 1_024;
 
-/// Sum of the negative log likelihoods of a batch's predictions.
+/// Returns the sum of the negative log likelihoods of a batch's predictions.
 pub(super) fn summed(model: &Gpt, batch: &Batch, dropout: &mut Dropout) -> Tensor<1> {
     let [rows] = batch.targets.dims();
     let log_probs = log_softmax(model.forward_batch(batch, dropout), 1); // [R * T, V]
@@ -22,14 +22,14 @@ pub(super) fn summed(model: &Gpt, batch: &Batch, dropout: &mut Dropout) -> Tenso
     }
 }
 
-/// Mean negative log likelihood of every prediction in `examples`; `None` if there are none.
+/// Returns the mean negative log likelihood of every prediction in `examples`; `None` if there are none.
 pub(super) fn evaluate(
     model: &Gpt,
     examples: &Examples,
     device: &Device,
     mut progress: impl FnMut(usize, usize),
 ) -> Option<f32> {
-    // Examples of one length side by side: less padding, the same sum.
+    // Batches of similar lengths need less padding; the sum is the same.
     let mut sorted: Vec<&[u32]> = examples.iter().collect();
     sorted.sort_by_key(|e| e.len());
     let mut total = 0f64;

@@ -1,7 +1,8 @@
-//! Trains a microGPT the way microGPT does: Adam, a learning rate that falls, documents wrapped in BOS.
+//! Trains a microGPT with microGPT's own recipe: Adam, a falling learning rate, documents wrapped in BOS.
 //!
-//! The loop is our own, as burn's learner keeps its place by the epoch and a run here must go on from any step to the bit.
-//! Whatever a step depends on follows from its number and the seed: the examples, the learning rate, what is dropped.
+//! The loop is our own: burn's learner resumes at epoch boundaries, while a run here must resume from any
+//! step, bit for bit. Everything that a step depends on follows from its number and the seed: the examples,
+//! the learning rate and the dropout masks.
 
 mod adam;
 mod config;
@@ -32,36 +33,39 @@ pub use self::state::{Resumed, SaveEvery, SkippedState};
 pub use self::trained::Trained;
 pub use self::trainer::Trainer;
 
-/// What a run tells while it goes on.
+/// Progress of a training run.
 #[derive(Clone, Copy, Debug)]
 pub enum Progress {
     /// A step is done.
     Step(StepMetrics),
-    /// So many of the held-out examples are evaluated.
+    /// Part of the held-out examples has been evaluated.
     Evaluation {
-        /// Evaluated so far.
+        /// Examples evaluated so far.
         done: usize,
-        /// All of them.
+        /// Number of held-out examples.
         total: usize,
     },
-    /// What is held out was evaluated.
+    /// The held-out examples were evaluated.
     Evaluated(Evaluation),
-    /// The state after that step is on disk.
+    /// The state after a step was saved to disk.
     Saved {
         /// Steps done.
         step: usize,
     },
 }
 
-/// Trains a model of characters from random weights on a corpus. `config` gives the model's dimensions from the size of the
-/// vocabulary, which follows from the corpus: `|vocab_size| GptConfig::preset(Preset::Original, vocab_size)`.
+/// Trains a character model on a corpus, starting from random weights.
 ///
-/// [`Trainer`] does the same step by step, begins with other weights or another tokenizer, and keeps its state on disk.
+/// `config` returns the model's dimensions for a vocabulary size, which follows from the corpus:
+/// `|vocab_size| GptConfig::preset(Preset::Original, vocab_size)`.
+///
+/// [`Trainer`] also trains step by step, from given weights or with another tokenizer, and keeps its state on
+/// disk.
 ///
 /// # Errors
 ///
-/// [`Error::Config`](crate::Error::Config) or [`Error::Training`](crate::Error::Training) for an option that makes no sense;
-/// [`Error::Diverged`](crate::Error::Diverged).
+/// [`Error::Config`](crate::Error::Config) or [`Error::Training`](crate::Error::Training) for an invalid
+/// option; [`Error::Diverged`](crate::Error::Diverged).
 pub fn train(
     corpus: &Corpus,
     config: impl FnOnce(usize) -> GptConfig,
@@ -84,35 +88,35 @@ pub fn train(
 /// How a run ended.
 #[derive(Clone, Debug)]
 pub enum Ended {
-    /// It went to its end.
+    /// The run was completed.
     Trained(Box<Trained>),
-    /// It was asked to stop.
+    /// The run was stopped by its `progress` callback.
     Stopped {
         /// Steps done.
         step: usize,
     },
 }
 
-/// Where a run keeps its state while it goes on.
+/// Where and how often a run saves its state.
 #[derive(Clone, Debug, PartialEq)]
 pub struct SaveTo {
     /// The checkpoint's folder.
     pub folder: PathBuf,
-    /// How often.
+    /// How often to save.
     pub every: SaveEvery,
 }
 
-/// How much there is to train on.
+/// Amount of training and held-out data.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct TrainingSizes {
-    /// Documents, or windows of running text, of an epoch.
+    /// Documents, or windows of running text, per epoch.
     pub examples: usize,
-    /// Predictions of an epoch.
+    /// Predictions per epoch.
     pub tokens: usize,
-    /// Documents longer than the context, whose ends are left out.
+    /// Documents longer than the context, which are truncated to it.
     pub cut: usize,
-    /// The context that would hold the longest document, in tokens; of running text, the context itself.
+    /// The context, in tokens, that would hold the longest document; for running text, the context itself.
     pub longest: usize,
-    /// Documents, or windows of running text, that are held out.
+    /// Documents, or windows of running text, held out.
     pub held_out: usize,
 }

@@ -1,4 +1,4 @@
-//! The learning rate over a run: a function of the step alone, so that a run that is resumed needs to remember nothing.
+//! The learning rate over a run: a function of the step only, so that a resumed run needs no further state.
 
 use std::fmt;
 use std::str::FromStr;
@@ -7,11 +7,11 @@ use serde::{Deserialize, Serialize};
 
 use crate::error::{Error, Result};
 
-/// How the learning rate falls, once it has risen.
+/// How the learning rate falls after the warm-up.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Schedule {
-    /// In a straight line to 0, as microGPT has it: step k of n has `1 - k / n` of it.
+    /// Linearly to 0, as in microGPT: step k of n has `1 - k / n` of the highest rate.
     #[default]
     Linear,
     /// Along half a cosine to 0: slowly, then fast, then slowly again.
@@ -24,7 +24,7 @@ impl Schedule {
     /// Every schedule.
     pub const ALL: [Self; 3] = [Self::Linear, Self::Cosine, Self::Constant];
 
-    /// Its name, as `--schedule` takes it.
+    /// The schedule's name, as `--schedule` accepts it.
     pub fn name(self) -> &'static str {
         match self {
             Self::Linear => "linear",
@@ -33,7 +33,8 @@ impl Schedule {
         }
     }
 
-    /// Share of the learning rate that step `step` of `steps`, from 0, has; the first `warmup` steps rise to it.
+    /// Returns the share of the highest learning rate at step `step` (from 0) of `steps`; it rises over the
+    /// first `warmup` steps.
     pub(crate) fn share(self, step: usize, steps: usize, warmup: usize) -> f64 {
         if step < warmup {
             return (step + 1) as f64 / (warmup + 1) as f64;
@@ -41,7 +42,7 @@ impl Schedule {
         let done = (step - warmup) as f64 / (steps - warmup).max(1) as f64;
         match self {
             Self::Linear => 1.0 - done,
-            // libm, as the system's cosine differs between machines.
+            // The system's cosine differs between machines; libm's does not.
             Self::Cosine => 0.5 + 0.5 * libm::cos(std::f64::consts::PI * done),
             Self::Constant => 1.0,
         }

@@ -1,4 +1,4 @@
-//! A state of a run, in memory and on its way to disk.
+//! A run's state in memory, and how it is written to disk.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -17,16 +17,16 @@ use crate::report::{Evaluation, StepMetrics, metrics_jsonl};
 use crate::tokenizer::Tokenizer;
 use crate::weights::Weights;
 
-/// Everything that a run goes on from.
+/// Everything needed to resume a run.
 #[derive(Clone, Debug)]
 pub(super) struct Snapshot {
     pub(super) config: GptConfig,
     pub(super) tokenizer: Tokenizer,
-    /// After the last step, even where those of another are the result.
+    /// Weights after the last step, even if the result uses those of an earlier step.
     pub(super) weights: Weights,
-    /// Adam's first and second moments of each tensor.
+    /// Adam's first and second moments, by tensor name.
     pub(super) moments: BTreeMap<String, [Vec<f32>; 2]>,
-    /// The best evaluation and the weights that it was of.
+    /// The best evaluation and its weights.
     pub(super) best: Option<(Evaluation, Weights)>,
     pub(super) history: Vec<StepMetrics>,
     pub(super) evaluations: Vec<Evaluation>,
@@ -37,10 +37,11 @@ pub(super) struct Snapshot {
 }
 
 impl Snapshot {
-    /// Writes the files of a state into a folder. `same` is a file that holds the weights already, to save their space on disk.
+    /// Writes the files of a state into a folder. `same` names a file that already holds the weights; it is
+    /// hard-linked to save disk space.
     pub(super) fn write(&self, dir: &Path, same: Option<&Path>) -> Result<()> {
         let write = |name: &str, bytes: &[u8]| checkpoint::write(&dir.join(name), bytes);
-        // Files are replaced, never changed in place, so that two names of one can be told from a copy by nobody.
+        // Files are replaced, never modified in place, so a hard link is as safe as a copy.
         let linked = same.is_some_and(|same| fs::hard_link(same, dir.join(checkpoint::WEIGHTS)).is_ok());
         match linked {
             true => checkpoint::write_config(dir, &self.config, &self.tokenizer)?,

@@ -1,20 +1,20 @@
-//! The state of a run on disk, from which it goes on as if nothing had happened.
+//! The on-disk state of a training run, from which it resumes exactly.
 //!
 //! ```text
 //! CHECKPOINT/
 //!   config.json, tokenizer.json
 //!   training/
-//!     step-000500/          appears whole or not at all; the newest two are kept
-//!       config.json, model.safetensors, tokenizer.json    a checkpoint like any other
+//!     step-000500/          written whole or not at all; the newest two are kept
+//!       config.json, model.safetensors, tokenizer.json    an ordinary checkpoint
 //!       optimizer.safetensors                             Adam's moments, and the best weights so far
-//!       metrics.jsonl                                     every step until then
+//!       metrics.jsonl                                     every step up to this one
 //!       state.json                                        the rest, and the SHA-256 of the files above and of itself
-//!     last/                 of a finished run: the same after its last step
+//!     last/                 the same, after the last step of a finished run
 //! ```
 //!
-//! The first state is put in place together with the folder around it, so that until then whatever stood there is untouched. If a
-//! finished model stands there, states go beside it and it stays as it is. [`Trained::write`](super::Trained::write) replaces all of
-//! it in one step when the run is done.
+//! The first state appears together with its folder, in one step; until then, whatever is at that path stays
+//! untouched. If the folder holds a finished model, states are written beside it and the model stays as it
+//! is. [`Trained::write`](super::Trained::write) replaces the whole folder in one step when the run is done.
 
 #[cfg(test)]
 mod tests;
@@ -42,28 +42,28 @@ pub(super) const STATE: &str = "state.json";
 pub(super) const OPTIMIZER: &str = "optimizer.safetensors";
 pub(super) const METRICS: &str = "metrics.jsonl";
 
-/// States that are kept: the newest, and one more in case it is damaged.
+/// Number of states kept: the newest, and one more in case it is damaged.
 const KEPT: usize = 2;
 
-/// A thousand years.
+/// The longest plausible training time, about a thousand years.
 const MOST_SECONDS: f64 = 3.2e10;
 
-/// The state after the last step of a finished run.
+/// Name of the state after the last step of a finished run.
 pub(super) const LAST: &str = "last";
 
-/// What an old state is called while it is removed.
+/// Name of an old state while it is being removed.
 const REMOVED: &str = ".removed";
 
 /// How often the state of a run is saved.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub enum SaveEvery {
-    /// After so many steps.
+    /// After every given number of steps.
     Steps(usize),
-    /// After the first step that ends so long after the last saving.
+    /// After the first step that ends at least this long after the last save.
     Time(Duration),
 }
 
-/// A minute is little to lose.
+/// Every minute.
 impl Default for SaveEvery {
     fn default() -> Self {
         Self::Time(Duration::from_secs(60))
@@ -79,7 +79,7 @@ impl SaveEvery {
     }
 }
 
-/// By what a corpus is known again.
+/// Identifies the corpus of a run, so that a resumed run can find and verify it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) struct CorpusIdentity {
     pub(super) origin: String,
@@ -98,7 +98,7 @@ impl CorpusIdentity {
         }
     }
 
-    /// The corpus, if it is what it was, from where it was or is now.
+    /// Opens the corpus, from `text` or from the recorded path, and verifies that its content is unchanged.
     fn open(&self, text: Option<&Path>) -> Result<Corpus> {
         let corpus = match text.or(self.path.as_deref()) {
             Some(path) => Corpus::from_file(path, self.layout)?,
@@ -109,8 +109,8 @@ impl CorpusIdentity {
             false => Err(Error::Corpus {
                 origin: self.origin.clone(),
                 reason: format!(
-                    "it was changed since the run began: SHA-256 {}, expected {}. A run goes on with the text that it began \
-                     with only",
+                    "it was changed since the run began: SHA-256 {}, expected {}. A run resumes only with the text that it \
+                     began with",
                     corpus.sha256(),
                     self.sha256
                 ),
@@ -119,7 +119,7 @@ impl CorpusIdentity {
     }
 }
 
-/// `state.json`
+/// The contents of `state.json`.
 #[derive(Debug, Serialize, Deserialize)]
 pub(super) struct Sealed {
     /// SHA-256 of `state` as compact JSON.
@@ -153,11 +153,11 @@ pub(super) struct State {
     /// Whether the result may replace a finished model.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub(super) replaces: bool,
-    /// SHA-256 of the folder's other files.
+    /// SHA-256 of the folder's other files, by file name.
     pub(super) files: BTreeMap<String, String>,
 }
 
-/// A state that could not be used.
+/// A state that could not be read.
 #[derive(Debug)]
 pub struct SkippedState {
     /// Its folder.
@@ -166,23 +166,26 @@ pub struct SkippedState {
     pub error: Error,
 }
 
-/// A run that goes on.
+/// A resumed run.
 #[derive(Debug)]
 pub struct Resumed {
-    /// The run, after the newest state that is whole.
+    /// The run, as of the newest intact state.
     pub trainer: Trainer,
-    /// Newer states, which are damaged.
+    /// Newer states that are damaged.
     pub skipped: Vec<SkippedState>,
 }
 
 impl Trainer {
-    /// Goes on with the run whose states are in a checkpoint's folder; if it is finished, from its last step, which
-    /// [`plan_steps`](Self::plan_steps) adds more to. `text` is where its text is now, if it was moved.
+    /// Resumes the run whose states are in a checkpoint's folder.
+    ///
+    /// A finished run resumes from its last step; [`plan_steps`](Self::plan_steps) adds steps to it. `text`
+    /// is the current path of the training text, if it has moved.
     ///
     /// # Errors
     ///
-    /// [`Error::File`] if there is no state, or none that is whole; [`Error::Corpus`] if its text is gone or was changed;
-    /// [`Error::Output`] if the checkpoint could not be written there in the end; [`Error::InUse`] if another process trains there.
+    /// [`Error::File`] if there is no intact state; [`Error::Corpus`] if the training text is missing or was
+    /// changed; [`Error::Output`] if the final checkpoint could not be written to `folder`;
+    /// [`Error::InUse`] if another process is training there.
     pub fn resume(folder: &Path, text: Option<&Path>) -> Result<Resumed> {
         let mut states: Vec<PathBuf> = states(folder)?.into_iter().map(|(_, path)| path).collect();
         let last = folder.join(STATES).join(LAST);
@@ -191,7 +194,7 @@ impl Trainer {
         if finished {
             states.push(last);
         }
-        // A link, or `.`, could not be replaced when the run is done.
+        // The final checkpoint replaces this folder, and neither a link nor `.` can be replaced.
         let folder = &fs::canonicalize(folder).map_err(|e| Error::io("find", folder, e))?;
         if !states.is_empty() {
             Checkpoint::check_destination(folder)?;
@@ -203,11 +206,11 @@ impl Trainer {
             match Self::open_state(&path, text) {
                 Ok(mut trainer) => {
                     trainer.home = Some((folder.to_owned(), lock));
-                    // What goes on from a finished model is meant to take its place.
+                    // A run that extends a finished model is meant to replace it.
                     trainer.replaces |= finished;
                     return Ok(Resumed { trainer, skipped });
                 }
-                // No older state has another corpus.
+                // Older states have the same corpus.
                 Err(error @ Error::Corpus { .. }) => return Err(error),
                 Err(error) => skipped.push(SkippedState { path, error }),
             }
@@ -219,11 +222,11 @@ impl Trainer {
                 } else {
                     ""
                 };
-                format!("no state of it is whole; the newest: {}{earlier}", newest.error)
+                format!("none of its states is intact; the newest: {}{earlier}", newest.error)
             }
             (None, Ok(_)) => {
-                "its training is finished and it holds no state to go on from (training/last), or it was not trained here; --init \
-                 trains on from its weights"
+                "its training is finished and it has no state to resume from (training/last), or it was not trained here; --init \
+                 continues from its weights"
                     .to_owned()
             }
             (None, Err(_)) => "it has no state of a training run: expected training/step-*".to_owned(),
@@ -231,14 +234,17 @@ impl Trainer {
         Err(Error::file(folder, reason))
     }
 
-    /// Changes how many steps the run has in all: more to go on after its end, fewer to end it sooner. The steps that are done stay as
-    /// they are; those to come have the learning rate of a run that was planned with so many from its beginning. So a schedule that
-    /// falls has fallen less far where an extended run goes on, and with [`Schedule::Constant`](super::Schedule::Constant) the
-    /// result is that of the longer run, to the bit.
+    /// Changes the total number of steps: more to extend the run, fewer to end it sooner.
+    ///
+    /// Completed steps are unchanged; the remaining ones use the learning rates of a run planned with `steps`
+    /// from the start. With a falling schedule the rate rises again at the extension; with
+    /// [`Schedule::Constant`](super::Schedule::Constant) the result equals that of the longer run bit for
+    /// bit.
     ///
     /// # Errors
     ///
-    /// [`Error::Training`] if more steps are done, or the other options do not allow so few.
+    /// [`Error::Training`] if more than `steps` steps are done, or the other options are invalid with so few
+    /// steps.
     pub fn plan_steps(&mut self, steps: usize) -> Result<()> {
         let done = self.step_count();
         if steps < done {
@@ -251,8 +257,8 @@ impl Trainer {
         Ok(())
     }
 
-    /// Lets [`Trained::write`](super::Trained::write) replace a finished model at its destination. States remember it, so that a
-    /// run that is resumed need not be allowed again.
+    /// Lets [`Trained::write`](super::Trained::write) replace a finished model at its destination. States
+    /// record this, so a resumed run keeps the permission.
     pub fn allow_replacing(&mut self) {
         self.replaces = true;
     }
@@ -262,13 +268,13 @@ impl Trainer {
         states(folder).is_ok_and(|states| !states.is_empty())
     }
 
-    /// Puts the state of now on disk, beside those of the same run in `folder`. Older ones are removed. Before the first step
-    /// there is none. A finished model that stands in the folder stays as it is.
+    /// Saves the current state in `folder`, beside earlier states of the same run, and removes the oldest of
+    /// those. Does nothing before the first step. A finished model in the folder stays as it is.
     ///
     /// # Errors
     ///
-    /// [`Error::Output`] if the run has no state there yet and something other than a finished checkpoint stands there;
-    /// [`Error::Diverged`] if there are weights that are not finite; [`Error::Io`].
+    /// [`Error::Output`] if the run has no state there yet and the folder holds something other than a
+    /// finished checkpoint; [`Error::Diverged`] if a weight is not finite; [`Error::Io`].
     pub fn save(&mut self, folder: &Path) -> Result<()> {
         let name = format!("step-{:06}", self.step_count());
         let at_home = match &self.home {
@@ -299,11 +305,12 @@ impl Trainer {
                 self.home = Some((folder.to_owned(), lock(folder)?));
             }
         }
-        // What has more steps is no past of this run: it was damaged, or it would not have been gone back from.
+        // States with more steps are not this run's past: they are damaged, or the run would have resumed
+        // from them.
         let (beyond, past): (Vec<_>, Vec<_>) =
             states(folder)?.into_iter().partition(|(step, _)| *step > self.step_count());
         for (_, old) in beyond.into_iter().chain(past.into_iter().skip(KEPT)) {
-            // Out of the way first: a folder that is half removed must not look like a state.
+            // Rename first: a half-removed folder must not look like a state.
             let gone = old.with_file_name(REMOVED);
             let _ = fs::remove_dir_all(&gone);
             fs::rename(&old, &gone).map_err(|e| Error::io("remove", &old, e))?;
@@ -312,7 +319,7 @@ impl Trainer {
         Ok(())
     }
 
-    /// Everything that a state on disk has, as it is now.
+    /// Copies everything that a state on disk holds.
     pub(super) fn snapshot(&self) -> Result<Snapshot> {
         let moments = self.adam.moments().iter().map(|(name, moments)| (name.clone(), moments.read()));
         Ok(Snapshot {
@@ -336,9 +343,10 @@ impl Trainer {
         let sealed: Sealed =
             serde_path_to_error::deserialize(&mut serde_json::Deserializer::from_slice(&bytes))
                 .map_err(|e| Error::file(&path, e.to_string()))?;
-        // A number that is read as the same one may be written in other digits.
+        // The digest covers parsed values; comparing the bytes also catches a number that was rewritten with
+        // other digits.
         if Sealed::digest(&sealed.state) != sealed.sha256 || sealed.to_json() != bytes {
-            return Err(Error::file(&path, "damaged: it does not have the SHA-256 that it says"));
+            return Err(Error::file(&path, "damaged: its SHA-256 is not the one that it records"));
         }
         let state = sealed.state;
         if state.version != VERSION {
@@ -352,12 +360,12 @@ impl Trainer {
             let (found, expected) = (sha256(&bytes), state.files.get(name));
             if expected != Some(&found) {
                 let expected = expected.map_or("none", String::as_str);
-                let reason = format!("damaged: SHA-256 {found}, {STATE} says {expected}");
+                let reason = format!("damaged: SHA-256 {found}, {STATE} records {expected}");
                 return Err(Error::file(path, reason));
             }
         }
         if !(0.0..=MOST_SECONDS).contains(&state.seconds) {
-            return Err(Error::file(&path, format!("seconds {}: no run takes that long", state.seconds)));
+            return Err(Error::file(&path, format!("seconds {}: not the duration of a run", state.seconds)));
         }
         let corpus = state.corpus.open(text)?;
         let (config, tokenizer) = (checkpoint.config().clone(), checkpoint.tokenizer().clone());
@@ -373,7 +381,7 @@ impl Trainer {
     fn read_optimizer(&mut self, path: &Path, step: u64, best: Option<Evaluation>) -> Result<()> {
         let bytes = read_mapped(path)?;
         let file = SafeTensors::deserialize(&bytes)
-            .map_err(|e| Error::file(path, format!("no safetensors: {e}")))?;
+            .map_err(|e| Error::file(path, format!("not a safetensors file: {e}")))?;
         let device = self.devices[0].clone().inner();
         let read = |name: String, elements: usize| -> Result<Vec<f32>> {
             let bad = |reason: String| Error::Tensor { path: path.to_owned(), tensor: name.clone(), reason };
@@ -405,7 +413,7 @@ impl Trainer {
     }
 }
 
-/// Holds a folder as long as the result lives; `None` where the system has no such locks.
+/// Locks a folder for as long as the result lives; `None` where the system has no such locks.
 pub(super) fn lock(folder: &Path) -> Result<Option<fs::File>> {
     let Ok(file) = fs::File::open(folder) else { return Ok(None) };
     match file.try_lock() {
@@ -415,7 +423,7 @@ pub(super) fn lock(folder: &Path) -> Result<Option<fs::File>> {
     }
 }
 
-/// The states in a checkpoint's folder, the newest first.
+/// The states in a checkpoint's folder, newest first: steps done and path.
 pub(super) fn states(folder: &Path) -> Result<Vec<(usize, PathBuf)>> {
     if !folder.is_dir() {
         let missing = std::io::Error::new(std::io::ErrorKind::NotFound, "no such folder");
@@ -436,19 +444,20 @@ fn read_metrics(path: &Path, steps: usize) -> Result<Vec<StepMetrics>> {
         .collect::<Result<_, _>>()
         .map_err(|e| Error::file(path, e.to_string()))?;
     if history.len() != steps {
-        let reason = format!("{} steps, {STATE} says {steps}", history.len());
+        let reason = format!("{} steps, {STATE} records {steps}", history.len());
         return Err(Error::file(path, reason));
     }
     Ok(history)
 }
 
-/// A file's bytes, without reading more of it than is used.
+/// Maps a file into memory.
 fn read_mapped(path: &Path) -> Result<memmap2::Mmap> {
     let metadata = fs::metadata(path).map_err(|e| Error::io("open", path, e))?;
     if !metadata.is_file() || metadata.len() == 0 {
         return Err(Error::file(path, "not a file, or an empty one"));
     }
     let file = fs::File::open(path).map_err(|e| Error::io("open", path, e))?;
-    // SAFETY: the map is private to the caller and only read; states are replaced by rename, never changed in place.
+    // SAFETY: the map is private to the caller and only read; states are replaced by rename, never modified
+    // in place.
     unsafe { memmap2::Mmap::map(&file) }.map_err(|e| Error::io("map", path, e))
 }

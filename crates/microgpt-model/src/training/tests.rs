@@ -1,4 +1,4 @@
-//! What training does, on models that take a moment.
+//! Tests of training on models that train in seconds.
 
 use std::ops::ControlFlow;
 
@@ -36,7 +36,7 @@ fn learns_and_repeats_to_the_bit_on_every_backend() {
         });
         let trained = trained.unwrap();
         assert_eq!(steps, 60);
-        // ln 27 = 3.296 is what knowing nothing costs; 60 steps of four names reach about 2.7.
+        // A uniform guess costs ln 27 = 3.296; 60 steps of four names reach about 2.7.
         let first = trained.report.history[0].loss;
         assert!((3.0..4.0).contains(&first), "{backend}: {first}");
         assert!(trained.report.train_loss < 3.0, "{backend}: {}", trained.report.train_loss);
@@ -48,14 +48,15 @@ fn learns_and_repeats_to_the_bit_on_every_backend() {
     }
 }
 
-/// Neither padding nor a neighbour in the same row may count: the loss of a batch is that of its documents alone.
+/// Neither padding nor a neighbour in the same row may contribute: the loss of a batch is the sum over its
+/// documents.
 #[test]
 fn loss_of_a_batch_is_the_mean_over_its_predictions() {
     let tokenizer = Tokenizer::characters(&["abcdefghijklmnopqrstuvwxyz"]);
     let config = config(27);
     let device = Backend::default().device();
     let model = Gpt::new(&config, &Weights::random(&config, INIT_STD, 1), &device);
-    // Nine documents, of which some share a row and one row is padded.
+    // Nine documents: some share a row, and one row is padded.
     let names: Vec<String> =
         ["ann", "maximilian", "jo", "wilhelmina", "bartholomew", "christopher", "o", "evangeline", "al"]
             .map(str::to_owned)
@@ -74,14 +75,15 @@ fn loss_of_a_batch_is_the_mean_over_its_predictions() {
     assert!((evaluated - mean).abs() < 1e-5, "{evaluated} against {mean}");
 }
 
-/// The large batch in parts, and shared out among devices: the same step.
+/// A large batch computed in parts, or shared among devices, gives the same step.
 #[test]
 fn a_batch_in_parts_and_on_several_devices_trains_the_same() {
     let whole = TrainingConfig { steps: 20, batch_size: 12, ..quick(Backend::default()) };
     let run = |mut trainer: Trainer| (0..20).map(|_| trainer.step().unwrap().loss).collect::<Vec<f32>>();
     let expected = run(trainer(whole.clone()));
     let in_parts = run(trainer(TrainingConfig { accumulate: 5, ..whole.clone() }));
-    // The CPU is one device; several handles of it take the way that several devices would. Of five, one has nothing to do.
+    // The CPU is one device; several handles to it take the code path of several devices. Of five, one has
+    // nothing to do.
     let [by_two, by_five] = [2, 5].map(|devices| {
         let mut trainer = trainer(whole.clone());
         trainer.devices = vec![Backend::default().device().autodiff(); devices];
@@ -90,7 +92,7 @@ fn a_batch_in_parts_and_on_several_devices_trains_the_same() {
     for losses in [in_parts, by_two, by_five] {
         assert_eq!(losses.len(), expected.len());
         for (loss, expected) in losses.iter().zip(&expected) {
-            // Sums of f32 in another order, which training makes larger from step to step.
+            // f32 sums in another order; training amplifies the difference from step to step.
             assert!((loss - expected).abs() < 1e-4, "{loss} against {expected}");
         }
     }
@@ -98,13 +100,14 @@ fn a_batch_in_parts_and_on_several_devices_trains_the_same() {
 
 #[test]
 fn a_run_that_diverges_says_so() {
-    // Attention multiplies by two weights of 1e15 and the head by a third: its logits overflow f32 at once.
+    // Attention multiplies by two weights of about 1e15 and the head by a third, so the logits overflow f32
+    // at once.
     let training = TrainingConfig { init_std: 1e15, ..TrainingConfig::preset(Preset::Original) };
     let error = train(&Corpus::built_in(), config, &training, |_| {}).unwrap_err();
     assert!(matches!(error, Error::Diverged { step: 1, .. }), "{error}");
 }
 
-/// The last step's update overflows: no loss of a next step shows it.
+/// The last step's update overflows, and no later loss shows it.
 #[test]
 fn weights_that_are_not_finite_are_no_result() {
     for held_out in [0.0, 0.1] {
@@ -132,13 +135,13 @@ fn a_context_beyond_memory_is_refused() {
     let config = GptConfig { block_size: 400_000, ..config(tokenizer.vocab_size()) };
     let training = TrainingConfig { held_out: 0.1, ..TrainingConfig::preset(Preset::Original) };
     let error = Trainer::new(&corpus, config, tokenizer, None, training).unwrap_err().to_string();
-    // 4 heads, 3 copies and a mask of 400,000^2 floats are 8 TB. Only Linux says how much is free.
+    // 3 copies in 4 heads and a mask, each of 400,000^2 floats, are 8 TB. Only Linux reports the free memory.
     assert!(!cfg!(target_os = "linux") || error.contains("block_size"), "{error}");
 }
 
 #[test]
 fn keeps_the_best_and_stops_when_it_is_past() {
-    // A rate at which the model soon gets worse.
+    // A learning rate at which the model soon gets worse.
     let training = TrainingConfig {
         steps: 400,
         learning_rate: 0.5,
@@ -173,7 +176,7 @@ fn running_text_and_byte_pairs_train() {
     let Ended::Trained(trained) = trainer.run(None, |_, _| ControlFlow::Continue(())).unwrap() else {
         panic!()
     };
-    // A text that repeats itself: ln 300 = 5.7 at first, and little is left to guess.
+    // The text repeats itself: the loss starts at ln 300 = 5.7, and little is left to guess.
     assert!(trained.report.history[0].loss > 5.0, "{}", trained.report.history[0].loss);
     assert!(trained.report.held_out_loss.unwrap() < 1.0, "{:?}", trained.report.held_out_loss);
 }

@@ -1,4 +1,4 @@
-//! The result of a run, and how it takes its place.
+//! The result of a training run, and how it is written to its destination.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -13,36 +13,39 @@ use crate::report::TrainingReport;
 use crate::tokenizer::Tokenizer;
 use crate::weights::Weights;
 
-/// A model that was trained, ready for [`write`](Self::write).
+/// A trained model, ready for [`write`](Self::write).
 #[derive(Clone, Debug)]
 pub struct Trained {
-    /// Its dimensions.
+    /// The model's dimensions.
     pub config: GptConfig,
     /// The corpus's tokenizer.
     pub tokenizer: Tokenizer,
-    /// Its weights.
+    /// The weights.
     pub weights: Weights,
-    /// How it went.
+    /// Settings and losses of the run.
     pub report: TrainingReport,
-    /// The state after the last step, of a run that kept states on disk.
+    /// The state after the last step, if the run kept states on disk.
     pub(super) last: Option<Box<Snapshot>>,
-    /// The folder that has states of the run.
+    /// The folder that holds states of the run.
     pub(super) home: Option<PathBuf>,
     /// Whether a finished model at the destination may be replaced.
     pub(super) replaces: bool,
 }
 
 impl Trained {
-    /// Puts the checkpoint at `folder`, in one step. With it go the state after the last step, from which
-    /// [`Trainer::resume`] and [`Trainer::plan_steps`] train longer, if the run kept states on disk; and `picture`, an SVG of the
-    /// run's losses.
+    /// Writes the checkpoint to `folder`, in one step.
     ///
-    /// A finished model that stands there is replaced only if [`Trainer::allow_replacing`] was called, or the run began from it.
+    /// The folder also receives `picture`, an SVG of the run's losses, and, if the run kept states on disk,
+    /// the state after the last step, from which [`Trainer::resume`] and [`Trainer::plan_steps`] train
+    /// longer.
+    ///
+    /// An existing finished model is replaced only if [`Trainer::allow_replacing`] was called, or the run was
+    /// resumed from that model.
     ///
     /// # Errors
     ///
-    /// [`Error::Output`] if a finished model stands there that must not be replaced, another run that is not finished, or
-    /// something that is no checkpoint; [`Error::Io`]. What stands there is then as it was.
+    /// [`Error::Output`] if `folder` holds a finished model that must not be replaced, another unfinished
+    /// run, or something that is not a checkpoint; [`Error::Io`]. The folder is then unchanged.
     pub fn write(&self, folder: &Path, picture: Option<&str>) -> Result<()> {
         let at_home = self.home.as_ref().is_some_and(|home| {
             home == folder || fs::canonicalize(folder).is_ok_and(|folder| folder == *home)
@@ -54,7 +57,7 @@ impl Trained {
         if Checkpoint::is_finished(folder) && !self.may_replace() {
             return occupied("holds a finished model");
         }
-        // Another process that trains there would lose its states.
+        // Another process training there would lose its states.
         let _alone = folder.is_dir().then(|| state::lock(folder)).transpose()?;
         let Self { config, tokenizer, weights, report, last, .. } = self;
         Checkpoint::write_with(folder, config, tokenizer, weights, Some(report), |dir| {
@@ -71,18 +74,18 @@ impl Trained {
         Ok(())
     }
 
-    /// Whether a finished model at the destination may be replaced.
+    /// Whether an existing finished model at the destination may be replaced.
     pub fn may_replace(&self) -> bool {
         self.replaces
     }
 
-    /// Removes the states of a run whose result went elsewhere, as a finished model stands where they are: they would make it look
-    /// like a run to go on with.
+    /// Removes the run's states from a folder that holds a finished model, if the result was written
+    /// elsewhere. Left in place, they would make the folder look like a run to resume.
     fn forget_states(&self, folder: &Path) {
         let Some(home) = self.home.as_ref().filter(|home| Checkpoint::is_finished(home)) else { return };
         if fs::canonicalize(folder).is_ok_and(|folder| folder != *home) {
             for (_, state) in state::states(home).unwrap_or_default() {
-                // What cannot be removed is a state of a run that can be resumed, and no more.
+                // A state that cannot be removed remains resumable, which does no harm.
                 let _ = fs::remove_dir_all(state);
             }
         }

@@ -1,4 +1,4 @@
-//! The loop: a model, its optimizer and its data, step by step.
+//! The training loop: a model, its optimizer and its data, step by step.
 
 use std::fs::File;
 use std::ops::ControlFlow;
@@ -38,28 +38,29 @@ pub struct Trainer {
     pub(super) held_out: Examples,
     pub(super) order: Order,
     pub(super) devices: Vec<Device>,
-    /// Empty only while the optimizer has it: whoever else held its tensors would make it copy them.
+    /// `None` only while the optimizer updates it: a second holder of its tensors would force copies.
     pub(super) model: Option<Gpt>,
     pub(super) adam: Adam,
     pub(super) history: Vec<StepMetrics>,
     pub(super) evaluations: Vec<Evaluation>,
-    /// The best evaluation and the weights that it was of.
+    /// The best evaluation and its weights.
     pub(super) best: Option<(Evaluation, Weights)>,
-    /// Time that steps took.
+    /// Wall time of all steps.
     pub(super) seconds: f64,
-    /// The folder that holds states of this run, and its lock: two runs must not share one.
+    /// The folder that holds the run's states, and its lock: two runs must not share one.
     pub(super) home: Option<(PathBuf, Option<File>)>,
     /// Whether the result may replace a finished model.
     pub(super) replaces: bool,
 }
 
 impl Trainer {
-    /// A run before its first step, from `weights` or, without any, from random ones.
+    /// Creates a run before its first step, from `weights` or, if `None`, from random weights.
     ///
     /// # Errors
     ///
-    /// [`Error::Config`] or [`Error::Training`] for an option that makes no sense, a model beyond the memory that is free, or
-    /// one that is not of the tokenizer's vocabulary; [`Error::UnknownCharacter`] if the tokenizer lacks one of the corpus.
+    /// [`Error::Config`] or [`Error::Training`] for an invalid option, a model that exceeds the free memory,
+    /// or a vocabulary size other than the tokenizer's; [`Error::UnknownCharacter`] if the tokenizer lacks a
+    /// character of the corpus.
     pub fn new(
         corpus: &Corpus,
         config: GptConfig,
@@ -120,12 +121,12 @@ impl Trainer {
         &self.tokenizer
     }
 
-    /// How it is trained.
+    /// The training settings.
     pub fn training(&self) -> &TrainingConfig {
         &self.training
     }
 
-    /// The model as it is now, on its first device.
+    /// The current model, on its first device.
     pub fn model(&self) -> Gpt {
         self.parameters().valid()
     }
@@ -134,12 +135,12 @@ impl Trainer {
         self.model.as_ref().expect("a step gives back the model that it takes")
     }
 
-    /// Steps done.
+    /// Number of steps done.
     pub fn step_count(&self) -> usize {
         self.history.len()
     }
 
-    /// Examples and predictions of an epoch, and examples held out.
+    /// Sizes of the training and held-out data.
     pub fn sizes(&self) -> TrainingSizes {
         TrainingSizes {
             examples: self.train.len(),
@@ -150,7 +151,7 @@ impl Trainer {
         }
     }
 
-    /// Whether all steps are done, or the best evaluation is too long ago.
+    /// Whether all steps are done, or patience has run out since the best evaluation.
     pub fn is_finished(&self) -> bool {
         let since_best = || {
             let best = self.best.as_ref().map_or(0, |(best, _)| best.step);
@@ -160,8 +161,11 @@ impl Trainer {
         self.step_count() >= self.training.steps || (patience > 0 && since_best() >= patience)
     }
 
-    /// Trains to the end. With `save`, the state is kept on disk on the way, and the run can be resumed after any stop.
-    /// `progress` is given the run as it is then; if it breaks after a step, the state is saved and the run ends there.
+    /// Trains to the end.
+    ///
+    /// With `save`, the state is saved to disk at intervals, and the run can be resumed after any
+    /// interruption. `progress` receives the run in its current state; if it breaks after a step, the state
+    /// is saved and the run ends there.
     ///
     /// # Errors
     ///
@@ -194,18 +198,18 @@ impl Trainer {
         Ok(Ended::Trained(Box::new(self.finish(save.is_some())?)))
     }
 
-    /// One step of the optimizer.
+    /// Runs one step of the optimizer.
     ///
     /// # Errors
     ///
-    /// [`Error::Diverged`] if the loss is not finite, which the step before made it.
+    /// [`Error::Diverged`] if the loss, and so an update of an earlier step, is not finite.
     pub fn step(&mut self) -> Result<StepMetrics> {
         let started = Instant::now();
         let (step, size) = (self.step_count(), self.training.batch_size);
         let examples: Vec<&[u32]> =
             (step * size..(step + 1) * size).map(|n| self.train.get(self.order.at(n))).collect();
         let tokens: usize = examples.iter().map(|e| e.len() - 1).sum();
-        // As many parts as were asked for, or as there are devices for.
+        // At least one part per device.
         let parts = self.training.accumulate.max(self.devices.len()).min(size);
         let parts: Vec<&[&[u32]]> = examples.chunks(size.div_ceil(parts)).collect();
         let (loss, gradients) = self.gradients(&parts, tokens);
@@ -225,11 +229,11 @@ impl Trainer {
         Error::Diverged { step, loss, learning_rate, init_std }
     }
 
-    /// The weights of now.
+    /// The current weights.
     ///
     /// # Errors
     ///
-    /// [`Error::Diverged`] if one is not finite, which the loss of the next step would show.
+    /// [`Error::Diverged`] if one is not finite, which the next step's loss would show.
     pub(super) fn weights(&self) -> Result<Weights> {
         let weights = self.model().weights(&self.config);
         let finite = weights.iter().all(|(_, values)| values.iter().all(|v| v.is_finite()));
@@ -239,7 +243,8 @@ impl Trainer {
         }
     }
 
-    /// Mean loss of a step's examples and its gradients, part by part, each device its share of the parts.
+    /// Computes the mean loss of a step's examples and its gradients, part by part; the devices share the
+    /// parts.
     fn gradients(&self, parts: &[&[&[u32]]], tokens: usize) -> (f32, GradientsParams) {
         let first_pass = (self.step_count() * parts.len()) as u64;
         let on_device = |number: usize, device: &Device| {
@@ -293,7 +298,7 @@ impl Trainer {
         every > 0 && self.step_count().is_multiple_of(every) && self.held_out.len() > 0
     }
 
-    /// Evaluates what is held out with the weights of now.
+    /// Evaluates the current weights on the held-out examples.
     pub(super) fn evaluate(
         &mut self,
         progress: &mut impl FnMut(&Self, Progress) -> ControlFlow<()>,
@@ -317,10 +322,10 @@ impl Trainer {
         Ok(())
     }
 
-    /// The result: the best weights if they are to be kept, else the last. With `keeps_state`, the state after the last step goes with
-    /// it.
+    /// Returns the result, with the best weights if they are to be kept, otherwise the last. With
+    /// `keeps_state`, it includes the state after the last step.
     fn finish(self, keeps_state: bool) -> Result<Trained> {
-        // Where the last weights are not finite, those of the best evaluation are a result all the same.
+        // If the last weights are not finite, those of the best evaluation are still a result.
         let state = keeps_state.then(|| self.snapshot().ok()).flatten().map(Box::new);
         let home = self.home.as_ref().map(|(home, _)| home.clone());
         let replaces = self.replaces;
@@ -359,7 +364,7 @@ impl Trainer {
     }
 }
 
-/// Mean loss of the last 50 steps, the figure that a run is judged by: a single document's loss is noise.
+/// Mean loss of the last 50 steps: a single document's loss is too noisy to judge a run by.
 fn closing_loss(history: &[StepMetrics]) -> f32 {
     let last = &history[history.len().saturating_sub(50)..];
     last.iter().map(|s| s.loss).sum::<f32>() / last.len().max(1) as f32

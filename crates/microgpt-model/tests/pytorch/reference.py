@@ -1,14 +1,14 @@
 #!/usr/bin/env python3
-"""microGPT in PyTorch, and how this project's training compares with it.
+"""microGPT in PyTorch, to compare this project's training with.
 
     python3 -m venv .venv && .venv/bin/pip install torch safetensors
-    .venv/bin/python crates/microgpt-model/tests/pytorch/reference.py make      # the committed checkpoint and losses
+    .venv/bin/python crates/microgpt-model/tests/pytorch/reference.py make      # writes the committed checkpoint and losses
     cargo build --release
-    .venv/bin/python crates/microgpt-model/tests/pytorch/reference.py compare   # both, side by side
+    .venv/bin/python crates/microgpt-model/tests/pytorch/reference.py compare   # runs both
 
-`make` draws initial weights, writes them as a checkpoint beside this file, trains 50 steps from them in f64 and keeps the
-losses; `tests/pytorch.rs` trains from the same checkpoint and must follow them. `compare` runs both again, loads what
-`microgpt train` wrote into the PyTorch model by its names, and has PyTorch compute the loss that was reported.
+`make` draws initial weights, writes them as a checkpoint beside this file, trains 50 steps from them in f64 and writes the
+losses; `tests/pytorch.rs` trains from the same checkpoint and must reproduce them. `compare` trains with both again, loads
+the weights that `microgpt train` wrote into the PyTorch model, and compares weights and losses.
 """
 
 import argparse
@@ -29,7 +29,7 @@ ROOT = HERE.parents[3]
 NAMES = ROOT / "crates/microgpt-model/data/names.txt"
 STEPS = 50
 
-# What is trained: the model, and the recipe by the names of `microgpt train`.
+# The models, and their recipes by the option names of `microgpt train`.
 CASES = {
     "original": {
         "model": {"n_embd": 16, "n_head": 4, "n_layer": 1, "block_size": 16},
@@ -71,7 +71,7 @@ class Layer(nn.Module):
 
 
 class Gpt(nn.Module):
-    """A sequence of token ids `[T]` to logits `[T, V]`."""
+    """Maps a sequence of token ids `[T]` to logits `[T, V]`."""
 
     def __init__(self, config: dict):
         super().__init__()
@@ -94,7 +94,7 @@ def norm(x: torch.Tensor, eps: float) -> torch.Tensor:
 
 
 def examples(names: list[str], block_size: int) -> list[torch.Tensor]:
-    """Documents as ids between two BOS, cut to the predictions that fit the context."""
+    """Encodes documents as ids between two BOS, truncated to the predictions that fit the context."""
     characters = sorted(set("".join(names)))
     ids = {c: i for i, c in enumerate(characters)}
     bos = len(characters)
@@ -102,7 +102,7 @@ def examples(names: list[str], block_size: int) -> list[torch.Tensor]:
 
 
 def loss_of(model: Gpt, batch: list[torch.Tensor]) -> torch.Tensor:
-    """Mean over all predictions of the batch."""
+    """Returns the mean loss over all predictions of the batch."""
     total = sum(F.cross_entropy(model(tokens[:-1]), tokens[1:], reduction="sum") for tokens in batch)
     return total / sum(len(tokens) - 1 for tokens in batch)
 
@@ -135,7 +135,7 @@ def train(model: Gpt, recipe: dict, data: list[torch.Tensor]) -> list[float]:
 
 
 def tokenizer_json(characters: list[str]) -> dict:
-    """What `microgpt-model` writes for these characters."""
+    """Returns the `tokenizer.json` that `microgpt-model` writes for these characters."""
     bos = len(characters)
     special = lambda: {"SpecialToken": {"id": "<bos>", "type_id": 0}}
     sequence = lambda name: {"Sequence": {"id": name, "type_id": 0}}

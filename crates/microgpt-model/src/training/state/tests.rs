@@ -1,4 +1,4 @@
-//! Every stop, and every damage that a state may come to.
+//! Tests of stopping, resuming and damaged states.
 
 use std::ops::ControlFlow;
 
@@ -7,7 +7,7 @@ use super::*;
 use crate::config::{GptConfig, Preset};
 use crate::tokenizer::Tokenizer;
 
-/// A recipe with everything that a state has to keep.
+/// A recipe that exercises everything a state has to keep.
 fn training() -> TrainingConfig {
     TrainingConfig {
         steps: 40,
@@ -40,7 +40,7 @@ fn to_the_end(trainer: Trainer, save: Option<&super::super::SaveTo>) -> Trained 
     }
 }
 
-/// Trains until so many steps are done, saving every three.
+/// Trains for `steps` steps, saving after every third one.
 fn interrupted(folder: &Path, steps: usize) {
     let mut trainer = begin();
     while trainer.step_count() < steps {
@@ -60,7 +60,7 @@ fn goes_on_to_the_bit() {
     let dir = tempfile::tempdir().unwrap();
     let folder = dir.path().join("ckpt");
     interrupted(&folder, 14);
-    // Twice, as a run that is resumed is saved and stopped again.
+    // Twice, because a resumed run is itself saved and stopped again.
     for (done, further) in [(12, 9), (21, 40)] {
         let Resumed { mut trainer, skipped } = Trainer::resume(&folder, None).unwrap();
         assert!(skipped.is_empty());
@@ -103,7 +103,7 @@ fn a_damaged_state_is_named_and_the_one_before_is_taken() {
         interrupted(&folder, 6);
         let path = folder.join("training/step-000006").join(name);
         let mut bytes = fs::read(&path).unwrap();
-        // A digit, a letter or a bit of a weight.
+        // The flipped bit is in a digit, a letter or a weight.
         let middle = (bytes.len() / 2..).find(|&i| bytes[i].is_ascii_alphanumeric()).unwrap();
         bytes[middle] ^= 0x01;
         fs::write(&path, &bytes).unwrap();
@@ -116,7 +116,7 @@ fn a_damaged_state_is_named_and_the_one_before_is_taken() {
             fs::remove_file(folder.join(gone).join(name)).unwrap();
         }
         let error = Trainer::resume(&folder, None).unwrap_err().to_string();
-        assert!(error.contains("no state of it is whole") && error.contains(name), "{error}");
+        assert!(error.contains("none of its states is intact") && error.contains(name), "{error}");
     }
 }
 
@@ -206,7 +206,7 @@ fn two_runs_do_not_share_a_folder() {
     interrupted(&folder, 3);
     let first = Trainer::resume(&folder, None).unwrap();
     let error = Trainer::resume(&folder, None).unwrap_err().to_string();
-    assert!(error.contains("another process trains there"), "{error}");
+    assert!(error.contains("another process is training there"), "{error}");
     drop(first);
     Trainer::resume(&folder, None).unwrap();
     let mut other = begin();
@@ -234,7 +234,7 @@ fn a_link_to_a_run_is_the_run_and_what_could_not_be_replaced_is_refused_at_once(
     assert!(error.contains("notes.txt"), "{error}");
 }
 
-/// Thirty thousand evaluations are 2 MB.
+/// Thirty thousand evaluations take 2 MB, above the limit for configuration files.
 #[test]
 fn states_with_many_evaluations_are_read_again() {
     let dir = tempfile::tempdir().unwrap();
@@ -248,7 +248,7 @@ fn states_with_many_evaluations_are_read_again() {
     assert_eq!(Trainer::resume(&folder, None).unwrap().trainer.evaluations.len(), 30_000);
 }
 
-/// A finished model stays, file by file, while another is trained in its folder, and until that is complete.
+/// A finished model stays intact while another is trained in its folder, until the new one is complete.
 #[test]
 fn a_finished_model_stays_until_the_new_one_is_complete() {
     let dir = tempfile::tempdir().unwrap();
@@ -267,7 +267,7 @@ fn a_finished_model_stays_until_the_new_one_is_complete() {
     let error = trained.write(&folder, None).unwrap_err().to_string();
     assert!(error.contains("holds a finished model"), "{error}");
     assert!(is_old());
-    // A run that was allowed to remembers it in its states.
+    // The permission to replace is recorded in the states.
     let mut run = Trainer::resume(&folder, None).unwrap().trainer;
     run.allow_replacing();
     run.save(&folder).unwrap();
@@ -279,7 +279,7 @@ fn a_finished_model_stays_until_the_new_one_is_complete() {
     assert!(!Trainer::is_unfinished(&folder));
 }
 
-/// Two runs with one destination: the one that ends second finds the other's result, or its states.
+/// With two runs and one destination, the one that ends second finds the other's result or its states.
 #[test]
 fn a_result_never_takes_the_place_of_another_runs_work() {
     let dir = tempfile::tempdir().unwrap();
@@ -289,13 +289,13 @@ fn a_result_never_takes_the_place_of_another_runs_work() {
     let error = trained.write(&folder, None).unwrap_err().to_string();
     assert!(error.contains("holds a run that is not finished"), "{error}");
     assert_eq!(Trainer::resume(&folder, None).unwrap().trainer.step_count(), 3);
-    // The other ends.
+    // The other run ends.
     let other = to_the_end(Trainer::resume(&folder, None).unwrap().trainer, Some(&save_to(&folder, 7)));
     other.write(&folder, None).unwrap();
     assert!(trained.write(&folder, None).is_err());
     trained.write(&beside, None).unwrap();
     assert_eq!(states(&folder).unwrap().len(), 0);
-    // A run that has states beside a finished model, and whose result goes elsewhere, leaves none there.
+    // A run with states beside a finished model, whose result is written elsewhere, removes those states.
     let mut late = begin();
     late.step().unwrap();
     late.save(&folder).unwrap();
@@ -305,8 +305,8 @@ fn a_result_never_takes_the_place_of_another_runs_work() {
     Checkpoint::open(&folder).unwrap();
 }
 
-/// A plan that is extended at its end, or on the way, gives what the longer plan gives, to the bit, where the schedule does not say
-/// otherwise.
+/// Extending a run, at its end or before, gives the result of the longer run bit for bit if the schedule is
+/// constant.
 #[test]
 fn a_plan_that_is_extended_is_the_longer_plan() {
     let planned = |steps: usize| {
@@ -315,7 +315,7 @@ fn a_plan_that_is_extended_is_the_longer_plan() {
         let training = TrainingConfig { steps, schedule: super::super::Schedule::Constant, ..training() };
         Trainer::new(&corpus, GptConfig::preset(Preset::Original, 27), tokenizer, None, training).unwrap()
     };
-    // An end is an evaluation; 21 and 42 are due for one anyway.
+    // A run always ends with an evaluation; 21 and 42 are multiples of `evaluate_every` anyway.
     let expected = to_the_end(planned(42), None);
     let dir = tempfile::tempdir().unwrap();
     let folder = dir.path().join("ckpt");
@@ -327,7 +327,7 @@ fn a_plan_that_is_extended_is_the_longer_plan() {
     assert!(longer.is_finished() && longer.step_count() == 21);
     assert!(longer.plan_steps(20).unwrap_err().to_string().contains("21 are done"));
     longer.plan_steps(42).unwrap();
-    // Stopped on the way: the finished model of 21 steps is still there.
+    // After a stop on the way, the finished model of 21 steps is still there.
     let ended = longer.run(Some(&save), |_, told| match told {
         Progress::Step(metrics) if metrics.step == 30 => ControlFlow::Break(()),
         _ => ControlFlow::Continue(()),
@@ -344,7 +344,7 @@ fn a_plan_that_is_extended_is_the_longer_plan() {
     assert_eq!(Checkpoint::open(&folder).unwrap().report().unwrap().steps, 42);
 }
 
-/// The rate of a step that was planned later is that of a run of the new length.
+/// The learning rates of added steps are those of a run planned with the new length.
 #[test]
 fn an_extended_plan_has_the_rates_of_the_longer_one() {
     let mut run = begin();
@@ -356,7 +356,7 @@ fn an_extended_plan_has_the_rates_of_the_longer_one() {
     assert_eq!(run.step().unwrap().learning_rate, 0.01 * (1.0 - 40.0 / 80.0));
 }
 
-/// A state of a version that knew no finished models.
+/// States from before the `replaces` field are still read.
 #[test]
 fn states_without_the_new_field_are_read() {
     let dir = tempfile::tempdir().unwrap();
