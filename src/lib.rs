@@ -16,5 +16,5 @@ pub mod settle;
 pub mod verification;
 pub mod whole_file;
 
-// The crates that a user of the whole path needs, under one roof.
+// Re-exports the crates that a user of the whole path needs.
 pub use {ane_export, ane_floor, ane_runtime, microgpt_model, mlpackage};
