@@ -5,9 +5,10 @@
 //! cargo bench --bench decode -- 'scaled/'        # one token of the scaled preset
 //! ```
 //!
-//! Groups: `scaled` and `original` (one token), `prefill` (a prompt), `batch` (16 sequences), `stored` (one token, by the stored form
-//! of the weights), `layers` (6, 12 and 24 layers), `load` (to the first token) and `without` (one fusion disabled). Throughputs
-//! count tokens. `stream floor`, the memory-bandwidth bound, reads the weights once per token.
+//! Groups: `scaled` and `original` (one token), `prefill` (a prompt), `batch` (16 sequences), `stored` (one
+//! token, by the stored form of the weights), `layers` (6, 12 and 24 layers), `load` (to the first token) and
+//! `without` (one fusion disabled). Throughputs count tokens. `stream floor`, the memory-bandwidth bound,
+//! reads the weights once per token.
 
 mod support;
 
@@ -55,7 +56,8 @@ fn floor(group: &mut BenchmarkGroup<'_, WallTime>, made: &Made, threads: usize) 
     });
 }
 
-/// burn has no cache here: a token is a forward pass over all positions so far. The pass for the last token covers a whole context.
+/// burn has no cache here: a token is a forward pass over all positions so far. The pass for the last token
+/// covers a whole context.
 fn burn(group: &mut BenchmarkGroup<'_, WallTime>, made: &Made) {
     let model = BurnReference::from_checkpoint(&made.checkpoint, Backend::default()).expect("burn's model");
     let tokens: Vec<u32> = (0..made.checkpoint.config().block_size as u32).map(|i| i % 27).collect();
@@ -141,7 +143,8 @@ fn stored(c: &mut Criterion) {
     group.finish();
 }
 
-/// Measures how time grows with bytes, inside and beyond a cache: compare with the bound for the same number of layers.
+/// Measures how time grows with bytes, inside and beyond a cache: compare with the bound for the same number
+/// of layers.
 fn layers(c: &mut Criterion) {
     let mut group = c.benchmark_group("layers");
     for n_layer in [6, 12, 24] {

@@ -1,4 +1,5 @@
-//! Trains a model, exports it, predicts where it would run, and chats with the exported program. No argument is needed:
+//! Trains a model, exports it, predicts where it would run, and chats with the exported program. No argument
+//! is needed:
 //!
 //! ```text
 //! cargo run --release --example chat

@@ -1,7 +1,7 @@
 //! Measures how fast a bundle decodes on an engine, and the most that the machine could reach.
 //!
-//! All measurements are interleaved over many rounds, so that a drift of the machine's speed affects them alike. Results are
-//! medians; bounds are the best value.
+//! All measurements are interleaved over many rounds, so that a drift of the machine's speed affects them
+//! alike. Results are medians; bounds are the best value.
 
 use std::fmt;
 use std::time::{Duration, Instant};
@@ -16,10 +16,12 @@ use serde::Serialize;
 use crate::energy::{EnergyReport, Meter};
 use crate::memory::peak_memory;
 
-/// Tokens/s of Experiment 27: 500 names of the scaled preset, decoded through Core ML on the Neural Engine of an M4 Max.
+/// Tokens/s of Experiment 27: 500 names of the scaled preset, decoded through Core ML on the Neural Engine of
+/// an M4 Max.
 pub const EXPERIMENT_27: f64 = 1_535.0;
 
-/// Exceeds the time for which an idle thread spins before it sleeps, so that each measurement has the processors to itself.
+/// Exceeds the time for which an idle thread spins before it sleeps, so that each measurement has the
+/// processors to itself.
 const PAUSE: Duration = Duration::from_millis(3);
 
 /// Readings of the memory-bandwidth bound per round.
@@ -60,7 +62,8 @@ pub struct Benchmark {
     pub weight_bytes: u64,
     /// Multiply-adds of weights per token.
     pub multiply_adds_a_token: u64,
-    /// Milliseconds from opening the bundle to the logits of the first token, with its files in the system's cache.
+    /// Milliseconds from opening the bundle to the logits of the first token, with its files in the system's
+    /// cache.
     pub load_ms: f64,
     /// Milliseconds to read the weights once, at best: the memory-bandwidth bound.
     pub stream_floor_ms: f64,

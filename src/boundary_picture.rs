@@ -12,8 +12,8 @@ const SIZE: (u32, u32) = (900, 560);
 /// Layers and width.
 type Points = Vec<(f64, f64)>;
 
-/// The narrowest widths that were placed on the Neural Engine, as SVG text. Each form of the weights and number of tokens has a
-/// line; coinciding lines are drawn once.
+/// The narrowest widths that were placed on the Neural Engine, as SVG text. Each form of the weights and
+/// number of tokens has a line; coinciding lines are drawn once.
 ///
 /// # Errors
 ///

@@ -1,7 +1,7 @@
 //! Energy per token: reads the power of CPU, GPU and Neural Engine from macOS's `powermetrics`.
 //!
-//! powermetrics reads the whole chip, so other work is included in the result. The power of the idle chip is therefore measured
-//! first, and reported as well.
+//! powermetrics reads the whole chip, so other work is included in the result. The power of the idle chip is
+//! therefore measured first, and reported as well.
 
 use std::fmt;
 use std::fs::File;
@@ -99,8 +99,8 @@ impl fmt::Display for EnergyReport {
     }
 }
 
-/// Parses the readings that `powermetrics` printed, one after the other. Each has a line for CPU, GPU and Neural Engine, in this
-/// order; a chip without one of the latter two has no line for it.
+/// Parses the readings that `powermetrics` printed, one after the other. Each has a line for CPU, GPU and
+/// Neural Engine, in this order; a chip without one of the latter two has no line for it.
 pub fn readings(text: &str) -> Vec<Power> {
     let mut readings: Vec<Power> = Vec::new();
     for line in text.lines() {
@@ -160,8 +160,8 @@ impl Meter {
         Self { command }
     }
 
-    /// Takes `count` readings while calling `work` repeatedly; each call returns its number of tokens. Returns the readings, the
-    /// tokens and the time.
+    /// Takes `count` readings while calling `work` repeatedly; each call returns its number of tokens.
+    /// Returns the readings, the tokens and the time.
     fn read(
         &self,
         count: usize,
@@ -205,8 +205,8 @@ impl Meter {
         Ok((readings, tokens, time))
     }
 
-    /// Measures the energy per token. Calls `decode` repeatedly for about `duration`; each call returns the number of tokens that
-    /// it decoded.
+    /// Measures the energy per token. Calls `decode` repeatedly for about `duration`; each call returns the
+    /// number of tokens that it decoded.
     ///
     /// # Errors
     ///
@@ -251,8 +251,8 @@ struct Ended(Child);
 
 impl Drop for Ended {
     fn drop(&mut self) {
-        // It has usually ended already. Only root can kill a process of root's; that one ends by itself after its readings, so it
-        // is not waited for.
+        // It has usually ended already. Only root can kill a process of root's; that one ends by itself after
+        // its readings, so it is not waited for.
         if self.0.kill().is_ok() {
             let _ = self.0.wait();
         }

@@ -20,8 +20,8 @@ pub struct Exported {
     pub verification: Option<Verification>,
 }
 
-/// Exports a checkpoint, predicts its placement and, if `check` names a backend, compares the result with the checkpoint.
-/// All of this happens before anything is written to `out`.
+/// Exports a checkpoint, predicts its placement and, if `check` names a backend, compares the result with the
+/// checkpoint. All of this happens before anything is written to `out`.
 ///
 /// # Errors
 ///
@@ -58,8 +58,8 @@ fn card(placement: &[PlacementReport], verification: Option<&Verification>) -> S
         card.push_str("Not checked at export; `microgpt verify BUNDLE --checkpoint CHECKPOINT` does.\n");
         return card;
     };
-    // The bounds that hold, not the measurements: those differ in the last digits between machines, and the same checkpoint
-    // must produce the same bundle.
+    // The bounds that hold, not the measurements: those differ in the last digits between machines, and the
+    // same checkpoint must produce the same bundle.
     card.push_str("Checked at export over a full context; `microgpt verify` prints the figures.\n\n");
     card.push_str("| comparison | largest error at most | cosine at least | holds |\n|---|---|---|---|\n");
     for check in &verification.checks {

@@ -1,7 +1,8 @@
-//! Conversion between image files and tensors, for inputs and outputs of image type: reads PNG and JPEG, writes PNG.
+//! Conversion between image files and tensors, for inputs and outputs of image type: reads PNG and JPEG,
+//! writes PNG.
 //!
-//! Only the command needs image files, so their decoders are a dependency of this package and not of the runtime, for which an
-//! image is a tensor.
+//! Only the command needs image files, so their decoders are a dependency of this package and not of the
+//! runtime, for which an image is a tensor.
 //!
 //! The description's colour space determines the tensor:
 //!
@@ -13,12 +14,12 @@
 //!
 //! - **Alpha** is ignored, as Core ML's format specifies for both colour spaces ("RGBA with A channel ignored",
 //!   `FeatureTypes.proto`).
-//! - **Colour to grey** is luma of ITU-R BT.601 in Pillow's integers, which coremltools' users pass; grey to colour is
-//!   three equal channels.
+//! - **Colour to grey** is luma of ITU-R BT.601 in Pillow's integers, which coremltools' users pass; grey to
+//!   colour is three equal channels.
 //! - **16 bits** per channel are reduced to their upper 8, as in Pillow; fp16 images keep all 16.
-//! - **fp16** buffers hold any half-precision values, and Core ML passes them on as they are (`CoreMLPythonUtils.mm` of
-//!   coremltools, for images of mode F). White is 1 there, as Core Image and vImage scale float buffers and as coremltools' own
-//!   tests fill them.
+//! - **fp16** buffers hold any half-precision values, and Core ML passes them on as they are
+//!   (`CoreMLPythonUtils.mm` of coremltools, for images of mode F). White is 1 there, as Core Image and
+//!   vImage scale float buffers and as coremltools' own tests fill them.
 //! - **EXIF orientation** is applied, as Core ML does for images on disk ("Orientation is read from Exif",
 //!   `MLFeatureValue+MLImageConversion.h`). Pillow's `Image.open` leaves that to `ImageOps.exif_transpose`.
 //! - **Colour profiles and gamma** are ignored, as in Pillow: components are used as they are stored.
@@ -67,8 +68,8 @@ pub struct Converted<T> {
 ///
 /// # Errors
 ///
-/// If the file cannot be read, is neither PNG nor JPEG, is damaged, CMYK or unreasonably large, or if the model does not accept
-/// its size.
+/// If the file cannot be read, is neither PNG nor JPEG, is damaged, CMYK or unreasonably large, or if the
+/// model does not accept its size.
 pub fn read(path: &Path, image: &ImageType, fit: Fit) -> Result<Converted<Tensor>> {
     let name = path.display();
     let bytes = read_bytes(path)?;
@@ -167,7 +168,8 @@ fn jpeg_components(bytes: &[u8]) -> Option<u8> {
             // A fill byte: the marker follows.
             0xff => at -= 1,
             0x01 | 0xd0..=0xd8 => {}
-            // Frame headers are SOF0 to SOF15, except DHT, JPG and DAC: length, precision, height, width, components.
+            // Frame headers are SOF0 to SOF15, except DHT, JPG and DAC: length, precision, height, width,
+            // components.
             0xc0..=0xcf if ![0xc4, 0xc8, 0xcc].contains(&marker) => return bytes.get(at + 7).copied(),
             _ => at += usize::from(u16::from_be_bytes([*bytes.get(at)?, *bytes.get(at + 1)?])),
         }
@@ -307,8 +309,8 @@ fn planes(image: &RgbImage, channels: [usize; 3]) -> Vec<f32> {
 
 /// Writes an output of image type as a PNG file, atomically: 8 bits per channel, or 16-bit grey for fp16.
 ///
-/// Components are rounded to the nearest value that a pixel can hold, and NaN becomes 0. Values outside the range are clamped,
-/// which the notes report. How Core ML rounds is not documented.
+/// Components are rounded to the nearest value that a pixel can hold, and NaN becomes 0. Values outside the
+/// range are clamped, which the notes report. How Core ML rounds is not documented.
 ///
 /// # Errors
 ///

@@ -1,4 +1,5 @@
-//! Placement of a bundle. Larger decoders that would clear the floor are exported with random weights and predicted as well.
+//! Placement of a bundle. Larger decoders that would clear the floor are exported with random weights and
+//! predicted as well.
 
 use ane_export::{ExportOptions, write_probe};
 use ane_floor::PlacementReport;
@@ -7,8 +8,9 @@ use microgpt_model::{GptConfig, MODEL_TYPE};
 use mlpackage::bundle::Architecture;
 use mlpackage::{Bundle, Package};
 
-/// Predicts the placement of every shard of a bundle. For a shard below the floor, the suggested larger decoders are exported
-/// to a temporary folder with the bundle's own options and predicted as well, so every suggestion has been tried.
+/// Predicts the placement of every shard of a bundle. For a shard below the floor, the suggested larger
+/// decoders are exported to a temporary folder with the bundle's own options and predicted as well, so every
+/// suggestion has been tried.
 ///
 /// # Errors
 ///

@@ -1,20 +1,20 @@
 //! Checks whether a bundle computes what its checkpoint computes: the gate of `microgpt verify`.
 //!
-//! It makes four comparisons over one sequence (text sampled from the model itself) that fills the context, or its first 1,024
-//! positions:
+//! It makes four comparisons over one sequence (text sampled from the model itself) that fills the context,
+//! or its first 1,024 positions:
 //!
-//! 1. Does the exported program, executed in f32, produce the logits of burn with *the same weights* (rounded to fp16, or
-//!    dequantized from INT8)? This tests the export. The bound is 5e-6 of the largest logit, the noise of adding in another
-//!    order.
-//! 2. Does it still do so if every fp16 result is rounded to fp16, as on the Neural Engine? This tests the numerics. The bounds
-//!    are 2e-3, and a cosine of 0.99999.
-//! 3. Does it do so in the arithmetic `fast`? The bound is the error of fp16 on the same inputs, or two roundings to fp16
-//!    (2^-10) if that is larger: [`Tolerance::of_fast`].
-//! 4. How far is it from the fp32 checkpoint? This tests quantisation. The result is reported, and must reach the cosine of
-//!    0.97 below which the ane-book does not count a shard at all.
+//! 1. Does the exported program, executed in f32, produce the logits of burn with *the same weights* (rounded
+//!    to fp16, or dequantized from INT8)? This tests the export. The bound is 5e-6 of the largest logit, the
+//!    noise of adding in another order.
+//! 2. Does it still do so if every fp16 result is rounded to fp16, as on the Neural Engine? This tests the
+//!    numerics. The bounds are 2e-3, and a cosine of 0.99999.
+//! 3. Does it do so in the arithmetic `fast`? The bound is the error of fp16 on the same inputs, or two
+//!    roundings to fp16 (2^-10) if that is larger: [`Tolerance::of_fast`].
+//! 4. How far is it from the fp32 checkpoint? This tests quantisation. The result is reported, and must reach
+//!    the cosine of 0.97 below which the ane-book does not count a shard at all.
 //!
-//! Another engine, Core ML, is compared with mil-cpu. The result is reported, and must reach the same cosine: how close the
-//! Neural Engine comes to fp16 is one of the questions that a Mac has to answer.
+//! Another engine, Core ML, is compared with mil-cpu. The result is reported, and must reach the same cosine:
+//! how close the Neural Engine comes to fp16 is one of the questions that a Mac has to answer.
 
 use std::path::Path;
 
@@ -32,7 +32,8 @@ use serde::Serialize;
 
 use crate::reference::BurnReference;
 
-/// The ane-book's golden rule: a shard counts only with this cosine against the reference. The rule has no bound on errors.
+/// The ane-book's golden rule: a shard counts only with this cosine against the reference. The rule has no
+/// bound on errors.
 const GOLDEN: Tolerance = Tolerance { largest_error: f64::INFINITY, cosine: 0.97 };
 
 /// Limit of the compared positions: the cost of burn's reference is quadratic in their number.
@@ -47,8 +48,8 @@ pub struct Check {
     pub parity: Parity,
     /// The bounds.
     pub tolerance: Tolerance,
-    /// Whether the bounds follow from the error of fp16 on the same inputs, so that they differ in the last digits between
-    /// machines.
+    /// Whether the bounds follow from the error of fp16 on the same inputs, so that they differ in the last
+    /// digits between machines.
     pub relative_to_f16: bool,
     /// Whether the result is within the bounds.
     pub pass: bool,
@@ -99,8 +100,8 @@ pub struct StackedInput {
     pub values: Data,
 }
 
-/// Compares a bundle with its checkpoint; without one, its results in f16 and `fast` with those in f32. Compares another engine,
-/// if given, with mil-cpu.
+/// Compares a bundle with its checkpoint; without one, its results in f16 and `fast` with those in f32.
+/// Compares another engine, if given, with mil-cpu.
 ///
 /// # Errors
 ///
@@ -207,8 +208,8 @@ fn exported_with(manifest: &BundleManifest, checkpoint: &Checkpoint) -> Result<E
     })
 }
 
-/// The inputs of the function at every step while a bundle decodes `tokens`. Caches that the host holds are those of the f16 run.
-/// Every step keeps a copy of all its inputs, whole caches included.
+/// The inputs of the function at every step while a bundle decodes `tokens`. Caches that the host holds are
+/// those of the f16 run. Every step keeps a copy of all its inputs, whole caches included.
 ///
 /// # Errors
 ///
@@ -238,8 +239,8 @@ pub fn inputs(bundle: &Bundle, tokens: &[u32]) -> Result<Vec<StackedInput>> {
 }
 
 impl Transcript {
-    /// Writes inputs and logits as safetensors, atomically: every input by name with a leading axis of steps, as f32 or i32; and
-    /// `logits_f32`, `logits_f16` and, for another engine, `logits_engine`, all as f32.
+    /// Writes inputs and logits as safetensors, atomically: every input by name with a leading axis of steps,
+    /// as f32 or i32; and `logits_f32`, `logits_f16` and, for another engine, `logits_engine`, all as f32.
     ///
     /// # Errors
     ///

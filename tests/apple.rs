@@ -1,5 +1,5 @@
-//! The command's Mac features, as far as another machine can test them: the choice and refusal of engines, recorded plans, and the
-//! probes of `settle`.
+//! The command's Mac features, as far as another machine can test them: the choice and refusal of engines,
+//! recorded plans, and the probes of `settle`.
 #![allow(clippy::unwrap_used)]
 
 mod common;
@@ -15,7 +15,8 @@ use microgpt_ane::settle::{Form, Outcome, settle};
 use microgpt_ane::verification::verify;
 use serde_json::Value;
 
-/// The plan of a package as a Mac would record it, made by hand: everything but the first operation on the Neural Engine.
+/// The plan of a package as a Mac would record it, made by hand: everything but the first operation on the
+/// Neural Engine.
 fn plan_by_hand(report: &Value) -> Value {
     let device =
         |kind: &str| serde_json::json!({"kind": kind, "description": kind, "total_core_count": null});
@@ -303,7 +304,8 @@ fn a_first_run_becomes_a_page() {
     }
     assert!(page().contains("settle-all.json: EOF"), "unreadable files are reported");
     assert_eq!(page().matches("not measured").count(), 0);
-    // A prediction must not count as a measurement, nor mil-cpu as Core ML, whatever the file names; and links are not followed.
+    // A prediction must not count as a measurement, nor mil-cpu as Core ML, whatever the file names; and
+    // links are not followed.
     write(&format!("{variant}/floor.json"), &predicted);
     let bench = r#"{"engine": "mil-cpu (fast)", "decode": {"tokens_per_second": 1535.2}}"#;
     write(&format!("{variant}/bench-cpu-and-ane.json"), bench);

@@ -423,7 +423,8 @@ fn check_distinguishes_faults_from_other_files() {
     refused(dir.path(), &["inspect", "--check", "nowhere"], &["nowhere"]);
 }
 
-/// Folders of other programs with a file of the same name, and the user's notes beside an output, are never replaced.
+/// Folders of other programs with a file of the same name, and the user's notes beside an output, are never
+/// replaced.
 #[test]
 fn folders_with_foreign_files_are_never_replaced() {
     let dir = workspace();
@@ -484,8 +485,8 @@ fn folders_of_another_kind_are_distinguished_from_damaged_ones() {
     refused(dir.path(), &["train", "--out", "x", "--learning-rate", "-1"], &["learning_rate", "-1"]);
 }
 
-/// The package of a bundle, run on the inputs that `verify --dump` wrote, produces bit-identical logits; one state carries over
-/// from step to step.
+/// The package of a bundle, run on the inputs that `verify --dump` wrote, produces bit-identical logits; one
+/// state carries over from step to step.
 #[test]
 fn run_runs_a_package_on_tensors_from_a_file() {
     let dir = workspace();

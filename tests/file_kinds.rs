@@ -25,7 +25,8 @@ const COMMANDS: &[&[&str]] = &[
     &["train", "--init", "MODEL", "--steps", "1", "--out", "trained"],
 ];
 
-/// Checks that every command that refuses `model` prints all of `words` and none of `never`. Returns how many refuse.
+/// Checks that every command that refuses `model` prints all of `words` and none of `never`. Returns how many
+/// refuse.
 fn everywhere(dir: &Path, model: &str, words: &[&str], never: &[&str]) -> usize {
     let mut refused = 0;
     for command in COMMANDS {
@@ -115,7 +116,8 @@ fn a_run_that_is_not_finished_is_finished_first() {
     ok(dir, &["export", "run", "--out", "of-run", "--no-verify"]);
 }
 
-/// Each of the program's three kinds, passed where another is expected: the advice names a command that accepts it.
+/// Each of the program's three kinds, passed where another is expected: the advice names a command that
+/// accepts it.
 #[test]
 fn own_kinds_get_advice_that_works() {
     let dir = workspace();

@@ -1,4 +1,5 @@
-//! Kills commands that overwrite finished work at random moments: afterwards either the old output or the new one must be there, whole.
+//! Kills commands that overwrite finished work at random moments: afterwards either the old output or the new
+//! one must be there, whole.
 //!
 //! `MICROGPT_KILLS=200 cargo test --release --test finished_outputs` kills each command two hundred times.
 #![allow(clippy::unwrap_used)]
@@ -43,8 +44,8 @@ fn contents(path: &Path) -> BTreeMap<String, Vec<u8>> {
     files
 }
 
-/// Repeatedly runs `over`, which overwrites `out`, and kills it at random moments. The content of `out` must then be exactly the old
-/// output or the new one.
+/// Repeatedly runs `over`, which overwrites `out`, and kills it at random moments. The content of `out` must
+/// then be exactly the old output or the new one.
 fn kill_over(dir: &Path, out: &str, over: &[&str], opens: impl Fn(&Path)) {
     let out_path = dir.join(out);
     let old = contents(&out_path);

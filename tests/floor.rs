@@ -44,10 +44,12 @@ fn laws_are_listed_fitted_and_evaluated() {
     };
     // Counted from the corpus: 30 of 56 rows are wholly on the Neural Engine.
     assert_eq!(record("always the Neural Engine", "fitted"), (30, 56));
-    // The two rows of Experiment 27 made the floor, and it is right about both: leaving them out removes two of each.
+    // The two rows of Experiment 27 made the floor, and it is right about both: leaving them out removes two
+    // of each.
     let (right, of) = record("floor", "fitted");
     assert_eq!(record("floor", "source_left_out"), (right - 2, of - 2));
-    // The README and docs claim that the laws together are right more often than the bare size, also on unseen sources.
+    // The README and docs claim that the laws together are right more often than the bare size, also on
+    // unseen sources.
     let share = |name: &str, kind: &str| record(name, kind).0 as f64 / record(name, kind).1 as f64;
     assert!(
         share("all laws together", "source_left_out") > share("14 MB in INT8, any graph", "source_left_out")
@@ -154,14 +156,16 @@ fn the_floor_is_found_again() {
     refused(dir, &["floor", "discover", "--tokens", "65"], &["65 tokens per call", "--block-size"]);
     refused(dir, &["floor", "discover", "--quantize", "int3"], &["int3", "int8-per-tensor"]);
     refused(dir, &["floor", "discover", "--n-embd", "0"], &["n_embd"]);
-    // A line that fails for too many operations must not be reported as too narrow: it shows the result of the widest.
+    // A line that fails for too many operations must not be reported as too narrow: it shows the result of
+    // the widest.
     let long =
         ["floor", "discover", "--n-layer", "80", "--n-embd", "32,64", "--tokens", "1", "--quantize", "none"];
     assert!(ok(dir, &long).contains("the widest: error by operation-ceiling"));
     refused(dir, &["floor", "discover", "--law", "gravity"], &["gravity", "anchor-and-work"]);
 }
 
-/// The folder for a Mac holds sound packages, a list of them, and a script; elsewhere the script's command states what it needs.
+/// The folder for a Mac holds sound packages, a list of them, and a script; elsewhere the script's command
+/// states what it needs.
 #[test]
 fn probes_are_left_for_a_mac() {
     let dir = tempfile::tempdir().unwrap();

@@ -1,4 +1,5 @@
-//! Findings for what the format allows and Core ML is reported to refuse are counted separately and block nothing.
+//! Findings for what the format allows and Core ML is reported to refuse are counted separately and block
+//! nothing.
 #![allow(clippy::unwrap_used)]
 
 mod common;
@@ -11,7 +12,8 @@ use mlpackage::mil::{Opset, Program, Value};
 use mlpackage::{DType, Metadata, PackageWriter};
 use safetensors::tensor::{Dtype, SafeTensors, TensorView, serialize_to_file};
 
-/// Writes `y = scale * x` for int8 `x`, with a scale for each of three channels, the second of which is negative.
+/// Writes `y = scale * x` for int8 `x`, with a scale for each of three channels, the second of which is
+/// negative.
 fn write(folder: &Path) {
     let mut writer = PackageWriter::create(&folder.join("p.mlpackage")).unwrap();
     let mut f = FunctionBuilder::new("main", Opset::CoreML7, writer.weights());

@@ -36,7 +36,8 @@ fn finish(mut command: Command) {
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
 }
 
-/// Kills the process after a while. Returns the newest state that it reported as saved, and the one that it reported resuming from.
+/// Kills the process after a while. Returns the newest state that it reported as saved, and the one that it
+/// reported resuming from.
 fn kill_after(mut command: Command, time: Duration) -> (Option<usize>, Option<usize>) {
     let mut child = command.stderr(Stdio::piped()).stdout(Stdio::null()).spawn().unwrap();
     let errors = BufReader::new(child.stderr.take().unwrap());

@@ -1,5 +1,5 @@
-//! `microgpt run` on packages that are not trained models: images, several functions on one state, NaN and infinite results, and
-//! files of other formats.
+//! `microgpt run` on packages that are not trained models: images, several functions on one state, NaN and
+//! infinite results, and files of other formats.
 #![allow(clippy::unwrap_used)]
 
 mod common;
@@ -92,7 +92,8 @@ fn images_are_read_and_written() {
     let out = image::open(at("out.png")).unwrap();
     assert_eq!(out.as_rgb8().unwrap().as_raw()[..], [0, 127, 255, 254, 253, 165, 0, 0, 0, 255, 255, 255]);
 
-    // The planes are red, green and blue. With a BGR description their order is reversed, and the output image is the same.
+    // The planes are red, green and blue. With a BGR description their order is reversed, and the output
+    // image is the same.
     let run = ["run", "p.mlpackage", "--image", "photo=photo.png", "--out", "y.safetensors"];
     let ran = microgpt(dir.path(), &run);
     assert_eq!(ran.code, 0, "{}", ran.err);
@@ -382,7 +383,8 @@ fn values_beyond_the_range_of_pixels_are_clamped_with_a_note() {
     assert!(run([0.0, 1.0, 2.0, 3.0, 255.0]).1.is_empty());
 }
 
-/// Writes two functions: `prefill` adds the rows of `x [3, 2]` to a total, `decode` adds `gain * x [2]`; both return the total.
+/// Writes two functions: `prefill` adds the rows of `x [3, 2]` to a total, `decode` adds `gain * x [2]`; both
+/// return the total.
 fn two_functions(path: &Path) {
     let mut writer = PackageWriter::create(path).unwrap();
     let mut functions = Vec::new();
@@ -445,8 +447,9 @@ fn several_functions_run_on_one_state() {
     assert!(plan.contains("function prefill\n") && plan.contains("function decode\n"), "{plan}");
 }
 
-/// A decoder written by coremltools with two functions that share a cache reproduces PyTorch's results for the prompt and the
-/// following tokens, within the 2e-3 of the largest value that its conformance case allows with fp16 rounding.
+/// A decoder written by coremltools with two functions that share a cache reproduces PyTorch's results for
+/// the prompt and the following tokens, within the 2e-3 of the largest value that its conformance case allows
+/// with fp16 rounding.
 #[test]
 fn a_decoder_of_two_functions_runs_as_its_engine_does() {
     let dir = tempfile::tempdir().unwrap();

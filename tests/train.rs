@@ -25,7 +25,8 @@ fn refused(dir: &Path, arguments: &[&str], words: &[&str]) {
     assert!(words.iter().all(|word| error.contains(word)), "{arguments:?}: {error}");
 }
 
-/// Trains on running text in byte pairs, exports, and completes a prompt with a character that the text does not have.
+/// Trains on running text in byte pairs, exports, and completes a prompt with a character that the text does
+/// not have.
 #[test]
 fn running_text_in_byte_pairs() {
     let dir = tempfile::tempdir().unwrap();
@@ -115,7 +116,8 @@ fn a_run_is_trained_longer_than_was_planned() {
     }
 }
 
-/// Given names fit the presets' contexts, which stay unchanged; other texts get the context that they need, and this is reported.
+/// Given names fit the presets' contexts, which stay unchanged; other texts get the context that they need,
+/// and this is reported.
 #[test]
 fn the_context_follows_from_the_text() {
     let dir = tempfile::tempdir().unwrap();
@@ -163,7 +165,11 @@ fn the_context_follows_from_the_text() {
     let (found, out) = train("text", &["--packed"]);
     assert!(found == 128 && out.contains("context: 128 tokens, as running text"), "{found}: {out}");
     fs::write(dir.join("little"), TEXT).unwrap();
-    assert_eq!(train("little", &["--packed"]).0, 16, "the text is too short for windows of any longer context");
+    assert_eq!(
+        train("little", &["--packed"]).0,
+        16,
+        "the text is too short for windows of any longer context"
+    );
 }
 
 /// The next step is suggested on standard error, so that standard output holds only the result.

@@ -50,7 +50,8 @@ fn combinations() -> Vec<ExportOptions> {
     all
 }
 
-/// Every quantisation, layout of projections, cache update and norm form computes the same as burn with the same weights.
+/// Every quantisation, layout of projections, cache update and norm form computes the same as burn with the
+/// same weights.
 #[test]
 fn every_combination_keeps_parity_with_burn_on_every_backend() {
     let checkpoint = Checkpoint::open(common::trained()).unwrap();
@@ -63,8 +64,8 @@ fn every_combination_keeps_parity_with_burn_on_every_backend() {
             let (verification, transcript) = verify(&bundle, Some(&checkpoint), None, 1, backend).unwrap();
             let bad = || format!("{options:?} on {backend}: {:#?}", verification.checks);
             if options.norm == NormForm::Safe {
-                // It stores eps / 16 = 6.25e-7 as an fp16 subnormal, which is 4.6 % too small. This, not the order of
-                // additions, causes its distance from burn, and the gate for f32 rightly fails.
+                // It stores eps / 16 = 6.25e-7 as an fp16 subnormal, which is 4.6 % too small. This, not the
+                // order of additions, causes its distance from burn, and the gate for f32 rightly fails.
                 assert!(verification.checks[0].parity.largest_error < 5e-5, "{}", bad());
                 assert!(verification.checks[1..].iter().all(|c| c.pass), "{}", bad());
             } else {
@@ -75,8 +76,8 @@ fn every_combination_keeps_parity_with_burn_on_every_backend() {
             assert!(verification.checks.iter().all(|c| c.parity.positions == 16));
             assert_eq!(transcript.logits_f32.len(), 16 * 27);
         }
-        // Norms of the embedding and before each half of the layer, three projections in one step and four more, attention;
-        // and a split, if one projection computes query, key and value.
+        // Norms of the embedding and before each half of the layer, three projections in one step and four
+        // more, attention; and a split, if one projection computes query, key and value.
         if options.cache_update == CacheUpdate::OneHot {
             let split = usize::from(options.projections == Projections::FusedQkv);
             assert_eq!(fast_steps(&bundle), 9 + split, "{options:?}");
@@ -109,8 +110,8 @@ fn every_cache_update_is_a_decoder_to_the_floor() {
                 "{what}"
             );
             assert_eq!(report.residency.conv_ane, Count { ane: 37, total: 37 }, "{what}");
-            // Each of the twelve caches has a `slice_update`, which the laws keep off, with a read and a write that belong to
-            // it; and the bounds of the slices need an add and two concats of integers.
+            // Each of the twelve caches has a `slice_update`, which the laws keep off, with a read and a
+            // write that belong to it; and the bounds of the slices need an add and two concats of integers.
             let off = report.residency.compute_ane.total - report.residency.compute_ane.ane;
             let expected = match cache_update {
                 CacheUpdate::SliceUpdate => (3 * 12 + 3, Outcome::Mixed),
@@ -121,7 +122,8 @@ fn every_cache_update_is_a_decoder_to_the_floor() {
     }
 }
 
-/// 1/sqrt(D) is exact in fp16 only for D = 1, 4, 16 and 64; head widths for which it is rounded keep parity too.
+/// 1/sqrt(D) is exact in fp16 only for D = 1, 4, 16 and 64; head widths for which it is rounded keep parity
+/// too.
 #[test]
 fn heads_of_every_width_keep_parity() {
     for (n_embd, n_head) in [(16, 2), (16, 8), (24, 8), (96, 3), (160, 4)] {
@@ -192,8 +194,8 @@ fn the_bundle_writes_what_burn_writes() {
     }
 }
 
-/// Pins the tokens of a model with fixed random weights, for every source. Each choice leads the next best by more than 1 % of the
-/// largest logit, so no order of additions can change it.
+/// Pins the tokens of a model with fixed random weights, for every source. Each choice leads the next best by
+/// more than 1 % of the largest logit, so no order of additions can change it.
 #[test]
 fn the_greedy_transcript_is_pinned() {
     let dir = tempfile::tempdir().unwrap();
@@ -296,7 +298,8 @@ fn the_decoder_refuses_bad_tokens_and_stays_usable() {
     assert!(error.contains("17 tokens do not fit into the context of 16"), "{error}");
 }
 
-/// 4,192 parameters are far below the floor. The scaling that the report suggests is exported and found above it.
+/// 4,192 parameters are far below the floor. The scaling that the report suggests is exported and found above
+/// it.
 #[test]
 fn original_is_below_the_floor_and_the_suggested_scaling_above() {
     let dir = tempfile::tempdir().unwrap();

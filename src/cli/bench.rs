@@ -23,15 +23,15 @@ pub(crate) struct Bench {
     /// Number of names to generate, for the names result; 0 for none
     #[arg(long, allow_negative_numbers = true, default_value_t = 500)]
     names: usize,
-    /// Duration of the decode and batch measurements, after a round to warm up. At least one round is measured: three contexts and
-    /// one of the batch
+    /// Duration of the decode and batch measurements, after a round to warm up. At least one round is
+    /// measured: three contexts and one of the batch
     #[arg(long, allow_negative_numbers = true, default_value_t = 3.0)]
     seconds: f64,
     /// Seed of the names
     #[arg(long, default_value_t = 42)]
     seed: u64,
-    /// Also measure the energy per token: on a Mac, with powermetrics, which needs root (`sudo -v` first); elsewhere the output
-    /// explains why it is not measured
+    /// Also measure the energy per token: on a Mac, with powermetrics, which needs root (`sudo -v` first);
+    /// elsewhere the output explains why it is not measured
     #[arg(long)]
     energy: bool,
     /// Print JSON

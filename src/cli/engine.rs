@@ -14,7 +14,8 @@ use super::output;
 /// Options that choose the engine.
 #[derive(Debug, Args)]
 pub(super) struct EngineChoice {
-    /// auto selects Core ML on a Mac and mil-cpu elsewhere; without --engine, an option of one engine selects that engine
+    /// auto selects Core ML on a Mac and mil-cpu elsewhere; without --engine, an option of one engine selects
+    /// that engine
     #[arg(long, value_name = "ENGINE", value_parser = EngineKind::ALL.map(EngineKind::name))]
     engine: Option<String>,
     /// Devices that Core ML may use [default: cpu-and-ane]
@@ -30,8 +31,8 @@ pub(super) struct EngineArgs {
     /// Arithmetic of the engine mil-cpu
     #[arg(long, value_enum)]
     numerics: Option<NumericsArg>,
-    /// Threads of mil-cpu for fast arithmetic, at most the machine's hardware threads [default: the machine's hardware threads, up
-    /// to 4]
+    /// Threads of mil-cpu for fast arithmetic, at most the machine's hardware threads [default: the machine's
+    /// hardware threads, up to 4]
     #[arg(long, allow_negative_numbers = true, value_name = "N", value_parser = clap::value_parser!(u16).range(1..))]
     threads: Option<u16>,
 }
@@ -58,7 +59,8 @@ impl From<NumericsArg> for Numerics {
 }
 
 impl EngineChoice {
-    /// The requested engine, or `otherwise` if none was requested. `of_mil_cpu` names an option in use that only mil-cpu has.
+    /// The requested engine, or `otherwise` if none was requested. `of_mil_cpu` names an option in use that
+    /// only mil-cpu has.
     pub(super) fn options(&self, otherwise: EngineKind, of_mil_cpu: Option<&str>) -> Result<EngineOptions> {
         let kind = match &self.engine {
             Some(name) => name.parse()?,
@@ -85,7 +87,8 @@ impl EngineChoice {
 }
 
 impl EngineArgs {
-    /// The requested engine, or `otherwise` if none was requested. mil-cpu defaults to the arithmetic `numerics`.
+    /// The requested engine, or `otherwise` if none was requested. mil-cpu defaults to the arithmetic
+    /// `numerics`.
     pub(super) fn options(&self, otherwise: EngineKind, numerics: Numerics) -> Result<EngineOptions> {
         let of_mil_cpu = [("--numerics", self.numerics.is_some()), ("--threads", self.threads.is_some())];
         let of_mil_cpu = of_mil_cpu.into_iter().find(|(_, given)| *given).map(|(name, _)| name);
@@ -120,7 +123,8 @@ impl EngineArgs {
 /// Loads that take less time are not reported when they finish.
 const WORTH_A_LINE: Duration = Duration::from_secs(1);
 
-/// Shows load progress on standard error: as a spinner on a terminal, otherwise as a line for each step that may take long.
+/// Shows load progress on standard error: as a spinner on a terminal, otherwise as a line for each step that
+/// may take long.
 fn progress() -> LoadObserver {
     let spinner: Mutex<Option<indicatif::ProgressBar>> = Mutex::new(None);
     let on_terminal = io::stderr().is_terminal();

@@ -20,9 +20,9 @@ macro_rules! values {
 
 /// Export a checkpoint as a bundle: a Core ML package and the files that a host needs.
 ///
-/// The exported program is compared with the checkpoint; the table of results is printed and kept in the bundle's README.md. A
-/// bundle that differs from its checkpoint by more than the bounds is written all the same, with a warning and exit code 0:
-/// `microgpt verify` is the gate.
+/// The exported program is compared with the checkpoint; the table of results is printed and kept in the
+/// bundle's README.md. A bundle that differs from its checkpoint by more than the bounds is written all the
+/// same, with a warning and exit code 0: `microgpt verify` is the gate.
 #[derive(Debug, Args)]
 pub(crate) struct Export {
     /// The checkpoint's folder
@@ -83,7 +83,9 @@ impl Export {
         if let Some(verification) = &exported.verification {
             text.push_str(&super::verify::describe(verification));
             if !verification.pass {
-                eprintln!("warning: the exported program is not within the bounds of its checkpoint; see the table");
+                eprintln!(
+                    "warning: the exported program is not within the bounds of its checkpoint; see the table"
+                );
             }
         }
         output::print(&text)?;

@@ -1,5 +1,5 @@
-//! Recognises what a path holds by its first bytes or by the names in a folder, for messages about a file of another kind than
-//! the command expects. Nothing here decides what a command accepts.
+//! Recognises what a path holds by its first bytes or by the names in a folder, for messages about a file of
+//! another kind than the command expects. Nothing here decides what a command accepts.
 
 use std::fmt;
 use std::fs::File;
@@ -31,7 +31,8 @@ pub(super) enum PathKind {
     Safetensors,
     /// An ONNX model. It has no magic bytes; the fields of its protobuf message identify it.
     Onnx,
-    /// A Core ML model in a single file: a specification outside its package, or a model older than ML Programs.
+    /// A Core ML model in a single file: a specification outside its package, or a model older than ML
+    /// Programs.
     MlModel {
         /// The field of `CoreML.Specification.Model` that holds the model and so determines its type.
         field: u64,
@@ -324,8 +325,9 @@ fn of_zip(head: &[u8]) -> PathKind {
 /// Limit of the fields of a protobuf message that are examined.
 const FIELDS: usize = 64;
 
-/// Recognises ONNX and Core ML models, which have no magic bytes. Both begin with a small version in field 1. Then `ModelProto` of
-/// ONNX has its graph in field 7, and `Model` of Core ML its model in a field from 200 on.
+/// Recognises ONNX and Core ML models, which have no magic bytes. Both begin with a small version in field 1.
+/// Then `ModelProto` of ONNX has its graph in field 7, and `Model` of Core ML its model in a field from 200
+/// on.
 fn of_protobuf(file: &mut BufReader<File>, len: u64) -> io::Result<Option<PathKind>> {
     file.rewind()?;
     let mut at = 0;
@@ -443,8 +445,9 @@ mod tests {
         assert_eq!(kind(b"\x00\x01\x02"), UnknownFile);
     }
 
-    /// `ir_version`, `producer_name`, `graph` of ONNX; `specificationVersion`, an empty `description` and the field of an ML
-    /// Program or a neural network of Core ML. A graph larger than the read buffer is skipped, not read.
+    /// `ir_version`, `producer_name`, `graph` of ONNX; `specificationVersion`, an empty `description` and the
+    /// field of an ML Program or a neural network of Core ML. A graph larger than the read buffer is skipped,
+    /// not read.
     #[test]
     fn models_without_magic_bytes_are_recognised_by_their_fields() {
         assert_eq!(kind(b"\x08\x08\x12\x07pytorch\x3a\x01\x00"), Onnx);

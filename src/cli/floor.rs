@@ -30,8 +30,8 @@ pub(crate) struct Floor {
     /// Exit with 1 unless everything is placed there
     #[arg(long, value_enum)]
     require: Option<Require>,
-    /// Exit with 1 if anything is placed worse than in this earlier report of --json. Packages are matched by name; if both
-    /// reports have only one, these two are compared
+    /// Exit with 1 if anything is placed worse than in this earlier report of --json. Packages are matched by
+    /// name; if both reports have only one, these two are compared
     #[arg(long, value_name = "REPORT.json")]
     baseline: Option<PathBuf>,
     /// Print the report as JSON: a list with one object per package

@@ -24,7 +24,8 @@ pub(crate) struct Generate {
     /// The beginning of each text
     #[arg(long, default_value = "")]
     prompt: String,
-    /// Number of texts; if texts may have several lines, a line `---` separates two texts of which one has several
+    /// Number of texts; if texts may have several lines, a line `---` separates two texts of which one has
+    /// several
     #[arg(short, default_value_t = 5, value_parser = at_least_one)]
     n: usize,
     /// Limit of the tokens added to each prompt [default: the context length]
@@ -42,7 +43,8 @@ pub(crate) struct Generate {
 /// How tokens are chosen.
 #[derive(Debug, Args)]
 pub(super) struct SamplingArgs {
-    /// Values below 1 make likely tokens likelier, values above 1 less likely; 0 always chooses the most likely token
+    /// Values below 1 make likely tokens likelier, values above 1 less likely; 0 always chooses the most
+    /// likely token
     #[arg(long, default_value_t = 0.5, allow_negative_numbers = true)]
     temperature: f32,
     /// Draw from the K most likely tokens only
@@ -175,8 +177,8 @@ pub(super) fn at_least_one(text: &str) -> Result<usize, String> {
     }
 }
 
-/// Prints texts as they are generated, one per line. If one of two neighbouring texts has several lines, a separator is printed
-/// between them.
+/// Prints texts as they are generated, one per line. If one of two neighbouring texts has several lines, a
+/// separator is printed between them.
 struct TextPrinter {
     /// Whether a text may have several lines at all.
     may_break: bool,

@@ -21,11 +21,12 @@ use self::results::{Looked, OutImages, Results};
 use super::engine::EngineArgs;
 use super::{Outcome, folder, output};
 
-/// Run functions of any .mlpackage on tensors and images from files: no Mac, no Python. By default on mil-cpu in f32.
+/// Run functions of any .mlpackage on tensors and images from files: no Mac, no Python. By default on mil-cpu
+/// in f32.
 ///
-/// Several functions run one after the other on one state: `--function prefill,decode=16` calls prefill once and decode 16
-/// times. Their inputs are then named FUNCTION/INPUT, or INPUT if only one of them has such an input, and their outputs
-/// FUNCTION/OUTPUT.
+/// Several functions run one after the other on one state: `--function prefill,decode=16` calls prefill once
+/// and decode 16 times. Their inputs are then named FUNCTION/INPUT, or INPUT if only one of them has such an
+/// input, and their outputs FUNCTION/OUTPUT.
 #[derive(Debug, Args)]
 pub(crate) struct Run {
     /// The .mlpackage
@@ -45,8 +46,8 @@ pub(crate) struct Run {
     /// An output of image type, as a PNG file; may be given several times
     #[arg(long = "out-image", value_name = "NAME=FILE")]
     out_images: Vec<NamedFile>,
-    /// The functions to call, in order [default: the package's own]. With =STEPS, a function is called that many times, and each
-    /// of its tensors has a leading axis of STEPS
+    /// The functions to call, in order [default: the package's own]. With =STEPS, a function is called that
+    /// many times, and each of its tensors has a leading axis of STEPS
     #[arg(long, value_name = "FUNCTION[=STEPS]", value_delimiter = ',')]
     function: Vec<FunctionArg>,
     /// Call the function N times on one state: every tensor has a leading axis of N, and so has every output
@@ -54,15 +55,16 @@ pub(crate) struct Run {
     steps: Option<usize>,
     #[command(flatten)]
     engine: EngineArgs,
-    /// Name the first operation that overflows, produces a NaN, or produces only zeros, and exit with 1 if there is one: in fp32, or
-    /// with --numerics f16 in fp16
+    /// Name the first operation that overflows, produces a NaN, or produces only zeros, and exit with 1 if
+    /// there is one: in fp32, or with --numerics f16 in fp16
     #[arg(long)]
     hazards: bool,
-    /// Print how the function was lowered for the shapes of its inputs: steps, buffers and memory. Without --out or --out-image,
-    /// nothing is run
+    /// Print how the function was lowered for the shapes of its inputs: steps, buffers and memory. Without
+    /// --out or --out-image, nothing is run
     #[arg(long)]
     plan: bool,
-    /// The workspace limit of a call on mil-cpu: the most memory, in MiB, that it may use besides weights and states
+    /// The workspace limit of a call on mil-cpu: the most memory, in MiB, that it may use besides weights and
+    /// states
     #[arg(long, value_name = "MIB", default_value_t = Limits::default().workspace >> 20, value_parser = clap::value_parser!(u64).range(1..1 << 40))]
     workspace: u64,
 }

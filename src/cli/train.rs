@@ -41,8 +41,8 @@ pub(crate) struct Train {
     /// Replace a finished model in --out; it stays whole until the new one replaces it in one step
     #[arg(long)]
     force: bool,
-    /// Continue a stopped run, in the same folder and with the same options. --steps changes its total number of steps, even if it is
-    /// finished; --data gives the new path of its text, if it was moved
+    /// Continue a stopped run, in the same folder and with the same options. --steps changes its total number
+    /// of steps, even if it is finished; --data gives the new path of its text, if it was moved
     #[arg(long, value_name = "CKPT", conflicts_with_all = RUN_OPTIONS)]
     resume: Option<PathBuf>,
     #[command(flatten)]
@@ -103,7 +103,8 @@ struct ModelOptions {
     /// Dimensions and recipe: original (16 dimensions, 1 layer), scaled (512, 6) or compact (128, 4)
     #[arg(long, value_enum, default_value = "original")]
     preset: PresetArg,
-    /// Begin with the weights, dimensions and tokenizer of this checkpoint, this program's or PyTorch's, instead of random weights
+    /// Begin with the weights, dimensions and tokenizer of this checkpoint, this program's or PyTorch's,
+    /// instead of random weights
     #[arg(long, value_name = "CKPT", conflicts_with_all = ["n_embd", "n_head", "n_layer", "block_size", "tokenizer", "vocab_size", "init_std"])]
     init: Option<PathBuf>,
     /// Width, instead of the preset's
@@ -115,7 +116,8 @@ struct ModelOptions {
     /// Layers, instead of the preset's
     #[arg(long)]
     n_layer: Option<usize>,
-    /// Context length in tokens [default: the preset's, or what the documents of --data need, up to 256; 128 for running text]
+    /// Context length in tokens [default: the preset's, or what the documents of --data need, up to 256; 128
+    /// for running text]
     #[arg(long, value_name = "TOKENS")]
     block_size: Option<usize>,
     /// Standard deviation of the initial weights [default: 0.08 for original, 0.02 for scaled and compact]
@@ -260,7 +262,9 @@ impl Train {
             Ended::Trained(trained) => trained,
             Ended::Stopped { step } => {
                 let folder = output::path(&folder);
-                output::tell(&format!("stopped after step {step}; microgpt train --resume {folder} continues"));
+                output::tell(&format!(
+                    "stopped after step {step}; microgpt train --resume {folder} continues"
+                ));
                 return Ok(Outcome::Stopped);
             }
         };
@@ -357,7 +361,7 @@ impl Train {
             accumulate: recipe.accumulate,
             learning_rate: recipe.learning_rate.unwrap_or(preset.learning_rate),
             schedule: recipe.schedule.unwrap_or(preset.schedule),
-        // A preset's warm-up must not be longer than a short run.
+            // A preset's warm-up must not be longer than a short run.
             warmup: recipe.warmup.unwrap_or(preset.warmup.min(recipe.steps.unwrap_or(preset.steps) / 10)),
             weight_decay: recipe.weight_decay.unwrap_or(preset.weight_decay),
             dropout: recipe.dropout.unwrap_or(preset.dropout),
@@ -405,7 +409,8 @@ impl DataOptions {
     }
 }
 
-/// Stops after the current step on Ctrl-C; a second one ends the process at once. `saved` is the newest step on disk.
+/// Stops after the current step on Ctrl-C; a second one ends the process at once. `saved` is the newest step
+/// on disk.
 fn stop_on_signals(saved: Arc<AtomicUsize>, folder: String) -> Result<Arc<AtomicBool>> {
     let stop = Arc::new(AtomicBool::new(false));
     let asked = Arc::clone(&stop);
@@ -420,9 +425,7 @@ fn stop_on_signals(saved: Arc<AtomicUsize>, folder: String) -> Result<Arc<Atomic
             ));
             std::process::exit(130);
         }
-        output::tell(&format!(
-            "stopping after this step and saving it; Ctrl-C again ends at once ({saved})"
-        ));
+        output::tell(&format!("stopping after this step and saving it; Ctrl-C again ends at once ({saved})"));
     })?;
     Ok(stop)
 }
@@ -438,7 +441,7 @@ fn divergence(trained: &Trained) -> Option<String> {
     if report.train_loss <= limit {
         return None;
     }
-        // One digit: the suggestion is no more precise than that.
+    // One digit: the suggestion is no more precise than that.
     let a_tenth = |x: f64| format!("{:.0e}", x / 10.0).parse::<f64>().unwrap_or(x);
     let first = report.history.first().map_or(0.0, |step| step.loss);
     let small = microgpt_model::WIDE_INIT_STD;
@@ -448,7 +451,11 @@ fn divergence(trained: &Trained) -> Option<String> {
             report.init_std
         ),
         false => {
-            format!("try --learning-rate {} instead of {}", a_tenth(report.learning_rate), report.learning_rate)
+            format!(
+                "try --learning-rate {} instead of {}",
+                a_tenth(report.learning_rate),
+                report.learning_rate
+            )
         }
     };
     Some(format!(

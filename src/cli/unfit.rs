@@ -1,4 +1,5 @@
-//! The error for a path that a command cannot use: what the path holds, what was expected, and the one command that works on it.
+//! The error for a path that a command cannot use: what the path holds, what was expected, and the one
+//! command that works on it.
 
 use std::fs::File;
 use std::io::Read as _;
@@ -101,7 +102,8 @@ fn detail(path: &Path, kind: &PathKind) -> Option<String> {
 /// What to do with a path of another kind than expected. No advice names a command that refuses it.
 fn advice(path: &Path, kind: &PathKind, expected: Expected) -> String {
     let name = output::path(path);
-    // The model file of a package gets advice about its own package, which is more specific than that for any such file.
+    // The model file of a package gets advice about its own package, which is more specific than that for any
+    // such file.
     if let Some(advice) =
         kind.advice().filter(|_| !matches!(kind, PathKind::MlModel { .. }) || belongs_to(path).is_none())
     {
@@ -206,7 +208,8 @@ fn belongs_to(file: &Path) -> Option<(PathBuf, PathKind)> {
 /// Bytes of a GGUF file that are read.
 const GGUF_HEAD: u64 = 64 << 10;
 
-/// Reads `general.architecture` of a GGUF file. The header is a list of key, type and value; the architecture is among the first.
+/// Reads `general.architecture` of a GGUF file. The header is a list of key, type and value; the architecture
+/// is among the first.
 fn gguf_architecture(path: &Path) -> Option<String> {
     let mut head = Vec::new();
     File::open(path).ok()?.take(GGUF_HEAD).read_to_end(&mut head).ok()?;

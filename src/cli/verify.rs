@@ -13,8 +13,8 @@ use mlpackage::{AtomicFile, counted};
 use super::engine::EngineChoice;
 use super::{Outcome, folder, output};
 
-/// Compare a bundle with the checkpoint that it was exported from. Exits with 1 if they differ by more than rounding. Every arithmetic of
-/// mil-cpu is compared; another engine, Core ML, is compared with mil-cpu.
+/// Compare a bundle with the checkpoint that it was exported from. Exits with 1 if they differ by more than
+/// rounding. Every arithmetic of mil-cpu is compared; another engine, Core ML, is compared with mil-cpu.
 #[derive(Debug, Args)]
 pub(crate) struct Verify {
     /// The bundle's folder
@@ -30,8 +30,8 @@ pub(crate) struct Verify {
     /// Write every step's inputs and logits as safetensors, for other executors to compare with
     #[arg(long, value_name = "FILE")]
     dump: Option<PathBuf>,
-    /// Search for silent failures of fp16: the first operation that produces an infinity, a NaN, or zero from a constant that is not
-    /// zero. Each counts as a failure
+    /// Search for silent failures of fp16: the first operation that produces an infinity, a NaN, or zero from
+    /// a constant that is not zero. Each counts as a failure
     #[arg(long)]
     hazards: bool,
     /// burn's backend: flex, or ndarray in a build with `--features ndarray`

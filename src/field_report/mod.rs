@@ -171,7 +171,8 @@ impl FieldReport {
         None
     }
 
-    /// Reads a regular file of this folder within the size limits. Links are not followed: the page is made to be sent.
+    /// Reads a regular file of this folder within the size limits. Links are not followed: the page is made
+    /// to be sent.
     fn text(&mut self, path: &Path) -> Option<String> {
         let found = path.symlink_metadata().ok().filter(fs::Metadata::is_file)?;
         if found.len() > LIMIT.min(self.left) {

@@ -1,9 +1,9 @@
 //! Probes an engine with questions about Core ML that only it can answer. Used by `microgpt settle`.
 //!
-//! 1. Which forms of a program does its compiler accept: shared constants, values without constants, omitted arguments, operations
-//!    without names? Each form is compiled, run, and compared with mil-cpu.
-//! 2. Does the epsilon of the norms survive? The program receives embeddings of ordinary size, small ones, and zeros, where only
-//!    the epsilon is left.
+//! 1. Which forms of a program does its compiler accept: shared constants, values without constants, omitted
+//!    arguments, operations without names? Each form is compiled, run, and compared with mil-cpu.
+//! 2. Does the epsilon of the norms survive? The program receives embeddings of ordinary size, small ones,
+//!    and zeros, where only the epsilon is left.
 //!
 //! On the engine mil-cpu all of this can be rehearsed.
 
@@ -21,8 +21,8 @@ pub use forms::Form;
 
 /// Positions that are compared.
 const POSITIONS: usize = 16;
-/// Factors of the embeddings: 1; two at which the epsilon is as large as the square of an embedding or larger; one that brings
-/// them below fp16's smallest value, 6e-8; and 0.
+/// Factors of the embeddings: 1; two at which the epsilon is as large as the square of an embedding or
+/// larger; one that brings them below fp16's smallest value, 6e-8; and 0.
 const SCALES: [f32; 5] = [1.0, 1e-2, 1e-4, 1e-7, 0.0];
 
 /// The results of all probes.
@@ -74,7 +74,7 @@ pub enum Outcome {
 ///
 /// # Errors
 ///
-    /// If the bundle cannot be loaded into mil-cpu, or a temporary folder cannot be written.
+/// If the bundle cannot be loaded into mil-cpu, or a temporary folder cannot be written.
 pub fn settle(bundle: &Bundle, engine: &dyn Engine) -> Result<Settled> {
     let mut decoder = Decoder::load(bundle, &MilCpu::new(Numerics::F32))?;
     let tokens = parity::probe(&mut decoder, bundle.manifest().tokenizer.bos_token_id, 0, POSITIONS)?;

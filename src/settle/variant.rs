@@ -1,4 +1,5 @@
-//! A bundle with its program in another form, or with other embeddings, which every engine can decode like any bundle.
+//! A bundle with its program in another form, or with other embeddings, which every engine can decode like
+//! any bundle.
 
 use std::fs;
 use std::path::Path;
@@ -11,7 +12,8 @@ use safetensors::SafeTensors;
 
 use super::Form;
 
-/// Writes a bundle whose program has this form, and whose embedding tables are multiplied by `scale` and rounded to fp16.
+/// Writes a bundle whose program has this form, and whose embedding tables are multiplied by `scale` and
+/// rounded to fp16.
 ///
 /// # Errors
 ///

@@ -16,7 +16,8 @@ use mlpackage::{Package, counted};
 
 use super::super::{Outcome, output};
 
-/// Search for the floor: export decoders of many sizes, place each, and find the boundary between CPU and Neural Engine
+/// Search for the floor: export decoders of many sizes, place each, and find the boundary between CPU and
+/// Neural Engine
 #[derive(Debug, Args)]
 pub(super) struct Discover {
     /// Folder for the rows, the table and the picture; with --write-only, for the probes
@@ -25,7 +26,8 @@ pub(super) struct Discover {
     /// What determines where a package is placed
     #[arg(long, value_enum, default_value = "predicted")]
     oracle: Oracle,
-    /// Use the verdict of one law instead of the combined one: floor or anchor-and-work, which apply to decoders of any size
+    /// Use the verdict of one law instead of the combined one: floor or anchor-and-work, which apply to
+    /// decoders of any size
     #[arg(long, value_name = "LAW", conflicts_with = "write_only")]
     law: Option<String>,
     /// Write the packages and a script that measures them on a Mac; place nothing
@@ -217,9 +219,9 @@ impl Discover {
         }
     }
 
-    /// Measures every probe in a folder that `--write-only` wrote. After each probe the rows are written to a separate file until all
-    /// are complete, so a crash costs only the current probe, and no rows of an earlier measurement. A probe that fails is reported
-    /// and skipped.
+    /// Measures every probe in a folder that `--write-only` wrote. After each probe the rows are written to a
+    /// separate file until all are complete, so a crash costs only the current probe, and no rows of an
+    /// earlier measurement. A probe that fails is reported and skipped.
     fn measure_folder(&self, folder: &Path) -> Result<Outcome> {
         let list = folder.join("probes.jsonl");
         let text = super::read_text(&list)?;

@@ -16,8 +16,8 @@ use super::super::output;
 /// Where a measurement comes from, and where its rows are written.
 #[derive(Debug, Args)]
 pub(super) struct MeasuredArgs {
-    /// On a Mac, have Core ML plan the package; show the plan beside the prediction, operation by operation; and add a row to the
-    /// corpus of --rows. The other options then apply to the measurement
+    /// On a Mac, have Core ML plan the package; show the plan beside the prediction, operation by operation;
+    /// and add a row to the corpus of --rows. The other options then apply to the measurement
     #[arg(long, conflicts_with = "measured")]
     measure: bool,
     /// Do the same with a plan that --save-plan recorded, on any machine
@@ -41,10 +41,7 @@ pub(super) struct Measured {
 impl MeasuredArgs {
     /// Measures packages, or reads their recorded plans; `None` if neither was requested.
     pub(super) fn measure(&self, packages: &[Package]) -> Result<Option<Measured>> {
-        ensure!(
-            self.measure || self.save_plan.is_none(),
-            "--save-plan saves a measurement: give --measure"
-        );
+        ensure!(self.measure || self.save_plan.is_none(), "--save-plan saves a measurement: give --measure");
         let plans = match &self.plan {
             None if !self.measure => {
                 ensure!(self.rows.is_none(), "--rows is for measurements: give --measure or --plan");

@@ -40,7 +40,8 @@ impl FromStr for FunctionArg {
     }
 }
 
-/// An input or output with a file, as an argument of `--image` and `--out-image`: `NAME=FILE`, or `FUNCTION/NAME=FILE`.
+/// An input or output with a file, as an argument of `--image` and `--out-image`: `NAME=FILE`, or
+/// `FUNCTION/NAME=FILE`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct NamedFile {
     pub(super) name: String,
@@ -64,7 +65,8 @@ impl FromStr for NamedFile {
 pub(super) struct Call {
     pub(super) function: String,
     pub(super) interface: Interface,
-    /// Number of calls; each tensor then has a leading axis of this size. `None` calls the function once, without that axis.
+    /// Number of calls; each tensor then has a leading axis of this size. `None` calls the function once,
+    /// without that axis.
     pub(super) steps: Option<usize>,
     sources: BTreeMap<String, Source>,
 }
@@ -132,14 +134,14 @@ impl Calls {
         Ok(Self { calls, file: None })
     }
 
-    /// The name of an input or output in files and on the command line: prefixed with the function's name if several functions are
-    /// called.
+    /// The name of an input or output in files and on the command line: prefixed with the function's name if
+    /// several functions are called.
     pub(super) fn full_name(&self, call: &Call, name: &str) -> String {
         if self.calls.len() == 1 { name.to_owned() } else { format!("{}/{name}", call.function) }
     }
 
-    /// Finds the function that has an input or output of this name, which may be prefixed with the function's name. Returns the
-    /// function's index and the feature.
+    /// Finds the function that has an input or output of this name, which may be prefixed with the function's
+    /// name. Returns the function's index and the feature.
     ///
     /// # Errors
     ///
@@ -164,11 +166,7 @@ impl Calls {
                 let names =
                     several.iter().map(|(index, _)| format!("{}/{name}", self.calls[*index].function));
                 let names: Vec<String> = names.collect();
-                bail!(
-                    "several functions have an {} of that name: write {}",
-                    side.name(),
-                    names.join(" or ")
-                )
+                bail!("several functions have an {} of that name: write {}", side.name(), names.join(" or "))
             }
         }
     }

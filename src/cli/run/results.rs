@@ -36,7 +36,8 @@ impl Numbers {
         }
     }
 
-    /// Describes NaN or infinite elements; `None` if there is nothing to report. Some infinities are normal, as in masks.
+    /// Describes NaN or infinite elements; `None` if there is nothing to report. Some infinities are normal,
+    /// as in masks.
     fn fault(self) -> Option<String> {
         let Self { all, nan, infinite } = self;
         match (nan, infinite) {

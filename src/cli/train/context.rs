@@ -10,17 +10,19 @@ use super::Train;
 const MOST: usize = 256;
 /// Longest context that is chosen for running text, whose length does not suggest one.
 const MOST_PACKED: usize = 128;
-/// A context other than the preset's is a multiple of this: states of other lengths are reported to fail in Core ML.
+/// A context other than the preset's is a multiple of this: states of other lengths are reported to fail in
+/// Core ML.
 const MULTIPLE: usize = 32;
 /// The context must leave at least this many windows of running text.
 const WINDOWS: usize = 16;
 /// Longest context that is suggested for documents; longer ones should be running text.
 const WORTH_ADVISING: usize = 4096;
 
-/// The context for a text: the preset's, or a longer one if the text's documents need it, which is then reported.
+/// The context for a text: the preset's, or a longer one if the text's documents need it, which is then
+/// reported.
 ///
-/// For documents it is the smallest multiple of 32 that holds the longest one, up to 256; for running text the largest multiple of
-/// 32 that leaves sixteen windows, up to 128.
+/// For documents it is the smallest multiple of 32 that holds the longest one, up to 256; for running text
+/// the largest multiple of 32 that leaves sixteen windows, up to 128.
 pub(super) fn choose(preset: usize, corpus: &Corpus, tokenizer: &Tokenizer) -> Result<usize> {
     let (chosen, reason) = match corpus.layout() {
         Layout::Lines => {

@@ -60,8 +60,8 @@ fn describe(folder: &Path) -> (String, String) {
     (found, further)
 }
 
-/// Puts the checkpoint in its place. Puts it beside that place if something appeared there since the run began, or if the run
-/// diverged and a finished model is there.
+/// Puts the checkpoint in its place. Puts it beside that place if something appeared there since the run
+/// began, or if the run diverged and a finished model is there.
 pub(super) fn publish(trained: &Trained, folder: PathBuf, diverged: bool) -> Result<PathBuf> {
     let picture = match loss_curve::draw(&trained.report) {
         Ok(picture) => Some(picture),
