@@ -161,7 +161,7 @@ def describe_identity(package: Package, theirs: Package, options: Options, probl
 
 
 def cases(original: Checkpoint, scaled: Checkpoint) -> list[tuple[Checkpoint, Options]]:
-    """Every combination for the small model; for the large one, whose packages take seconds, those that change weights and caches."""
+    """Every combination for the small model; for the large, slow one, those that change weights and caches."""
     every = [Options(*choice) for choice in itertools.product(QUANTIZATIONS, PROJECTIONS, NORMS, CACHE_UPDATES)]
     some = [Options(quantize) for quantize in QUANTIZATIONS] + [Options("none", "fused-qkv")]
     some += [Options("none", cache_update=update) for update in CACHE_UPDATES if update != Options().cache_update]

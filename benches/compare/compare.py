@@ -5,10 +5,10 @@
     cargo build --release
     .venv/bin/python benches/compare/compare.py [--checkpoint CKPT] [--threads 2] [--rounds 5]
 
-There are two shapes: the scaled preset (512 dimensions, 8 heads, 6 layers, context 64) as INT8 here, as a GPT-2 in Q8_0 in llama.cpp
-and as f32 in PyTorch; and the original preset (16, 4, 1, 16) on one thread beside plain C (microgpt.c, compiled with cc).
-Every competitor runs in a process of its own, and they take turns: a round is one measurement of each. The script prints
-medians of rounds and, since the machine's speed may drift, medians of ratios within a round.
+There are two shapes: the scaled preset (512 dimensions, 8 heads, 6 layers, context 64) as INT8 here, as a GPT-2 in Q8_0 in
+llama.cpp and as f32 in PyTorch; and the original preset (16, 4, 1, 16) on one thread beside plain C (microgpt.c, compiled
+with cc). Every competitor runs in a process of its own, and they take turns: a round is one measurement of each. The script
+prints medians of rounds and, since the machine's speed may drift, medians of ratios within a round.
 
 Speed does not depend on the weights: without --checkpoint a model is trained for one step.
 """
@@ -104,7 +104,7 @@ def write_gguf(path: Path, config: dict) -> None:
 
 
 def llama_worker(path: str, threads: int, context: int, seconds: float) -> None:
-    """Prints tokens per second over whole contexts, one token per call: the speed of `llama_decode`, without Python's sampling."""
+    """Prints tokens per second over whole contexts, one token per call: the speed of `llama_decode` without sampling."""
     import ctypes
 
     import llama_cpp as llama

@@ -5,11 +5,11 @@
     cargo build --release
     .venv/bin/python benches/compare/training.py [--threads 2] [--rounds 3] [--data names.txt]
 
-There are three kinds of work: the scaled preset on running text, whose windows fill the context (batches of 8 and 32); the scaled
-preset on names (32 of them); and the original preset with one name per step. A PyTorch step is a forward pass, cross entropy, a backward
-pass and its own Adam, eager, with its fused attention; names are padded to the longest of the batch, as in a typical data loader.
-Each of the two runs in a process of its own, and they take turns. The script prints medians of rounds and, since the machine's
-speed may drift, medians of ratios within a round.
+There are three kinds of work: the scaled preset on running text, whose windows fill the context (batches of 8 and 32); the
+scaled preset on names (32 of them); and the original preset with one name per step. A PyTorch step is a forward pass, cross
+entropy, a backward pass and its own Adam, eager, with its fused attention; names are padded to the longest of the batch, as in
+a typical data loader. Each of the two runs in a process of its own, and they take turns. The script prints medians of rounds
+and, since the machine's speed may drift, medians of ratios within a round.
 """
 
 import argparse
