@@ -1,5 +1,5 @@
-//! Adds the path of the Swift libraries that the crate `coreml` needs on macOS, for `cargo install`, which
-//! ignores `.cargo/config.toml`.
+//! Adds the path of the Swift libraries that the crate `coreml` needs on macOS, for installations that do not read
+//! `.cargo/config.toml`.
 
 fn main() {
     println!("cargo:rerun-if-changed=build.rs");

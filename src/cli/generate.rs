@@ -28,7 +28,7 @@ pub(crate) struct Generate {
     /// several
     #[arg(short, default_value_t = 5, value_parser = at_least_one)]
     n: usize,
-    /// Limit of the tokens added to each prompt [default: the context length]
+    /// Limit of the tokens added to each prompt [default: what the context holds]
     #[arg(long, value_parser = at_least_one)]
     max_tokens: Option<usize>,
     #[command(flatten)]

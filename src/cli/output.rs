@@ -44,8 +44,8 @@ pub(super) fn print_json(value: &impl Serialize) -> Result<()> {
     print(&json)
 }
 
-/// An error and its causes, in one line. A cause that the error's message already contains is omitted, and so
-/// is a prefix that a cause shares with the message so far: a path is named once.
+/// An error and its causes, in one line. A cause that the message so far contains is omitted; a cause that begins
+/// with the message so far replaces it. A path is therefore named only once.
 pub(super) fn causes(error: &anyhow::Error) -> String {
     error.chain().map(ToString::to_string).fold(String::new(), |line, cause| match line {
         line if line.is_empty() => cause,

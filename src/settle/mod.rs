@@ -55,7 +55,7 @@ pub enum Outcome {
         from_f32: f64,
         /// The same from mil-cpu in f16.
         from_f16: f64,
-        /// Cosine with mil-cpu in f32.
+        /// Smallest cosine of any position with mil-cpu in f32.
         cosine: f64,
     },
     /// It ran, and its results include NaN or infinities.
