@@ -1,4 +1,5 @@
-//! Where the Swift libraries are that the crate `coreml` needs on macOS, for an installation that does not see `.cargo/config.toml`.
+//! Adds the path of the Swift libraries that the crate `coreml` needs on macOS, for installations that do not read
+//! `.cargo/config.toml`.
 
 fn main() {
     println!("cargo:rerun-if-changed=build.rs");

@@ -1,12 +1,12 @@
-//! One token of both presets on every engine that this machine has, through the same trait.
+//! Measures one token of both presets on every engine of this machine, through one trait.
 //!
 //! ```text
 //! cargo bench --bench ane_vs_cpu
 //! ```
 //!
-//! Experiment 27's question: which of the two is on the Neural Engine, and what is that worth? An engine is an entry in
-//! [`engines`]; everything below it knows them only as [`Engine`]. Where Core ML runs, `microgpt floor --measure` says whether what it
-//! was given the Neural Engine for is on it.
+//! This is Experiment 27's question: which of the two presets runs on the Neural Engine, and what is that
+//! worth? An engine is an entry in [`engines`]; the rest knows only the trait [`Engine`]. With Core ML,
+//! `microgpt floor --measure` shows whether a model that may use the Neural Engine is placed on it.
 
 mod support;
 
@@ -20,7 +20,7 @@ use microgpt_ane::ane_runtime::{ComputeUnits, DecodeModel, Engine, EngineKind, E
 use microgpt_ane::microgpt_model::Preset;
 use support::{THREADS, made};
 
-/// Every engine that this machine has, with names for the report.
+/// Every engine of this machine, with names for the report.
 fn engines() -> Vec<(String, Box<dyn Engine>)> {
     let mil_cpu = [(Numerics::Fast, THREADS), (Numerics::Fast, 1), (Numerics::F32, 1)];
     let mil_cpu = mil_cpu.map(|(numerics, threads)| EngineOptions {
@@ -36,7 +36,7 @@ fn engines() -> Vec<(String, Box<dyn Engine>)> {
         ..EngineOptions::default()
     });
     let named = |options: EngineOptions| {
-        // Core ML is on a Mac alone.
+        // Core ML exists only on a Mac.
         let engine = options.engine().ok()?;
         let threads = options.threads.map_or(String::new(), |n| format!(", {n} threads"));
         Some((format!("{}{threads}", engine.name()), engine))

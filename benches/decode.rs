@@ -1,13 +1,14 @@
-//! Decoding on the CPU, next to what the machine could do at most and to burn.
+//! Measures decoding on the CPU, next to the most that the machine could reach and to burn.
 //!
 //! ```text
 //! cargo bench --bench decode                     # all of it, some minutes
 //! cargo bench --bench decode -- 'scaled/'        # one token of the scaled preset
 //! ```
 //!
-//! Groups: `scaled` and `original` (one token), `prefill` (a prompt), `batch` (16 sequences), `stored` (one token, by how weights
-//! are stored), `layers` (6, 12 and 24 of them), `load` (to the first token) and `without` (a fusion left out). The element of
-//! every throughput is a token. `stream floor` reads the weights once for each token.
+//! Groups: `scaled` and `original` (one token), `prefill` (a prompt), `batch` (16 sequences), `stored` (one
+//! token, by the stored form of the weights), `layers` (6, 12 and 24 layers), `load` (to the first token) and
+//! `without` (one fusion disabled). Throughputs count tokens. `stream floor`, the memory-bandwidth bound,
+//! reads the weights once per token.
 
 mod support;
 
@@ -28,7 +29,7 @@ fn fast() -> MilCpu {
     MilCpu::new(Numerics::Fast).with_threads(THREADS)
 }
 
-/// A whole context, so that every position counts once.
+/// Decodes a whole context, so that every position counts once.
 fn context(model: &DecodeModel, sequence: &mut Sequence) {
     model.reset(sequence);
     for position in 0..model.context_length() {
@@ -44,7 +45,7 @@ fn engine(group: &mut BenchmarkGroup<'_, WallTime>, name: &str, bundle: &Bundle,
     group.bench_function(name, |b| b.iter(|| context(&model, &mut sequence)));
 }
 
-/// Reading the weights for as many tokens as a context has.
+/// Reads the weights once for each token of a context.
 fn floor(group: &mut BenchmarkGroup<'_, WallTime>, made: &Made, threads: usize) {
     let machine = Machine::new(threads);
     let bytes = bytes_like(&made.bundle);
@@ -55,7 +56,8 @@ fn floor(group: &mut BenchmarkGroup<'_, WallTime>, made: &Made, threads: usize) 
     });
 }
 
-/// burn has no cache here: a token is a forward pass over all positions so far. A whole context of them is timed by its last one.
+/// burn has no cache here: a token is a forward pass over all positions so far. The pass for the last token
+/// covers a whole context.
 fn burn(group: &mut BenchmarkGroup<'_, WallTime>, made: &Made) {
     let model = BurnReference::from_checkpoint(&made.checkpoint, Backend::default()).expect("burn's model");
     let tokens: Vec<u32> = (0..made.checkpoint.config().block_size as u32).map(|i| i % 27).collect();
@@ -84,7 +86,7 @@ fn one_token(c: &mut Criterion) {
     group.finish();
 }
 
-/// A prompt of half a context, token by token as the exported program takes it, and in one pass of burn.
+/// Measures a prompt of half a context, token by token in the exported program and in one pass of burn.
 fn prefill(c: &mut Criterion) {
     let made = made(Preset::Scaled, Quantization::Int8PerChannel, |config| config);
     let model = DecodeModel::load(&made.bundle, &fast()).expect("a model");
@@ -106,7 +108,7 @@ fn prefill(c: &mut Criterion) {
     group.finish();
 }
 
-/// Several sequences with one pass over the weights.
+/// Measures several sequences that share one pass over the weights.
 fn batch(c: &mut Criterion) {
     let made = made(Preset::Scaled, Quantization::Int8PerChannel, |config| config);
     let model = DecodeModel::load(&made.bundle, &fast()).expect("a model");
@@ -125,7 +127,7 @@ fn batch(c: &mut Criterion) {
             });
         });
     }
-    // The arithmetic bound: two products of 8-bit numbers for each weight and token.
+    // The arithmetic bound: two 8-bit products per weight and token.
     let products = 2.0 * bytes_like(&made.bundle).len() as f64;
     let rate = Machine::new(THREADS).byte_products();
     println!("batch: {:.0} G products/s would allow {:.0} tokens/s", rate / 1e9, rate / products);
@@ -141,7 +143,8 @@ fn stored(c: &mut Criterion) {
     group.finish();
 }
 
-/// Time in proportion to bytes, whether they fit into a cache or not: compare with the floor of the same number of layers.
+/// Measures how time grows with bytes, inside and beyond a cache: compare with the bound for the same number
+/// of layers.
 fn layers(c: &mut Criterion) {
     let mut group = c.benchmark_group("layers");
     for n_layer in [6, 12, 24] {
@@ -160,7 +163,7 @@ fn layers(c: &mut Criterion) {
     group.finish();
 }
 
-/// From a closed bundle to the logits of the first token.
+/// Measures from a closed bundle to the logits of the first token.
 fn load(c: &mut Criterion) {
     let mut group = c.benchmark_group("load");
     for (name, preset) in [("scaled", Preset::Scaled), ("original", Preset::Original)] {
@@ -175,7 +178,7 @@ fn load(c: &mut Criterion) {
     group.finish();
 }
 
-/// What each fusion is worth: everything, and everything but one.
+/// Measures what each fusion is worth: with all of them, and without one.
 fn without(c: &mut Criterion) {
     let made = made(Preset::Scaled, Quantization::Int8PerChannel, |config| config);
     let mut group = c.benchmark_group("without");

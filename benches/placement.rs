@@ -1,6 +1,8 @@
-//! Prediction of where packages will be placed: every fixture that coremltools made, and the experiment's two shards.
+//! Measures the prediction of placement for every fixture that coremltools wrote, and for the experiment's
+//! two shards.
 //!
-//! `cargo bench --bench placement` prints a time a package; each is opened and checked once before, and predicted anew each time.
+//! `cargo bench --bench placement` prints a time per package. A package is opened and checked once, and then
+//! predicted repeatedly.
 
 use std::hint::black_box;
 use std::path::{Path, PathBuf};
@@ -40,7 +42,7 @@ fn predict(c: &mut Criterion) {
     for (name, preset) in [("original", Preset::Original), ("scaled", Preset::Scaled)] {
         let path = dir.path().join(format!("{name}.mlpackage"));
         let config = GptConfig::preset(preset, 27);
-        write_probe(&config, &ExportOptions::default(), 1, &path).expect("a decoder of noise");
+        write_probe(&config, &ExportOptions::default(), 1, &path).expect("a decoder with random weights");
         bench(name, &Package::open(&path).expect("what was just written"));
     }
     group.finish();

@@ -1,10 +1,10 @@
 #!/usr/bin/env python3
-"""Lets coremltools judge the packages that `microgpt export` writes. Runs on Linux; nothing here runs on Core ML.
+"""Checks with coremltools the packages that `microgpt export` writes. Runs on Linux; nothing here runs on Core ML.
 
-Makes checkpoints, exports them with every option, loads each package with coremltools' own loader, and compares graph,
-weights and weight file with the same decoder built, converted and quantised by coremltools. Then plants faults into
-packages and demands that they are reported, and goes to the edges where exporter and coremltools are known to differ.
-Exits with 1 if a package fails, a fault goes unnoticed or an edge has moved.
+The script creates checkpoints, exports them with every option, loads each package with coremltools' own loader, and compares
+graph, weights and weight file with the same decoder built, converted and quantised by coremltools. It then plants faults into
+packages and requires that they are reported, and checks the edge cases in which exporter and coremltools are known to differ.
+Exits with 1 if a package fails, a fault goes unnoticed or an edge case has changed.
 """
 
 import argparse
@@ -19,7 +19,7 @@ import time
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-# Before coremltools is imported: it warns of every library that exists on a Mac only, and draws progress bars.
+# Before the import, because coremltools warns of every library that exists only on a Mac, and draws progress bars.
 logging.disable(logging.WARNING)
 os.environ.setdefault("TQDM_DISABLE", "1")
 
@@ -46,7 +46,7 @@ def label(checkpoint: Checkpoint, options: Options) -> str:
 
 @dataclass(frozen=True)
 class Reference:
-    """What coremltools makes of the same checkpoint and options."""
+    """coremltools' result for the same checkpoint and options."""
 
     package: Package
     signature: Signature
@@ -54,7 +54,7 @@ class Reference:
 
 @dataclass(frozen=True)
 class Judge:
-    """Everything that a run needs: the exporter, a place to work in, and references as they are made."""
+    """The state of a run: the exporter, a working folder, and the references made so far."""
 
     microgpt: Path
     work: Path
@@ -68,13 +68,13 @@ class Judge:
             sys.exit(f"{' '.join(command)} exited with {done.returncode}:\n{done.stdout}{done.stderr}")
 
     def train(self) -> Checkpoint:
-        """A checkpoint that microgpt trains and writes: 16 dimensions, 1 layer."""
+        """Has microgpt train and write a checkpoint: 16 dimensions, 1 layer."""
         path = self.work / "checkpoints" / "original"
         self.run("train", "--preset", "original", "--steps", "50", "--seed", "42", "--out", path)
         return checkpoints.load(path)
 
     def synthesise(self, original: Checkpoint) -> Checkpoint:
-        """A checkpoint of the `scaled` preset's dimensions with random weights, written by Python."""
+        """Writes a checkpoint of the `scaled` preset's dimensions with random weights, from Python."""
         path = self.work / "checkpoints" / "scaled"
         dimensions = replace(original.config, n_embd=512, n_head=8, n_layer=6, block_size=64)
         checkpoints.write_random(path, dimensions, original.path / "tokenizer.json", seed=0)
@@ -84,7 +84,7 @@ class Judge:
         """Exports a bundle and returns its folder."""
         bundle = self.work / "bundles" / label(checkpoint, options)
         choices = [f"--{option.replace('_', '-')}={value}" for option, value in vars(options).items()]
-        # Running the program on the CPU is `microgpt verify`'s business, not coremltools'.
+        # `microgpt verify`, not coremltools, runs the program on the CPU.
         self.run("export", checkpoint.path, "--out", bundle, "--no-verify", *choices)
         return bundle
 
@@ -104,13 +104,13 @@ class Judge:
                 problems += check_interface(package, checkpoint.config, options.cache_update)
                 problems += check_operations(package)
             if package is None or problems:
-                # Then a check is wrong, for coremltools is right by definition.
+                # The check must be wrong, since coremltools is right by definition.
                 sys.exit(f"{path}: coremltools' own package fails: {'; '.join(map(str, problems))}")
             self.references[key] = Reference(package, signature(package.program))
         return self.references[key]
 
     def check(self, bundle: Path, checkpoint: Checkpoint, options: Options) -> tuple[Package | None, list[Problem]]:
-        """All checks of one bundle; its package only if coremltools can load it."""
+        """Runs all checks of one bundle; returns its package only if coremltools can load it."""
         package, problems = open_package(bundle / PACKAGE)
         problems += weights.check_embeddings(bundle, checkpoint)
         if package is None:
@@ -128,11 +128,11 @@ class Judge:
         return package, problems
 
     def problems(self, bundle: Path, checkpoint: Checkpoint, options: Options) -> list[Problem]:
-        """What is wrong with a bundle."""
+        """Returns the problems of a bundle."""
         return self.check(bundle, checkpoint, options)[1]
 
     def judge(self, checkpoint: Checkpoint, options: Options) -> list[str]:
-        """Exports and checks one bundle, prints its line of the table, and returns what is wrong with it."""
+        """Exports and checks one bundle, prints its line of the table, and returns its problems."""
         started = time.monotonic()
         bundle = self.export(checkpoint, options)
         package, problems = self.check(bundle, checkpoint, options)
@@ -151,7 +151,7 @@ class Judge:
 
 
 def describe_identity(package: Package, theirs: Package, options: Options, problems: list[Problem]) -> str:
-    """How the weights compare with coremltools', in a few words."""
+    """Describes briefly how the weights compare with coremltools'."""
     same_file = weights.first_difference(package.weight_file, theirs.weight_file) is None
     file = "file identical" if same_file else "file differs"
     if options.quantize == "none":
@@ -161,7 +161,7 @@ def describe_identity(package: Package, theirs: Package, options: Options, probl
 
 
 def cases(original: Checkpoint, scaled: Checkpoint) -> list[tuple[Checkpoint, Options]]:
-    """Every combination for the small model; for the large one, where a package takes seconds, what changes weights and caches."""
+    """Every combination for the small model; for the large, slow one, those that change weights and caches."""
     every = [Options(*choice) for choice in itertools.product(QUANTIZATIONS, PROJECTIONS, NORMS, CACHE_UPDATES)]
     some = [Options(quantize) for quantize in QUANTIZATIONS] + [Options("none", "fused-qkv")]
     some += [Options("none", cache_update=update) for update in CACHE_UPDATES if update != Options().cache_update]
@@ -169,7 +169,7 @@ def cases(original: Checkpoint, scaled: Checkpoint) -> list[tuple[Checkpoint, Op
 
 
 def self_test(judge: Judge, original: Checkpoint) -> list[str]:
-    """Plants faults and returns what went unnoticed."""
+    """Plants faults and returns those that went unnoticed."""
     unnoticed = []
     for options, planted in (
         (Options("none"), faults.FP16_FAULTS),
@@ -197,8 +197,8 @@ def main() -> int:
     """Runs the checks; returns the exit status."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--microgpt", type=Path, required=True, help="the `microgpt` binary")
-    parser.add_argument("--work", type=Path, default=Path("target/conformance"), help="folder for what is made")
-    parser.add_argument("--selftest", action="store_true", help="only plant faults and go to the edges")
+    parser.add_argument("--work", type=Path, default=Path("target/conformance"), help="folder for intermediate files")
+    parser.add_argument("--selftest", action="store_true", help="only plant faults and check the edge cases")
     arguments = parser.parse_args()
 
     started = time.monotonic()

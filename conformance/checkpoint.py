@@ -1,4 +1,4 @@
-"""Checkpoints as this script sees them: a folder with `config.json`, `model.safetensors` and `tokenizer.json`."""
+"""Checkpoints as these scripts use them: a folder with `config.json`, `model.safetensors` and `tokenizer.json`."""
 
 import json
 import shutil
@@ -13,7 +13,7 @@ Weights = dict[str, np.ndarray]
 
 @dataclass(frozen=True)
 class Config:
-    """Dimensions of a model, in the words of `config.json`."""
+    """Dimensions of a model, named as in `config.json`."""
 
     vocab_size: int
     n_embd: int
@@ -29,7 +29,7 @@ class Config:
         return self.n_embd // self.n_head
 
     def shapes(self) -> dict[str, tuple[int, int]]:
-        """Every tensor of the checkpoint, `[out, in]` as PyTorch stores a Linear."""
+        """Shapes of every tensor of the checkpoint, `[out, in]` as PyTorch stores a Linear."""
         c = self.n_embd
         shapes = {"wte.weight": (self.vocab_size, c), "wpe.weight": (self.block_size, c)}
         for layer in range(self.n_layer):
@@ -53,7 +53,7 @@ class Checkpoint:
 
 
 def load(path: Path) -> Checkpoint:
-    """Reads a checkpoint; raises if a tensor is missing or has another shape than the dimensions say."""
+    """Reads a checkpoint; raises if a tensor is missing or its shape does not match the dimensions."""
     config = Config(**json.loads((path / "config.json").read_text()))
     weights = load_file(path / "model.safetensors")
     found = {name: tuple(tensor.shape) for name, tensor in weights.items()}
@@ -63,7 +63,7 @@ def load(path: Path) -> Checkpoint:
 
 
 def write_random(path: Path, config: Config, tokenizer: Path, seed: int) -> None:
-    """Writes a checkpoint with weights from N(0, 0.02): a large model in seconds, and files that Rust did not write."""
+    """Writes a checkpoint with weights from N(0, 0.02): a large model in seconds, in files not written by Rust."""
     generator = np.random.default_rng(seed)
     weights = {
         name: np.float32(0.02) * generator.standard_normal(shape, dtype=np.float32)

@@ -1,6 +1,6 @@
-"""Weights on which the exporter is known to differ from coremltools: each difference is pinned to one check.
+"""Weights for which the exporter is known to differ from coremltools. Each difference is pinned to one check.
 
-The check of weights against the checkpoint has to pass all the same.
+The check of the weights against the checkpoint must still pass.
 """
 
 import shutil
@@ -21,7 +21,7 @@ MATRIX = "layers.0.attn_o.weight"
 
 @dataclass(frozen=True)
 class Edge:
-    """A change to the weights, and the only check that may and must report a difference then."""
+    """A change to the weights, and the only check that then may and must report a difference."""
 
     name: str
     change: Callable[[Weights], None]
@@ -79,7 +79,7 @@ EDGES = (
 
 
 def run(original: Checkpoint, check: Check) -> list[str]:
-    """Exports and checks a changed checkpoint for every edge; returns those that did not turn out as expected."""
+    """Exports and checks a changed checkpoint for every edge case; returns those with an unexpected result."""
     failures = []
     for index, edge in enumerate(EDGES):
         path = original.path.with_name(f"edge{index}")

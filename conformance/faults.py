@@ -1,4 +1,4 @@
-"""The judge judged: faults planted into copies of good packages, each of which a particular check must report."""
+"""Tests the checks: faults planted into copies of good packages, each of which a particular check must report."""
 
 import shutil
 from collections.abc import Callable
@@ -19,11 +19,11 @@ Check = Callable[[Path], list[Problem]]
 
 @dataclass
 class Draft:
-    """A copy of a package that is being damaged."""
+    """A copy of a package to be damaged."""
 
     path: Path
     spec: Model_pb2.Model
-    #: What to write instead of `spec`.
+    #: Bytes to write instead of `spec`.
     model: bytes | None = None
 
     @property
@@ -41,12 +41,12 @@ class Draft:
         return [operation for operation in self.block.operations if operation.type == kind][index]
 
     def constant(self, operation: MIL_pb2.Operation, argument: str) -> MIL_pb2.Operation:
-        """The constant that an argument is bound to."""
+        """The constant bound to an argument."""
         name = operation.inputs[argument].arguments[0].name
         return next(o for o in self.block.operations if o.outputs and o.outputs[0].name == name)
 
     def rebind(self, operation: MIL_pb2.Operation, argument: str, value: MIL_pb2.Value) -> None:
-        """Binds an argument to a constant of its own, so that a shared one stays as it is for everybody else."""
+        """Binds an argument to a constant of its own, so that other users of a shared one are unaffected."""
         constant = MIL_pb2.Operation()
         constant.CopyFrom(self.constant(operation, argument))
         constant.outputs[0].name = "planted"
@@ -78,7 +78,7 @@ class Draft:
 
 @dataclass(frozen=True)
 class Fault:
-    """A fault, and the check and the place that must be in a report of it."""
+    """A fault, and the check and the location that its report must contain."""
 
     name: str
     check: str
@@ -87,7 +87,7 @@ class Fault:
 
 
 def _garble(draft: Draft) -> None:
-    """Bytes that are no protobuf message."""
+    """Writes bytes that are not a protobuf message."""
     draft.model = b"\xff" * 100
 
 
@@ -163,7 +163,7 @@ def _state_as_input(draft: Draft) -> None:
 
 
 def _rename_input(draft: Draft) -> None:
-    """A consistent package, but with an input that no host knows."""
+    """Renames an input consistently to a name that no host knows."""
     for feature in draft.spec.description.input:
         if feature.name == "kv_write":
             feature.name = "planted"
@@ -191,7 +191,7 @@ def _offset_of_another_blob(draft: Draft) -> None:
 
 
 def _change_byte(draft: Draft) -> None:
-    """The lowest bit of one fp16 value in the second blob."""
+    """Flips the lowest bit of one fp16 value in the second blob."""
     offset = draft.blob(1).blobFileValue.offset + 64
     draft.patch(offset, bytes([draft.weight_file.read_bytes()[offset] ^ 1]))
 
@@ -209,11 +209,11 @@ def _miscount(draft: Draft) -> None:
 
 
 def _reorder_blobs(draft: Draft) -> None:
-    """The same values in reverse order: a good package, but not the file that coremltools writes."""
+    """Writes the same values in reverse order: a good package, but not the file that coremltools writes."""
     reader = BlobReader(str(draft.weight_file))
     values = [value for _, value in blobs(operations(draft.spec))]
     data = [reader.read_fp16_data(value.blobFileValue.offset) for value in values]
-    del reader  # it maps the file that is about to be replaced
+    del reader  # it maps the file that is replaced next
     draft.weight_file.unlink()
     writer = BlobWriter(str(draft.weight_file))
     for value, elements in reversed(list(zip(values, data, strict=True))):
@@ -234,7 +234,7 @@ def _other_axis(draft: Draft) -> None:
 
 
 def _other_constant(draft: Draft) -> None:
-    """Another scale of the queries: of the right type, so that only the graph tells."""
+    """Changes the scale of the queries to another of the right type, so that only the graph shows it."""
     product = next(o for o in draft.block.operations if o.type == "mul" and label(o).endswith("q_scaled"))
     value = MIL_pb2.Value()
     value.CopyFrom(draft.constant(product, "y").attributes["val"])
@@ -247,20 +247,20 @@ def _drop_write(draft: Draft) -> None:
 
 
 def _cross_writes(draft: Draft) -> None:
-    # This way round, because the keys are known where the values are written, and not the reverse.
+    # In this direction, because the keys exist where the values are written, but not the reverse.
     keys, values = draft.operation("write_state", 0), draft.operation("write_state", 1)
     values.inputs["data"].CopyFrom(keys.inputs["data"])
 
 
 def _change_int8(draft: Draft) -> None:
-    """One int8 value by one step."""
+    """Changes one int8 value by one step."""
     data = draft.operation("constexpr_blockwise_shift_scale").inputs["data"].arguments[0].value
     offset = data.blobFileValue.offset + 64
     draft.patch(offset, bytes([(draft.weight_file.read_bytes()[offset] + 1) % 256]))
 
 
 def _change_int8_scale(draft: Draft) -> None:
-    """The scale of one channel, by one unit in the last place: far less than a quantisation step."""
+    """Changes the scale of one channel by one unit in the last place: far less than a quantisation step."""
     scales = draft.operation("constexpr_blockwise_shift_scale").inputs["scale"].arguments[0].value
     offset = scales.blobFileValue.offset + 64
     draft.patch(offset, bytes([draft.weight_file.read_bytes()[offset] ^ 1]))
@@ -271,13 +271,13 @@ def _drop_scale(draft: Draft) -> None:
 
 
 def _other_corner(draft: Draft) -> None:
-    """The box of the new key begins where it should end."""
+    """Begins the slice of the new key where it should end."""
     update = draft.operation("slice_update")
     update.inputs["begin"].CopyFrom(update.inputs["end"])
 
 
 def _unmask_heads(draft: Draft) -> None:
-    """Bounds are 0 on the axes that should be whole, and count."""
+    """Applies the bounds, which are 0, on axes that should be whole."""
     update = draft.operation("slice_update", 1)
     update.inputs["end_mask"].CopyFrom(update.inputs["squeeze_mask"])
 
@@ -287,7 +287,7 @@ def _float_position(draft: Draft) -> None:
 
 
 def _cross_results(draft: Draft) -> None:
-    """The new value of the first layer is returned as its new key, and the other way round."""
+    """Exchanges the first layer's new key and value among the outputs."""
     key, value = (
         next(o for o in draft.block.operations if o.outputs and o.outputs[0].name == name)
         for name in ("k_new_0", "v_new_0")
@@ -299,13 +299,13 @@ def _cross_results(draft: Draft) -> None:
 
 
 def _drop_result(draft: Draft) -> None:
-    """A consistent package that keeps a new value to itself."""
+    """Removes a new value from the outputs consistently."""
     draft.block.outputs.remove("v_new_0")
     del draft.spec.description.output[2]
 
 
 def _other_cache(draft: Draft) -> None:
-    """The cache of the keys read where that of the values should be."""
+    """Reads the cache of the keys in place of that of the values."""
     kept = next(o for o in draft.block.operations if o.outputs and o.outputs[0].name == "v_cache_0_kept")
     kept.inputs["x"].arguments[0].name = "k_cache_0"
 
@@ -345,7 +345,7 @@ FP16_FAULTS = (
     Fault("keys written to the cache of the values", "graph", "write_state", _cross_writes),
 )
 
-#: Faults of a package with int8 weights and a scale a channel.
+#: Faults of a package with int8 weights and a scale per channel.
 INT8_FAULTS = (
     Fault("one int8 value off by one", "int8", "conv %", _change_int8),
     Fault("one int8 value off by one, against the checkpoint", "weights", "conv %", _change_int8),
@@ -369,9 +369,9 @@ HOST_FAULTS = (
 
 
 def run(faults: tuple[Fault, ...], good: Path, package: str, work: Path, check: Check) -> list[str]:
-    """Plants each fault into a copy of the bundle `good` and checks it; returns what went unnoticed.
+    """Plants each fault into a copy of the bundle `good` and checks it; returns those that went unnoticed.
 
-    The first copy has no fault: a judge who condemns everything would otherwise pass.
+    The first copy has no fault; otherwise a check that always fails would pass.
     """
     unnoticed = []
     for index, fault in enumerate((None, *faults)):

@@ -1,4 +1,4 @@
-"""What a PyMIL program computes, without its names, the order of its constants and whether it shares them."""
+"""What a PyMIL program computes, independent of its names and of the order and sharing of its constants."""
 
 import hashlib
 from dataclasses import dataclass, field
@@ -11,7 +11,7 @@ COMMUTATIVE = {"add", "maximum", "mul"}
 
 @dataclass(frozen=True)
 class Stored:
-    """The weight of a convolution as it is stored: fp16 data without a scale, or int8 data with one."""
+    """The stored weight of a convolution: fp16 data without a scale, or int8 data with one."""
 
     data: np.ndarray
     scale: np.ndarray | None = None
@@ -37,25 +37,25 @@ def stored_weight(conv: Operation) -> Stored:
 
 @dataclass
 class Signature:
-    """Digests of what is computed.
+    """Digests of a program's computation.
 
-    A value's digest covers the whole expression behind it: operation, every argument by name, and the digests of the
-    arguments in turn. Two programs with equal effects compute the same from the same weights.
+    A value's digest covers the whole expression that computes it: the operation, every argument by name, and recursively the
+    digests of the arguments. Two programs with equal effects compute the same from the same weights.
     """
 
-    #: Digest and name of every operation that computes or writes, in the order in which they run.
+    #: Digest and name of every operation that computes or writes, in execution order.
     operations: list[tuple[str, str]] = field(default_factory=list)
-    #: Digest of what every state holds at the end, if it is written at all, and of every output.
+    #: Digest of the final content of every state that is written, and of every output.
     effects: dict[str, str] = field(default_factory=dict)
 
 
 def signature(program: Program) -> Signature:
-    """Digests of a program. The weight of the n-th convolution counts as "weight n": values are checked elsewhere."""
+    """Digests of a program. The weight of the n-th convolution counts as "weight n": its values are checked elsewhere."""
     return _Reader(main(program)).read()
 
 
 class _Reader:
-    """Goes through a function once and digests what it meets."""
+    """Reads a function once and digests its operations."""
 
     def __init__(self, function: Function) -> None:
         self.function = function
@@ -76,8 +76,8 @@ class _Reader:
         return self.result
 
     def write(self, operation: Operation) -> None:
-        """A write to a state. Using the written value and reading it back are the same thing, and get the same digest:
-        coremltools' passes turn the one into the other."""
+        """A write to a state. Using the written value and reading it back get the same digest, because coremltools' passes
+        turn one into the other."""
         state, value = operation.state, self.digests[operation.value]
         self.contents[state] = self.digests[operation.outputs[0]] = value
         self.result.effects[state.name] = value
@@ -112,7 +112,7 @@ def _digest(*parts: str) -> str:
 
 
 def differences(ours: Signature, reference: Signature) -> list[tuple[str, str]]:
-    """Where two programs differ, as (operation, what is wrong): on each side the first difference, not what follows."""
+    """The first difference on each side, as (operation, description); later differences follow from it."""
     found = []
     for side, other, message in (
         (ours, reference, "the reference has no such operation"),

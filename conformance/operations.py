@@ -1,10 +1,10 @@
 #!/usr/bin/env python3
-"""Lets coremltools load a package of every operation of `mlpackage`'s table, each in the opset that its arguments are of.
+"""Has coremltools load a package of every operation in `mlpackage`'s table, each in the opset of its arguments.
 
-    operations.py FOLDER        packages that `cargo test -p mlpackage --test every_operation` left
+    operations.py FOLDER        the packages that `cargo test -p mlpackage --test every_operation` wrote
 
-The loader infers the type and shape of every result, and compares them with what the file declares. Exits with 1 if it
-refuses a package.
+The loader infers the type and shape of every result, and compares them with those that the file declares. Exits with 1 if
+it refuses a package.
 """
 
 import logging
@@ -21,16 +21,16 @@ from coremltools.libmodelpackage import ModelPackage  # noqa: E402
 
 
 def refusal(package: Path) -> str | None:
-    """Why coremltools refuses a package; None if it does not."""
+    """Returns why coremltools refuses a package; None if it does not."""
     if not ModelPackage.isValid(str(package)):
         return "ModelPackage finds it invalid"
     try:
         model = ct.models.MLModel(str(package), skip_model_load=True)
         spec = model.get_spec()
         program = milproto.load(spec, spec.specificationVersion, model.weights_dir)
-    except Exception as error:  # whatever it is: a package on which coremltools fails in any way is a bad package
+    except Exception as error:  # any exception: a package on which coremltools fails is a bad package
         return f"{type(error).__name__}: {error}"
-    # A state is read and written by one operation there.
+    # There, one operation reads and writes a state.
     aliases = {"write_state": "coreml_update_state"}
     name = aliases.get(package.stem, package.stem)
     found = {operation.op_type for operation in program.functions["main"].operations}

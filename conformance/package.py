@@ -1,4 +1,4 @@
-"""A package as coremltools sees it: loaded by its own loader, and what that loader does not look at checked here."""
+"""A package as coremltools sees it: loaded by its own loader; properties that the loader ignores are checked here."""
 
 import re
 import traceback
@@ -23,7 +23,7 @@ OPSET = "CoreML8"
 WEIGHT_FILE = "@model_path/weights/weight.bin"
 IDENTIFIER = re.compile(r"[A-Za-z_][A-Za-z0-9_@]*")
 
-#: MIL's element types that may stand in a weight file here: how coremltools reads them, and bytes an element.
+#: MIL's element types that a weight file may contain here: the function that reads them, and bytes per element.
 BLOB_READERS = {MIL_pb2.FLOAT16: ("read_fp16_data", 2), MIL_pb2.INT8: ("read_int8_data", 1)}
 BLOB_ALIGNMENT = 64
 
@@ -32,7 +32,7 @@ Types = dict[str, tuple[str, tuple[int, ...]]]
 
 @dataclass(frozen=True)
 class Problem:
-    """A check that failed: which, on which operation or feature, and how."""
+    """A failed check: which one, at which operation or feature, and how."""
 
     check: str
     where: str
@@ -52,11 +52,11 @@ class Package:
 
     @property
     def weight_file(self) -> Path:
-        """Where the weights are; the manifest has been found to agree."""
+        """The weight file; the manifest has been checked to agree."""
         return self.path / "Data" / "com.apple.CoreML" / "weights" / "weight.bin"
 
     def blobs(self) -> list[tuple[str, MIL_pb2.Value]]:
-        """Every value of the program that is in the weight file, with the operation that it belongs to."""
+        """Every value of the program that is in the weight file, with its operation."""
         return list(blobs(operations(self.spec)))
 
 
@@ -68,14 +68,14 @@ def operations(spec: Model_pb2.Model) -> list[MIL_pb2.Operation]:
 
 def name_of(operation: MIL_pb2.Operation) -> str | None:
     """The attribute `name`."""
-    # Asked for first, because a look-up in a protobuf map adds what it does not find.
+    # Tested first, because a look-up in a protobuf map adds a missing key.
     if "name" not in operation.attributes:
         return None
     return operation.attributes["name"].immediateValue.tensor.strings.values[0]
 
 
 def label(operation: MIL_pb2.Operation) -> str:
-    """An operation's type and its name or, if it has none, its first result's."""
+    """An operation's type and its name, or its first result's if it has none."""
     name = name_of(operation) or next((output.name for output in operation.outputs), "?")
     return f"{operation.type} %{name}"
 
@@ -83,7 +83,7 @@ def label(operation: MIL_pb2.Operation) -> str:
 def blobs(ops: list[MIL_pb2.Operation]) -> Iterator[tuple[str, MIL_pb2.Value]]:
     """Values in the weight file, in the order of the operations and of the arguments' names."""
     for operation in ops:
-        # Sorted, because protobuf's maps have another order in every process.
+        # Sorted, because the order of protobuf's maps differs between processes.
         bindings = [b for _, argument in sorted(operation.inputs.items()) for b in argument.arguments]
         values = [b.value for b in bindings if b.WhichOneof("binding") == "value"] + list(operation.attributes.values())
         for value in values:
@@ -94,13 +94,13 @@ def blobs(ops: list[MIL_pb2.Operation]) -> Iterator[tuple[str, MIL_pb2.Value]]:
 def open_package(path: Path) -> tuple[Package | None, list[Problem]]:
     """Loads a package with coremltools: manifest, then description, then every operation of the program.
 
-    The loader infers every result's type and shape from the opset and compares them with what the file declares.
+    The loader infers every result's type and shape from the opset and compares them with those that the file declares.
     """
     if not ModelPackage.isValid(str(path)):
         return None, [Problem("package", "Manifest.json", "coremltools' ModelPackage finds it invalid")]
     try:
         model = ct.models.MLModel(str(path), skip_model_load=True)
-    except Exception as error:  # whatever it is: a package on which coremltools fails in any way is a bad package
+    except Exception as error:  # any exception: a package on which coremltools fails is a bad package
         return None, [Problem("package", "model.mlmodel", f"{type(error).__name__}: {error}")]
     spec = model.get_spec()
     if not model.weights_dir:
@@ -117,14 +117,14 @@ def open_package(path: Path) -> tuple[Package | None, list[Problem]]:
 
 
 def _failed_operation(error: Exception) -> str:
-    """The operation that coremltools was loading; its messages don't say, its stack frames do."""
+    """The operation that coremltools was loading. Its messages don't name it, but its stack frames do."""
     frames = [frame.f_locals for frame, _ in traceback.walk_tb(error.__traceback__)]
     found = [local["op_spec"] for local in frames if isinstance(local.get("op_spec"), MIL_pb2.Operation)]
     return label(found[-1]) if found else "program"
 
 
 def check_version(spec: Model_pb2.Model) -> list[Problem]:
-    """Version and opset, which must go together; the loader looks at the version alone."""
+    """Checks that version and opset match; the loader checks only the version."""
     found = (spec.specificationVersion, {name: f.opset for name, f in spec.mlProgram.functions.items()})
     expected = (SPECIFICATION_VERSION, {"main": OPSET})
     if found != expected:
@@ -134,7 +134,7 @@ def check_version(spec: Model_pb2.Model) -> list[Problem]:
 
 
 def check_description(spec: Model_pb2.Model) -> list[Problem]:
-    """Inputs, outputs and states of the description against the program's: nothing in coremltools compares them."""
+    """Compares inputs, outputs and states of the description with the program's, which coremltools does not."""
     declared = spec.mlProgram.functions["main"].inputs
     block = spec.mlProgram.functions["main"].block_specializations[OPSET]
     results = {o.name: o.type for op in block.operations for o in op.outputs}
@@ -152,7 +152,7 @@ def check_description(spec: Model_pb2.Model) -> list[Problem]:
 
 
 def check_interface(package: Package, config: Config, cache_update: str) -> list[Problem]:
-    """Inputs, outputs and states of the program against what a decoder with these dimensions has."""
+    """Compares inputs, outputs and states of the program with those of a decoder with these dimensions."""
     function = main(package.program)
     tensors = {n: (types.builtin_to_string(v.dtype), tuple(v.shape)) for n, v in function.inputs.items()}
     found_outputs = {v.name: (types.builtin_to_string(v.dtype), tuple(v.shape)) for v in function.outputs}
@@ -190,7 +190,7 @@ def _feature_type(feature: FeatureTypes_pb2.FeatureType, role: str) -> tuple[str
 
 
 def check_operations(package: Package) -> list[Problem]:
-    """What the loader accepts silently: declared types of constants, optional arguments left out, and names."""
+    """Checks what the loader accepts silently: declared types of constants, omitted optional arguments, and names."""
     loaded = {output.name: output for op in main(package.program).operations for output in op.outputs}
     problems, names = [], {i.name for i in package.spec.mlProgram.functions["main"].inputs}
     for operation in operations(package.spec):
@@ -207,15 +207,15 @@ def check_operations(package: Package) -> list[Problem]:
                 problems.append(Problem("types", where, f"declared {_mil_type(output.type)}, inferred {inferred}"))
         if operation.outputs and operation.type != "const":
             defaults = loaded[operation.outputs[0].name].op.default_inputs()
-            # coremltools itself always writes arguments that have a default other than None. Whether Core ML needs them
-            # can't be seen off a Mac, so that leaving one out is a risk.
+            # coremltools itself always writes arguments that have a default other than None. Without a Mac it is unknown whether
+            # Core ML needs them, so omitting one is a risk.
             missing = [n for n, default in defaults.items() if default is not None and n not in operation.inputs]
             problems += [Problem("arguments", where, f"argument {name} is left out") for name in missing]
     return problems
 
 
 def check_blobs(spec: Model_pb2.Model, path: Path) -> list[Problem]:
-    """Every value in the weight file by coremltools' reader, and that the file holds these values and nothing else."""
+    """Reads every value in the weight file with coremltools' reader, and checks that the file holds nothing else."""
     file = path / "Data" / "com.apple.CoreML" / "weights" / "weight.bin"
     if not file.is_file():
         return [Problem("blobs", file.name, "there is no such file")]
@@ -243,9 +243,9 @@ def check_blobs(spec: Model_pb2.Model, path: Path) -> list[Problem]:
 
 
 def _check_layout(file: Path, ends: dict[int, int]) -> list[Problem]:
-    """A header of 64 bytes, then the blobs, each at the next multiple of 64 and all of them in use, then nothing.
+    """Checks for a header of 64 bytes and then the blobs, each at the next multiple of 64, all in use, and nothing after them.
 
-    `ends` has the end of every blob that is in use, by its offset.
+    `ends` maps the offset of every blob in use to its end.
     """
     content = file.read_bytes()
     problems = []

@@ -1,8 +1,8 @@
-"""The decode graph built a second time, with coremltools' own Builder, converted and quantised by coremltools itself.
+"""The decode graph built independently with coremltools' own Builder, and converted and quantised by coremltools itself.
 
-Nothing here is translated from the exporter: it is the architecture (RMSNorm without gain after the embedding and
-before attention and MLP, 1x1 convolutions, a KV cache, an MLP of 4x with ReLU, no final norm) and the
-documented formula of each option, so that an error on one side shows as a difference.
+Nothing here is translated from the exporter. The sources are the architecture (RMSNorm without gain after the embedding and
+before attention and MLP, 1x1 convolutions, a KV cache, an MLP of 4x with ReLU, no final norm) and the documented formula of
+each option, so that an error on either side shows as a difference.
 """
 
 import math
@@ -72,7 +72,7 @@ def inputs(config: Config, cache_update: str) -> Features:
 
 
 def outputs(config: Config, cache_update: str) -> Features:
-    """The program's outputs; the host is given what is new in the caches that it holds."""
+    """The program's outputs; a host that holds the caches receives their new rows."""
     shape = (1, config.n_head, 1, config.head_dim)
     new = {f"{kind}_new_{layer}": ("fp16", shape) for layer in range(config.n_layer) for kind in "kv"}
     return {"logits": ("fp16", (1, config.vocab_size, 1, 1))} | (new if cache_update == "host" else {})
@@ -90,7 +90,7 @@ def rms_norm(x: Var, eps: float, form: str) -> Var:
         return mb.reduce_mean(x=mb.mul(x=value, y=value), axes=[1], keep_dims=True)
 
     def rsqrt(value: Var, epsilon: float = 1e-12) -> Var:
-        # Written out although 1e-12 is MIL's default: the Builder would make it fp16 like `value`, where it is 0.
+        # Written explicitly although 1e-12 is MIL's default: the Builder would make it fp16 like `value`, where it is 0.
         return mb.rsqrt(x=value, epsilon=np.float32(epsilon))
 
     # Constants are computed in fp32 and then rounded to fp16.
@@ -109,7 +109,7 @@ def rms_norm(x: Var, eps: float, form: str) -> Var:
 
 @dataclass(frozen=True)
 class _Decoder:
-    """The parts of the graph, and what they have in common."""
+    """Builds the parts of the graph; holds their shared data."""
 
     config: Config
     options: Options
@@ -135,7 +135,7 @@ class _Decoder:
         return updated
 
     def heads(self, x: Var, name: str | None = None) -> Var:
-        """`[1, C, 1, 1]` as `[1, H, 1, D]`, called `name` if it is an output."""
+        """`[1, C, 1, 1]` as `[1, H, 1, D]`, named `name` if it is an output."""
         names = {"name": name} if name and self.options.cache_update == "host" else {}
         return mb.reshape(x=x, shape=[1, self.config.n_head, 1, self.config.head_dim], **names)
 
@@ -173,7 +173,7 @@ def _one_hot_update(write: Var) -> Callable[[Var, Var], Var]:
 
 
 def _slice_update(position: Var) -> Callable[[Var, Var], Var]:
-    """`old[:, :, position : position + 1, :] = new`, with the arguments that coremltools' converters write for that."""
+    """`old[:, :, position : position + 1, :] = new`, with the arguments that coremltools' converters write for it."""
     outer, inner = np.zeros(2, np.int32), np.zeros(1, np.int32)
     behind = mb.add(x=position, y=np.array([1], np.int32))
     begin, end = (mb.concat(values=[outer, corner, inner], axis=0) for corner in (position, behind))
@@ -191,7 +191,7 @@ def _slice_update(position: Var) -> Callable[[Var, Var], Var]:
 
 
 def build(checkpoint: Checkpoint, options: Options) -> Program:
-    """The decode graph as a PyMIL program for iOS 18, weights in fp16."""
+    """Builds the decode graph as a PyMIL program for iOS 18, with fp16 weights."""
     config, update = checkpoint.config, options.cache_update
     weights = matrices(checkpoint, options.projections)
     kinds = {"fp16": types.fp16, "int32": types.int32}
@@ -211,7 +211,7 @@ def build(checkpoint: Checkpoint, options: Options) -> Program:
 
 
 def convert(program: Program, path: Path) -> ct.models.MLModel:
-    """Converts and saves with coremltools' default passes: what a user of coremltools gets from this graph."""
+    """Converts with coremltools' default passes, as a user of coremltools would, and saves."""
     model = ct.convert(program, minimum_deployment_target=ct.target.iOS18, skip_model_load=True)
     model.save(str(path))
     return model
@@ -225,6 +225,6 @@ def quantize(model: ct.models.MLModel, quantization: str, path: Path) -> None:
         granularity={"int8-per-tensor": "per_tensor", "int8-per-channel": "per_channel"}[quantization],
         weight_threshold=0,
     )
-    with np.errstate(all="ignore"):  # coremltools divides by 0 where a row is zero
+    with np.errstate(all="ignore"):  # coremltools divides by 0 for a row of zeros
         quantized = cto.linear_quantize_weights(model, cto.OptimizationConfig(global_config=config))
     quantized.save(str(path))

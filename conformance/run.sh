@@ -1,15 +1,15 @@
 #!/usr/bin/env bash
-# Lets coremltools judge what `microgpt export` writes. See README.md.
+# Checks with coremltools what `microgpt export` writes. See README.md.
 #
-#   CONFORMANCE_VENV   virtual environment, made when missing     [target/conformance-venv]
-#   MICROGPT           binary to judge, instead of building one
-#   PYTHON             interpreter that makes the environment     [python3]
+#   CONFORMANCE_VENV   virtual environment, created if missing     [target/conformance-venv]
+#   MICROGPT           binary to check, instead of building one
+#   PYTHON             interpreter that creates the environment    [python3]
 #
-# Arguments go to check.py, such as --selftest.
+# Arguments are passed to check.py, such as --selftest.
 set -euo pipefail
 
 here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
-# Both are relative to where the caller stands, so they are resolved before going to the repository's root.
+# Both are relative to the caller's folder, so they are resolved before changing to the repository's root.
 microgpt=${MICROGPT:+$(realpath "$MICROGPT")}
 venv=${CONFORMANCE_VENV:+$(realpath -m "$CONFORMANCE_VENV")}
 cd "$here/.."
@@ -18,7 +18,7 @@ venv=${venv:-$PWD/target/conformance-venv}
 if [[ ! -x $venv/bin/python ]]; then
     "${PYTHON:-python3}" -m venv "$venv"
 fi
-# The copy says which requirements are installed: it is written last, so that an interrupted installation is repeated.
+# The copy records the installed requirements. It is written last, so that an interrupted installation is repeated.
 if ! cmp -s "$here/requirements.txt" "$venv/conformance-requirements.txt"; then
     "$venv/bin/pip" install --quiet --disable-pip-version-check -r "$here/requirements.txt"
     cp "$here/requirements.txt" "$venv/conformance-requirements.txt"
@@ -30,7 +30,7 @@ if [[ -z $microgpt ]]; then
 fi
 
 if [[ $* != *--selftest* ]]; then
-    # What the table of operations is compared with is what coremltools says today.
+    # The registry must equal what coremltools reports today.
     registry=crates/mlpackage/tests/registry
     for what in operations defaults documented; do
         flag=--$what

@@ -1,4 +1,4 @@
-"""Weights of a package, against the checkpoint and against what coremltools stores for the same graph."""
+"""Compares the weights of a package with the checkpoint, and with those that coremltools stores for the same graph."""
 
 from pathlib import Path
 
@@ -10,17 +10,17 @@ from graph import Stored, convolutions, stored_weight
 from package import Package, Problem
 from reference import Options, matrices
 
-#: Largest error in steps. Half a step is the quantisation's own; coremltools and the exporter round the ratio of weight
-#: and scale, at most about 127, to fp16 before they round it to an integer, which is another 1/32 at most.
+#: Largest error in steps. Half a step is the error of quantisation; coremltools and the exporter round the ratio of weight
+#: and scale, at most about 127, to fp16 before they round it to an integer, which adds at most 1/32.
 LARGEST_ERROR = 0.5 + 1 / 32
 #: A scale is the range divided by 254 and rounded to fp16, by at most 2^-11 of itself; twice that is allowed. A small
-#: one is rounded by up to fp16's smallest number, because it must not become 0.
+#: scale is rounded by up to fp16's smallest positive value, because it must not become 0.
 SCALE_TOLERANCE = 2.0**-10
 SMALLEST_FP16 = 2.0**-24
 
 
 def check_weights(package: Package, checkpoint: Checkpoint, options: Options) -> list[Problem]:
-    """Every convolution's weight against the checkpoint's: the same in fp16, or within half a quantisation step."""
+    """Compares every convolution's weight with the checkpoint's: equal in fp16, or within half a quantisation step."""
     convs, expected = convolutions(package.program), matrices(checkpoint, options.projections)
     if len(convs) != len(expected):
         return [Problem("weights", "program", f"{len(convs)} convolutions, expected {len(expected)}")]
@@ -47,7 +47,7 @@ def _value_error(found: Stored, matrix: np.ndarray) -> str | None:
     groups = matrix.reshape(found.scale.size, -1)
     largest = np.abs(groups).max(axis=1).astype(np.float32)
     scale = found.scale.reshape(-1, 1).astype(np.float32)
-    # A step that is larger than it needs to be would make every error small in steps.
+    # Errors are measured in steps, so a scale that is too large would hide them.
     ideal = np.where(largest == 0, 1, largest / 127)
     wrong = np.flatnonzero(np.abs(scale[:, 0] - ideal) > np.maximum(SCALE_TOLERANCE * ideal, SMALLEST_FP16))
     if wrong.size:
@@ -62,7 +62,7 @@ def _value_error(found: Stored, matrix: np.ndarray) -> str | None:
 
 
 def check_identity(package: Package, theirs: Package) -> list[Problem]:
-    """The weight file against coremltools', byte for byte."""
+    """Compares the weight file with coremltools', byte for byte."""
     offset = first_difference(package.weight_file, theirs.weight_file)
     if offset is None:
         return []
@@ -83,7 +83,7 @@ def first_difference(ours: Path, theirs: Path) -> int | None:
 
 
 def check_quantized(package: Package, theirs: Package) -> list[Problem]:
-    """INT8 data and scales, convolution by convolution, against those of coremltools' `linear_quantize_weights`."""
+    """Compares INT8 data and scales of every convolution with those of coremltools' `linear_quantize_weights`."""
     problems = []
     for conv, other in zip(convolutions(package.program), convolutions(theirs.program)):
         a, b = stored_weight(conv), stored_weight(other)
@@ -102,7 +102,7 @@ def check_quantized(package: Package, theirs: Package) -> list[Problem]:
 
 
 def check_embeddings(bundle: Path, checkpoint: Checkpoint) -> list[Problem]:
-    """The host's tables: the checkpoint's embeddings, rounded to fp16."""
+    """Compares the host's tables with the checkpoint's embeddings, rounded to fp16."""
     tables = load_file(bundle / "embeddings.safetensors")
     problems = []
     for name in ("wte.weight", "wpe.weight"):

@@ -1,4 +1,5 @@
-//! Train a model, export it, ask where it would run, and chat with the exported program. No argument is needed:
+//! Trains a model, exports it, predicts where it would run, and chats with the exported program. No argument
+//! is needed:
 //!
 //! ```text
 //! cargo run --release --example chat
@@ -31,7 +32,7 @@ struct Args {
     /// Chat with this bundle instead of training one
     #[arg(long, value_name = "DIR")]
     bundle: Option<PathBuf>,
-    /// auto, which is Core ML on a Mac and mil-cpu elsewhere; coreml; mil-cpu
+    /// Engine: auto (Core ML on a Mac, mil-cpu elsewhere), coreml or mil-cpu
     #[arg(long, default_value_t)]
     engine: EngineKind,
 }
@@ -40,7 +41,7 @@ fn main() -> Result<()> {
     let args = Args::parse();
     let tell: LoadObserver = Arc::new(|step| eprintln!("{step}"));
     let engine = EngineOptions { kind: args.engine, observer: Some(tell), ..EngineOptions::default() };
-    // Before anything is trained: there may be no such engine here.
+    // Created before training, because the engine may not exist on this machine.
     let made = engine.engine()?;
     let scratch = tempfile::tempdir()?;
     let path = match args.bundle {
@@ -72,7 +73,7 @@ fn main() -> Result<()> {
     Ok(())
 }
 
-/// A decoder that has decoded a token: some models are loaded, and fail then.
+/// Returns a decoder that has decoded a token: some models load, but then fail to run.
 fn tried(bundle: &Bundle, engine: &dyn Engine) -> microgpt_ane::ane_runtime::Result<Decoder> {
     let mut decoder = Decoder::load(bundle, engine)?;
     decoder.step(0)?;
@@ -80,7 +81,7 @@ fn tried(bundle: &Bundle, engine: &dyn Engine) -> microgpt_ane::ane_runtime::Res
     Ok(decoder)
 }
 
-/// The original microGPT on the built-in corpus: a second or two.
+/// Trains the original microGPT on the built-in corpus and exports it: a second or two.
 fn train_and_export(folder: &Path) -> Result<PathBuf> {
     let corpus = Corpus::built_in();
     let training = TrainingConfig::preset(Preset::Original);

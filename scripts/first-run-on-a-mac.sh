@@ -1,18 +1,18 @@
 #!/bin/sh
-# A first run on a Mac: everything of this project that another machine cannot show, as one archive with a page to read.
+# A first run on a Mac: collects everything that needs a Mac into one archive with a page to read.
 #
 #   scripts/first-run-on-a-mac.sh [options]
 #
-#   --out FOLDER        where everything goes                              [first-run]
-#   --checkpoint CKPT   a checkpoint of one's own instead of training
+#   --out FOLDER        where to write everything                          [first-run]
+#   --checkpoint CKPT   an existing checkpoint instead of training
 #   --steps N           training steps of the scaled preset                [300]
 #   --quick             the default variant and those that differ from it in one option, and small sweeps
-#   --skip-tests        leave out `cargo test --workspace` and `cargo bench`
-#   --dry-run           any machine: do what needs no Mac, and tell what a Mac would run
+#   --skip-tests        skip `cargo test --workspace` and `cargo bench`
+#   --dry-run           any machine: run the steps that need no Mac, and list the others
 #
-# It resumes where it stopped: a step that is done is not done again, one that failed is. It needs macOS 15 on Apple silicon, Xcode's
-# command line tools, a Rust toolchain, some 30 GB of disk (10 with --quick) and hours: nobody has timed it. Power is measured if `sudo -v` was run before. Nothing is installed, and
-# nothing leaves the machine: the archive is yours to send.
+# The script resumes where it stopped: completed steps are skipped, failed ones are repeated. It needs macOS 15 on Apple silicon, Xcode's
+# command line tools, a Rust toolchain, about 30 GB of disk (10 with --quick) and some hours; nobody has timed it. Power is measured if
+# `sudo -v` was run before. Nothing is installed, and nothing leaves the machine: sending the archive is up to you.
 set -u
 
 usage() {
@@ -29,7 +29,7 @@ while [ $# -gt 0 ]; do
   case $1 in
     --out | --checkpoint | --steps)
       if [ $# -lt 2 ]; then
-        echo "$1 wants a value" >&2
+        echo "$1 needs a value" >&2
         exit 2
       fi
       case $1 in
@@ -72,13 +72,13 @@ case $out in
     ;;
 esac
 
-# What a user names is relative to where they stand; everything else happens in the repository's root.
+# The user's paths are relative to the current folder; everything else runs in the repository's root.
 here=$(pwd)
 case $out in /*) ;; *) out=$here/$out ;; esac
 case $checkpoint in '' | /*) ;; *) checkpoint=$here/$checkpoint ;; esac
 cd -- "$(dirname -- "$0")/.." >/dev/null || exit 2
 if [ -n "$checkpoint" ] && [ ! -f "$checkpoint/config.json" ]; then
-  echo "--checkpoint $checkpoint: no checkpoint is there (config.json)" >&2
+  echo "--checkpoint $checkpoint: there is no checkpoint (config.json)" >&2
   exit 2
 fi
 
@@ -130,30 +130,30 @@ system_of() {
 }
 system_of >"$out/system.txt" 2>&1
 
-# An idle Mac would sleep in the middle.
+# An idle Mac would fall asleep during the run.
 if [ -z "$dry" ] && command -v caffeinate >/dev/null 2>&1; then
   caffeinate -i -w $$ >/dev/null 2>&1 &
 fi
 
-# Results of other sources are not these sources' results.
+# Results of other sources must not be reused.
 revision=$(git rev-parse HEAD 2>/dev/null; git diff HEAD 2>/dev/null | cksum)
 if [ -f "$out/steps/REVISION" ] && [ "$(cat "$out/steps/REVISION")" != "$revision" ]; then
-  echo "-- the sources have changed since: every step is done again"
+  echo "-- the sources have changed: every step is repeated"
   rm -f "$out"/steps/*.state
 fi
 printf '%s\n' "$revision" >"$out/steps/REVISION"
 
-# What sudo was told once it forgets after some minutes; reminded, power can be read until the end.
+# sudo forgets the password after some minutes. Refreshing it keeps power readable until the end.
 if [ -z "$dry" ] && sudo -n true 2>/dev/null; then
   while kill -0 $$ 2>/dev/null && sudo -n true 2>/dev/null; do sleep 60; done >/dev/null 2>&1 &
   reminder=$!
   trap 'kill $reminder 2>/dev/null' EXIT
 else
-  echo "-- power is not measured: for that, run \`sudo -v\` first"
+  echo "-- power is not measured; to measure it, run \`sudo -v\` first"
 fi
 
-# A step is what its result goes to (`-` for its log alone), a name and a command. State, command and log are kept. It is not done again if
-# it is done, was asked for the same of the same model, and its result is there.
+# A step has a result file (`-` if only its log is kept), a name and a command. State, command and log are kept. A step is skipped if it is
+# done, its command and model are the same, and its result exists.
 failed=0
 model=
 : >"$out/steps/ORDER"
@@ -167,7 +167,7 @@ begin() {
     if [ "$into" = - ] || [ -s "$into" ]; then return 1; fi
   fi
   rm -f "$step.state"
-  # A result of another question must not be taken for this one's; it is kept aside until there is a new one.
+  # A result of another command must not be taken for this one's; it is set aside until there is a new one.
   if [ "$into" != - ] && [ -s "$into" ]; then
     mkdir -p "$out/earlier" || exit 2
     mv -f "$into" "$out/earlier/${step##*/}" || exit 2
@@ -176,7 +176,7 @@ begin() {
   printf '%s\n' "-- ${step##*/}: $command"
 }
 
-# Does what was begun. A result appears when it is whole.
+# Runs the step that was begun. Its result appears atomically.
 finish() {
   started=$(date +%s)
   if [ "$into" = - ]; then
@@ -185,7 +185,7 @@ finish() {
   else
     "$@" >"$step.partial" 2>"$step.log"
     status=$?
-    # 1 is a gate that failed, and its result is one all the same.
+    # Status 1 is a failed gate, whose result is valid.
     if [ "$status" -le 1 ]; then
       mv "$step.partial" "$into" && rm -f "$out/earlier/${step##*/}"
     else
@@ -211,7 +211,7 @@ run() {
   finish "$@"
 }
 
-# Runs on a Mac; with --dry-run it is told and not run. What fails is told at the end.
+# Runs on a Mac; with --dry-run the step is only listed. Failures are reported at the end.
 mac() {
   begin "$@" || return 0
   shift 2
@@ -223,9 +223,9 @@ mac() {
   finish "$@" || return 0
 }
 
-# 2. Build, and the tests that any machine runs.
+# 2. Build, and the tests for any machine.
 rm -f "$out/steps/build.state" "$out/steps/build-conformance.state"
-# The folder is named, as cargo's own configuration may have another.
+# Set explicitly, because cargo's own configuration may name another folder.
 CARGO_TARGET_DIR=${CARGO_TARGET_DIR:-$PWD/target}
 export CARGO_TARGET_DIR
 run - build cargo build --release --bin microgpt || exit 1
@@ -236,7 +236,7 @@ if [ -n "$tests" ]; then
   run - tests cargo test --workspace
 fi
 
-# 3. A model. Training that was stopped goes on; with other options it begins anew. A finished model stays until the new one is complete.
+# 3. A model. Stopped training resumes; with other options it starts again. A finished model stays until the new one is complete.
 forget_states() {
   rm -rf "$1"/training/step-*
   [ -f "$1/model.safetensors" ] || rm -rf "$1"
@@ -249,7 +249,7 @@ train() {
     forget_states "$folder"
     rm -f "$out/steps/train-$name.state"
   elif [ -n "$(find "$folder/training" -maxdepth 1 -name 'step-*' 2>/dev/null)" ]; then
-    echo "-- train-$name goes on"
+    echo "-- train-$name resumes"
     if "$microgpt" train --resume "$folder" >"$out/steps/train-$name.log" 2>&1; then
       echo "done, resumed" >"$out/steps/train-$name.state"
     else
@@ -264,7 +264,7 @@ if [ -z "$checkpoint" ]; then
   train original --preset original || exit 1
   train scaled --preset scaled --steps "$steps" || exit 1
 fi
-# What comes now is of this very model.
+# The following steps depend on this model.
 model=$(cksum <"$checkpoint/model.safetensors") || exit 1
 if [ -d "$out/checkpoints/original" ]; then
   run - export-original "$microgpt" export "$out/checkpoints/original" --out "$out/bundles/original" || exit 1
@@ -299,7 +299,7 @@ for variant in $variants; do
   run "$out/results/$variant/predicted.json" "predict-$variant" "$microgpt" floor "$out/bundles/$variant" --json
 done
 
-# 5. Core ML against PyTorch's numbers, and the questions that only it can answer.
+# 5. Core ML compared with PyTorch's results, and the questions that only it can answer.
 for units in cpu cpu-and-ane; do
   mac - "conformance-$units" "$conformance" --engine coreml --compute-units "$units" \
     --json "$out/results/conformance-$units.json"
@@ -315,13 +315,13 @@ for variant in $variants; do
   mac "$results/verify.json" "verify-$variant" "$microgpt" verify "$bundle" --engine coreml --json
   mac "$results/floor.json" "floor-$variant" "$microgpt" floor "$bundle" --measure --json \
     --save-plan "$results/plan.json" --html "$results/placement.html" --rows "$out/measured.jsonl"
-  # These two are measured with more, below.
+  # These two are measured in more detail below.
   case $variant in "$default" | original) continue ;; esac
   mac "$results/bench-cpu-and-ane.json" "bench-$variant" "$microgpt" bench "$bundle" --engine coreml \
     --seconds "$seconds" --json
 done
 
-# 7. The Neural Engine against the CPU and the GPU, with energy where it may be read.
+# 7. The Neural Engine compared with the CPU and the GPU, with energy where it can be read.
 for variant in "$default" original; do
   [ -d "$out/bundles/$variant" ] || continue
   for units in cpu-and-ane cpu cpu-and-gpu; do
@@ -335,7 +335,7 @@ if [ -n "$tests" ]; then
   mac - ane-vs-cpu cargo bench --bench ane_vs_cpu
 fi
 
-# 8. Where placement flips: by size, by tokens a call, by form of the weights; and what the ceilings are about.
+# 8. Where placement flips: by size, tokens per call and form of the weights; and what the ceilings depend on.
 discover() {
   name=$1
   shift
@@ -346,24 +346,24 @@ if [ -n "$quick" ]; then
 else
   discover floor --n-layer 1,2,3,4,5,6 --n-embd 64,128,192,256,320,384,448,512,576,640,704,768 --tokens 1,4,16,64
 fi
-# About 50 operations a layer: past 3,200 of them in a few megabytes, and past 1 GB in a hundred.
+# About 50 operations per layer: beyond 3,200 of them in a few megabytes, and beyond 1 GB in a hundred.
 discover operations --n-layer 40,56,60,62,63,64,65,66,72 --n-embd 64 --tokens 1 --quantize int8-per-tensor --exhaustive
 if [ -z "$quick" ]; then
   discover bytes --n-layer 1 --n-embd 4096,4608,5120,6144,8192,9216,10240 --tokens 1 --quantize int8-per-tensor \
     --exhaustive
 fi
 
-# 9. The page, and all of it but the bundles as one archive.
+# 9. The page, and everything except the bundles as one archive.
 "$microgpt" field-report "$out" || exit 1
 archive=$out.tar.gz
 base=./${out##*/}
 rows=
 if [ -f "$out/measured.jsonl" ]; then rows=$base/measured.jsonl; fi
-# No copies of Finder's notes; `rows` is one name or none.
+# Without Finder's metadata copies; `rows` is one name or empty.
 COPYFILE_DISABLE=1 tar czf "$archive.partial" -C "${out%/*}/" "$base/index.html" "$base/system.txt" "$base/steps" \
   "$base/results" ${rows:+"$rows"} && mv "$archive.partial" "$archive" || exit 1
 echo "-- $out/index.html; to send: $archive"
 if [ "$failed" -gt 0 ]; then
-  echo "-- $failed steps failed; run this again to try them once more"
+  echo "-- $failed steps failed; run this again to repeat them"
   exit 1
 fi

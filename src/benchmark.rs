@@ -1,7 +1,7 @@
-//! How fast a bundle decodes on an engine, next to what the machine could do at most.
+//! Measures how fast a bundle decodes on an engine, and the most that the machine could reach.
 //!
-//! Every figure is measured in turn with the others, again and again, so that a machine whose speed drifts treats them alike.
-//! Medians are reported of what is measured, and the best of what bounds it.
+//! All measurements are interleaved over many rounds, so that a drift of the machine's speed affects them
+//! alike. Results are medians; bounds are the best value.
 
 use std::fmt;
 use std::time::{Duration, Instant};
@@ -16,55 +16,58 @@ use serde::Serialize;
 use crate::energy::{EnergyReport, Meter};
 use crate::memory::peak_memory;
 
-/// Tokens/s of Experiment 27: 500 names of the scaled preset, decoded on the Neural Engine of an M4 Max through Core ML.
+/// Tokens/s of Experiment 27: 500 names of the scaled preset, decoded through Core ML on the Neural Engine of
+/// an M4 Max.
 pub const EXPERIMENT_27: f64 = 1_535.0;
 
-/// Longer than an idle thread waits for work before it sleeps: whatever is measured has the processors to itself.
+/// Exceeds the time for which an idle thread spins before it sleeps, so that each measurement has the
+/// processors to itself.
 const PAUSE: Duration = Duration::from_millis(3);
 
-/// Readings of the stream floor a round.
+/// Readings of the memory-bandwidth bound per round.
 const FLOORS: usize = 5;
 
 /// What is measured, and for how long.
 #[derive(Clone, Copy, Debug)]
 pub struct BenchmarkOptions {
-    /// Threads that the bounds of the machine are measured with: as many as the engine takes.
+    /// Threads for measuring the bounds of the machine: as many as the engine uses.
     pub threads: usize,
-    /// For how long decoding is measured.
+    /// How long decoding is measured.
     pub duration: Duration,
     /// Sequences that are decoded at once.
     pub batch: usize,
-    /// Names that are generated; 0 leaves them out.
+    /// Names to generate; 0 skips them.
     pub names: usize,
     /// Seed of the names.
     pub seed: u64,
-    /// Whether the energy of a token is measured, where the system lets it be.
+    /// Whether to measure the energy per token, where the system allows it.
     pub energy: bool,
 }
 
-/// Two threads' bounds, three seconds, a batch of 16, and the 500 names of Experiment 27.
+/// Bounds for two threads, three seconds, a batch of 16, and the 500 names of Experiment 27.
 impl Default for BenchmarkOptions {
     fn default() -> Self {
         Self { threads: 2, duration: Duration::from_secs(3), batch: 16, names: 500, seed: 42, energy: false }
     }
 }
 
-/// What was measured.
+/// The results.
 #[derive(Clone, Debug, Serialize)]
 pub struct Benchmark {
     /// Name of the engine.
     pub engine: String,
-    /// Instructions and threads that the bounds are measured with.
+    /// Instruction set and threads that the bounds are measured with.
     pub machine: String,
-    /// Bytes that a token needs: the weights as they are stored.
+    /// Bytes that a token needs: the weights in their stored form.
     pub weight_bytes: u64,
-    /// Weights that each token is multiplied with.
+    /// Multiply-adds of weights per token.
     pub multiply_adds_a_token: u64,
-    /// From opening the bundle to the logits of the first token, with its files in the system's cache: milliseconds.
+    /// Milliseconds from opening the bundle to the logits of the first token, with its files in the system's
+    /// cache.
     pub load_ms: f64,
-    /// Reading the weights once, at best: milliseconds.
+    /// Milliseconds to read the weights once, at best: the memory-bandwidth bound.
     pub stream_floor_ms: f64,
-    /// Products of 8-bit numbers the machine adds up in a second.
+    /// 8-bit multiply-adds of the machine per second.
     pub byte_products_a_second: f64,
     /// One sequence, token by token over the whole context.
     pub decode: Decode,
@@ -72,51 +75,51 @@ pub struct Benchmark {
     pub batch: Batch,
     /// The run of Experiment 27.
     pub names: Option<Names>,
-    /// What a token costs, if that was asked for.
+    /// Energy per token, if requested.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub energy: Option<EnergyReport>,
-    /// The most memory that the process had so far, where the system says so: bytes.
+    /// Peak memory of the process in bytes, where the system reports it.
     pub peak_memory_bytes: Option<u64>,
 }
 
 /// One sequence.
 #[derive(Clone, Debug, Serialize)]
 pub struct Decode {
-    /// Tokens a second: the median of whole contexts.
+    /// Tokens per second: the median over whole contexts.
     pub tokens_per_second: f64,
-    /// Milliseconds that half of all tokens took at most.
+    /// Median time per token in milliseconds.
     pub p50_ms: f64,
-    /// Milliseconds that nine of ten tokens took at most.
+    /// 90th percentile of the time per token in milliseconds.
     pub p90_ms: f64,
-    /// Milliseconds that 99 of a hundred tokens took at most.
+    /// 99th percentile of the time per token in milliseconds.
     pub p99_ms: f64,
-    /// The median time per token of whole contexts over the stream floor.
+    /// Median time per token over whole contexts, relative to the memory-bandwidth bound.
     pub times_stream_floor: f64,
 }
 
 /// Several sequences.
 #[derive(Clone, Debug, Serialize)]
 pub struct Batch {
-    /// How many.
+    /// Number of sequences.
     pub sequences: usize,
-    /// Tokens a second of all together.
+    /// Tokens per second of all sequences together.
     pub tokens_per_second: f64,
-    /// Over those of one sequence.
+    /// The same, relative to one sequence.
     pub times_one: f64,
-    /// Tokens a second if the machine only multiplied: two products of 8-bit numbers for each weight.
+    /// Tokens per second if the machine only multiplied: two 8-bit products per weight.
     pub arithmetic_bound: f64,
 }
 
 /// Generated names.
 #[derive(Clone, Debug, Serialize)]
 pub struct Names {
-    /// How many.
+    /// Number of names.
     pub names: usize,
     /// Tokens that the model was run on.
     pub tokens: usize,
-    /// For how long, with sampling and text.
+    /// Seconds, including sampling and text.
     pub seconds: f64,
-    /// Tokens a second.
+    /// Tokens per second.
     pub tokens_per_second: f64,
 }
 
@@ -135,7 +138,7 @@ pub fn benchmark(bundle: &Bundle, engine: &dyn Engine, options: &BenchmarkOption
         loads.push(started.elapsed().as_secs_f64());
     }
     let model = DecodeModel::load(bundle, engine)?;
-    // The very pages that the engine reads.
+    // The same pages that the engine reads.
     let packages =
         bundle.manifest().shards.iter().map(|shard| bundle.package(shard)).collect::<Result<Vec<_>, _>>()?;
     let weights: Vec<&[u8]> =
@@ -143,17 +146,16 @@ pub fn benchmark(bundle: &Bundle, engine: &dyn Engine, options: &BenchmarkOption
     let machine = Machine::new(options.threads);
 
     let context = model.context_length();
-    // The whole of the first round only warms up.
     let mut floors = Vec::new();
     let (mut contexts, mut tokens, mut batches) = (Vec::new(), Vec::new(), Vec::new());
     let mut sequences: Vec<Sequence> = (0..options.batch.max(1)).map(|_| model.new_sequence()).collect();
     let started = Instant::now();
     let mut rounds = 0;
-    // The first round warms up; one more is needed for figures.
+    // The first round only warms up; one more is needed for results.
     while rounds < 2 || started.elapsed() < options.duration {
-        // The threads of the round before sleep by now, and take no time from those of the machine.
+        // By then the threads of the previous round sleep and take no time from those of the machine.
         std::thread::sleep(PAUSE);
-        // The last ones find the weights as near as they are when tokens are decoded one by one.
+        // The last readings find the weights in the same caches as token-by-token decoding does.
         let reads: Vec<f64> = (0..2 * FLOORS).map(|_| read(&machine, &weights)).collect();
         floors.extend_from_slice(&reads[FLOORS..]);
         std::thread::sleep(PAUSE);
@@ -193,7 +195,7 @@ pub fn benchmark(bundle: &Bundle, engine: &dyn Engine, options: &BenchmarkOption
         0 => None,
         names => Some(generate(bundle, model, names, options.seed)?),
     };
-    // A bound is what the machine can do, not what it does when others use it.
+    // A bound is what the machine can do, not what it achieves while others use it.
     let floor = percentile(&mut floors, 0);
     let one = percentile(&mut contexts, 50);
     let many = percentile(&mut batches, 50);
@@ -233,7 +235,7 @@ fn read(machine: &Machine, weights: &[&[u8]]) -> f64 {
     weights.iter().map(|file| machine.read(file).as_secs_f64()).sum()
 }
 
-/// Any token, and not always the same.
+/// Some token, not always the same.
 fn token_at(model: &DecodeModel, position: usize) -> u32 {
     (position % model.vocab_size()) as u32
 }
@@ -245,7 +247,7 @@ fn context_of(model: &DecodeModel, sequence: &mut Sequence) -> Result<()> {
         .try_for_each(|position| model.decode(token_at(model, position), sequence).map(drop))
 }
 
-/// Tokens a second of several sequences at once, over a context.
+/// Tokens per second of several sequences at once, over a context.
 fn batch(model: &DecodeModel, sequences: &mut [Sequence]) -> Result<f64> {
     sequences.iter_mut().for_each(|sequence| model.reset(sequence));
     let mut all: Vec<&mut Sequence> = sequences.iter_mut().collect();
@@ -258,7 +260,7 @@ fn batch(model: &DecodeModel, sequences: &mut [Sequence]) -> Result<f64> {
     Ok((all.len() * model.context_length()) as f64 / started.elapsed().as_secs_f64())
 }
 
-/// Names as `microgpt generate` makes them, one after the other.
+/// Generates names as `microgpt generate` does, one after the other.
 fn generate(bundle: &Bundle, model: DecodeModel, names: usize, seed: u64) -> Result<Names> {
     let tokenizer = TextTokenizer::from_bundle(bundle)?;
     let mut decoder = Decoder::new(std::sync::Arc::new(model));
@@ -274,7 +276,7 @@ fn generate(bundle: &Bundle, model: DecodeModel, names: usize, seed: u64) -> Res
     Ok(Names { names, tokens, seconds, tokens_per_second: tokens as f64 / seconds })
 }
 
-/// The value that so many percent are not above.
+/// The value below or at which the given percentage of values lies.
 fn percentile(values: &mut [f64], percent: usize) -> f64 {
     values.sort_by(f64::total_cmp);
     let last = values.len().saturating_sub(1);
@@ -287,7 +289,7 @@ impl fmt::Display for Benchmark {
         writeln!(f, "engine        {}", self.engine)?;
         writeln!(
             f,
-            "machine       {}: {:.0} G products of 8-bit numbers a second",
+            "machine       {}: {:.0} G 8-bit products per second",
             self.machine,
             self.byte_products_a_second / 1e9
         )?;
@@ -303,7 +305,7 @@ impl fmt::Display for Benchmark {
             f,
             "decode        {tokens_per_second:.0} tokens/s, {times_stream_floor:.2} x the stream floor"
         )?;
-        writeln!(f, "              {p50_ms:.4} ms (half), {p90_ms:.4} (90 %), {p99_ms:.4} (99 %)")?;
+        writeln!(f, "              {p50_ms:.4} ms (median), {p90_ms:.4} (90 %), {p99_ms:.4} (99 %)")?;
         let Batch { sequences, tokens_per_second, times_one, arithmetic_bound } = &self.batch;
         writeln!(
             f,

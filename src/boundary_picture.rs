@@ -1,4 +1,4 @@
-//! A picture of the boundary that a search found: width against layers.
+//! Draws the boundary that a search found: width against layers.
 
 use std::collections::BTreeMap;
 
@@ -12,12 +12,12 @@ const SIZE: (u32, u32) = (900, 560);
 /// Layers and width.
 type Points = Vec<(f64, f64)>;
 
-/// The first widths that were placed as SVG text: a line for each form of the weights and number of tokens. Lines that would lie on
-/// another one share it.
+/// The narrowest widths that were placed on the Neural Engine, as SVG text. Each form of the weights and
+/// number of tokens has a line; coinciding lines are drawn once.
 ///
 /// # Errors
 ///
-/// If the library cannot draw them.
+/// If plotting fails.
 pub fn draw(found: &Discovery) -> Result<String, Box<dyn std::error::Error>> {
     let mut lines: BTreeMap<(usize, &str), Points> = BTreeMap::new();
     for boundary in &found.boundaries {

@@ -1,16 +1,16 @@
-//! What the pictures of this crate share.
+//! Parts shared by this crate's charts.
 
 use plotters::coord::types::RangedCoordf64;
 use plotters::prelude::*;
 
-/// A chart of numbers against numbers, as SVG.
+/// A chart with two numeric axes, as SVG.
 pub(crate) type Chart<'a> = ChartContext<'a, SVGBackend<'a>, Cartesian2d<RangedCoordf64, RangedCoordf64>>;
 
-/// Draws the names of the lines into the upper right corner.
+/// Draws the legend in the upper right corner.
 ///
 /// # Errors
 ///
-/// If the library cannot draw them.
+/// If plotting fails.
 pub(crate) fn legend<'a>(chart: &mut Chart<'a>) -> Result<(), Box<dyn std::error::Error>> {
     chart
         .configure_series_labels()

@@ -1,6 +1,7 @@
-//! What a token costs in energy: `powermetrics` of macOS, which reads the power of CPU, GPU and Neural Engine.
+//! Energy per token: reads the power of CPU, GPU and Neural Engine from macOS's `powermetrics`.
 //!
-//! It reads the whole chip, and whoever else uses it is in the figure: what the chip takes when idle is measured first, and told beside.
+//! powermetrics reads the whole chip, so other work is included in the result. The power of the idle chip is
+//! therefore measured first, and reported as well.
 
 use std::fmt;
 use std::fs::File;
@@ -12,26 +13,26 @@ use serde::Serialize;
 
 /// Milliseconds between two readings.
 const INTERVAL: u64 = 250;
-/// Readings that are taken of an idle machine.
+/// Readings of the idle machine.
 const IDLE_READINGS: usize = 8;
-/// More than any program prints that measures for minutes.
+/// Size limit of the meter's output, above what minutes of readings print.
 const LIMIT: u64 = 64 << 20;
-/// What is printed of a program that gives no power.
+/// Characters of the meter's output that an error shows.
 const TOLD: usize = 120;
 
-/// Power of the parts of a chip: milliwatts.
+/// Power of the parts of a chip, in milliwatts.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Serialize)]
 pub struct Power {
     /// CPU.
     pub cpu: f64,
-    /// GPU; `None` if the meter does not tell.
+    /// GPU; `None` if the meter does not report it.
     pub gpu: Option<f64>,
-    /// Neural Engine; `None` if the meter does not tell, as on a chip without a sensor for it.
+    /// Neural Engine; `None` if the meter does not report it, as on a chip without a sensor for it.
     pub ane: Option<f64>,
 }
 
 impl Power {
-    /// All that is told.
+    /// The sum of the parts that are reported.
     pub fn total(&self) -> f64 {
         self.cpu + self.gpu.unwrap_or(0.0) + self.ane.unwrap_or(0.0)
     }
@@ -46,40 +47,40 @@ impl Power {
     }
 }
 
-/// In milliwatts; what the meter does not tell is said to be so.
+/// Writes milliwatts; marks parts that the meter does not report.
 impl fmt::Display for Power {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let told = |part: Option<f64>| part.map_or("not told".to_owned(), |p| format!("{p:.0}"));
+        let told = |part: Option<f64>| part.map_or("not reported".to_owned(), |p| format!("{p:.0}"));
         write!(f, "CPU {:.0} mW, GPU {}, ANE {}", self.cpu, told(self.gpu), told(self.ane))
     }
 }
 
-/// What decoding cost.
+/// Power and energy while decoding.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize)]
 pub struct Energy {
-    /// Mean power while nothing was decoded.
+    /// Mean power of the idle machine.
     pub idle: Power,
-    /// Mean power while tokens were.
+    /// Mean power while tokens are decoded.
     pub decoding: Power,
-    /// Readings that this is the mean of.
+    /// Number of readings in the mean.
     pub readings: usize,
-    /// Tokens that were decoded meanwhile.
+    /// Tokens decoded during the readings.
     pub tokens: usize,
-    /// For how long: seconds.
+    /// Duration of the readings in seconds.
     pub seconds: f64,
-    /// Energy of a token: millijoules.
+    /// Energy per token in millijoules.
     pub mj_per_token: f64,
-    /// What of it is above idle.
+    /// The part of it above idle, in millijoules.
     pub mj_per_token_above_idle: f64,
 }
 
-/// What became of a measurement.
+/// The result of a measurement.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum EnergyReport {
-    /// It was made.
+    /// The measurement succeeded.
     Measured(Energy),
-    /// It was not, for this reason.
+    /// The measurement failed, for this reason.
     NotMeasured(String),
 }
 
@@ -98,8 +99,8 @@ impl fmt::Display for EnergyReport {
     }
 }
 
-/// The readings that `powermetrics` printed, one after the other. Each has a line for CPU, GPU and Neural Engine, in this order; a chip
-/// without one of the latter two has none for it.
+/// Parses the readings that `powermetrics` printed, one after the other. Each has a line for CPU, GPU and
+/// Neural Engine, in this order; a chip without one of the latter two has no line for it.
 pub fn readings(text: &str) -> Vec<Power> {
     let mut readings: Vec<Power> = Vec::new();
     for line in text.lines() {
@@ -121,18 +122,18 @@ pub fn readings(text: &str) -> Vec<Power> {
     readings
 }
 
-/// A program that prints readings of power, for so many intervals.
+/// A program that prints a given number of power readings.
 #[derive(Clone, Debug)]
 pub struct Meter {
     command: Vec<String>,
 }
 
 impl Meter {
-    /// The one of this system.
+    /// The meter of this system.
     ///
     /// # Errors
     ///
-    /// Why there is none, in a sentence for the user.
+    /// If there is none; the message is a sentence for the user.
     pub fn of_system() -> Result<Self, String> {
         if !cfg!(target_os = "macos") {
             return Err("power is read by powermetrics, which is part of macOS".into());
@@ -144,23 +145,23 @@ impl Meter {
             quiet(Command::new(program).args(arguments)).ok().filter(|found| found.status.success())
         };
         let root = ok("id", &["-u"]).is_some_and(|found| found.stdout.starts_with(b"0\n"));
-        // Without a word to the user, who would be asked for a password in the middle of a measurement.
+        // `-n`: sudo must not prompt for a password during a measurement.
         let sudo: &[&str] = if root { &[] } else { &["sudo", "-n"] };
         if !root && ok("sudo", &["-n", "true"]).is_none() {
-            return Err("powermetrics is for root alone: run `sudo -v` first, and this again".into());
+            return Err("only root may run powermetrics: run `sudo -v` first, then this command again".into());
         }
         let powermetrics =
             ["powermetrics", "--samplers", "cpu_power,gpu_power,ane_power", "--buffer-size", "1"];
         Ok(Self { command: sudo.iter().chain(&powermetrics).map(|&part| part.to_owned()).collect() })
     }
 
-    /// A program of one's own, which is given `-i MILLISECONDS -n READINGS` and prints what `powermetrics` would.
+    /// A custom program, called with `-i MILLISECONDS -n READINGS`, that prints what `powermetrics` would.
     pub fn new(command: Vec<String>) -> Self {
         Self { command }
     }
 
-    /// Takes so many readings while `work` is done again and again; each time it says how many tokens that were. Gives the readings,
-    /// the tokens and the time.
+    /// Takes `count` readings while calling `work` repeatedly; each call returns its number of tokens.
+    /// Returns the readings, the tokens and the time.
     fn read(
         &self,
         count: usize,
@@ -169,7 +170,7 @@ impl Meter {
         let name = self.command.join(" ");
         let failed = |error: &dyn fmt::Display| format!("{name}: {error}");
         let (program, arguments) = self.command.split_first().ok_or("no program reads the power")?;
-        // Files, as a pipe that nobody empties would fill up.
+        // Files, because a pipe that nobody reads would fill up.
         let mut printed = tempfile::tempfile().map_err(|e| failed(&e))?;
         let mut complaints = tempfile::tempfile().map_err(|e| failed(&e))?;
         let child = Command::new(program)
@@ -182,7 +183,7 @@ impl Meter {
             .map_err(|e| failed(&e))?;
         let mut child = Ended(child);
         let begun = Instant::now();
-        // Twice as long as it should take, and some seconds to start: then it is stuck.
+        // Twice the expected time, and some seconds to start; after that the program hangs.
         let patience = Duration::from_millis(2 * INTERVAL * count as u64) + Duration::from_secs(10);
         let mut tokens = 0;
         while child.0.try_wait().map_err(|e| failed(&e))?.is_none() {
@@ -195,7 +196,7 @@ impl Meter {
         let text = written(&mut printed).map_err(|e| failed(&e))?;
         let readings = readings(&text);
         if readings.is_empty() {
-            // What went wrong is told where errors go, or by whoever stands in for the meter.
+            // The cause is on standard error, or on standard output of a custom meter.
             let complaint = written(&mut complaints).map_err(|e| failed(&e))?;
             let first = complaint.lines().chain(text.lines()).find(|line| !line.trim().is_empty());
             let first: String = first.unwrap_or_default().chars().take(TOLD).collect();
@@ -204,12 +205,12 @@ impl Meter {
         Ok((readings, tokens, time))
     }
 
-    /// Measures what a token costs: `decode` is called again and again for about `duration`, and says each time how many tokens it
-    /// decoded.
+    /// Measures the energy per token. Calls `decode` repeatedly for about `duration`; each call returns the
+    /// number of tokens that it decoded.
     ///
     /// # Errors
     ///
-    /// Why it was not measured, in a sentence for the user.
+    /// If the measurement fails; the message is a sentence for the user.
     pub fn measure(
         &self,
         duration: Duration,
@@ -237,7 +238,7 @@ impl Meter {
     }
 }
 
-/// All that a program wrote to a file.
+/// Reads everything that a program wrote to a file, up to the limit.
 fn written(file: &mut File) -> io::Result<String> {
     let mut bytes = Vec::new();
     file.rewind()?;
@@ -245,13 +246,13 @@ fn written(file: &mut File) -> io::Result<String> {
     Ok(String::from_utf8_lossy(&bytes).into_owned())
 }
 
-/// A program that does not outlive its use, if that can be helped.
+/// A child process that is killed on drop, if possible.
 struct Ended(Child);
 
 impl Drop for Ended {
     fn drop(&mut self) {
-        // Ended already, in most cases. One of root's cannot be ended by anybody else, and ends by itself after its readings: it is
-        // not waited for.
+        // It has usually ended already. Only root can kill a process of root's; that one ends by itself after
+        // its readings, so it is not waited for.
         if self.0.kill().is_ok() {
             let _ = self.0.wait();
         }
@@ -262,7 +263,7 @@ impl fmt::Display for Energy {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(
             f,
-            "{:.3} mJ a token, {:.3} above idle; {}; idle: {}",
+            "{:.3} mJ per token, {:.3} above idle; {}; idle: {}",
             self.mj_per_token, self.mj_per_token_above_idle, self.decoding, self.idle
         )
     }
@@ -272,7 +273,7 @@ impl fmt::Display for Energy {
 mod tests {
     use super::*;
 
-    /// Written by hand after the form that powermetrics prints in.
+    /// Written by hand in the format that powermetrics prints.
     const PRINTED: &str = "\
 Machine model: Mac16,5
 *** Sampled system activity (Wed Nov 25 15:14:07 2026 +0000) (252.31ms elapsed) ***
@@ -306,16 +307,16 @@ Combined Power (CPU + GPU + ANE): 340 mW
             ]
         );
         assert_eq!(Power::mean(&found), Power { cpu: 200.0, gpu: Some(30.0), ane: Some(150.0) });
-        // A chip without a sensor for its Neural Engine: no zero is made up.
+        // A chip without a sensor for its Neural Engine must not be reported as 0 mW.
         let bare = readings("CPU Power: 5 mW\nGPU Power: 1 mW\n");
-        assert_eq!(Power::mean(&bare).to_string(), "CPU 5 mW, GPU 1, ANE not told");
+        assert_eq!(Power::mean(&bare).to_string(), "CPU 5 mW, GPU 1, ANE not reported");
         assert_eq!(readings("GPU Power: 7 mW\nCPU Power: -1 mW\nCPU Power: many mW\n"), []);
     }
 
     #[cfg(unix)]
     #[test]
     fn a_token_costs_power_times_time() {
-        // Idle it prints 100 mW; asked for more readings, 500, of which the Neural Engine takes 400.
+        // The idle reading prints 100 mW; with more readings, 500, of which the Neural Engine uses 400.
         let script = "if [ $4 -gt 8 ]; then ane=400; sleep 0.4; else ane=0; fi; echo \"CPU Power: 100 mW\"; \
                       echo \"ANE Power: $ane mW\"";
         let meter = Meter::new(["sh", "-c", script, "meter"].map(str::to_owned).to_vec());

@@ -1,4 +1,4 @@
-//! Export with everything that a bundle's model card should say: the predicted placement and what parity holds.
+//! Export with the predicted placement and the parity bounds in the bundle's model card.
 
 use std::path::Path;
 
@@ -11,21 +11,21 @@ use serde::Serialize;
 use crate::placement;
 use crate::verification::{Verification, verify};
 
-/// What came of an export.
+/// The results of an export.
 #[derive(Clone, Debug, Serialize)]
 pub struct Exported {
     /// Predicted placement of each shard.
     pub placement: Vec<PlacementReport>,
-    /// Parity with the checkpoint; `None` if it was not asked for.
+    /// Parity with the checkpoint; `None` if it was not checked.
     pub verification: Option<Verification>,
 }
 
-/// Exports a checkpoint, predicts its placement and, if `check` names a backend, runs the result against the checkpoint,
-/// before anything is put at `out`.
+/// Exports a checkpoint, predicts its placement and, if `check` names a backend, compares the result with the
+/// checkpoint. All of this happens before anything is written to `out`.
 ///
 /// # Errors
 ///
-/// Whatever export, floor or verification report; nothing is then at `out` that was not there before.
+/// If export, placement or verification fails; `out` is then unchanged.
 pub fn export(
     checkpoint: &Checkpoint,
     out: &Path,
@@ -45,7 +45,7 @@ pub fn export(
     Ok(Exported { placement, verification })
 }
 
-/// Seed of the sequence that an export is checked on.
+/// Seed of the sequence for the check at export.
 const SEED: u64 = 0;
 
 fn card(placement: &[PlacementReport], verification: Option<&Verification>) -> String {
@@ -58,19 +58,19 @@ fn card(placement: &[PlacementReport], verification: Option<&Verification>) -> S
         card.push_str("Not checked at export; `microgpt verify BUNDLE --checkpoint CHECKPOINT` does.\n");
         return card;
     };
-    // The bounds that hold, not the figures: those differ in the last digits from machine to machine, and the same
-    // checkpoint must give the same bundle.
+    // The bounds that hold, not the measurements: those differ in the last digits between machines, and the
+    // same checkpoint must produce the same bundle.
     card.push_str("Checked at export over a full context; `microgpt verify` prints the figures.\n\n");
     card.push_str("| comparison | largest error at most | cosine at least | holds |\n|---|---|---|---|\n");
     for check in &verification.checks {
         let error = match check.tolerance.largest_error {
-            _ if check.relative_to_f16 => "what f16 loses, or 2^-10".to_owned(),
+            _ if check.relative_to_f16 => "the error of f16, or 2^-10".to_owned(),
             bound if bound.is_finite() => format!("{bound:e}"),
             _ => "-".to_owned(),
         };
         let holds = if check.pass { "yes" } else { "NO" };
         let cosine = match check.relative_to_f16 {
-            true => "what f16 has, or 0.99999".to_owned(),
+            true => "that of f16, or 0.99999".to_owned(),
             false => check.tolerance.cosine.to_string(),
         };
         card.push_str(&format!("| {} | {error} | {cosine} | {holds} |\n", check.name));

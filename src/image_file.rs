@@ -1,9 +1,10 @@
-//! Image files for the inputs and outputs of a package that are images: PNG and JPEG to tensors, tensors to PNG.
+//! Conversion between image files and tensors, for inputs and outputs of image type: reads PNG and JPEG,
+//! writes PNG.
 //!
-//! Only the command needs image files, so their decoders are a dependency of this package and not of the runtime, for which an
-//! image is a tensor.
+//! Only the command needs image files, so their decoders are a dependency of this package and not of the
+//! runtime, for which an image is a tensor.
 //!
-//! What the pixels of a file become, for a description that wants
+//! The description's colour space determines the tensor:
 //!
 //! | colour space | tensor | component |
 //! |---|---|---|
@@ -11,16 +12,18 @@
 //! | GRAYSCALE | `[1, 1, H, W]` | 0 to 255 |
 //! | GRAYSCALE_FLOAT16 | `[1, 1, H, W]` | 0 to 1, rounded to fp16 |
 //!
-//! - **Alpha** is ignored, as Core ML's format says of both colour spaces ("RGBA with A channel ignored", `FeatureTypes.proto`).
-//! - **Colour to grey** is luma of ITU-R BT.601 in Pillow's integers, which are what coremltools' users give; grey to colour is
-//!   three equal channels.
-//! - **16 bits** a channel become their upper 8, as Pillow has it, and keep all 16 for fp16.
-//! - **fp16** buffers hold any half values and Core ML passes them on as they are (`CoreMLPythonUtils.mm` of coremltools, for
-//!   images of mode F). White is 1 there, as Core Image and vImage scale float buffers and as coremltools' own tests fill them.
+//! - **Alpha** is ignored, as Core ML's format specifies for both colour spaces ("RGBA with A channel ignored",
+//!   `FeatureTypes.proto`).
+//! - **Colour to grey** is luma of ITU-R BT.601 in Pillow's integers, which coremltools' users pass; grey to
+//!   colour is three equal channels.
+//! - **16 bits** per channel are reduced to their upper 8, as in Pillow; fp16 images keep all 16.
+//! - **fp16** buffers hold any half-precision values, and Core ML passes them on as they are
+//!   (`CoreMLPythonUtils.mm` of coremltools, for images of mode F). White is 1 there, as Core Image and
+//!   vImage scale float buffers and as coremltools' own tests fill them.
 //! - **EXIF orientation** is applied, as Core ML does for images on disk ("Orientation is read from Exif",
 //!   `MLFeatureValue+MLImageConversion.h`). Pillow's `Image.open` leaves that to `ImageOps.exif_transpose`.
-//! - **Colour profiles and gamma** are ignored, as in Pillow: components are taken as they are stored.
-//! - **CMYK** is refused: which RGB it stands for is a matter of its profile.
+//! - **Colour profiles and gamma** are ignored, as in Pillow: components are used as they are stored.
+//! - **CMYK** is refused, because its conversion to RGB depends on its profile.
 
 use std::io::{Cursor, Read as _};
 use std::path::Path;
@@ -35,38 +38,38 @@ use image::{
 };
 use mlpackage::{ColorSpace, DType, ImageSize, ImageType, counted};
 
-/// A larger file is refused unread.
+/// Size limit of a file, checked before it is read.
 const FILE_LIMIT: u64 = 256 << 20;
-/// A file that says that it is wider or higher is refused undecoded.
+/// Limit of the width and height that a file declares, checked before it is decoded.
 const SIDE_LIMIT: u32 = 1 << 15;
-/// What the pixels of a file may take in memory, decoded.
+/// Size limit of the decoded pixels in memory, in bytes.
 const PIXEL_LIMIT: u64 = 1 << 29;
 
-/// What to do with an image that has another size than the model takes.
+/// How to handle an image whose size the model does not accept.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Fit {
     /// Refuse it.
     #[default]
     Exact,
-    /// Scale it to the model's default size, bicubically, whatever becomes of its proportions.
+    /// Scale it to the model's default size, bicubically and without preserving its proportions.
     Resize,
 }
 
-/// What was read or written, and what happened on the way that its owner would want to know, in words.
+/// The result of reading or writing an image, with notes for the user.
 #[derive(Clone, Debug)]
 pub struct Converted<T> {
-    /// It.
+    /// The converted tensor, or `()` for a written file.
     pub value: T,
-    /// Whatever was dropped, turned, scaled or clamped.
+    /// What was dropped, turned, scaled or clamped, in words.
     pub notes: Vec<String>,
 }
 
-/// The tensor of an image file.
+/// Reads an image file as a tensor.
 ///
 /// # Errors
 ///
-/// If it cannot be read, is neither PNG nor JPEG, is damaged, of CMYK or unreasonably large, or if its size is none that the
-/// model takes.
+/// If the file cannot be read, is neither PNG nor JPEG, is damaged, CMYK or unreasonably large, or if the
+/// model does not accept its size.
 pub fn read(path: &Path, image: &ImageType, fit: Fit) -> Result<Converted<Tensor>> {
     let name = path.display();
     let bytes = read_bytes(path)?;
@@ -107,7 +110,7 @@ pub fn read(path: &Path, image: &ImageType, fit: Fit) -> Result<Converted<Tensor
     Ok(Converted { value, notes })
 }
 
-/// The whole of a regular file that is not unreasonably large.
+/// Reads a regular file whole, within the size limit.
 fn read_bytes(path: &Path) -> Result<Vec<u8>> {
     let name = path.display();
     let metadata = path.metadata().with_context(|| format!("open {name}"))?;
@@ -119,7 +122,7 @@ fn read_bytes(path: &Path) -> Result<Vec<u8>> {
     Ok(bytes)
 }
 
-/// The pixels of an image file, upright and without alpha.
+/// Decodes an image file; applies its orientation and notes that alpha is ignored.
 fn decode(bytes: &[u8], notes: &mut Vec<String>) -> Result<DynamicImage> {
     let format = image::guess_format(bytes).ok();
     let Some(format @ (ImageFormat::Png | ImageFormat::Jpeg)) = format else {
@@ -155,24 +158,25 @@ fn decode(bytes: &[u8], notes: &mut Vec<String>) -> Result<DynamicImage> {
     Ok(decoded)
 }
 
-/// How many components a JPEG image has, by its frame header.
+/// Number of components of a JPEG image, from its frame header.
 fn jpeg_components(bytes: &[u8]) -> Option<u8> {
     let mut at = 2;
     loop {
         let [0xff, marker] = *bytes.get(at..at + 2)? else { return None };
         at += 2;
         match marker {
-            // A fill byte: the marker is still to come.
+            // A fill byte: the marker follows.
             0xff => at -= 1,
             0x01 | 0xd0..=0xd8 => {}
-            // Frame headers are SOF0 to SOF15, without DHT, JPG and DAC: length, precision, height, width, components.
+            // Frame headers are SOF0 to SOF15, except DHT, JPG and DAC: length, precision, height, width,
+            // components.
             0xc0..=0xcf if ![0xc4, 0xc8, 0xcc].contains(&marker) => return bytes.get(at + 7).copied(),
             _ => at += usize::from(u16::from_be_bytes([*bytes.get(at)?, *bytes.get(at + 1)?])),
         }
     }
 }
 
-/// How many pixels are not opaque; `None` if there is no alpha channel.
+/// Number of pixels that are not opaque; `None` without an alpha channel.
 fn translucent(image: &DynamicImage) -> Option<usize> {
     Some(match image {
         DynamicImage::ImageLumaA8(pixels) => pixels.pixels().filter(|p| p.0[1] != u8::MAX).count(),
@@ -183,7 +187,7 @@ fn translucent(image: &DynamicImage) -> Option<usize> {
     })
 }
 
-/// What scaling does to the proportions of an image, if that is worth a word.
+/// Describes how scaling changes an image's proportions; empty if they stay within 1 %.
 fn proportions(from: ImageSize, to: ImageSize) -> String {
     let ratio = |size: ImageSize| size.width as f64 / size.height as f64;
     let (before, after) = (ratio(from), ratio(to));
@@ -200,12 +204,12 @@ fn upper(value: u16) -> u8 {
     (value >> 8) as u8
 }
 
-/// Luma as Pillow computes it, of components of 8 or 16 bits.
+/// Luma as Pillow computes it, from components of 8 or 16 bits.
 fn luma(r: u64, g: u64, b: u64) -> u64 {
     (r * 19_595 + g * 38_470 + b * 7_471 + 0x8000) >> 16
 }
 
-/// Three channels of 8 bits.
+/// Converts to three channels of 8 bits.
 fn rgb(image: &DynamicImage) -> RgbImage {
     let (width, height) = (image.width(), image.height());
     let grey = |v: u8| image::Rgb([v; 3]);
@@ -225,12 +229,12 @@ fn rgb(image: &DynamicImage) -> RgbImage {
             let [r, g, b, _] = p.get_pixel(x, y).0.map(upper);
             image::Rgb([r, g, b])
         }),
-        // Neither PNG nor JPEG has floats.
+        // Float images, which neither PNG nor JPEG has.
         other => other.to_rgb8(),
     }
 }
 
-/// One channel of 8 bits.
+/// Converts to one channel of 8 bits.
 fn grey(image: &DynamicImage) -> GrayImage {
     let (width, height) = (image.width(), image.height());
     match image {
@@ -254,7 +258,7 @@ fn grey(image: &DynamicImage) -> GrayImage {
     }
 }
 
-/// One channel of 16 bits.
+/// Converts to one channel of 16 bits.
 fn deep_grey(image: &DynamicImage) -> ImageBuffer<Luma<u16>, Vec<u16>> {
     let (width, height) = (image.width(), image.height());
     let deep = |v: u8| u16::from(v) * 257;
@@ -282,7 +286,7 @@ fn scaled_rgb(image: &DynamicImage, size: ImageSize) -> RgbImage {
     scale(rgb(image), size)
 }
 
-/// An image of another size; of its own as it is.
+/// Scales an image, unless it has that size already.
 fn scale<P>(image: ImageBuffer<P, Vec<P::Subpixel>>, size: ImageSize) -> ImageBuffer<P, Vec<P::Subpixel>>
 where
     P: image::Pixel + 'static,
@@ -295,7 +299,7 @@ where
     }
 }
 
-/// The channels of an image one after the other, in the order of `channels`.
+/// The channels of an image as consecutive planes, in the order of `channels`.
 fn planes(image: &RgbImage, channels: [usize; 3]) -> Vec<f32> {
     channels
         .iter()
@@ -303,22 +307,21 @@ fn planes(image: &RgbImage, channels: [usize; 3]) -> Vec<f32> {
         .collect()
 }
 
-/// Writes an output that is an image as a PNG file, which appears whole or not at all: 8 bits a channel, or 16 bits of grey
-/// for fp16.
+/// Writes an output of image type as a PNG file, atomically: 8 bits per channel, or 16-bit grey for fp16.
 ///
-/// Components are rounded to the nearest number that a pixel can hold, NaN to 0; what lies outside is clamped, which the notes
-/// say. How Core ML rounds is documented nowhere.
+/// Components are rounded to the nearest value that a pixel can hold, and NaN becomes 0. Values outside the
+/// range are clamped, which the notes report. How Core ML rounds is not documented.
 ///
 /// # Errors
 ///
-/// If the tensor has not the shape of an image that the model may give, or the file cannot be written.
+/// If the model's description does not allow the tensor's shape, or the file cannot be written.
 pub fn write(path: &Path, image: &ImageType, tensor: &Tensor) -> Result<Converted<()>> {
     let (png, notes) = encode(image, tensor)?;
     atomic_output::write_file(path, &png)?;
     Ok(Converted { value: (), notes })
 }
 
-/// The bytes of a PNG file.
+/// Encodes a tensor as the bytes of a PNG file.
 fn encode(image: &ImageType, tensor: &Tensor) -> Result<(Vec<u8>, Vec<String>)> {
     let shape = tensor.shape();
     ensure!(image.admits(shape.dims()), "its shape is {shape}, which is not that of {image}");
@@ -347,7 +350,7 @@ fn encode(image: &ImageType, tensor: &Tensor) -> Result<(Vec<u8>, Vec<String>)> 
     Ok((png.into_inner(), lost(values, white)))
 }
 
-/// What a picture does not show of the values that it was made of.
+/// Notes on values that the image does not represent.
 fn lost(values: &[f32], white: f32) -> Vec<String> {
     let mut notes = Vec::new();
     let nans = values.iter().filter(|v| v.is_nan()).count();

@@ -15,5 +15,5 @@ pub mod reference;
 pub mod settle;
 pub mod verification;
 
-// The crates that a user of the whole path needs, under one roof.
+// Re-exports the crates that a user of the whole path needs.
 pub use {ane_export, ane_floor, ane_runtime, microgpt_model, mlpackage};

@@ -1,4 +1,4 @@
-//! A picture of a training run: loss against steps.
+//! Draws the loss curve of a training run.
 
 use std::path::Path;
 
@@ -12,19 +12,19 @@ const SIZE: (u32, u32) = (900, 520);
 const TRAINING: RGBColor = RGBColor(0x1f, 0x6f, 0xb4);
 const HELD_OUT: RGBColor = RGBColor(0xd9, 0x5f, 0x02);
 
-/// Points of the training curve: each is the mean of as many steps as share a pixel or two.
+/// Points of the training curve; each is the mean of the steps that share a pixel or two.
 const POINTS: usize = 400;
 
-/// The losses of a run as SVG text.
+/// Draws the losses of a run as SVG text.
 ///
 /// # Errors
 ///
-/// If the library cannot draw them.
+/// If plotting fails.
 pub fn draw(report: &TrainingReport) -> Result<String, Box<dyn std::error::Error>> {
     let training = means(&report.history);
     let held_out: Vec<(f64, f64)> =
         report.evaluations.iter().map(|e| (e.step as f64, f64::from(e.loss))).collect();
-    // The first steps, of a model that knows nothing yet, would press all that follows flat.
+    // The first steps of an untrained model would flatten the rest of the curve.
     let settled = report.steps as f64 / 50.0;
     let (low, high) = training
         .iter()
@@ -35,7 +35,7 @@ pub fn draw(report: &TrainingReport) -> Result<String, Box<dyn std::error::Error
     let (low, high) = (low - margin, high + margin);
     let training = training.into_iter().map(|(step, loss)| (step, loss.min(high)));
     let corpus = Path::new(&report.corpus).file_name().unwrap_or(report.corpus.as_ref()).to_string_lossy();
-    // XML has no way to write these.
+    // XML cannot represent control characters.
     let corpus: String = corpus.chars().filter(|c| !c.is_control()).collect();
     let mut svg = String::new();
     {
@@ -53,7 +53,7 @@ pub fn draw(report: &TrainingReport) -> Result<String, Box<dyn std::error::Error
         chart
             .configure_mesh()
             .x_desc("step")
-            .y_desc("loss, nats a token")
+            .y_desc("loss, nats per token")
             .x_label_formatter(&|step| format!("{step:.0}"))
             .light_line_style(WHITE)
             .draw()?;
@@ -73,7 +73,7 @@ pub fn draw(report: &TrainingReport) -> Result<String, Box<dyn std::error::Error
     Ok(svg)
 }
 
-/// Means over stretches of steps, each at the last of its steps.
+/// Means over chunks of steps, each at the last step of its chunk.
 fn means(history: &[StepMetrics]) -> Vec<(f64, f64)> {
     let stretch = history.len().div_ceil(POINTS).max(1);
     let mean = |steps: &[StepMetrics]| {
@@ -92,7 +92,7 @@ mod tests {
     }
 
     #[test]
-    fn stretches_of_steps_have_their_mean_at_their_end() {
+    fn the_mean_of_a_chunk_is_at_its_last_step() {
         let history: Vec<StepMetrics> = (1..=801).map(|s| step(s, (s % 3) as f32)).collect();
         let means = means(&history);
         assert_eq!(means.len(), 267, "three steps each");

@@ -1,4 +1,4 @@
-//! The `microgpt` command: arguments in, crates called, words out.
+//! The `microgpt` command.
 #![cfg_attr(test, allow(clippy::unwrap_used))]
 
 mod cli;

@@ -1,6 +1,6 @@
-//! How much memory this process had.
+//! Peak memory of this process.
 
-/// The most memory that this process had so far, in bytes: Linux keeps count of it.
+/// Peak memory of this process in bytes, as Linux records it; `None` elsewhere.
 pub fn peak_memory() -> Option<u64> {
     let status = std::fs::read_to_string("/proc/self/status").ok()?;
     let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"))?;

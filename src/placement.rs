@@ -1,4 +1,5 @@
-//! Placement of a bundle, with the scalings that would clear the floor tried out: exported with weights of noise, and predicted.
+//! Placement of a bundle. Larger decoders that would clear the floor are exported with random weights and
+//! predicted as well.
 
 use ane_export::{ExportOptions, write_probe};
 use ane_floor::PlacementReport;
@@ -7,8 +8,9 @@ use microgpt_model::{GptConfig, MODEL_TYPE};
 use mlpackage::bundle::Architecture;
 use mlpackage::{Bundle, Package};
 
-/// Predicts the placement of every shard of a bundle. Where it would have to be larger, the cheapest larger decoder is exported
-/// to a temporary folder with the bundle's own options, and predicted as well: what the report suggests has been tried.
+/// Predicts the placement of every shard of a bundle. For a shard below the floor, the suggested larger
+/// decoders are exported to a temporary folder with the bundle's own options and predicted as well, so every
+/// suggestion has been tried.
 ///
 /// # Errors
 ///
@@ -35,7 +37,7 @@ pub fn of_bundle(bundle: &Bundle) -> Result<Vec<PlacementReport>> {
     Ok(reports)
 }
 
-/// What is predicted of a decoder of these dimensions.
+/// Predicts the placement of a decoder of these dimensions.
 fn tried(decoder: &Architecture, options: &ExportOptions) -> Result<PlacementReport> {
     let dir = tempfile::tempdir().context("make a temporary folder to try a larger decoder in")?;
     let path = dir.path().join("larger.mlpackage");
@@ -52,7 +54,7 @@ fn tried(decoder: &Architecture, options: &ExportOptions) -> Result<PlacementRep
     Ok(PlacementReport::predict(&Package::open(&path)?, None)?)
 }
 
-/// The options that a bundle was exported with; `None` if it was made by another exporter, or a version with other options.
+/// The options of a bundle's export; `None` for another exporter, or for a version with other options.
 fn options_of(bundle: &Bundle) -> Option<ExportOptions> {
     let exporter = &bundle.manifest().exporter;
     let option = |name: &str| exporter.options.get(name).map(String::as_str);

@@ -1,4 +1,4 @@
-//! burn's own forward pass as a source of logits: slow, without a cache, and what everything else is held against.
+//! burn's forward pass as a source of logits: slow, without a cache, and the reference for everything else.
 
 use ane_runtime::{Error, LogitsSource, Result};
 use microgpt_model::{Backend, Checkpoint, Gpt, GptConfig, Weights};
@@ -14,13 +14,13 @@ pub struct BurnReference {
 }
 
 impl BurnReference {
-    /// A model of that shape and those weights.
+    /// Creates the model from its configuration and weights.
     pub fn new(config: &GptConfig, weights: &Weights, backend: Backend) -> Self {
         let model = Gpt::new(config, weights, &backend.device());
         Self { model, config: config.clone(), backend, tokens: Vec::new(), last: Vec::new() }
     }
 
-    /// The model of a checkpoint, in f32.
+    /// Loads the model of a checkpoint, in f32.
     ///
     /// # Errors
     ///
@@ -34,7 +34,7 @@ impl BurnReference {
         self.model.logits(tokens)
     }
 
-    /// The same from embedding sums `[T, C]`, which is where the exported decode graph begins.
+    /// The same from embedding sums `[T, C]`, the input of the exported decode graph.
     pub fn logits_embedded(&self, x: Vec<f32>) -> Vec<f32> {
         self.model.logits_embedded(x, self.config.n_embd)
     }

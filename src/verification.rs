@@ -1,20 +1,20 @@
-//! Does a bundle compute what its checkpoint computes? The gate behind `microgpt verify`.
+//! Checks whether a bundle computes what its checkpoint computes: the gate of `microgpt verify`.
 //!
-//! Four questions, over one sequence that fills the context, or its first 1,024 positions (text as the model itself would
-//! write it):
+//! It makes four comparisons over one sequence (text sampled from the model itself) that fills the context,
+//! or its first 1,024 positions:
 //!
-//! 1. Does the exported program, executed in f32, give the logits of burn holding *the same weights* (rounded to fp16, or
-//!    unfolded from INT8)? That is a question about the export: 5e-6 of the largest logit, the noise of adding in another
-//!    order.
-//! 2. Does it still when every fp16 result is rounded to fp16, as the Neural Engine would? That is a question about
-//!    numerics: 2e-3, and a cosine of 0.99999.
-//! 3. Does it in the arithmetic that is there for speed? It may lose what fp16 has just lost on the same inputs, or two roundings
-//!    to fp16 (2^-10) if that is more: [`Tolerance::of_fast`].
-//! 4. How far is it from the fp32 checkpoint? That is a question about quantisation: reported, and held to the cosine of 0.97
-//!    below which the ane-book does not count a shard at all.
+//! 1. Does the exported program, executed in f32, produce the logits of burn with *the same weights* (rounded
+//!    to fp16, or dequantized from INT8)? This tests the export. The bound is 5e-6 of the largest logit, the
+//!    noise of adding in another order.
+//! 2. Does it still do so if every fp16 result is rounded to fp16, as on the Neural Engine? This tests the
+//!    numerics. The bounds are 2e-3, and a cosine of 0.99999.
+//! 3. Does it do so in the arithmetic `fast`? The bound is the error of fp16 on the same inputs, or two
+//!    roundings to fp16 (2^-10) if that is larger: [`Tolerance::of_fast`].
+//! 4. How far is it from the fp32 checkpoint? This tests quantisation. The result is reported, and must reach
+//!    the cosine of 0.97 below which the ane-book does not count a shard at all.
 //!
-//! And of another engine, Core ML: how far is what it computes from what mil-cpu does? Reported, and held to the same cosine: how
-//! close the Neural Engine comes to fp16 is one of the things that a Mac has to say.
+//! Another engine, Core ML, is compared with mil-cpu. The result is reported, and must reach the same cosine:
+//! how close the Neural Engine comes to fp16 is one of the questions that a Mac has to answer.
 
 use std::path::Path;
 
@@ -32,32 +32,33 @@ use serde::Serialize;
 
 use crate::reference::BurnReference;
 
-/// The ane-book's golden rule: a shard counts only with this cosine against the reference. It says nothing of errors.
+/// The ane-book's golden rule: a shard counts only with this cosine against the reference. The rule has no
+/// bound on errors.
 const GOLDEN: Tolerance = Tolerance { largest_error: f64::INFINITY, cosine: 0.97 };
 
-/// Positions that are compared at most: burn's reference takes the square of their number.
+/// Limit of the compared positions: the cost of burn's reference is quadratic in their number.
 pub const MAX_POSITIONS: usize = 1024;
 
 /// One comparison.
 #[derive(Clone, Debug, Serialize)]
 pub struct Check {
-    /// What is held against what.
+    /// What is compared.
     pub name: String,
-    /// How they compare.
+    /// The result.
     pub parity: Parity,
-    /// What is asked.
+    /// The bounds.
     pub tolerance: Tolerance,
-    /// Whether what is asked follows from what fp16 lost on the same inputs, so that its figures differ in the last digits from
-    /// machine to machine.
+    /// Whether the bounds follow from the error of fp16 on the same inputs, so that they differ in the last
+    /// digits between machines.
     pub relative_to_f16: bool,
-    /// Whether it is kept.
+    /// Whether the result is within the bounds.
     pub pass: bool,
 }
 
 /// Where the tolerance of a comparison comes from.
 enum Bound<'a> {
     Fixed(Tolerance),
-    /// What fp16 lost against the same reference; see [`Tolerance::of_fast`].
+    /// The error of fp16 against the same reference; see [`Tolerance::of_fast`].
     LossOfF16(&'a Parity),
 }
 
@@ -70,12 +71,12 @@ pub struct Verification {
     pub checks: Vec<Check>,
     /// Whether all of them pass, and no hazard was found.
     pub pass: bool,
-    /// What went wrong in fp16 on the way, if it was looked for.
+    /// Hazards in fp16, if they were searched for.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub hazards: Option<Vec<Hazard>>,
 }
 
-/// What came out, for comparing with other executors. One row a step.
+/// The logits of a verification, for comparison with other executors. One row per step.
 #[derive(Clone, Debug)]
 pub struct Transcript {
     /// Logits of mil-cpu in f32, `[T, V]`.
@@ -84,7 +85,7 @@ pub struct Transcript {
     pub logits_f16: Vec<f32>,
     /// Logits of the other engine, `[T, V]`, if there was one.
     pub logits_engine: Option<Vec<f32>>,
-    /// V
+    /// V, the size of the vocabulary.
     pub vocab_size: usize,
 }
 
@@ -99,12 +100,12 @@ pub struct StackedInput {
     pub values: Data,
 }
 
-/// Compares a bundle with its checkpoint, or without one its results in f16 and for speed with those in f32; and another engine, if
-/// there is one, with mil-cpu.
+/// Compares a bundle with its checkpoint; without one, its results in f16 and `fast` with those in f32.
+/// Compares another engine, if given, with mil-cpu.
 ///
 /// # Errors
 ///
-/// If the bundle does not load, or the checkpoint is not of its shape.
+/// If the bundle does not load, or the checkpoint has another shape.
 pub fn verify(
     bundle: &Bundle,
     checkpoint: Option<&Checkpoint>,
@@ -171,7 +172,7 @@ pub fn verify(
     Ok((Verification { tokens, checks, pass, hazards: None }, transcript))
 }
 
-/// Looks for [hazards](Hazard) in fp16 while a bundle decodes `tokens`.
+/// Searches for fp16 [hazards](Hazard) while a bundle decodes `tokens`.
 ///
 /// # Errors
 ///
@@ -185,7 +186,7 @@ pub fn hazards(bundle: &Bundle, tokens: &[u32]) -> Result<Vec<Hazard>> {
     Ok(sequence.hazards().to_vec())
 }
 
-/// The options of a bundle's export, once the checkpoint is found to have its shape.
+/// The options of a bundle's export; checks that the checkpoint has the bundle's shape.
 fn exported_with(manifest: &BundleManifest, checkpoint: &Checkpoint) -> Result<ExportOptions> {
     let (a, c) = (&manifest.architecture, checkpoint.config());
     let found = [c.vocab_size, c.n_embd, c.n_head, c.n_layer, c.block_size];
@@ -207,8 +208,8 @@ fn exported_with(manifest: &BundleManifest, checkpoint: &Checkpoint) -> Result<E
     })
 }
 
-/// What the function is given at every step while a bundle decodes `tokens`. Caches that the host holds are those of fp16: a row of
-/// all of them for every step, which is the memory that this takes.
+/// The inputs of the function at every step while a bundle decodes `tokens`. Caches that the host holds are
+/// those of the f16 run. Every step keeps a copy of all its inputs, whole caches included.
 ///
 /// # Errors
 ///
@@ -229,7 +230,7 @@ pub fn inputs(bundle: &Bundle, tokens: &[u32]) -> Result<Vec<StackedInput>> {
             match (&mut stacked[i].values, tensor.elements()) {
                 (Data::F32(all), Elements::F32(values)) => all.extend_from_slice(values),
                 (Data::I32(all), Elements::I32(values)) => all.extend_from_slice(values),
-                _ => bail!("input {name}: the host hands over neither floats nor integers"),
+                _ => bail!("input {name}: the host passes neither floats nor integers"),
             }
         }
         decoder.step(token)?;
@@ -238,12 +239,12 @@ pub fn inputs(bundle: &Bundle, tokens: &[u32]) -> Result<Vec<StackedInput>> {
 }
 
 impl Transcript {
-    /// Writes inputs and logits as safetensors: every input by name with a leading axis of steps, as f32 or i32; `logits_f32`,
-    /// `logits_f16` and, of another engine, `logits_engine`, all as f32. The file appears whole or not at all.
+    /// Writes inputs and logits as safetensors, atomically: every input by name with a leading axis of steps,
+    /// as f32 or i32; and `logits_f32`, `logits_f16` and, for another engine, `logits_engine`, all as f32.
     ///
     /// # Errors
     ///
-    /// If the file cannot be written, or what stands there is no file.
+    /// If the file cannot be written, or the path is not a file.
     pub fn write(&self, inputs: &[StackedInput], path: &Path) -> Result<()> {
         let steps = self.logits_f32.len() / self.vocab_size;
         let floats = |values: &[f32]| values.iter().flat_map(|v| v.to_le_bytes()).collect::<Vec<u8>>();

@@ -1,5 +1,5 @@
-//! What the command does for a Mac, as far as another machine can show it: engines that are chosen and refused, plans that were
-//! recorded, and the questions that are put to an engine.
+//! The command's Mac features, as far as another machine can test them: the choice and refusal of engines,
+//! recorded plans, and the probes of `settle`.
 #![allow(clippy::unwrap_used)]
 
 mod common;
@@ -15,7 +15,8 @@ use microgpt_ane::settle::{Form, Outcome, settle};
 use microgpt_ane::verification::verify;
 use serde_json::Value;
 
-/// The plan of a package as a Mac would record it: made by hand, everything on the Neural Engine but the first operation.
+/// The plan of a package as a Mac would record it, made by hand: everything but the first operation on the
+/// Neural Engine.
 fn plan_by_hand(report: &Value) -> Value {
     let device =
         |kind: &str| serde_json::json!({"kind": kind, "description": kind, "total_core_count": null});
@@ -23,7 +24,7 @@ fn plan_by_hand(report: &Value) -> Value {
     let last = operations.len() - 1;
     let planned = operations.iter().enumerate().map(|(i, o)| {
         let kind = if i == 0 { "cpu" } else { "neural_engine" };
-        // What writes a state gives nothing, as Core ML has it.
+        // An operation that writes a state has no output, as in Core ML.
         let outputs = match o["op"].as_str().unwrap() {
             "write_state" => serde_json::json!([]),
             _ => serde_json::json!([{"name": o["name"], "value_type": {"description": "ValueType()"}}]),
@@ -56,7 +57,7 @@ fn a_recorded_plan_is_shown_beside_the_prediction_and_becomes_a_row() {
     assert!(shown.out.contains(&format!("{} of {n} operations differ", n - 1)), "{}", shown.out);
     assert_eq!(shown.out.lines().filter(|line| line.starts_with("! ")).count(), n - 1);
     assert!(shown.err.contains("1 of 1 rows in measured.jsonl"), "{}", shown.err);
-    // The same machine and program again: the same row.
+    // The same machine and program again replace the row.
     ok(dir, &plan);
     let rows =
         Corpus::from_jsonl("measured", &fs::read_to_string(dir.join("measured.jsonl")).unwrap()).unwrap();
@@ -65,7 +66,7 @@ fn a_recorded_plan_is_shown_beside_the_prediction_and_becomes_a_row() {
     assert!(row.graph.summary.contains("microgpt decode step"), "{row:?}");
     assert!(ok(dir, &["floor", "accuracy", "--with", "measured.jsonl"]).contains("57"));
 
-    // Several at once: no row is lost.
+    // Concurrent processes must not lose a row.
     let plans: Vec<String> = (0..8).map(|i| format!("plan-{i}.json")).collect();
     for (i, name) in plans.iter().enumerate() {
         let mut plan = plan_by_hand(&predicted[0]);
@@ -80,7 +81,7 @@ fn a_recorded_plan_is_shown_beside_the_prediction_and_becomes_a_row() {
     let rows = fs::read_to_string(dir.join("many.jsonl")).unwrap();
     assert_eq!(rows.lines().count(), 8, "{rows}");
 
-    // JSON, gates and the page are about what was measured.
+    // JSON, gates and the page use the measurement.
     let with = |more: &[&str]| microgpt(dir, &[&plan, more].concat());
     let measured: Value = serde_json::from_str(&with(&["--json"]).out).unwrap();
     assert_eq!((&measured[0]["basis"], &measured[0]["verdict"]), (&"measured".into(), &"mixed".into()));
@@ -105,7 +106,7 @@ fn plans_that_do_not_fit_are_refused() {
     refused(dir, &["floor", "bundle", "--rows", "rows.jsonl"], &["--measure or --plan"]);
     assert!(!dir.join("measured.jsonl").exists());
     refused(dir, &["floor", "bundle", "--plan", "plan.json", "--save-plan", "p"], &["give --measure"]);
-    // A corpus that is none stays as it is.
+    // A file that is not a corpus stays as it is.
     let predicted: Value = serde_json::from_str(&ok(dir, &["floor", "bundle", "--json"])).unwrap();
     fs::write(dir.join("plan.json"), plan_by_hand(&predicted[0]).to_string()).unwrap();
     fs::write(dir.join("rows.jsonl"), "years of work\n").unwrap();
@@ -137,7 +138,7 @@ fn off_a_mac_core_ml_is_refused_and_auto_is_mil_cpu() {
     assert!(bench.contains("energy        not measured: power is read by powermetrics"), "{bench}");
 }
 
-/// Zeros are zeros whoever holds the cache: what the host gives back is what the engine gave.
+/// Zeros stay zeros with every cache update: the host passes back exactly what the engine returned.
 #[test]
 fn the_questions_are_the_same_whoever_holds_the_cache() {
     let dir = workspace();
@@ -161,7 +162,7 @@ fn every_form_of_a_program_is_the_same_program() {
     let settled = settle(&bundle, &MilCpu::new(Numerics::F16)).unwrap();
     assert_eq!(settled.answers.len(), 10);
     for answer in &settled.answers {
-        // The very same arithmetic: not a bit differs.
+        // The same arithmetic, so the results are bit-identical.
         let same = matches!(answer.outcome, Outcome::Ran { from_f16: 0.0, cosine, .. } if cosine > 0.9999);
         assert!(same, "{answer:?}");
     }
@@ -190,7 +191,7 @@ fn forms_are_what_they_say() {
     let consts = |package: &Package| operations(package, "const").len();
     let shared = consts(&written(Form::AsExported));
     assert_eq!(consts(&written(Form::ValuesInPlace)), 0);
-    // Seven convolutions have five of them each.
+    // Seven convolutions have five constants each.
     assert!(consts(&written(Form::ConstantEach)) > shared + 35);
     let bare = written(Form::DefaultsLeftOut);
     let parameters: Vec<Vec<String>> =
@@ -201,7 +202,7 @@ fn forms_are_what_they_say() {
     assert!(operations.iter().all(|o| !o.attributes.contains_key("name")));
 }
 
-/// An engine that takes constants alone, and no values that are bound in place.
+/// An engine that accepts only constants, and no values bound in place.
 struct Picky(MilCpu);
 
 impl Engine for Picky {
@@ -231,7 +232,7 @@ fn what_an_engine_refuses_is_an_answer() {
     assert_eq!(refused, ["small values bound in place"]);
 }
 
-/// At 512 dimensions fp16 rounds the epsilon of `safe` to zero, so that a row of zeros is divided by zero.
+/// At 512 dimensions fp16 rounds the epsilon of `safe` to zero, so a row of zeros is divided by zero.
 #[test]
 fn an_epsilon_that_vanishes_is_found() {
     let dir = tempfile::tempdir().unwrap();
@@ -242,7 +243,7 @@ fn an_epsilon_that_vanishes_is_found() {
     assert!(zeros.contains("NaN or infinities from step 0"), "{said}");
 }
 
-/// A folder as the script leaves it, made by hand: what a page says of it, and of what is missing or meant to harm.
+/// The page of a folder made by hand as the script writes it, with missing and malicious files.
 #[test]
 fn a_first_run_becomes_a_page() {
     let dir = workspace();
@@ -301,9 +302,10 @@ fn a_first_run_becomes_a_page() {
     ] {
         assert!(page().contains(said), "{said}");
     }
-    assert!(page().contains("settle-all.json: EOF"), "what cannot be read is told");
+    assert!(page().contains("settle-all.json: EOF"), "unreadable files are reported");
     assert_eq!(page().matches("not measured").count(), 0);
-    // A prediction is no measurement, and mil-cpu no Core ML, under whatever name; and nothing comes from elsewhere.
+    // A prediction must not count as a measurement, nor mil-cpu as Core ML, whatever the file names; and
+    // links are not followed.
     write(&format!("{variant}/floor.json"), &predicted);
     let bench = r#"{"engine": "mil-cpu (fast)", "decode": {"tokens_per_second": 1535.2}}"#;
     write(&format!("{variant}/bench-cpu-and-ane.json"), bench);
@@ -314,7 +316,7 @@ fn a_first_run_becomes_a_page() {
         std::os::unix::fs::symlink("/etc/passwd", dir.join("run/system.txt")).unwrap();
     }
     ok(dir, &["field-report", "run"]);
-    for said in ["floor.json: it is predicted, not measured", "mil-cpu (fast)", "no outcome of the suite"] {
+    for said in ["floor.json: it is predicted, not measured", "mil-cpu (fast)", "not a result of the suite"] {
         assert!(page().contains(said), "{said}");
     }
     assert!(!page().contains("root:") && !page().contains("packages, 0 refused"));
@@ -324,7 +326,7 @@ fn a_first_run_becomes_a_page() {
     assert!(!page().contains("http://") || page().contains("%3Csvg"), "pictures are part of the page");
 }
 
-/// An engine that runs `instead`, whatever it is asked for.
+/// An engine that always runs the package `instead`.
 struct Stubborn {
     inner: MilCpu,
     instead: Package,
@@ -340,9 +342,9 @@ impl Engine for Stubborn {
     }
 }
 
-/// `verify` holds another engine against mil-cpu, keeps its logits, and fails one that computes something else.
+/// `verify` compares another engine with mil-cpu, keeps its logits, and fails one that computes something else.
 #[test]
-fn another_engine_is_held_against_mil_cpu() {
+fn another_engine_is_compared_with_mil_cpu() {
     let dir = workspace();
     let bundle = Bundle::open(&dir.path().join("bundle")).unwrap();
     let package = |bundle: &Bundle| bundle.package(&bundle.manifest().shards[0]).unwrap();

@@ -1,4 +1,4 @@
-//! The `microgpt` command as scripts see it: exit codes, what is printed, what is left behind.
+//! The `microgpt` command as scripts see it: exit codes, output, and files left behind.
 #![allow(clippy::unwrap_used)]
 
 mod common;
@@ -28,7 +28,7 @@ fn every_command_has_help() {
     assert_eq!(microgpt(dir.path(), &["traim"]).code, 2);
 }
 
-/// The forms that others script against, in a row.
+/// The commands that scripts rely on, one after the other.
 #[test]
 fn the_whole_path() {
     let dir = tempfile::tempdir().unwrap();
@@ -201,7 +201,7 @@ fn prompts_and_options_that_make_no_sense_are_named() {
     assert!(!dir.join("out").exists());
 }
 
-/// Nothing is no work, and a script must be told so.
+/// Zero texts are an error, so that a script notices.
 #[test]
 fn nothing_to_do_is_refused() {
     let dir = workspace();
@@ -216,9 +216,9 @@ fn nothing_to_do_is_refused() {
     }
 }
 
-/// A text that the context cuts looks like one that the model ended.
+/// A text cut by the context looks like one that the model ended, so it is reported.
 #[test]
-fn a_full_context_is_told() {
+fn a_full_context_is_reported() {
     let dir = tempfile::tempdir().unwrap();
     let dir = dir.path();
     // Running text has no end that a model could learn.
@@ -246,7 +246,7 @@ fn a_full_context_is_told() {
     assert!(!ran.out.contains("is full"), "{}", ran.out);
 }
 
-/// Texts of several lines are told apart; those of one line are a line each, as they were.
+/// Texts of several lines are separated; texts of one line are printed one per line.
 #[test]
 fn texts_of_several_lines_have_a_line_between_them() {
     let dir = tempfile::tempdir().unwrap();
@@ -266,7 +266,7 @@ fn texts_of_several_lines_have_a_line_between_them() {
     assert!(ran.out.lines().all(|line| line.starts_with("  ")), "{}", ran.out);
 }
 
-/// A script that pipes lines in does not read them.
+/// A script does not read the refusals in the output, so the exit code must report them.
 #[test]
 fn a_piped_chat_without_any_answer_fails() {
     let dir = workspace();
@@ -284,7 +284,7 @@ fn a_piped_chat_without_any_answer_fails() {
     }
 }
 
-/// The folder that is missing is named, and no file that the user never heard of.
+/// The error names the missing folder, and no temporary file that the user does not know.
 #[test]
 fn a_missing_folder_is_named_before_the_work() {
     let dir = workspace();
@@ -304,7 +304,7 @@ fn a_missing_folder_is_named_before_the_work() {
     }
 }
 
-/// What is in the way is left alone, and where nothing can be written, nothing is left.
+/// Existing files are not destroyed, and a failed write leaves nothing.
 #[test]
 fn outputs_never_destroy_and_never_remain_half() {
     let dir = workspace();
@@ -325,8 +325,7 @@ fn outputs_never_destroy_and_never_remain_half() {
     assert!(ok(dir, &["inspect", "bundle"]).contains("none"));
 }
 
-/// A disk that is full in the middle of a file, as Linux has one to try: every write to /dev/full fails. Standard output
-/// cannot be written, which is no success.
+/// Every write to /dev/full fails, as on a full disk (Linux). A failure to write standard output is an error.
 #[cfg(target_os = "linux")]
 #[test]
 fn output_that_cannot_be_written_is_an_error() {
@@ -342,7 +341,7 @@ fn output_that_cannot_be_written_is_an_error() {
     assert_eq!(status.code(), Some(2));
 }
 
-/// The inputs and logits that other executors compare with.
+/// The dump holds the inputs and logits for comparison with other executors.
 #[test]
 fn dump_holds_every_step() {
     let dir = workspace();
@@ -357,7 +356,7 @@ fn dump_holds_every_step() {
     assert_eq!(shape("logits_f16"), [16, 27]);
 }
 
-/// Whatever the function takes is dumped: the position as integers, and the caches that the host holds.
+/// Every input of the function is dumped: the position as integers, and the caches that the host holds.
 #[test]
 fn dump_holds_what_each_cache_update_takes() {
     let dir = workspace();
@@ -388,16 +387,16 @@ fn dump_holds_what_each_cache_update_takes() {
         let values: Vec<f32> =
             cache.data().chunks_exact(4).map(|b| f32::from_le_bytes(b.try_into().unwrap())).collect();
         for (step, caches) in values.chunks_exact(4 * 16 * 4).enumerate() {
-            // Before a step, the positions before it are written and no others.
+            // Before a step, exactly the previous positions have been written.
             let written = |row: &&[f32]| row.iter().any(|v| *v != 0.0);
             assert_eq!(caches.chunks_exact(4).filter(written).count(), 4 * step, "{name}, step {step}");
         }
     }
 }
 
-/// 0: nothing wrong; 1: something is, in a package that can be read; 2: it is no package.
+/// Exit code 0: no errors; 1: errors in a readable package; 2: not a package.
 #[test]
-fn check_tells_faults_from_what_is_no_package() {
+fn check_distinguishes_faults_from_other_files() {
     const PACKAGE: &str = "bundle/decoder-00.mlpackage";
     let dir = workspace();
     for path in ["bundle", PACKAGE] {
@@ -424,9 +423,10 @@ fn check_tells_faults_from_what_is_no_package() {
     refused(dir.path(), &["inspect", "--check", "nowhere"], &["nowhere"]);
 }
 
-/// Folders of other programs that happen to have a file of the same name, and notes beside one's own.
+/// Folders of other programs with a file of the same name, and the user's notes beside an output, are never
+/// replaced.
 #[test]
-fn folders_with_something_of_somebody_else_are_never_replaced() {
+fn folders_with_foreign_files_are_never_replaced() {
     let dir = workspace();
     let at = |path: &str| dir.path().join(path);
     fs::create_dir_all(at("llama/.git")).unwrap();
@@ -448,12 +448,12 @@ fn folders_with_something_of_somebody_else_are_never_replaced() {
     fs::write(at("bundle/thesis.tex"), "years").unwrap();
     refused(dir.path(), &["export", "ckpt", "--out", "bundle"], &["thesis.tex, which would be lost"]);
     assert!(at("llama/.git").is_dir() && at("ckpt/NOTES.md").is_file() && at("bundle/thesis.tex").is_file());
-    // What is refused leaves no folder on the way.
+    // A refusal creates no folders.
     refused(dir.path(), &["train", "--out", "a/b/c", "--n-embd", "15"], &["n_head"]);
     assert!(!at("a").exists());
 }
 
-/// `--dump` replaces a file, and nothing else.
+/// `--dump` replaces only regular files.
 #[cfg(target_os = "linux")]
 #[test]
 fn dump_replaces_files_only() {
@@ -471,9 +471,9 @@ fn dump_replaces_files_only() {
     assert_eq!(fs::read_link(at("link")).unwrap(), Path::new("target"));
 }
 
-/// A folder of another kind is named, with what to do about it.
+/// A folder of another kind is named, with advice.
 #[test]
-fn folders_of_another_kind_are_told_from_damaged_ones() {
+fn folders_of_another_kind_are_distinguished_from_damaged_ones() {
     let dir = workspace();
     for command in [&["floor", "ckpt"][..], &["chat", "ckpt"], &["verify", "ckpt"]] {
         refused(dir.path(), command, &["ckpt is a checkpoint", "microgpt export ckpt"]);
@@ -485,8 +485,8 @@ fn folders_of_another_kind_are_told_from_damaged_ones() {
     refused(dir.path(), &["train", "--out", "x", "--learning-rate", "-1"], &["learning_rate", "-1"]);
 }
 
-/// The package of a bundle, run on the inputs that `verify --dump` wrote: the same logits, bit for bit, from one state that
-/// goes on from step to step.
+/// The package of a bundle, run on the inputs that `verify --dump` wrote, produces bit-identical logits; one
+/// state carries over from step to step.
 #[test]
 fn run_runs_a_package_on_tensors_from_a_file() {
     let dir = workspace();
@@ -532,7 +532,7 @@ fn run_runs_a_package_on_tensors_from_a_file() {
     fs::create_dir(at("folder")).unwrap();
     let run = ["run", package, "--inputs", "x.safetensors", "--steps", "16", "--out", "folder"];
     refused(dir.path(), &run, &["folder", "not a regular file, so it is not replaced"]);
-    // What fp16 cannot hold is not rounded in silence.
+    // A value that fp16 cannot hold is not rounded silently.
     let tenth: Vec<u8> = 0.1f32.to_le_bytes().repeat(256);
     let view =
         safetensors::tensor::TensorView::new(safetensors::Dtype::F32, vec![16, 1, 1, 16, 1], &tenth).unwrap();
@@ -547,7 +547,7 @@ fn run_runs_a_package_on_tensors_from_a_file() {
 }
 
 #[test]
-fn verify_looks_for_hazards_if_asked() {
+fn verify_searches_for_hazards_on_request() {
     let dir = workspace();
     assert!(ok(dir.path(), &["verify", "bundle", "--hazards"]).contains("no hazards in fp16"));
     let json = ok(dir.path(), &["verify", "bundle", "--hazards", "--json"]);
@@ -556,7 +556,7 @@ fn verify_looks_for_hazards_if_asked() {
     assert_eq!(json["pass"], true);
 }
 
-/// Whether a bundle is fast is for a person to read; that everything is measured and consistent is for a test.
+/// The test requires that everything is measured and consistent; it does not judge the speed.
 #[test]
 fn bench_measures_a_bundle() {
     let dir = workspace();
@@ -589,7 +589,7 @@ fn bench_measures_a_bundle() {
     }
     assert!(number("/decode/p50_ms") <= number("/decode/p99_ms"));
     assert_eq!(number("/names/names"), 3.0);
-    // Every name has at least the step that begins it, and at most a context.
+    // Every name has at least the step that begins it, and at most a context of 16.
     assert!((3.0..=48.0).contains(&number("/names/tokens")), "{json}");
     let none = ok(dir.path(), &["bench", "bundle", "--seconds", "0", "--names", "0", "--json"]);
     assert_eq!(serde_json::from_str::<Value>(&none).unwrap()["names"], Value::Null);

@@ -1,4 +1,4 @@
-//! Whatever a command is given: it says what that is, and the one next command, which works.
+//! Every command names what a path holds, and advises one next command, which works.
 #![allow(clippy::unwrap_used)]
 
 mod common;
@@ -8,7 +8,7 @@ use std::path::Path;
 
 use common::command::{microgpt, ok, workspace};
 
-/// Every command that takes a model, with the model's place.
+/// Every command with a model argument, marked by MODEL.
 const COMMANDS: &[&[&str]] = &[
     &["verify", "MODEL"],
     &["verify", "bundle", "--checkpoint", "MODEL"],
@@ -25,12 +25,13 @@ const COMMANDS: &[&[&str]] = &[
     &["train", "--init", "MODEL", "--steps", "1", "--out", "trained"],
 ];
 
-/// Every command that refuses `model` says all of `words`, and none of `never`; how many refuse.
+/// Checks that every command that refuses `model` prints all of `words` and none of `never`. Returns how many
+/// refuse.
 fn everywhere(dir: &Path, model: &str, words: &[&str], never: &[&str]) -> usize {
     let mut refused = 0;
     for command in COMMANDS {
         let arguments: Vec<&str> = command.iter().map(|a| if *a == "MODEL" { model } else { *a }).collect();
-        // Inputs for a package are another matter.
+        // `run` refuses a package only for lack of inputs.
         if arguments[0] == "run" && model.ends_with(".mlpackage") {
             continue;
         }
@@ -49,7 +50,7 @@ fn everywhere(dir: &Path, model: &str, words: &[&str], never: &[&str]) -> usize 
         }
         let named =
             ran.err.matches(&format!("{model} is ")).count() + ran.err.matches(&format!("{model}: ")).count();
-        assert!(named <= 1, "the path is told twice: {:?}", ran.err);
+        assert!(named <= 1, "the path is named twice: {:?}", ran.err);
         assert!(!dir.join("exported").exists() && !dir.join("trained").exists());
     }
     refused
@@ -106,7 +107,7 @@ fn a_run_that_is_not_finished_is_finished_first() {
     let words =
         ["run is a training run that is not finished", "microgpt train --resume run", "run/training/step-"];
     assert_eq!(everywhere(dir, "run", &words, &["microgpt export"]), COMMANDS.len());
-    // Both ways out work.
+    // Both suggestions work.
     let said = microgpt(dir, &["floor", "run"]).err;
     let state = said.split(['`', ',', ' ']).find(|word| word.starts_with("run/training/step-")).unwrap();
     ok(dir, &["export", state, "--out", "of-state", "--no-verify"]);
@@ -115,9 +116,10 @@ fn a_run_that_is_not_finished_is_finished_first() {
     ok(dir, &["export", "run", "--out", "of-run", "--no-verify"]);
 }
 
-/// Our own three kinds, each given where another is expected: the advice is followed, and works.
+/// Each of the program's three kinds, passed where another is expected: the advice names a command that
+/// accepts it.
 #[test]
-fn our_own_kinds_are_led_to_the_command_that_takes_them() {
+fn own_kinds_get_advice_that_works() {
     let dir = workspace();
     let dir = dir.path();
     let package = "bundle/decoder-00.mlpackage";
@@ -130,7 +132,7 @@ fn our_own_kinds_are_led_to_the_command_that_takes_them() {
         &["x.mlpackage is a .mlpackage", "microgpt run x.mlpackage"],
         &["the bundle that it is in"],
     );
-    assert_eq!(refused, COMMANDS.len() - 5, "floor, run and the three forms of inspect take it");
+    assert_eq!(refused, COMMANDS.len() - 5, "floor, run and the three forms of inspect accept it");
     let said = microgpt(dir, &["generate", package]).err;
     assert!(said.contains("give the bundle around it, bundle"), "{said}");
     let said = microgpt(dir, &["export", "bundle", "--out", "exported"]).err;
@@ -138,7 +140,7 @@ fn our_own_kinds_are_led_to_the_command_that_takes_them() {
     let run = ["run", "bundle", "--inputs", "x.safetensors", "--out", "y.safetensors"];
     let said = microgpt(dir, &run).err;
     assert!(said.contains("give a package in it, such as bundle/decoder-00.mlpackage"), "{said}");
-    // A part of one of them.
+    // A file inside one of them.
     for (part, whole) in [
         ("ckpt/model.safetensors", "it belongs to ckpt, a checkpoint"),
         ("ckpt/config.json", "it belongs to ckpt, a checkpoint"),
@@ -155,7 +157,7 @@ fn our_own_kinds_are_led_to_the_command_that_takes_them() {
 }
 
 #[test]
-fn files_of_no_use_are_named() {
+fn files_of_other_formats_are_named() {
     let dir = workspace();
     let dir = dir.path();
     fs::create_dir(dir.join("empty")).unwrap();

@@ -1,4 +1,5 @@
-//! Commands that write over finished work are killed at any moment: afterwards either the old output or the new one is there, whole.
+//! Kills commands that overwrite finished work at random moments: afterwards either the old output or the new
+//! one must be there, whole.
 //!
 //! `MICROGPT_KILLS=200 cargo test --release --test finished_outputs` kills each command two hundred times.
 #![allow(clippy::unwrap_used)]
@@ -26,7 +27,7 @@ fn start(dir: &Path, arguments: &[&str]) -> std::process::Child {
     command.current_dir(dir).args(arguments).stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap()
 }
 
-/// Every file below a folder, hidden ones included, or the one file.
+/// The files below a folder, including hidden ones, or a single file.
 fn contents(path: &Path) -> BTreeMap<String, Vec<u8>> {
     let mut files = BTreeMap::new();
     if path.is_file() {
@@ -43,8 +44,8 @@ fn contents(path: &Path) -> BTreeMap<String, Vec<u8>> {
     files
 }
 
-/// Runs `over` upon what stands at `out`, again and again, and kills it at random moments of the time that it takes. What is at `out`
-/// then must be what was there or what the command makes, to the byte.
+/// Repeatedly runs `over`, which overwrites `out`, and kills it at random moments. The content of `out` must
+/// then be exactly the old output or the new one.
 fn kill_over(dir: &Path, out: &str, over: &[&str], opens: impl Fn(&Path)) {
     let out_path = dir.join(out);
     let old = contents(&out_path);
@@ -63,7 +64,7 @@ fn kill_over(dir: &Path, out: &str, over: &[&str], opens: impl Fn(&Path)) {
     let mut seen = [0, 0];
     for kill in 0..kills() {
         if contents(&out_path) != old {
-            // A finished output is replaced by nobody here but the test.
+            // Only the test itself may remove a finished output.
             if out_path.is_dir() {
                 fs::remove_dir_all(&out_path).unwrap()
             } else {
@@ -72,10 +73,10 @@ fn kill_over(dir: &Path, out: &str, over: &[&str], opens: impl Fn(&Path)) {
             if aside.is_dir() { common::copy(&aside, &out_path) } else { drop(fs::copy(&aside, &out_path)) }
         }
         let mut child = start(dir, over);
-        // In turn: not killed at all, killed at any time, and killed while the new output is being written.
+        // In turn: no kill, a kill at any time, and a kill while the new output is being written.
         let mut deadline = (kill % 3 == 1).then(|| Instant::now() + time.mul_f64(rng.random_range(0.0..1.1)));
         while child.try_wait().unwrap().is_none() && deadline.is_none_or(|time| Instant::now() < time) {
-            // At no moment is there anything but the one or the other.
+            // At every moment `out` is the old output or the new one.
             match out_path.is_file() {
                 true => {
                     assert!([&old, &new].contains(&&contents(&out_path)), "kill {kill}: {out} is neither")
@@ -98,7 +99,7 @@ fn kill_over(dir: &Path, out: &str, over: &[&str], opens: impl Fn(&Path)) {
         })] += 1;
     }
     println!("{out}: {} kills, the old output {} times, the new one {} times", kills(), seen[0], seen[1]);
-    // The next run that is left alone removes what the killed ones left.
+    // The next undisturbed run removes what the killed ones left.
     ok(dir, over);
     let left: Vec<String> =
         fs::read_dir(dir).unwrap().map(|e| e.unwrap().file_name().into_string().unwrap()).collect();
@@ -138,7 +139,7 @@ fn a_page_over_a_finished_page() {
     });
 }
 
-/// Training keeps its own states beside the finished model, which stays as it is, file by file, until it is replaced.
+/// Training keeps its states beside the finished model, whose own files stay unchanged until it is replaced.
 #[test]
 fn train_over_a_finished_checkpoint() {
     const RECIPE: [&str; 6] = ["train", "--steps", "600", "--save-every", "50", "--seed"];
@@ -172,7 +173,7 @@ fn train_over_a_finished_checkpoint() {
         std::thread::sleep(Duration::from_secs_f64(time * rng.random_range(0.05..0.9)));
         let _ = child.kill();
         child.wait().unwrap();
-        // Whatever happened: the old model or the new one, and nothing else.
+        // In every case it is the old model or the new one.
         match weights(&dir.join("ckpt")) {
             found if found == old => assert!(finished(&dir.join("ckpt")) == before, "kill {kill}"),
             found => {
@@ -184,7 +185,7 @@ fn train_over_a_finished_checkpoint() {
             }
         }
     }
-    assert!(resumed > 0, "no run went on from its own state");
+    assert!(resumed > 0, "no run resumed from its own state");
     println!("{} kills, {resumed} resumed, {ended} ended", 2 * kills());
     while weights(&dir.join("ckpt")) == old {
         let states = fs::read_dir(dir.join("ckpt/training")).unwrap().flatten();
@@ -194,14 +195,14 @@ fn train_over_a_finished_checkpoint() {
     assert!(weights(&dir.join("ckpt")) == new);
 }
 
-/// The weights of a checkpoint that opens.
+/// The weights of a checkpoint, which must open.
 fn weights(folder: &Path) -> Vec<u8> {
     Checkpoint::open(folder).unwrap();
     fs::read(folder.join("model.safetensors")).unwrap()
 }
 
 #[test]
-fn a_finished_model_is_replaced_only_if_that_is_asked_for() {
+fn a_finished_model_is_replaced_only_on_request() {
     let dir = tempfile::tempdir().unwrap();
     let dir = dir.path();
     ok(dir, &["train", "--steps", "30", "--out", "ckpt"]);
@@ -228,11 +229,11 @@ fn a_finished_model_is_replaced_only_if_that_is_asked_for() {
     ok(dir, &["train", "--init", "ckpt", "--steps", "3", "--out", "NEW"]);
     ok(dir, &["train", "--steps", "5", "--out", "ckpt", "--force"]);
     assert!(ok(dir, &["inspect", "ckpt"]).contains("trained 5 steps"));
-    // A model from elsewhere has no state to go on from, and no such advice.
+    // A model without a state cannot be resumed, so this is not suggested.
     fs::remove_dir_all(dir.join("ckpt/training")).unwrap();
     let ran = microgpt(dir, &["train", "--out", "ckpt"]);
     assert!(ran.code == 2 && !ran.err.contains("--resume"), "{}", ran.err);
-    // Damaged weights are not replaced unasked either, and advice that would fail is not given.
+    // Damaged weights are not replaced without --force either, and no suggestion that would fail is made.
     fs::write(dir.join("ckpt/model.safetensors"), "").unwrap();
     let ran = microgpt(dir, &["train", "--out", "ckpt"]);
     assert!(
@@ -241,12 +242,12 @@ fn a_finished_model_is_replaced_only_if_that_is_asked_for() {
         ran.err
     );
     assert!(!ran.err.contains("--init"), "{}", ran.err);
-    // What --force does not cover.
+    // --force does not cover foreign files.
     fs::write(dir.join("ckpt/notes.md"), "").unwrap();
     refused(dir, &["train", "--out", "ckpt", "--force"], &["notes.md"]);
 }
 
-/// A run whose loss is beyond that of knowing nothing says so, and does not take the place of a model that is of use.
+/// A run whose final loss exceeds that of uniform guessing is reported, and does not replace a useful model.
 #[test]
 fn a_run_that_diverges_replaces_nothing() {
     let dir = tempfile::tempdir().unwrap();
@@ -273,7 +274,7 @@ fn a_run_that_diverges_replaces_nothing() {
     assert!(!ran.err.contains("next:"), "{}", ran.err);
     assert!(contents(&dir.join("ckpt")) == before, "the finished model and nothing else");
     Checkpoint::open(&dir.join("ckpt.diverged")).unwrap();
-    // A second one finds another name.
+    // A second diverged run gets another name.
     assert_eq!(microgpt(dir, &wild).code, 1);
     assert!(dir.join("ckpt.diverged-2").is_dir());
     let ran = microgpt(dir, &["train", "--steps", "2", "--init-std", "5", "--out", "x"]);

@@ -26,9 +26,9 @@ fn evidence_is_listed_and_checked() {
     refused(dir, &["floor"], &["BUNDLE|PACKAGE"]);
 }
 
-/// Every law is listed with who found it, and held against every row; the fit that is printed is the one that is built in.
+/// Every law is listed with its source and evaluated on every row; the printed fit is the built-in one.
 #[test]
-fn laws_are_listed_fitted_and_held_against_the_evidence() {
+fn laws_are_listed_fitted_and_evaluated() {
     let dir = tempfile::tempdir().unwrap();
     let dir = dir.path();
     let laws = ok(dir, &["floor", "laws"]);
@@ -44,10 +44,12 @@ fn laws_are_listed_fitted_and_held_against_the_evidence() {
     };
     // Counted from the corpus: 30 of 56 rows are wholly on the Neural Engine.
     assert_eq!(record("always the Neural Engine", "fitted"), (30, 56));
-    // The two rows of Experiment 27 made the floor, and it is right about both: leaving them out costs two of each.
+    // The two rows of Experiment 27 made the floor, and it is right about both: leaving them out removes two
+    // of each.
     let (right, of) = record("floor", "fitted");
     assert_eq!(record("floor", "source_left_out"), (right - 2, of - 2));
-    // What the README and docs claim: together the laws are right more often than the bare number, seen sources or not.
+    // The README and docs claim that the laws together are right more often than the bare size, also on
+    // unseen sources.
     let share = |name: &str, kind: &str| record(name, kind).0 as f64 / record(name, kind).1 as f64;
     assert!(
         share("all laws together", "source_left_out") > share("14 MB in INT8, any graph", "source_left_out")
@@ -56,7 +58,7 @@ fn laws_are_listed_fitted_and_held_against_the_evidence() {
     assert!(laws.ends_with(&refit), "{refit}");
     let fit: Value = serde_json::from_slice(&fs::read(dir.join("fit.json")).unwrap()).unwrap();
     assert_eq!(fit["rows"].as_array().unwrap().len(), 35);
-    // A row more is a row more; the same row twice is refused.
+    // An additional row counts; the same row twice is refused.
     let rows: Value = serde_json::from_str(&ok(dir, &["floor", "corpus", "--json"])).unwrap();
     fs::write(dir.join("twice.jsonl"), format!("{}\n", rows[0])).unwrap();
     refused(dir, &["floor", "refit", "--with", "twice.jsonl"], &["twice.jsonl", "exp27-original", "already"]);
@@ -66,7 +68,7 @@ fn laws_are_listed_fitted_and_held_against_the_evidence() {
     assert!(ok(dir, &["floor", "refit", "--with", "mine.jsonl"]).contains("fitted to 36 rows"));
 }
 
-/// The original is below the floor, what is said of that is on the page, and the report is a baseline that it keeps to.
+/// The original is below the floor; the page shows this, and the report passes as its own baseline.
 #[test]
 fn a_report_is_a_page_and_a_baseline() {
     let dir = workspace();
@@ -89,7 +91,7 @@ fn a_report_is_a_page_and_a_baseline() {
         "{}",
         ran.err
     );
-    // What was measured goes beside the prediction; what was not is refused.
+    // A measured report is shown beside the prediction; a predicted one is refused.
     refused(
         dir,
         &["floor", "bundle", "--html", "beside.html", "--measured", "better.json"],
@@ -102,10 +104,10 @@ fn a_report_is_a_page_and_a_baseline() {
     better[0]["operations"][0]["sources"] = vec![5].into();
     fs::write(dir.join("bad.json"), better.to_string()).unwrap();
     refused(dir, &["floor", "bundle", "--baseline", "bad.json"], &["bad.json", "not before it"]);
-    refused(dir, &["floor", "bundle", "--baseline", "bundle/bundle.json"], &["bundle.json", "no report"]);
+    refused(dir, &["floor", "bundle", "--baseline", "bundle/bundle.json"], &["bundle.json", "not a report"]);
     refused(dir, &["floor", "bundle", "--baseline", "none.json"], &["open none.json"]);
     refused(dir, &["floor", "bundle/bundle.json"], &["bundle.json is a JSON file", "it belongs to bundle"]);
-    // A page goes where a link leads, and the link stays one; a folder is no page.
+    // A page is written through a link, which stays a link; a folder is refused.
     #[cfg(unix)]
     {
         fs::write(dir.join("target.html"), "old").unwrap();
@@ -121,7 +123,7 @@ fn a_report_is_a_page_and_a_baseline() {
     assert_eq!(schema["title"], "PlacementReport");
 }
 
-/// Along one line of two layers the floor lies between 736 and 768: 12 C^2 a layer and the head's 27 C make 14 MB at 764.
+/// For two layers the floor lies between 736 and 768: 12 C^2 per layer and the head's 27 C reach 14 MB at 764.
 #[test]
 fn the_floor_is_found_again() {
     let dir = tempfile::tempdir().unwrap();
@@ -147,24 +149,26 @@ fn the_floor_is_found_again() {
     for file in ["rows.jsonl", "boundary.txt", "boundary.svg", "discovery.json"] {
         assert!(dir.join("found").join(file).metadata().unwrap().len() > 0, "{file}");
     }
-    // Rows for the corpus, which add nothing to the evidence as long as they are only predicted.
+    // Rows for the corpus. Predicted rows add nothing to the evidence.
     let rows = ok(dir, &["floor", "corpus", "--file", "found/rows.jsonl"]);
     assert!(
         rows.contains("microGPT decode with random weights: n_embd 768, n_layer 2, T 1, int8-per-tensor"),
         "{rows}"
     );
     assert!(ok(dir, &["floor", "refit", "--with", "found/rows.jsonl"]).contains("fitted to 35 rows"));
-    refused(dir, &["floor", "discover", "--tokens", "65"], &["65 tokens a call", "--block-size"]);
+    refused(dir, &["floor", "discover", "--tokens", "65"], &["65 tokens per call", "--block-size"]);
     refused(dir, &["floor", "discover", "--quantize", "int3"], &["int3", "int8-per-tensor"]);
     refused(dir, &["floor", "discover", "--n-embd", "0"], &["n_embd"]);
-    // Too many operations is not "not wide enough": the line says what comes of the widest.
+    // A line that fails for too many operations must not be reported as too narrow: it shows the result of
+    // the widest.
     let long =
         ["floor", "discover", "--n-layer", "80", "--n-embd", "32,64", "--tokens", "1", "--quantize", "none"];
     assert!(ok(dir, &long).contains("the widest: error by operation-ceiling"));
     refused(dir, &["floor", "discover", "--law", "gravity"], &["gravity", "anchor-and-work"]);
 }
 
-/// What a Mac is given: packages that are sound, a list of them, and a script; elsewhere the script's command says what it needs.
+/// The folder for a Mac holds sound packages, a list of them, and a script; elsewhere the script's command
+/// states what it needs.
 #[test]
 fn probes_are_left_for_a_mac() {
     let dir = tempfile::tempdir().unwrap();

@@ -1,4 +1,5 @@
-//! What the format allows and Core ML is reported to refuse: counted apart, and in nobody's way.
+//! Findings for what the format allows and Core ML is reported to refuse are counted separately and block
+//! nothing.
 #![allow(clippy::unwrap_used)]
 
 mod common;
@@ -11,7 +12,8 @@ use mlpackage::mil::{Opset, Program, Value};
 use mlpackage::{DType, Metadata, PackageWriter};
 use safetensors::tensor::{Dtype, SafeTensors, TensorView, serialize_to_file};
 
-/// `y = scale * x` of int8 `x`, with a scale for each of three channels, the second of which is negative.
+/// Writes `y = scale * x` for int8 `x`, with a scale for each of three channels, the second of which is
+/// negative.
 fn write(folder: &Path) {
     let mut writer = PackageWriter::create(&folder.join("p.mlpackage")).unwrap();
     let mut f = FunctionBuilder::new("main", Opset::CoreML7, writer.weights());
@@ -63,7 +65,7 @@ fn a_reported_refusal_is_counted_apart_and_stops_nothing() {
     assert_eq!(microgpt(dir, &["floor", "p.mlpackage"]).code, 0);
 }
 
-/// git and zip drop the folder of the weights where it is empty; the manifest lists it all the same.
+/// git and zip drop an empty weights folder; the manifest still lists it.
 #[test]
 fn an_empty_folder_that_was_dropped_is_a_warning() {
     let dir = tempfile::tempdir().unwrap();

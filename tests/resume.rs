@@ -1,4 +1,4 @@
-//! Training that is killed at any moment goes on as if nothing had happened.
+//! Training that is killed at any moment resumes as if nothing had happened.
 //!
 //! `MICROGPT_KILLS=200 cargo test --release --test resume` kills it two hundred times.
 #![allow(clippy::unwrap_used)]
@@ -15,7 +15,7 @@ use rand_chacha::ChaCha8Rng;
 const SAVE_EVERY: usize = 20;
 const STEPS: usize = 2_000;
 
-/// A recipe with everything that a state has to keep, on a small model.
+/// A small model and a recipe that uses everything that a state has to keep.
 fn begin(out: &Path) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_microgpt"));
     command.args(["train", "--n-layer", "2", "--batch-size", "3", "--dropout", "0.1", "--keep-best"]);
@@ -30,13 +30,14 @@ fn resume(out: &Path) -> Command {
     command
 }
 
-/// Runs to the end.
+/// Runs a command to its end.
 fn finish(mut command: Command) {
     let output = command.output().unwrap();
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
 }
 
-/// Kills the process after a while; the newest state that it said it had saved, and the one that it said it went on from.
+/// Kills the process after a while. Returns the newest state that it reported as saved, and the one that it
+/// reported resuming from.
 fn kill_after(mut command: Command, time: Duration) -> (Option<usize>, Option<usize>) {
     let mut child = command.stderr(Stdio::piped()).stdout(Stdio::null()).spawn().unwrap();
     let errors = BufReader::new(child.stderr.take().unwrap());
@@ -71,30 +72,30 @@ fn kills_lose_no_more_than_an_interval_and_change_nothing() {
     for kill in 0..kills {
         let command = if newest.is_some() { resume(&out) } else { begin(&out) };
         let (saved, from) = kill_after(command, Duration::from_micros(rng.random_range(1_000..400_000)));
-        // What was said to be on disk is what the next one goes on from, or something newer.
+        // The next run must resume from the state that was reported as saved, or a newer one.
         assert!(from.is_none_or(|from| newest.is_none_or(|newest| from >= newest)), "kill {kill}");
         newest = saved.or(from).or(newest);
         if out.join("training/report.json").is_file() {
             compare(&expected, &out);
-            // It was faster than the kill: from the beginning again.
+            // The run ended before the kill: start again.
             fs::remove_dir_all(&out).unwrap();
             newest = None;
             rounds += 1;
         } else if newest.is_none() && out.exists() {
-            // Killed between the saving and the telling.
+            // Killed between saving the state and reporting it.
             newest = Some(0);
         }
     }
     finish(if newest.is_some() { resume(&out) } else { begin(&out) });
     compare(&expected, &out);
     println!("{kills} kills, {} runs to the end", rounds + 1);
-    // What killed processes left half written is gone.
+    // Partial files of killed processes are gone.
     let mut names: Vec<_> = fs::read_dir(dir.path()).unwrap().map(|e| e.unwrap().file_name()).collect();
     names.sort();
     assert_eq!(names, ["expected", "out"]);
 }
 
-/// The same model, losses and evaluations, to the last bit.
+/// Compares models, losses and evaluations bit by bit.
 fn compare(expected: &Path, out: &Path) {
     for name in ["config.json", "tokenizer.json", "model.safetensors", "metrics.jsonl"] {
         assert!(fs::read(expected.join(name)).unwrap() == fs::read(out.join(name)).unwrap(), "{name}");

@@ -1,5 +1,5 @@
-//! `microgpt run` on packages that nobody trained: images, several functions on one state, results that are no numbers, and files
-//! of other kinds.
+//! `microgpt run` on packages that are not trained models: images, several functions on one state, NaN and
+//! infinite results, and files of other formats.
 #![allow(clippy::unwrap_used)]
 
 mod common;
@@ -18,7 +18,7 @@ use microgpt_ane::mlpackage::{
 use safetensors::tensor::TensorView;
 use safetensors::{Dtype, SafeTensors};
 
-/// A package of one function.
+/// Writes a package with one function.
 fn package(path: &Path, build: impl FnOnce(&mut FunctionBuilder<'_>) -> microgpt_ane::mlpackage::Result<()>) {
     let mut writer = PackageWriter::create(path).unwrap();
     let mut f = FunctionBuilder::new("main", Opset::CoreML8, writer.weights());
@@ -27,7 +27,7 @@ fn package(path: &Path, build: impl FnOnce(&mut FunctionBuilder<'_>) -> microgpt
     writer.finish(&program, &Metadata::default()).unwrap();
 }
 
-/// `negative = 255 - photo`, two images.
+/// Writes a package that computes `negative = 255 - photo`, both images.
 fn negative(path: &Path, input: &ImageType, output: &ImageType) {
     let mut writer = PackageWriter::create(path).unwrap();
     let mut f = FunctionBuilder::new("main", Opset::CoreML8, writer.weights());
@@ -80,7 +80,7 @@ fn photo() -> RgbImage {
 }
 
 #[test]
-fn an_image_goes_in_and_another_comes_out() {
+fn images_are_read_and_written() {
     let dir = tempfile::tempdir().unwrap();
     let at = |name: &str| dir.path().join(name);
     photo().save(at("photo.png")).unwrap();
@@ -92,7 +92,8 @@ fn an_image_goes_in_and_another_comes_out() {
     let out = image::open(at("out.png")).unwrap();
     assert_eq!(out.as_rgb8().unwrap().as_raw()[..], [0, 127, 255, 254, 253, 165, 0, 0, 0, 255, 255, 255]);
 
-    // Planes of red, green and blue; in a description of BGR the other way round, and the picture is the same.
+    // The planes are red, green and blue. With a BGR description their order is reversed, and the output
+    // image is the same.
     let run = ["run", "p.mlpackage", "--image", "photo=photo.png", "--out", "y.safetensors"];
     let ran = microgpt(dir.path(), &run);
     assert_eq!(ran.code, 0, "{}", ran.err);
@@ -124,7 +125,7 @@ fn an_image_goes_in_and_another_comes_out() {
     );
 }
 
-/// What other files become, with the numbers that Pillow 12 gives: `Image.open(FILE).convert("L")`.
+/// Converted pixels equal those of Pillow 12: `Image.open(FILE).convert("L")`.
 #[test]
 fn pixels_are_those_that_pillow_gives() {
     let dir = tempfile::tempdir().unwrap();
@@ -158,7 +159,7 @@ fn pixels_are_those_that_pillow_gives() {
     assert_eq!(run("rgb.mlpackage", "deep.png").0, [1.0, 0.0, 255.0, 1.0, 0.0, 0.0, 2.0, 0.0, 0.0]);
 }
 
-/// Half floats: white is 1, and 16 bits of grey come back.
+/// fp16 images: white is 1, and 16-bit grey values survive.
 #[test]
 fn fp16_images_keep_what_16_bits_hold() {
     let dir = tempfile::tempdir().unwrap();
@@ -169,7 +170,7 @@ fn fp16_images_keep_what_16_bits_hold() {
     DynamicImage::ImageLuma16(deep).save(at("deep.png")).unwrap();
     let run = ["run", "p.mlpackage", "--image", "photo=deep.png", "--out", "y.safetensors"];
     ok(dir.path(), &[&run[..], &["--out-image", "negative=out.png"]].concat());
-    // 16384 / 65535 is 0.250004, in fp16 a quarter; three of them are 49151.25 of 65535.
+    // 16384 / 65535 is 0.250004, rounded to a quarter in fp16; three quarters of 65535 are 49151.25.
     assert_eq!(read(&at("y.safetensors"), "negative").1, [0.0, 0.75]);
     let out = image::open(at("out.png")).unwrap();
     assert_eq!(out.as_luma16().unwrap().as_raw()[..], [0, 49_151]);
@@ -178,13 +179,13 @@ fn fp16_images_keep_what_16_bits_hold() {
     assert_eq!(read(&at("y.safetensors"), "negative").1, [1.0, 0.0]);
 }
 
-/// A JPEG image whose EXIF data says that its first row is the right side: 6 is a quarter turn clockwise.
+/// A JPEG image whose EXIF orientation is 6, a quarter turn clockwise.
 #[test]
 fn photos_are_turned_upright() {
     let dir = tempfile::tempdir().unwrap();
     let at = |name: &str| dir.path().join(name);
     let mut jpeg = std::io::Cursor::new(Vec::new());
-    // Left half black, right half white, in blocks of 8 so that the JPEG image has them as they are.
+    // Left half black, right half white, in blocks of 8, which JPEG preserves exactly.
     let wide = RgbImage::from_fn(16, 8, |x, _| Rgb([if x < 8 { 0 } else { 255 }; 3]));
     wide.write_to(&mut jpeg, ImageFormat::Jpeg).unwrap();
     let jpeg = jpeg.into_inner();
@@ -203,7 +204,7 @@ fn photos_are_turned_upright() {
 }
 
 #[test]
-fn another_size_is_refused_unless_scaling_was_asked_for() {
+fn another_size_is_refused_without_resize() {
     let dir = tempfile::tempdir().unwrap();
     let at = |name: &str| dir.path().join(name);
     let grey = image(ColorSpace::Grayscale, 4, 2);
@@ -222,7 +223,7 @@ fn another_size_is_refused_unless_scaling_was_asked_for() {
     let out = image::open(at("out.png")).unwrap();
     assert_eq!(out, DynamicImage::ImageLuma8(GrayImage::from_pixel(4, 2, Luma([200]))));
 
-    // Of several sizes, one that is allowed stays; another becomes the default one.
+    // With several allowed sizes, an allowed one is kept; another is scaled to the default.
     let default = ImageSize::new(4, 2);
     let range = |lower| DimRange { lower, upper: Some(8) };
     let sizes = ImageSizes::Ranged { default, width: range(2), height: range(2) };
@@ -236,7 +237,7 @@ fn another_size_is_refused_unless_scaling_was_asked_for() {
     assert_eq!(image::open(at("out.png")).unwrap().width(), 4);
 }
 
-/// CRC-32 as PNG has it.
+/// CRC-32 as PNG uses it.
 fn crc(bytes: &[u8]) -> u32 {
     !bytes.iter().fold(u32::MAX, |crc, byte| {
         (0..8).fold(
@@ -247,7 +248,7 @@ fn crc(bytes: &[u8]) -> u32 {
 }
 
 #[test]
-fn images_that_are_not_what_they_seem_are_refused() {
+fn deceptive_images_are_refused() {
     let dir = tempfile::tempdir().unwrap();
     let at = |name: &str| dir.path().join(name);
     let rgb = image(ColorSpace::Rgb, 2, 2);
@@ -263,7 +264,7 @@ fn images_that_are_not_what_they_seem_are_refused() {
     };
     photo().save(at("photo.png")).unwrap();
     let png = fs::read(at("photo.png")).unwrap();
-    // A few bytes that say that they are ten gigabytes of pixels.
+    // A few bytes that declare ten gigabytes of pixels.
     let mut bomb = png.clone();
     bomb[16..20].copy_from_slice(&60_000u32.to_be_bytes());
     bomb[20..24].copy_from_slice(&60_000u32.to_be_bytes());
@@ -279,7 +280,7 @@ fn images_that_are_not_what_they_seem_are_refused() {
     refuse("large.png", &[]);
     fs::write(at("short.png"), &png[..png.len() / 2]).unwrap();
     refuse("short.png", &[]);
-    // The frame header of a JPEG image of four components.
+    // The frame header of a JPEG image with four components.
     let cmyk = b"\xff\xd8\xff\xc0\0\x14\x08\0\x02\0\x02\x04\x01\x11\0\x02\x11\0\x03\x11\0\x04\x11\0";
     fs::write(at("print.jpg"), cmyk).unwrap();
     refuse("print.jpg", &["CMYK", "convert it to RGB"]);
@@ -347,9 +348,9 @@ fn options_for_images_that_make_no_sense_are_named() {
     assert!(!at("y.safetensors").exists() && !at("out.png").exists());
 }
 
-/// What a pixel cannot hold is clamped, with a word.
+/// Values that a pixel cannot hold are clamped, and a note reports this.
 #[test]
-fn values_beyond_what_pixels_hold_are_clamped_with_a_word() {
+fn values_beyond_the_range_of_pixels_are_clamped_with_a_note() {
     let dir = tempfile::tempdir().unwrap();
     let at = |name: &str| dir.path().join(name);
     let mut writer = PackageWriter::create(&at("p.mlpackage")).unwrap();
@@ -382,7 +383,8 @@ fn values_beyond_what_pixels_hold_are_clamped_with_a_word() {
     assert!(run([0.0, 1.0, 2.0, 3.0, 255.0]).1.is_empty());
 }
 
-/// `prefill` adds the rows of `x [3, 2]` to a total, `decode` adds `gain * x [2]` to it; both give the total.
+/// Writes two functions: `prefill` adds the rows of `x [3, 2]` to a total, `decode` adds `gain * x [2]`; both
+/// return the total.
 fn two_functions(path: &Path) {
     let mut writer = PackageWriter::create(path).unwrap();
     let mut functions = Vec::new();
@@ -429,11 +431,11 @@ fn several_functions_run_on_one_state() {
     }
     assert_eq!(read(&at("y.safetensors"), "prefill/sum"), (vec![2], vec![9.0, 12.0]));
     assert_eq!(read(&at("y.safetensors"), "decode/sum"), (vec![2, 2], vec![10.0, 13.0, 30.0, 33.0]));
-    // The other way round, prefill goes on from where decode was.
+    // In the other order, prefill continues from decode's state.
     ok(dir.path(), &[&run[..], &["--function", "decode=2", "--function", "prefill"]].concat());
     assert_eq!(read(&at("y.safetensors"), "decode/sum").1, [1.0, 1.0, 21.0, 21.0]);
     assert_eq!(read(&at("y.safetensors"), "prefill/sum").1, [30.0, 33.0]);
-    // One function alone keeps its plain names, whichever way its steps are said.
+    // A single function keeps its plain names, however its steps are given.
     write(&at("x.safetensors"), &[("x", decode.1, decode.2), gain]);
     for arguments in
         [&["--steps", "2"][..], &["--function", "decode=2"], &["--function", "decode", "--steps", "2"]]
@@ -445,8 +447,9 @@ fn several_functions_run_on_one_state() {
     assert!(plan.contains("function prefill\n") && plan.contains("function decode\n"), "{plan}");
 }
 
-/// A decoder that coremltools wrote, of two functions that share a cache: what PyTorch makes of the prompt and of the tokens after
-/// it, within the 2e-3 of the largest number that its conformance case allows where results are rounded to fp16.
+/// A decoder written by coremltools with two functions that share a cache reproduces PyTorch's results for
+/// the prompt and the following tokens, within the 2e-3 of the largest value that its conformance case allows
+/// with fp16 rounding.
 #[test]
 fn a_decoder_of_two_functions_runs_as_its_engine_does() {
     let dir = tempfile::tempdir().unwrap();
@@ -559,9 +562,9 @@ fn errors_of_several_functions_name_the_function() {
     );
 }
 
-/// A package that makes NaN of negative numbers, in fp32.
+/// Uses a package that makes NaN from negative values, in fp32.
 #[test]
-fn results_that_are_no_numbers_are_told_with_the_way_to_find_out() {
+fn nan_and_infinite_results_are_reported_with_the_way_to_find_the_cause() {
     let dir = tempfile::tempdir().unwrap();
     let at = |name: &str| dir.path().join(name);
     package(&at("p.mlpackage"), |f| {
@@ -590,7 +593,7 @@ fn results_that_are_no_numbers_are_told_with_the_way_to_find_out() {
         assert!(ran.err.contains("output twice is NaN everywhere"), "{}", ran.err);
     }
     let ran = run([-1.0, 4.0], &[]);
-    assert!(ran.err.contains("output twice is NaN in 1 of 2 places"), "{}", ran.err);
+    assert!(ran.err.contains("output twice is NaN in 1 of 2 elements"), "{}", ran.err);
     let ran = run([f32::INFINITY, f32::INFINITY], &["--hazards"]);
     assert_eq!(ran.code, 0, "{}", ran.out);
     assert!(ran.err.contains("output twice is infinite everywhere"), "{}", ran.err);
@@ -600,7 +603,7 @@ fn results_that_are_no_numbers_are_told_with_the_way_to_find_out() {
     assert!(ran.out.contains("no hazards in fp32"), "{}", ran.out);
 }
 
-/// A batch of 7 takes seven times the memory of one.
+/// A batch of 7 needs seven times the memory of one.
 #[test]
 fn plan_and_memory_are_those_of_the_shapes_that_are_run() {
     let dir = tempfile::tempdir().unwrap();
@@ -630,12 +633,12 @@ fn plan_and_memory_are_those_of_the_shapes_that_are_run() {
     assert_eq!(seven, 7 * one);
     let plan = |out: &str| out.split("main: ").next().unwrap().to_owned();
     assert_ne!(plan(&plan_of_seven), ok(dir.path(), &["run", "p.mlpackage", "--plan"]));
-    // Without somewhere to write, the plan of the inputs is all that is printed.
+    // Without a destination, only the plan for the inputs is printed.
     let shown = ok(dir.path(), &["run", "p.mlpackage", "--inputs", "x.safetensors", "--plan"]);
     assert_eq!(shown, plan(&plan_of_seven));
 }
 
-/// Files that people give for `--inputs`, each named with what was expected.
+/// Files of other formats passed to `--inputs` are named, with the expected format.
 #[test]
 fn files_of_another_format_are_named() {
     let dir = tempfile::tempdir().unwrap();
@@ -697,9 +700,9 @@ fn files_of_another_format_are_named() {
     assert!(!at("y.safetensors").exists());
 }
 
-/// A pointer of Git LFS in a package, and models that are no packages.
+/// Git LFS pointers in packages and models are named.
 #[test]
-fn what_is_no_package_is_named() {
+fn git_lfs_pointers_are_named() {
     let dir = tempfile::tempdir().unwrap();
     let at = |name: &str| dir.path().join(name);
     let rgb = image(ColorSpace::Rgb, 2, 2);
@@ -734,7 +737,7 @@ fn what_is_no_package_is_named() {
     refused(workspace.path(), &["export", "ckpt", "--out", "other"], &["model.safetensors", "git lfs pull"]);
 }
 
-/// One is not many.
+/// Counts of one use the singular.
 #[test]
 fn one_of_something_is_singular() {
     let dir = tempfile::tempdir().unwrap();
@@ -752,7 +755,7 @@ fn one_of_something_is_singular() {
     assert!(!out.contains("1 calls") && !out.contains("1 steps") && !out.contains("1 buffers"), "{out}");
 }
 
-/// A product of two numbers for each of 2^20 elements takes 4 MiB, which `fill` makes of a few bytes.
+/// The product with each of 2^20 elements needs 4 MiB, which `fill` creates from a few bytes.
 #[test]
 fn the_workspace_of_a_call_has_a_limit_that_can_be_raised() {
     let dir = tempfile::tempdir().unwrap();

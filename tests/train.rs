@@ -1,4 +1,4 @@
-//! `microgpt train` as a user types it.
+//! `microgpt train` as a user runs it.
 #![allow(clippy::unwrap_used)]
 
 use std::fs;
@@ -25,7 +25,8 @@ fn refused(dir: &Path, arguments: &[&str], words: &[&str]) {
     assert!(words.iter().all(|word| error.contains(word)), "{arguments:?}: {error}");
 }
 
-/// Running text in byte pairs, all the way to a chat in letters that the text does not have.
+/// Trains on running text in byte pairs, exports, and completes a prompt with a character that the text does
+/// not have.
 #[test]
 fn running_text_in_byte_pairs() {
     let dir = tempfile::tempdir().unwrap();
@@ -41,7 +42,7 @@ fn running_text_in_byte_pairs() {
     assert!(out.contains("argmax 24/24"), "{out}");
     let text = ok(dir, &["generate", "bundle", "--prompt", "It was é", "--temperature", "0"]);
     assert!(text.starts_with("It was é"), "{text}");
-    // Another run replaces what is there if asked to, picture and all.
+    // With --force another run replaces the checkpoint, including the picture.
     ok(dir, &["train", "--steps", "2", "--out", "ckpt", "--force"]);
     assert!(fs::read_to_string(dir.join("ckpt/loss.svg")).unwrap().contains("built-in names"));
 }
@@ -62,7 +63,7 @@ fn trains_on_from_a_checkpoint() {
         bytes[header..].as_chunks::<4>().0.iter().map(|b| f32::from_le_bytes(*b)).collect()
     };
     let moved = floats(&first).iter().zip(floats(&second)).map(|(a, b)| (a - b).abs()).fold(0.0, f32::max);
-    assert!(moved < 1e-6, "a step of 1e-9 moves nothing by more than rounding: {moved}");
+    assert!(moved < 1e-6, "a step with a rate of 1e-9 must move no weight by more than rounding: {moved}");
     fs::write(dir.join("digits.txt"), "11\n11\n").unwrap();
     refused(dir, &["train", "--init", "first", "--data", "digits.txt", "--out", "x"], &["'1'", "vocabulary"]);
     refused(dir, &["train", "--init", "nowhere", "--out", "x"], &["nowhere"]);
@@ -80,7 +81,7 @@ fn a_run_that_is_finished_is_not_resumed() {
     refused(dir, &["train", "--resume", "ckpt", "--steps", "4"], &["--steps 4", "has 4 steps", "--steps 8"]);
     refused(dir, &["train", "--resume", "nowhere"], &["nowhere"]);
     refused(dir, &["train", "--resume", "ckpt", "--n-layer", "2"], &["--resume", "--n-layer"]);
-    // A model whose state was left out, or that was made elsewhere.
+    // A model without a state, such as one from elsewhere.
     fs::remove_dir_all(dir.join("ckpt/training/last")).unwrap();
     refused(
         dir,
@@ -89,7 +90,7 @@ fn a_run_that_is_finished_is_not_resumed() {
     );
 }
 
-/// Longer than was planned, in a plan that was stopped and in one that is finished.
+/// Extends the number of steps of a finished run, twice.
 #[test]
 fn a_run_is_trained_longer_than_was_planned() {
     let dir = tempfile::tempdir().unwrap();
@@ -106,7 +107,7 @@ fn a_run_is_trained_longer_than_was_planned() {
         assert!(read("expected", file) == read("ckpt", file), "{file}");
     }
     assert!(dir.join("ckpt/loss.svg").is_file());
-    // The last state costs no second copy of the weights where the result has the same.
+    // The last state shares the result's weights if they are the same.
     #[cfg(unix)]
     {
         use std::os::unix::fs::MetadataExt as _;
@@ -115,7 +116,8 @@ fn a_run_is_trained_longer_than_was_planned() {
     }
 }
 
-/// Given names fit the presets' contexts, which stay as they are; other texts get what they need, and it is said.
+/// Given names fit the presets' contexts, which stay unchanged; other texts get the context that they need,
+/// and this is reported.
 #[test]
 fn the_context_follows_from_the_text() {
     let dir = tempfile::tempdir().unwrap();
@@ -127,7 +129,7 @@ fn the_context_follows_from_the_text() {
         let config: serde_json::Value = serde_json::from_str(&config).unwrap();
         (config["block_size"].as_u64().unwrap(), out)
     };
-    // The longest of Karpathy's names have 15 letters.
+    // The longest of Karpathy's names has 15 letters.
     fs::write(dir.join("names"), "ada\nchristiandaniel\n".repeat(5)).unwrap();
     for (preset, context) in [("original", 16), ("scaled", 64), ("compact", 32)] {
         let (found, out) = train("names", &["--preset", preset, "--batch-size", "1"]);
@@ -142,9 +144,9 @@ fn the_context_follows_from_the_text() {
         assert!(out.contains(words), "{words}: {out}");
     }
     assert_eq!(train("lines", &["--block-size", "48"]).0, 48);
-    // In byte pairs they are shorter.
+    // Byte pairs need fewer tokens.
     assert!(train("lines", &["--tokenizer", "bpe", "--vocab-size", "270"]).0 < 64);
-    // Longer than anything that is chosen unasked: the warning has a command, and the command works.
+    // Longer than any context that is chosen by default: the warning suggests a command, and the command works.
     fs::write(dir.join("long"), format!("{}\nshort\nab\n", line(500))).unwrap();
     let (found, out) = train("long", &["--held-out", "0"]);
     assert_eq!(found, 256);
@@ -163,10 +165,14 @@ fn the_context_follows_from_the_text() {
     let (found, out) = train("text", &["--packed"]);
     assert!(found == 128 && out.contains("context: 128 tokens, as running text"), "{found}: {out}");
     fs::write(dir.join("little"), TEXT).unwrap();
-    assert_eq!(train("little", &["--packed"]).0, 16, "so little text is one window of anything longer");
+    assert_eq!(
+        train("little", &["--packed"]).0,
+        16,
+        "the text is too short for windows of any longer context"
+    );
 }
 
-/// What to do next is on standard error, so that the output is what was asked for.
+/// The next step is suggested on standard error, so that standard output holds only the result.
 #[test]
 fn the_next_step_is_named() {
     let dir = tempfile::tempdir().unwrap();
@@ -183,7 +189,7 @@ fn the_next_step_is_named() {
     }
 }
 
-/// What stops a run, and what it leaves.
+/// Both signals save the state and end the run.
 #[cfg(unix)]
 #[test]
 fn a_signal_saves_and_ends_a_run() {
@@ -197,7 +203,7 @@ fn a_signal_saves_and_ends_a_run() {
             .stderr(std::process::Stdio::piped())
             .spawn()
             .unwrap();
-        // Until it trains, and takes signals.
+        // Wait until it trains and handles signals.
         let mut told = std::io::BufReader::new(child.stderr.take().unwrap());
         let mut line = String::new();
         while !line.contains(": saved") {
@@ -217,12 +223,12 @@ fn a_signal_saves_and_ends_a_run() {
     }
 }
 
-/// A second Ctrl-C ends a run at once, and says what is kept.
+/// A second Ctrl-C ends a run at once and reports what is saved.
 #[cfg(unix)]
 #[test]
 fn a_second_signal_says_what_is_kept() {
     let dir = tempfile::tempdir().unwrap();
-    // Steps long enough for the second to come within one.
+    // Steps are long enough for the second signal to arrive within one.
     let mut child = Command::new(env!("CARGO_BIN_EXE_microgpt"))
         .current_dir(dir.path())
         .args([
@@ -265,9 +271,9 @@ fn a_second_signal_says_what_is_kept() {
     assert_eq!(child.wait().unwrap().code(), Some(130));
 }
 
-/// What comes in the way while a run goes on does not cost its result.
+/// A file that appears at the destination during a run does not cost the run's result.
 #[test]
-fn a_result_that_finds_no_place_is_put_beside_it() {
+fn a_result_whose_destination_is_taken_is_written_beside_it() {
     let dir = tempfile::tempdir().unwrap();
     let dir = dir.path();
     let mut child = Command::new(env!("CARGO_BIN_EXE_microgpt"))
@@ -334,7 +340,7 @@ fn options_of_the_recipe_are_checked() {
         dir,
         &["train", "--force", "--preset", "compact", "--steps", "2", "--evaluate-every", "0", "--out", "out"],
     );
-    // A short run of a preset whose own recipe is long.
+    // A short run of a preset whose recipe is long.
     ok(
         dir,
         &["train", "--force", "--preset", "compact", "--steps", "3", "--batch-size", "4", "--out", "out"],
@@ -359,7 +365,7 @@ fn options_of_the_recipe_are_checked() {
 }
 
 #[test]
-fn a_text_that_was_moved_is_told_of() {
+fn a_moved_text_is_reported() {
     let dir = tempfile::tempdir().unwrap();
     let dir = dir.path();
     fs::write(dir.join("names.txt"), "ada\nbob\ncy\ndora\n").unwrap();

@@ -1,4 +1,4 @@
-//! Text to checkpoint to bundle to tokens, and every promise on the way.
+//! The whole path: text to checkpoint to bundle to tokens, with the guarantees of each step.
 #![allow(clippy::unwrap_used)]
 
 mod common;
@@ -17,7 +17,7 @@ use microgpt_ane::{ane_export, ane_floor, ane_runtime, microgpt_model, mlpackage
 use microgpt_model::{Backend, Checkpoint, GptConfig, Preset, WIDE_INIT_STD};
 use mlpackage::{Bundle, Package};
 
-/// Exports a checkpoint with what `options` says and opens the bundle.
+/// Exports a checkpoint with `options` and opens the bundle.
 fn exported(checkpoint: &Checkpoint, folder: &std::path::Path, options: &ExportOptions) -> Bundle {
     let out = folder.join("bundle");
     export(checkpoint, &out, options, None, |_, _| {}).unwrap();
@@ -29,7 +29,7 @@ fn report(bundle: &Bundle) -> PlacementReport {
     PlacementReport::predict(&package, Some(&bundle.manifest().architecture)).unwrap()
 }
 
-/// Steps of a bundle's decode function in the arithmetic for speed.
+/// Number of steps of a bundle's decode function in the arithmetic `fast`.
 fn fast_steps(bundle: &Bundle) -> usize {
     let package = bundle.package(&bundle.manifest().shards[0]).unwrap();
     let model = MilCpu::new(Numerics::Fast).load(&package, &LoadOptions::default()).unwrap();
@@ -50,7 +50,8 @@ fn combinations() -> Vec<ExportOptions> {
     all
 }
 
-/// Every quantisation, layout of projections, cache update and norm form computes what burn computes with the same weights.
+/// Every quantisation, layout of projections, cache update and norm form computes the same as burn with the
+/// same weights.
 #[test]
 fn every_combination_keeps_parity_with_burn_on_every_backend() {
     let checkpoint = Checkpoint::open(common::trained()).unwrap();
@@ -63,8 +64,8 @@ fn every_combination_keeps_parity_with_burn_on_every_backend() {
             let (verification, transcript) = verify(&bundle, Some(&checkpoint), None, 1, backend).unwrap();
             let bad = || format!("{options:?} on {backend}: {:#?}", verification.checks);
             if options.norm == NormForm::Safe {
-                // It holds eps / 16 = 6.25e-7 as an fp16 subnormal, 4.6 % low: that, and not the order of
-                // additions, is its distance from burn, and the gate for f32 is right to say so.
+                // It stores eps / 16 = 6.25e-7 as an fp16 subnormal, which is 4.6 % too small. This, not the
+                // order of additions, causes its distance from burn, and the gate for f32 rightly fails.
                 assert!(verification.checks[0].parity.largest_error < 5e-5, "{}", bad());
                 assert!(verification.checks[1..].iter().all(|c| c.pass), "{}", bad());
             } else {
@@ -75,8 +76,8 @@ fn every_combination_keeps_parity_with_burn_on_every_backend() {
             assert!(verification.checks.iter().all(|c| c.parity.positions == 16));
             assert_eq!(transcript.logits_f32.len(), 16 * 27);
         }
-        // Norms of the embedding and before each half of the layer, three projections at once and four more, attention;
-        // and a split, where one projection makes query, key and value.
+        // Norms of the embedding and before each half of the layer, three projections in one step and four
+        // more, attention; and a split, if one projection computes query, key and value.
         if options.cache_update == CacheUpdate::OneHot {
             let split = usize::from(options.projections == Projections::FusedQkv);
             assert_eq!(fast_steps(&bundle), 9 + split, "{options:?}");
@@ -84,7 +85,7 @@ fn every_combination_keeps_parity_with_burn_on_every_backend() {
     }
 }
 
-/// A decoder is one whoever keeps its cache, and however many tokens a call has.
+/// The floor recognises a decoder with every cache update and any number of tokens per call.
 #[test]
 fn every_cache_update_is_a_decoder_to_the_floor() {
     let dir = tempfile::tempdir().unwrap();
@@ -109,8 +110,8 @@ fn every_cache_update_is_a_decoder_to_the_floor() {
                 "{what}"
             );
             assert_eq!(report.residency.conv_ane, Count { ane: 37, total: 37 }, "{what}");
-            // Of twelve caches each `slice_update`, which the laws keep off, with the read and the write that have nothing else
-            // to carry them; and the corners of the boxes, an add and two concats of integers.
+            // Each of the twelve caches has a `slice_update`, which the laws keep off, with a read and a
+            // write that belong to it; and the bounds of the slices need an add and two concats of integers.
             let off = report.residency.compute_ane.total - report.residency.compute_ane.ane;
             let expected = match cache_update {
                 CacheUpdate::SliceUpdate => (3 * 12 + 3, Outcome::Mixed),
@@ -121,7 +122,8 @@ fn every_cache_update_is_a_decoder_to_the_floor() {
     }
 }
 
-/// 1/sqrt(D) is exact in fp16 for D = 1, 4, 16 and 64 only; the widths of heads that it is rounded for keep parity too.
+/// 1/sqrt(D) is exact in fp16 only for D = 1, 4, 16 and 64; head widths for which it is rounded keep parity
+/// too.
 #[test]
 fn heads_of_every_width_keep_parity() {
     for (n_embd, n_head) in [(16, 2), (16, 8), (24, 8), (96, 3), (160, 4)] {
@@ -129,12 +131,12 @@ fn heads_of_every_width_keep_parity() {
         let checkpoint = common::random(dir.path(), |c| GptConfig { n_embd, n_head, ..c }, 0.2);
         let bundle = exported(&checkpoint, dir.path(), &ExportOptions::default());
         let (verification, _) = verify(&bundle, Some(&checkpoint), None, 1, Backend::default()).unwrap();
-        // In f32: how far fp16 results are off follows from the size of random weights, and is another question.
+        // Only f32 is checked: the error of fp16 depends on the size of random weights.
         assert!(verification.checks[0].pass, "{n_embd}/{n_head}: {:#?}", verification.checks);
     }
 }
 
-/// A gate that never fails is none: of 3,504 weights of projections, one moves by 0.1.
+/// The gate must be able to fail: one of 3,504 projection weights is moved by 0.1.
 #[test]
 fn verification_notices_a_planted_fault() {
     let dir = tempfile::tempdir().unwrap();
@@ -169,7 +171,7 @@ fn a_checkpoint_of_another_shape_is_refused() {
     assert!(error.contains("[27, 16, 4, 2, 16], the bundle has [27, 16, 4, 1, 16]"), "{error}");
 }
 
-/// The greedy text of the exported program is that of burn, character by character.
+/// The exported program's greedy text equals burn's, character by character.
 #[test]
 fn the_bundle_writes_what_burn_writes() {
     let dir = tempfile::tempdir().unwrap();
@@ -192,8 +194,8 @@ fn the_bundle_writes_what_burn_writes() {
     }
 }
 
-/// What a model of fixed random weights says, token by token, whoever runs it. Every choice leads the next best by more
-/// than 1 % of the largest logit, so that no order of additions can change it.
+/// Pins the tokens of a model with fixed random weights, for every source. Each choice leads the next best by
+/// more than 1 % of the largest logit, so no order of additions can change it.
 #[test]
 fn the_greedy_transcript_is_pinned() {
     let dir = tempfile::tempdir().unwrap();
@@ -222,7 +224,7 @@ fn the_greedy_transcript_is_pinned() {
     }
 }
 
-/// A sequence after `reset` is a new one, whatever the cache held.
+/// A sequence after `reset` behaves like a new one, whatever the cache held.
 #[test]
 fn sequences_do_not_see_each_other() {
     let dir = tempfile::tempdir().unwrap();
@@ -235,7 +237,7 @@ fn sequences_do_not_see_each_other() {
     assert_eq!(parity::collect(&mut decoder, &tokens).unwrap(), first);
 }
 
-/// Several sequences at once, at different positions, give bit for bit what each gives by itself.
+/// Several sequences at once, at different positions, produce bit-identical results to each by itself.
 #[test]
 fn a_batch_decodes_what_one_by_one_decodes() {
     let dir = tempfile::tempdir().unwrap();
@@ -263,7 +265,7 @@ fn a_batch_decodes_what_one_by_one_decodes() {
                 assert_eq!(one.position(), many.position());
             }
         }
-        // The first one's context is full: nothing is run.
+        // The first sequence's context is full, so nothing is run.
         let before: Vec<Vec<f32>> = batch.iter().map(|s| model.logits(s).to_vec()).collect();
         let error = model.decode_batch(&[0; 5], &mut batch.iter_mut().collect::<Vec<_>>()).unwrap_err();
         assert!(matches!(error, Error::ContextFull { tokens: 17, context_length: 16 }), "{error}");
@@ -272,7 +274,7 @@ fn a_batch_decodes_what_one_by_one_decodes() {
 }
 
 #[test]
-fn the_decoder_refuses_what_it_cannot_take_and_stays_usable() {
+fn the_decoder_refuses_bad_tokens_and_stays_usable() {
     let dir = tempfile::tempdir().unwrap();
     let bundle =
         exported(&Checkpoint::open(common::trained()).unwrap(), dir.path(), &ExportOptions::default());
@@ -296,7 +298,8 @@ fn the_decoder_refuses_what_it_cannot_take_and_stays_usable() {
     assert!(error.contains("17 tokens do not fit into the context of 16"), "{error}");
 }
 
-/// 4,192 parameters are far below the floor, and what the report suggests instead is above it: exported, not believed.
+/// 4,192 parameters are far below the floor. The scaling that the report suggests is exported and found above
+/// it.
 #[test]
 fn original_is_below_the_floor_and_the_suggested_scaling_above() {
     let dir = tempfile::tempdir().unwrap();
@@ -319,12 +322,12 @@ fn original_is_below_the_floor_and_the_suggested_scaling_above() {
     let placed = scaled(smallest.n_embd, smallest.n_layer);
     assert_eq!((placed.verdict, placed.pass), (Outcome::Ane, true));
     assert_eq!(placed.residency.conv_ane.ane, 6 * smallest.n_layer + 1);
-    // A layer fewer does not do.
+    // One layer fewer is not enough.
     let short = scaled(smallest.n_embd, smallest.n_layer - 1);
     assert_eq!(short.verdict, Outcome::Cpu);
 }
 
-/// The scaled preset: what Experiment 27 counted, weighed and saw placed.
+/// The scaled preset reproduces the counts, the size and the placement of Experiment 27.
 #[test]
 fn scaled_is_above_the_floor() {
     let dir = tempfile::tempdir().unwrap();
@@ -336,8 +339,8 @@ fn scaled_is_above_the_floor() {
     assert_eq!(placed.residency.conv_ane, Count { ane: 37, total: 37 });
     let experiment = 19.07e6;
     assert!((placed.compiled_bytes as f64 / experiment - 1.0).abs() < 0.01, "{}", placed.compiled_bytes);
-    assert!(placed.scalings.is_none(), "nothing is to be scaled");
-    // Random weights, a full context of 64: the same bounds as for trained ones.
+    assert!(placed.scalings.is_none(), "no scaling is suggested");
+    // Random weights over a full context of 64 must meet the same bounds as trained ones.
     let (verification, _) = verify(&bundle, Some(&checkpoint), None, 0, Backend::default()).unwrap();
     assert!(verification.pass, "{:#?}", verification.checks);
     assert_eq!(verification.tokens.len(), 64);

@@ -1,16 +1,16 @@
 #!/usr/bin/env python3
-"""Decodes the same shapes with this project, llama.cpp, PyTorch and plain C, in turn, on this machine.
+"""Decodes models of the same shapes with this project, llama.cpp, PyTorch and plain C, interleaved, on this machine.
 
     python3 -m venv .venv && .venv/bin/pip install -r benches/compare/requirements.txt
     cargo build --release
     .venv/bin/python benches/compare/compare.py [--checkpoint CKPT] [--threads 2] [--rounds 5]
 
-Two shapes: the scaled preset (512 dimensions, 8 heads, 6 layers, context 64) as INT8 here, as a GPT-2 in Q8_0 in llama.cpp
-and as f32 in PyTorch; and the original preset (16, 4, 1, 16) on one thread next to plain C (microgpt.c, compiled with cc).
-Every competitor runs in a process of its own, and the competitors take turns: a round is one measurement of each. What is
-printed are medians of rounds and, since the machine's speed may drift, medians of ratios within a round.
+There are two shapes: the scaled preset (512 dimensions, 8 heads, 6 layers, context 64) as INT8 here, as a GPT-2 in Q8_0 in
+llama.cpp and as f32 in PyTorch; and the original preset (16, 4, 1, 16) on one thread beside plain C (microgpt.c, compiled
+with cc). Every competitor runs in a process of its own, and they take turns: a round is one measurement of each. The script
+prints medians of rounds and, since the machine's speed may drift, medians of ratios within a round.
 
-Weights do not matter for speed: without --checkpoint a model is trained for one step.
+Speed does not depend on the weights: without --checkpoint a model is trained for one step.
 """
 
 import argparse
@@ -52,7 +52,7 @@ def ours(path: Path, threads: int, seconds: float) -> dict:
 
 
 def write_gguf(path: Path, config: dict) -> None:
-    """A GPT-2 of the same shape, with matrices in Q8_0."""
+    """Writes a GPT-2 of the same shape, with matrices in Q8_0."""
     import gguf
     import numpy as np
 
@@ -104,7 +104,7 @@ def write_gguf(path: Path, config: dict) -> None:
 
 
 def llama_worker(path: str, threads: int, context: int, seconds: float) -> None:
-    """Tokens a second of whole contexts, one token a call: what `llama_decode` does, without Python's sampling."""
+    """Prints tokens per second over whole contexts, one token per call: the speed of `llama_decode` without sampling."""
     import ctypes
 
     import llama_cpp as llama
@@ -138,7 +138,7 @@ def llama_worker(path: str, threads: int, context: int, seconds: float) -> None:
 
 
 def torch_worker(config: dict, threads: int, seconds: float) -> None:
-    """The same decode with a cache, in f32, eager."""
+    """Prints the speed of the same decode with a cache, in f32, eager."""
     import torch
 
     torch.set_num_threads(threads)
@@ -172,7 +172,7 @@ def torch_worker(config: dict, threads: int, seconds: float) -> None:
 
 
 def write_raw(path: Path, checkpoint: Path, layers: int) -> None:
-    """The checkpoint's weights in the order that microgpt.c reads."""
+    """Writes the checkpoint's weights in the order in which microgpt.c reads them."""
     raw = (checkpoint / "model.safetensors").read_bytes()
     length = struct.unpack("<Q", raw[:8])[0]
     tensors = json.loads(raw[8 : 8 + length])
@@ -253,10 +253,10 @@ def main() -> None:
                 "microgpt bench": tiny_here["decode"]["tokens_per_second"],
                 "plain C, cc -O3 -march=native": c_rate(program, raw, original, args.seconds),
             }
-            if number:  # the first one warms up
+            if number:  # the first round warms up
                 large.append(large_round)
                 tiny.append(tiny_round)
-        print(f"{here['machine']}; medians of {args.rounds} rounds, each of which measures all in turn")
+        print(f"{here['machine']}; medians of {args.rounds} rounds, measurements interleaved")
         report(f"scaled preset, {args.threads} threads, one token at a time", large, "microgpt bench, INT8")
         report("original preset, 1 thread", tiny, "microgpt bench")
 

@@ -1,11 +1,11 @@
-/* microGPT's decode step in plain C, for `compare.py`: one token a call, f32 weights, a cache of keys and values, no intrinsics.
+/* microGPT's decode step in plain C, for `compare.py`: one token per call, f32 weights, a cache of keys and values, no intrinsics.
  *
  *   cc -O3 -march=native -o microgpt microgpt.c -lm
  *   ./microgpt WEIGHTS N_EMBD N_HEAD N_LAYER BLOCK_SIZE VOCAB SECONDS
  *
- * WEIGHTS: little-endian f32, in this order: wte, wpe, then for each layer wq, wk, wv, wo, fc1, fc2, then lm_head. Decodes full
- * contexts for SECONDS, five times, and prints the tokens a second of each; before that, the most likely token at each position
- * of the first context, fed token i % 20.
+ * WEIGHTS holds little-endian f32 values in this order: wte, wpe, then for each layer wq, wk, wv, wo, fc1, fc2, then lm_head. The
+ * program first prints the most likely token at each position of a context that is fed token i % 20. It then decodes full contexts for
+ * SECONDS, five times, and prints the tokens per second of each.
  */
 #include <math.h>
 #include <stdio.h>

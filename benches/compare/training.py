@@ -1,15 +1,15 @@
 #!/usr/bin/env python3
-"""Trains the same models with this project and with PyTorch, in turn, on this machine.
+"""Trains the same models with this project and with PyTorch, interleaved, on this machine.
 
     python3 -m venv .venv && .venv/bin/pip install numpy torch
     cargo build --release
     .venv/bin/python benches/compare/training.py [--threads 2] [--rounds 3] [--data names.txt]
 
-Three shapes of work: the scaled preset on running text, whose windows fill the context (batches of 8 and 32), the scaled
-preset on names (32 of them), and the original preset on one name a step. PyTorch's is a forward pass, cross entropy, backward
-pass and its own Adam, eager, with its fused attention; names are padded to the longest of the batch, as they are in a loader
-of a practitioner. Each of the two runs in a process of its own, and they take turns. Printed are medians of rounds and, since
-the machine's speed may drift, medians of ratios within a round.
+There are three kinds of work: the scaled preset on running text, whose windows fill the context (batches of 8 and 32); the
+scaled preset on names (32 of them); and the original preset with one name per step. A PyTorch step is a forward pass, cross
+entropy, a backward pass and its own Adam, eager, with its fused attention; names are padded to the longest of the batch, as in
+a typical data loader. Each of the two runs in a process of its own, and they take turns. The script prints medians of rounds
+and, since the machine's speed may drift, medians of ratios within a round.
 """
 
 import argparse
@@ -38,7 +38,7 @@ WORK = [
 
 
 def ours(work: dict, data: Path, threads: int) -> dict:
-    """Milliseconds a step, and megabytes at most."""
+    """Returns milliseconds per step, and peak memory in megabytes."""
     with tempfile.TemporaryDirectory() as folder:
         arguments = ["train", "--preset", work["preset"], "--data", data, "--steps", work["steps"]]
         arguments += ["--batch-size", work["batch"], "--held-out", "0", "--json", "--sample-every", "0"]
@@ -138,7 +138,7 @@ def main() -> None:
     if args.worker:
         torch_worker(json.loads(args.worker), str(args.data), args.threads)
         return
-    print(f"{args.threads} threads, medians of {args.rounds} rounds, each of which runs both in turn")
+    print(f"{args.threads} threads, medians of {args.rounds} rounds, measurements interleaved")
     for name, work in WORK:
         rounds = []
         for _ in range(args.rounds):
@@ -152,7 +152,7 @@ def main() -> None:
         median = lambda key, which: statistics.median(r[which][key] for r in rounds)
         ratio = statistics.median(theirs["ms"] / mine["ms"] for mine, theirs in rounds)
         print(
-            f"{name:<28} microgpt {median('ms', 0):9.3f} ms a step, {median('mb', 0):5.0f} MB;  "
+            f"{name:<28} microgpt {median('ms', 0):9.3f} ms per step, {median('mb', 0):5.0f} MB;  "
             f"PyTorch {median('ms', 1):9.3f} ms, {median('mb', 1):5.0f} MB;  ours is {ratio:.2f} x as fast"
         )
 

@@ -1,5 +1,5 @@
-//! Bundles to measure: of random weights, since speed does not depend on what they are.
-#![allow(dead_code, reason = "each bench takes what it needs")]
+//! Bundles to measure, with random weights: speed does not depend on their values.
+#![allow(dead_code, reason = "each bench uses a part of it")]
 
 use std::path::Path;
 
@@ -8,17 +8,17 @@ use microgpt_ane::export::export;
 use microgpt_ane::microgpt_model::{Checkpoint, GptConfig, Preset, Tokenizer, Weights};
 use microgpt_ane::mlpackage::Bundle;
 
-/// Threads of the engines and of the bounds that they are compared with.
+/// Threads of the engines and of the bounds.
 pub(crate) const THREADS: usize = 2;
 
-/// The checkpoint and the bundle of a preset.
+/// A checkpoint and its bundle.
 pub(crate) struct Made {
     pub(crate) checkpoint: Checkpoint,
     pub(crate) bundle: Bundle,
     _folder: tempfile::TempDir,
 }
 
-/// Exports a preset whose configuration `change` has its way with.
+/// Exports a preset, after `change` adjusts its configuration.
 pub(crate) fn made(
     preset: Preset,
     quantization: Quantization,
@@ -41,7 +41,7 @@ pub(crate) fn open(path: &Path) -> Bundle {
     Bundle::open(path).expect("a bundle")
 }
 
-/// As many bytes as the weights of the bundle's model, to read at the speed of the machine.
+/// Returns as many bytes as the weights of the bundle's model, for measuring the machine's read speed.
 pub(crate) fn bytes_like(bundle: &Bundle) -> Vec<u8> {
     let config = &bundle.manifest().architecture;
     let (c, v, l) = (config.n_embd, config.vocab_size, config.n_layer);

@@ -1,8 +1,8 @@
 """Packages from configurations, written by coremltools 9.
 
-Many configurations go into one function, each with inputs and outputs of its own, so that what coremltools and the executor
-cost per package is paid once. No optimisation pass runs: what was drawn is what stands in the package. coremltools' own
-inference of shapes and types is compared with the oracle's on the way.
+Many configurations share one function, each with inputs and outputs of its own, so that the cost per package in coremltools and
+the executor is paid only once. No optimisation pass runs, so the package contains exactly what was drawn. coremltools' own
+inference of shapes and types is compared with the oracle's.
 """
 
 import json
@@ -28,20 +28,20 @@ SUBBYTE = {name: getattr(types, f"np_{name}_dtype") for name in ("int4", "uint4"
 TYPES = {"fp16": types.fp16, "fp32": types.fp32, "int32": types.int32}
 
 
-# Says of a configuration that its package has two functions.
+# Marks a configuration whose package has two functions.
 TWO_FUNCTIONS = "two functions"
 
 
 @dataclass
 class Refused:
-    """coremltools does not take a configuration, or reads it in another way than the oracle."""
+    """coremltools refuses a configuration, or infers other shapes or types than the oracle."""
 
     index: int
     reason: str
 
 
 def operand(arg, env):
-    """An argument as the Builder takes it."""
+    """An argument in the form that the Builder accepts."""
     if isinstance(arg, list):
         return tuple(operand(one, env) for one in arg)
     if isinstance(arg, Ref):
@@ -68,7 +68,7 @@ def add(node: Node, env: dict) -> None:
 
 
 def nested(block, env, vars):
-    """The results of a nested block, which is built where the Builder asks for it."""
+    """Builds a nested block inside the Builder's callback; returns its results."""
     inner = env | dict(zip(block.params, vars))
     for node in block.nodes:
         add(node, inner)
@@ -88,7 +88,7 @@ def placeholders(prefix: str, config: Config) -> dict:
 
 
 def disagreement(config: Config, env: dict, expected) -> str | None:
-    """Where coremltools infers another shape or type than the oracle computes."""
+    """Describes a shape or type that coremltools infers differently from the oracle."""
     for ref, (value, dtype) in zip(config.outputs, expected):
         var = env[ref.name]
         shape = tuple(var.shape)
@@ -101,9 +101,9 @@ def disagreement(config: Config, env: dict, expected) -> str | None:
 
 
 def function_of(configs: dict[int, Config], expected=None, prefix="c{}_"):
-    """A function with inputs and outputs for each of some configurations by number, and those that are refused.
+    """Builds a function with inputs and outputs for each of the numbered configurations; returns it and the refused ones.
 
-    What is refused may leave half a block in the function, which is not to be used then.
+    A refused configuration may leave half a block in the function, which must then not be used.
     """
     inputs = {}
     for index, config in configs.items():
@@ -119,7 +119,7 @@ def function_of(configs: dict[int, Config], expected=None, prefix="c{}_"):
                     add(node, env)
                 wrong = disagreement(config, env, expected[index]) if expected else None
             except Exception as error:
-                # Whatever coremltools raises, it means that it does not take this program.
+                # Any exception of coremltools means that it does not accept this program.
                 wrong = f"{type(error).__name__}: {error}"[:300]
             if wrong:
                 refused.append(Refused(index, wrong))
@@ -132,7 +132,7 @@ def function_of(configs: dict[int, Config], expected=None, prefix="c{}_"):
 
 
 def flexible_types(configs: dict[int, Config], prefix: str) -> list:
-    """What coremltools must know of inputs whose shapes are left open."""
+    """The open shapes of inputs, as coremltools needs them."""
     found = []
     for index, config in configs.items():
         for name, given in config.inputs.items():
@@ -146,10 +146,10 @@ def flexible_types(configs: dict[int, Config], prefix: str) -> list:
 
 
 def write(configs: list[Config], folder: Path, expected=None, prefix="c{}_") -> list[Refused]:
-    """Writes `model.mlpackage`, `calls.json` and the inputs of every call; gives what coremltools refuses.
+    """Writes `model.mlpackage`, `calls.json` and the inputs of every call; returns what coremltools refuses.
 
-    Names of inputs and outputs begin with `prefix`, which holds the configuration's number. All configurations are of one
-    opset and have the same number of calls.
+    Names of inputs and outputs begin with `prefix`, which contains the configuration's number. All configurations have the same
+    opset and the same number of calls.
     """
     shutil.rmtree(folder, ignore_errors=True)
     inside = folder / "model.mlpackage/Data/com.apple.CoreML"
@@ -165,7 +165,7 @@ def write(configs: list[Config], folder: Path, expected=None, prefix="c{}_") -> 
     names = ["main"]
     program.add_function("main", function)
     if TWO_FUNCTIONS in configs[0].notes:
-        # The same again, on the same weights and states; calls go to one after the other.
+        # A second, equal function on the same weights and states; calls alternate between the two.
         names = ["second", "main"]
         second, _ = function_of(taken, None, prefix)
         program.add_function("second", second)
@@ -192,7 +192,7 @@ def write(configs: list[Config], folder: Path, expected=None, prefix="c{}_") -> 
 
 
 def manifest(weights: bool) -> str:
-    """A manifest with identifiers that do not change from run to run."""
+    """A manifest with fixed identifiers."""
     entries = {"00000000-0000-4000-8000-000000000000": ("CoreML Model Specification", "model.mlmodel")}
     if weights:
         entries["00000001-0000-4000-8000-000000000000"] = ("CoreML Model Weights", "weights")

@@ -1,4 +1,4 @@
-"""Findings, one by one: found among many configurations, confirmed, made smaller, and written as ready cases."""
+"""Findings: detected among many configurations, confirmed individually, reduced, and written as complete cases."""
 
 import copy
 import json
@@ -17,18 +17,18 @@ from runner import Runner
 from safetensors.numpy import save_file
 
 
-# Words in which a value without elements may be refused.
+# Phrases with which an empty tensor may be refused.
 EMPTY = ("no elements", "without elements", "with nothing")
 
 
 @dataclass
 class Finding:
-    """A configuration that the executor refuses, or computes otherwise than the oracle."""
+    """A configuration that the executor refuses, or whose results differ from the oracle's."""
 
     config: Config
-    # By variant: what is wrong.
+    # The problem, by variant.
     wrong: dict[str, str]
-    # Of the worst variant.
+    # The excess of the worst variant.
     excess: float = 0.0
     small: Config | None = None
     path: Path | None = None
@@ -36,7 +36,7 @@ class Finding:
 
     @property
     def signature(self) -> str:
-        """What findings of one cause have in common: the operations of the smallest program, the variants, the words."""
+        """Identifies findings with one cause: the operations of the smallest program, the variants, and the message."""
         config = self.small or self.config
         ops = "+".join(node.op for node in config.nodes if not (node.op == "cast" and node is not config.nodes[0]))
         words = {"differs" if w.startswith("differs") else cause(w)[-90:] for w in self.wrong.values()}
@@ -44,7 +44,7 @@ class Finding:
 
 
 def differences(config: Config, outcomes, index: int, thorough=False) -> tuple[dict[str, str], float]:
-    """By variant, how a configuration differs from what it must give."""
+    """By variant, how a configuration's results differ from the expected ones."""
     wrong, worst, cache = {}, 0.0, {}
     for variant, outcome in outcomes.items():
         if outcome.error and "empty" in config.notes and any(words in outcome.error for words in EMPTY):
@@ -77,24 +77,24 @@ def describe(found, expected, excess, call, k) -> str:
 
 
 def alone(config: Config, runner: Runner, folder: Path, thorough=True) -> tuple[dict[str, str], float]:
-    """How a configuration fares in a package of its own."""
+    """Runs a configuration in a package of its own; returns its problems."""
     if build.write([config], folder):
         return {}, 0.0
     return differences(config, runner.run(folder), 0, thorough)
 
 
 def kind(wrong: dict[str, str]) -> set[tuple[str, str]]:
-    """Which variants differ, and which refuse, and why."""
+    """The variants that differ, and those that refuse, with the reason."""
     return {(variant, "differs" if text.startswith("differs") else cause(text)) for variant, text in wrong.items()}
 
 
 def cause(error: str) -> str:
-    """An error without what is not the same in another program: names, numbers and paths."""
+    """An error message without the parts that vary between programs: names, numbers and paths."""
     return re.sub(r"/\S+|%\w+,?|[\d.]+|\s|[\[\],?-]", "", error)
 
 
 class Shrinker:
-    """Makes a finding's program smaller while at least one variant stays wrong in the same way."""
+    """Reduces a finding's program while at least one variant fails in the same way."""
 
     def __init__(self, runner: Runner, folder: Path, wanted: dict[str, str], budget: int = 120):
         self.runner, self.folder, self.wanted, self.budget = runner, folder, kind(wanted), budget
@@ -140,7 +140,7 @@ class Shrinker:
         return config
 
     def shorter(self, config: Config) -> Config:
-        """The program ends earlier."""
+        """Ends the program earlier."""
         run = Run(config.version, ARITHMETICS["f32"])
         run.call(config, 0)
         for i, node in enumerate(config.nodes[:-1]):
@@ -159,7 +159,7 @@ class Shrinker:
         return config
 
     def fewer_operations(self, config: Config) -> Config:
-        """Values in the middle become inputs, and what made them goes; the last operations go."""
+        """Replaces intermediate values by inputs, and removes the operations that made them; removes the last operations."""
         for node in list(reversed(config.nodes[:-1])):
             for name in node.outputs:
                 if node in config.nodes:
@@ -167,14 +167,14 @@ class Shrinker:
         return config
 
     def plain_weights(self, config: Config) -> Config:
-        """Compressed weights become plain ones."""
+        """Replaces compressed weights by plain ones."""
         for node in list(config.nodes):
             if node.op.startswith("constexpr_") and node in config.nodes:
                 config = self.attempt(config, folded(config, node))
         return config
 
     def fewer_arguments(self, config: Config) -> Config:
-        """Arguments go that need not be there."""
+        """Removes optional arguments."""
         for i, node in enumerate(config.nodes):
             for name in list(node.args):
                 fewer = copy.copy(config)
@@ -191,7 +191,7 @@ class Shrinker:
         return config
 
     def rounder_values(self, config: Config) -> Config:
-        """Inputs become numbers that are short to write."""
+        """Replaces inputs by values that are short to write."""
         for name, given in config.inputs.items():
             if given.dtype == "int32":
                 continue
@@ -208,7 +208,7 @@ class Shrinker:
 
 
 def swept(config: Config) -> Config:
-    """Without operations, inputs and states that nothing uses."""
+    """Removes operations, inputs and states that nothing uses."""
     used = {ref.name for ref in config.outputs}
     nodes = []
     for node in reversed(config.nodes):
@@ -223,7 +223,7 @@ def swept(config: Config) -> Config:
 
 
 def cut(config: Config, name: str) -> Config | None:
-    """With a value in the middle as an input."""
+    """Turns an intermediate value into an input."""
     if config.states or config.calls > 1:
         return None
     run = Run(config.version, ARITHMETICS["f16"])
@@ -251,7 +251,7 @@ def cut(config: Config, name: str) -> Config | None:
 
 
 def folded(config: Config, node: Node) -> Config | None:
-    """With a compressed weight as a plain constant."""
+    """Replaces a compressed weight by a plain constant."""
     run = Run(config.version, ARITHMETICS["f16"])
     run.call(config, 0)
     values = {}
@@ -273,7 +273,7 @@ def folded(config: Config, node: Node) -> Config | None:
 
 
 def text(config: Config) -> str:
-    """A program in words."""
+    """A program as text."""
     lines = []
     for name, given in config.inputs.items():
         open_axes = f" (open: {list(given.flexible)})" if given.flexible else ""
@@ -306,9 +306,9 @@ def text(config: Config) -> str:
 
 
 def write_case(finding: Finding, name: str, folder: Path) -> Path:
-    """A folder with `model.mlpackage`, `x.safetensors`, `y.safetensors` and `note.md`.
+    """Writes a folder with `model.mlpackage`, `x.safetensors`, `y.safetensors` and `note.md`.
 
-    The expected numbers are exact ones; with several calls, tensors have a leading axis of calls.
+    The expected values are exact; with several calls, tensors have a leading axis of calls.
     """
     config = finding.small or finding.config
     path = folder / name

@@ -1,8 +1,8 @@
-"""What the configurations exercised, operation by operation, and what they must have exercised.
+"""What the configurations exercised for each operation, and what they must have exercised.
 
-Features are read off the operations that ran, not off the generators' intentions. What is obligatory follows from coremltools'
-own description of each operation: a parameter called `axis` or `axes` must have been negative, one of strings must have had
-every value that the documentation names, one of bools must have been true and false, and so on.
+Features are determined from the operations that ran, not from the generators' intentions. The obligatory ones follow from
+coremltools' own description of each operation: a parameter named `axis` or `axes` must have been negative, a string parameter
+must have had every value that the documentation names, a bool must have been true and false, and so on.
 """
 
 from collections import Counter, defaultdict
@@ -10,12 +10,12 @@ from collections import Counter, defaultdict
 import numpy as np
 from program import FLOATS, Config, Const, Node, Ref, refs_of
 
-# Operations in which the two operands broadcast.
+# Operations whose two operands broadcast.
 BROADCAST = {
     "add", "sub", "mul", "real_div", "floor_div", "mod", "pow", "maximum", "minimum", "equal", "not_equal", "less",
     "less_equal", "greater", "greater_equal", "logical_and", "logical_or", "logical_xor",
 }  # fmt: skip
-# The values of parameters of strings.
+# The values of string parameters.
 STRINGS = {
     ("conv", "pad_type"): ("valid", "same", "same_lower", "custom"),
     ("conv_transpose", "pad_type"): ("valid", "same", "custom"),
@@ -36,7 +36,7 @@ STRINGS = {
     ("quantize", "output_dtype"): ("int8", "uint8"),
     ("random_categorical", "mode"): ("logits", "probs"),
 }  # fmt: skip
-# Bools that must have been both.
+# Bools that must have had both values.
 BOOLS = {
     "keep_dims": None, "transpose_x": ("matmul",), "transpose_y": ("matmul",), "exclusive": ("cumsum",), "reverse": ("cumsum",),
     "ascending": ("argsort", "topk"), "return_indices": ("topk",), "interleave": ("concat",), "ceil_mode": ("max_pool", "avg_pool"),
@@ -60,7 +60,7 @@ NEGATIVE = {
     "seq_axis": {"reverse_sequence"}, "batch_axis": {"reverse_sequence"},
 }  # fmt: skip
 WINDOWED = {"conv", "conv_transpose", "max_pool", "avg_pool", "l2_pool"}
-# Operations whose first operand has no axes of its own, or that are not run with one.
+# Operations whose first operand has no axes, or that are not run with any.
 NO_TENSOR = {
     "fill", "range_1d", "random_uniform", "random_normal", "random_bernoulli", "make_list", "list_length", "list_read",
     "list_gather", "cond", "while_loop", "read_state", "constexpr_lut_to_sparse", "constexpr_sparse_blockwise_shift_scale",
@@ -74,7 +74,7 @@ def constant(node: Node, name: str):
 
 
 def features(node: Node, shape_of, dtype_of) -> set[str]:
-    """What an operation exercises."""
+    """The features that an operation exercises."""
     found = set()
     operands = [a for arg in node.args.values() for a in (arg if isinstance(arg, list) else [arg])]
     shapes = [shape_of(a) for a in operands if isinstance(a, Ref)]
@@ -148,7 +148,7 @@ def features(node: Node, shape_of, dtype_of) -> set[str]:
 
 
 def obligatory(op: str) -> set[str]:
-    """What a run must have exercised of an operation."""
+    """The features that a run must have exercised for an operation."""
     needed = set()
     for name, ops in NEGATIVE.items():
         if op in ops:
@@ -179,17 +179,17 @@ def obligatory(op: str) -> set[str]:
 
 
 class Coverage:
-    """Counts of configurations, per operation and feature, and of the forms in which operands came."""
+    """Counts of configurations, per operation and feature, and of the forms of operands."""
 
     def __init__(self):
         self.counts: dict[str, Counter] = defaultdict(Counter)
         self.whole: Counter = Counter()
 
     def add(self, config: Config, env: dict, notes=()) -> None:
-        """Counts a configuration; `env` holds the values that its evaluation left."""
+        """Counts a configuration; `env` holds the values from its evaluation."""
         self.whole["configurations"] += 1
         self.whole.update({f"opset {config.opset}", f"{len(config.nodes)} operations", *config.notes, *notes})
-        # Of a branch that was not taken, nothing is known.
+        # A branch that was not taken has unknown values.
         value_of = lambda a: a.value if isinstance(a, Const) else env.get(a.name, (0.0, "unknown"))[0]  # noqa: E731
         shape_of = lambda a: () if isinstance(value_of(a), list) else np.shape(value_of(a))  # noqa: E731
         dtype_of = lambda a: env.get(a.name, (0.0, "unknown"))[1]  # noqa: E731
@@ -207,7 +207,7 @@ class Coverage:
         self.whole.update(other.whole)
 
     def missing(self, ops) -> list[str]:
-        """Obligatory features that no configuration had."""
+        """Obligatory features that no configuration exercised."""
         lacks = []
         for op in sorted(ops):
             counts = self.counts.get(op, Counter())
@@ -218,7 +218,7 @@ class Coverage:
         return lacks
 
     def table(self) -> str:
-        """A line per operation: how often it ran, and how often with each feature."""
+        """One line per operation: how often it ran, and how often with each feature."""
         lines = []
         for op, counts in sorted(self.counts.items()):
             parts = [f"{name} {n}" for name, n in sorted(counts.items()) if name != "configurations"]
@@ -227,7 +227,7 @@ class Coverage:
 
 
 def flattened(nodes):
-    """All operations, those of nested blocks after their own."""
+    """All operations; those of nested blocks follow the operation that contains them."""
     for node in nodes:
         yield node
         for block in node.blocks:

@@ -1,16 +1,15 @@
-"""What a program must give, and how far each arithmetic may be off.
+"""The expected results of a program, and the allowed error of each arithmetic.
 
-The expected value comes from the oracle in float64. How far a result may be off follows from the program itself, by Monte
-Carlo arithmetic: the program is computed a few more times, with every operand and every result of an operation that rounds
-moved by a rounding error of the arithmetic, up or down by chance. The spread of these results is what rounding does to this
-element of this program: cancellation, large sums and steep functions widen it by themselves. The bound is four times the
-spread, and a few roundings of the result itself. Operations that only move, compare or choose values do not round, so that
-programs of them alone must be met exactly. A whole number that is not the same in all runs hangs on a rounding and is not
-compared.
+The expected value comes from the oracle in float64. The allowed error follows from the program itself, by Monte Carlo
+arithmetic: the program is computed a few more times, with every operand and every result of a rounding operation moved randomly
+up or down by one rounding error of the arithmetic. The spread of these results shows the effect of rounding on this element of
+this program: cancellation, large sums and steep functions widen it automatically. The bound is four times the spread, plus a
+few roundings of the result itself. Operations that only move, compare or choose values do not round, so programs of only such
+operations must be exact. An integer that is not the same in all runs depends on a rounding and is not compared.
 
-`f32` rounds to fp32 alone. `f16` rounds every result of type fp16 to fp16, in the expected value, too. `fast` promises
-errors as small as those of fp16, so that results of type fp16 are moved by fp16's; compressed weights are, too, since it
-computes with the scale and the integer where the others have their product rounded to fp16.
+`f32` rounds only to fp32. `f16` rounds every fp16 result to fp16, also in the expected value. `fast` promises errors as small as
+those of fp16, so its fp16 results are moved by fp16's rounding error. Compressed weights are moved too, because it computes with
+the scale and the integer, where the others round their product to fp16.
 """
 
 import warnings
@@ -23,31 +22,31 @@ from program import Config, Const, Node, Ref, Rejected
 warnings.filterwarnings("ignore", category=RuntimeWarning)
 
 U32, U16 = 2.0**-24, 2.0**-11
-# The smallest fp32: a product that is smaller becomes this or zero, whose sign or floor differs from the product's.
+# The smallest positive fp32 value: a smaller product becomes this or zero, whose sign or floor differs from the product's.
 SMALLEST = 2.0**-149
 
 
 @dataclass(frozen=True)
 class Arithmetic:
-    """What an arithmetic rounds: whether results of type fp16 are rounded to it, and the error of a value of either type."""
+    """How an arithmetic rounds: whether fp16 results are rounded to fp16, and the error of a value of either type."""
 
     rounds: bool
     fp16: float
     fp32: float
 
 
-# An elementary function, or the sum of a few products, may be off by a few units of fp32.
+# An elementary function, or a sum of a few products, may be off by a few units of fp32.
 ARITHMETICS = {
     "f32": Arithmetic(False, 4 * U32, 4 * U32),
     "f16": Arithmetic(True, 4 * U32, 4 * U32),
     "fast": Arithmetic(False, U16, 4 * U32),
 }
-# The fast arithmetic without its fusions promises the same.
+# `fast` without its fusions has the same bound.
 VARIANTS = {"f32": "f32", "f16": "f16", "fast": "fast", "unfused": "fast"}
 
 
 def exact(const: Const):
-    """The value of a constant, in the types in which the oracle computes."""
+    """The value of a constant, in the oracle's types."""
     if const.dtype == "string":
         return const.value
     return widened(np.asarray(const.value))
@@ -61,12 +60,12 @@ def widened(array: np.ndarray) -> np.ndarray:
 
 
 class Run:
-    """One computation of a program: of the expected values, or with roundings by chance if there is an `rng`."""
+    """One computation of a program: of the expected values, or with random roundings if there is an `rng`."""
 
     def __init__(self, config_version: int, arithmetic: Arithmetic, rng: np.random.Generator | None = None):
         self.version, self.arithmetic, self.rng = config_version, arithmetic, rng
         self.env: dict[str, tuple[object, str]] = {}
-        # Names of values that went through a rounding, and of weights that are stored in a compressed form.
+        # Names of values that were rounded, and of weights that are stored compressed.
         self.inexact: set[str] = set()
         self.compressed: set[str] = set()
 
@@ -78,9 +77,9 @@ class Run:
         return self.env[arg.name] if isinstance(arg, Ref) else (exact(arg), arg.dtype)
 
     def moved(self, value, dtype="fp32", result=""):
-        """A float, off by a rounding error of fp32 up or down.
+        """Moves a float up or down by a rounding error of fp32.
 
-        A result is off by one of its type, and that of a sum by one of the largest result, too.
+        A result is also moved by one of its type, and a sum by one of the largest result.
         """
         if isinstance(value, list):
             return [self.moved(v, d) for v, d in zip(value, dtype)]
@@ -93,7 +92,7 @@ class Run:
         return value + error * (1 - 2 * self.rng.integers(0, 2, np.shape(value), dtype=np.int8))
 
     def nudged(self, value):
-        """An intermediate result, moved in some runs alone: at a kink it would drown what moves the other way."""
+        """Moves an intermediate result, but only in some runs: at a kink the move would hide a change in the other direction."""
         if self.rng is None:
             return value
         return value + (self.moved(value) - value) * self.rng.choice((0.0, 0.25, 1.0))
@@ -121,7 +120,7 @@ class Run:
         weight = fast and node.op.startswith("constexpr_")
         if weight:
             self.compressed.update(node.outputs)
-        # The fast arithmetic multiplies compressed weights with operands that have fp16's precision, whatever their type.
+        # `fast` multiplies compressed weights by operands with fp16's precision, whatever their type.
         coarse = (
             fast and any(isinstance(a, Ref) and a.name in self.compressed for a in node.args.values()) and not weight
         )
@@ -140,7 +139,7 @@ class Run:
             value, dtype = (result.value, result.dtype) if isinstance(result, oracle.Out) else (result, first)
             if rounds and not (weight and dtype not in ("fp16", "fp32")):
                 value = self.moved(value, "fp16" if coarse else dtype, "weight" if weight else "sum")
-            # A cast to fp16 is asked for by the program, so that it rounds in every arithmetic.
+            # The program itself requests a cast to fp16, so it rounds in every arithmetic.
             if dtype == "fp16" and (self.arithmetic.rounds or node.op == "cast"):
                 value = np.asarray(value).astype(np.float16).astype(np.float64)
             self.env[name] = (value, dtype)
@@ -154,14 +153,14 @@ class Run:
             self.inexact.update(node.outputs)
 
     def block(self, block, values):
-        """The results of a nested block."""
+        """Computes a nested block; returns its results."""
         self.env.update(zip(block.params, values))
         for child in block.nodes:
             self.step(child)
         return [self.env[ref.name] for ref in block.outputs]
 
     def control(self, node: Node) -> None:
-        """`cond` and `while_loop`."""
+        """Computes `cond` and `while_loop`."""
         if node.op == "cond":
             taken = node.blocks[0 if bool(self.operand(node.args["pred"])[0]) else 1]
             results = self.block(taken, [])
@@ -179,7 +178,7 @@ class Run:
         self.taint(node, bool(inner & self.inexact))
 
     def call(self, config: Config, number: int) -> list[tuple[object, str]]:
-        """The outputs of one call. States stay in the environment."""
+        """The outputs of one call. States remain in the environment."""
         states = {name: self.env.get(name, (np.zeros(shape), "fp16")) for name, shape in config.states.items()}
         self.env = states
         for name, given in config.inputs.items():
@@ -191,7 +190,7 @@ class Run:
 
 @dataclass
 class Expected:
-    """An output of a call: its value, its type, and how far an element may be off; NaN where it is not compared."""
+    """An output of a call: its value, its type, and the allowed error of each element; NaN where it is not compared."""
 
     value: np.ndarray
     dtype: str
@@ -232,7 +231,7 @@ def bounded(value, dtype: str, samples, slack: float) -> Expected:
 
 
 def off(found: np.ndarray, expected: Expected) -> tuple[float, tuple[int, ...]] | None:
-    """By how many bounds a result is off at its worst place, if it is off at all."""
+    """The largest error of a result in units of its bound, with its position, if the bound is exceeded."""
     value, bound = expected.value, expected.bound
     if found.shape != value.shape:
         return np.inf, ()

@@ -1,11 +1,11 @@
 #!/usr/bin/env python3
-"""Draws programs at random, has the executor run them in every arithmetic, and compares with the oracle.
+"""Draws random programs, has the executor run them in every arithmetic, and compares with the oracle.
 
     conformance/fuzz/run.sh [--count N] [--seed S] [--jobs J] [--out FOLDER]
 
-Everything follows from the seed. Findings are confirmed in packages of their own, made smaller and written to FOLDER as
-ready cases. The coverage is printed operation by operation. The exit status is 0 if nothing was found and everything
-obligatory was exercised.
+Everything is determined by the seed. Findings are confirmed in packages of their own, reduced and written to FOLDER as complete
+cases. The coverage is printed for each operation. The exit status is 0 if there are no findings and everything obligatory was
+exercised.
 """
 
 import argparse
@@ -19,7 +19,7 @@ from collections import Counter
 from dataclasses import dataclass, field
 from pathlib import Path
 
-# One thread for each process: the matrices are small.
+# One thread per process, because the matrices are small.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
 
@@ -36,19 +36,19 @@ from runner import Runner  # noqa: E402
 
 # Configurations in one package.
 BATCH = 60
-# How often each opset is drawn: the newest ones hold the most forms.
+# How often each opset is drawn: the newest ones have the most forms.
 WEIGHTS = {"iOS15": 2, "iOS16": 2, "iOS17": 3, "iOS18": 6, "iOS26": 1}
-# The most findings that are made smaller: a fault that shows everywhere must not take hours.
+# Limit of the findings that are reduced, so that a fault that shows everywhere does not take hours.
 MOST_SHRUNK = 60
 
 
-# Steps that the executor makes of several operations, by their names in a plan.
+# Names in a plan of the executor's fused steps.
 FUSED = ("projection", "rms_norm", "attention")
 
 
 @dataclass
 class Result:
-    """What a range of configurations gave."""
+    """The results of a range of configurations."""
 
     coverage: Coverage = field(default_factory=Coverage)
     findings: list[Finding] = field(default_factory=list)
@@ -65,7 +65,7 @@ class Result:
 
 
 def plan(seed: int, number: int) -> tuple[str, str]:
-    """The opset and the first operation of a package's configurations: all kinds come up equally often, by weight."""
+    """The opset of a package's configurations, drawn by weight."""
     opsets = [name for name, weight in WEIGHTS.items() for _ in range(weight)]
     return opsets[np.random.default_rng([seed, number]).integers(len(opsets))]
 
@@ -79,7 +79,7 @@ class Worker:
         self.result = Result()
 
     def batch(self, number: int, count: int) -> None:
-        """Draws the configurations of a batch and runs them, sorted into packages."""
+        """Draws the configurations of a batch, groups them into packages and runs these."""
         opset = plan(self.seed, number)
         rng = np.random.default_rng([self.seed, number, 1])
         kinds = generate.kinds(opset)
@@ -98,7 +98,7 @@ class Worker:
                 outputs = [run.call(config, n) for n in range(config.calls)][0]
             except (Rejected, oracle.Unsupported, ValueError, IndexError):
                 continue
-            # What may be refused stands alone.
+            # A configuration that may be refused gets a package of its own.
             apart = config.seed if "empty" in config.notes else ""
             key = (config.planned, config.calls, "flexible" in config.notes, apart)
             groups.setdefault(key, []).append((config, outputs, run.env))
@@ -124,7 +124,7 @@ class Worker:
         try:
             refused = build.write(configs, self.folder, expected)
         except Exception as error:
-            # The backend refuses what the Builder took, and does not say which of them.
+            # The backend refuses a program that the Builder accepted, and does not name the configuration.
             if len(group) > 1:
                 self.halves(group)
             else:
@@ -146,7 +146,7 @@ class Worker:
         failed = {variant: outcome.error for variant, outcome in outcomes.items() if outcome.error}
         kept = [one for i, one in enumerate(group) if i not in bad]
         if failed:
-            # Which of them is it? The others must not be lost.
+            # Searches for the configuration that failed, so that the others are still compared.
             if len(kept) == 1:
                 self.found(kept[0][0], failed, np.inf)
                 self.result.coverage.add(kept[0][0], kept[0][2])
@@ -171,13 +171,13 @@ class Worker:
         try:
             wrong, excess = differences(config, outcomes, index)
         except (Rejected, oracle.Unsupported, ValueError, IndexError):
-            # In another run a rounding chose another branch, and this one has no meaning.
+            # In a sample a rounding chose another branch, so the configuration has no defined result.
             return
         if wrong:
             self.found(config, wrong, excess, lambda: differences(config, outcomes, index, thorough=True)[0])
 
     def found(self, config: Config, wrong: dict, excess: float, again=lambda: {}) -> None:
-        """Confirms a finding, and makes its program smaller. `again` compares once more, with a better bound."""
+        """Confirms a finding and reduces its program. `again` compares once more, with a better bound."""
         own = self.folder.with_name(self.folder.name + "-alone")
         try:
             sure, excess = alone(config, self.runner, own)
@@ -185,7 +185,7 @@ class Worker:
             return
         finding = Finding(config, sure or wrong, excess)
         if not sure:
-            # Nothing wrong by itself: either the bound was tight by chance, or it takes the others to show.
+            # It passes by itself: either the bound was too small by chance, or the other configurations contribute.
             finding.wrong = again() if all(text.startswith("differs") for text in wrong.values()) else wrong
             if not finding.wrong:
                 return
@@ -201,7 +201,7 @@ class Worker:
 
 
 def work(task) -> Result:
-    """A process's share of the batches."""
+    """One process's share of the batches."""
     seed, numbers, count, program, skip = task
     with tempfile.TemporaryDirectory() as folder:
         worker = Worker(seed, program, Path(folder) / "package", skip)
@@ -212,14 +212,14 @@ def work(task) -> Result:
 
 
 def tasks(seed: int, count: int, jobs: int, program: Path, skip):
-    """Batches in small shares, so that no process waits for another."""
+    """Batches in small shares, so that the processes finish together."""
     batches = -(-count // BATCH)
     share = max(1, min(10, batches // (4 * jobs) or 1))
     return [(seed, range(i, min(i + share, batches)), BATCH, program, skip) for i in range(0, batches, share)]
 
 
 def report(result: Result, out: Path | None) -> None:
-    """Prints what was found, one of each kind, and writes the cases."""
+    """Prints one finding of each kind, and writes the cases."""
     kinds: dict[str, list[Finding]] = {}
     for finding in result.findings:
         kinds.setdefault(finding.signature, []).append(finding)
@@ -236,7 +236,7 @@ def report(result: Result, out: Path | None) -> None:
 
 
 def one(seed: str, program: Path, out: Path | None) -> int:
-    """Runs a single configuration, by the name that a run gave it, and prints all about it."""
+    """Runs a single configuration by its reported name, and prints all details."""
     first, number, opset, kind = seed.split("/", 3)
     config = generate.draw(int(first), int(number), opset, kind)
     print(text(config))
@@ -260,21 +260,21 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--count", type=int, default=6000, help="configurations [6000]")
     parser.add_argument("--seed", type=int, default=1)
-    parser.add_argument("--jobs", type=int, default=os.cpu_count(), help="processes [one for each core]")
+    parser.add_argument("--jobs", type=int, default=os.cpu_count(), help="processes [one per core]")
     parser.add_argument("--runner", type=Path, required=True, help="the executor: examples/differential.rs, built")
-    parser.add_argument("--out", type=Path, help="folder that findings are written to as ready cases")
-    parser.add_argument("--skip", nargs="*", default=(), metavar="OPERATION", help="operations to leave out")
+    parser.add_argument("--out", type=Path, help="folder to write findings to as complete cases")
+    parser.add_argument("--skip", nargs="*", default=(), metavar="OPERATION", help="operations to skip")
     parser.add_argument("--table", action="store_true", help="print the coverage of every operation")
     parser.add_argument("--json", type=Path, help="write counts to a file")
     parser.add_argument(
-        "--one", metavar="NAME", help="run one configuration, as SEED/NUMBER/OPSET/KIND, and nothing else"
+        "--one", metavar="NAME", help="run only one configuration, as SEED/NUMBER/OPSET/KIND"
     )
     parser.add_argument(
-        "--selftest", action="store_true", help="plant faults in what is expected; each must be reported"
+        "--selftest", action="store_true", help="plant faults in the expected results; each must be reported"
     )
-    parser.add_argument("--mutants", action="store_true", help="with --selftest: in copies of the executor, too")
+    parser.add_argument("--mutants", action="store_true", help="with --selftest: also in copies of the executor")
     parser.add_argument(
-        "--second-opinion", action="store_true", help="hold the oracle against coremltools' own evaluation"
+        "--second-opinion", action="store_true", help="compare the oracle with coremltools' own evaluation"
     )
     args = parser.parse_args()
     if args.second_opinion:

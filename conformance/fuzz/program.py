@@ -1,27 +1,27 @@
-"""Programs as the fuzzer holds them: values, constants, operations, blocks, and what surrounds them.
+"""The fuzzer's representation of programs: values, constants, operations, blocks, and configurations.
 
-A `Config` is one configuration: a program of a few operations with its inputs. It knows nothing of coremltools or of the
-executor, so that building it (`build.py`) and computing what it must give (`evaluate.py`) read the same description.
+A `Config` is one configuration: a program of a few operations with its inputs. It is independent of coremltools and of the
+executor, so that `build.py`, which writes it, and `evaluate.py`, which computes its results, read the same description.
 """
 
 from dataclasses import dataclass, field
 
 import numpy as np
 
-# Element types of MIL, and the numpy type that holds their values exactly.
+# Element types of MIL, with the numpy type that holds their values exactly.
 STORAGE = {
     "fp16": np.float16, "fp32": np.float32, "int32": np.int32, "bool": np.bool_, "int8": np.int8, "uint8": np.uint8,
     "int16": np.int16, "uint16": np.uint16, "uint32": np.uint32, "int4": np.int8, "uint4": np.uint8, "uint1": np.uint8,
     "uint2": np.uint8, "uint3": np.uint8, "uint6": np.uint8,
 }  # fmt: skip
 FLOATS = ("fp16", "fp32")
-# Opsets by the names of coremltools, oldest first, with the specification version that each belongs to.
+# Opsets by their names in coremltools, oldest first, with their specification version.
 OPSETS = {"iOS15": 6, "iOS16": 7, "iOS17": 8, "iOS18": 9, "iOS26": 10}
 
 
 @dataclass(frozen=True)
 class Ref:
-    """A use of a value, by its name."""
+    """A use of a value, by name."""
 
     name: str
 
@@ -55,7 +55,7 @@ class Node:
 
 @dataclass
 class Input:
-    """An input of the program: its value in each call, its type, and the axes whose length is left open."""
+    """An input of the program: its value in each call, its type, and its open axes."""
 
     values: list[np.ndarray]
     dtype: str
@@ -64,7 +64,7 @@ class Input:
 
 @dataclass
 class Config:
-    """A configuration. Each call runs the program once; states go on from call to call."""
+    """A configuration. Each call runs the program once; states persist between calls."""
 
     opset: str
     inputs: dict[str, Input]
@@ -73,24 +73,24 @@ class Config:
     # Name of each state and its shape; states are fp16 and begin as zeros.
     states: dict[str, tuple[int, ...]] = field(default_factory=dict)
     calls: int = 1
-    # What the coverage table cannot see in the operations themselves, such as "outlier".
+    # Properties that the coverage table cannot see in the operations, such as "outlier".
     notes: set[str] = field(default_factory=set)
-    # Whether the function may be planned ahead: not if shapes depend on values.
+    # Whether the function can be planned ahead: not if shapes depend on values.
     planned: bool = True
     seed: str = ""
 
     @property
     def version(self) -> int:
-        """The specification version that the opset belongs to."""
+        """The specification version of the opset."""
         return OPSETS[self.opset]
 
 
 class Rejected(Exception):
-    """A random choice that gives no valid or no meaningful program; another one is drawn."""
+    """A random choice without a valid or meaningful program; another one is drawn."""
 
 
 def refs_of(node: Node):
-    """Every reference in the arguments of an operation, nested blocks included."""
+    """Every reference in the arguments of an operation, including nested blocks."""
     for arg in node.args.values():
         for one in arg if isinstance(arg, list) else [arg]:
             if isinstance(one, Ref):

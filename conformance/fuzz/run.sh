@@ -1,11 +1,11 @@
 #!/usr/bin/env bash
 # Fuzzes the executor against an oracle in numpy. See ../README.md.
 #
-#   CONFORMANCE_VENV   virtual environment, made when missing     [target/conformance-venv]
-#   PYTHON             interpreter that makes the environment     [python3]
+#   CONFORMANCE_VENV   virtual environment, created if missing     [target/conformance-venv]
+#   PYTHON             interpreter that creates the environment    [python3]
 #   FUZZ_RUNNER        the built example `differential`, instead of building it
 #
-# Arguments go to fuzz.py, such as --count 100000 --seed 7. Without any: the self test, and then the fixed seeds of CI.
+# Arguments are passed to fuzz.py, such as --count 100000 --seed 7. The default is the self test and then the fixed seeds of CI.
 set -euo pipefail
 
 here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
@@ -14,7 +14,7 @@ runner=${FUZZ_RUNNER:+$(realpath "$FUZZ_RUNNER")}
 cd "$here/../.."
 venv=${venv:-$PWD/target/conformance-venv}
 
-# The environment is that of ../run.sh.
+# The environment is shared with ../run.sh.
 if [[ ! -x $venv/bin/python ]]; then
     "${PYTHON:-python3}" -m venv "$venv"
 fi

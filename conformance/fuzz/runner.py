@@ -1,4 +1,4 @@
-"""The executor, as a process that runs one package after another in all its arithmetics."""
+"""The executor, as a process that runs packages one after another in all its arithmetics."""
 
 import json
 import queue
@@ -15,16 +15,16 @@ VARIANTS = ("f32", "f16", "fast", "unfused")
 
 @dataclass
 class Outcome:
-    """What became of a package in a variant: outputs named `CALL.OUTPUT`, or the error."""
+    """The result of a package in a variant: outputs named `CALL.OUTPUT`, or the error."""
 
     outputs: dict[str, np.ndarray]
     error: str | None
-    # How many steps of each kind the plan of `fast` has.
+    # Number of steps of each kind in the plan of `fast`.
     steps: dict[str, int] = field(default_factory=dict)
 
 
 class Runner:
-    """`examples/differential.rs`. It is started again when it dies or does not answer, which is an error of the package."""
+    """`examples/differential.rs`. It is restarted if it dies or does not answer, which counts as an error of the package."""
 
     def __init__(self, program: Path, seconds: float = 60):
         self.program, self.seconds = program, seconds
@@ -46,7 +46,7 @@ class Runner:
         self.process.wait()
 
     def ask(self, folder: Path) -> dict:
-        """The answer for a folder, or what it died of."""
+        """The answer for a folder, or the cause of the process's death."""
         try:
             self.process.stdin.write(f"{folder}\n")
             self.process.stdin.flush()
@@ -65,7 +65,7 @@ class Runner:
         return json.loads(answer)
 
     def run(self, folder: Path) -> dict[str, Outcome]:
-        """What each variant gives."""
+        """The results of each variant."""
         answer = self.ask(folder)
         if "package" in answer:
             return {variant: Outcome({}, answer["package"]) for variant in VARIANTS}

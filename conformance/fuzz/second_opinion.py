@@ -1,10 +1,10 @@
-"""Holds the oracle against coremltools' own evaluation of constants, operation by operation.
+"""Compares the oracle with coremltools' own evaluation of constants, operation by operation.
 
     conformance/fuzz/run.sh --second-opinion [--count N]
 
-coremltools computes many operations itself where all operands are constants. Operations that were drawn are given to it with
-their operands as constants, and its results are compared with the oracle's. Where the two disagree for a known reason, the
-documentation decides, and `KNOWN` says so.
+coremltools evaluates many operations itself if all operands are constants. Drawn operations are passed to it with constant
+operands, and its results are compared with the oracle's. If the two disagree for a known reason, the documentation decides, and
+`KNOWN` states the reason.
 """
 
 from collections import Counter
@@ -18,7 +18,7 @@ from coremltools.converters.mil.mil import Function
 from evaluate import ARITHMETICS, Run
 from program import OPSETS, STORAGE, Const, Rejected
 
-# Where coremltools' evaluation is not what its documentation says.
+# Operations that coremltools evaluates differently from its documentation.
 KNOWN = {
     "concat": "it does not interleave",
     "quantize": "it divides in fp16",
@@ -37,7 +37,7 @@ def constant(value, dtype):
 
 
 def opinion(config, node, run: Run):
-    """What coremltools makes of an operation whose operands are all constants, or nothing."""
+    """coremltools' result for an operation with constant operands, or None."""
 
     def given(arg):
         if isinstance(arg, list):
@@ -52,7 +52,7 @@ def opinion(config, node, run: Run):
 
 
 def materialized(var):
-    """The value of a compressed weight, which is no constant to coremltools."""
+    """The value of a compressed weight, which coremltools does not treat as a constant."""
     if var.op is None or not hasattr(var.op, "materialized_val_inference"):
         return None
     values = var.op.materialized_val_inference()
@@ -65,13 +65,13 @@ def differs(theirs, ours, dtype) -> bool:
         return True
     if ours.dtype.kind != "f":
         return not np.array_equal(theirs.astype(np.int64), ours.astype(np.int64))
-    # It computes in the type of the operands, with sums of a few hundred.
+    # coremltools computes in the type of the operands, with sums of a few hundred terms.
     scale = (2e-2 if dtype == "fp16" else 1e-4) * (1e-3 + np.max(np.abs(ours), initial=0))
     return bool(np.any(np.abs(theirs.astype(np.float64) - ours) > scale))
 
 
 def run(seed: int, count: int) -> int:
-    """Compares operations of `count` configurations for each opset and prints what differs."""
+    """Compares operations of `count` configurations for each opset and prints the differences."""
     agreed, failed, wrong = Counter(), Counter(), {}
     for opset in OPSETS:
         kinds = generate.kinds(opset)
@@ -90,7 +90,7 @@ def run(seed: int, count: int) -> int:
                 try:
                     theirs = opinion(config, node, outcome)
                 except Exception as error:
-                    # Its evaluation has faults of its own; they say nothing about the oracle.
+                    # Its evaluation has faults of its own, which do not concern the oracle.
                     failed[f"{node.op}: {type(error).__name__}"] += 1
                     continue
                 for value, name in zip(theirs, node.outputs):

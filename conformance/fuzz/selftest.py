@@ -1,10 +1,10 @@
-"""Plants faults and asks whether the fuzzer finds them: in what is expected, and in the executor.
+"""Plants faults in the expected results and in the executor, and checks that the fuzzer finds them.
 
     conformance/fuzz/run.sh --selftest [--mutants]
 
-In what is expected: every operation's result is made wrong in turn, by a value, a place or a shape, and a configuration that
-has the operation must be reported. With --mutants, faults are planted in the kernels and fusions of a copy of the workspace,
-one at a time, which is built and must then be reported where the executor without the fault is not.
+Expected results: each operation's result is made wrong in turn, by a value, a position or a shape, and a configuration with
+the operation must be reported. With --mutants, faults are planted one at a time in the kernels and fusions of a copy of the
+workspace, which is built. A configuration must then be reported that the executor without the fault passes.
 """
 
 import os
@@ -23,7 +23,7 @@ from program import OPSETS
 ROOT = Path(__file__).resolve().parents[2]
 KERNELS = "crates/ane-runtime/src/mil_cpu/kernels"
 FUSION = "crates/ane-runtime/src/mil_cpu/fusion"
-# Name, file, text as it is, text as it must not be.
+# Name, file, original text, faulty text.
 MUTANTS = [
     ("swapped operands", f"{KERNELS}/elementwise.rs", '"sub" => Some((|x, y| x - y,', '"sub" => Some((|x, y| y - x,'),
     ("wrong broadcast", f"{KERNELS}/walk.rs", "if i < missing || from[i - missing] == 1 { 0 }", "if i < missing { 0 }"),
@@ -35,19 +35,19 @@ MUTANTS = [
     ),
     ("row of a cache", f"{FUSION}/attention.rs", "row.copy_from_slice(new);", "row.fill(new[0]);"),
 ]
-# Batches that a mutant has to be found in.
+# Batches in which a mutant must be found.
 BATCHES = 16
 
 
-# Operations whose wrong results are not planted.
+# Operations without planted wrong results.
 UNTRIED = {"identity", "make_list"}
 
 
 def wrong(result):
-    """A result with one element off by a little more than any rounding."""
+    """A result with one element off by slightly more than any rounding."""
     value = result.value if isinstance(result, oracle.Out) else result
     if isinstance(value, list):
-        # Every element, as not each of them is read, and one more, as its length may be all that is asked.
+        # Changes every element, as not all of them are read, and adds one, as only the length may be used.
         elements = [wrong(element) for element in value]
         return oracle.Out(elements + elements[-1:], result.dtype)
     if np.size(value) == 0:
@@ -64,10 +64,10 @@ def wrong(result):
 
 
 def expected_faults(program: Path, folder: Path, skip) -> list[str]:
-    """Operations whose wrong expectations go unreported."""
+    """Operations whose wrong results go unreported."""
     missed = []
     for name in sorted(oracle.OPS):
-        # Identities publish inputs, and are part of too many programs. What a new list holds is written over before it is read.
+        # Identities publish inputs, and are part of too many programs. A new list is overwritten before it is read.
         if name in skip or name in UNTRIED:
             continue
         entry = oracle.OPS[name]
@@ -97,7 +97,7 @@ def expected_faults(program: Path, folder: Path, skip) -> list[str]:
 
 
 def drawn(name: str, skip):
-    """A few configurations with an operation."""
+    """A few configurations with the operation."""
     found = []
     for opset in reversed(OPSETS):
         for kind in [name] if name in GENERATORS else generate.kinds(opset):
@@ -113,7 +113,7 @@ def drawn(name: str, skip):
 
 
 def reported(program: Path, folder: Path, skip, known=frozenset()) -> set[str]:
-    """The configurations of a few batches that are reported; the first that is not known is enough."""
+    """The reported configurations of a few batches; stops at the first that is not in `known`."""
     worker = Worker(1, program, folder, skip, shrink=False)
     for number in range(BATCHES):
         worker.batch(number, BATCH)
@@ -155,7 +155,7 @@ def mutants(program: Path, skip) -> list[str]:
 
 
 def run(program: Path, skip, planted: bool) -> int:
-    """Plants all faults and prints what is not found."""
+    """Plants all faults and prints those that are not found."""
     skip = set(skip)
     with tempfile.TemporaryDirectory() as folder:
         missed = expected_faults(program, Path(folder) / "package", skip)

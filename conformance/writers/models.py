@@ -1,7 +1,7 @@
-"""The models that every coremltools writes: what they are made of, what they compute, and since which version they exist.
+"""The models that every coremltools writes: their construction, their expected results, and the oldest version that supports them.
 
-Runs under Python 3.7 and numpy 1.21 as well as the newest of both, so it uses little of either. Weights and inputs come from
-`numpy.random.RandomState`, whose numbers are the same in every version of numpy.
+The module runs under Python 3.7 with numpy 1.21 and under the newest of both, so it uses few features. Weights and inputs come
+from `numpy.random.RandomState`, whose values are the same in every version of numpy.
 """
 
 import numpy as np
@@ -10,10 +10,10 @@ MODELS = []
 
 
 class Model(object):
-    """A model: `build(tools)` gives coremltools' model, `reference(inputs)` the outputs that it must compute.
+    """A model: `build(tools)` returns coremltools' model, `reference(inputs)` the outputs that it must compute.
 
-    It exists since coremltools `since`, computes in `precision`, is called `calls` times on one state, or by the name of a
-    `function`. `images` gives the colours of the inputs and outputs that are images.
+    coremltools supports it from version `since` on. It computes in `precision`, and is called `calls` times on one state, or by
+    the name of a `function`. `images` maps the inputs and outputs of image type to their colours.
     """
 
     def __init__(self, name, since, build, inputs, reference, precision="fp16", images=None, calls=1, function=None):
@@ -22,7 +22,7 @@ class Model(object):
 
 
 def numbers(seed, *shape, **options):
-    """Normally distributed fp32."""
+    """Normally distributed fp32 values."""
     scale = options.get("scale", 1.0)
     return (np.random.RandomState(seed).standard_normal(shape) * scale).astype(np.float32)
 
@@ -75,7 +75,7 @@ def gelu_tanh(x):
     return 0.5 * x * (1 + np.tanh(np.sqrt(2 / np.pi) * (x + 0.044715 * x**3)))
 
 
-# A convolutional network: strides, padding, groups, normalisation, pooling, a classifier at the end.
+# A convolutional network: strides, padding, groups, normalisation, pooling, and a classifier at the end.
 
 CONV = {
     "w1": numbers(1, 16, 3, 3, 3, scale=0.3),
@@ -174,7 +174,7 @@ def image_to_image(tools):
     return tools.convert(program, inputs=[image], outputs=[output], target="iOS16")
 
 
-# A 16-bit grayscale image holds numbers from 0 to 1; these are those of bytes.
+# A 16-bit grayscale image holds values from 0 to 1; these are those of bytes.
 GREY = (np.random.RandomState(12).randint(0, 256, (1, 1, 8, 12)) / 255).astype(np.float16)
 
 
@@ -271,7 +271,7 @@ def mlp_border(tools):
     return tools.convert(mlp_program(tools, 3), inputs=[x], outputs=outputs, target="iOS16")
 
 
-# A transformer block, with indices, a gather, attention, a normalisation; of every opset.
+# A transformer block with indices, a gather, attention and a normalisation, in every opset.
 
 WIDTH, HEADS, TOKENS = 32, 4, 6
 BLOCK = {
@@ -376,8 +376,8 @@ def lstm(tools):
     return tools.convert(program, precision="fp32")
 
 
-# Compressed weights, by the API that each version has. What a scheme makes of the weights is its own affair, so the reference
-# is the same network with the weights that coremltools itself decompresses.
+# Compressed weights, by the API of each version. How a scheme compresses the weights is not checked: the reference is the same
+# network with the weights as coremltools itself decompresses them.
 
 
 def compressed(name, scheme, since, precision="fp16"):
@@ -430,7 +430,7 @@ def doubled(inputs):
 
 @model("functions_ios18", {"x": STEP.astype(np.float32)}, doubled, since=(8, 3), precision="fp32", function="double")
 def functions(tools):
-    """Two packages made one; `double` and `triple` share nothing but the form."""
+    """Combines two packages; `double` and `triple` share only their form."""
 
     def times(factor):
         @tools.program({"x": (1, 4)}, opset="iOS18")

@@ -1,15 +1,15 @@
 #!/usr/bin/env bash
-# Holds microgpt to what five versions of coremltools write. See README.md.
+# Runs microgpt on packages written by five versions of coremltools. See README.md.
 #
-#   MICROGPT        binary to judge                              [built]
-#   WRITERS_VENVS   where the virtual environments are made      [target/writers-venvs]
-#   PYTHON          interpreter that judges, and installs uv     [python3]
+#   MICROGPT        binary to check                              [built]
+#   WRITERS_VENVS   folder of the virtual environments           [target/writers-venvs]
+#   PYTHON          interpreter that installs uv                 [python3]
 #
-# Arguments go to judge.py, such as --selftest.
+# Arguments are passed to judge.py, such as --selftest.
 set -euo pipefail
 
 here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
-# Both are relative to where the caller stands, so they are resolved before going to the repository's root.
+# Both are relative to the caller's folder, so they are resolved before changing to the repository's root.
 microgpt=${MICROGPT:+$(realpath "$MICROGPT")}
 venvs=${WRITERS_VENVS:+$(realpath -m "$WRITERS_VENVS")}
 cd "$here/../.."
@@ -18,7 +18,7 @@ venvs=${venvs:-$PWD/$target/writers-venvs}
 out=$PWD/$target/writers
 mkdir -p "$venvs" "$out"
 
-# Which minor versions of Python 3 each coremltools has wheels for, the preferred one first.
+# The minor versions of Python 3 for which each coremltools has wheels, the preferred one first.
 declare -A minors=([5.2.0]="9 8 7" [6.3.0]="9 10 8" [7.2]="9 10 11" [8.3.0]="11 12 10 9" [9.0]="11 12 13 10 9")
 versions=(5.2.0 6.3.0 7.2 8.3.0 9.0)
 
@@ -40,7 +40,7 @@ find_python() {
     return 0
 }
 
-# uv brings the interpreters that a machine lacks; it is itself a package of PyPI.
+# uv installs missing interpreters; it is itself a package of PyPI.
 install_uv() {
     if [[ ! -x $venvs/uv/bin/uv ]]; then
         "${PYTHON:-python3}" -m venv "$venvs/uv" && "$venvs/uv/bin/pip" install --quiet --disable-pip-version-check uv
@@ -60,7 +60,7 @@ for version in "${versions[@]}"; do
             [[ -n $python ]] && break
         done
         if [[ -z $python ]]; then
-            echo "no Python 3.{${minors[$version]// /,}} here for coremltools $version: asking uv for one" >&2
+            echo "no Python 3.{${minors[$version]// /,}} here for coremltools $version: installing one with uv" >&2
             [[ -n $uv ]] || install_uv || true
             if [[ -n $uv ]] && "$uv" python install --quiet "3.${minors[$version]%% *}"; then
                 python=$(find_python "${minors[$version]%% *}")
@@ -73,7 +73,7 @@ for version in "${versions[@]}"; do
         fi
         "$python" -m venv "$venv"
     fi
-    # The copy says which requirements are installed: it is written last, so that an interrupted installation is repeated.
+    # The copy records the installed requirements. It is written last, so that an interrupted installation is repeated.
     if ! cmp -s "$here/requirements/$version.txt" "$venv/requirements.txt"; then
         "$venv/bin/python" -m pip install --quiet --disable-pip-version-check --only-binary :all: \
             -r "$here/requirements/$version.txt"
@@ -81,7 +81,7 @@ for version in "${versions[@]}"; do
     fi
     present+=("$version")
 done
-# What is wrong with the files of old versions shows in old versions alone.
+# Problems with old files show only with old versions.
 if [[ " ${missing[*]} " == *" 5.2.0 "* && " ${missing[*]} " == *" 6.3.0 "* && " ${missing[*]} " == *" 7.2 "* ]] ||
     ((${#present[@]} < 2)); then
     echo "none of the old versions of coremltools can be installed here. Install Python 3.9, for which there are wheels of" >&2
@@ -94,7 +94,7 @@ if [[ -z $microgpt ]]; then
     microgpt=$target/release/microgpt
 fi
 
-# A package does not change unless what writes it does.
+# A package is written again only if its writer changes.
 writing=()
 for version in "${present[@]}"; do
     stamp=$(cat "$here/models.py" "$here/write.py" "$here/requirements/$version.txt" | cksum)

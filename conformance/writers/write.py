@@ -1,6 +1,6 @@
-"""Writes every model that this version of coremltools knows: `write.py FOLDER`.
+"""Writes every model that this version of coremltools supports: `write.py FOLDER`.
 
-A package each, its inputs and what it must compute beside it as safetensors, and `index.json` over all of them.
+Writes a package for each, its inputs and expected outputs beside it as safetensors, and `index.json` for all of them.
 """
 
 import json
@@ -26,17 +26,17 @@ VERSION = tuple(int(part) for part in ct.__version__.split(".")[:2])
 
 
 class Tools(object):
-    """coremltools, as far as the versions differ."""
+    """coremltools, with the differences between versions hidden."""
 
     ct, mb, types, symbol = ct, mb, types, staticmethod(get_new_symbol)
 
     def program(self, inputs, integers=(), opset=None):
-        """Decorates a function that builds a program of these inputs."""
+        """Decorates a function that builds a program with these inputs."""
         specs = [
             mb.TensorSpec(shape=shape, dtype=types.int32 if name in integers else types.fp32)
             for name, shape in inputs.items()
         ]
-        # coremltools 5 and the first opset know no other.
+        # coremltools 5 and the first opset need no option.
         options = {} if opset in (None, "iOS15") else {"opset_version": getattr(ct.target, opset)}
         return mb.program(input_specs=specs, **options)
 
@@ -97,7 +97,7 @@ class Tools(object):
 
 
 def write_tensors(path, tensors):
-    """A safetensors file, without the library."""
+    """Writes a safetensors file without the library."""
     names = {"float16": "F16", "float32": "F32", "float64": "F64", "int32": "I32"}
     header, data = {}, b""
     for name, value in sorted(tensors.items()):
@@ -112,7 +112,7 @@ def write_tensors(path, tensors):
 
 
 def decompressed(model):
-    """The weights of a compressed perceptron, in full, as this version of coremltools unfolds them; by their shape."""
+    """The weights of a compressed perceptron as this version of coremltools dequantizes them, by shape."""
     found = {}
     for op in model._mil_program.functions["main"].operations:
         if op.op_type == "linear":
@@ -123,7 +123,7 @@ def decompressed(model):
 
 
 def perceptron(inputs, weights):
-    """What `models.mlp_expected` computes, of other weights."""
+    """Computes `models.mlp_expected` with other weights."""
     import models
 
     keep = dict(models.MLP)
@@ -167,7 +167,7 @@ def main(folder):
             raise
         inputs = entry.inputs
         if entry.calls > 1:
-            # Every call has its place on a leading axis.
+            # The inputs of the calls are stacked along a leading axis.
             inputs = {name: np.stack([value] * entry.calls) for name, value in inputs.items()}
         write_tensors(path.replace(".mlpackage", ".inputs.safetensors"), inputs)
         write_tensors(path.replace(".mlpackage", ".expected.safetensors"), expected)

@@ -10,27 +10,28 @@ use microgpt_ane::benchmark::{BenchmarkOptions, benchmark};
 use super::engine::EngineArgs;
 use super::{Outcome, folder, output};
 
-/// Measure how fast a bundle decodes, next to what this machine could do at most
+/// Measure how fast a bundle decodes, and the most that this machine could reach
 #[derive(Debug, Args)]
 pub(crate) struct Bench {
     /// The bundle's folder
     bundle: PathBuf,
     #[command(flatten)]
     engine: EngineArgs,
-    /// Sequences that are decoded at once, for the second figure
+    /// Number of sequences to decode at once, for the batch result
     #[arg(long, allow_negative_numbers = true, default_value_t = 16, value_parser = clap::value_parser!(u16).range(1..=1024))]
     batch: u16,
-    /// Names that are generated, for the third; 0 for none
+    /// Number of names to generate, for the names result; 0 for none
     #[arg(long, allow_negative_numbers = true, default_value_t = 500)]
     names: usize,
-    /// For how long the first two are measured, after a round to warm up; one round, of 4 contexts and one of the batch, is the
-    /// least
+    /// Duration of the decode and batch measurements, after a round to warm up. At least one round is
+    /// measured: three contexts and one of the batch
     #[arg(long, allow_negative_numbers = true, default_value_t = 3.0)]
     seconds: f64,
     /// Seed of the names
     #[arg(long, default_value_t = 42)]
     seed: u64,
-    /// Measure the energy of a token as well: on a Mac, by powermetrics, which is for root (`sudo -v` first); elsewhere it says why not
+    /// Also measure the energy per token: on a Mac, with powermetrics, which needs root (`sudo -v` first);
+    /// elsewhere the output explains why it is not measured
     #[arg(long)]
     energy: bool,
     /// Print JSON

@@ -18,7 +18,7 @@ use super::{Outcome, folder, output};
 pub(crate) struct Chat {
     /// The bundle's folder [default: ./bundle, if it is there]
     bundle: Option<PathBuf>,
-    /// Completions a line
+    /// Completions per line
     #[arg(short, default_value_t = 3, value_parser = at_least_one)]
     n: usize,
     #[command(flatten)]
@@ -48,7 +48,7 @@ impl Chat {
         let mut noticed = false;
         let mut session = ChatSession::new(&mut decoder, &tokenizer, sampling, self.n, self.sampling.seed)
             .on_full_context(|texts, of, context| {
-                // Once: it is the same with every line.
+                // Only once: it is the same for every line.
                 if !std::mem::replace(&mut noticed, true) {
                     output::tell(&context_is_full(texts, of, context));
                 }
@@ -60,7 +60,7 @@ impl Chat {
                 (counted(summary.completions, "completion"), counted(summary.tokens, "token"));
             eprintln!("{completions}, {tokens}, {speed:.0} tokens/s");
         }
-        // A person sees it and types something else; a script would take it for success.
+        // A person sees the refusal and types something else; a script would take exit code 0 for success.
         ensure!(
             interactive || summary.refused == 0 || summary.answered > 0,
             "no line could be answered: each is marked with `!` in the output"

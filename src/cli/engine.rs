@@ -1,4 +1,4 @@
-//! Which engine a command runs on, and what a user sees of its loads.
+//! Options that choose an engine, and the display of its load progress.
 
 use std::io::{self, IsTerminal as _};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -11,18 +11,19 @@ use clap::{Args, ValueEnum};
 
 use super::output;
 
-/// Which engine.
+/// Options that choose the engine.
 #[derive(Debug, Args)]
 pub(super) struct EngineChoice {
-    /// auto is Core ML on a Mac and mil-cpu elsewhere; an option of one engine chooses it
+    /// auto selects Core ML on a Mac and mil-cpu elsewhere; without --engine, an option of one engine selects
+    /// that engine
     #[arg(long, value_name = "ENGINE", value_parser = EngineKind::ALL.map(EngineKind::name))]
     engine: Option<String>,
-    /// Devices that Core ML may choose from [default: cpu-and-ane]
+    /// Devices that Core ML may use [default: cpu-and-ane]
     #[arg(long, value_name = "UNITS", value_parser = ComputeUnits::ALL.map(ComputeUnits::name))]
     compute_units: Option<String>,
 }
 
-/// Which engine, and what mil-cpu is told.
+/// Options that choose the engine, and those of mil-cpu.
 #[derive(Debug, Args)]
 pub(super) struct EngineArgs {
     #[command(flatten)]
@@ -30,8 +31,8 @@ pub(super) struct EngineArgs {
     /// Arithmetic of the engine mil-cpu
     #[arg(long, value_enum)]
     numerics: Option<NumericsArg>,
-    /// Threads of mil-cpu for fast arithmetic, never more than the machine runs at once [default: those of the machine, but no more
-    /// than 4]
+    /// Threads of mil-cpu for fast arithmetic, at most the machine's hardware threads [default: the machine's
+    /// hardware threads, up to 4]
     #[arg(long, allow_negative_numbers = true, value_name = "N", value_parser = clap::value_parser!(u16).range(1..))]
     threads: Option<u16>,
 }
@@ -58,7 +59,8 @@ impl From<NumericsArg> for Numerics {
 }
 
 impl EngineChoice {
-    /// The engine that was asked for: `otherwise` if none was. `of_mil_cpu` is an option that was given and that only mil-cpu has.
+    /// The requested engine, or `otherwise` if none was requested. `of_mil_cpu` names an option in use that
+    /// only mil-cpu has.
     pub(super) fn options(&self, otherwise: EngineKind, of_mil_cpu: Option<&str>) -> Result<EngineOptions> {
         let kind = match &self.engine {
             Some(name) => name.parse()?,
@@ -85,7 +87,8 @@ impl EngineChoice {
 }
 
 impl EngineArgs {
-    /// The engine that was asked for: `otherwise` if none was, with `numerics` if it is mil-cpu.
+    /// The requested engine, or `otherwise` if none was requested. mil-cpu defaults to the arithmetic
+    /// `numerics`.
     pub(super) fn options(&self, otherwise: EngineKind, numerics: Numerics) -> Result<EngineOptions> {
         let of_mil_cpu = [("--numerics", self.numerics.is_some()), ("--threads", self.threads.is_some())];
         let of_mil_cpu = of_mil_cpu.into_iter().find(|(_, given)| *given).map(|(name, _)| name);
@@ -96,31 +99,32 @@ impl EngineArgs {
         })
     }
 
-    /// Whether an engine was asked for, or an option of one.
+    /// Whether an engine or an option of one was given.
     pub(super) fn given(&self) -> bool {
         let EngineChoice { engine, compute_units } = &self.choice;
         engine.is_some() || compute_units.is_some() || self.numerics.is_some() || self.threads.is_some()
     }
 
-    /// The best engine of the machine for decoding, unless another was asked for.
+    /// The requested engine, or the machine's best engine for decoding.
     pub(super) fn decoding(&self) -> Result<EngineOptions> {
         self.options(EngineKind::Auto, Numerics::Fast)
     }
 
-    /// Refuses to look for hazards with an engine that does not show what its operations give.
+    /// Refuses to search for hazards on an engine that does not expose the results of its operations.
     pub(super) fn ensure_watchable(options: &EngineOptions) -> Result<()> {
         ensure!(
             options.kind.here() == EngineKind::MilCpu,
-            "--hazards looks at what each operation gives, which Core ML does not show: give --engine mil-cpu"
+            "--hazards checks the result of each operation, which Core ML does not show: give --engine mil-cpu"
         );
         Ok(())
     }
 }
 
-/// Loads that take less are not told of once they are done.
+/// Loads that take less time are not reported when they finish.
 const WORTH_A_LINE: Duration = Duration::from_secs(1);
 
-/// A line of progress on standard error: a spinner where that is a terminal, else a line for each step that takes long.
+/// Shows load progress on standard error: as a spinner on a terminal, otherwise as a line for each step that
+/// may take long.
 fn progress() -> LoadObserver {
     let spinner: Mutex<Option<indicatif::ProgressBar>> = Mutex::new(None);
     let on_terminal = io::stderr().is_terminal();

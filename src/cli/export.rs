@@ -11,18 +11,18 @@ use microgpt_model::Backend;
 
 use super::{Outcome, folder, output};
 
-/// Defines a parser that lists the values of an option in the help text.
+/// Defines a parser that lists an option's values in the help text.
 macro_rules! values {
     ($option:ty) => {
         PossibleValuesParser::new(<$option>::ALL.iter().map(|v| v.name())).try_map(|s| s.parse::<$option>())
     };
 }
 
-/// Export a checkpoint as a bundle: a Core ML package and what a host needs around it.
+/// Export a checkpoint as a bundle: a Core ML package and the files that a host needs.
 ///
-/// The exported program is run against the checkpoint, and the table of that is printed and kept in the bundle's README.md. A
-/// bundle that does not keep to its checkpoint is written all the same, with a warning and exit code 0: `microgpt verify` is
-/// the gate.
+/// The exported program is compared with the checkpoint; the table of results is printed and kept in the
+/// bundle's README.md. A bundle that differs from its checkpoint by more than the bounds is written all the
+/// same, with a warning and exit code 0: `microgpt verify` is the gate.
 #[derive(Debug, Args)]
 pub(crate) struct Export {
     /// The checkpoint's folder
@@ -43,7 +43,7 @@ pub(crate) struct Export {
     /// How RMSNorm is written in fp16
     #[arg(long, value_parser = values!(NormForm), default_value_t = NormForm::default())]
     norm: NormForm,
-    /// Do not run the exported program against the checkpoint
+    /// Do not compare the exported program with the checkpoint
     #[arg(long)]
     no_verify: bool,
     /// Print the result as JSON
@@ -83,7 +83,9 @@ impl Export {
         if let Some(verification) = &exported.verification {
             text.push_str(&super::verify::describe(verification));
             if !verification.pass {
-                eprintln!("warning: the exported program does not keep to its checkpoint; see the table");
+                eprintln!(
+                    "warning: the exported program is not within the bounds of its checkpoint; see the table"
+                );
             }
         }
         output::print(&text)?;

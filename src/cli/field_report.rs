@@ -9,12 +9,12 @@ use mlpackage::counted;
 
 use super::{Outcome, output};
 
-/// Make one page of what scripts/first-run-on-a-mac.sh left in a folder
+/// Make a page of the results that scripts/first-run-on-a-mac.sh wrote to a folder
 #[derive(Debug, Args)]
 pub(crate) struct MakeFieldReport {
     /// The folder
     folder: PathBuf,
-    /// Where the page goes [default: index.html in the folder]
+    /// Where to write the page [default: index.html in the folder]
     #[arg(long, value_name = "PAGE.html")]
     html: Option<PathBuf>,
 }

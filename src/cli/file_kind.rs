@@ -1,5 +1,5 @@
-//! What a path is, by its first bytes or by the names in a folder: for messages about a file of another kind than the one that
-//! a command expects. Nothing here decides what a command accepts.
+//! Recognises what a path holds by its first bytes or by the names in a folder, for messages about a file of
+//! another kind than the command expects. Nothing here decides what a command accepts.
 
 use std::fmt;
 use std::fs::File;
@@ -9,7 +9,7 @@ use std::path::Path;
 use mlpackage::bundle::BUNDLE_MANIFEST;
 use mlpackage::counted;
 
-/// What stands at a path.
+/// What a path holds.
 ///
 /// Displays as a noun phrase with its article: `a GGUF file`, `a compiled Core ML model (.mlmodelc)`.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -18,29 +18,30 @@ pub(super) enum PathKind {
     Missing,
     /// An empty file.
     EmptyFile,
-    /// A pipe, a device, a socket: it is not opened.
+    /// A pipe, a device or a socket; it is not opened.
     Special,
-    /// The few lines that Git LFS keeps in place of a large file.
+    /// The short text file that Git LFS keeps in place of a large file.
     GitLfsPointer {
-        /// Bytes of the file that it stands for, if it says so.
+        /// Size of the large file in bytes, if the pointer states it.
         bytes: Option<u64>,
     },
     /// Weights and metadata of llama.cpp.
     Gguf,
     /// Tensors in a safetensors file.
     Safetensors,
-    /// An ONNX model, which has no magic bytes: told by the fields of its protobuf message.
+    /// An ONNX model. It has no magic bytes; the fields of its protobuf message identify it.
     Onnx,
-    /// A Core ML model in a single file: a specification outside its package, or a model of before ML Programs.
+    /// A Core ML model in a single file: a specification outside its package, or a model older than ML
+    /// Programs.
     MlModel {
-        /// The field of `CoreML.Specification.Model` that holds the model, which tells its type.
+        /// The field of `CoreML.Specification.Model` that holds the model and so determines its type.
         field: u64,
     },
     /// A zip archive of NumPy arrays.
     Npz,
     /// One NumPy array.
     Npy,
-    /// A PyTorch checkpoint: a zip archive, or a pickle of before PyTorch 1.6.
+    /// A PyTorch checkpoint: a zip archive, or a pickle from before PyTorch 1.6.
     PyTorch,
     /// A zip archive of a `.mlpackage`.
     ZippedPackage,
@@ -52,17 +53,17 @@ pub(super) enum PathKind {
     Png,
     /// A JPEG image.
     Jpeg,
-    /// An image of a format that is not read here, by name.
+    /// An image of a format that this program does not read, by name.
     OtherImage(&'static str),
-    /// A file of a format that is not read here, by name.
+    /// A file of a format that this program does not read, by name.
     Other(&'static str),
     /// JSON.
     Json,
     /// An HTML page, often an error page that a download saved under the file's name.
     Html,
-    /// Text of no format that is known.
+    /// Text of an unknown format.
     Text,
-    /// Bytes of no format that is known.
+    /// Bytes of an unknown format.
     UnknownFile,
     /// A `.mlpackage` folder.
     Package,
@@ -72,16 +73,16 @@ pub(super) enum PathKind {
     Bundle,
     /// A checkpoint that `microgpt train` wrote.
     Checkpoint,
-    /// A training run that is not finished: states, and no weights yet.
+    /// An unfinished training run: states, and no weights yet.
     UnfinishedRun,
-    /// A folder of a Hugging Face model of another type than this program's.
+    /// The folder of a Hugging Face model whose type is not this program's.
     HuggingFace {
         /// `model_type` of its `config.json`.
         model_type: String,
     },
     /// A TensorFlow SavedModel folder.
     SavedModel,
-    /// A folder without anything in it.
+    /// An empty folder.
     EmptyFolder,
     /// Another folder.
     UnknownFolder,
@@ -138,7 +139,7 @@ impl fmt::Display for PathKind {
 }
 
 impl PathKind {
-    /// What stands at `path`. Reads a few kilobytes at most.
+    /// Recognises what `path` holds. Reads a few kilobytes at most.
     ///
     /// # Errors
     ///
@@ -158,7 +159,7 @@ impl PathKind {
         matches!(self, Png | Jpeg | OtherImage(_))
     }
 
-    /// What to do with it wherever it was found; `None` where that depends on the command.
+    /// How to proceed with it, whichever command found it; `None` if that depends on the command.
     pub(super) fn advice(&self) -> Option<&'static str> {
         match self {
             GitLfsPointer { .. } => Some("fetch the file itself with `git lfs pull`"),
@@ -167,7 +168,7 @@ impl PathKind {
             CompiledModel => {
                 Some("give the .mlpackage that it was compiled from: a compiled model cannot be read back")
             }
-            MlModel { field: 502 } => Some("give the folder of the .mlpackage that it lies in"),
+            MlModel { field: 502 } => Some("give the .mlpackage folder that contains it"),
             MlModel { .. } => Some(
                 "only ML Programs in a .mlpackage are read: convert the model that it was made from again, in coremltools with \
                  convert_to=\"mlprogram\"",
@@ -197,14 +198,14 @@ impl PathKind {
         Ok(if is_empty { EmptyFolder } else { UnknownFolder })
     }
 
-    /// A folder with a `config.json`, as Hugging Face and this program lay out models.
+    /// Recognises a folder with a `config.json`, which Hugging Face and this program write for models.
     fn of_config(path: &Path) -> io::Result<Self> {
         let config = path.join("config.json");
         if !config.is_file() {
             return Ok(UnknownFolder);
         }
         let mut text = String::new();
-        // A configuration that is larger, or that is no UTF-8, is none.
+        // A larger file, or one that is not UTF-8, is not a configuration.
         let read = File::open(config)?.take(1 << 20).read_to_string(&mut text);
         if let Err(error) = read {
             return if error.kind() == io::ErrorKind::InvalidData { Ok(UnknownFolder) } else { Err(error) };
@@ -213,7 +214,7 @@ impl PathKind {
         let own = microgpt_model::MODEL_TYPE;
         match value.get("model_type").and_then(serde_json::Value::as_str) {
             Some(model_type) if model_type != own => Ok(HuggingFace { model_type: model_type.to_owned() }),
-            // A checkpoint whose configuration is damaged is still a checkpoint; opening it says what is wrong.
+            // A checkpoint with a damaged configuration is still a checkpoint; opening it reports the damage.
             _ if !path.join("model.safetensors").exists() && microgpt_model::Trainer::is_unfinished(path) => {
                 Ok(UnfinishedRun)
             }
@@ -248,16 +249,16 @@ impl PathKind {
     }
 }
 
-/// How much of a file is looked at.
+/// Bytes of a file that are read to recognise it.
 const HEAD: usize = 4096;
 
-/// Bytes that stand somewhere near the beginning of a file, and what it is then.
+/// Magic bytes with their offset, and the kind that they identify.
 const MAGIC: &[(usize, &[u8], PathKind)] = &[
     (0, b"GGUF", Gguf),
     (0, b"\x89PNG\r\n\x1a\n", Png),
     (0, b"\xff\xd8\xff", Jpeg),
     (0, b"\x93NUMPY", Npy),
-    // The number that torch.save wrote first before PyTorch 1.6, as a pickle.
+    // The magic number with which torch.save began a file before PyTorch 1.6, as a pickle.
     (0, b"\x80\x02\x8a\x0al\xfc\x9cF\xf9 j\xa8P\x19.", PyTorch),
     (0, b"GIF8", OtherImage("a GIF image")),
     (8, b"WEBP", OtherImage("a WebP image")),
@@ -277,7 +278,7 @@ const MAGIC: &[(usize, &[u8], PathKind)] = &[
     (0, b"%PDF-", Other("a PDF document")),
 ];
 
-/// What the first bytes of a file of `len` bytes say.
+/// Recognises a file of `len` bytes by its first bytes.
 fn of_head(head: &[u8], len: u64) -> Option<PathKind> {
     if head.is_empty() {
         return Some(EmptyFile);
@@ -295,13 +296,13 @@ fn of_head(head: &[u8], len: u64) -> Option<PathKind> {
     if head.starts_with(b"PK\x03\x04") || head.starts_with(b"PK\x05\x06") {
         return Some(of_zip(head));
     }
-    // The length of the header, then the header, a JSON object.
+    // The length of the header, then the header: a JSON object.
     let (length, header) = head.split_first_chunk::<8>()?;
     let length = u64::from_le_bytes(*length);
     (header.first() == Some(&b'{') && length >= 2 && length <= len - 8).then_some(Safetensors)
 }
 
-/// What a zip archive holds, by the name of its first entry.
+/// Recognises the content of a zip archive by the name of its first entry.
 fn of_zip(head: &[u8]) -> PathKind {
     let length = head.get(26..28).map_or(0, |bytes| usize::from(bytes[0]) | usize::from(bytes[1]) << 8);
     let name = head.get(30..).map_or(&[][..], |rest| &rest[..length.min(rest.len())]);
@@ -321,11 +322,12 @@ fn of_zip(head: &[u8]) -> PathKind {
     }
 }
 
-/// Fields of a protobuf message that are walked through before one decides.
+/// Limit of the fields of a protobuf message that are examined.
 const FIELDS: usize = 64;
 
-/// ONNX and Core ML models have no magic bytes. Both begin with a small version in field 1; then `ModelProto` of ONNX has its
-/// graph in field 7, and `Model` of Core ML its model in a field from 200 on.
+/// Recognises ONNX and Core ML models, which have no magic bytes. Both begin with a small version in field 1.
+/// Then `ModelProto` of ONNX has its graph in field 7, and `Model` of Core ML its model in a field from 200
+/// on.
 fn of_protobuf(file: &mut BufReader<File>, len: u64) -> io::Result<Option<PathKind>> {
     file.rewind()?;
     let mut at = 0;
@@ -357,7 +359,7 @@ fn of_protobuf(file: &mut BufReader<File>, len: u64) -> io::Result<Option<PathKi
     Ok(None)
 }
 
-/// Reads a varint of protobuf; `None` at the end of the file, and where the bytes are none.
+/// Reads a varint of protobuf; `None` at the end of the file, or if the bytes are not a varint.
 fn varint(file: &mut BufReader<File>, at: &mut u64) -> io::Result<Option<u64>> {
     let mut value = 0;
     for shift in (0..64).step_by(7) {
@@ -374,11 +376,11 @@ fn varint(file: &mut BufReader<File>, at: &mut u64) -> io::Result<Option<u64>> {
     Ok(None)
 }
 
-/// Which kind of text the bytes are; `None` if they are none.
+/// Recognises the kind of text; `None` if the bytes are not text.
 fn of_text(head: &[u8]) -> Option<PathKind> {
     let text = match std::str::from_utf8(head) {
         Ok(text) => text,
-        // A character that the end of what was read cuts in two.
+        // The end of the bytes cuts a character in two.
         Err(error) if error.error_len().is_none() => {
             std::str::from_utf8(&head[..error.valid_up_to()]).ok()?
         }
@@ -411,7 +413,7 @@ mod tests {
         PathKind::of(&path).unwrap()
     }
 
-    /// A local file header of a zip archive.
+    /// Builds a local file header of a zip archive.
     fn zip(name: &str) -> Vec<u8> {
         let mut bytes = b"PK\x03\x04".to_vec();
         bytes.extend([0; 22]);
@@ -422,7 +424,7 @@ mod tests {
     }
 
     #[test]
-    fn files_are_told_by_their_first_bytes() {
+    fn files_are_recognised_by_their_first_bytes() {
         let pointer = "version https://git-lfs.github.com/spec/v1\noid sha256:4d7a\nsize 12345\n";
         assert_eq!(kind(pointer.as_bytes()), GitLfsPointer { bytes: Some(12_345) });
         assert_eq!(kind(b""), EmptyFile);
@@ -443,10 +445,11 @@ mod tests {
         assert_eq!(kind(b"\x00\x01\x02"), UnknownFile);
     }
 
-    /// `ir_version`, `producer_name`, `graph` of ONNX; `specificationVersion`, an empty `description` and the field of an ML
-    /// Program or a neural network of Core ML. A graph that is larger than what is read at once is skipped, not read.
+    /// `ir_version`, `producer_name`, `graph` of ONNX; `specificationVersion`, an empty `description` and the
+    /// field of an ML Program or a neural network of Core ML. A graph larger than the read buffer is skipped,
+    /// not read.
     #[test]
-    fn models_without_magic_bytes_are_told_by_their_fields() {
+    fn models_without_magic_bytes_are_recognised_by_their_fields() {
         assert_eq!(kind(b"\x08\x08\x12\x07pytorch\x3a\x01\x00"), Onnx);
         assert_eq!(kind(b"\x08\x09\x12\x00\xb2\x1f\x01\x00"), MlModel { field: 502 });
         let mut large = b"\x08\x04\x12\x80\x80\x01".to_vec();
@@ -458,7 +461,7 @@ mod tests {
     }
 
     #[test]
-    fn folders_are_told_by_what_is_in_them() {
+    fn folders_are_recognised_by_their_content() {
         let dir = tempfile::tempdir().unwrap();
         let folder = |files: &[(&str, &str)]| {
             let path = dir.path().join("folder");

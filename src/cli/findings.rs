@@ -11,12 +11,12 @@ use serde::Serialize;
 use super::unfit::{Expected, expect};
 use super::{Outcome, folder, output};
 
-/// What is wrong with one package.
+/// The findings for one package.
 #[derive(Serialize)]
 struct Checked {
     path: String,
     errors: usize,
-    /// Of those that the format allows and Core ML is reported to refuse.
+    /// Findings that the format allows and Core ML is reported to refuse.
     refused: usize,
     warnings: usize,
     findings: Vec<Reported>,
@@ -28,12 +28,12 @@ struct Reported {
     #[serde(flatten)]
     finding: Finding,
     advice: &'static str,
-    /// Who reports that Core ML refuses it.
+    /// The source of the report that Core ML refuses it.
     #[serde(skip_serializing_if = "Option::is_none")]
     source: Option<&'static str>,
 }
 
-/// Prints what is wrong with the package at `path`, or with every package of the bundle there.
+/// Prints the findings for the package at `path`, or for every package of the bundle there.
 pub(super) fn report(path: &Path, json: bool) -> Result<Outcome> {
     let mut paths = vec![path.to_owned()];
     if path.join(BUNDLE_MANIFEST).exists() {

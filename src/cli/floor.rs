@@ -18,7 +18,7 @@ use super::file_kind::PathKind;
 use super::unfit::{Expected, expect};
 use super::{Outcome, folder, output};
 
-/// Tell where a bundle or package will be placed, by which law, and what would change it.
+/// Predict where Core ML will run a bundle or package, by which law, and what would change it.
 #[derive(Debug, Args)]
 #[command(args_conflicts_with_subcommands = true, subcommand_negates_reqs = true)]
 pub(crate) struct Floor {
@@ -30,22 +30,22 @@ pub(crate) struct Floor {
     /// Exit with 1 unless everything is placed there
     #[arg(long, value_enum)]
     require: Option<Require>,
-    /// Exit with 1 if anything is placed worse than in this report, which --json printed earlier; packages are matched by name, or
-    /// where there is one of each, with each other
+    /// Exit with 1 if anything is placed worse than in this earlier report of --json. Packages are matched by
+    /// name; if both reports have only one, these two are compared
     #[arg(long, value_name = "REPORT.json")]
     baseline: Option<PathBuf>,
-    /// Print the report as JSON: one object a package, in a list
+    /// Print the report as JSON: a list with one object per package
     #[arg(long)]
     json: bool,
-    /// Write the report as a page: one file that needs nothing else
+    /// Write the report as a self-contained HTML page
     #[arg(long, value_name = "PAGE.html")]
     html: Option<PathBuf>,
-    /// A report of the same package that was measured on a Mac, for the page to show beside
+    /// A report of the same package measured on a Mac, which the page shows beside the prediction
     #[arg(long, value_name = "REPORT.json", requires = "html")]
     measured: Option<PathBuf>,
     #[command(flatten)]
     measuring: measured::MeasuredArgs,
-    /// Print the JSON Schema of one such object
+    /// Print the JSON Schema of such an object
     #[arg(long, conflicts_with_all = ["path", "require", "baseline", "json", "html", "measure", "plan"])]
     schema: bool,
 }
@@ -65,10 +65,10 @@ enum Require {
     Ane,
 }
 
-/// More than any report or corpus has.
+/// Size limit of a report or corpus, in bytes.
 const TEXT_LIMIT: u64 = 256 << 20;
 
-/// The text of a file that a user names.
+/// Reads a text file that the user names, within the size limit.
 fn read_text(path: &Path) -> Result<String> {
     let name = path.display();
     let mut text = String::new();
@@ -78,7 +78,7 @@ fn read_text(path: &Path) -> Result<String> {
     Ok(text)
 }
 
-/// Reports that `--json` printed earlier: a list, or one alone.
+/// Reads reports that `--json` printed earlier: a list, or a single object.
 fn read_reports(path: &Path) -> Result<Vec<PlacementReport>> {
     let text = read_text(path)?;
     let name = path.display();
@@ -87,7 +87,7 @@ fn read_reports(path: &Path) -> Result<Vec<PlacementReport>> {
         false => serde_json::from_str(&text),
     };
     let reports: Vec<PlacementReport> =
-        found.with_context(|| format!("{name}: no report of `microgpt floor --json`"))?;
+        found.with_context(|| format!("{name}: not a report of `microgpt floor --json`"))?;
     ensure!(!reports.is_empty(), "{name}: it holds no report");
     for report in &reports {
         report.check().with_context(|| format!("{name}: the report of {}", report.package))?;
@@ -95,7 +95,7 @@ fn read_reports(path: &Path) -> Result<Vec<PlacementReport>> {
     Ok(reports)
 }
 
-/// The packages of a bundle, or one alone, and what laws say of them.
+/// Opens the packages of a bundle, or a single one, and predicts their placement.
 fn predict(path: &Path) -> Result<(Vec<PlacementReport>, Vec<Package>)> {
     if expect(path, Expected::BundleOrPackage)? == PathKind::Bundle {
         let bundle = folder::bundle(path)?;
@@ -122,11 +122,11 @@ impl Floor {
             return Ok(Outcome::Done);
         }
         let path = self.path.context("a bundle or package is missing")?;
-        // Before anything is measured, which may take minutes.
+        // Checked before measuring, which may take minutes.
         if let Some(page) = &self.html {
             atomic_output::check_file(page)?;
         }
-        // Read before anything is judged: a gate without its baseline is no gate.
+        // Read before anything is predicted: a gate without its baseline is no gate.
         let baseline = self.baseline.as_deref().map(read_reports).transpose()?;
         let beside = match &self.measured {
             None => Vec::new(),
@@ -145,7 +145,7 @@ impl Floor {
             let beside = measured.as_ref().map_or(&beside, |measured| &measured.reports);
             atomic_output::write_file(page, &ane_floor::html::page(&predicted, beside))?;
         }
-        // What is printed as JSON, and what gates are about.
+        // The reports to print as JSON and to apply the gates to.
         let reports = measured.as_ref().map_or(&predicted, |measured| &measured.reports).clone();
         if self.json {
             output::print_json(&reports)?;

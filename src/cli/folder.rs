@@ -1,4 +1,4 @@
-//! Opens the folders that commands are given; one of another kind is told from one that is damaged.
+//! Opens the folders that commands receive; distinguishes a folder of another kind from a damaged one.
 
 use std::path::Path;
 
@@ -9,13 +9,13 @@ use mlpackage::{Bundle, Package};
 use super::output;
 use super::unfit::{Expected, expect};
 
-/// A bundle.
+/// Opens a bundle.
 pub(super) fn bundle(path: &Path) -> Result<Bundle> {
     expect(path, Expected::Bundle)?;
     Ok(Bundle::open(path)?)
 }
 
-/// A checkpoint.
+/// Opens a checkpoint.
 pub(super) fn checkpoint(path: &Path) -> Result<Checkpoint> {
     expect(path, Expected::Checkpoint)?;
     let checkpoint = Checkpoint::open(path)?;
@@ -23,13 +23,13 @@ pub(super) fn checkpoint(path: &Path) -> Result<Checkpoint> {
         let name = output::path(path);
         output::tell(&format!(
             "note: {name} holds a finished model, which is used, and a later run that is not finished; `microgpt train --resume {name}` \
-             goes on with that"
+             continues that run"
         ));
     }
     Ok(checkpoint)
 }
 
-/// A package.
+/// Opens a package.
 pub(super) fn package(path: &Path) -> Result<Package> {
     expect(path, Expected::Package)?;
     Ok(Package::open(path)?)

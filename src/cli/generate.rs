@@ -15,7 +15,7 @@ use super::file_kind::PathKind;
 use super::unfit::{Expected, expect};
 use super::{Outcome, folder, output};
 
-/// Complete a prompt with a bundle, or with burn's reference if a checkpoint is given.
+/// Complete a prompt with a bundle, or with burn's reference if the path is a checkpoint.
 #[derive(Debug, Args)]
 pub(crate) struct Generate {
     /// A bundle, or a checkpoint to run with burn
@@ -24,17 +24,18 @@ pub(crate) struct Generate {
     /// The beginning of each text
     #[arg(long, default_value = "")]
     prompt: String,
-    /// How many texts; where they may have several lines, a line `---` stands between two
+    /// Number of texts; if texts may have several lines, a line `---` separates two texts of which one has
+    /// several
     #[arg(short, default_value_t = 5, value_parser = at_least_one)]
     n: usize,
-    /// At most so many tokens are added to each prompt [default: what the context holds]
+    /// Limit of the tokens added to each prompt [default: what the context holds]
     #[arg(long, value_parser = at_least_one)]
     max_tokens: Option<usize>,
     #[command(flatten)]
     engine: EngineArgs,
     #[command(flatten)]
     sampling: SamplingArgs,
-    /// Print a JSON object: the texts, why each ended, the number of tokens, tokens/s
+    /// Print a JSON object: the texts, why each ended, the number of tokens, and tokens/s
     #[arg(long)]
     json: bool,
 }
@@ -42,16 +43,17 @@ pub(crate) struct Generate {
 /// How tokens are chosen.
 #[derive(Debug, Args)]
 pub(super) struct SamplingArgs {
-    /// Sharper below 1, wilder above; 0 takes the most likely token every time
+    /// Values below 1 make likely tokens likelier, values above 1 less likely; 0 always chooses the most
+    /// likely token
     #[arg(long, default_value_t = 0.5, allow_negative_numbers = true)]
     temperature: f32,
     /// Draw from the K most likely tokens only
     #[arg(long, value_name = "K")]
     top_k: Option<usize>,
-    /// Draw from the fewest most likely tokens that together have at least probability P
+    /// Draw from the smallest set of most likely tokens whose total probability is at least P
     #[arg(long, value_name = "P", allow_negative_numbers = true)]
     top_p: Option<f32>,
-    /// Seed: the same one gives the same texts
+    /// Seed; the same seed produces the same texts
     #[arg(long, default_value_t = 42)]
     pub(super) seed: u64,
 }
@@ -144,7 +146,7 @@ impl Generate {
     }
 }
 
-/// Says that texts do not end where the model would have ended them.
+/// Explains that texts end because the context is full, not where the model would have ended them.
 pub(super) fn context_is_full(texts: usize, of: usize, context_length: usize) -> String {
     let which = match (texts, of) {
         (1, 1) => "the text ends".to_owned(),
@@ -166,29 +168,30 @@ fn name_of(reason: FinishReason) -> &'static str {
     }
 }
 
-/// A number of at least 1.
+/// Parses an integer of at least 1.
 pub(super) fn at_least_one(text: &str) -> Result<usize, String> {
     match text.parse() {
         Ok(0) => Err("there is nothing to do; give at least 1".to_owned()),
         Ok(number) => Ok(number),
-        Err(_) => Err("expected a whole number of at least 1".to_owned()),
+        Err(_) => Err("expected an integer of at least 1".to_owned()),
     }
 }
 
-/// Prints texts as they come, a line each; if one of two neighbours has several lines, with a line between them.
+/// Prints texts as they are generated, one per line. If one of two neighbouring texts has several lines, a
+/// separator is printed between them.
 struct TextPrinter {
     /// Whether a text may have several lines at all.
     may_break: bool,
-    /// Texts that were printed.
+    /// Number of texts printed.
     printed: usize,
-    /// Whether the text before had several lines.
+    /// Whether the previous text had several lines.
     before_broke: bool,
     broke: bool,
-    /// The beginning of a text that is held back until it is known whether it has several lines.
+    /// The beginning of a text, held back until it is known whether it has several lines.
     held: Option<String>,
 }
 
-/// Stands between two texts of which one has several lines.
+/// Separates two texts of which one has several lines.
 const SEPARATOR: &str = "---\n";
 
 impl TextPrinter {

@@ -23,8 +23,8 @@ pub(crate) struct Inspect {
     /// Print the program of each package as MIL text
     #[arg(long, conflicts_with = "json")]
     mil: bool,
-    /// Check the packages against every rule of the format: exit code 0 if there are no errors, 1 if there are. What Core
-    /// ML is reported to refuse although the format allows it is listed, and is no error
+    /// Check the packages against every rule of the format: exit code 0 without errors, 1 with errors. What
+    /// the format allows and Core ML is reported to refuse is listed, but is not an error
     #[arg(long, conflicts_with = "mil")]
     check: bool,
     /// Print JSON
@@ -85,7 +85,7 @@ impl Inspect {
             let name = output::path(&self.path);
             ensure!(
                 !self.mil,
-                "{name} is a checkpoint, which has no program: `microgpt export {name} --out bundle` makes a bundle of it, which has"
+                "{name} is a checkpoint, which has no program: `microgpt export {name} --out bundle` makes a bundle, which has one"
             );
             let checkpoint = folder::checkpoint(&self.path)?;
             let config = checkpoint.config().clone();
@@ -136,12 +136,12 @@ fn summary(package: &Package) -> PackageSummary {
     }
 }
 
-/// An input, output or state with its type. A shape that is not described is that which the program gives.
+/// An input, output or state with its type. If its shape is not described, the program's shape is shown.
 fn line(feature: &Feature, function: &Function) -> String {
     let Feature { name, ty, .. } = feature;
     let declared = || function.outputs().find(|(output, _)| output == name).map(|(_, ty)| ty);
     match feature.array().filter(|array| !array.has_shape()).and_then(|_| declared()) {
-        Some(declared) => format!("{name}: {declared}, by the program: its shape is not described"),
+        Some(declared) => format!("{name}: {declared}, from the program: its shape is not described"),
         None => format!("{name}: {ty}"),
     }
 }

@@ -1,4 +1,4 @@
-//! Arguments, exit codes and the commands, each in a file of its own.
+//! Arguments, exit codes, and the commands, one per file.
 
 mod bench;
 mod chat;
@@ -23,11 +23,11 @@ use std::process::ExitCode;
 use clap::{Parser, Subcommand};
 use tracing_subscriber::EnvFilter;
 
-/// Train a small GPT, export it for Apple's Neural Engine, know where it will run, and run it anywhere.
+/// Train a small GPT, export it for Apple's Neural Engine, predict where it will run, and run it anywhere.
 #[derive(Debug, Parser)]
 #[command(name = "microgpt", version, arg_required_else_help = true)]
 #[command(
-    after_help = "Exit codes: 0 done; 1 a gate failed (verify, floor --require or --baseline, inspect --check, run --hazards) or training diverged; 2 bad usage or input; 130 training was stopped, and can be resumed."
+    after_help = "Exit codes: 0 success; 1 a gate failed (verify, floor --require or --baseline, inspect --check, run --hazards) or training diverged; 2 bad usage or input; 130 training was stopped, and can be resumed."
 )]
 struct Cli {
     #[command(subcommand)]
@@ -49,14 +49,14 @@ enum Command {
     FieldReport(field_report::MakeFieldReport),
 }
 
-/// What a command says of a gate.
+/// The outcome of a command that did not fail with an error.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Outcome {
     /// Done; if there was a gate, it passed.
     Done,
     /// The gate failed.
     GateFailed,
-    /// It was asked to stop, and did.
+    /// The user asked the command to stop, and it did.
     Stopped,
 }
 
@@ -86,7 +86,7 @@ pub(crate) fn run() -> ExitCode {
     match result {
         Ok(Outcome::Done) => ExitCode::SUCCESS,
         Ok(Outcome::GateFailed) => ExitCode::from(1),
-        // As a shell says of what SIGINT ended.
+        // The exit code that a shell reports for SIGINT.
         Ok(Outcome::Stopped) => ExitCode::from(130),
         Err(error) if output::is_broken_pipe(&error) => ExitCode::SUCCESS,
         Err(error) => {

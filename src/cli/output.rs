@@ -1,4 +1,4 @@
-//! Words and numbers to standard output, progress to standard error.
+//! Writes results to standard output, and progress and notes to standard error.
 
 use std::io::{self, Write as _};
 use std::path::Path;
@@ -7,23 +7,23 @@ use anyhow::{Context as _, Result};
 use indicatif::{ProgressBar, ProgressStyle};
 use serde::Serialize;
 
-/// Prints text. A reader that has gone away is an error to be told from others by [`is_broken_pipe`].
+/// Prints text. The error for a closed reader can be recognised with [`is_broken_pipe`].
 pub(super) fn print(text: &str) -> Result<()> {
     let mut out = io::stdout().lock();
     out.write_all(text.as_bytes()).and_then(|()| out.flush()).context("write to standard output")
 }
 
-/// A line on standard error; if nobody can read it, nothing is lost.
+/// Prints a line to standard error; write errors are ignored.
 pub(super) fn tell(text: &str) {
     let _ = writeln!(io::stderr(), "{text}");
 }
 
-/// What to do next, on standard error, so that the output stays what was asked for.
+/// Suggests the next command, on standard error, so that standard output holds only the result.
 pub(super) fn next(command: &str) {
     tell(&format!("next: {command}"));
 }
 
-/// An argument as a shell takes it.
+/// Quotes an argument for a shell, if necessary.
 pub(super) fn quoted(argument: &str) -> String {
     let plain = |c: char| c.is_alphanumeric() || "/._-=,:+@".contains(c);
     match !argument.is_empty() && argument.chars().all(plain) {
@@ -32,7 +32,7 @@ pub(super) fn quoted(argument: &str) -> String {
     }
 }
 
-/// A path as a shell takes it.
+/// Quotes a path for a shell, if necessary.
 pub(super) fn path(path: &Path) -> String {
     quoted(&path.to_string_lossy())
 }
@@ -44,8 +44,8 @@ pub(super) fn print_json(value: &impl Serialize) -> Result<()> {
     print(&json)
 }
 
-/// An error and what caused it, in a line. Causes that an error's own words repeat are left out, and so are words that a cause
-/// begins with: a path is named once.
+/// An error and its causes, in one line. A cause that the message so far contains is omitted; a cause that begins
+/// with the message so far replaces it. A path is therefore named only once.
 pub(super) fn causes(error: &anyhow::Error) -> String {
     error.chain().map(ToString::to_string).fold(String::new(), |line, cause| match line {
         line if line.is_empty() => cause,
@@ -55,21 +55,21 @@ pub(super) fn causes(error: &anyhow::Error) -> String {
     })
 }
 
-/// Whether an error means that nobody reads the output any more, as in `microgpt ... | head`.
+/// Whether the error is a closed output pipe, as in `microgpt ... | head`.
 pub(super) fn is_broken_pipe(error: &anyhow::Error) -> bool {
     error
         .chain()
         .any(|e| e.downcast_ref::<io::Error>().is_some_and(|e| e.kind() == io::ErrorKind::BrokenPipe))
 }
 
-/// A progress bar on standard error, if that is a terminal. `message` can be changed as it goes.
+/// A progress bar on standard error, if that is a terminal. Its message can be changed while it runs.
 pub(super) fn progress_bar(length: usize, unit: &str) -> ProgressBar {
     let template = format!("{{bar:32}} {{pos}}/{{len}} {unit}, {{elapsed}} (left {{eta}})  {{msg}}");
     let style = ProgressStyle::with_template(&template).unwrap_or_else(|_| ProgressStyle::default_bar());
     ProgressBar::new(length as u64).with_style(style)
 }
 
-/// A spinner on standard error, for what takes a while and cannot be counted.
+/// A spinner on standard error, for long work whose progress cannot be counted.
 pub(super) fn spinner(message: &'static str) -> ProgressBar {
     let spinner = ProgressBar::new_spinner().with_message(message);
     spinner.enable_steady_tick(std::time::Duration::from_millis(120));

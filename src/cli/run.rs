@@ -21,32 +21,33 @@ use self::results::{Looked, OutImages, Results};
 use super::engine::EngineArgs;
 use super::{Outcome, folder, output};
 
-/// Run functions of any .mlpackage on tensors and images from files: no Mac, no Python. On mil-cpu in f32 unless told.
+/// Run functions of any .mlpackage on tensors and images from files: no Mac, no Python. By default on mil-cpu
+/// in f32.
 ///
-/// Several functions run one after the other on one state: `--function prefill,decode=16` calls prefill once and decode 16
-/// times. Their inputs are then called FUNCTION/INPUT, or INPUT where only one of them has such an input, and their outputs
-/// FUNCTION/OUTPUT.
+/// Several functions run one after the other on one state: `--function prefill,decode=16` calls prefill once
+/// and decode 16 times. Their inputs are then named FUNCTION/INPUT, or INPUT if only one of them has such an
+/// input, and their outputs FUNCTION/OUTPUT.
 #[derive(Debug, Args)]
 pub(crate) struct Run {
     /// The .mlpackage
     package: PathBuf,
-    /// Inputs by name, as safetensors; each value must be one that the input's type can hold
+    /// Inputs by name, as safetensors; the input's type must hold each value exactly
     #[arg(long, value_name = "FILE")]
     inputs: Option<PathBuf>,
     /// An input of image type, from a PNG or JPEG file; may be given several times
     #[arg(long = "image", value_name = "NAME=FILE")]
     images: Vec<NamedFile>,
-    /// Scale images to the size that the model takes; without, another size is an error
+    /// Scale images to the model's default size; without this option, an image of another size is an error
     #[arg(long, requires = "images")]
     resize: bool,
-    /// Where the outputs go, as safetensors: floats as F32, integers as I32, bools as BOOL
+    /// Where to write the outputs, as safetensors: floats as F32, integers as I32, bools as BOOL
     #[arg(long, value_name = "FILE")]
     out: Option<PathBuf>,
     /// An output of image type, as a PNG file; may be given several times
     #[arg(long = "out-image", value_name = "NAME=FILE")]
     out_images: Vec<NamedFile>,
-    /// The functions to call, in order [default: the package's own]. With =STEPS, that often: each of its tensors has a leading
-    /// axis of STEPS
+    /// The functions to call, in order [default: the package's own]. With =STEPS, a function is called that
+    /// many times, and each of its tensors has a leading axis of STEPS
     #[arg(long, value_name = "FUNCTION[=STEPS]", value_delimiter = ',')]
     function: Vec<FunctionArg>,
     /// Call the function N times on one state: every tensor has a leading axis of N, and so has every output
@@ -54,22 +55,23 @@ pub(crate) struct Run {
     steps: Option<usize>,
     #[command(flatten)]
     engine: EngineArgs,
-    /// Name the first operation that overflows, makes a NaN or gives nothing but zeros, and exit with 1 if there is any: in
-    /// fp32, or with --numerics f16 in fp16
+    /// Name the first operation that overflows, produces a NaN, or produces only zeros, and exit with 1 if
+    /// there is one: in fp32, or with --numerics f16 in fp16
     #[arg(long)]
     hazards: bool,
-    /// Print how the function was lowered for the shapes of its inputs: steps, buffers and memory. Nothing is run without --out
-    /// or --out-image
+    /// Print how the function was lowered for the shapes of its inputs: steps, buffers and memory. Without
+    /// --out or --out-image, nothing is run
     #[arg(long)]
     plan: bool,
-    /// The workspace limit of a call on mil-cpu: the most memory, in MiB, that it may take beside weights and states
+    /// The workspace limit of a call on mil-cpu: the most memory, in MiB, that it may use besides weights and
+    /// states
     #[arg(long, value_name = "MIB", default_value_t = Limits::default().workspace >> 20, value_parser = clap::value_parser!(u64).range(1..1 << 40))]
     workspace: u64,
 }
 
 impl Run {
     pub(crate) fn run(self) -> Result<Outcome> {
-        // What a program means is asked more often than how fast it is.
+        // f32 is the default because users of `run` ask what a program means more often than how fast it is.
         let engine = self.engine.options(EngineKind::MilCpu, Numerics::F32)?;
         if self.hazards {
             EngineArgs::ensure_watchable(&engine)?;
@@ -130,7 +132,7 @@ impl Run {
         Ok(Outcome::of(hazards.is_empty()))
     }
 
-    /// Refuses to write where nothing can be written, or into the package, before anything is run.
+    /// Refuses destinations that cannot be written or are inside the package, before anything is run.
     fn check_destinations(&self) -> Result<()> {
         let images = self.out_images.iter().map(|image| &image.path);
         for path in self.out.iter().chain(images.clone()) {
@@ -147,7 +149,7 @@ impl Run {
     }
 }
 
-/// In which arithmetic hazards were looked for.
+/// The arithmetic in which hazards were searched for.
 fn arithmetic(engine: &EngineOptions) -> &'static str {
     match engine.numerics {
         Numerics::F16 => "fp16",
@@ -155,7 +157,7 @@ fn arithmetic(engine: &EngineOptions) -> &'static str {
     }
 }
 
-/// How each function was lowered: for the inputs of its first call, or for those of their default shapes.
+/// How each function was lowered, for the inputs of its first call or for the default shapes.
 fn plans(model: &dyn Model, calls: &Calls, given: bool) -> Result<String> {
     let mut text = String::new();
     for call in &calls.calls {
@@ -179,21 +181,21 @@ fn views<'v>(inputs: &'v [(&'v str, Given<'_>)]) -> Vec<(&'v str, TensorView<'v>
     inputs.iter().map(|(name, tensor)| (*name, tensor.view())).collect()
 }
 
-/// A run while it goes on.
+/// A run in progress.
 struct Ran {
     state: State,
-    /// Of each function.
+    /// Results of each function.
     results: Vec<Results>,
-    /// What each function gave in its last call.
+    /// Outputs of each function's last call.
     last: Vec<Tensors>,
-    /// Of each function, the inputs that had elements which are no numbers.
+    /// For each function, the inputs with NaN or infinite elements.
     faulty: Vec<Vec<String>>,
-    /// What is printed.
+    /// The text to print.
     text: String,
 }
 
 impl Ran {
-    /// Calls a function as often as it was asked for.
+    /// Calls a function for all of its steps.
     fn call(&mut self, function: &dyn Function, calls: &Calls, call: &Call) -> Result<()> {
         let mut results = Results::default();
         let mut faulty: Vec<String> = Vec::new();
@@ -237,7 +239,7 @@ impl Ran {
     }
 }
 
-/// What was run, how long it took, and the memory that a call on such inputs takes.
+/// Describes the calls, their time, and the memory that a call needs for such inputs.
 fn describe(function: &dyn Function, steps: usize, seconds: f64, memory: Option<Memory>) -> String {
     let each = seconds * 1e3 / steps as f64;
     let mut text = format!("{}: {}, {each:.3} ms each\n", function.name(), counted(steps, "call"));

@@ -9,7 +9,9 @@ use microgpt_ane::settle::settle;
 use super::engine::EngineArgs;
 use super::{Outcome, folder, output};
 
-/// Put to an engine what only Core ML can answer: which forms of a program it takes, whether the epsilon of norms survives.
+/// Probe which forms of a program an engine accepts, and whether the epsilon of norms survives.
+///
+/// Only Core ML can answer these questions; on mil-cpu they test the probes themselves.
 #[derive(Debug, Args)]
 pub(crate) struct Settle {
     /// The bundle's folder

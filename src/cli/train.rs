@@ -26,23 +26,23 @@ use super::{Outcome, folder, output};
 /// Train a model and write a checkpoint.
 #[derive(Debug, Args)]
 #[command(after_help = "\
-The presets' recipes, which the options change one by one:
+The presets' recipes, which options change individually:
   original  microGPT's own: 1000 steps of 1 document, learning rate 0.01 falling linearly, initial weights 0.08
   scaled    Experiment 27's: 5000 steps of 32 documents, 0.001 falling linearly, initial weights 0.02
-  compact   what predicts unseen names best: dropout, weight decay, a cosine, and the best evaluation's weights
-Other texts than names get a longer context than the preset's where their documents need it; --block-size says it for certain.
-A run that was stopped, in whatever way, goes on with `microgpt train --resume CKPT` as if nothing had happened. A finished one is
-trained longer with --resume CKPT --steps N. The steps to come then have the learning rate that they would have in a run of N
-steps, so that a rate that has fallen rises again; --init begins a new run, with a schedule of its own, from its weights.")]
+  compact   predicts unseen names best: dropout, weight decay, a cosine schedule, and the weights of the best evaluation
+Texts other than names get a longer context than the preset's if their documents need it; --block-size overrides this.
+`microgpt train --resume CKPT` continues a run after any stop as if nothing had happened. --resume CKPT --steps N trains a finished
+run longer. The remaining steps then have the learning rate of a run of N steps, so a rate that has fallen rises again; --init starts
+a new run, with its own schedule, from the weights of a checkpoint.")]
 pub(crate) struct Train {
-    /// Where to write the checkpoint; while it is trained, its state is kept there
+    /// Where to write the checkpoint; the training state is kept there during the run
     #[arg(long, value_name = "CKPT", required_unless_present = "resume")]
     out: Option<PathBuf>,
-    /// Replace a finished model in --out. It stays whole until the new one takes its place in one step
+    /// Replace a finished model in --out; it stays whole until the new one replaces it in one step
     #[arg(long)]
     force: bool,
-    /// Go on with a run that was stopped, in the same folder and with the same options; --steps changes how many it has in all, also
-    /// if it is finished; --data says where its text is now, if it was moved
+    /// Continue a stopped run, in the same folder and with the same options. --steps changes its total number
+    /// of steps, even if it is finished; --data gives the new path of its text, if it was moved
     #[arg(long, value_name = "CKPT", conflicts_with_all = RUN_OPTIONS)]
     resume: Option<PathBuf>,
     #[command(flatten)]
@@ -51,13 +51,13 @@ pub(crate) struct Train {
     data: DataOptions,
     #[command(flatten)]
     recipe: RecipeOptions,
-    /// Steps between states on disk, for --resume [default: about a minute]
+    /// Steps between states written to disk for --resume [default: about a minute's worth]
     #[arg(long, value_name = "STEPS")]
     save_every: Option<usize>,
-    /// Steps between samples of what the model writes [default: a fifth of the run; 0: none]
+    /// Steps between samples of generated text [default: a fifth of the run; 0: none]
     #[arg(long, value_name = "STEPS")]
     sample_every: Option<usize>,
-    /// Show burn's dashboard while training; a feature of the build
+    /// Show burn's dashboard while training; needs the build feature tui
     #[arg(long)]
     tui: bool,
     /// Print the report as JSON
@@ -65,7 +65,7 @@ pub(crate) struct Train {
     json: bool,
 }
 
-/// Every option that says what a run is, which a run that goes on knows already.
+/// Every option that defines a run, which a resumed run has stored already.
 const RUN_OPTIONS: &[&str] = &[
     "out",
     "preset",
@@ -96,26 +96,28 @@ const RUN_OPTIONS: &[&str] = &[
     "devices",
 ];
 
-/// The model.
+/// Options of the model.
 #[derive(Debug, Args)]
 #[command(next_help_heading = "Model")]
 struct ModelOptions {
     /// Dimensions and recipe: original (16 dimensions, 1 layer), scaled (512, 6) or compact (128, 4)
     #[arg(long, value_enum, default_value = "original")]
     preset: PresetArg,
-    /// Begin with the weights, dimensions and tokenizer of this checkpoint, ours or PyTorch's, instead of random ones
+    /// Begin with the weights, dimensions and tokenizer of this checkpoint, this program's or PyTorch's,
+    /// instead of random weights
     #[arg(long, value_name = "CKPT", conflicts_with_all = ["n_embd", "n_head", "n_layer", "block_size", "tokenizer", "vocab_size", "init_std"])]
     init: Option<PathBuf>,
-    /// Width, if not the preset's
+    /// Width, instead of the preset's
     #[arg(long)]
     n_embd: Option<usize>,
-    /// Attention heads, if not the preset's
+    /// Attention heads, instead of the preset's
     #[arg(long)]
     n_head: Option<usize>,
-    /// Layers, if not the preset's
+    /// Layers, instead of the preset's
     #[arg(long)]
     n_layer: Option<usize>,
-    /// Context length in tokens [default: the preset's, or what the documents of --data need, up to 256; 128 for running text]
+    /// Context length in tokens [default: the preset's, or what the documents of --data need, up to 256; 128
+    /// for running text]
     #[arg(long, value_name = "TOKENS")]
     block_size: Option<usize>,
     /// Standard deviation of the initial weights [default: 0.08 for original, 0.02 for scaled and compact]
@@ -123,11 +125,11 @@ struct ModelOptions {
     init_std: Option<f32>,
 }
 
-/// What it is trained on.
+/// Options of the training text.
 #[derive(Debug, Args)]
 #[command(next_help_heading = "Text")]
 struct DataOptions {
-    /// A file in UTF-8, one document a line [default: the built-in corpus of given names]
+    /// A UTF-8 file with one document per line [default: the built-in corpus of given names]
     #[arg(long, value_name = "FILE")]
     data: Option<PathBuf>,
     /// The file is running text: train on windows as long as the context
@@ -136,61 +138,61 @@ struct DataOptions {
     /// What a token is
     #[arg(long, value_enum, default_value = "characters")]
     tokenizer: TokenizerArg,
-    /// Tokens of a bpe tokenizer, at least 257 [default: 512]
+    /// Vocabulary size of a bpe tokenizer, at least 257 [default: 512]
     #[arg(long, value_name = "N")]
     vocab_size: Option<usize>,
     /// Share of the text that is held out and never trained on
     #[arg(long, default_value_t = 0.1, allow_negative_numbers = true)]
     held_out: f64,
-    /// Take documents as they stand, every epoch alike
+    /// Use documents in the order of the file, in every epoch
     #[arg(long)]
     no_shuffle: bool,
 }
 
-/// How it is trained.
+/// Options of the recipe.
 #[derive(Debug, Args)]
 #[command(next_help_heading = "Recipe")]
 struct RecipeOptions {
     /// Training steps [default: 1000, 5000 or 12000]
     #[arg(long)]
     steps: Option<usize>,
-    /// Seed of the weights, of the order of documents and of what is dropped
+    /// Seed of the weights, the order of documents, and dropout
     #[arg(long, default_value_t = 42)]
     seed: u64,
-    /// Documents, or windows of running text, a step [default: 1, 32 or 64]
+    /// Documents, or windows of running text, per step [default: 1, 32 or 64]
     #[arg(long)]
     batch_size: Option<usize>,
-    /// Compute a step's batch in so many parts: less memory, the same step, but for what is dropped
+    /// Compute a step's batch in this many parts: less memory and the same step, except for dropout
     #[arg(long, value_name = "PARTS", default_value_t = 1)]
     accumulate: usize,
     /// The highest learning rate [default: 0.01, 0.001 or 0.002]
     #[arg(long, allow_negative_numbers = true)]
     learning_rate: Option<f64>,
-    /// How it falls: linear, cosine or constant [default: linear; cosine for compact]
+    /// How the learning rate falls: linear, cosine or constant [default: linear; cosine for compact]
     #[arg(long)]
     schedule: Option<Schedule>,
-    /// Steps over which it rises before [default: 0; 200 for compact]
+    /// Steps over which the learning rate rises first [default: 0; 200 for compact]
     #[arg(long, value_name = "STEPS")]
     warmup: Option<usize>,
     /// Decoupled weight decay, as AdamW has it [default: 0; 0.1 for compact]
     #[arg(long, allow_negative_numbers = true)]
     weight_decay: Option<f64>,
-    /// Share of activations that are dropped [default: 0; 0.15 for compact]
+    /// Dropout probability of activations [default: 0; 0.15 for compact]
     #[arg(long, allow_negative_numbers = true)]
     dropout: Option<f64>,
-    /// Scale gradients down to this length; 0 never does [default: 0; 1 for compact]
+    /// Clip the norm of the gradients to this value; 0 never clips [default: 0; 1 for compact]
     #[arg(long, value_name = "NORM", allow_negative_numbers = true)]
     clip_norm: Option<f64>,
-    /// Steps between evaluations of what is held out; 0: at the end alone [default: 0; 500 for compact]
+    /// Steps between evaluations of the held-out text; 0: only at the end [default: 0; 500 for compact]
     #[arg(long, value_name = "STEPS")]
     evaluate_every: Option<usize>,
-    /// Keep the weights of the best evaluation instead of the last [default: yes for compact]
+    /// Keep the weights of the best evaluation instead of the last ones [default: yes for compact]
     #[arg(long, num_args = 0..=1, default_missing_value = "true", value_name = "BOOL")]
     keep_best: Option<bool>,
-    /// Stop after so many evaluations without a better one; 0 never does [default: 0; 8 for compact]
+    /// Stop after this many evaluations without improvement; 0 never stops early [default: 0; 8 for compact]
     #[arg(long, value_name = "EVALUATIONS")]
     patience: Option<usize>,
-    /// burn's backend; others than flex are features of the build
+    /// burn's backend; all but flex are build features
     #[arg(long, visible_alias = "device", default_value_t = Backend::default())]
     backend: Backend,
     /// Devices of the backend that share a step
@@ -209,7 +211,7 @@ enum PresetArg {
 enum TokenizerArg {
     /// Every character of the text
     Characters,
-    /// Byte pairs learnt from the text: knows every text, and needs fewer tokens for it
+    /// Byte pairs learnt from the text: encodes every text, and needs fewer tokens for it
     Bpe,
 }
 
@@ -239,7 +241,7 @@ impl Train {
         let mut view = View::new(&trainer, self.sample_every, self.tui)?;
         context::warn_of_cut_documents(&trainer, &self);
         let resumed = output::path(&folder);
-        // A folder by its whole name can be replaced, `.` cannot.
+        // A folder can be replaced by its absolute path, `.` cannot.
         let folder = folder.canonicalize().unwrap_or(folder);
         let save = SaveTo { folder: folder.clone(), every };
         let on_disk = if Trainer::is_unfinished(&folder) { trainer.step_count() } else { 0 };
@@ -260,7 +262,9 @@ impl Train {
             Ended::Trained(trained) => trained,
             Ended::Stopped { step } => {
                 let folder = output::path(&folder);
-                output::tell(&format!("stopped after step {step}; microgpt train --resume {folder} goes on"));
+                output::tell(&format!(
+                    "stopped after step {step}; microgpt train --resume {folder} continues"
+                ));
                 return Ok(Outcome::Stopped);
             }
         };
@@ -278,7 +282,7 @@ impl Train {
         Ok(Outcome::Done)
     }
 
-    /// A run that was stopped, or a finished one with more steps.
+    /// Resumes a stopped run, or a finished one with more steps.
     fn go_on(&self, folder: &Path) -> Result<Trainer> {
         expect(folder, Expected::Run)?;
         let Resumed { mut trainer, skipped } = Trainer::resume(folder, self.data.data.as_deref())?;
@@ -297,11 +301,11 @@ impl Train {
         }
         if was_finished && trainer.is_finished() {
             let longer = match trainer.training().steps > done {
-                true => "it ended early, as evaluations did not get better (--patience)".to_owned(),
+                true => "it ended early, because evaluations did not improve (--patience)".to_owned(),
                 false => format!("`microgpt train --resume {name} --steps {}` trains it longer", 2 * done),
             };
             bail!(
-                "{name} is finished after {done} steps: {longer}; `microgpt train --init {name} --out NEW` begins a new run from its \
+                "{name} is finished after {done} steps: {longer}; `microgpt train --init {name} --out NEW` starts a new run from its \
                  weights"
             );
         }
@@ -312,7 +316,7 @@ impl Train {
         Ok(trainer)
     }
 
-    /// A run from its beginning.
+    /// Begins a new run.
     fn begin(&self, folder: &Path) -> Result<Trainer> {
         destination::check(folder, self.force)?;
         let layout = if self.data.packed { Layout::Packed } else { Layout::Lines };
@@ -348,7 +352,7 @@ impl Train {
         let preset = TrainingConfig::preset(self.model.preset.into());
         let recipe = &self.recipe;
         let evaluate_every = recipe.evaluate_every.unwrap_or(preset.evaluate_every);
-        // Nothing to choose by, no choice, unless that is what was asked for.
+        // Without evaluations there is no best one to keep, unless the user asks for it.
         let chooses = self.data.held_out > 0.0 && evaluate_every > 0;
         let keep_best = recipe.keep_best.unwrap_or(preset.keep_best && chooses);
         TrainingConfig {
@@ -357,7 +361,7 @@ impl Train {
             accumulate: recipe.accumulate,
             learning_rate: recipe.learning_rate.unwrap_or(preset.learning_rate),
             schedule: recipe.schedule.unwrap_or(preset.schedule),
-            // A preset's warm-up must not be longer than a run that was asked to be short.
+            // A preset's warm-up must not be longer than a short run.
             warmup: recipe.warmup.unwrap_or(preset.warmup.min(recipe.steps.unwrap_or(preset.steps) / 10)),
             weight_decay: recipe.weight_decay.unwrap_or(preset.weight_decay),
             dropout: recipe.dropout.unwrap_or(preset.dropout),
@@ -405,7 +409,8 @@ impl DataOptions {
     }
 }
 
-/// What Ctrl-C asks for is done after the step; a second one ends the process at once. `saved` is the newest step that is on disk.
+/// Stops after the current step on Ctrl-C; a second one ends the process at once. `saved` is the newest step
+/// on disk.
 fn stop_on_signals(saved: Arc<AtomicUsize>, folder: String) -> Result<Arc<AtomicBool>> {
     let stop = Arc::new(AtomicBool::new(false));
     let asked = Arc::clone(&stop);
@@ -416,21 +421,19 @@ fn stop_on_signals(saved: Arc<AtomicUsize>, folder: String) -> Result<Arc<Atomic
         };
         if asked.swap(true, Ordering::Relaxed) {
             output::tell(&format!(
-                "ended at once: {saved}; microgpt train --resume {folder} goes on from there"
+                "ended at once: {saved}; microgpt train --resume {folder} continues from there"
             ));
             std::process::exit(130);
         }
-        output::tell(&format!(
-            "stopping after this step, and saving it; Ctrl-C again ends at once ({saved})"
-        ));
+        output::tell(&format!("stopping after this step and saving it; Ctrl-C again ends at once ({saved})"));
     })?;
     Ok(stop)
 }
 
-/// Nats above the loss of knowing nothing that no run ends with unless something went wrong.
+/// A run whose final loss exceeds that of uniform guessing by more than this many nats has diverged.
 const DIVERGED: f32 = 1.0;
 
-/// Says that a run ended with a loss beyond that of knowing nothing, and what to try.
+/// Reports a run that diverged, and suggests what to try.
 fn divergence(trained: &Trained) -> Option<String> {
     let (report, vocab) = (&trained.report, trained.config.vocab_size);
     let nothing = (vocab as f32).ln();
@@ -438,27 +441,31 @@ fn divergence(trained: &Trained) -> Option<String> {
     if report.train_loss <= limit {
         return None;
     }
-    // In one digit: a hint is no more exact than that.
+    // One digit: the suggestion is no more precise than that.
     let a_tenth = |x: f64| format!("{:.0e}", x / 10.0).parse::<f64>().unwrap_or(x);
     let first = report.history.first().map_or(0.0, |step| step.loss);
     let small = microgpt_model::WIDE_INIT_STD;
     let advice = match first > limit && report.init_std > small {
         true => format!(
-            "it began at {first:.2}, so try smaller initial weights: --init-std {small}, now {}",
+            "it began at {first:.2}, so try smaller initial weights: --init-std {small} instead of {}",
             report.init_std
         ),
         false => {
-            format!("try --learning-rate {}, now {}", a_tenth(report.learning_rate), report.learning_rate)
+            format!(
+                "try --learning-rate {} instead of {}",
+                a_tenth(report.learning_rate),
+                report.learning_rate
+            )
         }
     };
     Some(format!(
-        "the run diverged: its training loss is {:.2}, and knowing nothing costs ln {vocab} = {nothing:.2}. The model is of no use; \
+        "the run diverged: its training loss is {:.2}, and uniform guessing costs ln {vocab} = {nothing:.2}. The model is useless; \
          {advice}",
         report.train_loss
     ))
 }
 
-/// Hours, minutes and seconds, as far as they matter.
+/// Formats a duration in hours, minutes and seconds, leaving out what is negligible.
 fn duration(seconds: f64) -> String {
     let whole = Duration::from_secs_f64(seconds.max(0.0)).as_secs();
     match (whole / 3600, whole / 60 % 60, whole % 60) {

@@ -1,4 +1,5 @@
-//! What a command says of a path that it cannot use: what stands there, what was expected, and the one command that works on it.
+//! The error for a path that a command cannot use: what the path holds, what was expected, and the one
+//! command that works on it.
 
 use std::fs::File;
 use std::io::Read as _;
@@ -18,9 +19,9 @@ pub(super) enum Expected {
     BundleOrPackage,
     Package,
     Checkpoint,
-    /// A run that may go on: one that is not finished, or a checkpoint.
+    /// A run that can be continued: an unfinished one, or a checkpoint.
     Run,
-    /// Whatever can be inspected.
+    /// Anything that can be inspected.
     Model,
 }
 
@@ -52,11 +53,11 @@ impl Expected {
     }
 }
 
-/// What stands at a path, if it is what a command expects.
+/// Recognises what a path holds, if a command expects it.
 ///
 /// # Errors
 ///
-/// Says what it is otherwise, and what to do.
+/// If the path holds something else; the error says what, and what to do.
 pub(super) fn expect(path: &Path, expected: Expected) -> Result<PathKind> {
     let kind = PathKind::of(path).with_context(|| format!("open {}", path.display()))?;
     if expected.takes(&kind) { Ok(kind) } else { Err(unfit(path, &kind, expected)) }
@@ -83,7 +84,7 @@ fn unfit(path: &Path, kind: &PathKind, expected: Expected) -> Error {
     }
 }
 
-/// What else the thing says of itself.
+/// Details read from the file: a model's architectures.
 fn detail(path: &Path, kind: &PathKind) -> Option<String> {
     match kind {
         PathKind::HuggingFace { .. } => {
@@ -98,10 +99,11 @@ fn detail(path: &Path, kind: &PathKind) -> Option<String> {
     }
 }
 
-/// What to do with a thing of another kind than was expected. No advice names a command that refuses it.
+/// What to do with a path of another kind than expected. No advice names a command that refuses it.
 fn advice(path: &Path, kind: &PathKind, expected: Expected) -> String {
     let name = output::path(path);
-    // The model file of a package is led to its own package, which says more than what is true of every such file.
+    // The model file of a package gets advice about its own package, which is more specific than that for any
+    // such file.
     if let Some(advice) =
         kind.advice().filter(|_| !matches!(kind, PathKind::MlModel { .. }) || belongs_to(path).is_none())
     {
@@ -117,10 +119,10 @@ fn advice(path: &Path, kind: &PathKind, expected: Expected) -> String {
         }
         PathKind::Bundle if expected == Expected::Package => match packages(path).first() {
             Some(package) => format!("give a package in it, such as {}", output::path(package)),
-            None => "it has no package in it, so that it is damaged: export it again".to_owned(),
+            None => "it has no package in it, so it is damaged: export it again".to_owned(),
         },
         PathKind::Bundle => format!(
-            "it is exported already, and `microgpt chat {name}` runs it; the checkpoint is the folder that it was exported from"
+            "it is already exported, and `microgpt chat {name}` runs it; the checkpoint is the folder that it was exported from"
         ),
         PathKind::Package => match around(path, &PathKind::Bundle) {
             Some(bundle) if expected != Expected::Checkpoint => {
@@ -132,8 +134,8 @@ fn advice(path: &Path, kind: &PathKind, expected: Expected) -> String {
             ),
         },
         PathKind::HuggingFace { .. } | PathKind::Gguf => format!(
-            "this version reads models of type {MODEL_TYPE:?} only, and no command of it reads this one; once another tool has made a \
-             .mlpackage of it, `microgpt run` and `microgpt floor` take that"
+            "this version reads models of type {MODEL_TYPE:?} only, and none of its commands reads this one; once another tool has made a \
+             .mlpackage of it, `microgpt run` and `microgpt floor` accept that"
         ),
         _ => match belongs_to(path) {
             Some((folder, kind)) => format!("it belongs to {}, {kind}: give the folder", output::path(&folder)),
@@ -149,14 +151,14 @@ fn advice(path: &Path, kind: &PathKind, expected: Expected) -> String {
     }
 }
 
-/// The newest state of a run that is not finished.
+/// The newest state of an unfinished run.
 fn newest_state(run: &Path) -> Option<PathBuf> {
     let states = run.join("training").read_dir().ok()?.flatten().map(|entry| entry.path());
     let step = |path: &Path| path.file_name()?.to_str()?.strip_prefix("step-")?.parse::<usize>().ok();
     states.filter_map(|path| Some((step(&path)?, path))).max().map(|(_, path)| path)
 }
 
-/// The packages in a folder, in order.
+/// The packages in a folder, sorted.
 fn packages(folder: &Path) -> Vec<PathBuf> {
     let entries = folder.read_dir().into_iter().flatten().flatten().map(|entry| entry.path());
     let mut packages: Vec<PathBuf> =
@@ -165,10 +167,10 @@ fn packages(folder: &Path) -> Vec<PathBuf> {
     packages
 }
 
-/// How many entries of a folder are looked at for something to advise.
+/// Limit of the entries of a folder that are examined for advice.
 const ENTRIES: usize = 100;
 
-/// Something in a folder that a command could use.
+/// Finds something in a folder that a command could use.
 fn inside(folder: &Path) -> Option<(PathBuf, PathKind)> {
     let mut entries: Vec<PathBuf> =
         folder.read_dir().ok()?.flatten().take(ENTRIES).map(|entry| entry.path()).collect();
@@ -180,17 +182,17 @@ fn inside(folder: &Path) -> Option<(PathBuf, PathKind)> {
     })
 }
 
-/// The folder around a path, if it is of that kind.
+/// The folder around a path, if it is of the wanted kind.
 fn around(path: &Path, wanted: &PathKind) -> Option<PathBuf> {
     let folder = path.canonicalize().ok()?;
     let folder = folder.parent()?;
     let is_wanted = PathKind::of(folder).is_ok_and(|kind| kind == *wanted);
-    // As the user wrote it, if that has a folder in it.
+    // As the user wrote it, if the path names a folder.
     let written = path.parent().filter(|parent| !parent.as_os_str().is_empty());
     is_wanted.then(|| written.unwrap_or(Path::new(".")).to_owned())
 }
 
-/// The model that a file is a part of.
+/// Finds the model that a file is a part of.
 fn belongs_to(file: &Path) -> Option<(PathBuf, PathKind)> {
     // A package's weights are four folders down.
     file.ancestors().skip(1).take(5).filter(|folder| !folder.as_os_str().is_empty()).find_map(|folder| {
@@ -203,10 +205,11 @@ fn belongs_to(file: &Path) -> Option<(PathBuf, PathKind)> {
     })
 }
 
-/// How much of a GGUF file is looked at.
+/// Bytes of a GGUF file that are read.
 const GGUF_HEAD: u64 = 64 << 10;
 
-/// `general.architecture` of a GGUF file: a key, a type and a value each, the architecture among the first.
+/// Reads `general.architecture` of a GGUF file. The header is a list of key, type and value; the architecture
+/// is among the first.
 fn gguf_architecture(path: &Path) -> Option<String> {
     let mut head = Vec::new();
     File::open(path).ok()?.take(GGUF_HEAD).read_to_end(&mut head).ok()?;
@@ -229,14 +232,14 @@ fn gguf_architecture(path: &Path) -> Option<String> {
                 at.text()?;
             }
             (_, 10..=12) => at.skip(8)?,
-            // An array, or a type that is not known: the architecture stands before them in every file that is known.
+            // An array or an unknown type: in every known file the architecture precedes them.
             _ => return None,
         }
     }
     None
 }
 
-/// The rest of the bytes that are looked at.
+/// The unread bytes of the header.
 struct Head<'b>(&'b [u8]);
 
 impl<'b> Head<'b> {
@@ -263,7 +266,7 @@ impl<'b> Head<'b> {
 mod tests {
     use super::*;
 
-    /// A GGUF header of version 3 with these strings.
+    /// Builds a GGUF header of version 3 with these strings.
     fn gguf(pairs: &[(&str, &str)]) -> Vec<u8> {
         let mut bytes = b"GGUF\x03\0\0\0".to_vec();
         bytes.extend(0u64.to_le_bytes());
@@ -279,7 +282,7 @@ mod tests {
     }
 
     #[test]
-    fn a_gguf_file_says_its_architecture_and_a_damaged_one_says_nothing() {
+    fn the_architecture_of_a_gguf_file_is_read_and_a_damaged_file_has_none() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("x.gguf");
         let of = |bytes: &[u8]| {
@@ -296,7 +299,7 @@ mod tests {
         assert_eq!(of(&endless), None);
     }
 
-    /// Whatever is refused, the advice names no command that would refuse it in turn.
+    /// The advice in a refusal names no command that would refuse the path in turn.
     #[test]
     fn advice_never_leads_in_a_circle() {
         let dir = tempfile::tempdir().unwrap();

@@ -13,25 +13,25 @@ use mlpackage::counted;
 use super::engine::EngineChoice;
 use super::{Outcome, folder, output};
 
-/// Run a bundle against the checkpoint that it was exported from. Exits with 1 if they differ by more than rounding. mil-cpu is compared
-/// in all of its arithmetic; another engine, Core ML, with mil-cpu.
+/// Compare a bundle with the checkpoint that it was exported from. Exits with 1 if they differ by more than
+/// rounding. Every arithmetic of mil-cpu is compared; another engine, Core ML, is compared with mil-cpu.
 #[derive(Debug, Args)]
 pub(crate) struct Verify {
     /// The bundle's folder
     bundle: PathBuf,
-    /// The checkpoint; without one, the bundle's f16 and fast results are held against its f32 results
+    /// The checkpoint; without one, the bundle's f16 and fast results are compared with its f32 results
     #[arg(long, value_name = "CKPT")]
     checkpoint: Option<PathBuf>,
     #[command(flatten)]
     engine: EngineChoice,
-    /// Seed of the sequence that is compared
+    /// Seed of the compared sequence
     #[arg(long, default_value_t = 0)]
     seed: u64,
     /// Write every step's inputs and logits as safetensors, for other executors to compare with
     #[arg(long, value_name = "FILE")]
     dump: Option<PathBuf>,
-    /// Look for what goes wrong in fp16 without an error: the first operation that makes an infinity, a NaN, or zero of a
-    /// constant that is not zero. Each counts as a failure
+    /// Search for silent failures of fp16: the first operation that produces an infinity, a NaN, or zero from
+    /// a constant that is not zero. Each counts as a failure
     #[arg(long)]
     hazards: bool,
     /// burn's backend: flex, or ndarray in a build with `--features ndarray`
@@ -83,7 +83,7 @@ pub(super) fn describe(verification: &Verification) -> String {
         let p = &check.parity;
         let verdict = if check.pass { "ok  " } else { "FAIL" };
         let bound = match check.tolerance.largest_error {
-            bound if check.relative_to_f16 => format!(" (at most {bound:.2e}, by what f16 lost)"),
+            bound if check.relative_to_f16 => format!(" (at most {bound:.2e}, from the error of f16)"),
             bound if bound.is_finite() => format!(" (at most {bound:.0e})"),
             _ => String::new(),
         };

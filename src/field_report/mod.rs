@@ -1,18 +1,18 @@
-//! What `scripts/first-run-on-a-mac.sh` left in a folder, as one page to read.
+//! Reads the results that `scripts/first-run-on-a-mac.sh` wrote to a folder, and makes one page of them.
 //!
 //! ```text
-//! system.txt                          the machine, in its own words
+//! system.txt                          description of the machine
 //! steps/ORDER                         names of the steps, in the order in which they ran
 //! steps/NAME.state                    done, failed or would-run; NAME.command and NAME.log beside it
 //! results/VARIANT/floor.json          measured placement; predicted.json beside it
-//! results/VARIANT/verify.json         Core ML against mil-cpu
+//! results/VARIANT/verify.json         Core ML compared with mil-cpu
 //! results/VARIANT/bench-ENGINE.json   speed
 //! results/settle-UNITS.json           forms of programs, and epsilons
 //! results/conformance-UNITS.json      the conformance suite
 //! results/discover-NAME/boundary.txt  a sweep, with boundary.svg
 //! ```
 //!
-//! Whatever is missing is said to be missing: a run that stopped halfway has a page as well.
+//! Missing files are allowed: a run that stopped halfway has a page as well.
 
 mod page;
 
@@ -27,15 +27,15 @@ use serde_json::Value;
 
 pub use page::page;
 
-/// Lines of a failed step's log that are shown.
+/// Lines of a failed step's log that the page shows.
 const LOG_LINES: usize = 12;
-/// Bytes of a log's end that are looked at.
+/// Bytes at the end of a log that are searched for these lines.
 const LOG_END: usize = 16 << 10;
-/// More than any of these files has, and more than all of them together.
+/// Size limits of one of these files, and of all of them together, in bytes.
 const LIMIT: u64 = 4 << 20;
 const TOTAL: u64 = 256 << 20;
 
-/// Everything that was found in a folder.
+/// The contents of a folder.
 #[derive(Debug, Default)]
 pub struct FieldReport {
     /// The machine.
@@ -46,22 +46,22 @@ pub struct FieldReport {
     pub variants: Vec<Variant>,
     /// Answers of `microgpt settle`, by compute units.
     pub settled: Vec<(String, Value)>,
-    /// Outcomes of the conformance suite, by compute units.
+    /// Results of the conformance suite, by compute units.
     pub conformance: Vec<(String, Value)>,
     /// Sweeps: name, table, picture.
     pub sweeps: Vec<(String, String, Option<String>)>,
-    /// Files that could not be read as what they should be.
+    /// Files that could not be read, with the reason.
     pub unread: Vec<String>,
-    /// Bytes that may still be read.
+    /// Remaining bytes of the total size limit.
     left: u64,
 }
 
 /// A step of the script.
 #[derive(Debug)]
 pub struct Step {
-    /// Its name.
+    /// Name of the step.
     pub name: String,
-    /// `done`, `failed` or `would-run`, and how long it took.
+    /// `done`, `failed` or `would-run`, and the time that it took.
     pub state: String,
     /// The command.
     pub command: String,
@@ -74,9 +74,9 @@ pub struct Step {
 pub struct Variant {
     /// Such as `int8-per-tensor.one-hot.separate.max-scaled`.
     pub name: String,
-    /// What laws say.
+    /// The laws' prediction.
     pub predicted: Option<PlacementReport>,
-    /// What Core ML plans.
+    /// Core ML's plan.
     pub measured: Option<PlacementReport>,
     /// `microgpt verify --json`.
     pub verify: Option<Value>,
@@ -89,7 +89,7 @@ impl FieldReport {
     ///
     /// # Errors
     ///
-    /// If it is none that the script made.
+    /// If the script did not make the folder.
     pub fn read(folder: &Path) -> Result<Self> {
         let steps = folder.join("steps");
         ensure!(steps.is_dir(), "{}: no first run is there (steps/)", folder.display());
@@ -98,7 +98,7 @@ impl FieldReport {
         let order = report.text(&steps.join("ORDER")).unwrap_or_default();
         let mut known = HashSet::new();
         for name in order.lines() {
-            // A name, and no way out of the folder; once.
+            // Each name once, and no path out of the folder.
             if name.contains(['/', '\\']) || !known.insert(name) {
                 continue;
             }
@@ -131,7 +131,7 @@ impl FieldReport {
             };
             match found {
                 Some(found) if fits(&found) => self.conformance.push((units.to_owned(), found)),
-                Some(_) => self.unread.push(format!("{}: no outcome of the suite", path.display())),
+                Some(_) => self.unread.push(format!("{}: not a result of the suite", path.display())),
                 None => {}
             }
         } else if let Some(sweep) = name.strip_prefix("discover-") {
@@ -159,7 +159,7 @@ impl FieldReport {
         Ok(())
     }
 
-    /// A report of that basis that may not be there, and that holds together.
+    /// Reads a report, which may be missing; it must have this basis and be consistent.
     fn report(&mut self, path: &Path, basis: Basis) -> Option<PlacementReport> {
         let report = self.json::<Vec<PlacementReport>>(path)?.into_iter().next()?;
         let wrong = match report.check() {
@@ -171,7 +171,8 @@ impl FieldReport {
         None
     }
 
-    /// The text of a file of this folder, if it is one, and not too large. Links are not followed: the page is made to be sent.
+    /// Reads a regular file of this folder within the size limits. Links are not followed: the page is made
+    /// to be sent.
     fn text(&mut self, path: &Path) -> Option<String> {
         let found = path.symlink_metadata().ok().filter(fs::Metadata::is_file)?;
         if found.len() > LIMIT.min(self.left) {
@@ -182,7 +183,7 @@ impl FieldReport {
         fs::read(path).ok().map(|bytes| String::from_utf8_lossy(&bytes).into_owned())
     }
 
-    /// A JSON file that may not be there; one that is something else is kept in mind.
+    /// Reads a JSON file, which may be missing. A file of another format is listed as unread.
     fn json<T: DeserializeOwned>(&mut self, path: &Path) -> Option<T> {
         let found = self.text(path)?;
         // A step that failed leaves an empty file.
@@ -199,7 +200,7 @@ impl FieldReport {
     }
 }
 
-/// Paths in a folder, in the order of their names.
+/// Paths in a folder, sorted by name.
 fn entries(folder: &Path) -> Result<Vec<std::path::PathBuf>> {
     let entries = fs::read_dir(folder).with_context(|| format!("list {}", folder.display()))?;
     let mut paths: Vec<_> = entries.flatten().map(|entry| entry.path()).collect();

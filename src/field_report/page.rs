@@ -1,4 +1,4 @@
-//! The page itself: one file that needs nothing else.
+//! Renders the page as one self-contained file.
 
 use ane_floor::PlacementReport;
 use maud::{DOCTYPE, Markup, PreEscaped, html};
@@ -8,7 +8,7 @@ use super::{FieldReport, Variant};
 
 const STYLE: &str = include_str!("style.css");
 
-/// The page of what was found.
+/// Renders the page of a report.
 pub fn page(report: &FieldReport) -> String {
     html! {
         (DOCTYPE)
@@ -25,7 +25,7 @@ pub fn page(report: &FieldReport) -> String {
                     h1 { "A first run on a Mac" }
                     pre { (report.system) }
                     @if report.steps.iter().any(|step| step.state.starts_with("would-run")) {
-                        p.failed { "This is a rehearsal: steps that need a Mac were told, and not run." }
+                        p.failed { "This is a rehearsal: steps that need a Mac were listed, not run." }
                     }
                     (steps(report))
                     (questions(report))
@@ -49,7 +49,7 @@ fn steps(report: &FieldReport) -> Markup {
     html! {
         section {
             h2 { "Steps" }
-            p { (count("done")) " done, " (count("failed")) " failed, " (count("would-run")) " told and not run" }
+            p { (count("done")) " done, " (count("failed")) " failed, " (count("would-run")) " listed, not run" }
             details open[count("failed") > 0] {
                 summary { "All of them" }
                 table {
@@ -68,7 +68,7 @@ fn steps(report: &FieldReport) -> Markup {
     }
 }
 
-/// A question that only a Mac can answer, and what was found.
+/// A question that only a Mac can answer, with the answer if there is one.
 fn question(title: &str, found: Option<Markup>) -> Markup {
     html! {
         h3 { (title) }
@@ -86,14 +86,14 @@ fn questions(report: &FieldReport) -> Markup {
     html! {
         section {
             h2 { "Open questions" }
-            (question("Which forms of a program does Core ML's compiler take?", settled(report, "form")))
+            (question("Which forms of a program does Core ML's compiler accept?", settled(report, "form")))
             (question("Does an INT8 convolution reach the Neural Engine: per tensor, per channel?",
                 measured.then(|| differing(report, 0, &["form of the weights", "conv_ane", "compute_ane", "verdict", "predicted"]))))
-            (question("Which cache update stays on the Neural Engine, and what does each cost a token?",
+            (question("Which cache update stays on the Neural Engine, and what does each cost per token?",
                 measured.then(|| differing(report, 1, &["cache update", "conv_ane", "compute_ane", "verdict", "predicted"]))))
             (question("How far are results on the device from mil-cpu in fp16?",
-                compared.then(|| html! { p { "The columns of the table of variants: largest error as a share of the largest logit, and the cosine." } })))
-            (question("Where does placement flip, and is the ceiling about bytes or about operations?", sweeps(report)))
+                compared.then(|| html! { p { "See the columns of the table of variants: largest error relative to the largest logit, and cosine." } })))
+            (question("Where does placement flip, and is the ceiling a number of bytes or of operations?", sweeps(report)))
             (question("Does the epsilon of the norms survive on the device?", settled(report, "epsilon")))
             (question("Does Core ML compute what PyTorch does, operation by operation?", conformance(report)))
         }
@@ -129,7 +129,7 @@ fn settled(report: &FieldReport, question: &str) -> Option<Markup> {
     })
 }
 
-/// Variants that differ from the default ones in one part of their name alone.
+/// The variants that differ from the default in this part of their name only.
 fn differing(report: &FieldReport, part: usize, head: &[&str]) -> Markup {
     const DEFAULT: [&str; 4] = ["int8-per-tensor", "one-hot", "separate", "max-scaled"];
     let parts = |variant: &Variant| variant.name.split('.').map(str::to_owned).collect::<Vec<_>>();
@@ -165,7 +165,7 @@ fn placement(report: Option<&PlacementReport>) -> Markup {
 }
 
 fn speed(variant: &Variant, engine: &str) -> String {
-    // What mil-cpu did is no figure of Core ML's, whatever the file is called.
+    // A result of mil-cpu must not be shown as Core ML's, whatever the file is called.
     let core_ml = |found: &Value| found["engine"].as_str().is_some_and(|name| name.starts_with("coreml"));
     let bench = variant.benches.iter().find(|(name, found)| name == engine && core_ml(found));
     bench
@@ -178,7 +178,7 @@ fn sweeps(report: &FieldReport) -> Option<Markup> {
         html! {
             @for (name, table, picture) in &report.sweeps {
                 h4 { (name) }
-                // As a picture, and not as part of the page: it comes from a file.
+                // As an image, not inline: the picture comes from an untrusted file.
                 @if let Some(picture) = picture { img alt="the boundary" src={ "data:image/svg+xml," (percent(picture)) }; }
                 pre { (table) }
             }
@@ -206,7 +206,7 @@ fn variants(report: &FieldReport) -> Markup {
     html! {
         section {
             h2 { "Variants" }
-            @if report.variants.is_empty() { p.soft { "none were exported" } }
+            @if report.variants.is_empty() { p.soft { "no variants were exported" } }
             table {
                 thead {
                     tr {
@@ -232,7 +232,7 @@ fn variants(report: &FieldReport) -> Markup {
     }
 }
 
-/// How the engine compares with mil-cpu in f16: the parity of that check.
+/// The parity of the engine with mil-cpu in f16.
 fn against_f16(variant: &Variant) -> &Value {
     const NONE: &Value = &Value::Null;
     let checks = variant.verify.as_ref().and_then(|found| found["checks"].as_array());
@@ -251,7 +251,7 @@ fn engines(report: &FieldReport) -> Markup {
             h2 { "Speed and energy" }
             @if rows().next().is_none() { p.soft { "not measured" } }
             table {
-                thead { tr { th { "variant" } th { "engine" } th { "tokens/s" } th { "half of all tokens, ms" } th { "99 %, ms" } th { "load, ms" } th { "energy" } } }
+                thead { tr { th { "variant" } th { "engine" } th { "tokens/s" } th { "median, ms" } th { "99 %, ms" } th { "load, ms" } th { "energy" } } }
                 tbody {
                     @for (variant, engine, found) in rows() {
                         @let decode = &found["decode"];
@@ -273,15 +273,15 @@ fn energy(found: &Value) -> String {
     match (found["measured"]["mj_per_token"].as_f64(), found["not_measured"].as_str()) {
         (Some(each), _) => {
             let ane = found["measured"]["decoding"]["ane"].as_f64();
-            let ane = ane.map_or("not told".to_owned(), |milliwatts| format!("{milliwatts:.0} mW"));
-            format!("{each:.3} mJ a token, ANE {ane}")
+            let ane = ane.map_or("not reported".to_owned(), |milliwatts| format!("{milliwatts:.0} mW"));
+            format!("{each:.3} mJ per token, ANE {ane}")
         }
         (None, Some(reason)) => reason.to_owned(),
         (None, None) => "-".to_owned(),
     }
 }
 
-/// A value as a reader wants it: text without quotes, nothing for nothing.
+/// A JSON value as text: strings without quotes, null as the empty string.
 fn words(value: &Value) -> String {
     match value {
         Value::Null => String::new(),
@@ -298,7 +298,7 @@ fn fixed(value: &Value, digits: usize) -> String {
     value.as_f64().map_or("-".to_owned(), |v| format!("{v:.digits$}"))
 }
 
-/// Text as part of an address.
+/// Percent-encodes text for a data URL.
 fn percent(text: &str) -> String {
     let plain = |byte: u8| byte.is_ascii_alphanumeric() || b"-_.~".contains(&byte);
     text.bytes()

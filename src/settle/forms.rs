@@ -1,4 +1,4 @@
-//! Other ways to write the same program, of which only Core ML's compiler can say whether it takes them.
+//! Other ways to write the same program. Only Core ML's compiler can tell whether it accepts them.
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -9,19 +9,19 @@ use mlpackage::{Package, Result};
 /// A way to write a program.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Form {
-    /// As it is exported: operations share constants, every argument is there, every operation has a name.
+    /// The exported form: operations share constants, every argument is present, every operation has a name.
     AsExported,
     /// A constant for each argument, as coremltools writes them.
     ConstantEach,
-    /// Small values bound to arguments themselves, without constants.
+    /// Small values bound to arguments directly, without constants.
     ValuesInPlace,
-    /// Arguments left out that say what their defaults are.
+    /// Arguments omitted where they equal the default.
     DefaultsLeftOut,
     /// Operations without names.
     WithoutNames,
 }
 
-/// Arguments whose values, as they are exported, are their defaults in MIL.
+/// Arguments whose exported values are MIL's defaults.
 const DEFAULTS: &[(&str, &[&str])] =
     &[("conv", &["strides", "pad", "pad_type", "dilations", "groups"]), ("rsqrt", &["epsilon"])];
 
@@ -35,7 +35,7 @@ impl Form {
         Self::WithoutNames,
     ];
 
-    /// Its name.
+    /// The name of the form.
     pub fn name(self) -> &'static str {
         match self {
             Self::AsExported => "as exported: shared constants",
@@ -72,7 +72,7 @@ impl Form {
     }
 }
 
-/// The small constants of a block, by name: those that are no weights.
+/// The small constants of a block by name: those that are not in the weight file.
 fn small_constants(block: &Block) -> BTreeMap<String, Value> {
     let constants = block.operations.iter().filter(|operation| operation.op == "const");
     let small = constants.filter_map(|operation| {

@@ -1,11 +1,11 @@
-//! Questions about Core ML that only it can answer, put to an engine. Behind `microgpt settle`.
+//! Probes an engine with questions about Core ML that only it can answer. Used by `microgpt settle`.
 //!
-//! 1. Which ways to write a program does its compiler take: constants that operations share, values without constants, arguments left
-//!    out, operations without names? Each is compiled, run, and compared with the program as it was exported.
-//! 2. Does the epsilon of the norms survive? The program is given embeddings of ordinary size, small ones, and zeros, where the
-//!    epsilon is all there is.
+//! 1. Which forms of a program does its compiler accept: shared constants, values without constants, omitted
+//!    arguments, operations without names? Each form is compiled, run, and compared with mil-cpu.
+//! 2. Does the epsilon of the norms survive? The program receives embeddings of ordinary size, small ones,
+//!    and zeros, where only the epsilon is left.
 //!
-//! On the engine mil-cpu all of it can be rehearsed.
+//! On the engine mil-cpu all of this can be rehearsed.
 
 mod forms;
 mod variant;
@@ -21,20 +21,20 @@ pub use forms::Form;
 
 /// Positions that are compared.
 const POSITIONS: usize = 16;
-/// What embeddings are multiplied with: unchanged; where the epsilon weighs as much as the square of an embedding or more; beyond
-/// fp16, whose smallest number is 6e-8; and zeros.
+/// Factors of the embeddings: 1; two at which the epsilon is as large as the square of an embedding or
+/// larger; one that brings them below fp16's smallest value, 6e-8; and 0.
 const SCALES: [f32; 5] = [1.0, 1e-2, 1e-4, 1e-7, 0.0];
 
-/// What became of the questions.
+/// The results of all probes.
 #[derive(Clone, Debug, Serialize)]
 pub struct Settled {
     /// Name of the engine.
     pub engine: String,
-    /// One answer a case.
+    /// One answer per case.
     pub answers: Vec<Answer>,
 }
 
-/// What became of a case.
+/// The result of one case.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct Answer {
     /// The question: `form` or `epsilon`.
@@ -45,36 +45,36 @@ pub struct Answer {
     pub outcome: Outcome,
 }
 
-/// What an engine did with a case.
+/// How an engine handled a case.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 #[serde(rename_all = "snake_case", tag = "outcome")]
 pub enum Outcome {
-    /// It ran, and gave numbers.
+    /// It ran, and its results are finite.
     Ran {
-        /// Largest difference from mil-cpu in f32, as a share of the largest logit.
+        /// Largest difference from mil-cpu in f32, relative to the largest logit.
         from_f32: f64,
         /// The same from mil-cpu in f16.
         from_f16: f64,
-        /// Smallest cosine with mil-cpu in f32.
+        /// Smallest cosine of any position with mil-cpu in f32.
         cosine: f64,
     },
-    /// It ran, and gave NaN or infinities.
+    /// It ran, and its results include NaN or infinities.
     NotFinite {
-        /// The first step that did.
+        /// The first step with one.
         step: usize,
     },
     /// It did not run.
     Refused {
-        /// Its words.
+        /// The error message.
         message: String,
     },
 }
 
-/// Puts every question to an engine.
+/// Probes an engine with every question.
 ///
 /// # Errors
 ///
-/// If the bundle cannot be loaded into mil-cpu, or a temporary folder not be written.
+/// If the bundle cannot be loaded into mil-cpu, or a temporary folder cannot be written.
 pub fn settle(bundle: &Bundle, engine: &dyn Engine) -> Result<Settled> {
     let mut decoder = Decoder::load(bundle, &MilCpu::new(Numerics::F32))?;
     let tokens = parity::probe(&mut decoder, bundle.manifest().tokenizer.bos_token_id, 0, POSITIONS)?;
@@ -98,7 +98,7 @@ pub fn settle(bundle: &Bundle, engine: &dyn Engine) -> Result<Settled> {
     Ok(Settled { engine: engine.name().to_owned(), answers })
 }
 
-/// Decodes a bundle on the engine, and on mil-cpu.
+/// Decodes a bundle on the engine and on mil-cpu, and compares the logits.
 fn compare(engine: &dyn Engine, bundle: &Bundle, tokens: &[u32]) -> Result<Outcome> {
     let decode = |engine: &dyn Engine| parity::collect(&mut Decoder::load(bundle, engine)?, tokens);
     let found = match decode(engine) {
@@ -118,7 +118,7 @@ fn compare(engine: &dyn Engine, bundle: &Bundle, tokens: &[u32]) -> Result<Outco
     })
 }
 
-/// A line an answer.
+/// Writes one line per answer.
 impl fmt::Display for Settled {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         writeln!(f, "{}, against mil-cpu over {POSITIONS} positions:", self.engine)?;
@@ -135,7 +135,7 @@ impl fmt::Display for Outcome {
             Self::Ran { from_f32, from_f16, cosine } => {
                 write!(f, "runs: {from_f32:.2e} from f32, {from_f16:.2e} from f16, cosine {cosine:.7}")
             }
-            Self::NotFinite { step } => write!(f, "runs, and gives NaN or infinities from step {step} on"),
+            Self::NotFinite { step } => write!(f, "runs, but produces NaN or infinities from step {step} on"),
             Self::Refused { message } => write!(f, "refused: {message}"),
         }
     }

@@ -1,4 +1,5 @@
-//! A bundle with its program in another form, or with other embeddings: what every engine decodes as it does any bundle.
+//! A bundle with its program in another form, or with other embeddings, which every engine can decode like
+//! any bundle.
 
 use std::fs;
 use std::path::Path;
@@ -11,7 +12,8 @@ use safetensors::SafeTensors;
 
 use super::Form;
 
-/// Writes a bundle whose program has that form, and whose embedding tables are multiplied with `scale` and rounded to fp16.
+/// Writes a bundle whose program has this form, and whose embedding tables are multiplied by `scale` and
+/// rounded to fp16.
 ///
 /// # Errors
 ///
@@ -20,7 +22,7 @@ pub(super) fn write(bundle: &Bundle, form: Form, scale: f32, folder: &Path) -> R
     let manifest = bundle.manifest();
     let [shard] = manifest.shards.as_slice() else {
         anyhow::bail!(
-            "the bundle has {} shards, this version asks about bundles of one",
+            "the bundle has {} shards, but this version probes only bundles of one shard",
             manifest.shards.len()
         );
     };
@@ -35,7 +37,7 @@ pub(super) fn write(bundle: &Bundle, form: Form, scale: f32, folder: &Path) -> R
     Ok(Bundle::open(folder)?)
 }
 
-/// Multiplies every tensor of a file of fp16 tensors.
+/// Multiplies every tensor of an fp16 file by `scale`.
 fn write_scaled(from: &Path, scale: f32, to: &Path) -> Result<()> {
     let bytes = fs::read(from).with_context(|| format!("read {}", from.display()))?;
     let file = SafeTensors::deserialize(&bytes).with_context(|| from.display().to_string())?;

@@ -1,10 +1,10 @@
-//! The `microgpt` command, run as a script runs it.
+//! Runs the `microgpt` command as a script does.
 
 use std::path::Path;
 
 use assert_cmd::Command;
 
-/// What came of a run.
+/// The result of a run.
 pub(crate) struct Ran {
     pub(crate) code: i32,
     pub(crate) out: String,
@@ -25,25 +25,25 @@ pub(crate) fn run(command: &mut Command) -> Ran {
     ran
 }
 
-/// Runs what must succeed.
+/// Runs a command that must succeed; returns its standard output.
 pub(crate) fn ok(dir: &Path, arguments: &[&str]) -> String {
     let ran = microgpt(dir, arguments);
     assert_eq!(ran.code, 0, "{arguments:?}: {}{}", ran.out, ran.err);
     ran.out
 }
 
-/// Runs what must be refused with exit code 2 and a message that holds all of `words`.
+/// Runs a command that must be refused with exit code 2 and a message that contains all of `words`.
 #[track_caller]
 pub(crate) fn refused(dir: &Path, arguments: &[&str], words: &[&str]) {
     let ran = microgpt(dir, arguments);
     assert_eq!(ran.code, 2, "{arguments:?}: {}{}", ran.out, ran.err);
-    assert!(ran.err.matches("os error").count() <= 1, "a cause is told twice: {:?}", ran.err);
+    assert!(ran.err.matches("os error").count() <= 1, "a cause is reported twice: {:?}", ran.err);
     for word in words {
         assert!(ran.err.contains(word), "{arguments:?}: {:?} lacks {word:?}", ran.err);
     }
 }
 
-/// A folder with `ckpt`, and a `bundle` made of it.
+/// A folder with `ckpt` and its export `bundle`.
 pub(crate) fn workspace() -> tempfile::TempDir {
     let dir = tempfile::tempdir().unwrap();
     super::copy(super::trained(), &dir.path().join("ckpt"));

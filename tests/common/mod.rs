@@ -1,4 +1,4 @@
-//! A small trained checkpoint and ways to make more.
+//! A small trained checkpoint, and helpers that create more.
 #![allow(clippy::unwrap_used, dead_code)]
 
 pub(crate) mod command;
@@ -10,8 +10,8 @@ use microgpt_ane::microgpt_model::{
     Backend, Checkpoint, Corpus, GptConfig, Preset, Tokenizer, TrainingConfig, Weights, train,
 };
 
-/// The original preset after 200 steps on the built-in names: less than a second, and its logits are those of a model that
-/// has learned something.
+/// The original preset after 200 steps on the built-in names: less than a second, and its logits are those of
+/// a model that has learned something.
 pub(crate) fn trained() -> &'static Path {
     static TRAINED: OnceLock<(tempfile::TempDir, PathBuf)> = OnceLock::new();
     let (_, path) = TRAINED.get_or_init(|| {
@@ -27,7 +27,7 @@ pub(crate) fn trained() -> &'static Path {
     path
 }
 
-/// A checkpoint of random weights in `folder`.
+/// Creates a checkpoint with random weights in `folder`.
 pub(crate) fn random(folder: &Path, shape: impl FnOnce(GptConfig) -> GptConfig, std: f32) -> Checkpoint {
     let tokenizer = Tokenizer::characters(&["abcdefghijklmnopqrstuvwxyz"]);
     let config = shape(GptConfig::preset(Preset::Original, tokenizer.vocab_size()));

@@ -12,7 +12,7 @@ from .base import GENERATORS, Gen
 
 
 def draw(seed: int, number: int, opset: str, first: str) -> Config | None:
-    """A configuration of an opset whose first operation is of a kind; one to four operations follow one another."""
+    """A configuration of an opset whose first operation is of the kind `first`; it has one to four operations in sequence."""
     rng = np.random.default_rng([seed, number, zlib.crc32(f"{opset} {first}".encode())])
     for _ in range(40):
         g = Gen(rng, opset)
@@ -30,7 +30,7 @@ def draw(seed: int, number: int, opset: str, first: str) -> Config | None:
 
 
 def vary(config: Config, rng) -> None:
-    """Now and then interprets what could be planned, or leaves the lengths of some axes open."""
+    """Occasionally has a plannable function interpreted, or leaves some axes open."""
     if config.planned and rng.random() < 0.05:
         # A function with a shape that depends on values cannot be planned.
         config.planned = False
@@ -41,7 +41,7 @@ def vary(config: Config, rng) -> None:
     if config.states or rng.random() > 0.06:
         return
     for given in config.inputs.values():
-        # An axis that is 1 broadcasts or is squeezed; one that is open is taken to be longer.
+        # An axis of 1 broadcasts or is squeezed; an open axis must not, because it is longer by default.
         given.flexible = tuple(i for i, n in enumerate(given.values[0].shape) if n > 1 and rng.random() < 0.4)
     if any(given.flexible for given in config.inputs.values()):
         if config.calls == 1 and fits_longer(config):
@@ -52,7 +52,7 @@ def vary(config: Config, rng) -> None:
 
 
 def fits_longer(config: Config) -> bool:
-    """Whether the program has a meaning for the default lengths of its open axes, which are longer by 1."""
+    """Whether the program is valid for the default sizes of its open axes, which are larger by 1."""
     longer = Config(config.opset, {}, config.nodes, config.outputs)
     for name, given in config.inputs.items():
         shape = [n + (i in given.flexible) for i, n in enumerate(given.values[0].shape)]
@@ -66,7 +66,7 @@ def fits_longer(config: Config) -> bool:
 
 
 def follow(g: Gen) -> None:
-    """Adds one more operation, or none where the one that was drawn does not fit."""
+    """Adds one more operation, unless the drawn one does not fit."""
     names = [n for n, one in GENERATORS.items() if one.in_opset(g.opset) and not n.startswith("pattern:")]
     kept = (dict(g.config.inputs), list(g.config.nodes), list(g.loose), dict(g.run.env), set(g.run.inexact))
     try:
@@ -77,12 +77,12 @@ def follow(g: Gen) -> None:
 
 
 def results(drawn) -> list:
-    """What an operation's generator gives, as a list."""
+    """The results of an operation's generator, as a list."""
     return list(drawn) if isinstance(drawn, list | tuple) else [drawn]
 
 
 def kinds(opset: str) -> list[str]:
-    """Everything that can be drawn first in an opset, each as often as its weight says."""
+    """Everything that can be drawn first in an opset, repeated according to its weight."""
     found = []
     for name, one in GENERATORS.items():
         if one.in_opset(opset):

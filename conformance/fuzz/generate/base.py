@@ -1,4 +1,4 @@
-"""Drawing programs: values, shapes, types and operands, whatever the operation."""
+"""Common parts of all generators: values, shapes, types and operands."""
 
 import math
 
@@ -7,34 +7,34 @@ import oracle
 from evaluate import ARITHMETICS, Run, exact
 from program import FLOATS, OPSETS, STORAGE, Config, Const, Input, Node, Ref, Rejected
 
-# How to draw each operation, and how many of its kind are drawn for one of a plain one.
+# The generator of each operation, with its weight relative to a plain operation.
 GENERATORS: dict[str, "Generator"] = {}
 SMALL_INTS = ("int8", "uint8", "int16", "uint16")
 LIMITS = {"int8": (-128, 127), "uint8": (0, 255), "int16": (-32768, 32767), "uint16": (0, 65535)}
-# Defaults that the Builder writes in fp32 even where x is fp16, so that coremltools' own loader refuses the program.
+# Defaults that the Builder writes in fp32 even for fp16 x, so that coremltools' own loader refuses the program.
 FP32_DEFAULTS = {
     "batch_norm": {"epsilon": 1e-5}, "l2_norm": {"epsilon": 1e-6}, "pad": {"constant_val": 0.0}, "crop_resize": {"pad_value": 0.0},
     "local_response_norm": {"alpha": 1e-4, "beta": 0.75, "k": 1.0},
 }  # fmt: skip
-# The most elements of a value, so that a configuration costs a few milliseconds at most.
+# Limit of the elements of a value, so that a configuration costs a few milliseconds.
 ELEMENTS = 4096
-# The most elements of a weight. The executor unpacks smaller ones than 4,097, so that some must be larger.
+# Limit of the elements of a weight. The executor unpacks weights of up to 4,096 elements at load, so some must be larger.
 WEIGHTS = 40_000
 
 
 class Generator:
-    """How to draw an operation: `draw` adds it to a program; `since` is the first opset that has it."""
+    """Draws an operation: `draw` adds it to a program; `since` is the first opset that has it, `until` the last that is drawn."""
 
     def __init__(self, name, draw, weight, since, until):
         self.name, self.draw, self.weight, self.since, self.until = name, draw, weight, since, until
 
     def in_opset(self, opset: str) -> bool:
-        """Whether the operation is drawn for programs of an opset."""
+        """Whether the operation is drawn for programs of this opset."""
         return self.since <= OPSETS[opset] <= self.until
 
 
 def gen(*names, weight=1.0, since="iOS15", until="iOS26"):
-    """Registers a function that draws operations, under their names; it takes the name where there are several."""
+    """Registers a function that draws the named operations; it receives the name if there are several."""
 
     def register(draw):
         for name in names:
@@ -46,17 +46,17 @@ def gen(*names, weight=1.0, since="iOS15", until="iOS26"):
 
 
 class Gen:
-    """A program that is being drawn. Every operation is computed as soon as it is added, so that the next can look at it."""
+    """A program that is being drawn. Every operation is computed when it is added, so that the next can use its values."""
 
     def __init__(self, rng: np.random.Generator, opset: str):
         self.rng, self.opset, self.version = rng, opset, OPSETS[opset]
         self.config = Config(opset, {}, [], [])
         self.run = Run(self.version, ARITHMETICS["f32"])
-        # The type of floats in this program, so that one operation can feed the next.
+        # The float type of this program, so that one operation can feed the next.
         self.F = "fp16" if self.chance(0.45) else "fp32"
         self.loose: list[Ref] = []
         self.count = 0
-        # Nodes go here; nested blocks put a list of their own in its place.
+        # Nodes are added here; a nested block replaces it by a list of its own.
         self.nodes = self.config.nodes
 
     # --- chance
@@ -69,17 +69,17 @@ class Gen:
         return options[int(self.rng.integers(len(options)))]
 
     def int(self, low: int, high: int) -> int:
-        """A whole number, both ends included."""
+        """An integer, both bounds included."""
         return int(self.rng.integers(low, high + 1))
 
     def some(self, items, at_least=0):
-        """A part of some items, in their order."""
+        """A subset of the items, in their order."""
         items = list(items)
         count = self.int(at_least, len(items))
         return [items[i] for i in sorted(self.rng.permutation(len(items))[:count])]
 
     def dim(self, most=6) -> int:
-        """The length of an axis: often 1, now and then long."""
+        """The size of an axis: often 1, sometimes large."""
         r = self.rng.random()
         if r < 0.15:
             return 1
@@ -120,7 +120,7 @@ class Gen:
     # --- values
 
     def values(self, shape, dtype, low=-2.0, high=2.0) -> np.ndarray:
-        """Numbers of a type, between bounds."""
+        """Values of a type, between bounds."""
         if dtype == "bool":
             return self.rng.random(shape) < 0.5
         if dtype in FLOATS:
@@ -164,7 +164,7 @@ class Gen:
         return self.given(values, dtype)
 
     def value(self, arg) -> np.ndarray:
-        """What an operand is, as float64, int64 or bool."""
+        """The value of an operand, as float64, int64 or bool."""
         return exact(arg) if isinstance(arg, Const) else self.run.env[arg.name][0]
 
     def dtype(self, arg) -> str:
@@ -174,9 +174,9 @@ class Gen:
         return np.shape(self.value(arg))
 
     def tensor(self, rank=(1, 4), dtype=None, low=-2.0, high=2.0, fits=None, shape=None, most=6) -> Ref:
-        """The first operand of an operation: a result that nothing uses yet, if one fits, or a new input.
+        """The first operand of an operation: an unused result, if one fits, or a new input.
 
-        `dtype` is a type or several that will do; `low` and `high` bound the values, and `fits` is asked about the shape.
+        `dtype` is an accepted type or several; `low` and `high` bound the values, and `fits` is a predicate on the shape.
         """
         dtypes = [self.F] if dtype is None else [dtype] if isinstance(dtype, str) else list(dtype)
         ranks = range(rank[0], rank[1] + 1) if isinstance(rank, tuple) else (rank,)
@@ -203,7 +203,7 @@ class Gen:
         raise Rejected("no shape fits")
 
     def layout_types(self):
-        """A type that operations which only move values take."""
+        """An element type that operations which only move values accept."""
         r = self.rng.random()
         if r < 0.6:
             return self.F
@@ -212,7 +212,7 @@ class Gen:
         return self.pick(("int32", "bool"))
 
     def number_type(self):
-        """A type that can be computed with: the program's float, or now and then int32."""
+        """An element type for arithmetic: the program's float, or sometimes int32."""
         return self.F if self.chance(0.75) else "int32"
 
     def name(self, stem) -> str:
@@ -222,7 +222,7 @@ class Gen:
     # --- operations
 
     def emit(self, op, results=1, blocks=(), **args):
-        """Adds an operation and gives its result, or all of them as a list."""
+        """Adds an operation and returns its result, or all of its results as a list."""
         args = {name: arg for name, arg in args.items() if arg is not None}
         if op in FP32_DEFAULTS and self.dtype(args["x"]) == "fp16":
             for name, default in FP32_DEFAULTS[op].items():
@@ -241,7 +241,7 @@ class Gen:
         return refs[0] if results == 1 else refs
 
     def check(self, op, value, dtype) -> None:
-        """Refuses results that say nothing: too large for the type, or for the test."""
+        """Rejects results that test nothing: empty, or too large for the type or the test."""
         if isinstance(value, list):
             return
         if np.size(value) == 0 and "empty" not in self.config.notes:
@@ -265,7 +265,7 @@ class Gen:
         return value if self.chance(p) else None
 
     def finish(self) -> Config:
-        """Publishes what nothing uses, in types that a function can return."""
+        """Makes unused results outputs, in types that a function can return."""
         config = self.config
         if not self.loose:
             raise Rejected("nothing to look at")
@@ -301,14 +301,14 @@ class Gen:
         return self.int(4097 // columns + 1, max(WEIGHTS // columns, 4097 // columns + 2)), columns
 
     def outliers(self, x):
-        """Some elements of a value made larger by hundreds, as single activations of real networks are."""
+        """Multiplies some elements of a value by up to a thousand, like the outlier activations of real networks."""
         shape = self.shape_of(x)
         factors = np.where(self.rng.random(shape) < 0.1, self.rng.uniform(50, 1000), 1.0)
         self.config.notes.add("outlier")
         return self.emit("mul", x=x, y=self.constant(factors, self.dtype(x)))
 
     def scales(self):
-        """Factors for height and width: whole numbers of either type, or now and then a fraction."""
+        """Factors for height and width: integers of either type, or sometimes fractions."""
         if self.chance(0.5):
             return self.i(self.int(1, 3)), self.i(self.int(1, 3))
         return (self.f(self.pick((1.0, 2.0, 3.0, 1.5, 0.5, 2.5)), "fp32") for _ in range(2))

@@ -1,11 +1,11 @@
-"""Operations on elements, reductions, products and normalisations."""
+"""Elementwise operations, reductions, products and normalisations."""
 
 import numpy as np
 from program import Const, Rejected
 
 from .base import Gen, gen
 
-# Operations of one operand, with the bounds of what they take.
+# Operations of one operand, with the bounds of their values.
 UNARY = {
     "acos": (-0.95, 0.95), "asin": (-0.95, 0.95), "atan": (-2.0, 2.0), "atanh": (-0.9, 0.9), "ceil": (-5.0, 5.0),
     "cos": (-6.0, 6.0), "cosh": (-3.0, 3.0), "erf": (-3.0, 3.0), "exp": (-5.0, 5.0), "floor": (-5.0, 5.0),
@@ -74,7 +74,7 @@ def cast(g: Gen):
     if source == "bool":
         low, high = -2.0, 2.0
     elif target == "fp16" and source == "fp32" and g.chance(0.3):
-        # Numbers that fp16 rounds.
+        # Values that fp16 rounds.
         low, high = -3000.0, 3000.0
     elif target == "fp16" and source in ("int32", "int16", "uint16") and g.chance(0.3):
         low, high = (0, 9000) if source == "uint16" else (-9000, 9000)
@@ -90,7 +90,7 @@ def select(g: Gen):
     a = g.tensor((0, 4), dtype=dtype)
     shape = g.shape_of(a)
     b = g.fresh(partner(g, shape), dtype, constant=0.3)
-    # coremltools takes the shape of the result from a and b alone.
+    # coremltools infers the shape of the result only from a and b.
     whole = np.broadcast_shapes(shape, g.shape_of(b))
     dims = tuple(1 if g.chance(0.3) else n for n in whole)
     cond = g.fresh(dims[g.int(0, len(dims)) if g.chance(0.3) else 0 :], "bool", constant=0.2)
@@ -125,7 +125,7 @@ def arithmetic(g: Gen, name):
         if dtype == "int32":
             y = g.values(shape, dtype, 1, 5) * g.rng.choice((-1, 1), shape).astype(np.int32)
             if name == "real_div":
-                # Only without a remainder: the documentation does not say what becomes of one.
+                # Without a remainder, since the documentation does not define the rounding.
                 x = g.given(g.value(x) * 60, "int32")
         else:
             y = g.values(shape, dtype, 0.3, 3.0) * g.rng.choice((-1, 1), shape).astype(np.float32)
@@ -138,7 +138,7 @@ def arithmetic(g: Gen, name):
 
 
 def both(g: Gen, name, x, y):
-    """A binary operation that has an input in it: one of two constants would be no test."""
+    """A binary operation with at least one input: one of two constants would be no test."""
     if isinstance(x, Const) and isinstance(y, Const):
         raise Rejected("two constants")
     return g.emit(name, x=x, y=y)
@@ -178,7 +178,7 @@ def by_channel(g: Gen, name):
     channels = (g.shape_of(x)[1],)
     if name == "prelu":
         alpha = g.values(channels, g.F, -1, 2)
-        # coremltools takes slopes that differ for images alone.
+        # coremltools accepts different slopes only for images.
         alpha = alpha if len(g.shape_of(x)) == 4 else np.full_like(alpha, alpha[0])
         return g.emit(name, x=x, alpha=g.constant(alpha, g.F))
     alpha, beta = (g.constant(g.values(channels, g.F, 0.3, 2), g.F) for _ in range(2))
@@ -221,7 +221,7 @@ def reduction(g: Gen, name):
 
 
 def distinct(g: Gen, shape, dtype):
-    """Numbers that differ from one another clearly, so that their order is not a matter of rounding."""
+    """Values that differ clearly, so that their order does not depend on rounding."""
     count = int(np.prod(shape))
     places = g.rng.permutation(count) - count // 2
     return g.given((places if dtype == "int32" else places * 0.25).reshape(shape), dtype)
@@ -239,7 +239,7 @@ def arg(g: Gen, name):
 def cumsum(g: Gen):
     x = g.tensor((1, 5), dtype=g.number_type())
     flag = lambda: g.maybe(0.8, g.b(g.chance(0.5)))  # noqa: E731
-    # coremltools takes no axis below -1.
+    # coremltools accepts no axis below -1.
     axis = g.maybe(0.85, g.i(g.axis(len(g.shape_of(x)), low=-1)))
     return g.emit("cumsum", x=x, axis=axis, exclusive=flag(), reverse=flag())
 
@@ -257,7 +257,7 @@ def topk(g: Gen):
     shape = g.shape((1, 4))
     x = distinct(g, shape, dtype) if dtype in (g.F, "int32") else shuffled(g, shape, dtype)
     axis = g.axis(len(shape))
-    # Not -1, "all of them": coremltools infers an axis of that length.
+    # Not -1, "all elements": coremltools infers an axis of size -1.
     k = g.int(1, shape[axis])
     more = {}
     if g.version >= 7 and g.chance(0.4):
@@ -273,7 +273,7 @@ def topk(g: Gen):
 
 
 def shuffled(g: Gen, shape, dtype):
-    """The same in a small type of whole numbers."""
+    """The same in a small integer type."""
     count = int(np.prod(shape))
     if count > 120:
         raise Rejected("too many for a small type")
@@ -297,7 +297,7 @@ def matmul(g: Gen):
         columns, inner = g.matrix()
         x = g.fresh((inner,) if rank == 1 else (inner, 1) if tx else (1, inner), g.F)
         rank, shape = min(rank, 2), g.shape_of(x)
-    # coremltools takes no vector on the right.
+    # coremltools accepts no vector on the right.
     other = g.pick((2, max(rank, 2), max(rank, 2)))
     outer = [1 if g.chance(0.3) else n for n in shape[:-2]][max(rank - other, 0) :]
     dims = (*outer, *((columns, inner) if ty else (inner, columns)))
@@ -361,7 +361,7 @@ def attention(g: Gen):
         dims = partner(g, (*outer, length, keys))
         if len(dims) < 2:
             dims = (length, keys)
-        # coremltools takes no mask whose last axis broadcasts.
+        # coremltools accepts no mask whose last axis broadcasts.
         dims = (*(1 if d == 1 else n for d, n in zip(dims[:-1], (*outer, length)[1 - len(dims) :])), keys)
         if g.chance(0.5):
             seen = g.rng.random(dims) < 0.7
@@ -408,11 +408,11 @@ def layer_norm(g: Gen):
     shape = g.shape_of(x)
     rank = len(shape)
     first = g.int(0, rank - 1)
-    # Core ML normalises over axes that follow one another to the last, or over the channels alone.
+    # Core ML normalises over consecutive axes up to the last, or over the channels only.
     axes = list(range(first, rank)) if g.chance(0.75) or rank < 3 else [1]
     size = tuple(shape[a] for a in axes)
     gamma = g.maybe(0.6, vector(g, size, 0.5, 2))
-    # coremltools takes no beta without gamma.
+    # coremltools accepts no beta without gamma.
     affine = (gamma, g.maybe(0.7, vector(g, size, -1, 1)) if gamma is not None else None)
     axes = [a - rank if g.chance(0.4) else a for a in axes]
     return g.emit("layer_norm", x=x, axes=g.i(axes), gamma=affine[0], beta=affine[1], epsilon=g.scalar(0.01, 0.1))

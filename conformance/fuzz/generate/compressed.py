@@ -1,4 +1,4 @@
-"""Weights in every form in which a package can store them, and these forms by themselves."""
+"""Weights in every form in which a package can store them, and each form as an operation by itself."""
 
 import math
 
@@ -19,7 +19,7 @@ def weight(g: Gen, shape, low=-1.5, high=1.5) -> Ref | Const:
 
 
 def form(g: Gen, shape, dtype):
-    """A constant of a shape and float type in one of the compressed forms."""
+    """A constant of the given shape and float type in one of the compressed forms."""
     if g.version < 9:
         names = ["affine", "lut", "sparse"] + (["cast"] if dtype == "fp32" else [])
         return OLD[g.pick(names)](g, shape, dtype)
@@ -33,12 +33,12 @@ def whole(g: Gen, shape, dtype):
 
 
 def scales(g: Gen, shape, dtype, source):
-    """Scales that bring whole numbers of a type to about 2."""
+    """Scales that bring integers of the type to about 2."""
     top = {"int8": 64, "uint8": 128, "int4": 4, "uint4": 8}.get(source, 1)
     return g.constant(g.rng.uniform(0.5, 2, shape) / top, dtype)
 
 
-# --- iOS 16 and 17: flat, and with the shape beside them
+# --- iOS 16 and 17: flat data with a separate shape
 
 
 def affine(g: Gen, shape, dtype):
@@ -59,7 +59,7 @@ def affine(g: Gen, shape, dtype):
 
 
 def packed(values, bits):
-    """Whole numbers of some bits each as bytes, the least significant bit first."""
+    """Packs integers of `bits` bits each into bytes, least significant bit first."""
     flat = (values.reshape(-1, 1).astype(np.int64) >> np.arange(bits)) & 1
     return np.packbits(flat.reshape(-1).astype(np.uint8), bitorder="little")
 
@@ -74,7 +74,7 @@ def old_lut(g: Gen, shape, dtype):
 
 
 def mask_of(g: Gen, shape):
-    """A mask that lets something through."""
+    """A mask with at least one element set."""
     mask = (g.rng.random(shape) < g.rng.uniform(0.2, 0.9)).astype(np.uint8)
     mask.reshape(-1)[0] = 1
     return mask
@@ -101,12 +101,12 @@ OLD = {"affine": affine, "lut": old_lut, "sparse": old_sparse, "cast": old_cast}
 
 
 def parts(g: Gen, shape):
-    """How many blocks each axis has."""
+    """The number of blocks on each axis."""
     return tuple(g.pick([d for d in range(1, n + 1) if n % d == 0]) if g.chance(0.4) else 1 for n in shape)
 
 
 def offset(g: Gen, size, source):
-    """Offsets, if there are any: of the type of the data, or floats."""
+    """Offsets of the data's type or floats, or None."""
     kind = g.pick((None, "same", "float"))
     if kind is None:
         return None
@@ -127,7 +127,7 @@ def blockwise(g: Gen, shape, dtype, source=None):
 
 
 def table(g: Gen, shape):
-    """The type of indices, their groups, the length of a table's vectors and the axis that these lie on."""
+    """The type of indices, their groups, the length of a table's vectors and the axis of these."""
     kind = g.pick(BITS)
     vector, axis = 1, None
     indices = list(shape)
@@ -193,7 +193,7 @@ NEW = {
 }  # fmt: skip
 
 
-# --- each form by itself, beside an input that it is added to
+# --- each form by itself, added to an input
 
 
 def alone(g: Gen, make):
@@ -252,7 +252,7 @@ def quantization(g: Gen, name):
     where = g.i(axis - len(shape) if g.chance(0.3) else axis) if vector else None
     if name == "dequantize":
         return g.emit("dequantize", input=g.fresh(shape, kind, -120, 120), scale=scale, zero_point=zero, axis=where)
-    # Well away from the middle between two whole numbers, so that no rounding decides. What is beyond the type's range is cut.
+    # Far from the middle between two integers, so that rounding does not decide. Values beyond the type's range are clipped.
     by = scale.value.astype(np.float64).reshape(
         [-1 if vector and i == axis else 1 for i in range(len(shape))] if vector else ()
     )

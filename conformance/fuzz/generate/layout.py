@@ -1,4 +1,4 @@
-"""Operations that give a tensor other axes, another order, or a part of another."""
+"""Operations that give a tensor other axes, another order, or select or join parts."""
 
 import math
 
@@ -29,7 +29,7 @@ def reshape(g: Gen):
 
 
 def factors(g: Gen, count, parts):
-    """A shape of so many elements."""
+    """A shape with `count` elements."""
     dims = [1] * parts
     rest = count
     for p in (2, 3, 5, 7, 11, 13, 17):
@@ -156,7 +156,7 @@ def batch_to_space(g: Gen):
 
 
 def slicing(g: Gen, shape):
-    """The arguments of a slice, in every way in which its bounds can be written."""
+    """The arguments of a slice, with every way to write its bounds."""
     begin, end, stride, begin_mask, end_mask, squeeze = [], [], [], [], [], []
     for n in shape:
         s = 1 if g.chance(0.55) else g.pick((2, 3, -1, -2))
@@ -177,7 +177,7 @@ def slicing(g: Gen, shape):
         if e < n and e > 0 and g.chance(0.3):
             e -= n
         elif s > 0 and g.chance(0.12):
-            # Beyond the end: cut there, as numpy does.
+            # Beyond the end: clipped, as in numpy.
             e = n + g.int(1, 3)
         (
             begin.append(b),
@@ -201,7 +201,7 @@ def slice_args(g: Gen, shape):
         if any(mask) or g.chance(0.2):
             args[name] = g.b(mask)
     if dtype == "int32" and not any(squeeze) and g.chance(0.15) and all(s > 0 for s in stride):
-        # Bounds that are known at run time alone.
+        # Bounds that are known only at run time.
         args["begin"] = g.given(np.array(begin), "int32")
         args["end"] = g.given(np.array(end), "int32")
         g.config.planned = False
@@ -293,7 +293,7 @@ def pad(g: Gen):
     x = g.tensor((1, 5))
     shape = g.shape_of(x)
     mode = g.pick(("constant", "constant", "reflect", "replicate"))
-    # Core ML reflects and replicates over the last two axes at most.
+    # Core ML reflects and replicates over at most the last two axes.
     count = g.int(1, len(shape) if mode == "constant" else min(2, len(shape)))
     pads = []
     for n in shape[len(shape) - count :]:

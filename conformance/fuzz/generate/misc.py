@@ -1,4 +1,4 @@
-"""Gathering, scattering, creating, choosing, lists, recurrent layers and nested blocks."""
+"""Gathering, scattering, creation, selection, lists, recurrent layers and nested blocks."""
 
 import numpy as np
 from program import Block, Const, Node, Ref, Rejected
@@ -7,15 +7,15 @@ from .base import SMALL_INTS, Gen, gen
 
 
 def index_types(g: Gen, name):
-    """Types that indices may have."""
+    """Element types that indices may have."""
     if g.version >= 8:
         return ("int32", "int32", "int16", "uint16", "int8", "uint8")
-    # gather_along_axis and the scatters take int32 alone before iOS 17.
+    # Before iOS 17, gather_along_axis and the scatters accept only int32.
     return ("int32", "int16", "uint16") if g.version == 7 and name in ("gather", "gather_nd") else ("int32",)
 
 
 def indices(g: Gen, values, name, negative=False):
-    """Indices as an operand: of any type that may be, constant or not."""
+    """Indices as an operand: of any allowed type, constant or not."""
     dtype = g.pick(index_types(g, name)) if not negative else "int32"
     if g.chance(0.4) or (dtype in SMALL_INTS and g.version < 8):
         return g.constant(values, dtype)
@@ -27,7 +27,7 @@ def gathered_type(g: Gen):
 
 
 def signed(g: Gen, drawn, extents, name):
-    """Some indices counted from the end, which the operation takes until iOS 16."""
+    """Counts some indices from the end, which the operation allows up to iOS 16."""
     if g.version < 8 and g.chance(0.4):
         return np.where(g.rng.random(drawn.shape) < 0.5, drawn - extents, drawn), True
     return drawn, False
@@ -97,7 +97,7 @@ MODES = ("update", "add", "sub", "mul", "div", "max", "min")
 
 
 def updates(g: Gen, shape, dtype, mode, data):
-    """Updates, and the data that they meet: whole numbers are divided without a remainder."""
+    """Updates, and the data that they apply to: integers are divided without a remainder."""
     if mode == "div":
         if dtype == "int32":
             return g.fresh(shape, dtype, 1, 1), data
@@ -110,7 +110,7 @@ def mode_of(g: Gen):
 
 
 def picks(g: Gen, extent, count, mode, least=0):
-    """Indices. Which of two updates of one element wins is not documented, so that these differ."""
+    """Indices. If several updates hit one element, the result is not documented, so for `update` they are distinct."""
     if mode == "update":
         if count > extent:
             raise Rejected("more updates than elements")
@@ -275,7 +275,7 @@ def random_categorical(g: Gen):
     )
 
 
-# --- what is chosen by values
+# --- selection by values
 
 
 @gen("non_maximum_suppression", weight=2)

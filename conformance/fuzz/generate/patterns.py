@@ -1,4 +1,4 @@
-"""What the executor computes as one: norms, projections, attention over a cache; and programs that nearly are."""
+"""Patterns that the executor fuses: norms, projections, attention over a cache; and near misses of them."""
 
 import numpy as np
 from program import Const, Ref
@@ -8,7 +8,7 @@ from .base import Gen, gen
 
 @gen("pattern:norm", weight=8)
 def norm(g: Gen):
-    """x divided by the root of its mean square, or of something that resembles it."""
+    """x divided by the root of its mean square, or a near miss."""
     rank = g.pick((2, 3, 4, 4))
     if rank == 4 and g.chance(0.7):
         shape, axes = (1, g.int(2, 70), 1, g.pick((1, 1, 3))), [1]
@@ -42,14 +42,14 @@ def norm(g: Gen):
         )
         found = [g.emit("mul", x=result, y=gain)]
     if g.chance(0.15):
-        # A result in the middle is used elsewhere, too.
+        # An intermediate result is used elsewhere, too.
         found.append(g.emit("identity", x=g.pick((squared, mean, root))))
     return found
 
 
 @gen("pattern:projection", weight=14)
 def projection(g: Gen):
-    """A matrix times one vector, with bias, rectifier and residual, and everything that nearly is one."""
+    """A matrix times one vector, with bias, rectifier and residual, and near misses."""
     wide, out = g.pick((g.int(1, 40), g.int(1, 300))), g.pick((g.int(1, 20), 32, 64))
     if g.chance(0.35):
         out, wide = g.matrix()
@@ -98,7 +98,7 @@ def bias_of(g: Gen, out):
 
 @gen("pattern:outlier", weight=4, since="iOS18")
 def outlier(g: Gen):
-    """One activation that is larger than the others by hundreds or thousands, and weights that do not look at it."""
+    """One activation that is hundreds or thousands of times larger than the others, and weights that ignore it."""
     wide, out = g.int(2, 300), g.int(1, 20)
     if g.chance(0.8):
         out, wide = g.matrix()
@@ -158,7 +158,7 @@ def attention(g: Gen):
             end = g.emit("add", x=at, y=g.i([1, heads, 1, width]))
             after = g.emit("slice_update", x=old, update=new, begin=at, end=end)
         stored = g.emit("coreml_update_state", state=Ref(name), value=after)
-        # What was written is used as it is, or read back.
+        # The written value is used directly, or read back.
         caches.append(after if direct else stored)
     keys, values = caches
     if g.chance(0.3):
@@ -188,7 +188,7 @@ def several(g: Gen, shape, steps, values=None, dtype="fp16"):
 
 @gen("pattern:empty")
 def empty(g: Gen):
-    """A value without elements on the way, and something that is made of it. It may be refused, but in words."""
+    """An empty intermediate value, and a use of it. It may be refused, but with a message."""
     g.config.notes.add("empty")
     g.config.planned = False
     kind = g.pick(("non_zero", "slice", "range_1d"))
@@ -200,7 +200,7 @@ def empty(g: Gen):
             "range_1d", end=g.given(np.array(at), "int32"), start=g.given(np.array(at), "int32"), step=g.i(1)
         )
     else:
-        # coremltools infers that a part of an axis that is 1 is 1 long.
+        # coremltools infers that a part of an axis of size 1 has size 1.
         shape = (g.int(2, 5), *g.shape((0, 2)))
         x = g.fresh(shape, "int32")
         bounds = [0] * len(shape), [0 if i == 0 else n for i, n in enumerate(shape)]
@@ -223,7 +223,7 @@ def empty(g: Gen):
 
 @gen("read_state", "coreml_update_state", weight=2, since="iOS18")
 def states(g: Gen, name):
-    """States that are read, computed with and written, before and after one another."""
+    """States that are read, used and written, in various orders."""
     g.F = "fp16"
     steps = g.int(2, 3)
     state, shape = g.name("state"), g.shape((1, 4), 5)
@@ -242,7 +242,7 @@ def states(g: Gen, name):
             again = g.emit("mul", x=found[-1], y=g.f(0.5))
             g.emit("coreml_update_state", state=Ref(state), value=again)
     if g.chance(0.4):
-        # What was read before the write must still be what it was.
+        # The value read before the write must be unaffected.
         found.append(g.emit("mul", x=old, y=g.f(2.0)))
     g.config.calls = steps
     return found

@@ -7,7 +7,7 @@ from .base import Gen, gen
 
 
 def window(g: Gen, n, spatial):
-    """Kernel, strides, padding and dilations that leave something of each axis."""
+    """Kernel, strides, padding and dilations that leave at least one output position on each axis."""
     pads_of = ("valid", "same", "same_lower", "custom") if g.version >= 7 else ("valid", "same", "custom")
     pad_type = g.pick((*pads_of, "custom", "valid"))
     pointwise = g.chance(0.2)
@@ -37,7 +37,7 @@ def conv(g: Gen):
     groups = g.pick((1, 1, g.pick(divisors), channels))
     out = groups * g.int(1, 3 if groups > 2 else 8)
     if g.chance(0.06):
-        # Large enough to be kept as it is stored.
+        # Large enough to be kept in its stored form.
         count = channels // groups * int(np.prod(kernel))
         out = groups * (4097 // (count * groups) + g.int(1, 3))
         if int(np.prod(shape)) * out > 300_000:
@@ -81,7 +81,7 @@ def conv_transpose(g: Gen):
     if pad_type == "same" and g.chance(0.4):
         output = [shape[0], groups * per] + [g.int((size - 1) * s + 1, size * s) for size, s in zip(spatial, strides)]
     elif pad_type == "custom" and g.chance(0.3):
-        # What a convolution of this stride could have come from.
+        # A size whose convolution with this stride would have the input's size.
         sizes = [f - pad[2 * i] - pad[2 * i + 1] + g.int(0, strides[i] - 1) for i, f in enumerate(full)]
         output = [shape[0], groups * per, *sizes]
     bias = g.maybe(0.5, g.constant(g.values((groups * per,), g.F), g.F))
@@ -100,7 +100,7 @@ def pool(g: Gen, name):
     kernel, strides, pad_type, pad, _ = window(g, n, spatial)
     said = g.chance(0.9)
     strides = strides if said else [1] * n
-    # A window of padding alone has no maximum, and no mean.
+    # A window of only padding has no maximum, and no mean.
     for i in range(n):
         pad[2 * i], pad[2 * i + 1] = min(pad[2 * i], kernel[i] - 1), min(pad[2 * i + 1], kernel[i] - 1)
     more = {}
@@ -109,7 +109,7 @@ def pool(g: Gen, name):
         pad = [pad[i - i % 2] for i in range(2 * n)]
         ceil = g.chance(0.8)
         more["ceil_mode"] = g.b(ceil)
-        # A window may be larger than its axis as long as it hangs over by less than a stride.
+        # A window may be larger than its axis if its overhang is less than a stride.
         if ceil and pad_type == "valid" and g.chance(0.2):
             kernel = [size + g.int(0, stride) for size, stride in zip(spatial, strides)]
     for i in range(n):
@@ -175,7 +175,7 @@ def upsample_bilinear(g: Gen):
 def resize(g: Gen):
     rank = g.int(2, 4)
     x = g.tensor(rank)
-    # Core ML resizes the last two axes at most.
+    # Core ML resizes at most the last two axes.
     dims = g.int(1, 2)
     sizes = [0 if g.chance(0.25) else g.dim(8) for _ in range(g.int(dims, rank))]
     mode = g.pick((None, "LINEAR", "NEAREST_NEIGHBOR"))
@@ -246,7 +246,7 @@ def crop_resize(g: Gen):
             raise Rejected("a crop of every image: the documentation gives two shapes")
         more["roi"] = g.given(boxes.reshape(count, 1, -1, 1, 1), g.F)
         if boxes.shape[1] == 5 and b != 1:
-            # coremltools infers [N, B, ..], the documentation says [N, 1, ..].
+            # coremltools infers [N, B, ..], the documentation specifies [N, 1, ..].
             raise Rejected("the shape is not agreed upon")
     return g.emit(
         "crop_resize", x=x, target_height=g.i(g.int(2, 5)), target_width=g.i(g.int(2, 5)), normalized_coordinates=g.b(normalized),

@@ -1,9 +1,9 @@
-"""What every operation of MIL must compute, in numpy and float64, from the documentation of coremltools 9.
+"""The computation of every operation of MIL, in numpy and float64, from the documentation of coremltools 9.
 
-Independent of the executor: nothing here was taken from its kernels. An operation is a function of the context `c` and its
-arguments by name. Floats come as float64, integers as int64, bools as bool, strings as str, several bindings as a list; an
-argument that is not bound is absent, and the function's default is the documented one. It returns an array, or a tuple of
-arrays. An array may be wrapped in `Out` to give its element type; otherwise it has that of the first argument.
+It is independent of the executor: nothing here was taken from its kernels. An operation is a function of the context `c` and
+its arguments by name. Floats arrive as float64, integers as int64, bools as bool, strings as str, and several bindings as a
+list; an unbound argument is absent, and the function's default is the documented one. The function returns an array, or a tuple
+of arrays. An array may be wrapped in `Out` to set its element type; by default it is that of the first argument.
 """
 
 from . import compressed, creation, elementwise, layout, linear, pick, recurrent, resize, windows  # noqa: F401

@@ -1,7 +1,6 @@
-"""The forms in which weights are stored, from which dense ones follow when a program is loaded.
+"""The stored forms of weights, which are expanded to dense ones when a program is loaded.
 
-Their results are constants, so that they have exactly the values of their type: fp16 ones are rounded to fp16 in every
-arithmetic.
+Their results are constants and have exactly the values of their type: fp16 results are rounded to fp16 in every arithmetic.
 """
 
 import numpy as np
@@ -20,7 +19,7 @@ def stored(values, dtype):
 
 
 def unpacked(packed, bits, count):
-    """`count` numbers of `bits` bits each, the least significant bit first."""
+    """`count` integers of `bits` bits each, least significant bit first."""
     flat = np.unpackbits(packed.astype(np.uint8), bitorder="little")[: count * bits].reshape(count, bits)
     return (flat.astype(np.int64) << np.arange(bits)).sum(1)
 
@@ -37,7 +36,7 @@ def cast(c, source_val, output_dtype):
 
 
 def blocks(values, shape):
-    """Values for blocks, repeated so that there is one for each element of `shape`."""
+    """Repeats the values of blocks, so that there is one for each element of `shape`."""
     for axis, (size, whole) in enumerate(zip(values.shape, shape)):
         values = np.repeat(values, whole // size, axis)
     return values
@@ -58,7 +57,7 @@ def sparse_blockwise_shift_scale(c, data_mask, nonzero_data, scale, offset=None)
 
 
 def looked_up(indices, lut, vector_axis):
-    """`indices [...]` in a table `[groups..., palettes, vector]`."""
+    """Looks up `indices [...]` in a table `[groups..., palettes, vector]`."""
     groups, vector = lut.shape[: indices.ndim], lut.shape[-1]
     places = tuple(np.arange(size) // (size // n) if size else np.arange(0) for size, n in zip(indices.shape, groups))
     entries = lut[np.ix_(*places) + (indices,)] if indices.ndim else lut[indices]

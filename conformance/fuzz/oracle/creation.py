@@ -1,4 +1,4 @@
-"""Operations that make tensors. Random ones are only drawn where chance has no part in the result."""
+"""Operations that create tensors. Random ones are only drawn if chance has no influence on the result."""
 
 import math
 
@@ -60,7 +60,7 @@ def random_bernoulli(c, shape, prob=0.5, seed=-1):
 
 @op("random_categorical", exact=True)
 def random_categorical(c, x, mode="logits", size=1, seed=-1):
-    # A class that is certain: all others have a probability of 0, or a logit that is lower by thousands.
+    # One class is certain: all others have a probability of 0, or a logit that is lower by thousands.
     best = np.argmax(x, -1)
     return np.repeat(best[..., None], int(size), -1).astype(np.float64)
 
@@ -86,7 +86,7 @@ def list_scatter(c, ls, indices, value):
 
 
 def written(ls, indices, values):
-    """A list with some elements replaced; it grows where an index is behind its end."""
+    """A list with some elements replaced; it grows if an index is beyond its end."""
     result = list(ls)
     for index, value in zip(indices, values):
         result += [np.zeros_like(value)] * (index + 1 - len(result))

@@ -1,4 +1,4 @@
-"""Operations on each element by itself, comparisons, activations and casts."""
+"""Elementwise operations, comparisons, activations and casts."""
 
 import math
 
@@ -47,7 +47,7 @@ def exp2(c, x):
     return np.exp2(x).astype(x.dtype)
 
 
-# The defaults of epsilon come from the documentation; since iOS 17 it need not have the type of x.
+# The defaults of epsilon come from the documentation; since iOS 17 its type may differ from that of x.
 @op("rsqrt")
 def rsqrt(c, x, epsilon=1e-12):
     return 1 / np.sqrt(x + epsilon)
@@ -125,7 +125,7 @@ def softplus_parametric(c, x, alpha, beta):
 
 @op("gelu")
 def gelu(c, x, mode="EXACT"):
-    # Far below 0 the sum cancels in every arithmetic that computes it as it is written.
+    # Far below 0 the sum cancels in every arithmetic that computes it as written.
     if mode == "EXACT":
         return 0.5 * x * (1 + c.moved(erf(x / math.sqrt(2))))
     if mode == "TANH_APPROXIMATION":
@@ -149,7 +149,7 @@ def binary(name, compute, exact=False, dtype=None):
 
 def real_div(x, y):
     if x.dtype.kind != "f":
-        # Whole numbers: the generator only divides without a remainder, where all readings agree.
+        # Integers: the generator only divides without a remainder, where all interpretations agree.
         return x // y
     return x / y
 

@@ -1,4 +1,4 @@
-"""Operations that give a tensor other axes, another order, or a part of another."""
+"""Operations that give a tensor other axes, another order, or select or join parts."""
 
 import math
 
@@ -11,7 +11,7 @@ from .registry import Out, axes_of, axis_of, ints, op
 def reshape(c, x, shape):
     shape = ints(shape)
     if c.version >= 8:
-        # Zeros count from the right; one without a counterpart is 1.
+        # Zeros refer to axes counted from the right; one without a counterpart is 1.
         at = [i - len(shape) + x.ndim for i in range(len(shape))]
         shape = [(x.shape[a] if a >= 0 else 1) if n == 0 else n for n, a in zip(shape, at)]
     else:
@@ -117,7 +117,7 @@ def batch_to_space(c, x, block_shape, crops):
 
 
 def box(shape, begin, end, stride=None, begin_mask=None, end_mask=None, squeeze_mask=None):
-    """Slices of numpy's for the arguments of `slice_by_index`, and the axes that are squeezed."""
+    """numpy slices for the arguments of `slice_by_index`, and the axes that are squeezed."""
     rank = len(shape)
     begin, end = ints(begin), ints(end)
     stride = [1] * rank if stride is None else ints(stride)
@@ -129,7 +129,7 @@ def box(shape, begin, end, stride=None, begin_mask=None, end_mask=None, squeeze_
             at = 0 if begin_mask[i] else begin[i]
             slices.append(slice(at, at + 1 if at != -1 else None, 1))
         else:
-            # A begin that is masked is where the walk begins, in whichever direction it goes.
+            # A masked begin is the first element in the direction of the stride.
             slices.append(slice(None if begin_mask[i] else begin[i], None if end_mask[i] else end[i], stride[i]))
     return tuple(slices), tuple(i for i in range(rank) if squeeze_mask[i])
 

@@ -138,7 +138,7 @@ def l2_norm(c, x, epsilon=1e-6):
 
 @op("local_response_norm")
 def local_response_norm(c, x, size, alpha=1e-4, beta=0.75, k=1.0):
-    # The window is centred; for even sizes the documentation leaves the side open, and the generator draws odd ones.
+    # The window is centred. For even sizes the documentation leaves the side open, so the generator draws odd ones.
     half = int(size) // 2
     squares = np.pad(np.square(x), [(0, 0), (half, half)] + [(0, 0)] * (x.ndim - 2))
     sums = sum(squares[:, i : i + x.shape[1]] for i in range(int(size)))

@@ -1,4 +1,4 @@
-"""Gather, scatter and what picks elements by their values."""
+"""Gather, scatter and operations that select elements by their values."""
 
 import numpy as np
 
@@ -11,7 +11,7 @@ MODES = {
 
 
 def combine(mode, old, new):
-    """An element after an update. Whole numbers are only divided without a remainder."""
+    """An element after an update. Integers are only divided without a remainder."""
     if mode == "div":
         return old / new if isinstance(new, np.floating) else old // new
     return MODES[mode](old, new)
@@ -122,7 +122,7 @@ def suppress(boxes, scores, iou_threshold, score_threshold, most, per_class):
 
 
 def iou(a, b):
-    """Of two boxes as centre and size."""
+    """Intersection over union of two boxes given as centre and size."""
     low = np.maximum(a[:2] - a[2:] / 2, b[:2] - b[2:] / 2)
     high = np.minimum(a[:2] + a[2:] / 2, b[:2] + b[2:] / 2)
     both = np.prod(np.maximum(high - low, 0))

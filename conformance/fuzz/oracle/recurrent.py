@@ -11,23 +11,23 @@ ACTIVATIONS = {
 
 
 def named(name):
-    """An activation by name. The constants of the others are not documented."""
+    """An activation by name. The constants of the others are undocumented."""
     if name not in ACTIVATIONS:
         raise Unsupported(f"the constants of {name}")
     return ACTIVATIONS[name]
 
 
 def order(x, direction):
-    """Steps of x in the order in which they are taken."""
+    """Steps of x in processing order."""
     return x[::-1] if direction == "reverse" else x
 
 
 def results(steps, output_sequence, turned_back=False):
-    """The hidden states, all of them in the order of the steps, or the last alone.
+    """The hidden states: all of them in processing order, or only the last.
 
     coremltools' test_recurrent.py compares a layer of direction `reverse` on Core ML with PyTorch's on the reversed sequence and
-    does not turn the results back, so the last one stands for the first element. The backward half of a bidirectional layer is
-    `turned_back` to the places of its inputs, as PyTorch has it.
+    does not reverse the results, so the last one belongs to the first element. The backward half of a bidirectional layer is
+    `turned_back` to the order of its inputs, as in PyTorch.
     """
     if not output_sequence:
         return steps[-1][None]

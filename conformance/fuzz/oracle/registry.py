@@ -1,4 +1,4 @@
-"""The table of operations that the oracle knows, and what a function is told beside its arguments."""
+"""The oracle's table of operations, and the context of its functions."""
 
 from dataclasses import dataclass
 
@@ -8,12 +8,12 @@ OPS: dict[str, "Op"] = {}
 
 
 class Unsupported(Exception):
-    """What the documentation leaves open, so that the oracle has no opinion."""
+    """The documentation leaves the result open, so the oracle does not decide."""
 
 
 @dataclass
 class Op:
-    """A function that computes an operation, and whether it only moves, compares or chooses values, without any rounding."""
+    """A function that computes an operation; `exact` if it only moves, compares or chooses values, without rounding."""
 
     compute: object
     exact: bool
@@ -21,10 +21,10 @@ class Op:
 
 @dataclass
 class Call:
-    """What a function is told beside its arguments.
+    """The context of a function, besides its arguments.
 
-    `version` is the opset's specification version, `dtypes` holds the element types of the arguments by name, and `moved`
-    gives an intermediate result as an arithmetic may have it: off by a rounding error where bounds are sought.
+    `version` is the opset's specification version, `dtypes` maps arguments to their element types, and `moved` returns an
+    intermediate result as an arithmetic may compute it: off by a rounding error when bounds are computed.
     """
 
     version: int
@@ -57,11 +57,11 @@ def ints(value) -> list[int]:
 
 
 def axis_of(axis, rank: int) -> int:
-    """An axis counted from the front."""
+    """An axis, counted from the front."""
     axis = int(axis)
     return axis + rank if axis < 0 else axis
 
 
 def axes_of(axes, rank: int) -> tuple[int, ...]:
-    """Axes counted from the front; all of them if none are given."""
+    """Axes, counted from the front; all of them if none are given."""
     return tuple(range(rank)) if axes is None else tuple(axis_of(a, rank) for a in ints(axes))

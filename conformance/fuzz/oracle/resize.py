@@ -9,7 +9,7 @@ from .registry import Unsupported, op
 
 
 def grid(mode, size, to):
-    """The point of an axis of `size` elements that each of `to` results is taken at, as `resize_bilinear` documents it."""
+    """The sampling point of each of `to` results on an axis of `size` elements, as documented for `resize_bilinear`."""
     i = np.arange(to, dtype=np.float64)
     if mode in ("STRICT_ALIGN_CORNERS", "ALIGN_CORNERS"):
         if to == 1:
@@ -28,8 +28,8 @@ def grid(mode, size, to):
 
 
 def interpolate(c, x, axis, points):
-    """Linear interpolation on one axis."""
-    # Half a pixel is taken off in the end, so that the error is one of a larger number.
+    """Linear interpolation along one axis."""
+    # The added pixel is subtracted at the end, so that the error is that of a larger value.
     points = np.clip(c.moved(points + 1) - 1, 0, x.shape[axis] - 1)
     low = np.floor(points).astype(int)
     high = np.minimum(low + 1, x.shape[axis] - 1)
@@ -48,7 +48,7 @@ def linear(c, x, sizes, mode):
 def nearest(x, sizes, mode):
     for axis, size in zip(range(x.ndim - len(sizes), x.ndim), sizes):
         if mode in ("DEFAULT", "UNALIGN_CORNERS"):
-            # The element that the middle of the result lies in, in whole numbers.
+            # The element that contains the centre of the result's element, in integer arithmetic.
             places = (2 * np.arange(size) + 1) * x.shape[axis] // (2 * size)
         else:
             points = grid(mode, x.shape[axis], size)
@@ -104,7 +104,7 @@ def resize(c, x, shape, resized_dims, interpolation_mode="LINEAR", sampling_mode
 
 
 def beyond(mode, i, size):
-    """The element that stands at place i of an axis that goes on outside of the image."""
+    """The element at position i of an axis that continues outside the image."""
     if mode == "border" or size == 1:
         return np.clip(i, 0, size - 1)
     if mode == "reflection":
@@ -115,7 +115,7 @@ def beyond(mode, i, size):
 
 
 def sample(image, px, py, sampling_mode, padding_mode, padding_value):
-    """`image [C, H, W]` at points `[...]`."""
+    """Samples `image [C, H, W]` at points `[...]`."""
     h, w = image.shape[1:]
 
     def at(ix, iy):
@@ -138,7 +138,7 @@ def sample(image, px, py, sampling_mode, padding_mode, padding_value):
 
 
 def unnormalized(c, points, size, mode, align_corners):
-    """Coordinates as places of elements."""
+    """Converts coordinates to element positions."""
     points = points.astype(np.float64)
     if mode == "unnormalized":
         return points
@@ -213,7 +213,7 @@ def crop_resize(
 
 
 def corners_of(box, mode):
-    """Of a box: (top, left, bottom, right)."""
+    """The corners of a box: (top, left, bottom, right)."""
     a, b, d, e = box
     if mode == "CORNERS_HEIGHT_FIRST":
         return np.array([a, b, d, e])

@@ -1,8 +1,8 @@
 """Convolutions and pooling.
 
-`same` and `same_lower` are read as TensorFlow's SAME, which coremltools translates into them: the padding that is needed
-for `ceil(in / stride)` places, half of it before, and the odd one after (`same`) or before (`same_lower`). The formulas in
-the documentation of `conv` ignore strides and agree with this for strides of 1.
+`same` and `same_lower` are interpreted as TensorFlow's SAME, which coremltools translates into them: the padding needed for
+`ceil(in / stride)` output positions, half of it before, and an odd element after (`same`) or before (`same_lower`). The formulas
+in the documentation of `conv` ignore strides and agree with this for strides of 1.
 """
 
 import itertools
@@ -78,7 +78,7 @@ def conv_transpose(
         result[(slice(None),) * 3 + places] += _tap(xg, np.swapaxes(w[(slice(None),) * 3 + tap], 1, 2))
     result = result.reshape(x.shape[0], groups * per, *full)
     if pad_type == "same":
-        # The convolution that this is the gradient of pads its input, our output, as SAME does.
+        # The convolution whose gradient this is pads its input, our output, as SAME does.
         sizes = ints(output_shape)[2:] if output_shape is not None else [size * s for size, s in zip(spatial, strides)]
         before = [max(f - size, 0) // 2 for f, size in zip(full, sizes)]
     else:
@@ -93,7 +93,7 @@ def conv_transpose(
 
 
 def pool(x, kernel_sizes, strides, pad_type, pad, ceil_mode):
-    """Windows of x, of the padding as NaN: `[n, C, *out, *kernel]`."""
+    """Windows of x, with padding as NaN: `[n, C, *out, *kernel]`."""
     kernel = ints(kernel_sizes)
     n = len(kernel)
     strides = [1] * n if strides is None else ints(strides)
@@ -106,7 +106,7 @@ def pool(x, kernel_sizes, strides, pad_type, pad, ceil_mode):
         if ceil_mode and (places - 1) * s >= size + low and low + high > 0:
             places -= 1
         out.append(places)
-        # What hangs over the edge with ceil_mode counts as padding, too: apple/coremltools issue 2772.
+        # The overhang with ceil_mode counts as padding, too: apple/coremltools issue 2772.
         after.append(max((places - 1) * s + k - size - low, high))
     wide = np.pad(x, [(0, 0), (0, 0)] + [(low, a) for (low, _), a in zip(pads, after)], constant_values=np.nan)
     windows = np.lib.stride_tricks.sliding_window_view(wide, kernel, tuple(range(2, 2 + n)))

@@ -1,4 +1,4 @@
-//! `microgpt floor discover`: the experiment as a tool.
+//! `microgpt floor discover`: repeats the experiment over many sizes.
 
 use std::fs;
 use std::io::Write as _;
@@ -18,22 +18,24 @@ use mlpackage::{Package, counted};
 
 use super::super::{Outcome, output};
 
-/// Search for the floor: decoders of many sizes, each exported and placed, and between them the boundary
+/// Search for the floor: export decoders of many sizes, place each, and find the boundary between CPU and
+/// Neural Engine
 #[derive(Debug, Args)]
 pub(super) struct Discover {
     /// Folder for the rows, the table and the picture; with --write-only, for the probes
     #[arg(long, value_name = "FOLDER")]
     out: Option<PathBuf>,
-    /// Who says where a package is placed
+    /// What determines where a package is placed
     #[arg(long, value_enum, default_value = "predicted")]
     oracle: Oracle,
-    /// The law whose opinion counts, instead of the verdict of all: floor or anchor-and-work, which speak of decoders of any size
+    /// Use the verdict of one law instead of the combined one: floor or anchor-and-work, which apply to
+    /// decoders of any size
     #[arg(long, value_name = "LAW", conflicts_with = "write_only")]
     law: Option<String>,
-    /// Leave the packages and a script that measures them on a Mac, and place nothing
+    /// Write the packages and a script that measures them on a Mac; place nothing
     #[arg(long, requires = "out", conflicts_with_all = ["exhaustive", "oracle"])]
     write_only: bool,
-    /// Measure the probes that --write-only left in this folder, on a Mac, and write their rows beside them
+    /// On a Mac, measure the probes that --write-only wrote to this folder, and write their rows there
     #[arg(long, value_name = "FOLDER", conflicts_with_all = ["out", "oracle", "law", "write_only", "exhaustive", "n_layer", "n_embd", "tokens", "quantize", "block_size", "vocab_size"])]
     measure: Option<PathBuf>,
     /// Probe every width instead of bisecting
@@ -42,10 +44,10 @@ pub(super) struct Discover {
     /// Layers
     #[arg(long, value_name = "N,...", value_delimiter = ',', default_value = "1,2,3,4,6,8")]
     n_layer: Vec<usize>,
-    /// Widths [default: every multiple of 32 up to 1536; with --write-only 64 to 1024 in eight steps]
+    /// Widths [default: every multiple of 32 up to 1536; with --write-only, eight widths from 64 to 1024]
     #[arg(long, value_name = "N,...", value_delimiter = ',')]
     n_embd: Vec<usize>,
-    /// Tokens of a call
+    /// Tokens per call
     #[arg(long, value_name = "N,...", value_delimiter = ',', default_value = "1,4,16,64")]
     tokens: Vec<usize>,
     /// Forms of the weights
@@ -62,7 +64,7 @@ pub(super) struct Discover {
     /// Tokens of the vocabulary
     #[arg(long, value_name = "N", default_value_t = 27)]
     vocab_size: usize,
-    /// Print what was found as JSON
+    /// Print the result as JSON
     #[arg(long)]
     json: bool,
 }
@@ -75,16 +77,16 @@ enum Oracle {
     Measured,
 }
 
-/// The rows of a folder of probes that were measured, all of them.
+/// All measured rows of a folder of probes.
 const ROWS: &str = "measured.jsonl";
-/// The same while the measuring goes on: rows of an earlier one stay until this one is complete.
+/// The same while measuring is in progress: rows of an earlier measurement stay until the new one is complete.
 const UNFINISHED_ROWS: &str = "measured.unfinished.jsonl";
-/// What a Mac runs in a folder of probes.
+/// The script that measures a folder of probes on a Mac.
 const MEASURE: &str = include_str!("measure.sh");
-/// Space that a folder of probes may take without being asked for by naming the widths.
+/// Limit of the size of a folder of probes, in bytes, unless the widths are given.
 const PROBES_LIMIT: u64 = 8 << 30;
 
-/// Each value once, in order.
+/// Removes duplicates; keeps the order.
 fn distinct<T: Clone + PartialEq>(values: &[T]) -> Vec<T> {
     let mut found: Vec<T> = Vec::new();
     values.iter().for_each(|value| {
@@ -119,7 +121,7 @@ impl Discover {
             let block_size = self.block_size;
             ensure!(
                 (1..=block_size).contains(&tokens),
-                "{} a call, expected 1 to the {block_size} of the context: --block-size takes more",
+                "{} per call, expected 1 to the {block_size} of the context: --block-size allows more",
                 counted(tokens, "token")
             );
         }
@@ -128,7 +130,7 @@ impl Discover {
 
     fn config(&self, configuration: &Configuration) -> GptConfig {
         let n_embd = configuration.n_embd;
-        // Heads as wide as those of Experiment 27's scaled shard, where the width allows.
+        // Heads as wide as those of Experiment 27's scaled shard, if the width allows.
         let head_dim = [64, 32, 16].into_iter().find(|d| n_embd.is_multiple_of(*d)).unwrap_or(n_embd.max(1));
         GptConfig {
             model_type: MODEL_TYPE.to_owned(),
@@ -197,7 +199,7 @@ impl Discover {
         Ok(Outcome::Done)
     }
 
-    /// Prints what was found, and writes rows, table and picture into a folder.
+    /// Prints the result, and writes rows, table and picture to a folder.
     fn publish(&self, found: &Discovery, out: Option<&Path>, rows: &str) -> Result<()> {
         let table = found.to_string();
         if let Some(out) = out {
@@ -219,9 +221,9 @@ impl Discover {
         }
     }
 
-    /// Measures every probe of a folder that `--write-only` left. Rows are written after each, to a file of their own until all are
-    /// there, so that a crash costs no more than the probe that it came with, and no rows of an earlier measuring; a probe that fails
-    /// is told and passed over.
+    /// Measures every probe in a folder that `--write-only` wrote. After each probe the rows are written to a
+    /// separate file until all are complete, so a crash costs only the current probe, and no rows of an
+    /// earlier measurement. A probe that fails is reported and skipped.
     fn measure_folder(&self, folder: &Path) -> Result<Outcome> {
         let list = folder.join("probes.jsonl");
         let text = super::read_text(&list)?;
@@ -236,7 +238,7 @@ impl Discover {
         let mut failed = 0;
         for configuration in &configurations {
             bar.set_message(configuration.to_string());
-            // The list is a stranger's: what it names is read, and nothing outside the folder.
+            // The list is untrusted: only packages inside the folder may be read.
             configuration.quantization.parse::<Quantization>()?;
             let path = folder.join(format!("{}.mlpackage", configuration.id()));
             let package = Package::open(&path)?;
@@ -254,7 +256,7 @@ impl Discover {
         }
         bar.finish_and_clear();
         self.publish(&Discovery::of_probes(Basis::Measured, probes), Some(folder), ROWS)?;
-        // All of it is in the finished rows now; if it cannot be removed, it disturbs nobody.
+        // The finished rows contain all of it, so a failure to remove it is harmless.
         let _ = fs::remove_file(folder.join(UNFINISHED_ROWS));
         Ok(Outcome::of(failed == 0))
     }
@@ -264,7 +266,7 @@ impl Discover {
         let mut entries = fs::read_dir(out).with_context(|| format!("read {}", out.display()))?;
         ensure!(
             entries.next().is_none(),
-            "{}: the folder is not empty, and probes of another sweep would be mixed with these: name a new one",
+            "{}: the folder is not empty, and probes of another sweep would be mixed with these: name a new folder",
             out.display()
         );
         let configurations: Vec<Configuration> = sweep.configurations().collect();
@@ -275,7 +277,7 @@ impl Discover {
         let total: u64 = configurations.iter().map(bytes).sum();
         ensure!(
             total <= PROBES_LIMIT || !self.n_embd.is_empty(),
-            "the probes would take {:.1} GB: name fewer layers, tokens or forms, or the widths that are wanted",
+            "the probes would take {:.1} GB: name fewer layers, tokens or forms, or give --n-embd",
             total as f64 / 1e9
         );
         let bar = output::progress_bar(configurations.len(), "packages");

@@ -1,4 +1,4 @@
-//! `microgpt floor corpus | laws | accuracy | refit`: what is known, what follows from it, and how well that does.
+//! `microgpt floor corpus | laws | accuracy | refit`: the evidence, the laws, their accuracy, and the fit.
 
 use std::path::{Path, PathBuf};
 
@@ -12,10 +12,10 @@ use mlpackage::counted;
 use super::super::{Outcome, output};
 use super::read_text;
 
-/// List what is known of placements, and who says so
+/// List the known placements with their sources
 #[derive(Debug, Args)]
 pub(super) struct Evidence {
-    /// Rows to check and list instead of those that come with the program: a JSON object a line
+    /// A file of rows to check and list instead of the built-in ones: one JSON object per line
     #[arg(long, value_name = "FILE")]
     file: Option<PathBuf>,
     /// Print the JSON Schema of a row
@@ -26,7 +26,7 @@ pub(super) struct Evidence {
     json: bool,
 }
 
-/// List the laws: what each says, who found it, what is stated for and against it
+/// List the laws: what each states, its source, and the statements for and against it
 #[derive(Debug, Args)]
 pub(super) struct Laws {
     /// Print them as JSON
@@ -34,10 +34,10 @@ pub(super) struct Laws {
     json: bool,
 }
 
-/// Hold every law against the corpus, and against sources that it was not made from
+/// Evaluate every law on the corpus, and on sources that it was not made from
 #[derive(Debug, Args)]
 pub(super) struct Record {
-    /// Rows to add to those that come with the program, such as `discover` wrote on a Mac
+    /// Rows to add to the built-in ones, such as those that `discover` wrote on a Mac
     #[arg(long, value_name = "FILE")]
     with: Vec<PathBuf>,
     /// Print the table as JSON
@@ -45,10 +45,10 @@ pub(super) struct Record {
     json: bool,
 }
 
-/// Fit the law of anchor and work to the corpus anew, and print the fit
+/// Fit the law of anchor and work to the corpus again, and print the fit
 #[derive(Debug, Args)]
 pub(super) struct Refit {
-    /// Rows to add to those that come with the program
+    /// Rows to add to the built-in ones
     #[arg(long, value_name = "FILE")]
     with: Vec<PathBuf>,
     /// Where to write the fit as JSON; in this project, crates/ane-floor/corpus/anchor_and_work.json
@@ -60,7 +60,7 @@ fn read_corpus(path: &Path) -> Result<Corpus> {
     Ok(Corpus::from_jsonl(&path.display().to_string(), &read_text(path)?)?)
 }
 
-/// The built-in corpus and more.
+/// The built-in corpus with the rows of `files`.
 fn corpus_with(files: &[PathBuf]) -> Result<Corpus> {
     let mut corpus = Corpus::built_in().clone();
     for path in files {
@@ -122,15 +122,15 @@ impl Record {
 impl Refit {
     pub(super) fn run(self) -> Result<Outcome> {
         let law = AnchorAndWork::fit(&corpus_with(&self.with)?, |_| false);
-        ensure!(!law.fitted().rows.is_empty(), "no row of the corpus tells enough to fit to");
+        ensure!(!law.fitted().rows.is_empty(), "no row of the corpus has enough data for a fit");
         let fitted = law.fitted();
         if fitted.price <= 0.0 {
             output::tell(
-                "warning: by this fit a graph of nothing is placed: the rows have too few that were not",
+                "warning: by this fit an empty graph is placed: the rows have too few that were not placed",
             );
         } else if fitted.earns.iter().all(|earns| *earns == 0.0) {
             output::tell(
-                "warning: by this fit nothing is placed: nothing that the rows tell goes with being placed",
+                "warning: by this fit nothing is placed: nothing in the rows correlates with placement",
             );
         }
         if let Some(path) = &self.out {
@@ -143,7 +143,7 @@ impl Refit {
     }
 }
 
-/// The fitted terms, a line each.
+/// The fitted terms, one per line.
 fn fit_table(law: &AnchorAndWork) -> String {
     let fitted = law.fitted();
     let mut text = format!(

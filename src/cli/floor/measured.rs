@@ -1,4 +1,4 @@
-//! `microgpt floor --measure`: what Core ML plans, beside what laws say.
+//! `microgpt floor --measure`: Core ML's plan beside the prediction.
 
 use std::fs::File;
 use std::path::{Path, PathBuf};
@@ -12,25 +12,25 @@ use mlpackage::Package;
 
 use super::super::output;
 
-/// Where a measurement comes from, and where it goes.
+/// Where a measurement comes from, and where its rows are written.
 #[derive(Debug, Args)]
 pub(super) struct MeasuredArgs {
-    /// Have Core ML plan it, on a Mac; show that beside the prediction, operation by operation; and add a row to the corpus of --rows.
-    /// The other options are then about what was measured
+    /// On a Mac, have Core ML plan the package; show the plan beside the prediction, operation by operation;
+    /// and add a row to the corpus of --rows. The other options then apply to the measurement
     #[arg(long, conflicts_with = "measured")]
     measure: bool,
-    /// The same from a plan that --save-plan recorded, on any machine
+    /// Do the same with a plan that --save-plan recorded, on any machine
     #[arg(long, value_name = "PLAN.json", conflicts_with_all = ["measure", "measured"])]
     plan: Option<PathBuf>,
-    /// Keep Core ML's plan as JSON
+    /// Save Core ML's plan as JSON
     #[arg(long, value_name = "PLAN.json", requires = "measure")]
     save_plan: Option<PathBuf>,
-    /// Where the row goes; one of the same program and machine is replaced [default: measured.jsonl]
+    /// Where to write the row; it replaces one of the same program and machine [default: measured.jsonl]
     #[arg(long, value_name = "ROWS.jsonl")]
     rows: Option<PathBuf>,
 }
 
-/// Reports that were measured.
+/// Measured reports and their rows.
 pub(super) struct Measured {
     pub(super) reports: Vec<PlacementReport>,
     rows: Vec<Placement>,
@@ -38,15 +38,12 @@ pub(super) struct Measured {
 }
 
 impl MeasuredArgs {
-    /// Measures packages, or takes the recorded plans of them; `None` if neither was asked for.
+    /// Measures packages, or reads their recorded plans; `None` if neither was requested.
     pub(super) fn measure(&self, packages: &[Package]) -> Result<Option<Measured>> {
-        ensure!(
-            self.measure || self.save_plan.is_none(),
-            "--save-plan keeps what is measured: give --measure"
-        );
+        ensure!(self.measure || self.save_plan.is_none(), "--save-plan saves a measurement: give --measure");
         let plans = match &self.plan {
             None if !self.measure => {
-                ensure!(self.rows.is_none(), "--rows is where measurements go: give --measure or --plan");
+                ensure!(self.rows.is_none(), "--rows is for measurements: give --measure or --plan");
                 return Ok(None);
             }
             None => packages.iter().map(record).collect::<Result<Vec<_>, _>>()?,
@@ -76,20 +73,20 @@ impl MeasuredArgs {
         }
         let file = self.rows.clone().unwrap_or_else(|| "measured.jsonl".into());
         let measured = Measured { reports, rows, file };
-        // What would be refused is refused before anything is printed.
+        // Errors must be reported before anything is printed.
         measured.joined()?;
         Ok(Some(measured))
     }
 }
 
 impl Measured {
-    /// The corpus that the user named, with the rows.
+    /// The user's corpus with the rows added.
     fn joined(&self) -> Result<Corpus> {
         let Self { rows, file, .. } = self;
         let name = file.display();
         let mut corpus = match file.metadata() {
             Ok(found) if found.is_file() => read_corpus(file)?,
-            Ok(_) => bail!("{name}: it is no file"),
+            Ok(_) => bail!("{name}: it is not a file"),
             Err(_) => Corpus::from_jsonl(&name.to_string(), "")?,
         };
         for row in rows {
@@ -98,11 +95,11 @@ impl Measured {
         Ok(corpus)
     }
 
-    /// Adds the rows to the corpus that the user named. Of processes that do so at once, each waits for the one before.
+    /// Adds the rows to the user's corpus. Concurrent processes take turns.
     pub(super) fn add_rows(self) -> Result<()> {
         let name = self.file.display();
         let folder = self.file.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or(Path::new("."));
-        // The folder, as the file is replaced by another. Where folders have no locks, nobody waits.
+        // Locks the folder, because the file itself is replaced. Where folders cannot be locked, nobody waits.
         let alone = File::open(folder).ok();
         if let Some(folder) = &alone {
             let _ = folder.lock();
@@ -112,7 +109,7 @@ impl Measured {
         drop(alone);
         let (new, all) = (self.rows.len(), corpus.rows().len());
         output::tell(&format!(
-            "{new} of {all} rows in {name} are of this measurement; the laws meet them with \
+            "{new} of {all} rows in {name} are of this measurement; evaluate the laws on them with \
              `microgpt floor accuracy --with {name}`"
         ));
         Ok(())
@@ -123,7 +120,7 @@ fn read_corpus(file: &Path) -> Result<Corpus> {
     Ok(Corpus::from_jsonl(&file.display().to_string(), &super::read_text(file)?)?)
 }
 
-/// Both, operation by operation.
+/// Compares prediction and measurement, operation by operation.
 pub(super) fn side_by_side(predicted: &[PlacementReport], measured: &[PlacementReport]) -> String {
     predicted.iter().zip(measured).map(|(p, m)| Comparison::of(p, m).to_string()).collect()
 }

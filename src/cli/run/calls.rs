@@ -1,4 +1,4 @@
-//! Which functions are called, how often, and where each of their inputs comes from.
+//! Which functions are called, how often, and the source of each of their inputs.
 
 use std::borrow::Cow;
 use std::collections::BTreeMap;
@@ -14,7 +14,7 @@ use mlpackage::{Feature, Interface, Package};
 use super::super::file_kind::PathKind;
 use super::super::output;
 
-/// A function to call, as `--function` takes it: `FUNCTION` or `FUNCTION=STEPS`.
+/// A function to call, as an argument of `--function`: `FUNCTION` or `FUNCTION=STEPS`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct FunctionArg {
     pub(super) name: String,
@@ -40,7 +40,8 @@ impl FromStr for FunctionArg {
     }
 }
 
-/// An input or output with a file, as `--image` and `--out-image` take it: `NAME=FILE`, or `FUNCTION/NAME=FILE`.
+/// An input or output with a file, as an argument of `--image` and `--out-image`: `NAME=FILE`, or
+/// `FUNCTION/NAME=FILE`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct NamedFile {
     pub(super) name: String,
@@ -60,24 +61,25 @@ impl FromStr for NamedFile {
     }
 }
 
-/// A function, and how often it is called.
+/// A function and how often it is called.
 pub(super) struct Call {
     pub(super) function: String,
     pub(super) interface: Interface,
-    /// With a number of steps, each tensor has a leading axis of them; without, the function is called once.
+    /// Number of calls; each tensor then has a leading axis of this size. `None` calls the function once,
+    /// without that axis.
     pub(super) steps: Option<usize>,
     sources: BTreeMap<String, Source>,
 }
 
 /// Where an input comes from.
 enum Source {
-    /// The tensor of that name in the file.
+    /// The tensor of this name in the file.
     Tensor(String),
     /// An image, the same in every step.
     Image(Tensor),
 }
 
-/// What a function takes, or what it gives.
+/// The inputs or the outputs of a function.
 #[derive(Clone, Copy)]
 pub(super) enum Side {
     Input,
@@ -107,7 +109,7 @@ pub(super) struct Calls {
 }
 
 impl Calls {
-    /// Those that were asked for; the package's own default, once or in so many steps, if none was.
+    /// The requested functions; by default the package's own, called once or for `steps`.
     pub(super) fn of(package: &Package, functions: &[FunctionArg], steps: Option<usize>) -> Result<Self> {
         ensure!(steps != Some(0), "--steps 0: there is nothing to run");
         let default = || FunctionArg { name: package.default_function().to_owned(), steps: None };
@@ -132,18 +134,18 @@ impl Calls {
         Ok(Self { calls, file: None })
     }
 
-    /// What something of a function is called in files and on the command line: with the function's name before it where
+    /// The name of an input or output in files and on the command line: prefixed with the function's name if
     /// several functions are called.
     pub(super) fn full_name(&self, call: &Call, name: &str) -> String {
         if self.calls.len() == 1 { name.to_owned() } else { format!("{}/{name}", call.function) }
     }
 
-    /// The function that has an input or output of that name, which may have the function's name before it, and its
-    /// number.
+    /// Finds the function that has an input or output of this name, which may be prefixed with the function's
+    /// name. Returns the function's index and the feature.
     ///
     /// # Errors
     ///
-    /// If no function that is called has it, or several have.
+    /// If no called function has it, or several have.
     pub(super) fn find(&self, side: Side, name: &str) -> Result<(usize, &Feature)> {
         let (function, rest) = match name.split_once('/') {
             Some((function, rest)) => (Some(function), rest),
@@ -159,21 +161,17 @@ impl Calls {
             .collect();
         match found.as_slice() {
             [only] => Ok(*only),
-            [] => bail!("no {} of that name is called: {}", side.name(), self.known(side)),
+            [] => bail!("no called function has an {} of that name: {}", side.name(), self.known(side)),
             several => {
                 let names =
                     several.iter().map(|(index, _)| format!("{}/{name}", self.calls[*index].function));
                 let names: Vec<String> = names.collect();
-                bail!(
-                    "several functions have an {} of that name: call it {}",
-                    side.name(),
-                    names.join(" or ")
-                )
+                bail!("several functions have an {} of that name: write {}", side.name(), names.join(" or "))
             }
         }
     }
 
-    /// Every input or output of the functions that are called, with its type.
+    /// Lists every input or output of the called functions, with its type.
     pub(super) fn known(&self, side: Side) -> String {
         let mut known = Vec::new();
         for call in &self.calls {
@@ -188,11 +186,11 @@ impl Calls {
         }
     }
 
-    /// Reads images and looks up which tensor of the file each input is.
+    /// Reads images and assigns a tensor of the file to each other input.
     ///
     /// # Errors
     ///
-    /// With the input that is missing, given twice or unknown, and with what is wrong with a file.
+    /// If an input is missing, given twice or unknown, or a file cannot be used.
     pub(super) fn give(&mut self, inputs: Option<&Path>, images: &[NamedFile], fit: Fit) -> Result<()> {
         for NamedFile { name, path } in images {
             let (index, feature) = self.find(Side::Input, name).with_context(|| format!("--image {name}"))?;
@@ -229,7 +227,7 @@ impl Calls {
         self.complete(inputs)
     }
 
-    /// Refuses a file of another format, and names it.
+    /// Refuses a file of another format, and names the format.
     fn expect_safetensors(&self, path: &Path) -> Result<()> {
         let name = path.display();
         let kind = PathKind::of(path).with_context(|| format!("--inputs {name}"))?;
@@ -237,7 +235,7 @@ impl Calls {
             || self.calls.iter().flat_map(|call| call.interface.inputs.iter().map(move |f| (call, f)));
         let advice = match &kind {
             PathKind::Safetensors => return Ok(()),
-            // Opening it says more.
+            // Opening the file reports more detail.
             PathKind::Special | PathKind::EmptyFile | PathKind::UnknownFile => return Ok(()),
             PathKind::Missing => bail!("--inputs {name}: no such file"),
             kind if kind.is_image() => match inputs().find(|(_, f)| f.image().is_some()) {
@@ -258,7 +256,7 @@ impl Calls {
         bail!("--inputs {name} is {kind}, expected a safetensors file with a tensor for each input: {advice}")
     }
 
-    /// Refuses a run that lacks an input.
+    /// Refuses a run with a missing input.
     fn complete(&self, inputs: Option<&Path>) -> Result<()> {
         for call in &self.calls {
             let is_missing = |f: &&Feature| !f.optional && !call.sources.contains_key(&f.name);

@@ -1,4 +1,4 @@
-//! What the calls of a run gave: where it is written, and whether it is numbers at all.
+//! The results of a run: where they are written, and whether they are finite.
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -12,14 +12,14 @@ use mlpackage::ImageType;
 use super::super::{folder, output};
 use super::calls::{Call, Calls, NamedFile, Side};
 
-/// What one function gave in all its calls.
+/// The results of all calls of a function.
 #[derive(Default)]
 pub(super) struct Results {
     stacked: Stacked,
     numbers: BTreeMap<String, Numbers>,
 }
 
-/// How many of a tensor's floats are which.
+/// Counts of NaN and infinite elements in a tensor of floats.
 #[derive(Clone, Copy, Default)]
 struct Numbers {
     all: usize,
@@ -36,7 +36,8 @@ impl Numbers {
         }
     }
 
-    /// What is wrong with them; `None` if nothing is. Single infinities are what masks are made of.
+    /// Describes NaN or infinite elements; `None` if there is nothing to report. Some infinities are normal,
+    /// as in masks.
     fn fault(self) -> Option<String> {
         let Self { all, nan, infinite } = self;
         match (nan, infinite) {
@@ -44,7 +45,7 @@ impl Numbers {
             (nan, _) if nan == all => Some(if all == 1 { "is NaN" } else { "is NaN everywhere" }.into()),
             (0, _) => Some(if all == 1 { "is infinite" } else { "is infinite everywhere" }.into()),
             (nan, infinite) if nan + infinite == all => Some("is NaN or infinite everywhere".into()),
-            (nan, _) => Some(format!("is NaN in {nan} of {all} places")),
+            (nan, _) => Some(format!("is NaN in {nan} of {all} elements")),
         }
     }
 }
@@ -58,11 +59,11 @@ impl Results {
     }
 }
 
-/// The images to write, each with the function that gives it and its output's name.
+/// The images to write, each with the index of its function and the name of its output.
 pub(super) struct OutImages<'f>(Vec<(usize, String, ImageType, &'f Path)>);
 
 impl<'f> OutImages<'f> {
-    /// Looks up what `--out-image` names, before anything is run.
+    /// Looks up the outputs that `--out-image` names, before anything is run.
     pub(super) fn of(calls: &Calls, files: &'f [NamedFile]) -> Result<Self> {
         let mut images: Vec<(usize, String, ImageType, &Path)> = Vec::new();
         for NamedFile { name, path } in files {
@@ -73,14 +74,14 @@ impl<'f> OutImages<'f> {
             };
             if let Some(steps) = calls.calls[index].steps.filter(|steps| *steps > 1) {
                 bail!(
-                    "{}: it is given {steps} times, and one file holds one image: --out writes all of them",
+                    "{}: the function has {steps} steps, and one file holds one image: --out writes all of them",
                     option()
                 )
             }
             let is_png = path.extension().is_some_and(|e| e.eq_ignore_ascii_case("png"));
             ensure!(
                 is_png,
-                "{}: {} has not the extension .png: images are written as PNG",
+                "{}: {} does not have the extension .png: images are written as PNG",
                 option(),
                 path.display()
             );
@@ -99,12 +100,12 @@ impl<'f> OutImages<'f> {
         self.0.iter().any(|(i, name, ..)| *i == index && name == output)
     }
 
-    /// Writes each of them, from what the functions gave last.
+    /// Writes each of them, from the function's last outputs.
     pub(super) fn write(&self, last: &[Tensors]) -> Result<()> {
         for (index, name, image, path) in &self.0 {
             let option = || format!("--out-image {name}");
             let tensor = last.get(*index).and_then(|tensors| tensors.get(name));
-            let tensor = tensor.with_context(|| format!("{}: the function gave no such output", option()))?;
+            let tensor = tensor.with_context(|| format!("{}: the function has no such output", option()))?;
             let written = image_file::write(path, image, tensor).with_context(option)?;
             for note in written.notes {
                 output::tell(&format!("note: {}: {note}", path.display()));
@@ -114,7 +115,7 @@ impl<'f> OutImages<'f> {
     }
 }
 
-/// Writes everything that the functions gave as safetensors.
+/// Writes all results of all functions as safetensors.
 pub(super) fn write(calls: &Calls, results: &[Results], images: &OutImages<'_>, out: &Path) -> Result<()> {
     let mut tensors = Vec::new();
     for (index, (call, results)) in calls.calls.iter().zip(results).enumerate() {
@@ -139,20 +140,20 @@ pub(super) fn write(calls: &Calls, results: &[Results], images: &OutImages<'_>, 
     Ok(tensor_file::write(out, tensors)?)
 }
 
-/// Whether a run looked for hazards, and what it may be told to do about results that are no numbers.
+/// Whether a run searched for hazards, which decides the advice for NaN or infinite results.
 #[derive(Clone, Copy)]
 pub(super) enum Looked {
-    /// It found some, which it prints.
+    /// It found some and prints them.
     Found,
     /// It found none.
     InVain,
-    /// It did not look.
+    /// It did not search.
     No,
-    /// The engine cannot look.
+    /// The engine cannot search.
     Cannot,
 }
 
-/// Says on standard error which results are no numbers, and how to find out why.
+/// Reports on standard error which results are NaN or infinite, and how to find the cause.
 pub(super) fn tell_faults(calls: &Calls, results: &[Results], inputs: &[Vec<String>], looked: Looked) {
     let mut any = false;
     for (call, results) in calls.calls.iter().zip(results) {
@@ -174,7 +175,7 @@ pub(super) fn tell_faults(calls: &Calls, results: &[Results], inputs: &[Vec<Stri
     match looked {
         Looked::Found => {}
         Looked::InVain => output::tell(
-            "note: no operation made them of finite operands: they come with the inputs, a state or the weights",
+            "note: no operation made them from finite operands: they come from the inputs, a state or the weights",
         ),
         Looked::No => output::tell(
             "note: to find the first operation that made them, add --hazards, with --numerics f16 for what fp16 cannot hold",
@@ -189,7 +190,7 @@ fn names(calls: &Calls, call: &Call, inputs: &[String]) -> Vec<String> {
     inputs.iter().map(|name| format!("input {}", calls.full_name(call, name))).collect()
 }
 
-/// Whether a tensor has an element that is no number.
+/// Whether a tensor has a NaN or infinite element.
 pub(super) fn has_faults(data: &Data) -> bool {
     matches!(data, Data::F32(values) if values.iter().any(|v| !v.is_finite()))
 }
@@ -199,7 +200,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_is_no_number_is_told_by_how_much_of_it_there_is() {
+    fn faults_are_described_by_their_extent() {
         let fault = |values: &[f32]| {
             let mut numbers = Numbers::default();
             numbers.add(&Data::F32(values.to_vec()));
@@ -213,6 +214,6 @@ mod tests {
         assert_eq!(fault(&[nan]).as_deref(), Some("is NaN"));
         assert_eq!(fault(&[inf, -inf]).as_deref(), Some("is infinite everywhere"));
         assert_eq!(fault(&[inf, nan]).as_deref(), Some("is NaN or infinite everywhere"));
-        assert_eq!(fault(&[1.0, nan, inf]).as_deref(), Some("is NaN in 1 of 3 places"));
+        assert_eq!(fault(&[1.0, nan, inf]).as_deref(), Some("is NaN in 1 of 3 elements"));
     }
 }

@@ -1,4 +1,4 @@
-//! The context of a model that is trained on a text of the user's own.
+//! Chooses the context length for the user's own text.
 
 use anyhow::Result;
 use microgpt_model::{Corpus, Layout, Tokenizer, Trainer};
@@ -6,27 +6,29 @@ use microgpt_model::{Corpus, Layout, Tokenizer, Trainer};
 use super::super::output;
 use super::Train;
 
-/// Longest context that is chosen for documents: attention costs the square of it.
+/// Longest context that is chosen for documents: the cost of attention is quadratic in it.
 const MOST: usize = 256;
-/// Longest context that is chosen for running text, which has no length of its own.
+/// Longest context that is chosen for running text, whose length does not suggest one.
 const MOST_PACKED: usize = 128;
-/// A context is a multiple of this, where it is not the preset's: states of other lengths are reported to fail in Core ML.
+/// A context other than the preset's is a multiple of this: states of other lengths are reported to fail in
+/// Core ML.
 const MULTIPLE: usize = 32;
-/// Windows of running text that a context leaves at least.
+/// The context must leave at least this many windows of running text.
 const WINDOWS: usize = 16;
-/// Longest context that is worth advising for documents; beyond, they are running text.
+/// Longest context that is suggested for documents; longer ones should be running text.
 const WORTH_ADVISING: usize = 4096;
 
-/// The context for a text: the preset's, or a longer one if the text's documents need it, and says so.
+/// The context for a text: the preset's, or a longer one if the text's documents need it, which is then
+/// reported.
 ///
-/// For documents it is the smallest multiple of 32 that holds the longest one, 256 at most; for running text 128, or as many as leave
-/// sixteen windows of it.
+/// For documents it is the smallest multiple of 32 that holds the longest one, up to 256; for running text
+/// the largest multiple of 32 that leaves sixteen windows, up to 128.
 pub(super) fn choose(preset: usize, corpus: &Corpus, tokenizer: &Tokenizer) -> Result<usize> {
     let (chosen, reason) = match corpus.layout() {
         Layout::Lines => {
             let mut longest = 0;
             for document in corpus.documents() {
-                // A token has one byte at least, so that most documents need not be encoded.
+                // A token has at least one byte, so most documents need not be encoded.
                 if document.len() + 1 > longest.max(preset) {
                     longest = longest.max(tokenizer.encode(document)?.len() + 1);
                 }
@@ -45,12 +47,12 @@ pub(super) fn choose(preset: usize, corpus: &Corpus, tokenizer: &Tokenizer) -> R
         return Ok(preset);
     }
     output::tell(&format!(
-        "context: {chosen} tokens, as {reason}; the preset's own is --block-size {preset}"
+        "context: {chosen} tokens, as {reason}; --block-size {preset} restores the preset's"
     ));
     Ok(chosen)
 }
 
-/// Says how many documents are cut at the context, and which command trains on all of them.
+/// Reports how many documents are cut at the context, and which command trains on all of them.
 pub(super) fn warn_of_cut_documents(trainer: &Trainer, command: &Train) {
     let sizes = trainer.sizes();
     if sizes.cut == 0 {
@@ -62,12 +64,12 @@ pub(super) fn warn_of_cut_documents(trainer: &Trainer, command: &Train) {
     if whole <= WORTH_ADVISING {
         advice.push(format!("`{again} --block-size {whole}` takes all of each"));
     }
-    // The built-in names are no running text.
+    // The built-in names are not running text.
     if command.data.data.is_some() || command.resume.is_some() {
         advice.push(format!("`{again} --packed` trains on all of the text"));
     }
     output::tell(&format!(
-        "warning: {} of {} documents are longer than the context of {} tokens, and what is beyond it is not trained on: {}",
+        "warning: {} of {} documents are longer than the context of {} tokens, and the part beyond it is not trained on: {}",
         sizes.cut,
         sizes.examples + sizes.held_out,
         trainer.config().block_size,
@@ -75,11 +77,11 @@ pub(super) fn warn_of_cut_documents(trainer: &Trainer, command: &Train) {
     ));
 }
 
-/// The command of a new run on the same text, without what says how long its context is.
+/// The command of a new run on the same text, without the options that set its context and destination.
 fn another_run(command: &Train) -> String {
     let mut words = vec!["microgpt train".to_owned()];
     if command.resume.is_some() || command.model.init.is_some() {
-        // Of the options of that run, none are known here.
+        // The options of that run are not known here.
         let data = command.data.data.as_deref().map_or("TEXT".to_owned(), output::path);
         words.push(format!("--data {data}"));
     } else {

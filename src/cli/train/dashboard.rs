@@ -1,4 +1,4 @@
-//! burn's own dashboard, fed by our loop.
+//! burn's own dashboard, fed by our training loop.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -13,10 +13,10 @@ use burn_train::renderer::tui::TuiMetricsRendererWrapper;
 use burn_train::renderer::{MetricState, MetricsRenderer as _, MetricsRendererTraining as _};
 use microgpt_model::{Progress, Trainer};
 
-/// The dashboard is drawn ten times a second; more points than that would only wait in its queue.
+/// The dashboard is drawn ten times a second; more points would only wait in its queue.
 const TICK: Duration = Duration::from_millis(100);
 
-/// Curves of the losses, the learning rate and the progress.
+/// Shows curves of the losses and the learning rate, and the progress.
 pub(super) struct Dashboard {
     renderer: TuiMetricsRendererWrapper,
     interrupter: Interrupter,
@@ -45,7 +45,7 @@ impl Dashboard {
             });
             metric_id
         };
-        let loss = register("Loss", "nats a token", false);
+        let loss = register("Loss", "nats per token", false);
         let learning_rate = register("Learning rate", "", true);
         let steps = trainer.training().steps;
         renderer.start(0, 0, Some(steps), Some("microgpt train"));

@@ -1,4 +1,4 @@
-//! Where a run's result goes, and what must not be lost there.
+//! Where a run's result is written, and what it must not replace.
 
 use std::path::{Path, PathBuf};
 use std::time::SystemTime;
@@ -10,7 +10,7 @@ use microgpt_model::{Checkpoint, Trained, Trainer};
 use super::super::output;
 use super::duration;
 
-/// Refuses a destination that holds something which the run would replace unasked.
+/// Refuses a destination that holds something which the run would replace without permission.
 pub(super) fn check(folder: &Path, force: bool) -> Result<()> {
     let name = output::path(folder);
     Checkpoint::check_destination(folder)?;
@@ -32,12 +32,12 @@ pub(super) fn check(folder: &Path, force: bool) -> Result<()> {
     }
     let (found, further) = describe(folder);
     bail!(
-        "{name} holds {found}, which is not replaced unasked. Choose one: --force replaces it once the new one is complete; {further}\
+        "{name} holds {found}, which is not replaced without --force. Choose one: --force replaces it once the new one is complete; {further}\
          another --out keeps both"
     );
 }
 
-/// What stands in a checkpoint's folder, and how to train it further where that is possible.
+/// Describes the content of a checkpoint's folder, and how to train it further if possible.
 fn describe(folder: &Path) -> (String, String) {
     if !Checkpoint::is_finished(folder) {
         return ("an earlier checkpoint without weights".to_owned(), String::new());
@@ -56,7 +56,7 @@ fn describe(folder: &Path) -> (String, String) {
                 }
             }
             further +=
-                &format!("`microgpt train --init {name} --out NEW` begins a new run from its weights; ");
+                &format!("`microgpt train --init {name} --out NEW` starts a new run from its weights; ");
         }
         Err(_) => found += " that cannot be opened",
     }
@@ -67,8 +67,8 @@ fn describe(folder: &Path) -> (String, String) {
     (found, further)
 }
 
-/// Puts the checkpoint in its place, or beside it if something has come in the way since the run began, or if the run diverged and a
-/// finished model stands there.
+/// Puts the checkpoint in its place. Puts it beside that place if something appeared there since the run
+/// began, or if the run diverged and a finished model is there.
 pub(super) fn publish(trained: &Trained, folder: PathBuf, diverged: bool) -> Result<PathBuf> {
     let picture = match loss_curve::draw(&trained.report) {
         Ok(picture) => Some(picture),

@@ -1,4 +1,4 @@
-//! What a person sees of a training run.
+//! The display of a training run.
 
 use std::io::{self, IsTerminal as _};
 use std::path::Path;
@@ -17,10 +17,10 @@ use super::{duration, output};
 /// Samples that are shown together.
 const SAMPLES: usize = 4;
 
-/// Sharp enough to look like the corpus.
+/// Low enough for samples that look like the corpus.
 const TEMPERATURE: f32 = 0.5;
 
-/// A progress bar, and lines above it; or burn's dashboard.
+/// A progress bar with lines above it, or burn's dashboard.
 pub(super) struct View {
     bar: ProgressBar,
     #[cfg(feature = "tui")]
@@ -54,7 +54,7 @@ impl View {
         ));
         #[cfg(not(feature = "tui"))]
         ensure!(!tui, "--tui is not in this build: build with --features tui");
-        ensure!(!tui || io::stdout().is_terminal(), "--tui needs a terminal, and standard output is none");
+        ensure!(!tui || io::stdout().is_terminal(), "--tui needs a terminal, and standard output is not one");
         let bar = match tui {
             true => ProgressBar::hidden(),
             false => output::progress_bar(training.steps, "steps"),
@@ -74,7 +74,7 @@ impl View {
         })
     }
 
-    /// Whether the dashboard's user wants the run to end.
+    /// Whether the user of the dashboard asks to stop the run.
     pub(super) fn asks_to_stop(&self) -> bool {
         #[cfg(feature = "tui")]
         if let Some(dashboard) = &self.dashboard {
@@ -124,13 +124,13 @@ impl View {
         self.bar.finish_and_clear();
     }
 
-    /// A line above the bar, or on standard error if there is none.
+    /// Prints a line above the bar, or on standard error if there is no bar.
     fn line(&self, text: &str) {
         if self.bar.is_hidden() { output::tell(text) } else { self.bar.println(text) }
     }
 }
 
-/// What the model writes by now, on a line.
+/// Samples of what the model generates now, on one line.
 fn samples(trainer: &Trainer) -> String {
     let mut rng = ChaCha8Rng::seed_from_u64(trainer.training().seed);
     let (model, config, tokenizer) = (trainer.model(), trainer.config(), trainer.tokenizer());
@@ -139,7 +139,7 @@ fn samples(trainer: &Trainer) -> String {
     texts.join(" ")
 }
 
-/// What came of it.
+/// Summarises the result of a run.
 pub(super) fn summary(trained: &Trained, folder: &Path) -> String {
     let report = &trained.report;
     let held_out = match report.held_out_loss {
