@@ -4,6 +4,7 @@ import copy
 import json
 import re
 import shutil
+from collections import Counter
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -17,6 +18,8 @@ from runner import Runner
 from safetensors.numpy import save_file
 
 
+# What is counted: elements that are compared, elements whose values hang on a rounding, and configurations without a defined result.
+COMPARED, UNKNOWN, UNDEFINED = "compared", "unknown", "undefined"
 # Phrases with which an empty tensor may be refused.
 EMPTY = ("no elements", "without elements", "with nothing")
 
@@ -43,8 +46,11 @@ class Finding:
         return f"{ops} | {','.join(self.wrong)} | {' / '.join(sorted(words))[:160]}"
 
 
-def differences(config: Config, outcomes, index: int, thorough=False) -> tuple[dict[str, str], float]:
-    """By variant, how a configuration's results differ from the expected ones."""
+def differences(
+    config: Config, outcomes, index: int, thorough=False, counted: Counter | None = None
+) -> tuple[dict[str, str], float]:
+    """By variant, how a configuration's results differ from the expected ones. `counted` receives how many elements are compared, and
+    how many are not because roundings decide them."""
     wrong, worst, cache = {}, 0.0, {}
     for variant, outcome in outcomes.items():
         if outcome.error and "empty" in config.notes and any(words in outcome.error for words in EMPTY):
@@ -60,6 +66,9 @@ def differences(config: Config, outcomes, index: int, thorough=False) -> tuple[d
             for k, expected in enumerate(outputs):
                 found = outcome.outputs[f"{call}.c{index}_o{k}"]
                 excess = off(found, expected)
+                if counted is not None:
+                    unknown = int(np.isnan(expected.bound).sum())
+                    counted.update({COMPARED: expected.bound.size - unknown, UNKNOWN: unknown})
                 if excess and variant not in wrong:
                     worst = max(worst, excess[0])
                     wrong[variant] = describe(found, expected, excess, call, k)

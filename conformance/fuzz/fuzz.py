@@ -27,7 +27,7 @@ import build  # noqa: E402
 import generate  # noqa: E402
 import numpy as np  # noqa: E402
 import oracle  # noqa: E402
-from cases import Finding, Shrinker, alone, differences, text, write_case  # noqa: E402
+from cases import COMPARED, UNDEFINED, UNKNOWN, Finding, Shrinker, alone, differences, text, write_case  # noqa: E402
 from coverage import Coverage  # noqa: E402
 from evaluate import ARITHMETICS, Run  # noqa: E402
 from generate.base import GENERATORS  # noqa: E402
@@ -40,6 +40,8 @@ BATCH = 60
 WEIGHTS = {"iOS15": 2, "iOS16": 2, "iOS17": 3, "iOS18": 6, "iOS26": 1}
 # Limit of the findings that are reduced, so that a fault that shows everywhere does not take hours.
 MOST_SHRUNK = 60
+# The largest share of elements, and of configurations, that may be left out because roundings decide their values.
+MOST_UNKNOWN = 0.02
 
 
 # Names in a plan of the executor's fused steps.
@@ -55,6 +57,8 @@ class Result:
     refused: Counter = field(default_factory=Counter)
     examples: dict[str, str] = field(default_factory=dict)
     unshrunk: Counter = field(default_factory=Counter)
+    # Elements that were compared or not, and configurations without a defined result.
+    counted: Counter = field(default_factory=Counter)
 
     def merge(self, other: "Result") -> None:
         self.coverage.merge(other.coverage)
@@ -62,6 +66,7 @@ class Result:
         self.refused.update(other.refused)
         self.examples = other.examples | self.examples
         self.unshrunk.update(other.unshrunk)
+        self.counted.update(other.counted)
 
 
 def plan(seed: int, number: int) -> tuple[str, str]:
@@ -169,9 +174,10 @@ class Worker:
         """Compares one configuration of a package that ran."""
         self.result.coverage.add(config, env)
         try:
-            wrong, excess = differences(config, outcomes, index)
+            wrong, excess = differences(config, outcomes, index, counted=self.result.counted)
         except (Rejected, oracle.Unsupported, ValueError, IndexError):
             # In a sample a rounding chose another branch, so the configuration has no defined result.
+            self.result.counted[UNDEFINED] += 1
             return
         if wrong:
             self.found(config, wrong, excess, lambda: differences(config, outcomes, index, thorough=True)[0])
@@ -316,6 +322,16 @@ def main() -> int:
         if not whole[note]
     ]
     lacking += [f"{kind}: never fused" for kind in FUSED if not whole[f"fused {kind}"]]
+    counted = result.counted
+    share = counted[UNKNOWN] / max(counted[COMPARED] + counted[UNKNOWN], 1)
+    print(
+        f"{counted[COMPARED]} elements compared, {100 * share:.2f} % of all left out because roundings decide them; "
+        f"{counted[UNDEFINED]} configurations left out for the same reason"
+    )
+    if share > MOST_UNKNOWN:
+        lacking.append(f"{100 * share:.1f} % of the elements are not compared, at most {100 * MOST_UNKNOWN:.0f} %")
+    if counted[UNDEFINED] > MOST_UNKNOWN * whole["configurations"]:
+        lacking.append(f"{counted[UNDEFINED]} configurations are not compared")
     for feature in lacking:
         print(f"not exercised: {feature}")
     if args.json:

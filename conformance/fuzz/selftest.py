@@ -77,6 +77,13 @@ def expected_faults(program: Path, folder: Path, skip) -> list[str]:
             missed.append(f"{name}: nothing to draw")
             continue
         honest = entry.compute
+        # Without the fault, nothing may be reported: a runner that fails on everything would find every fault.
+        for config in configs:
+            worker.alone(config)
+        if worker.result.findings:
+            missed.append(f"{name}: reported although nothing is wrong")
+            worker.runner.stop()
+            continue
 
         def fault(*args, honest=honest, **kwargs):
             results = honest(*args, **kwargs)

@@ -140,6 +140,8 @@ class Check:
         """The outputs of `run`."""
         given, out = self.work / "x.safetensors", self.work / "y.safetensors"
         save_file(inputs, given)
+        # A run that writes nothing must not be judged by the output of an earlier one.
+        out.unlink(missing_ok=True)
         done = self.command("run", package, "--inputs", given, "--out", out, "--numerics", numerics, *options)
         if done.returncode:
             self.expect(False, f"{package}: run --numerics {numerics} exits with {done.returncode}: {done.stderr.strip()}")

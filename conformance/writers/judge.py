@@ -261,7 +261,7 @@ FAULTS = [
     ("inspect", "mlp_fp32", "no program", lambda path: (path / "Data/com.apple.CoreML/model.mlmodel").write_bytes(b"\0")),
     ("floor", "mlp_fp32", "an operation that Core ML has not", model_bytes(b"softmax", b"softmix")),
     ("run", "mlp_fp32", "one weight of another value", patch(128, struct.pack("<f", 40.0))),
-    ("run", "mlp_fp32", "softmax in place of a hyperbolic tangent", model_bytes(b"\x0a\x04tanh", b"\x0a\x04relu")),
+    ("run", "mlp_fp32", "relu in place of a hyperbolic tangent", model_bytes(b"\x0a\x04tanh", b"\x0a\x04relu")),
 ]
 
 

@@ -13,9 +13,9 @@ here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
 microgpt=${MICROGPT:+$(realpath "$MICROGPT")}
 venvs=${WRITERS_VENVS:+$(realpath -m "$WRITERS_VENVS")}
 cd "$here/../.."
-target=${CARGO_TARGET_DIR:-target}
-venvs=${venvs:-$PWD/$target/writers-venvs}
-out=$PWD/$target/writers
+target=$(realpath -m "${CARGO_TARGET_DIR:-target}")
+venvs=${venvs:-$target/writers-venvs}
+out=$target/writers
 mkdir -p "$venvs" "$out"
 
 # The minor versions of Python 3 for which each coremltools has wheels, the preferred one first.

@@ -107,7 +107,7 @@ impl TensorFile {
         let (shape, data) = match call {
             None => (view.shape(), view.data()),
             Some(Slice { step, steps }) => match view.shape().split_first() {
-                Some((&first, rest)) if first == steps => {
+                Some((&first, rest)) if first == steps && step < steps => {
                     let bytes = view.data().len() / steps;
                     (rest, &view.data()[step * bytes..(step + 1) * bytes])
                 }

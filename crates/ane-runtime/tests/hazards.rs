@@ -69,6 +69,22 @@ fn fp32_overflows_are_named() {
     assert_eq!(in_fp32(&[f32::INFINITY, 2.0], square), []);
 }
 
+/// The index -1 has the bits of a NaN, and is none: 0 / 0 at the last place is found.
+#[test]
+fn indices_hide_no_nan() {
+    let divided = |f: &mut FunctionBuilder<'_>, x: &Var| {
+        let op = f.op("scatter", "divided").arg("data", x).value("indices", Value::ints([1], [-1]));
+        let op = op.value("updates", Value::fp32s([1], [0.0])).value("axis", Value::int(0));
+        op.value("mode", Value::string("div")).value("validate_indices", Value::bool(false)).one()
+    };
+    let hazards = in_fp32(&[1.0, 0.0], divided);
+    assert_eq!(
+        hazards.iter().map(|(kind, _)| *kind).collect::<Vec<_>>(),
+        [HazardKind::NotANumber],
+        "{hazards:?}"
+    );
+}
+
 #[test]
 fn the_operation_where_a_nan_is_born_is_named_and_not_those_that_pass_it_on() {
     let difference = |f: &mut FunctionBuilder<'_>, x: &Var| {

@@ -151,8 +151,7 @@ fn target_of(destination: &Path) -> Result<Place> {
     if destination.file_name().is_none() {
         return refused(io::ErrorKind::InvalidInput, "it is not the name of a file".into());
     }
-    let target = found.and_then(|_| destination.canonicalize().ok());
-    let target = target.unwrap_or_else(|| destination.to_owned());
+    let target = followed(destination).map_err(|e| Error::io("write", destination, e))?;
     let folder = folder_of(&target);
     match folder.metadata() {
         Ok(found) if found.is_dir() => Ok(Place::File(target)),
@@ -162,6 +161,20 @@ fn target_of(destination: &Path) -> Result<Place> {
         }
         Err(e) => Err(Error::io("write", destination, e)),
     }
+}
+
+/// Follows symbolic links, the last of which may lead to a file that does not exist yet.
+fn followed(path: &Path) -> io::Result<PathBuf> {
+    let mut path = path.to_owned();
+    // As many links as Linux follows.
+    for _ in 0..40 {
+        match fs::read_link(&path) {
+            Ok(target) => path = folder_of(&path).join(target),
+            // Not a link, or nothing at all.
+            Err(_) => return Ok(path),
+        }
+    }
+    Err(io::Error::other("too many symbolic links"))
 }
 
 /// A locked hidden file beside `path`.
@@ -306,7 +319,25 @@ mod tests {
         std::os::unix::fs::symlink(&target, &link).unwrap();
         check_file(&link).unwrap();
         write_file(&link, b"new").unwrap();
-        assert_eq!((fs::read_link(&link).unwrap(), fs::read(&target).unwrap()), (target, b"new".to_vec()));
+        assert_eq!(
+            (fs::read_link(&link).unwrap(), fs::read(&target).unwrap()),
+            (target.clone(), b"new".to_vec())
+        );
+        // A link to a file that does not exist yet, relative to its folder.
+        fs::remove_file(&target).unwrap();
+        let relative = dir.path().join("relative");
+        std::os::unix::fs::symlink("target", &relative).unwrap();
+        write_file(&relative, b"newer").unwrap();
+        assert_eq!(
+            (fs::read_link(&relative).unwrap(), fs::read(&target).unwrap()),
+            ("target".into(), b"newer".to_vec())
+        );
+        // Links in a circle.
+        let (a, b) = (dir.path().join("a"), dir.path().join("b"));
+        std::os::unix::fs::symlink(&a, &b).unwrap();
+        std::os::unix::fs::symlink(&b, &a).unwrap();
+        assert!(check_file(&a).unwrap_err().to_string().contains("too many symbolic links"));
+        fs::remove_file(&a).unwrap();
         fs::write(dir.path().join("plain"), "").unwrap();
         write_file(&dir.path().join("ours"), b"").unwrap();
         let mode = |name: &str| fs::metadata(dir.path().join(name)).unwrap().permissions().mode() & 0o777;

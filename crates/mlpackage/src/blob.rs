@@ -258,9 +258,11 @@ impl BlobFile {
         let mut contents = Contents::default();
         // The end of the last record, and the end of all data so far.
         let (mut record_end, mut end) = (ALIGNMENT, ALIGNMENT);
+        let (mut ahead, mut behind) = (0..0, 0..0);
         for _ in 0..self.count() {
             let expected = end.next_multiple_of(ALIGNMENT);
-            let found = self.record_from(expected).or_else(|| self.record_from(record_end));
+            let found =
+                self.record_from(expected, &mut ahead).or_else(|| self.record_from(record_end, &mut behind));
             let offset = found.unwrap_or(expected);
             let blob = self.blob(offset).map_err(|error| match error {
                 Error::Blob { path, reason, .. } => {
@@ -288,7 +290,7 @@ impl BlobFile {
             contents.blobs.push((offset, blob));
         }
         let bad = |offset, reason| Err(Error::Blob { path: self.path.clone(), offset, reason });
-        if let Some(offset) = self.record_from(end.next_multiple_of(ALIGNMENT)) {
+        if let Some(offset) = self.record_from(end.next_multiple_of(ALIGNMENT), &mut ahead) {
             return bad(offset, format!("a record follows the {} blobs that are counted", self.count()));
         }
         if end < self.bytes() {
@@ -299,12 +301,16 @@ impl BlobFile {
         Ok(contents)
     }
 
-    /// Finds the first record at or after `offset`, at a multiple of 64, provided that only zeros precede it.
-    fn record_from(&self, offset: u64) -> Option<u64> {
-        let rest = self.map.get(usize::try_from(offset).ok()?..)?;
-        let zeros = rest.iter().position(|&b| b != 0)? as u64;
-        let found = offset + zeros / ALIGNMENT * ALIGNMENT;
-        let begins = rest[(found - offset) as usize..].starts_with(&SENTINEL.to_le_bytes());
+    /// Finds the first record at or after `offset`, at a multiple of 64, provided that only zeros precede it. `zeros`
+    /// remembers the zeros that the last search passed: a damaged file may have long runs of them, and many records.
+    fn record_from(&self, offset: u64, zeros: &mut Range<usize>) -> Option<u64> {
+        let start = usize::try_from(offset).ok()?;
+        let rest = self.map.get(start..)?;
+        if !zeros.contains(&start) {
+            *zeros = start..start + rest.iter().position(|&b| b != 0).unwrap_or(rest.len());
+        }
+        let found = offset + (zeros.end - start) as u64 / ALIGNMENT * ALIGNMENT;
+        let begins = self.map[found as usize..].starts_with(&SENTINEL.to_le_bytes());
         begins.then_some(found)
     }
 
@@ -393,6 +399,28 @@ mod tests {
         ];
         w.finish().unwrap();
         (dir, path, offsets)
+    }
+
+    /// 4,000 records before 64 MiB of zeros: a search of the zeros for each record would read 256 GB.
+    #[test]
+    fn a_long_run_of_zeros_is_searched_once() {
+        const RECORDS: u32 = 4_000;
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("weight.bin");
+        let data = ALIGNMENT * u64::from(RECORDS + 1);
+        let mut bytes = vec![0; data as usize];
+        bytes[..4].copy_from_slice(&RECORDS.to_le_bytes());
+        bytes[4..8].copy_from_slice(&2u32.to_le_bytes());
+        for record in bytes[ALIGNMENT as usize..].chunks_exact_mut(ALIGNMENT as usize) {
+            record[..4].copy_from_slice(&SENTINEL.to_le_bytes());
+            record[4..8].copy_from_slice(&1u32.to_le_bytes());
+            record[8..16].copy_from_slice(&2u64.to_le_bytes());
+            record[16..24].copy_from_slice(&data.to_le_bytes());
+        }
+        std::fs::write(&path, bytes).unwrap();
+        File::options().write(true).open(&path).unwrap().set_len(data + (64 << 20)).unwrap();
+        let file = BlobFile::open(&path).unwrap();
+        assert_eq!(file.blobs().unwrap().len(), RECORDS as usize);
     }
 
     /// The old weights may be in use, or be all that is left of a package.

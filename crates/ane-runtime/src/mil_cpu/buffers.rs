@@ -33,6 +33,8 @@ pub(super) struct DraftCompute {
     pub(super) operands: Vec<(Place, &'static str)>,
     /// Shape of each operand.
     pub(super) shapes: Vec<Shape>,
+    /// Whether each operand holds floats. Empty for a fused step, whose operands all do.
+    pub(super) floats: Vec<bool>,
     /// States that the step reads and writes in place.
     pub(super) states: Vec<usize>,
     /// The arguments of parameters that are not operands, if the program states them.
@@ -184,9 +186,10 @@ impl Assignment {
                 Step::Store { state, source, len }
             }
             Draft::Compute(compute) => {
-                let operands = compute.operands.iter().map(|(place, param)| {
+                let operands = compute.operands.iter().enumerate().map(|(i, (place, param))| {
                     let (source, len) = self.source(*place, constants);
-                    Operand { source, len, param }
+                    let is_float = compute.floats.get(i).copied().unwrap_or(true);
+                    Operand { source, len, param, is_float }
                 });
                 let operands = operands.collect();
                 Step::Compute(Compute {

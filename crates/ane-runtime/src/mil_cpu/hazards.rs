@@ -61,6 +61,15 @@ const NEVER_ZERO: [&str; 12] = [
     "square",
 ];
 
+/// What a watch knows about an operand.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Watched {
+    /// Name of the parameter.
+    pub(super) param: &'static str,
+    pub(super) constant: bool,
+    pub(super) is_float: bool,
+}
+
 /// Collects the first hazard of each kind.
 #[derive(Debug)]
 pub(super) struct Watch {
@@ -84,17 +93,19 @@ impl Watch {
         result: &str,
         exact: Observed,
         rounded: Observed,
-        operands: impl Iterator<Item = (&'static str, Operand<'a>, bool)>,
+        operands: impl Iterator<Item = (Watched, Operand<'a>)>,
     ) {
         let rounds_to_zero = rounded.zero && !exact.zero;
         let underflows = rounded.zero && exact.zero && NEVER_ZERO.contains(&op);
         if !(rounded.infinite || rounded.nan || rounds_to_zero || underflows) {
             return;
         }
-        // Integer operands (indices, bounds) are read as floats. Small ones are subnormal if they are not
-        // negative; small negative ones are NaNs, which hide a NaN of the result.
+        // The words of a small negative integer would read as a NaN, and hide a NaN of the result.
         let operands: Vec<_> = operands
-            .map(|(param, operand, constant)| (param, Observed::of_operand(operand), constant))
+            .filter(|(watched, _)| watched.is_float)
+            .map(|(Watched { param, constant, .. }, operand)| {
+                (param, Observed::of_operand(operand), constant)
+            })
             .collect();
         let any = |f: fn(&Observed) -> bool| operands.iter().any(|(_, seen, _)| f(seen));
         let constant_vanished =

@@ -10,7 +10,7 @@ use mlpackage::ops::Args;
 use mlpackage::{DType, Shape, ops};
 
 use super::constants::{self, Constant, Constants};
-use super::hazards::{self, Watch};
+use super::hazards::{self, Watch, Watched};
 use super::kernels::{self, Node, Operand, is_non_zero};
 use super::lists::{self, List, Taken};
 use super::lowering::{Execution, VIEWED, container_of, is_view, results_of};
@@ -342,7 +342,8 @@ impl<'a> Interpreter<'a> {
         let mut params = Vec::new();
         for param in lowered.operands {
             for index in 0..args.many(param).len() {
-                params.push((*param, is_constant(param, index)));
+                let is_float = args.many(param)[index].ty.dtype.is_float();
+                params.push(Watched { param, constant: is_constant(param, index), is_float });
                 operands.push(match (taken(param, index)?, lowered.packed.contains(param)) {
                     (Elements::Packed(packed), false) => {
                         Elements::Words(packed.unpack().into_iter().map(f32::to_bits).collect())
@@ -361,7 +362,7 @@ impl<'a> Interpreter<'a> {
             .collect();
         let computed = Execution { operation, lowered: &lowered, operands: &bound, results: &node.results }
             .run(self.numerics, watch.map(|watch| (watch, params.as_slice())))?;
-        let constant = !params.is_empty() && params.iter().all(|(_, constant)| *constant);
+        let constant = !params.is_empty() && params.iter().all(|watched| watched.constant);
         let define = |((dtype, shape), words): ((DType, Shape), Vec<u32>)| Known {
             constant,
             bytes: 4 * words.len() as u64,

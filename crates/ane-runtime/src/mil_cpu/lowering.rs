@@ -10,7 +10,7 @@ use mlpackage::{DType, Shape, ops};
 use super::buffers::{self, Draft, DraftCompute, Drafts};
 use super::constants::{self, Constant, Constants};
 use super::fusion::{self, Target};
-use super::hazards::{self, Watch};
+use super::hazards::{self, Watch, Watched};
 use super::kernels::{self, Call, Lowered, Node, Operand};
 use super::lists::is_list_operation;
 use super::numerics::{Numerics, round_to_half};
@@ -304,9 +304,9 @@ impl<'a> Lowering<'a> {
                 bound.push((arg.name.map(str::to_owned), arg.value.cloned(), keep, *param));
             }
         }
-        let of_operands = |param: &&str| args.many(param).iter();
-        let shapes = lowered.operands.iter().flat_map(of_operands);
-        let shapes = shapes.map(|arg| arg.ty.shape.known().unwrap_or_default()).collect();
+        let of_operands = || lowered.operands.iter().flat_map(|param| args.many(param).iter());
+        let shapes = of_operands().map(|arg| arg.ty.shape.known().unwrap_or_default()).collect();
+        let floats: Vec<bool> = of_operands().map(|arg| arg.ty.dtype.is_float()).collect();
         let params = args.iter().filter(|(param, _)| !lowered.operands.contains(param));
         let params =
             params.filter_map(|(param, args)| Some((param.to_owned(), args.first()?.value?.clone())));
@@ -319,11 +319,8 @@ impl<'a> Lowering<'a> {
         let elements: usize = results.iter().map(|(_, shape)| shape.elements()).sum();
         let all_constant = operands.iter().all(|(place, _)| matches!(place, Place::Constant(_)));
         if all_constant && elements <= FOLD_UP_TO && !is_random(&operation.op) {
-            return self.fold(operation, &lowered, &operands, results);
+            return self.fold(operation, &lowered, &operands, &floats, results);
         }
-        // Fusion looks for products of floats only.
-        let of_integers = operation.op == "linear" && results.iter().any(|(dtype, _)| !dtype.is_float());
-        let op = if of_integers { "linear of integers".to_owned() } else { operation.op.clone() };
         let mut places = Vec::with_capacity(results.len());
         for (i, (dtype, shape)) in results.into_iter().enumerate() {
             let place = self.new_value(&shape);
@@ -332,10 +329,11 @@ impl<'a> Lowering<'a> {
             self.define(operation, i, Known { ty, value: None, place });
         }
         self.steps.push(Draft::Compute(DraftCompute {
-            op,
+            op: operation.op.clone(),
             result: operation.outputs.first().map(|o| o.name.clone()).unwrap_or_default(),
             operands,
             shapes,
+            floats,
             states: Vec::new(),
             params,
             results: places,
@@ -393,6 +391,7 @@ impl<'a> Lowering<'a> {
         operation: &'a Operation,
         lowered: &Lowered,
         operands: &[(Place, &'static str)],
+        floats: &[bool],
         results: Vec<(DType, Shape)>,
     ) -> Result<(), Lack> {
         let mut bound = Vec::with_capacity(operands.len());
@@ -403,7 +402,12 @@ impl<'a> Lowering<'a> {
                 Constant::Packed(packed) => Operand::Packed(packed),
             });
         }
-        let params: Vec<_> = operands.iter().map(|(_, param)| (*param, true)).collect();
+        let watched = |((_, param), is_float): (&(Place, &'static str), &bool)| Watched {
+            param,
+            constant: true,
+            is_float: *is_float,
+        };
+        let params: Vec<_> = operands.iter().zip(floats).map(watched).collect();
         let mut watch = Watch { call: 0, found: std::mem::take(&mut self.hazards) };
         let computed = Execution { operation, lowered, operands: &bound, results: &results }
             .run(self.numerics, Some((&mut watch, &params)));
@@ -500,11 +504,11 @@ pub(super) struct Execution<'a, 'o> {
 }
 
 impl Execution<'_, '_> {
-    /// Computes the results. A watch has the parameter of each operand, and whether the operand is constant.
+    /// Computes the results. A watch comes with what it knows about each operand.
     pub(super) fn run(
         &self,
         numerics: Numerics,
-        mut watch: Option<(&mut Watch, &[(&'static str, bool)])>,
+        mut watch: Option<(&mut Watch, &[Watched])>,
     ) -> Result<Vec<Vec<u32>>, String> {
         let Self { operation, lowered, operands, results } = *self;
         let mut computed: Vec<Vec<u32>> =
@@ -523,7 +527,7 @@ impl Execution<'_, '_> {
                 continue;
             };
             let Some((exact, rounded)) = observe(precision, values) else { continue };
-            let named = params.iter().zip(operands).map(|((param, constant), o)| (*param, *o, *constant));
+            let named = params.iter().copied().zip(operands.iter().copied());
             let result = operation.outputs.first().map_or("", |o| o.name.as_str());
             watch.note(&operation.op, result, exact, rounded, named);
         }

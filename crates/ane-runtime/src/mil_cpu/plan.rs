@@ -10,7 +10,7 @@ use mlpackage::{DType, Shape, counted};
 use smallvec::SmallVec;
 
 use super::constants::Constant;
-use super::hazards::{Observed, Watch};
+use super::hazards::{Observed, Watch, Watched};
 use super::kernels::{self, Call, Kernel};
 use super::numerics::{Numerics, round_to_half};
 use crate::engine::Memory;
@@ -81,6 +81,7 @@ pub(super) struct Operand {
     pub(super) len: usize,
     /// Name of the parameter.
     pub(super) param: &'static str,
+    pub(super) is_float: bool,
 }
 
 /// A result of a step.
@@ -374,7 +375,7 @@ impl Plan {
             let operands = compute.operands.iter().map(|operand| {
                 let bound = self.operand(sequence.workspace, sequence.states, operand.source, operand.len);
                 let constant = matches!(operand.source, Source::Words(_) | Source::Packed(_));
-                (operand.param, bound, constant)
+                (Watched { param: operand.param, constant, is_float: operand.is_float }, bound)
             });
             watch.note(&compute.op, &compute.result, exact, rounded, operands);
         }

@@ -91,7 +91,10 @@ impl Unfolding<'_, '_> {
                 let mut counts = vec![1; shape.rank()];
                 counts[axis] = len;
                 // A single value may apply to the whole axis.
-                let spread = |v: Vec<f32>| if v.len() == len { v } else { vec![v[0]; len] };
+                let spread = |v: Vec<f32>| match *v.as_slice() {
+                    [one] => vec![one; len],
+                    _ => v,
+                };
                 let blocks = Blocks::new(shape.dims(), &counts);
                 let scales = Scales { blocks, scale: spread(scale), offset: Some(spread(offset)) };
                 dense(Form::Scaled { numbers, scales })

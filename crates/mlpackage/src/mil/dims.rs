@@ -140,8 +140,11 @@ impl Dims {
     }
 
     /// Keeps the dimensions in which the two agree and makes the others unknown. Both must have the same
-    /// rank.
+    /// rank, unless the rank of one is unknown, and so is that of the result.
     pub fn in_common(&self, other: &Self) -> Self {
+        if self.any_rank || other.any_rank {
+            return Self::of_any_rank();
+        }
         let pairs = self.iter().zip(other.iter());
         pairs.map(|(a, b)| if a == b { a } else { Dim::Unknown }).collect()
     }
@@ -149,6 +152,9 @@ impl Dims {
     /// Broadcasts two shapes by numpy's rule; `None` if they are incompatible. An unknown dimension is
     /// assumed to equal a fixed one other than 1.
     pub fn broadcast(&self, other: &Self) -> Option<Self> {
+        if self.any_rank || other.any_rank {
+            return Some(Self::of_any_rank());
+        }
         let rank = self.rank().max(other.rank());
         let dim = |dims: &Self, i: usize| {
             let missing = rank - dims.rank();
@@ -279,6 +285,17 @@ mod tests {
             assert_eq!(a.broadcast(&b), expected, "{a} {b}");
             assert_eq!(b.broadcast(&a), expected, "{b} {a}");
         }
+    }
+
+    #[test]
+    fn an_unknown_rank_stays_unknown() {
+        let (any, scalar, matrix) = (Dims::of_any_rank(), Dims::from([0; 0]), Dims::from([2, 3]));
+        for other in [&scalar, &matrix, &any] {
+            assert!(any.in_common(other).is_of_any_rank() && other.in_common(&any).is_of_any_rank());
+            assert_eq!(any.broadcast(other), Some(any.clone()));
+            assert_eq!(other.broadcast(&any), Some(any.clone()));
+        }
+        assert_ne!(any, scalar);
     }
 
     #[test]

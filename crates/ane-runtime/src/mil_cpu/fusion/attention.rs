@@ -169,6 +169,7 @@ pub(super) fn fuse(graph: &mut Graph<'_>, target: &Target) {
             result,
             operands: found.operands.into_iter().zip(OPERANDS).collect(),
             shapes: Vec::new(),
+            floats: Vec::new(),
             states: found.states.to_vec(),
             params: Vec::new(),
             results,

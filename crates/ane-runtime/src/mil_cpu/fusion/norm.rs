@@ -123,6 +123,7 @@ pub(super) fn fuse(graph: &mut Graph<'_>, target: &Target) {
             result,
             operands: vec![(found.x, "x")],
             shapes: vec![shape],
+            floats: Vec::new(),
             states: Vec::new(),
             params: Vec::new(),
             results,

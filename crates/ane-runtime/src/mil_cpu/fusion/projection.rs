@@ -304,6 +304,7 @@ fn replace(graph: &mut Graph<'_>, target: &Target, group: &[Found], at: usize) {
         result: names.join(", %"),
         operands,
         shapes: Vec::new(),
+        floats: Vec::new(),
         states: Vec::new(),
         params: Vec::new(),
         results,

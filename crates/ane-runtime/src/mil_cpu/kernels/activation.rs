@@ -67,8 +67,10 @@ pub(super) fn lower(node: &Node<'_>) -> Result<Option<Lowered>, String> {
     }))
 }
 
-fn sigmoid(x: f32) -> f32 {
-    1.0 / (1.0 + (-x).exp())
+/// Returns `1 / (1 + exp(-x))`, without overflow of `exp(-x)`, of which `x * sigmoid(x)` would show the error.
+pub(super) fn sigmoid(x: f32) -> f32 {
+    let e = (-x.abs()).exp();
+    if x < 0.0 { e / (1.0 + e) } else { 1.0 / (1.0 + e) }
 }
 
 /// Returns `log(1 + exp(x))`, without overflow of `exp(x)`.

@@ -22,13 +22,13 @@ pub(super) fn lower(node: &Node<'_>) -> Result<Option<Lowered>, String> {
             let x = node.shape("x")?;
             let last: Vec<usize> = (x.rank() - 3..x.rank()).collect();
             let lines = Lines::new(x.dims(), &last);
-            let epsilon = node.args.float_or("epsilon", 1e-6)?;
+            let epsilon = f64::from(node.args.float_or("epsilon", 1e-6)?);
             Lowered::new(&["x"], move |call| {
                 let x = call.f32(0);
                 let out = call.out_f32();
                 lines.each(|_, start| {
                     let length = (lines.sum(x, start, |v| v * v) + epsilon).sqrt();
-                    lines.along(start, |_, at| out[at] = x[at] / length);
+                    lines.along(start, |_, at| out[at] = (f64::from(x[at]) / length) as f32);
                 });
             })
         }
@@ -67,19 +67,19 @@ fn norm(
     parameter: impl Fn(usize, usize) -> usize + Send + Sync + 'static,
 ) -> Result<Lowered, String> {
     let lines = Lines::new(node.shape("x")?.dims(), axes);
-    let epsilon = node.args.float_or("epsilon", 1e-5)?;
+    let epsilon = f64::from(node.args.float_or("epsilon", 1e-5)?);
     let (gamma, beta) = (position(node, operands, "gamma"), position(node, operands, "beta"));
     Ok(Lowered::new(operands, move |call| {
         let (x, gamma, beta) = (call.f32(0), call.maybe(gamma), call.maybe(beta));
         let out = call.out_f32();
-        let n = lines.len as f32;
+        let n = lines.len as f64;
         lines.each(|line, start| {
             let mean = lines.sum(x, start, |v| v) / n;
             let variance = lines.sum(x, start, |v| (v - mean) * (v - mean)) / n;
             let scale = 1.0 / (variance + epsilon).sqrt();
             lines.along(start, |number, at| {
                 let p = parameter(line, number);
-                let y = (x[at] - mean) * scale;
+                let y = ((f64::from(x[at]) - mean) * scale) as f32;
                 out[at] = y * gamma.map_or(1.0, |g| g[p]) + beta.map_or(0.0, |b| b[p]);
             });
         });
@@ -92,18 +92,19 @@ fn local_response_norm(node: &Node<'_>) -> Result<Lowered, String> {
     let x = node.shape("x")?;
     let (channels, inner) = (x.dims()[1], x.dims()[2..].iter().product::<usize>());
     let size = node.args.extent("size")?.unwrap_or(1);
-    let (alpha, beta) = (node.args.float_or("alpha", 1e-4)?, node.args.float_or("beta", 0.75)?);
-    let k = node.args.float_or("k", 1.0)?;
+    let [alpha, beta, k] = [("alpha", 1e-4), ("beta", 0.75), ("k", 1.0)]
+        .map(|(name, default)| node.args.float_or(name, default).map(f64::from));
+    let (alpha, beta, k) = (alpha?, beta?, k?);
     Ok(Lowered::new(&["x"], move |call| {
         let x = call.f32(0);
         for (i, out) in call.out_f32().iter_mut().enumerate() {
             let (image, channel) = (i / (channels * inner), i / inner % channels);
             let (first, last) = (channel.saturating_sub(size / 2), channel + (size - 1) / 2);
             let squares = (first..=last.min(channels - 1)).map(|c| {
-                let v = x[(image * channels + c) * inner + i % inner];
+                let v = f64::from(x[(image * channels + c) * inner + i % inner]);
                 v * v
             });
-            *out = x[i] / (k + alpha / size as f32 * squares.sum::<f32>()).powf(beta);
+            *out = (f64::from(x[i]) / (k + alpha / size as f64 * squares.sum::<f64>()).powf(beta)) as f32;
         }
     }))
 }

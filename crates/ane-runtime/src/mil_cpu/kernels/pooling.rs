@@ -51,7 +51,7 @@ enum Pool {
 impl Pool {
     fn of(&self, x: &[f32], window: &Window, at: [usize; 3]) -> f32 {
         let [_, height, width] = window.input;
-        let (mut seen, mut total, mut max) = (0usize, 0.0f32, f32::NEG_INFINITY);
+        let (mut seen, mut total, mut max) = (0usize, 0.0f64, f32::NEG_INFINITY);
         for z in window.taps_on(0, at[0]) {
             let Some(z) = window.on(0, at[0], z) else { continue };
             for y in window.taps_on(1, at[1]) {
@@ -60,18 +60,19 @@ impl Pool {
                     let Some(i) = window.on(2, at[2], i) else { continue };
                     let value = x[(z * height + y) * width + i];
                     seen += 1;
-                    total += if matches!(self, Self::L2) { value * value } else { value };
+                    let wide = f64::from(value);
+                    total += if matches!(self, Self::L2) { wide * wide } else { wide };
                     max = larger(value, max);
                 }
             }
         }
         match self {
             Self::Max => max,
-            Self::L2 => total.sqrt(),
+            Self::L2 => total.sqrt() as f32,
             Self::AverageOfWindow => {
-                total / window.kernel.iter().map(|extent| *extent as f32).product::<f32>()
+                (total / window.kernel.iter().map(|extent| *extent as f64).product::<f64>()) as f32
             }
-            Self::AverageOfElements => total / seen as f32,
+            Self::AverageOfElements => (total / seen as f64) as f32,
         }
     }
 }

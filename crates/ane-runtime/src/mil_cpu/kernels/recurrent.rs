@@ -12,6 +12,7 @@
 //!   last element of the sequence is first; with `bidirectional`, both halves are in the order of the
 //!   sequence.
 
+use super::activation::sigmoid;
 use super::linear::dot;
 use super::{Call, Kernel, Lowered, Node, Outcome, position};
 
@@ -34,16 +35,20 @@ pub(super) fn lower(node: &Node<'_>) -> Result<Option<Lowered>, String> {
     let (x, hidden) = (node.shape("x")?, node.shape("weight_hh")?.dims()[1]);
     let &[steps, batch, width] = x.dims() else { return Err(format!("{} of {x}", node.op)) };
     let direction = node.args.string("direction")?.unwrap_or("forward");
-    let own = |names: [&str; 4]| Weights {
-        input: position(node, OPERANDS, names[0]).unwrap_or_default(),
-        hidden: position(node, OPERANDS, names[1]).unwrap_or_default(),
-        bias: position(node, OPERANDS, names[2]),
-        peephole: position(node, OPERANDS, names[3]),
+    let own = |names: [&str; 4]| -> Result<Weights, String> {
+        let required =
+            |name| position(node, OPERANDS, name).ok_or_else(|| format!("{} without {name}", node.op));
+        Ok(Weights {
+            input: required(names[0])?,
+            hidden: required(names[1])?,
+            bias: position(node, OPERANDS, names[2]),
+            peephole: position(node, OPERANDS, names[3]),
+        })
     };
-    let mut directions = vec![(own(["weight_ih", "weight_hh", "bias", "peephole"]), direction == "reverse")];
+    let mut directions = vec![(own(["weight_ih", "weight_hh", "bias", "peephole"])?, direction == "reverse")];
     if direction == "bidirectional" {
         let names = ["weight_ih_back", "weight_hh_back", "bias_back", "peephole_back"];
-        directions.push((own(names), true));
+        directions.push((own(names)?, true));
     }
     let gates = cell.gates();
     let layer = Layer {
@@ -107,7 +112,7 @@ impl Activation {
     fn of(self, x: f32) -> f32 {
         match self {
             Self::Tanh => x.tanh(),
-            Self::Sigmoid => 1.0 / (1.0 + (-x).exp()),
+            Self::Sigmoid => sigmoid(x),
             Self::HardSigmoid => (0.2 * x + 0.5).clamp(0.0, 1.0),
             Self::Relu if x < 0.0 => 0.0,
             Self::Relu | Self::Linear => x,

@@ -49,17 +49,17 @@ fn fold_of_floats(op: &str) -> Option<Fold<f32>> {
         max
     }
     Some(match op {
-        "reduce_sum" => |x, lines, start| lines.sum(x, start, |v| v),
-        "reduce_mean" => |x, lines, start| lines.sum(x, start, |v| v) / lines.len as f32,
-        "reduce_sum_square" => |x, lines, start| lines.sum(x, start, |v| v * v),
-        "reduce_l1_norm" => |x, lines, start| lines.sum(x, start, f32::abs),
-        "reduce_l2_norm" => |x, lines, start| lines.sum(x, start, |v| v * v).sqrt(),
-        "reduce_log_sum" => |x, lines, start| lines.sum(x, start, |v| v).ln(),
+        "reduce_sum" => |x, lines, start| lines.sum(x, start, |v| v) as f32,
+        "reduce_mean" => |x, lines, start| (lines.sum(x, start, |v| v) / lines.len as f64) as f32,
+        "reduce_sum_square" => |x, lines, start| lines.sum(x, start, |v| v * v) as f32,
+        "reduce_l1_norm" => |x, lines, start| lines.sum(x, start, f64::abs) as f32,
+        "reduce_l2_norm" => |x, lines, start| lines.sum(x, start, |v| v * v).sqrt() as f32,
+        "reduce_log_sum" => |x, lines, start| lines.sum(x, start, |v| v).ln() as f32,
         // Subtracts the largest element first, so that no exponential overflows.
         "reduce_log_sum_exp" => |x, lines, start| {
-            let max = max(x, lines, start);
+            let max = f64::from(max(x, lines, start));
             let shift = if max.is_finite() { max } else { 0.0 };
-            shift + lines.sum(x, start, |v| (v - shift).exp()).ln()
+            (shift + lines.sum(x, start, |v| (v - shift).exp()).ln()) as f32
         },
         "reduce_max" => max,
         "reduce_min" => |x, lines, start| {
@@ -69,8 +69,8 @@ fn fold_of_floats(op: &str) -> Option<Fold<f32>> {
         },
         "reduce_prod" => |x, lines, start| {
             let mut product = 1.0;
-            lines.along(start, |_, at| product *= x[at]);
-            product
+            lines.along(start, |_, at| product *= f64::from(x[at]));
+            product as f32
         },
         _ => return None,
     })

@@ -173,10 +173,11 @@ impl Lines {
         });
     }
 
-    /// Returns the sum of `f` over the group that starts at `start`, in eight running sums.
-    pub(super) fn sum(&self, values: &[f32], start: usize, f: impl Fn(f32) -> f32) -> f32 {
-        let mut lanes = [0.0f32; 8];
-        self.along(start, |number, at| lanes[number % 8] += f(values[at]));
+    /// Returns the sum of `f` over the group that starts at `start`. Squares of large or small elements are beyond the range of
+    /// f32, although their root is not: f64 holds them.
+    pub(super) fn sum(&self, values: &[f32], start: usize, f: impl Fn(f64) -> f64) -> f64 {
+        let mut lanes = [0.0f64; 8];
+        self.along(start, |number, at| lanes[number % 8] += f(f64::from(values[at])));
         lanes.iter().sum()
     }
 }
