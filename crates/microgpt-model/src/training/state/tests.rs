@@ -206,7 +206,7 @@ fn two_runs_do_not_share_a_folder() {
     interrupted(&folder, 3);
     let first = Trainer::resume(&folder, None).unwrap();
     let error = Trainer::resume(&folder, None).unwrap_err().to_string();
-    assert!(error.contains("another process is training there"), "{error}");
+    assert!(error.contains("another process is training in"), "{error}");
     drop(first);
     Trainer::resume(&folder, None).unwrap();
     let mut other = begin();
