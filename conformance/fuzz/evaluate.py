@@ -59,6 +59,15 @@ def widened(array: np.ndarray) -> np.ndarray:
     return array if array.dtype.kind == "b" else array.astype(np.int64)
 
 
+def summed(operands: dict, result) -> float:
+    """Estimates how many terms an element of a result sums up: those of a row of weights, or the share of an operand in the result."""
+    arrays = {name: value for name, value in operands.items() if isinstance(value, np.ndarray) and value.dtype.kind == "f"}
+    terms = [value.size / max(np.size(result), 1) for value in arrays.values()]
+    if "weight" in arrays and arrays["weight"].ndim > 1:
+        terms.append(arrays["weight"].size / max(arrays["weight"].shape[0], 1))
+    return max([1.0, *terms])
+
+
 class Run:
     """One computation of a program: of the expected values, or with random roundings if there is an `rng`."""
 
@@ -76,10 +85,11 @@ class Run:
             return [value for value, _ in both], [dtype for _, dtype in both]
         return self.env[arg.name] if isinstance(arg, Ref) else (exact(arg), arg.dtype)
 
-    def moved(self, value, dtype="fp32", result=""):
+    def moved(self, value, dtype="fp32", result="", terms=1.0):
         """Moves a float up or down by a rounding error of fp32.
 
-        A result is also moved by one of its type, and a sum by one of the largest result.
+        A result is also moved by one of its type, and a sum of `terms` products by one of the largest result times their root: roundings
+        of a sum add up like steps of a random walk.
         """
         if isinstance(value, list):
             return [self.moved(v, d) for v, d in zip(value, dtype)]
@@ -88,7 +98,7 @@ class Run:
         unit = self.arithmetic.fp16 if dtype == "fp16" else self.arithmetic.fp32
         error = (unit if result else self.arithmetic.fp32) * np.abs(value) + SMALLEST
         if result == "sum":
-            error = error + U32 * np.max(np.abs(value), initial=0.0, where=np.isfinite(value))
+            error = error + terms**0.5 * U32 * np.max(np.abs(value), initial=0.0, where=np.isfinite(value))
         return value + error * (1 - 2 * self.rng.integers(0, 2, np.shape(value), dtype=np.int8))
 
     def nudged(self, value):
@@ -138,7 +148,8 @@ class Run:
         for name, result in zip(node.outputs, results):
             value, dtype = (result.value, result.dtype) if isinstance(result, oracle.Out) else (result, first)
             if rounds and not (weight and dtype not in ("fp16", "fp32")):
-                value = self.moved(value, "fp16" if coarse else dtype, "weight" if weight else "sum")
+                terms = summed(values, value)
+                value = self.moved(value, "fp16" if coarse else dtype, "weight" if weight else "sum", terms)
             # The program itself requests a cast to fp16, so it rounds in every arithmetic.
             if dtype == "fp16" and (self.arithmetic.rounds or node.op == "cast"):
                 value = np.asarray(value).astype(np.float16).astype(np.float64)
