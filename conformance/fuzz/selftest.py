@@ -26,7 +26,7 @@ FUSION = "crates/ane-runtime/src/mil_cpu/fusion"
 # Name, file, original text, faulty text.
 MUTANTS = [
     ("swapped operands", f"{KERNELS}/elementwise.rs", '"sub" => Some((|x, y| x - y,', '"sub" => Some((|x, y| y - x,'),
-    ("wrong broadcast", f"{KERNELS}/walk.rs", "if i < missing || from[i - missing] == 1 { 0 }", "if i < missing { 0 }"),
+    ("wrong broadcast", f"{KERNELS}/strided.rs", "if i < missing || from[i - missing] == 1 { 0 }", "if i < missing { 0 }"),
     (
         "residual of a fused projection",
         f"{FUSION}/projection.rs",

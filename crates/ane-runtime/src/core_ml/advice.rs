@@ -5,47 +5,47 @@
 //! underneath it stay in Core ML's own log.
 
 /// A pattern of error messages, and its remedy.
-struct Known {
+struct Hint {
     /// Substrings in lower case; any of them matches.
     patterns: &'static [&'static str],
     advice: &'static str,
 }
 
 /// The first match wins.
-const KNOWN: &[Known] = &[
-    Known {
+const KNOWN: &[Hint] = &[
+    Hint {
         // The sign is missing in some reports (swift-chat #31).
         patterns: &["error code: -14", "error code: 14"],
         advice: "known to happen for programs of more than about 3,200 operations and for weights beyond 1 GB: export several \
                  smaller shards; and for stateful models on the Neural Engine (coremltools #2325): `--compute-units cpu` shows whether \
                  that is the cause",
     },
-    Known {
+    Hint {
         patterns: &["mlstate requires"],
         advice: "states need macOS 15: export with `--cache-update host`, or run on the engine mil-cpu",
     },
-    Known {
+    Hint {
         patterns: &["macos 26"],
         advice: "this system has no 8-bit arrays: give the package inputs and outputs of fp16, fp32 or int32",
     },
-    Known {
+    Hint {
         patterns: &["error in declaring network", "declaring network or setting up"],
         advice: "known to happen for weight files of 2^31 bytes and more (coremltools #1807): split the model into shards",
     },
-    Known {
+    Hint {
         patterns: &["aneccompile", "_anecompiler", "milcompileforane", "anecf error", "model to ane"],
         advice: "the Neural Engine's compiler failed: states whose dimensions are not multiples of 32 are known to fail (coremltools \
                  #2631), and so are axes longer than 16,384 before M4; `microgpt floor` names both",
     },
-    Known {
+    Hint {
         patterns: &["error code: -1.", "error code: -4", "error code: -5", "error code: -7"],
         advice: "the plan could not be built for these compute units: `--compute-units cpu` shows whether Core ML accepts the program itself",
     },
-    Known {
+    Hint {
         patterns: &["no space left", "disk is full", "nscocoaerrordomain code=640"],
         advice: "compiling needs space for several copies of the weights in the temporary folder and in the cache",
     },
-    Known {
+    Hint {
         patterns: &["operation not permitted", "permission denied", "don’t have permission"],
         advice: "Core ML compiles into the user's temporary folder and its cache: is this process sandboxed?",
     },

@@ -6,9 +6,9 @@ use std::sync::Arc;
 use mlpackage::mil::{Block, Container, Function, Literal, Operation, TensorType, Value, ValueData};
 use mlpackage::{DType, Package, Shape};
 
-use super::packed::{self, Packed};
-use super::scope;
-use super::unfolding::{NotRead, Pair, Unfolded, Unfolding};
+use super::args;
+use super::compressed::{self, Packed};
+use super::constexpr::{NotRead, Pair, Unfolded, Unfolding};
 
 /// A constant that can be an operand.
 #[derive(Clone, Debug)]
@@ -90,7 +90,7 @@ impl Reading<'_> {
         };
         let Some(ty) = value.tensor_type() else { return Ok(()) };
         let packed = match ty.dtype.is_float() {
-            true => packed::stated(self.package, value, ty.dtype)?,
+            true => compressed::stated(self.package, value, ty.dtype)?,
             false => None,
         };
         let constant = match packed {
@@ -117,14 +117,9 @@ impl Reading<'_> {
             let defining = siblings.iter().find(|o| o.outputs.iter().any(|v| v.name == name))?;
             let output = defining.outputs.iter().find(|v| v.name == name)?;
             let value = defining.attributes.get("val").filter(|_| defining.op == "const");
-            Some(scope::Bound {
-                ty: output.ty.tensor()?,
-                container: Container::Tensor,
-                constant: true,
-                value,
-            })
+            Some(args::Bound { ty: output.ty.tensor()?, container: Container::Tensor, constant: true, value })
         };
-        let args = scope::args(operation, self.function.opset, find, Vec::new())?;
+        let args = args::bind(operation, self.function.opset, find, Vec::new())?;
         let unfolding = Unfolding { package: self.package, args: &args, results: &results };
         let constants = &self.constants;
         let is_integer = |name: &str| {

@@ -6,11 +6,12 @@ use std::sync::{Arc, PoisonError, RwLock};
 use mlpackage::mil::{self, TensorType};
 use mlpackage::{Feature, Interface, Package, Shape, ops};
 
+use super::compile::compile;
 use super::constants::{self, Constants};
 use super::fusion::Target;
 use super::hazards::Watch;
 use super::interpreter::{self, Given};
-use super::lowering::{self, NoPlan};
+use super::lowering::NoPlan;
 use super::numerics::Numerics;
 use super::plan::{Plan, Sequence, Workspace, copy_out};
 use crate::classes::Classes;
@@ -144,14 +145,7 @@ impl LoadedFunction {
     }
 
     fn lower(&self, shapes: &[Shape]) -> Result<Plan, NoPlan> {
-        lowering::plan(
-            &self.function,
-            &self.constants,
-            shapes,
-            self.numerics,
-            self.limits,
-            self.target.as_ref(),
-        )
+        compile(&self.function, &self.constants, shapes, self.numerics, self.limits, self.target.as_ref())
     }
 
     fn feature(&self, name: &str) -> Option<&Feature> {

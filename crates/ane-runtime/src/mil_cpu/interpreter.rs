@@ -9,22 +9,21 @@ use mlpackage::mil::{Block, Container, Function, Operation, TensorType, Value};
 use mlpackage::ops::Args;
 use mlpackage::{DType, Shape, ops};
 
+use super::args::{self, Bound};
+use super::compressed::Packed;
 use super::constants::{self, Constant, Constants};
+use super::execute::Execution;
 use super::hazards::{self, Watch, Watched};
-use super::kernels::{self, Node, Operand, is_non_zero};
+use super::kernels::{Operand, is_non_zero};
 use super::lists::{self, List, Taken};
-use super::lowering::{Execution, VIEWED, container_of, is_view, results_of};
 use super::numerics::Numerics;
-use super::packed::Packed;
-use super::results::{are_empty, as_declared, unfit};
-use super::scope::{self, Bound};
+use super::resolve::{self, Resolved, Unresolved, VIEWED, container_of};
 use crate::engine::Limits;
 use crate::error::{Error, Result};
-use crate::inputs::{MAX_ELEMENTS, too_many};
 
 /// A value while the function runs.
 #[derive(Clone)]
-struct Known {
+struct RuntimeValue {
     ty: TensorType,
     elements: Elements,
     /// Whether the value is the same in every call.
@@ -51,7 +50,7 @@ pub(super) struct Given {
     pub(super) words: Arc<[u32]>,
 }
 
-impl Known {
+impl RuntimeValue {
     fn new(dtype: DType, shape: Shape, words: Arc<[u32]>) -> Self {
         let value = constants::value_of(dtype, &shape, &words);
         let ty = TensorType { dtype, shape: shape.into() };
@@ -88,7 +87,7 @@ pub(super) struct Interpreter<'a> {
     /// Collects hazards, if the call is watched.
     watch: Option<&'a mut Watch>,
     states: Vec<Arc<[u32]>>,
-    known: HashMap<String, Known>,
+    known: HashMap<String, RuntimeValue>,
     /// Bytes of all computed values that are still known.
     held: u64,
     /// Iterations of all loops so far.
@@ -111,11 +110,11 @@ impl<'a> Interpreter<'a> {
     pub(super) fn run(mut self, inputs: Vec<Given>, states: &mut [Vec<u32>]) -> Result<Vec<Given>> {
         self.states = states.iter().map(|state| Arc::from(state.as_slice())).collect();
         for ((name, _), given) in self.function.tensor_inputs().zip(inputs) {
-            let known = Known::new(given.dtype, given.shape, given.words);
+            let known = RuntimeValue::new(given.dtype, given.shape, given.words);
             self.known.insert(name.to_owned(), known);
         }
         let results = self.block(&self.function.block)?;
-        let given = |known: Known| {
+        let given = |known: RuntimeValue| {
             let shape = known.ty.shape.known().unwrap_or_default();
             Given { dtype: known.ty.dtype, shape, words: known.words() }
         };
@@ -127,7 +126,7 @@ impl<'a> Interpreter<'a> {
     }
 
     /// Runs a block and returns its outputs. Forgets every value that the block defines.
-    fn block(&mut self, block: &Block) -> Result<Vec<Known>> {
+    fn block(&mut self, block: &Block) -> Result<Vec<RuntimeValue>> {
         for operation in &block.operations {
             self.operation(operation).map_err(|error| match error {
                 Failure::Here(reason) => Error::Execution { operation: operation.label(), reason },
@@ -147,13 +146,13 @@ impl<'a> Interpreter<'a> {
         Ok(results)
     }
 
-    fn define(&mut self, operation: &Operation, index: usize, known: Known) {
+    fn define(&mut self, operation: &Operation, index: usize, known: RuntimeValue) {
         if let Some(output) = operation.outputs.get(index) {
             self.remember(&output.name, known);
         }
     }
 
-    fn remember(&mut self, name: &str, known: Known) {
+    fn remember(&mut self, name: &str, known: RuntimeValue) {
         self.held += known.bytes;
         if let Some(before) = self.known.insert(name.to_owned(), known) {
             self.held -= before.bytes;
@@ -175,7 +174,7 @@ impl<'a> Interpreter<'a> {
                     self.define(
                         operation,
                         0,
-                        Known { ty: ty.clone(), elements, constant: true, bytes: 0, value },
+                        RuntimeValue { ty: ty.clone(), elements, constant: true, bytes: 0, value },
                     );
                 }
                 Ok(())
@@ -184,7 +183,8 @@ impl<'a> Interpreter<'a> {
                 for (i, output) in operation.outputs.iter().enumerate() {
                     if let Some(ty) = output.ty.tensor() {
                         let elements = self.constant(&output.name);
-                        let known = Known { ty: ty.clone(), elements, constant: true, bytes: 0, value: None };
+                        let known =
+                            RuntimeValue { ty: ty.clone(), elements, constant: true, bytes: 0, value: None };
                         self.define(operation, i, known);
                     }
                 }
@@ -241,7 +241,7 @@ impl<'a> Interpreter<'a> {
                 state.map(|(_, ty)| Bound { ty, container: Container::State, constant: false, value: None })
             }
         };
-        scope::args(operation, self.function.opset, find, Vec::new())
+        args::bind(operation, self.function.opset, find, Vec::new())
     }
 
     fn compute(&self, operation: &Operation, mut watch: Option<&mut Watch>) -> Result<Effect, Failure> {
@@ -250,7 +250,13 @@ impl<'a> Interpreter<'a> {
         if op == "read_state" {
             let (state, ty) = self.state(&args).ok_or_else(|| "no such state".to_owned())?;
             let elements = Elements::Words(Arc::clone(&self.states[state]));
-            return Ok(Effect::Define(vec![Known { ty, elements, constant: false, bytes: 0, value: None }]));
+            return Ok(Effect::Define(vec![RuntimeValue {
+                ty,
+                elements,
+                constant: false,
+                bytes: 0,
+                value: None,
+            }]));
         }
         let is_constant = |param: &str, index: usize| {
             let arg = args.many(param).get(index);
@@ -267,7 +273,7 @@ impl<'a> Interpreter<'a> {
         let spec = ops::lookup(op).ok_or_else(|| format!("no operation {op}"))?;
         let inferred = match op {
             "non_zero" => vec![count_non_zero(&args, &taken)?],
-            _ => results_of(spec, &args).map_err(String::from)?,
+            _ => resolve::infer(spec, &args).map_err(String::from)?,
         };
         if op == "write_state" {
             let (state, _) = self.state(&args).ok_or_else(|| "no such state".to_owned())?;
@@ -284,49 +290,27 @@ impl<'a> Interpreter<'a> {
             }
             return Ok(Effect::Write { state, words });
         }
-        let mut results = Vec::with_capacity(inferred.len());
-        for (ty, declared) in inferred.iter().zip(&operation.outputs) {
-            let ty = as_declared(op, &args, ty, declared.ty.tensor());
-            let shape = ty.shape.known().ok_or_else(|| format!("the shape of {ty} is not known"))?;
-            // The program declares no tensors for a classifier, and coremltools may declare other shapes for
-            // the other operations of this list. The inferred shapes count.
-            let unlike = ["classify", "crop_resize", "select", "reshape"].contains(&op);
-            let fits = unlike || declared.ty.tensor().is_none_or(|d| d.shape.may_be(&ty.shape));
-            if !fits {
-                return Err(Failure::Here(format!(
-                    "it returns {ty}, but the program declares {}",
-                    declared.ty
-                )));
+        resolve::check_declared(operation, &args, &inferred)?;
+        let results = match resolve::resolve(operation, &args, &inferred)? {
+            Resolved::Computed(results) => results,
+            Resolved::Empty(results) => {
+                let empty = |(dtype, shape)| RuntimeValue::new(dtype, shape, Arc::from([]));
+                return Ok(Effect::Define(results.into_iter().map(empty).collect()));
             }
-            let elements = shape.checked_elements();
-            if elements.is_none_or(|n| n > MAX_ELEMENTS) {
-                return Err(Failure::Here(format!("it returns {ty}: {}", too_many(elements))));
+            Resolved::View(dtype, shape) => {
+                let (elements, constant) = (taken(VIEWED, 0)?, is_constant(VIEWED, 0));
+                let value = match elements {
+                    Elements::Words(words) => {
+                        RuntimeValue { constant, ..RuntimeValue::new(dtype, shape, words) }
+                    }
+                    elements => {
+                        let ty = TensorType { dtype, shape: shape.into() };
+                        RuntimeValue { ty, elements, constant, bytes: 0, value: None }
+                    }
+                };
+                return Ok(Effect::Define(vec![value]));
             }
-            if shape.rank() > kernels::MAX_RANK {
-                let (rank, most) = (shape.rank(), kernels::MAX_RANK);
-                return Err(Failure::Here(format!("it returns {ty}: {rank} axes, at most {most}")));
-            }
-            results.push((ty.dtype, shape));
-        }
-        if are_empty(&results) {
-            let nothing = |(dtype, shape)| Known::new(dtype, shape, Arc::from([]));
-            return Ok(Effect::Define(results.into_iter().map(nothing).collect()));
-        }
-        if let Some(reason) = unfit(op, &args) {
-            return Err(Failure::Here(format!("there is no {reason}")));
-        }
-        if is_view(op) {
-            let (elements, constant) = (taken(VIEWED, 0)?, is_constant(VIEWED, 0));
-            let (dtype, shape) = results.swap_remove(0);
-            let known = match elements {
-                Elements::Words(words) => Known { constant, ..Known::new(dtype, shape, words) },
-                elements => {
-                    let ty = TensorType { dtype, shape: shape.into() };
-                    Known { ty, elements, constant, bytes: 0, value: None }
-                }
-            };
-            return Ok(Effect::Define(vec![known]));
-        }
+        };
         let needed: u64 = results.iter().map(|(_, shape)| 4 * shape.elements() as u64).sum();
         self.ensure_room(needed)?;
         if let Some(watch) = watch.as_deref_mut()
@@ -335,8 +319,7 @@ impl<'a> Interpreter<'a> {
         {
             watch.add(&hazard);
         }
-        let node = Node { op, args: args.clone(), results };
-        let lowered = kernels::lower(&node)?;
+        let lowered = resolve::kernel(op, &args, &results)?;
         self.ensure_room(needed + 4 * lowered.scratch as u64)?;
         let mut operands = Vec::new();
         let mut params = Vec::new();
@@ -360,15 +343,15 @@ impl<'a> Interpreter<'a> {
                 Elements::List(_) | Elements::None => Operand::Words(&[]),
             })
             .collect();
-        let computed = Execution { operation, lowered: &lowered, operands: &bound, results: &node.results }
+        let computed = Execution { operation, lowered: &lowered, operands: &bound, results: &results }
             .run(self.numerics, watch.map(|watch| (watch, params.as_slice())))?;
         let constant = !params.is_empty() && params.iter().all(|watched| watched.constant);
-        let define = |((dtype, shape), words): ((DType, Shape), Vec<u32>)| Known {
+        let define = |((dtype, shape), words): ((DType, Shape), Vec<u32>)| RuntimeValue {
             constant,
             bytes: 4 * words.len() as u64,
-            ..Known::new(dtype, shape, words.into())
+            ..RuntimeValue::new(dtype, shape, words.into())
         };
-        Ok(Effect::Define(node.results.into_iter().zip(computed).map(define).collect()))
+        Ok(Effect::Define(results.into_iter().zip(computed).map(define).collect()))
     }
 
     /// Returns an error unless the call may hold `needed` more bytes.
@@ -384,13 +367,13 @@ impl<'a> Interpreter<'a> {
     }
 
     /// Runs an operation on a list.
-    fn list_operation(&self, operation: &Operation) -> Result<Known, Failure> {
+    fn list_operation(&self, operation: &Operation) -> Result<RuntimeValue, Failure> {
         let args = self.args(operation)?;
         let spec = ops::lookup(&operation.op).ok_or_else(|| format!("no operation {}", operation.op))?;
         spec.infer(&args).map_err(String::from)?;
         let one = |param: &str| Ok::<_, String>(self.bindings(operation, param)?.into_iter().next());
         let list = match one("ls")? {
-            Some(Known { elements: Elements::List(list), .. }) => Some(list),
+            Some(RuntimeValue { elements: Elements::List(list), .. }) => Some(list),
             _ => None,
         };
         let mut numbers = None;
@@ -403,10 +386,10 @@ impl<'a> Interpreter<'a> {
         let taken = Taken { list: list.as_deref(), numbers, value };
         let room = self.limits.workspace.saturating_sub(self.held);
         Ok(match lists::run(&operation.op, &args, &taken, room)? {
-            lists::Given::List(list) => Known::list(list),
+            lists::Given::List(list) => RuntimeValue::list(list),
             lists::Given::Tensor { dtype, shape, words } => {
                 let bytes = 4 * words.len() as u64;
-                Known { bytes, ..Known::new(dtype, shape, words.into()) }
+                RuntimeValue { bytes, ..RuntimeValue::new(dtype, shape, words.into()) }
             }
         })
     }
@@ -445,7 +428,7 @@ impl<'a> Interpreter<'a> {
     }
 
     /// Runs a block of a loop on its variables.
-    fn with(&mut self, block: &Block, variables: &[Known]) -> Result<Vec<Known>> {
+    fn with(&mut self, block: &Block, variables: &[RuntimeValue]) -> Result<Vec<RuntimeValue>> {
         for (input, known) in block.inputs.iter().zip(variables) {
             self.remember(&input.name, known.clone());
         }
@@ -455,7 +438,7 @@ impl<'a> Interpreter<'a> {
     }
 
     /// Returns the values that a parameter is bound to.
-    fn bindings(&self, operation: &Operation, param: &str) -> Result<Vec<Known>, String> {
+    fn bindings(&self, operation: &Operation, param: &str) -> Result<Vec<RuntimeValue>, String> {
         let args = self.args(operation)?;
         let bind = |arg: &ops::Arg<'_>| {
             if let Some(known) = arg.name.and_then(|name| self.known.get(name)) {
@@ -464,7 +447,7 @@ impl<'a> Interpreter<'a> {
             let words = arg.value.and_then(|value| constants::immediate(value, arg.ty));
             let shape = arg.ty.shape.known();
             match words.zip(shape) {
-                Some((words, shape)) => Ok(Known::new(arg.ty.dtype, shape, words.into())),
+                Some((words, shape)) => Ok(RuntimeValue::new(arg.ty.dtype, shape, words.into())),
                 None => Err(format!("{param} is not a tensor")),
             }
         };
@@ -489,7 +472,7 @@ fn count_non_zero(
 
 /// The effect of an operation.
 enum Effect {
-    Define(Vec<Known>),
+    Define(Vec<RuntimeValue>),
     Write { state: usize, words: Arc<[u32]> },
 }
 
@@ -504,6 +487,16 @@ enum Failure {
 impl From<String> for Failure {
     fn from(reason: String) -> Self {
         Self::Here(reason)
+    }
+}
+
+impl From<Unresolved> for Failure {
+    fn from(unresolved: Unresolved) -> Self {
+        Self::Here(match unresolved {
+            Unresolved::DependsOnValues(ty) => format!("the shape of {ty} is not known"),
+            Unresolved::Shapes(reason) => reason,
+            Unresolved::Missing(what) => format!("there is no {what}"),
+        })
     }
 }
 

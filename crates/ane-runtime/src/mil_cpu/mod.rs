@@ -1,21 +1,24 @@
 //! Engine `mil-cpu`: runs an ML Program directly from its package, on any target.
 
-mod buffers;
+mod allocate;
+mod args;
+mod compile;
+mod compressed;
 mod constants;
+mod constexpr;
+mod execute;
 mod function;
 mod fusion;
 mod hazards;
 mod inputs;
 mod interpreter;
+mod ir;
 mod kernels;
 mod lists;
 mod lowering;
 mod numerics;
-mod packed;
 mod plan;
-mod results;
-mod scope;
-mod unfolding;
+mod resolve;
 
 use std::sync::atomic::{AtomicU64, Ordering};
 

@@ -21,14 +21,24 @@ pub(super) fn products<const ROWS: usize>(weights: &[i8], stride: usize, x: &[i1
         }
         k += 16;
     }
-    std::array::from_fn(|r| {
-        let mut lanes = [0i32; 8];
-        // SAFETY: there is room for eight values of 32 bits.
-        unsafe { _mm256_storeu_si256(lanes.as_mut_ptr().cast(), sums[r]) };
-        let rest = weights[r * stride + whole..r * stride + len].iter().zip(&x[whole..]);
-        let rest = rest.map(|(w, x)| i32::from(*w) * i32::from(*x));
-        lanes.into_iter().chain(rest).fold(0, i32::wrapping_add)
-    })
+    // A loop: as a closure, the compiler may call it for each row.
+    let mut totals = [0; ROWS];
+    for (r, total) in totals.iter_mut().enumerate() {
+        *total = sum_of_lanes(sums[r]);
+        for (w, x) in weights[r * stride + whole..r * stride + len].iter().zip(&x[whole..]) {
+            *total = total.wrapping_add(i32::from(*w) * i32::from(*x));
+        }
+    }
+    totals
+}
+
+/// Returns the wrapping sum of eight lanes.
+#[target_feature(enable = "avx2")]
+#[inline]
+fn sum_of_lanes(lanes: __m256i) -> i32 {
+    let four = _mm_add_epi32(_mm256_castsi256_si128(lanes), _mm256_extracti128_si256(lanes, 1));
+    let two = _mm_add_epi32(four, _mm_shuffle_epi32(four, 0b00_00_11_10));
+    _mm_cvtsi128_si32(_mm_add_epi32(two, _mm_shuffle_epi32(two, 0b00_00_00_01)))
 }
 
 /// Returns the dot product of fp16 elements, two bytes each, with `x`.

@@ -5,7 +5,7 @@ use std::arch::x86_64::*;
 use smallvec::SmallVec;
 
 use super::Fixed;
-use super::fixed::{Digits, step_of};
+use super::fixed_point::{Limbs, step_of};
 
 /// How far ahead weights are prefetched, in bytes.
 const AHEAD: usize = 2048;
@@ -13,7 +13,7 @@ const AHEAD: usize = 2048;
 /// Rounds a block to integers of two limbs, and returns their step. `high` and `low` are padded to a multiple
 /// of 64.
 #[target_feature(enable = "avx512f,avx512bw")]
-pub(super) fn digits(x: &[f32], high: &mut [i8], low: &mut [i8], sums: &mut [i32; 16]) -> f32 {
+pub(super) fn limbs(x: &[f32], high: &mut [i8], low: &mut [i8], sums: &mut [i32; 16]) -> f32 {
     assert!(high.len() >= x.len() && high.len().is_multiple_of(64) && low.len() == high.len());
     let mask = |k: usize| -> __mmask16 {
         match x.len().saturating_sub(k) {
@@ -59,7 +59,7 @@ pub(super) fn digits(x: &[f32], high: &mut [i8], low: &mut [i8], sums: &mut [i32
 /// Multiplies rows of `stride` weights, of which `len` belong to the block, with this block of each vector.
 /// Adds the products to `out`, or writes them there if they are the first.
 #[target_feature(enable = "avx512f,avx512bw,avx512vnni")]
-pub(super) fn times(
+pub(super) fn matvec(
     weights: &[i8],
     stride: usize,
     len: usize,
@@ -71,7 +71,7 @@ pub(super) fn times(
     for (vector, x) in x.iter().enumerate() {
         terms.extend(x.steps(block).enumerate().map(|(term, step)| Term {
             vector,
-            digits: x.digits(block, term),
+            limbs: x.limbs(block, term),
             step,
             first: (block, term) == (0, 0),
         }));
@@ -89,12 +89,12 @@ pub(super) fn times(
         for terms in terms.chunks(2) {
             match terms {
                 [a, b] => {
-                    let [a_totals, b_totals] = products(rows, [a.digits, b.digits]);
+                    let [a_totals, b_totals] = products(rows, [a.limbs, b.limbs]);
                     a.add(&a_totals, &at, out);
                     b.add(&b_totals, &at, out);
                 }
                 [a] => {
-                    let [totals] = products(rows, [a.digits]);
+                    let [totals] = products(rows, [a.limbs]);
                     a.add(&totals, &at, out);
                 }
                 _ => {}
@@ -103,7 +103,7 @@ pub(super) fn times(
     }
     for row in 4 * quarter..rows {
         for term in &terms {
-            let [totals] = products([&weights[row * stride..][..len]], [term.digits]);
+            let [totals] = products([&weights[row * stride..][..len]], [term.limbs]);
             term.add(&totals, &[row], out);
         }
     }
@@ -113,7 +113,7 @@ pub(super) fn times(
 struct Term<'a> {
     /// Index of the vector that the term belongs to, and of its result.
     vector: usize,
-    digits: Digits<'a>,
+    limbs: Limbs<'a>,
     step: f32,
     /// Whether this is the first term of the vector, which replaces the previous contents of the result.
     first: bool,
@@ -139,19 +139,19 @@ impl Term<'_> {
 #[inline]
 fn products<const ROWS: usize, const VECTORS: usize>(
     rows: [&[i8]; ROWS],
-    digits: [Digits<'_>; VECTORS],
+    limbs: [Limbs<'_>; VECTORS],
 ) -> [[i32; ROWS]; VECTORS] {
     let len = rows[0].len();
     for row in rows {
         assert!(row.len() == len);
     }
-    for digits in &digits {
-        assert!(digits.high.len() >= len.next_multiple_of(64) && digits.low.len() == digits.high.len());
+    for limbs in &limbs {
+        assert!(limbs.high.len() >= len.next_multiple_of(64) && limbs.low.len() == limbs.high.len());
     }
     let flip = _mm512_set1_epi8(-128);
     let mut high = [[_mm512_setzero_si512(); ROWS]; VECTORS];
     // SAFETY: there are sixteen sums.
-    let mut low = digits.map(|digits| [unsafe { _mm512_loadu_si512(digits.sums.as_ptr().cast()) }; ROWS]);
+    let mut low = limbs.map(|limbs| [unsafe { _mm512_loadu_si512(limbs.sums.as_ptr().cast()) }; ROWS]);
     let mut k = 0;
     while k < len {
         let mask: __mmask64 = if len - k >= 64 { !0 } else { (1 << (len - k)) - 1 };
@@ -161,11 +161,11 @@ fn products<const ROWS: usize, const VECTORS: usize>(
             // multiplied with limbs that are zero.
             let w = unsafe { _mm512_maskz_loadu_epi8(mask, row.as_ptr().add(k)) };
             let w = _mm512_xor_si512(w, flip);
-            for (v, digits) in digits.iter().enumerate() {
+            for (v, limbs) in limbs.iter().enumerate() {
                 // SAFETY: limbs are padded to a multiple of 64.
-                let load = |digits: &[i8]| unsafe { _mm512_loadu_si512(digits.as_ptr().add(k).cast()) };
-                high[v][r] = _mm512_dpbusd_epi32(high[v][r], w, load(digits.high));
-                low[v][r] = _mm512_dpbusd_epi32(low[v][r], w, load(digits.low));
+                let load = |limbs: &[i8]| unsafe { _mm512_loadu_si512(limbs.as_ptr().add(k).cast()) };
+                high[v][r] = _mm512_dpbusd_epi32(high[v][r], w, load(limbs.high));
+                low[v][r] = _mm512_dpbusd_epi32(low[v][r], w, load(limbs.low));
             }
         }
         k += 64;

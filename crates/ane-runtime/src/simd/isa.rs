@@ -66,7 +66,7 @@ impl Isa {
     }
 
     /// Whether weights of 8 bits are multiplied with limbs of 8 bits instead of integers of 16 bits.
-    pub(super) fn takes_digits(self) -> bool {
+    pub(super) fn takes_limbs(self) -> bool {
         match self {
             #[cfg(target_arch = "x86_64")]
             Self::Avx512 => true,

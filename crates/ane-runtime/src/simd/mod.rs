@@ -12,17 +12,19 @@
 mod avx2;
 #[cfg(target_arch = "x86_64")]
 mod avx512;
-mod fixed;
+mod elementwise;
+mod fixed_point;
 mod isa;
+mod matrix;
 #[cfg(target_arch = "aarch64")]
 mod neon;
-mod peak;
 mod portable;
-mod rows;
-mod vectors;
+mod quantized_activations;
+mod throughput;
 
-pub(crate) use fixed::{Fixed, FixedBuffer};
+pub(crate) use elementwise::{Cache, LANES, attend, multiply_adds, rms_norm, sum_of_words};
+pub(crate) use fixed_point::Fixed;
 pub(crate) use isa::Isa;
-pub(crate) use peak::byte_products;
-pub(crate) use rows::{Lut, Rows, Vector, beside};
-pub(crate) use vectors::{Cache, LANES, attend, multiply_adds, rms_norm, sum_of_words};
+pub(crate) use matrix::{Lut, Matrix, Vector, interleaved};
+pub(crate) use quantized_activations::FixedBuffer;
+pub(crate) use throughput::byte_products;

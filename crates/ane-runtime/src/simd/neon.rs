@@ -6,7 +6,7 @@
 use std::arch::aarch64::*;
 use std::arch::asm;
 
-use super::fixed::Digits;
+use super::fixed_point::Limbs;
 
 /// `sum + w . x` in four lanes of four bytes each.
 #[target_feature(enable = "neon,dotprod")]
@@ -22,20 +22,20 @@ fn sdot(sum: int32x4_t, w: int8x16_t, x: int8x16_t) -> int32x4_t {
 
 /// Returns the exact dot products of `ROWS` rows of weights, `stride` apart, with a vector in limbs.
 #[target_feature(enable = "neon,dotprod")]
-pub(super) fn products_of_digits<const ROWS: usize>(
+pub(super) fn products_of_limbs<const ROWS: usize>(
     weights: &[i8],
     stride: usize,
     len: usize,
-    digits: Digits<'_>,
+    limbs: Limbs<'_>,
 ) -> [i32; ROWS] {
     assert!(weights.len() >= (ROWS - 1) * stride + len);
-    assert!(digits.high.len() >= len && digits.low.len() == digits.high.len());
+    assert!(limbs.high.len() >= len && limbs.low.len() == limbs.high.len());
     let mut high = [vdupq_n_s32(0); ROWS];
     let mut low = [vdupq_n_s32(0); ROWS];
     let whole = len / 16 * 16;
     for k in (0..whole).step_by(16) {
         // SAFETY: at least sixteen elements of each remain.
-        let (h, l) = unsafe { (vld1q_s8(digits.high.as_ptr().add(k)), vld1q_s8(digits.low.as_ptr().add(k))) };
+        let (h, l) = unsafe { (vld1q_s8(limbs.high.as_ptr().add(k)), vld1q_s8(limbs.low.as_ptr().add(k))) };
         for r in 0..ROWS {
             // SAFETY: as above.
             let w = unsafe { vld1q_s8(weights.as_ptr().add(r * stride + k)) };
@@ -46,7 +46,7 @@ pub(super) fn products_of_digits<const ROWS: usize>(
     std::array::from_fn(|r| {
         let total = vaddvq_s32(vaddq_s32(vshlq_n_s32::<7>(high[r]), low[r]));
         (whole..len).fold(total, |total, k| {
-            let number = 128 * i32::from(digits.high[k]) + i32::from(digits.low[k]);
+            let number = 128 * i32::from(limbs.high[k]) + i32::from(limbs.low[k]);
             total.wrapping_add(i32::from(weights[r * stride + k]) * number)
         })
     })

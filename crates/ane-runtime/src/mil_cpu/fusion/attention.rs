@@ -4,9 +4,9 @@ use std::ops::Range;
 
 use smallvec::SmallVec;
 
-use super::super::buffers::{Draft, DraftCompute};
+use super::super::ir::ValueRef;
+use super::super::ir::{IrCompute, IrStep};
 use super::super::kernels::{Call, Kernel, Operand, Outcome};
-use super::super::lowering::Place;
 use super::{Graph, Target};
 use crate::simd;
 use crate::workers::Parts;
@@ -143,7 +143,7 @@ fn replace_row(write: f32, new: &[f32], row: &mut [f32]) {
 struct Found {
     members: Vec<usize>,
     /// Query, key, value, write and mask.
-    operands: Vec<Place>,
+    operands: Vec<ValueRef>,
     states: [usize; 2],
     heads: usize,
     context: usize,
@@ -164,7 +164,7 @@ pub(super) fn fuse(graph: &mut Graph<'_>, target: &Target) {
             scale: found.scale,
             masked: found.operands.len() == OPERANDS.len(),
         };
-        let fused = DraftCompute {
+        let fused = IrCompute {
             op: "attention".into(),
             result,
             operands: found.operands.into_iter().zip(OPERANDS).collect(),
@@ -189,7 +189,7 @@ fn find(graph: &Graph<'_>, last: usize) -> Option<Found> {
         return None;
     }
     let mut members = vec![last];
-    let mut follow = |found: Option<(usize, _)>| -> Option<&DraftCompute> {
+    let mut follow = |found: Option<(usize, _)>| -> Option<&IrCompute> {
         let (step, compute) = found?;
         members.push(step);
         Some(compute)
@@ -217,7 +217,7 @@ fn find(graph: &Graph<'_>, last: usize) -> Option<Found> {
         (scores, mask) = (product, Some(other));
     }
     let mut scale = 1.0;
-    let mut scaled = |graph: &Graph<'_>, place: Place| -> Option<(usize, Place)> {
+    let mut scaled = |graph: &Graph<'_>, place: ValueRef| -> Option<(usize, ValueRef)> {
         let (step, product) = graph.made_by(place, &["mul"])?;
         let (inner, factor) =
             product.pair().into_iter().flatten().find_map(|(inner, f)| Some((inner, graph.scalar(f)?)))?;
@@ -262,20 +262,20 @@ fn find(graph: &Graph<'_>, last: usize) -> Option<Found> {
 struct Update {
     members: Vec<usize>,
     state: usize,
-    new: Place,
-    write: Place,
+    new: ValueRef,
+    write: ValueRef,
     /// Heads, positions, width.
     shape: [usize; 3],
 }
 
 /// Finds `cache * (1 - write) + new * write` that is stored where the cache was read, if nothing else uses
 /// the state.
-fn update(graph: &Graph<'_>, place: Place) -> Option<Update> {
+fn update(graph: &Graph<'_>, place: ValueRef) -> Option<Update> {
     let (sum_step, sum) = graph.made_by(place, &["add"])?;
-    let product = |place: Place| graph.made_by(place, &["mul"]);
-    let of_state = |c: &DraftCompute| {
+    let product = |place: ValueRef| graph.made_by(place, &["mul"]);
+    let of_state = |c: &IrCompute| {
         c.pair().into_iter().flatten().find_map(|(cache, keep)| match cache {
-            Place::State { state, .. } => Some((state, keep)),
+            ValueRef::State { state, .. } => Some((state, keep)),
             _ => None,
         })
     };
@@ -300,27 +300,24 @@ fn update(graph: &Graph<'_>, place: Place) -> Option<Update> {
         && placed.shape_of(write)?.dims() == [1, 1, context, 1]
         && kept.shape_of(keep)?.dims() == [1, 1, context, 1]
         && sum.takes(elements)
-        && graph.drafts.lens[sum.result()] == elements;
+        && graph.ir.lengths[sum.result()] == elements;
     // This must be the only reader and the only writer of the state.
     let reads = graph.computes().flat_map(|(_, compute)| &compute.operands);
     let reads =
-        reads.filter(|(place, _)| matches!(place, Place::State { state: s, .. } if *s == state)).count();
-    let returned = graph
-        .drafts
-        .outputs
-        .iter()
-        .any(|(p, _, _)| matches!(p, Place::State { state: s, .. } if *s == state));
-    let touches = |step: &Option<Draft>| match step {
-        Some(Draft::Store { state: s, source }) => {
-            *s == state || matches!(source, Place::State { state: s, .. } if *s == state)
+        reads.filter(|(place, _)| matches!(place, ValueRef::State { state: s, .. } if *s == state)).count();
+    let returned =
+        graph.ir.outputs.iter().any(|(p, _, _)| matches!(p, ValueRef::State { state: s, .. } if *s == state));
+    let touches = |step: &Option<IrStep>| match step {
+        Some(IrStep::Store { state: s, source }) => {
+            *s == state || matches!(source, ValueRef::State { state: s, .. } if *s == state)
         }
-        Some(Draft::Load { state: s, .. }) => *s == state,
-        Some(Draft::Compute(compute)) => compute.states.contains(&state),
+        Some(IrStep::Load { state: s, .. }) => *s == state,
+        Some(IrStep::Compute(compute)) => compute.states.contains(&state),
         None => false,
     };
     let mut touching = graph.steps.iter().enumerate().filter(|(_, step)| touches(step));
     let (store_step, store) = touching.next()?;
-    let stored = matches!(store, Some(Draft::Store { source, .. }) if *source == place);
+    let stored = matches!(store, Some(IrStep::Store { source, .. }) if *source == place);
     if !fits || reads != 1 || returned || !stored || touching.next().is_some() {
         return None;
     }

@@ -16,9 +16,9 @@ use std::sync::Arc;
 
 use mlpackage::Shape;
 
-use super::buffers::{Draft, DraftCompute, Drafts};
 use super::constants::Constant;
-use super::lowering::Place;
+use super::ir::ValueRef;
+use super::ir::{Ir, IrCompute, IrStep};
 use crate::simd::Isa;
 use crate::workers::Workers;
 
@@ -55,8 +55,8 @@ impl Target {
 }
 
 /// Fuses all operations that match a pattern.
-pub(super) fn fuse(drafts: &mut Drafts, target: &Target) {
-    let mut graph = Graph::of(drafts);
+pub(super) fn fuse(ir: &mut Ir, target: &Target) {
+    let mut graph = Graph::of(ir);
     for fusion in Fusion::ALL.into_iter().filter(|fusion| !target.left_out[*fusion as usize]) {
         match fusion {
             Fusion::Norm => norm::fuse(&mut graph, target),
@@ -70,9 +70,9 @@ pub(super) fn fuse(drafts: &mut Drafts, target: &Target) {
 
 /// The steps of a function, and which step computes and which steps read each value.
 struct Graph<'d> {
-    drafts: &'d mut Drafts,
+    ir: &'d mut Ir,
     /// `None` if a step has become part of another or was removed.
-    steps: Vec<Option<Draft>>,
+    steps: Vec<Option<IrStep>>,
     makers: HashMap<usize, usize>,
     /// The steps that read each value. An output of the function counts as a read by a step after the last
     /// one.
@@ -80,9 +80,9 @@ struct Graph<'d> {
 }
 
 impl<'d> Graph<'d> {
-    fn of(drafts: &'d mut Drafts) -> Self {
-        let steps = std::mem::take(&mut drafts.steps).into_iter().map(Some).collect();
-        let mut graph = Self { drafts, steps, makers: HashMap::new(), readers: HashMap::new() };
+    fn of(ir: &'d mut Ir) -> Self {
+        let steps = std::mem::take(&mut ir.steps).into_iter().map(Some).collect();
+        let mut graph = Self { ir, steps, makers: HashMap::new(), readers: HashMap::new() };
         graph.index();
         graph
     }
@@ -96,65 +96,65 @@ impl<'d> Graph<'d> {
             left += usize::from(step.is_some());
         }
         numbers.push(left);
-        let renumbered = |place: Place| match place {
-            Place::State { state, at } => Place::State { state, at: numbers[at] },
+        let renumbered = |place: ValueRef| match place {
+            ValueRef::State { state, at } => ValueRef::State { state, at: numbers[at] },
             other => other,
         };
-        self.drafts.steps = self.steps.into_iter().flatten().collect();
-        self.drafts.steps.iter_mut().for_each(|step| step.replace(renumbered));
-        self.drafts.outputs.iter_mut().for_each(|(place, _, _)| *place = renumbered(*place));
+        self.ir.steps = self.steps.into_iter().flatten().collect();
+        self.ir.steps.iter_mut().for_each(|step| step.replace(renumbered));
+        self.ir.outputs.iter_mut().for_each(|(place, _, _)| *place = renumbered(*place));
     }
 
     fn index(&mut self) {
         self.makers.clear();
         self.readers.clear();
-        let mut read = |place: &Place, step: usize| {
-            if let Place::Value(value) = place {
+        let mut read = |place: &ValueRef, step: usize| {
+            if let ValueRef::Value(value) = place {
                 self.readers.entry(*value).or_default().push(step);
             }
         };
         for (i, step) in self.steps.iter().enumerate() {
             match step {
-                Some(Draft::Compute(compute)) => {
+                Some(IrStep::Compute(compute)) => {
                     compute.results.iter().for_each(|(value, _)| {
                         self.makers.insert(*value, i);
                     });
                     compute.operands.iter().for_each(|(place, _)| read(place, i));
                 }
-                Some(Draft::Store { source, .. }) => read(source, i),
-                Some(Draft::Load { .. }) | None => {}
+                Some(IrStep::Store { source, .. }) => read(source, i),
+                Some(IrStep::Load { .. }) | None => {}
             }
         }
         let behind = self.steps.len();
-        self.drafts.outputs.iter().for_each(|(place, _, _)| read(place, behind));
+        self.ir.outputs.iter().for_each(|(place, _, _)| read(place, behind));
     }
 
     /// Returns the computing steps with their numbers.
-    fn computes(&self) -> impl Iterator<Item = (usize, &DraftCompute)> {
+    fn computes(&self) -> impl Iterator<Item = (usize, &IrCompute)> {
         self.steps.iter().enumerate().filter_map(|(i, step)| match step {
-            Some(Draft::Compute(compute)) => Some((i, compute)),
+            Some(IrStep::Compute(compute)) => Some((i, compute)),
             _ => None,
         })
     }
 
-    fn compute(&self, step: usize) -> Option<&DraftCompute> {
+    fn compute(&self, step: usize) -> Option<&IrCompute> {
         match self.steps.get(step) {
-            Some(Some(Draft::Compute(compute))) => Some(compute),
+            Some(Some(IrStep::Compute(compute))) => Some(compute),
             _ => None,
         }
     }
 
     /// Returns the step that computes the value at `place`, if its operation is one of `ops`.
-    fn made_by(&self, place: Place, ops: &[&str]) -> Option<(usize, &DraftCompute)> {
-        let Place::Value(value) = place else { return None };
+    fn made_by(&self, place: ValueRef, ops: &[&str]) -> Option<(usize, &IrCompute)> {
+        let ValueRef::Value(value) = place else { return None };
         let step = *self.makers.get(&value)?;
         self.compute(step).filter(|compute| ops.contains(&compute.op.as_str())).map(|compute| (step, compute))
     }
 
     /// Returns the value at `place`, if it is a constant of one element.
-    fn scalar(&self, place: Place) -> Option<f32> {
-        let Place::Constant(index) = place else { return None };
-        match &self.drafts.constants[index] {
+    fn scalar(&self, place: ValueRef) -> Option<f32> {
+        let ValueRef::Constant(index) = place else { return None };
+        match &self.ir.constants[index] {
             Constant::Words(words) if words.len() == 1 => Some(f32::from_bits(words[0])),
             _ => None,
         }
@@ -178,16 +178,16 @@ impl<'d> Graph<'d> {
     }
 
     /// Replaces `members` by `fused`, at the position of step `at`.
-    fn replace(&mut self, members: &[usize], at: usize, fused: DraftCompute) {
+    fn replace(&mut self, members: &[usize], at: usize, fused: IrCompute) {
         members.iter().for_each(|member| self.steps[*member] = None);
-        self.steps[at] = Some(Draft::Compute(fused));
+        self.steps[at] = Some(IrStep::Compute(fused));
         self.index();
     }
 
     /// Removes the steps whose results are not read.
     fn sweep(&mut self) {
         loop {
-            let unread = |(i, compute): (usize, &DraftCompute)| {
+            let unread = |(i, compute): (usize, &IrCompute)| {
                 let read = compute.results.iter().any(|(value, _)| self.readers.contains_key(value));
                 (!read && !compute.fallible && compute.states.is_empty()).then_some(i)
             };
@@ -201,9 +201,9 @@ impl<'d> Graph<'d> {
     }
 }
 
-impl DraftCompute {
+impl IrCompute {
     /// Returns where the operand for `param` is stored.
-    fn operand(&self, param: &str) -> Option<Place> {
+    fn operand(&self, param: &str) -> Option<ValueRef> {
         self.operands.iter().find(|(_, name)| *name == param).map(|(place, _)| *place)
     }
 
@@ -215,7 +215,7 @@ impl DraftCompute {
 
     /// Returns the shape in which this step reads the operand at `place`. Reshapes are not steps, so one
     /// place may be read in several shapes and has no shape of its own.
-    fn shape_of(&self, place: Place) -> Option<&Shape> {
+    fn shape_of(&self, place: ValueRef) -> Option<&Shape> {
         let at = self.operands.iter().position(|(found, _)| *found == place)?;
         self.shapes.get(at)
     }
@@ -226,7 +226,7 @@ impl DraftCompute {
     }
 
     /// Returns the operands `x` and `y`, in both orders.
-    fn pair(&self) -> [Option<(Place, Place)>; 2] {
+    fn pair(&self) -> [Option<(ValueRef, ValueRef)>; 2] {
         match (self.operand("x"), self.operand("y")) {
             (Some(x), Some(y)) => [Some((x, y)), Some((y, x))],
             _ => [None, None],

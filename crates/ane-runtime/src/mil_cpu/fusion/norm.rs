@@ -2,9 +2,9 @@
 
 use mlpackage::Shape;
 
-use super::super::buffers::DraftCompute;
+use super::super::ir::IrCompute;
+use super::super::ir::ValueRef;
 use super::super::kernels::{Call, Kernel, Outcome};
-use super::super::lowering::Place;
 use super::{Graph, Target};
 use crate::simd::{self, Isa};
 
@@ -47,7 +47,7 @@ impl Norm {
 /// A norm that was found.
 struct Found {
     members: Vec<usize>,
-    x: Place,
+    x: ValueRef,
     shape: Shape,
     len: usize,
     epsilon: f64,
@@ -55,7 +55,7 @@ struct Found {
 }
 
 /// A tensor as consecutive rows, each of which is normalized.
-struct Rows {
+struct RowLayout {
     /// Shape of the tensor.
     shape: Shape,
     /// Number of elements of a row.
@@ -64,9 +64,9 @@ struct Rows {
     reduced: Shape,
 }
 
-impl Rows {
+impl RowLayout {
     /// Returns the rows that `reduce` reduces, if they are contiguous and the reduction keeps its axes.
-    fn of(reduce: &DraftCompute) -> Option<Self> {
+    fn of(reduce: &IrCompute) -> Option<Self> {
         let shape = reduce.shape("x")?.clone();
         let axes = reduce.param("axes")?.to_ints()?;
         let axes: Option<Vec<usize>> = axes.into_iter().map(|axis| shape.axis(axis)).collect();
@@ -88,23 +88,23 @@ impl Rows {
     /// Whether `operation` combines the rows, read from `row`, with one value for each row, read from
     /// `number`. It compares shapes, not only counts: reshapes are not steps, and as many values along
     /// another axis would belong to other elements.
-    fn meet(&self, graph: &Graph<'_>, operation: &DraftCompute, row: Place, number: Place) -> bool {
+    fn meet(&self, graph: &Graph<'_>, operation: &IrCompute, row: ValueRef, number: ValueRef) -> bool {
         let significant = |shape: &Shape| -> Vec<usize> {
             shape.dims().iter().copied().skip_while(|extent| *extent == 1).collect()
         };
         operation.shape_of(row) == Some(&self.shape)
             && operation.shape_of(number).map(significant) == Some(significant(&self.reduced))
-            && graph.drafts.lens[operation.result()] == self.shape.elements()
+            && graph.ir.lengths[operation.result()] == self.shape.elements()
     }
 
     /// Whether `operation` maps one value for each row to one value for each row, apart from constant
     /// operands.
-    fn are_met_by(&self, graph: &Graph<'_>, operation: &DraftCompute) -> bool {
+    fn are_met_by(&self, graph: &Graph<'_>, operation: &IrCompute) -> bool {
         let constant = |at: usize| graph.scalar(operation.operands[at].0).is_some();
         let numbers = operation.shapes.iter().enumerate().filter(|(at, _)| !constant(*at));
         numbers.clone().count() > 0
             && numbers.map(|(_, shape)| shape.elements()).all(|elements| elements == self.count())
-            && graph.drafts.lens[operation.result()] == self.count()
+            && graph.ir.lengths[operation.result()] == self.count()
     }
 }
 
@@ -118,7 +118,7 @@ pub(super) fn fuse(graph: &mut Graph<'_>, target: &Target) {
         let shape = found.shape.clone();
         let Found { len, epsilon, rescaled, .. } = found;
         let kernel = Norm { isa: target.isa, len, epsilon, rescaled };
-        let fused = DraftCompute {
+        let fused = IrCompute {
             op: "rms_norm".into(),
             result,
             operands: vec![(found.x, "x")],
@@ -158,7 +158,7 @@ fn find(graph: &Graph<'_>, last: usize) -> Option<Found> {
         }
     };
     let (mean_step, mean) = graph.made_by(mean, &["reduce_mean"])?;
-    let rows = Rows::of(mean)?;
+    let rows = RowLayout::of(mean)?;
     let (square_step, square) = graph.made_by(mean.operand("x")?, &["mul", "square"])?;
     let of = [square.operand("x"), square.operand("y").or_else(|| square.operand("x"))];
     // A row times itself along another axis would be a matrix.
@@ -181,8 +181,8 @@ fn find(graph: &Graph<'_>, last: usize) -> Option<Found> {
 
 /// Includes a scaling of the row by a constant factor, if there is one. The epsilon is then divided by the
 /// square of the factor.
-fn scaled(graph: &Graph<'_>, mut members: Vec<usize>, row: Place, rows: Rows, epsilon: f32) -> Found {
-    let Rows { shape, len, .. } = rows;
+fn scaled(graph: &Graph<'_>, mut members: Vec<usize>, row: ValueRef, rows: RowLayout, epsilon: f32) -> Found {
+    let RowLayout { shape, len, .. } = rows;
     let factor = || {
         let (step, scaling) = graph.made_by(row, &["mul", "real_div"])?;
         let (x, y) = (scaling.operand("x")?, scaling.operand("y")?);
@@ -214,9 +214,9 @@ const NEGLIGIBLE: f64 = 6e-8;
 fn divided_by_largest(
     graph: &Graph<'_>,
     mut members: Vec<usize>,
-    row: Place,
-    rows: Rows,
-    (added, own): (Place, f32),
+    row: ValueRef,
+    rows: RowLayout,
+    (added, own): (ValueRef, f32),
 ) -> Option<Found> {
     if f64::from(own.abs()) * rows.len as f64 > NEGLIGIBLE {
         return None;
@@ -239,12 +239,12 @@ fn divided_by_largest(
         (graph.scalar(least)? == floor).then_some(found)
     })?;
     let (abs_step, abs) = graph.made_by(max.operand("x")?, &["abs"])?;
-    let of_rows = Rows::of(max)?;
+    let of_rows = RowLayout::of(max)?;
     let numbers = [square, ratio, maximum].into_iter().all(|operation| rows.are_met_by(graph, operation));
     if abs.operand("x")? != x || of_rows.shape != rows.shape || of_rows.len != rows.len || !numbers {
         return None;
     }
     members.extend([square_step, ratio_step, row_step, unit_step, max_step, abs_step]);
-    let Rows { shape, len, .. } = rows;
+    let RowLayout { shape, len, .. } = rows;
     Some(Found { members, x, shape, len, epsilon: f64::from(floor).powi(2), rescaled: true })
 }

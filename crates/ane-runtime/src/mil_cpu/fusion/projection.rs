@@ -2,13 +2,13 @@
 
 use smallvec::SmallVec;
 
-use super::super::buffers::DraftCompute;
+use super::super::compressed::RowScales;
 use super::super::constants::Constant;
+use super::super::ir::IrCompute;
+use super::super::ir::ValueRef;
 use super::super::kernels::{Call, Kernel, Operand, Outcome};
-use super::super::lowering::Place;
-use super::super::packed::RowScales;
 use super::{Graph, Target};
-use crate::simd::{self, Fixed, FixedBuffer, Isa, Rows, Vector};
+use crate::simd::{self, Fixed, FixedBuffer, Isa, Matrix, Vector};
 use crate::workers::Parts;
 
 /// Below this number of multiply-adds, one or two microseconds of work, waking another thread costs more than
@@ -72,9 +72,9 @@ impl<'a> Operands<'a> {
         }
     }
 
-    fn matrix(&self, part: &Part) -> (Rows<'a>, RowScales<'a>) {
+    fn matrix(&self, part: &Part) -> (Matrix<'a>, RowScales<'a>) {
         match self.0[part.weight] {
-            Operand::Words(words) => (Rows::Beside(bytemuck::cast_slice(words)), RowScales::One(1.0)),
+            Operand::Words(words) => (Matrix::Interleaved(bytemuck::cast_slice(words)), RowScales::One(1.0)),
             Operand::Packed(packed) => packed.rows(part.d_out).expect("checked when the steps were fused"),
         }
     }
@@ -96,9 +96,9 @@ impl<'a> Input<'a> {
     }
 
     /// Returns the vector in the form that `rows` needs.
-    fn of(&self, rows: Rows<'_>) -> Vector<'a> {
+    fn of(&self, rows: Matrix<'_>) -> Vector<'a> {
         match (rows, self.fixed) {
-            (Rows::Int8(_), Some(fixed)) => Vector::Fixed(fixed),
+            (Matrix::Int8(_), Some(fixed)) => Vector::Fixed(fixed),
             _ => Vector::Plain(self.x),
         }
     }
@@ -150,13 +150,13 @@ impl Kernel for Projection {
                 match inputs.as_slice() {
                     [input] => {
                         let out = out(0);
-                        matrix.times(isa, first, input.of(matrix), out);
+                        matrix.matvec(isa, first, input.of(matrix), out);
                         part.finish(scales, &input.operands, first, out);
                     }
                     _ => {
                         let x: Vec<Vector<'_>> = inputs.iter().map(|input| input.of(matrix)).collect();
                         let mut out: Vec<&mut [f32]> = (0..sequences).map(out).collect();
-                        matrix.times_all(isa, first, &x, &mut out);
+                        matrix.matvec_all(isa, first, &x, &mut out);
                         for (out, input) in out.iter_mut().zip(&inputs) {
                             part.finish(scales, &input.operands, first, out);
                         }
@@ -175,13 +175,13 @@ struct Found {
     /// The first and the last step.
     first: usize,
     last: usize,
-    x: Place,
+    x: ValueRef,
     d_in: usize,
     d_out: usize,
-    weight: Place,
-    bias: Option<Place>,
+    weight: ValueRef,
+    bias: Option<ValueRef>,
     relu: bool,
-    residual: Option<Place>,
+    residual: Option<ValueRef>,
     int8: bool,
 }
 
@@ -208,14 +208,14 @@ fn find(graph: &Graph<'_>, first: usize) -> Option<Found> {
     let (x, weight) = (product.operand("x")?, product.operand("weight")?);
     let (x_shape, w_shape) = (product.shape("x")?, product.shape("weight")?);
     let &[d_out, d_in, ..] = w_shape.dims() else { return None };
-    let Place::Constant(index) = weight else { return None };
-    let one_row = x_shape.elements() == d_in && graph.drafts.lens[product.result()] == d_out;
-    let int8 = match &graph.drafts.constants[index] {
+    let ValueRef::Constant(index) = weight else { return None };
+    let one_row = x_shape.elements() == d_in && graph.ir.lengths[product.result()] == d_out;
+    let int8 = match &graph.ir.constants[index] {
         Constant::Words(_) => false,
-        Constant::Packed(packed) => matches!(packed.rows(d_out)?, (Rows::Int8(_), _)),
+        Constant::Packed(packed) => matches!(packed.rows(d_out)?, (Matrix::Int8(_), _)),
     };
     let bias = product.operand("bias");
-    if !one_row || matches!(bias, Some(Place::Value(_) | Place::State { .. } | Place::Nowhere)) {
+    if !one_row || matches!(bias, Some(ValueRef::Value(_) | ValueRef::State { .. } | ValueRef::Nowhere)) {
         return None;
     }
     let mut found = Found {
@@ -236,11 +236,11 @@ fn find(graph: &Graph<'_>, first: usize) -> Option<Found> {
         found.take(step);
     }
     if let Some((step, sum)) = next(graph, &found, "add") {
-        let own = Place::Value(graph.compute(found.last)?.result());
+        let own = ValueRef::Value(graph.compute(found.last)?.result());
         let other = sum.pair().into_iter().flatten().find(|(x, y)| *x == own && *y != own).map(|(_, y)| y);
         // Two operands of the same size but with different axes broadcast to a larger result.
         let same_size = sum.shapes.iter().all(|shape| shape.elements() == d_out)
-            && graph.drafts.lens[sum.result()] == d_out;
+            && graph.ir.lengths[sum.result()] == d_out;
         if let Some(other) = other.filter(|_| same_size) {
             found.residual = Some(other);
             found.take(step);
@@ -250,7 +250,7 @@ fn find(graph: &Graph<'_>, first: usize) -> Option<Found> {
 }
 
 /// Returns the only step that reads what was found so far, if its operation is `op`.
-fn next<'g>(graph: &'g Graph<'_>, found: &Found, op: &str) -> Option<(usize, &'g DraftCompute)> {
+fn next<'g>(graph: &'g Graph<'_>, found: &Found, op: &str) -> Option<(usize, &'g IrCompute)> {
     let value = graph.compute(found.last)?.result();
     let step = graph.only_reader(value)?;
     graph.compute(step).filter(|compute| compute.op == op).map(|compute| (step, compute))
@@ -265,14 +265,14 @@ impl Found {
 
 /// Returns where the weights are stored for [`Projection`]. Weights of words are copied, with rows side by
 /// side.
-fn beside(graph: &mut Graph<'_>, found: &Found) -> Place {
-    let Place::Constant(index) = found.weight else { return found.weight };
-    let constants = &mut graph.drafts.constants;
+fn interleaved(graph: &mut Graph<'_>, found: &Found) -> ValueRef {
+    let ValueRef::Constant(index) = found.weight else { return found.weight };
+    let constants = &mut graph.ir.constants;
     let Constant::Words(words) = &constants[index] else { return found.weight };
-    let groups = simd::beside(bytemuck::cast_slice(words), found.d_in);
+    let groups = simd::interleaved(bytemuck::cast_slice(words), found.d_in);
     let words: &[u32] = bytemuck::cast_slice(&groups);
     constants.push(Constant::Words(words.into()));
-    Place::Constant(constants.len() - 1)
+    ValueRef::Constant(constants.len() - 1)
 }
 
 fn replace(graph: &mut Graph<'_>, target: &Target, group: &[Found], at: usize) {
@@ -280,14 +280,14 @@ fn replace(graph: &mut Graph<'_>, target: &Target, group: &[Found], at: usize) {
     let mut parts = Vec::with_capacity(group.len());
     let mut results = Vec::with_capacity(group.len());
     let mut names = Vec::with_capacity(group.len());
-    let mut add = |place: Place, param: &'static str| {
+    let mut add = |place: ValueRef, param: &'static str| {
         operands.push((place, param));
         operands.len() - 1
     };
     for found in group {
         parts.push(Part {
             d_out: found.d_out,
-            weight: add(beside(graph, found), "weight"),
+            weight: add(interleaved(graph, found), "weight"),
             bias: found.bias.map(|bias| add(bias, "bias")),
             relu: found.relu,
             residual: found.residual.map(|residual| add(residual, "residual")),
@@ -299,7 +299,7 @@ fn replace(graph: &mut Graph<'_>, target: &Target, group: &[Found], at: usize) {
     }
     let fixed = group.iter().any(|found| found.int8);
     let d_in = group[0].d_in;
-    let fused = DraftCompute {
+    let fused = IrCompute {
         op: "projection".into(),
         result: names.join(", %"),
         operands,

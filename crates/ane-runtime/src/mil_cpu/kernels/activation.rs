@@ -1,7 +1,7 @@
 //! Activations (elementwise functions with their own parameters) and softmax.
 
 use super::elementwise::{larger, map};
-use super::walk::Lines;
+use super::strided::Lines;
 use super::{Lowered, Node, pairs};
 
 pub(super) fn lower(node: &Node<'_>) -> Result<Option<Lowered>, String> {

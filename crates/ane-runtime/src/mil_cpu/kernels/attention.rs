@@ -4,7 +4,7 @@ use mlpackage::DType;
 
 use super::elementwise::larger;
 use super::linear::dot;
-use super::walk::{Walk, broadcast_strides};
+use super::strided::{Strided, broadcast_strides};
 use super::{Call, Lowered, Node};
 
 /// `softmax(query key^T / sqrt(E) + mask) value`: `query [.., L, E]`, `key [.., S, E]`, `value [.., S, EV]`.
@@ -26,7 +26,7 @@ pub(super) fn lower(node: &Node<'_>) -> Result<Option<Lowered>, String> {
         Some(mask) => {
             let scores = [&query.dims()[..rank - 1], &[s]].concat();
             let strides = broadcast_strides(node.shape("attn_mask")?.dims(), &scores);
-            let rows = Walk::new(&scores[..rank - 1], [&strides[..rank - 1]], [0]);
+            let rows = Strided::new(&scores[..rank - 1], [&strides[..rank - 1]], [0]);
             Some((rows, strides[rank - 1] as usize, mask.ty.dtype == DType::Bool))
         }
     };

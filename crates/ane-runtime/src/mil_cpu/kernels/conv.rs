@@ -1,6 +1,6 @@
 //! Convolutions over one to three spatial axes.
 
-use super::linear::Rows;
+use super::linear::MatrixTimesVector;
 use super::{Call, Kernel, Lowered, Node, Outcome, position};
 
 pub(super) fn lower(node: &Node<'_>) -> Result<Option<Lowered>, String> {
@@ -15,7 +15,7 @@ pub(super) fn lower(node: &Node<'_>) -> Result<Option<Lowered>, String> {
             let pointwise = window.is_pointwise();
             // A single output position that reads one element of each channel: a product with a vector.
             if pointwise && groups == 1 && window.places() == 1 {
-                let rows = Rows { d_out, d_in, bias };
+                let rows = MatrixTimesVector { d_out, d_in, bias };
                 return Ok(Some(Lowered::batched(OPERANDS, rows).packed(&["weight"]).scratch(d_in)));
             }
             let conv = Conv { batch, d_out, d_in, groups, window, bias };

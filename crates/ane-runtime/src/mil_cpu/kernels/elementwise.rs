@@ -2,7 +2,7 @@
 
 use mlpackage::{DType, Shape};
 
-use super::walk::{Walk, broadcast_strides};
+use super::strided::{Strided, broadcast_strides};
 use super::{Call, Lowered, Node, pairs};
 
 pub(super) fn lower(node: &Node<'_>) -> Result<Option<Lowered>, String> {
@@ -117,14 +117,14 @@ fn unary(node: &Node<'_>) -> Result<Option<Lowered>, String> {
 
 /// Two operands that are broadcast to one shape.
 struct Pairs {
-    walk: Walk<2>,
+    walk: Strided<2>,
 }
 
 impl Pairs {
     fn of(node: &Node<'_>) -> Result<Self, String> {
         let (x, y, shape) = (node.shape("x")?, node.shape("y")?, node.result());
         let strides = [&x, &y].map(|from: &Shape| broadcast_strides(from.dims(), shape.dims()));
-        Ok(Self { walk: Walk::new(shape.dims(), [&strides[0], &strides[1]], [0, 0]) })
+        Ok(Self { walk: Strided::new(shape.dims(), [&strides[0], &strides[1]], [0, 0]) })
     }
 
     fn zip<T: Copy, R>(&self, x: &[T], y: &[T], out: &mut [R], f: impl Fn(T, T) -> R) {
@@ -309,7 +309,7 @@ fn select(node: &Node<'_>) -> Result<Lowered, String> {
     let shape = node.result();
     let strides = |name: &str| Ok::<_, String>(broadcast_strides(node.shape(name)?.dims(), shape.dims()));
     let strides = [strides("cond")?, strides("a")?, strides("b")?];
-    let walk = Walk::new(shape.dims(), [&strides[0], &strides[1], &strides[2]], [0; 3]);
+    let walk = Strided::new(shape.dims(), [&strides[0], &strides[1], &strides[2]], [0; 3]);
     Ok(Lowered::new(&["cond", "a", "b"], move |call| {
         let (cond, a, b) = (call.words(0), call.words(1), call.words(2));
         let out = call.out();

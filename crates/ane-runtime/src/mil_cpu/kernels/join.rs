@@ -3,7 +3,7 @@
 use mlpackage::Shape;
 
 use super::reshape::read;
-use super::walk::{Walk, strides};
+use super::strided::{Strided, strides};
 use super::{Lowered, Node};
 
 pub(super) fn lower(node: &Node<'_>) -> Result<Option<Lowered>, String> {
@@ -17,7 +17,7 @@ pub(super) fn lower(node: &Node<'_>) -> Result<Option<Lowered>, String> {
             one[axis] = 1;
             let count = node.args.many("values").len();
             let step = strides(shape.dims());
-            joined((0..count).map(|i| Walk::new(&one, [&step], [i * step[axis] as usize])).collect())
+            joined((0..count).map(|i| Strided::new(&one, [&step], [i * step[axis] as usize])).collect())
         }
         "split" => split(node)?,
         "tile" => {
@@ -30,7 +30,7 @@ pub(super) fn lower(node: &Node<'_>) -> Result<Option<Lowered>, String> {
                 dims.extend([result.dims()[axis] / extent, extent]);
                 along.extend([0, own[axis]]);
             }
-            read(Walk::new(&dims, [&along], [0]))
+            read(Strided::new(&dims, [&along], [0]))
         }
         "pad" => pad(node)?,
         "sliding_windows" => {
@@ -41,14 +41,14 @@ pub(super) fn lower(node: &Node<'_>) -> Result<Option<Lowered>, String> {
             let step = along[axis];
             along[axis] = step * stride;
             along.insert(axis + 1, step);
-            read(Walk::new(result.dims(), [&along], [0]))
+            read(Strided::new(result.dims(), [&along], [0]))
         }
         _ => return Ok(None),
     }))
 }
 
 /// Creates a kernel that writes each value to its own positions.
-fn joined(places: Vec<Walk<1>>) -> Lowered {
+fn joined(places: Vec<Strided<1>>) -> Lowered {
     Lowered::new(&["values"], move |call| {
         for (i, place) in places.iter().enumerate() {
             let value = call.words(i);
@@ -64,7 +64,7 @@ fn concat(node: &Node<'_>) -> Result<Lowered, String> {
     let step = strides(shape.dims());
     // Scalars are joined into a vector.
     if values[0].rank() == 0 {
-        return Ok(joined((0..values.len()).map(|i| Walk::new(&[], [&[]], [i])).collect()));
+        return Ok(joined((0..values.len()).map(|i| Strided::new(&[], [&[]], [i])).collect()));
     }
     let axis = node.axis("axis", &values[0], 0)?;
     let mut places = Vec::new();
@@ -73,12 +73,12 @@ fn concat(node: &Node<'_>) -> Result<Lowered, String> {
         let mut along = step.clone();
         along[axis] *= values.len() as isize;
         for (i, value) in values.iter().enumerate() {
-            places.push(Walk::new(value.dims(), [&along], [i * step[axis] as usize]));
+            places.push(Strided::new(value.dims(), [&along], [i * step[axis] as usize]));
         }
     } else {
         let mut start = 0;
         for value in &values {
-            places.push(Walk::new(value.dims(), [&step], [start * step[axis] as usize]));
+            places.push(Strided::new(value.dims(), [&step], [start * step[axis] as usize]));
             start += value.dims()[axis];
         }
     }
@@ -92,7 +92,7 @@ fn split(node: &Node<'_>) -> Result<Lowered, String> {
     let mut start = 0;
     let mut parts = Vec::new();
     for (_, part) in &node.results {
-        parts.push(Walk::new(part.dims(), [&step], [start * step[axis] as usize]));
+        parts.push(Strided::new(part.dims(), [&step], [start * step[axis] as usize]));
         start += part.dims()[axis];
     }
     Ok(Lowered::new(&["x"], move |call| {
@@ -134,7 +134,7 @@ fn pad(node: &Node<'_>) -> Result<Lowered, String> {
     let (own, step) = (strides(x.dims()), strides(result.dims()));
     if let Outside::Constant(value) = outside {
         let start = (0..x.rank()).map(|axis| before[axis] * step[axis] as usize).sum();
-        let inside = Walk::new(x.dims(), [&step], [start]);
+        let inside = Strided::new(x.dims(), [&step], [start]);
         return Ok(Lowered::new(&["x"], move |call| {
             let x = call.words(0);
             let out = call.out();

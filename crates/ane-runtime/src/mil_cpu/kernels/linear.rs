@@ -2,7 +2,7 @@
 
 use mlpackage::Shape;
 
-use super::walk::{Walk, broadcast_strides, strides};
+use super::strided::{Strided, broadcast_strides, strides};
 use super::{Call, Kernel, Lowered, Node, Outcome, position};
 
 pub(super) fn lower(node: &Node<'_>) -> Result<Option<Lowered>, String> {
@@ -19,7 +19,7 @@ pub(super) fn lower(node: &Node<'_>) -> Result<Option<Lowered>, String> {
             const OPERANDS: &[&str] = &["x", "weight", "bias"];
             let weight = node.shape("weight")?;
             let (d_out, d_in) = (weight.dims()[0], weight.dims()[1]);
-            let rows = Rows { d_out, d_in, bias: position(node, OPERANDS, "bias") };
+            let rows = MatrixTimesVector { d_out, d_in, bias: position(node, OPERANDS, "bias") };
             Lowered::batched(OPERANDS, rows).packed(&["weight"]).scratch(d_in)
         }
         "matmul" if is_float("x") => matmul(node)?,
@@ -75,14 +75,14 @@ pub(super) fn dot(a: &[f32], b: &[f32]) -> f32 {
 
 /// `weight [d_out, d_in]` times each row of `x [.., d_in]`. Each row of the weight is unpacked once for all
 /// rows of `x`.
-pub(super) struct Rows {
+pub(super) struct MatrixTimesVector {
     pub(super) d_out: usize,
     pub(super) d_in: usize,
     /// Index of the operand.
     pub(super) bias: Option<usize>,
 }
 
-impl Kernel for Rows {
+impl Kernel for MatrixTimesVector {
     fn run(&self, call: &mut Call<'_, '_>) -> Outcome {
         self.run_batch(std::slice::from_mut(call))
     }
@@ -117,7 +117,7 @@ impl Kernel for Rows {
 /// The outer axes, rows, columns and inner axis of a matrix product over the last two axes.
 struct Matrices {
     /// Where each matrix of x, y and the result starts.
-    outer: Walk<3>,
+    outer: Strided<3>,
     rows: usize,
     columns: usize,
     inner: usize,
@@ -163,7 +163,7 @@ impl Matrices {
         let inner = x.dims()[x.rank() - if transposed.0 { 2 } else { 1 }];
         let [sx, sy, so] = [&x, &y, &shape].map(steps);
         Ok(Self {
-            outer: Walk::new(dims, [&sx, &sy, &so], [0; 3]),
+            outer: Strided::new(dims, [&sx, &sy, &so], [0; 3]),
             rows: shape.dims()[outer],
             columns: shape.dims()[outer + 1],
             inner,
@@ -217,14 +217,14 @@ fn matmul(node: &Node<'_>) -> Result<Lowered, String> {
 
 /// Sums of `len` products each, for matrices of integers and `einsum`.
 struct Contraction {
-    pairs: Walk<2>,
+    pairs: Strided<2>,
     len: usize,
     steps: [isize; 2],
 }
 
 impl Contraction {
     fn new(dims: &[usize], strides: [&[isize]; 2], len: usize, steps: [isize; 2]) -> Self {
-        Self { pairs: Walk::new(dims, strides, [0, 0]), len, steps }
+        Self { pairs: Strided::new(dims, strides, [0, 0]), len, steps }
     }
 
     fn each(&self, mut f: impl FnMut(usize, &mut dyn Iterator<Item = (usize, usize)>)) {

@@ -22,14 +22,14 @@ mod reduction;
 mod reshape;
 mod resize;
 mod slice;
-mod walk;
+mod strided;
 
 use mlpackage::ops::Args;
 use mlpackage::{DType, Shape};
 
-use super::packed::Packed;
+use super::compressed::Packed;
 pub(super) use creation::is_non_zero;
-pub(super) use walk::MAX_RANK;
+pub(super) use strided::MAX_RANK;
 
 /// An operation of which everything but the values of operands is known. A kernel is lowered from it.
 pub(super) struct Node<'a> {

@@ -1,6 +1,6 @@
 //! Normalizations that are one operation.
 
-use super::walk::Lines;
+use super::strided::Lines;
 use super::{Lowered, Node, pairs, position};
 
 pub(super) fn lower(node: &Node<'_>) -> Result<Option<Lowered>, String> {

@@ -3,7 +3,7 @@
 use std::cmp::Ordering;
 
 use super::elementwise::larger;
-use super::walk::Lines;
+use super::strided::Lines;
 use super::{Call, Lowered, Node};
 
 pub(super) fn lower(node: &Node<'_>) -> Result<Option<Lowered>, String> {
@@ -156,7 +156,7 @@ fn cumsum(node: &Node<'_>) -> Result<Lowered, String> {
     let lines = Lines::new(shape.dims(), &[axis]);
     let exclusive = node.args.bool_or("exclusive", false)?;
     let reverse = node.args.bool_or("reverse", false)?;
-    let stride = super::walk::strides(shape.dims())[axis] as usize;
+    let stride = super::strided::strides(shape.dims())[axis] as usize;
     fn run<T: Copy>(
         (x, out): (&[T], &mut [T]),
         (lines, stride): (&Lines, usize),

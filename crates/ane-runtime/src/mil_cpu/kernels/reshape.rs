@@ -1,7 +1,7 @@
 //! Operations that reorder the elements of a tensor. Operations that only change its axes have no kernel: see
-//! [`is_view`](super::super::lowering::is_view).
+//! [`is_view`](super::super::resolve).
 
-use super::walk::{Walk, strides};
+use super::strided::{Strided, strides};
 use super::{Lowered, Node};
 
 pub(super) fn lower(node: &Node<'_>) -> Result<Option<Lowered>, String> {
@@ -12,7 +12,7 @@ pub(super) fn lower(node: &Node<'_>) -> Result<Option<Lowered>, String> {
             let perm = node.args.ints("perm")?.unwrap_or_default();
             let along: Option<Vec<isize>> = perm.iter().map(|&p| x.axis(p).map(|axis| own[axis])).collect();
             let along = along.ok_or("transpose along no axis")?;
-            read(Walk::new(node.result().dims(), [&along], [0]))
+            read(Strided::new(node.result().dims(), [&along], [0]))
         }
         "reverse" => {
             let x = node.shape("x")?;
@@ -23,7 +23,7 @@ pub(super) fn lower(node: &Node<'_>) -> Result<Option<Lowered>, String> {
                 start += (x.dims()[axis] - 1) * along[axis] as usize;
                 along[axis] = -along[axis];
             }
-            read(Walk::new(x.dims(), [&along], [start]))
+            read(Strided::new(x.dims(), [&along], [start]))
         }
         "reverse_sequence" => reverse_sequence(node)?,
         // The channel of an element is block row, block column, channel of the result: TensorFlow's order.
@@ -39,7 +39,7 @@ pub(super) fn lower(node: &Node<'_>) -> Result<Option<Lowered>, String> {
 }
 
 /// Creates a kernel that reads `x` in the order of a walk.
-pub(super) fn read(walk: Walk<1>) -> Lowered {
+pub(super) fn read(walk: Strided<1>) -> Lowered {
     Lowered::new(&["x"], move |call| {
         let x = call.words(0);
         walk.read(x, call.out());
@@ -59,7 +59,7 @@ fn spread(node: &Node<'_>, block: &str, blocks_first: bool) -> Result<Lowered, S
         (plane * (b * b) as isize, plane * b as isize, plane)
     };
     let along = [own[0], channel, own[2], row, own[3], column];
-    Ok(read(Walk::new(&[n, channels, h, b, w, b], [&along], [0])))
+    Ok(read(Strided::new(&[n, channels, h, b, w, b], [&along], [0])))
 }
 
 /// `[N, C, H, W]` → `[N, C b^2, H / b, W / b]`.
@@ -70,10 +70,10 @@ fn gather_blocks(node: &Node<'_>, block: &str, blocks_first: bool) -> Result<Low
     let (height, width, step) = (h / b, w / b, b as isize);
     Ok(read(if blocks_first {
         let along = [own[0], own[2], own[3], own[1], own[2] * step, own[3] * step];
-        Walk::new(&[n, b, b, c, height, width], [&along], [0])
+        Strided::new(&[n, b, b, c, height, width], [&along], [0])
     } else {
         let along = [own[0], own[1], own[2], own[3], own[2] * step, own[3] * step];
-        Walk::new(&[n, c, b, b, height, width], [&along], [0])
+        Strided::new(&[n, c, b, b, height, width], [&along], [0])
     }))
 }
 

@@ -4,7 +4,7 @@ use mlpackage::Shape;
 use mlpackage::ops::{SliceBounds, box_begin};
 
 use super::reshape::read;
-use super::walk::{MAX_RANK, Walk, strides};
+use super::strided::{MAX_RANK, Strided, strides};
 use super::{Lowered, Node};
 
 pub(super) fn lower(node: &Node<'_>) -> Result<Option<Lowered>, String> {
@@ -30,12 +30,12 @@ pub(super) fn lower(node: &Node<'_>) -> Result<Option<Lowered>, String> {
             match node.args.ints_if_known("begin") {
                 Some(begin) => {
                     let start = start(&x, &result, &begin)?;
-                    read(Walk::new(result.dims(), [&own], [start]))
+                    read(Strided::new(result.dims(), [&own], [start]))
                 }
                 None => Lowered::fallible(&["x", "begin"], move |call| {
                     let source = call.words(0);
                     let start = start(&x, &result, call.i32(1))?;
-                    Walk::new(result.dims(), [&own], [start]).read(source, call.out());
+                    Strided::new(result.dims(), [&own], [start]).read(source, call.out());
                     Ok(())
                 }),
             }
@@ -69,7 +69,7 @@ pub(super) fn lower(node: &Node<'_>) -> Result<Option<Lowered>, String> {
             let [height, width] = ["crop_height", "crop_width"].map(|n| node.args.extents(n, 2, 0, 0));
             let own = strides(x.dims());
             let start = height?[0] * own[x.rank() - 2] as usize + width?[0];
-            read(Walk::new(result.dims(), [&own], [start]))
+            read(Strided::new(result.dims(), [&own], [start]))
         }
         _ => return Ok(None),
     }))
@@ -108,8 +108,8 @@ fn place(x: &Shape, bounds: &SliceBounds, given: Option<(&[i32], &[i32])>) -> Re
 }
 
 impl Place {
-    fn walk(&self) -> Walk<1> {
-        Walk::new(&self.extents[..self.rank], [&self.strides[..self.rank]], [self.start])
+    fn walk(&self) -> Strided<1> {
+        Strided::new(&self.extents[..self.rank], [&self.strides[..self.rank]], [self.start])
     }
 
     /// Returns an error if the box has another shape.
@@ -123,7 +123,7 @@ impl Place {
         Err(format!("begin and end name a box of {found}, expected {shape}"))
     }
 
-    /// As [`Walk::write`], but without allocating a walk.
+    /// As [`Strided::write`], but without allocating a walk.
     fn write(&self, source: &[u32], out: &mut [u32]) {
         let (extents, strides) = (&self.extents[..self.rank], &self.strides[..self.rank]);
         for (i, word) in source.iter().enumerate() {

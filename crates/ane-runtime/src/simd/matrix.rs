@@ -1,11 +1,11 @@
 //! Products of a matrix, as a package stores it, with vectors.
 
-use super::fixed::BLOCK;
-use super::{Fixed, Isa, vectors};
+use super::fixed_point::BLOCK;
+use super::{Fixed, Isa, elementwise};
 
 /// A matrix whose rows are consecutive, unless a variant states otherwise.
 #[derive(Clone, Copy, Debug)]
-pub(crate) enum Rows<'a> {
+pub(crate) enum Matrix<'a> {
     /// Integers of 8 bits, multiplied with vectors in fixed point.
     Int8(&'a [i8]),
     /// fp16, two bytes each.
@@ -15,7 +15,7 @@ pub(crate) enum Rows<'a> {
     /// fp32, sixteen rows side by side: their first elements, then their second ones, and so on. The last
     /// group is padded with zeros. This suits short rows, whose products would otherwise spend their time on
     /// adding up lanes.
-    Beside(&'a [[f32; 16]]),
+    Interleaved(&'a [[f32; 16]]),
     /// Indices into a table.
     Lut(Lut<'a>),
 }
@@ -36,7 +36,7 @@ pub(crate) struct Lut<'a> {
 /// A vector that rows are multiplied with.
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum Vector<'a> {
-    /// In fixed point, for [`Rows::Int8`].
+    /// In fixed point, for [`Matrix::Int8`].
     Fixed(Fixed<'a>),
     /// In f32, for all other rows.
     Plain(&'a [f32]),
@@ -51,9 +51,9 @@ impl Vector<'_> {
     }
 }
 
-impl Rows<'_> {
+impl Matrix<'_> {
     /// Multiplies `out.len()` rows, from row `first`, with `x`.
-    pub(crate) fn times(&self, isa: Isa, first: usize, x: Vector<'_>, out: &mut [f32]) {
+    pub(crate) fn matvec(&self, isa: Isa, first: usize, x: Vector<'_>, out: &mut [f32]) {
         let d_in = x.len();
         match (self, x) {
             (Self::Int8(weights), Vector::Fixed(x)) => {
@@ -66,20 +66,20 @@ impl Rows<'_> {
             }
             (Self::Single(values), Vector::Plain(x)) => {
                 let rows = values[first * d_in..(first + out.len()) * d_in].chunks_exact(d_in);
-                rows.zip(out).for_each(|(row, out)| *out = vectors::dot(isa, row, x));
+                rows.zip(out).for_each(|(row, out)| *out = elementwise::dot(isa, row, x));
             }
-            (Self::Beside(groups), Vector::Plain(x)) => {
+            (Self::Interleaved(groups), Vector::Plain(x)) => {
                 assert_eq!(first % 16, 0, "a group is whole");
-                vectors::beside(isa, &groups[first / 16 * d_in..], x, out);
+                elementwise::interleaved(isa, &groups[first / 16 * d_in..], x, out);
             }
-            (Self::Lut(lut), Vector::Plain(x)) => lut.times(isa, first, x, out),
+            (Self::Lut(lut), Vector::Plain(x)) => lut.matvec(isa, first, x, out),
             _ => unreachable!("weights of 8 bits, and no others, need vectors in fixed point"),
         }
     }
 
-    /// As [`times`](Self::times), for several vectors of the same length. The result of each vector is the
+    /// As [`matvec`](Self::matvec), for several vectors of the same length. The result of each vector is the
     /// same as by itself.
-    pub(crate) fn times_all(&self, isa: Isa, first: usize, x: &[Vector<'_>], out: &mut [&mut [f32]]) {
+    pub(crate) fn matvec_all(&self, isa: Isa, first: usize, x: &[Vector<'_>], out: &mut [&mut [f32]]) {
         if let Self::Int8(weights) = self {
             let mut fixed: smallvec::SmallVec<[Fixed<'_>; 16]> = smallvec::SmallVec::new();
             fixed.extend(x.iter().filter_map(|x| match x {
@@ -99,14 +99,14 @@ impl Rows<'_> {
         for start in (0..rows).step_by(TILE) {
             let end = rows.min(start + TILE);
             for (x, out) in x.iter().zip(out.iter_mut()) {
-                self.times(isa, first + start, *x, &mut out[start..end]);
+                self.matvec(isa, first + start, *x, &mut out[start..end]);
             }
         }
     }
 }
 
-/// Arranges rows of `len` elements for [`Rows::Beside`].
-pub(crate) fn beside(rows: &[f32], len: usize) -> Vec<[f32; 16]> {
+/// Arranges rows of `len` elements for [`Matrix::Interleaved`].
+pub(crate) fn interleaved(rows: &[f32], len: usize) -> Vec<[f32; 16]> {
     let groups = rows.chunks(16 * len);
     let element =
         |group: &[f32], k: usize| std::array::from_fn(|r| group.get(r * len + k).copied().unwrap_or(0.0));
@@ -124,20 +124,19 @@ fn int8(isa: Isa, weights: &[i8], x: &[Fixed<'_>], out: &mut [&mut [f32]]) {
         #[cfg(target_arch = "x86_64")]
         if isa == Isa::Avx512 {
             // SAFETY: `Isa` values exist only for instructions that the machine has.
-            unsafe { super::avx512::times(&weights[start..], d_in, len, block, x, out) };
+            unsafe { super::avx512::matvec(&weights[start..], d_in, len, block, x, out) };
             continue;
         }
+        let terms = terms_of(isa, block, x);
         let mut row = 0;
         while row < rows {
             let many = ROWS.min(rows - row);
             let weights = &weights[row * d_in + start..];
-            for (x, out) in x.iter().zip(out.iter_mut()) {
-                for (term, step) in x.steps(block).enumerate() {
-                    let totals = products(isa, weights, d_in, many, len, (block, term), x);
-                    for (out, total) in out[row..row + many].iter_mut().zip(totals) {
-                        let value = step * total as f32;
-                        *out = if (block, term) == (0, 0) { value } else { *out + value };
-                    }
+            for Term { vector, step, first, integers } in &terms {
+                let totals = products(isa, weights, d_in, many, len, *integers);
+                for (out, total) in out[*vector][row..row + many].iter_mut().zip(totals) {
+                    let value = step * total as f32;
+                    *out = if *first { value } else { *out + value };
                 }
             }
             row += many;
@@ -145,7 +144,43 @@ fn int8(isa: Isa, weights: &[i8], x: &[Fixed<'_>], out: &mut [&mut [f32]]) {
     }
 }
 
-/// Returns the products of up to four rows with a term of a vector's block.
+/// A term of a vector's block, looked up once for all rows.
+struct Term<'a> {
+    /// Index of the vector, and of its result.
+    vector: usize,
+    step: f32,
+    /// Whether this is the first term of the vector, which replaces the previous contents of the result.
+    first: bool,
+    integers: Integers<'a>,
+}
+
+/// The integers of a term, in the form that an [`Isa`] multiplies.
+#[derive(Clone, Copy)]
+enum Integers<'a> {
+    Whole(&'a [i16]),
+    #[cfg(target_arch = "aarch64")]
+    Limbs(super::fixed_point::Limbs<'a>),
+}
+
+/// Returns the terms of a block of each vector, in the order in which they are added.
+fn terms_of<'a>(isa: Isa, block: usize, x: &[Fixed<'a>]) -> smallvec::SmallVec<[Term<'a>; 16]> {
+    let mut terms = smallvec::SmallVec::new();
+    for (vector, x) in x.iter().enumerate() {
+        terms.extend(x.steps(block).enumerate().map(|(term, step)| Term {
+            vector,
+            step,
+            first: (block, term) == (0, 0),
+            integers: match isa {
+                #[cfg(target_arch = "aarch64")]
+                Isa::NeonDot => Integers::Limbs(x.limbs(block, term)),
+                _ => Integers::Whole(x.whole(block, term)),
+            },
+        }));
+    }
+    terms
+}
+
+/// Returns the products of up to four rows with the integers of a term.
 #[inline(always)]
 fn products(
     isa: Isa,
@@ -153,8 +188,7 @@ fn products(
     stride: usize,
     rows: usize,
     len: usize,
-    (block, term): (usize, usize),
-    x: &Fixed<'_>,
+    integers: Integers<'_>,
 ) -> [i32; 4] {
     /// Computes four rows at once, or fewer rows one by one.
     macro_rules! products {
@@ -172,22 +206,19 @@ fn products(
             }
         }};
     }
-    match isa {
+    match (isa, integers) {
         #[cfg(target_arch = "x86_64")]
-        Isa::Avx512 => unreachable!("AVX-512 has its own loop"),
+        (Isa::Avx512, _) => unreachable!("AVX-512 has its own loop"),
         #[cfg(target_arch = "x86_64")]
-        Isa::Avx2 => products!(super::avx2::products, x.whole(block, term)),
+        (Isa::Avx2, Integers::Whole(whole)) => products!(super::avx2::products, whole),
         #[cfg(target_arch = "aarch64")]
-        Isa::NeonDot => {
-            products!(super::neon::products_of_digits, len, x.digits(block, term))
-        }
+        (_, Integers::Limbs(limbs)) => products!(super::neon::products_of_limbs, len, limbs),
         #[cfg(target_arch = "aarch64")]
-        Isa::Neon => products!(super::neon::products, x.whole(block, term)),
-        Isa::Portable => {
-            let numbers = x.whole(block, term);
+        (Isa::Neon | Isa::NeonDot, Integers::Whole(whole)) => products!(super::neon::products, whole),
+        (Isa::Portable, Integers::Whole(whole)) => {
             let mut totals = [0; 4];
             for (total, row) in totals[..rows].iter_mut().zip(weights.chunks(stride)) {
-                *total = super::portable::product(&row[..len], numbers);
+                *total = super::portable::product(&row[..len], whole);
             }
             totals
         }
@@ -220,13 +251,13 @@ fn in_stretches(isa: Isa, x: &[f32], make: impl Fn(usize, &mut [f32])) -> f32 {
     let sums = stretches.map(|(i, x)| {
         let buffer = &mut buffer[..x.len()];
         make(i * STRETCH, buffer);
-        vectors::dot(isa, buffer, x)
+        elementwise::dot(isa, buffer, x)
     });
     sums.sum()
 }
 
 impl Lut<'_> {
-    fn times(&self, isa: Isa, first: usize, x: &[f32], out: &mut [f32]) {
+    fn matvec(&self, isa: Isa, first: usize, x: &[f32], out: &mut [f32]) {
         assert!((x.len() * self.bits).is_multiple_of(8));
         let (mut row, mut out) = (first, out);
         while !out.is_empty() {
@@ -330,7 +361,7 @@ mod tests {
             let x = activations(d_in, seed ^ 1);
             for isa in Isa::all() {
                 let mut out = vec![f32::NAN; rows];
-                Rows::Single(&singles).times(isa, 0, Vector::Plain(&x), &mut out);
+                Matrix::Single(&singles).matvec(isa, 0, Vector::Plain(&x), &mut out);
                 let weight = |r: usize, k: usize| f64::from(singles[r * d_in + k]);
                 let bound = |r: usize| {
                     let sum: f64 = x.iter().enumerate().map(|(k, x)| (weight(r, k) * f64::from(*x)).abs()).sum();
@@ -338,9 +369,9 @@ mod tests {
                 };
                 assert_within(isa, &out, &expected(rows, &x, weight), bound);
                 out.fill(f32::NAN);
-                Rows::Beside(&beside(&singles, d_in)).times(isa, 0, Vector::Plain(&x), &mut out);
+                Matrix::Interleaved(&interleaved(&singles, d_in)).matvec(isa, 0, Vector::Plain(&x), &mut out);
                 assert_within(isa, &out, &expected(rows, &x, weight), bound);
-                Rows::Half(&half_bytes).times(isa, 0, Vector::Plain(&x), &mut out);
+                Matrix::Half(&half_bytes).matvec(isa, 0, Vector::Plain(&x), &mut out);
                 let weight = |r: usize, k: usize| halves[r * d_in + k].to_f64();
                 assert_within(isa, &out, &expected(rows, &x, weight), bound);
             }
@@ -365,7 +396,7 @@ mod tests {
             for isa in Isa::all() {
                 let mut out = vec![f32::NAN; rows];
                 let lut = Lut { bits, indices: &indices, table: &table, rows_per_table: 3 };
-                Rows::Lut(lut).times(isa, 0, Vector::Plain(&x), &mut out);
+                Matrix::Lut(lut).matvec(isa, 0, Vector::Plain(&x), &mut out);
                 assert_within(isa, &out, &expected(rows, &x, weight), |r| {
                     let sum: f64 = x.iter().enumerate().map(|(k, x)| (weight(r, k) * f64::from(*x)).abs()).sum();
                     (d_in + 1) as f64 * 2f64.powi(-24) * sum * 1.01

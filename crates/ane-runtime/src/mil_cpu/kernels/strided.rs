@@ -5,7 +5,7 @@ pub(in crate::mil_cpu) const MAX_RANK: usize = 16;
 
 /// Positions in `N` tensors, in row-major order of `dims`. Neighbours on an axis are one stride apart.
 #[derive(Clone, Debug)]
-pub(in crate::mil_cpu) struct Walk<const N: usize> {
+pub(in crate::mil_cpu) struct Strided<const N: usize> {
     /// All axes but the last, outermost first. Axes of size 1 are dropped, and axes that are contiguous in
     /// every tensor are joined.
     outer: Vec<Axis<N>>,
@@ -19,7 +19,7 @@ struct Axis<const N: usize> {
     strides: [isize; N],
 }
 
-impl<const N: usize> Walk<N> {
+impl<const N: usize> Strided<N> {
     /// Creates a walk over `dims`. Each tensor has one stride for each axis.
     pub(super) fn new(dims: &[usize], strides: [&[isize]; N], start: [usize; N]) -> Self {
         let mut axes: Vec<Axis<N>> = Vec::new();
@@ -65,7 +65,7 @@ impl<const N: usize> Walk<N> {
     }
 }
 
-impl Walk<1> {
+impl Strided<1> {
     /// Copies the positions of `source` to `out`, in order.
     pub(super) fn read<T: Copy>(&self, source: &[T], out: &mut [T]) {
         let mut written = 0;
@@ -130,9 +130,9 @@ pub(super) fn broadcast_strides(from: &[usize], to: &[usize]) -> Vec<isize> {
 #[derive(Clone, Debug)]
 pub(super) struct Lines {
     /// The first element of each group, in row-major order of the other axes.
-    pub(super) starts: Walk<1>,
+    pub(super) starts: Strided<1>,
     /// Positions within a group, in row-major order of `axes`.
-    pub(super) within: Walk<1>,
+    pub(super) within: Strided<1>,
     /// Number of elements of a group.
     pub(super) len: usize,
 }
@@ -144,7 +144,7 @@ impl Lines {
             let axes: Vec<usize> = (0..dims.len()).filter(|a| axes.contains(a) == of_group).collect();
             let dims: Vec<usize> = axes.iter().map(|&a| dims[a]).collect();
             let strides: Vec<isize> = axes.iter().map(|&a| all[a]).collect();
-            Walk::new(&dims, [&strides], [0])
+            Strided::new(&dims, [&strides], [0])
         };
         let len = axes.iter().map(|&a| dims[a]).product();
         Self { starts: walk(false), within: walk(true), len }
@@ -188,11 +188,11 @@ mod tests {
 
     #[test]
     fn axes_that_lie_one_behind_the_other_are_joined() {
-        let walk = Walk::new(&[2, 1, 3, 4], [&[12, 12, 4, 1]], [0]);
+        let walk = Strided::new(&[2, 1, 3, 4], [&[12, 12, 4, 1]], [0]);
         assert!(walk.outer.is_empty());
         assert_eq!((walk.last.extent, walk.last.strides), (24, [1]));
         // The axes of a transposed tensor are not joined.
-        let walk = Walk::new(&[3, 2], [&[1, 3]], [0]);
+        let walk = Strided::new(&[3, 2], [&[1, 3]], [0]);
         let mut out = [0; 6];
         walk.read(&[0, 1, 2, 3, 4, 5], &mut out);
         assert_eq!(out, [0, 3, 1, 4, 2, 5]);
@@ -201,13 +201,13 @@ mod tests {
     #[test]
     fn walks_backwards_and_on_the_spot() {
         let mut out = [0; 6];
-        Walk::new(&[2, 3], [&[0, -1]], [2]).read(&[7, 8, 9], &mut out);
+        Strided::new(&[2, 3], [&[0, -1]], [2]).read(&[7, 8, 9], &mut out);
         assert_eq!(out, [9, 8, 7, 9, 8, 7]);
         let mut out = [0; 4];
-        Walk::new(&[2], [&[2]], [1]).write(&[5, 6], &mut out);
+        Strided::new(&[2], [&[2]], [1]).write(&[5, 6], &mut out);
         assert_eq!(out, [0, 5, 0, 6]);
         let mut none = [0; 0];
-        Walk::new(&[0, 3], [&[3, 1]], [0]).read(&[1, 2, 3], &mut none);
+        Strided::new(&[0, 3], [&[3, 1]], [0]).read(&[1, 2, 3], &mut none);
     }
 
     #[test]

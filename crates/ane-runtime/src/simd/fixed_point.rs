@@ -1,6 +1,4 @@
-//! Activations in fixed point.
-
-use super::{Isa, vectors};
+//! Vectors in fixed point: their layout, their steps and their error.
 
 /// Number of elements that share a step.
 pub(super) const BLOCK: usize = 1024;
@@ -18,7 +16,7 @@ pub(super) const TERMS: usize = 3;
 
 /// An element of at least this many steps has a relative error of at most 2^-11, as in fp16: its error is at
 /// most [`HALF_STEP`] steps.
-const PRECISE: f32 = 1_032.0;
+pub(super) const PRECISE: f32 = 1_032.0;
 
 /// The largest error of an element, in steps: half a step, plus two roundings of f32 (2^-24 each) on up to
 /// [`LARGEST`] steps.
@@ -66,22 +64,22 @@ pub(crate) struct Fixed<'a> {
     /// Number of elements.
     pub(super) len: usize,
     /// The steps of the terms of each block. Missing terms are last and have a step of 0.
-    steps: &'a [[f32; TERMS]],
-    numbers: Numbers<'a>,
+    pub(super) steps: &'a [[f32; TERMS]],
+    pub(super) numbers: Numbers<'a>,
 }
 
 /// The integers of all first terms, then of all second terms, then of all third terms.
 #[derive(Clone, Copy, Debug)]
-enum Numbers<'a> {
+pub(super) enum Numbers<'a> {
     /// The integers themselves.
     Whole(&'a [i16]),
     /// Their high limbs, their low limbs, and the sums of each block.
-    Digits(&'a [i8], &'a [i8], &'a [[i32; 16]]),
+    Limbs(&'a [i8], &'a [i8], &'a [[i32; 16]]),
 }
 
 /// The limbs of a block: an integer is `high * 128 + low`.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Digits<'a> {
+pub(super) struct Limbs<'a> {
     pub(super) high: &'a [i8],
     pub(super) low: &'a [i8],
     /// For each of sixteen lanes, which hold four of every 64 elements, -128 times the sum of its integers.
@@ -107,13 +105,13 @@ impl<'a> Fixed<'a> {
     }
 
     /// Returns the limbs of a block's term.
-    pub(super) fn digits(&self, block: usize, term: usize) -> Digits<'a> {
-        let Numbers::Digits(high, low, sums) = self.numbers else {
+    pub(super) fn limbs(&self, block: usize, term: usize) -> Limbs<'a> {
+        let Numbers::Limbs(high, low, sums) = self.numbers else {
             unreachable!("limbs, for an Isa that uses them");
         };
         let start = self.start(block, term);
         let range = start..start + BLOCK.min(padded(self.len) - block * BLOCK);
-        Digits { high: &high[range.clone()], low: &low[range], sums: &sums[term * blocks(self.len) + block] }
+        Limbs { high: &high[range.clone()], low: &low[range], sums: &sums[term * blocks(self.len) + block] }
     }
 
     /// Returns the integers of a block's term.
@@ -146,138 +144,12 @@ pub(super) fn step_of(largest: f32) -> (f32, f32) {
     (step, 1.0 / step)
 }
 
-/// Memory for a [`Fixed`], in words.
-#[derive(Debug)]
-pub(crate) struct FixedBuffer<'a> {
-    words: &'a mut [f32],
-    len: usize,
-}
-
-fn padded(len: usize) -> usize {
+/// Returns the number of elements that a term of `len` elements takes.
+pub(super) fn padded(len: usize) -> usize {
     len.next_multiple_of(PADDING)
 }
 
-fn blocks(len: usize) -> usize {
+/// Returns the number of blocks of a vector of `len` elements.
+pub(super) fn blocks(len: usize) -> usize {
     len.div_ceil(BLOCK)
 }
-
-impl<'a> FixedBuffer<'a> {
-    /// Returns the number of words that a vector of `len` elements needs.
-    pub(crate) fn words(len: usize) -> usize {
-        TERMS * (padded(len) / 2 + blocks(len) * 17)
-    }
-
-    /// Creates memory for a vector of `len` elements from the first [`words`](Self::words) of `words`.
-    pub(crate) fn new(words: &'a mut [f32], len: usize) -> Self {
-        Self { words: &mut words[..Self::words(len)], len }
-    }
-
-    /// Rounds `x` into this memory, in the form that `isa` multiplies.
-    pub(crate) fn round(self, isa: Isa, x: &[f32]) -> Fixed<'a> {
-        let len = self.len;
-        assert_eq!(x.len(), len);
-        let (numbers, rest) = self.words.split_at_mut(TERMS * padded(len) / 2);
-        let (steps, sums) = rest.split_at_mut(TERMS * blocks(len));
-        let steps = steps.as_chunks_mut().0;
-        if isa.takes_digits() {
-            let (high, low) = bytemuck::cast_slice_mut(numbers).split_at_mut(TERMS * padded(len));
-            let mut terms =
-                Terms { isa, len, numbers: Unfilled::Digits(high, low, bytemuck::cast_slice_mut(sums)) };
-            terms.fill(x, steps);
-            let Unfilled::Digits(high, low, sums) = terms.numbers else { unreachable!("as made above") };
-            Fixed { len, steps, numbers: Numbers::Digits(high, low, sums) }
-        } else {
-            let mut terms = Terms { isa, len, numbers: Unfilled::Whole(bytemuck::cast_slice_mut(numbers)) };
-            terms.fill(x, steps);
-            let Unfilled::Whole(whole) = terms.numbers else { unreachable!("as made above") };
-            Fixed { len, steps, numbers: Numbers::Whole(whole) }
-        }
-    }
-}
-
-/// Integers that are being computed, laid out as in [`Numbers`].
-enum Unfilled<'a> {
-    Whole(&'a mut [i16]),
-    Digits(&'a mut [i8], &'a mut [i8], &'a mut [[i32; 16]]),
-}
-
-/// The terms of a vector while they are computed.
-struct Terms<'a> {
-    isa: Isa,
-    len: usize,
-    numbers: Unfilled<'a>,
-}
-
-impl Terms<'_> {
-    /// Rounds each block of `x` to as many terms as it needs.
-    fn fill(&mut self, x: &[f32], steps: &mut [[f32; TERMS]]) {
-        for (block, (x, steps)) in x.chunks(BLOCK).zip(steps).enumerate() {
-            *steps = [0.0; TERMS];
-            steps[0] = self.round(block, 0, x);
-            if self.is_coarse(x, steps[0]) {
-                self.refine(block, x, steps);
-            }
-        }
-    }
-
-    /// Whether `x` needs another term after one with this step; see [`Fixed`].
-    fn is_coarse(&self, x: &[f32], step: f32) -> bool {
-        let (precise, other_than_zero) = vectors::count(self.isa, x, PRECISE * step);
-        // A block that contains a NaN or an infinity needs no further terms: its result is NaN anyway.
-        2 * precise < other_than_zero && !step.is_nan()
-    }
-
-    /// Computes the terms after the first one.
-    #[cold]
-    fn refine(&mut self, block: usize, x: &[f32], steps: &mut [f32; TERMS]) {
-        let mut left = [0.0; BLOCK];
-        let left = &mut left[..x.len()];
-        left.copy_from_slice(x);
-        for term in 1..TERMS {
-            self.subtract(block, term - 1, steps[term - 1], left);
-            steps[term] = self.round(block, term, left);
-            if !self.is_coarse(x, steps[term]) {
-                break;
-            }
-        }
-    }
-
-    /// Rounds `x` to integers, and returns their step.
-    fn round(&mut self, block: usize, term: usize, x: &[f32]) -> f32 {
-        let start = term * padded(self.len) + block * BLOCK;
-        let range = start..start + padded(x.len());
-        match &mut self.numbers {
-            Unfilled::Whole(whole) => vectors::whole(self.isa, x, &mut whole[range]),
-            Unfilled::Digits(high, low, sums) => {
-                let sums = &mut sums[term * blocks(self.len) + block];
-                let (high, low) = (&mut high[range.clone()], &mut low[range]);
-                match self.isa {
-                    // SAFETY: `Isa` values exist only for instructions that the machine has.
-                    #[cfg(target_arch = "x86_64")]
-                    Isa::Avx512 => unsafe { super::avx512::digits(x, high, low, sums) },
-                    _ => vectors::digits(self.isa, x, high, low, sums),
-                }
-            }
-        }
-    }
-
-    /// Subtracts a term from `left`.
-    ///
-    /// The result is exact. A step has ten significant bits and an integer fourteen, so their product is an
-    /// f32. The remainder is a multiple of the unit in the last place of either the product or the element:
-    /// less than 2^10 units of the former, or less than 2^24 of the latter, because an element that is
-    /// rounded to any integer but 0 is at least half a step.
-    fn subtract(&self, block: usize, term: usize, step: f32, left: &mut [f32]) {
-        let start = term * padded(self.len) + block * BLOCK;
-        let range = start..start + left.len();
-        match &self.numbers {
-            Unfilled::Whole(whole) => vectors::subtract_whole(self.isa, step, &whole[range], left),
-            Unfilled::Digits(high, low, _) => {
-                vectors::subtract_digits(self.isa, step, &high[range.clone()], &low[range], left);
-            }
-        }
-    }
-}
-
-#[cfg(test)]
-mod tests;

@@ -39,11 +39,11 @@ mod x86 {
 
     #[target_feature(enable = "avx512f,avx512bw,avx512vnni")]
     pub(super) fn avx512(times: usize) -> (u64, i64) {
-        let (weights, digits) = (black_box(_mm512_set1_epi8(3)), black_box(_mm512_set1_epi8(5)));
+        let (weights, limbs) = (black_box(_mm512_set1_epi8(3)), black_box(_mm512_set1_epi8(5)));
         let mut sums = [_mm512_setzero_si512(); 16];
         for _ in 0..times {
             for sum in &mut sums {
-                *sum = _mm512_dpbusd_epi32(*sum, weights, digits);
+                *sum = _mm512_dpbusd_epi32(*sum, weights, limbs);
             }
         }
         let total = sums.into_iter().map(|sum| i64::from(_mm512_reduce_add_epi32(sum))).sum();
@@ -79,14 +79,14 @@ mod arm {
 
     #[target_feature(enable = "neon,dotprod")]
     pub(super) fn dot(times: usize) -> (u64, i64) {
-        let (weights, digits) = (black_box(vdupq_n_s8(3)), black_box(vdupq_n_s8(5)));
+        let (weights, limbs) = (black_box(vdupq_n_s8(3)), black_box(vdupq_n_s8(5)));
         let mut sums = [vdupq_n_s32(0); 8];
         for _ in 0..times {
             for sum in &mut sums {
                 // SAFETY: the instruction reads and writes nothing but these registers.
                 unsafe {
                     asm!("sdot {sum:v}.4s, {w:v}.16b, {d:v}.16b", sum = inout(vreg) *sum, w = in(vreg) weights,
-                         d = in(vreg) digits, options(pure, nomem, nostack, preserves_flags));
+                         d = in(vreg) limbs, options(pure, nomem, nostack, preserves_flags));
                 }
             }
         }
@@ -105,7 +105,7 @@ mod tests {
         for isa in Isa::all() {
             let (products, sum) = byte_products(isa, 100);
             assert!(products >= 100 && products.is_multiple_of(100), "{isa:?}");
-            if isa.takes_digits() {
+            if isa.takes_limbs() {
                 assert_eq!(sum, 15 * products as i64, "{isa:?}");
             }
         }

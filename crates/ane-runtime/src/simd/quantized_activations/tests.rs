@@ -2,7 +2,8 @@
 
 use proptest::prelude::*;
 
-use super::super::{Rows, Vector};
+use super::super::fixed_point::LARGEST;
+use super::super::{Matrix, Vector};
 use super::*;
 
 /// Returns the bound of each element, as the documentation of [`Fixed`] states it.
@@ -27,9 +28,9 @@ fn elements(fixed: &Fixed<'_>) -> Vec<f64> {
             for (i, out) in out.iter_mut().enumerate() {
                 let number = match fixed.numbers {
                     Numbers::Whole(_) => i32::from(fixed.whole(block, term)[i]),
-                    Numbers::Digits(..) => {
-                        let digits = fixed.digits(block, term);
-                        128 * i32::from(digits.high[i]) + i32::from(digits.low[i])
+                    Numbers::Limbs(..) => {
+                        let limbs = fixed.limbs(block, term);
+                        128 * i32::from(limbs.high[i]) + i32::from(limbs.low[i])
                     }
                 };
                 assert!(number.abs() <= LARGEST as i32);
@@ -225,7 +226,7 @@ proptest! {
             let other = FixedBuffer::new(of_y, len).round(isa, &y);
             let times = |fixed| {
                 let mut out = vec![f32::NAN; rows.len()];
-                Rows::Int8(&matrix).times(isa, 0, Vector::Fixed(fixed), &mut out);
+                Matrix::Int8(&matrix).matvec(isa, 0, Vector::Fixed(fixed), &mut out);
                 out
             };
             let out = times(fixed);
@@ -242,7 +243,7 @@ proptest! {
             let vectors = [fixed, other, fixed, fixed, other].map(Vector::Fixed);
             let mut many = vec![vec![f32::NAN; rows.len()]; vectors.len()];
             let mut slices: Vec<&mut [f32]> = many.iter_mut().map(Vec::as_mut_slice).collect();
-            Rows::Int8(&matrix).times_all(isa, 0, &vectors, &mut slices);
+            Matrix::Int8(&matrix).matvec_all(isa, 0, &vectors, &mut slices);
             let alone = times(other);
             prop_assert_eq!(&many, &[&out, &alone, &out, &out, &alone].map(Vec::clone));
             if let Some(before) = before.replace(out.clone()) {
@@ -311,7 +312,7 @@ fn a_block_of_the_largest_numbers_does_not_overflow() {
     for sign in [1.0f32, -1.0] {
         with_each(&[LARGEST * sign; BLOCK], |isa, fixed| {
             let mut out = [0.0];
-            Rows::Int8(&[-128; BLOCK]).times(isa, 0, Vector::Fixed(fixed), &mut out);
+            Matrix::Int8(&[-128; BLOCK]).matvec(isa, 0, Vector::Fixed(fixed), &mut out);
             // 1024 * -128 * 16256, which is 127 * 2^24.
             assert_eq!(out, [-2_130_706_432.0 * sign], "{isa:?}");
         });
@@ -329,7 +330,7 @@ fn nan_and_infinite_elements_make_the_result_nan() {
                 x[at / 2 + 3] = outlier;
                 with_each(&x, |isa, fixed| {
                     let mut out = [0.0];
-                    Rows::Int8(&vec![1; len]).times(isa, 0, Vector::Fixed(fixed), &mut out);
+                    Matrix::Int8(&vec![1; len]).matvec(isa, 0, Vector::Fixed(fixed), &mut out);
                     assert!(out[0].is_nan(), "{isa:?} {bad}: {out:?}");
                 });
             }
@@ -337,7 +338,7 @@ fn nan_and_infinite_elements_make_the_result_nan() {
     }
     with_each(&[0.0; 5], |isa, fixed| {
         let mut out = [f32::NAN];
-        Rows::Int8(&[7; 5]).times(isa, 0, Vector::Fixed(fixed), &mut out);
+        Matrix::Int8(&[7; 5]).matvec(isa, 0, Vector::Fixed(fixed), &mut out);
         assert_eq!(out, [0.0]);
     });
 }

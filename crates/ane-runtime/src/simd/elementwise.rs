@@ -1,7 +1,7 @@
 //! Loops over vectors, compiled once for each instruction set and vectorized by the compiler.
 
 use super::Isa;
-use super::fixed::{BLOCK, step_of};
+use super::fixed_point::{BLOCK, step_of};
 
 /// Lanes of [`multiply_adds`]: enough registers that no operation waits for the one before.
 pub(crate) const LANES: usize = 128;
@@ -39,19 +39,19 @@ macro_rules! for_each_isa {
 
 for_each_isa! {
     /// Rounds a block to integers of two limbs, and returns their step; see [`Fixed`](super::Fixed).
-    pub(super) fn digits(x: &[f32], high: &mut [i8], low: &mut [i8], sums: &mut [i32; 16]) -> f32 => digits_of;
+    pub(super) fn limbs(x: &[f32], high: &mut [i8], low: &mut [i8], sums: &mut [i32; 16]) -> f32 => limbs_of;
     /// Rounds a block to integers of 16 bits, and returns their step.
     pub(super) fn whole(x: &[f32], numbers: &mut [i16]) -> f32 => whole_of;
     /// Subtracts `step * number` from each element of `left`.
     pub(super) fn subtract_whole(step: f32, numbers: &[i16], left: &mut [f32]) => subtract_whole_of;
     /// The same for integers of two limbs.
-    pub(super) fn subtract_digits(step: f32, high: &[i8], low: &[i8], left: &mut [f32]) => subtract_digits_of;
+    pub(super) fn subtract_limbs(step: f32, high: &[i8], low: &[i8], left: &mut [f32]) => subtract_limbs_of;
     /// Returns how many elements have a magnitude of at least `least`, and how many are not zero.
     pub(super) fn count(x: &[f32], least: f32) -> (u32, u32) => count_of;
     /// Returns the dot product of two vectors.
     pub(crate) fn dot(x: &[f32], y: &[f32]) -> f32 => dot_of;
-    /// Multiplies rows that are stored [side by side](super::Rows::Beside) with `x`.
-    pub(super) fn beside(groups: &[[f32; 16]], x: &[f32], out: &mut [f32]) => beside_of;
+    /// Multiplies rows that are stored [side by side](super::Matrix::Interleaved) with `x`.
+    pub(super) fn interleaved(groups: &[[f32; 16]], x: &[f32], out: &mut [f32]) => interleaved_of;
     /// Computes attention of one query over a cache: the sum of the values, weighted by
     /// `softmax(scale * keys query + mask)`. A key or value is as long as the query, and there is one of each
     /// for every score.
@@ -133,7 +133,7 @@ fn whole_of<const FMA: bool>(x: &[f32], numbers: &mut [i16]) -> f32 {
 }
 
 #[inline(always)]
-fn digits_of<const FMA: bool>(x: &[f32], high: &mut [i8], low: &mut [i8], sums: &mut [i32; 16]) -> f32 {
+fn limbs_of<const FMA: bool>(x: &[f32], high: &mut [i8], low: &mut [i8], sums: &mut [i32; 16]) -> f32 {
     let (step, factor) = step_of(largest_of::<false>(x));
     let mut numbers = [0i32; BLOCK];
     for (number, x) in numbers.iter_mut().zip(x) {
@@ -160,7 +160,7 @@ fn subtract_whole_of<const FMA: bool>(step: f32, numbers: &[i16], left: &mut [f3
 }
 
 #[inline(always)]
-fn subtract_digits_of<const FMA: bool>(step: f32, high: &[i8], low: &[i8], left: &mut [f32]) {
+fn subtract_limbs_of<const FMA: bool>(step: f32, high: &[i8], low: &[i8], left: &mut [f32]) {
     for ((left, high), low) in left.iter_mut().zip(high).zip(low) {
         *left -= step * (128 * i32::from(*high) + i32::from(*low)) as f32;
     }
@@ -221,7 +221,7 @@ fn max_of(lanes: [f32; 16]) -> f32 {
 }
 
 #[inline(always)]
-fn beside_of<const FMA: bool>(groups: &[[f32; 16]], x: &[f32], out: &mut [f32]) {
+fn interleaved_of<const FMA: bool>(groups: &[[f32; 16]], x: &[f32], out: &mut [f32]) {
     assert!(groups.len() >= out.len().div_ceil(16) * x.len(), "a group for every sixteen results");
     for (group, out) in groups.chunks_exact(x.len()).zip(out.chunks_mut(16)) {
         let mut sums = [0.0f32; 16];

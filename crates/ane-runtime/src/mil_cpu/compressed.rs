@@ -3,7 +3,7 @@
 use mlpackage::{DType, Package, StoredBlob};
 
 use super::numerics::round_to_half;
-use crate::simd::{Lut, Rows};
+use crate::simd::{Lut, Matrix};
 
 /// A constant as it is stored.
 #[derive(Debug)]
@@ -11,11 +11,11 @@ pub(super) struct Packed {
     /// Element type. Elements of type fp16 are rounded to fp16 when they are unpacked.
     pub(super) dtype: DType,
     pub(super) elements: usize,
-    pub(super) form: Form,
+    pub(super) form: Encoding,
 }
 
 #[derive(Debug)]
-pub(super) enum Form {
+pub(super) enum Encoding {
     /// The elements themselves.
     Plain(Numbers),
     /// `scale * (number - offset)`.
@@ -235,10 +235,10 @@ impl Packed {
     /// with its own kernel.
     ///
     /// A constant with several tables is divided into as many groups of rows, each with its own table.
-    pub(super) fn rows(&self, rows: usize) -> Option<(Rows<'_>, RowScales<'_>)> {
+    pub(super) fn rows(&self, rows: usize) -> Option<(Matrix<'_>, RowScales<'_>)> {
         const UNSCALED: RowScales<'static> = RowScales::One(1.0);
         match &self.form {
-            Form::Plain(Numbers::Stored(blob)) => {
+            Encoding::Plain(Numbers::Stored(blob)) => {
                 let blob = blob.blob();
                 if blob.elements != self.elements {
                     return None;
@@ -246,12 +246,14 @@ impl Packed {
                 match blob.dtype {
                     // Kernels read elements as they are stored and do not round them to a narrower type.
                     DType::Fp32 if self.dtype != DType::Fp32 => None,
-                    DType::Fp16 => Some((Rows::Half(blob.data), UNSCALED)),
-                    DType::Fp32 => Some((Rows::Single(bytemuck::try_cast_slice(blob.data).ok()?), UNSCALED)),
+                    DType::Fp16 => Some((Matrix::Half(blob.data), UNSCALED)),
+                    DType::Fp32 => {
+                        Some((Matrix::Single(bytemuck::try_cast_slice(blob.data).ok()?), UNSCALED))
+                    }
                     _ => None,
                 }
             }
-            Form::Scaled {
+            Encoding::Scaled {
                 numbers: Numbers::Stored(blob),
                 scales: Scales { blocks, scale, offset: None },
             } => {
@@ -264,9 +266,9 @@ impl Packed {
                     _ => return None,
                 };
                 let whole = blob.dtype == DType::Int8 && blob.elements == self.elements;
-                whole.then(|| (Rows::Int8(bytemuck::cast_slice(blob.data)), scales))
+                whole.then(|| (Matrix::Int8(bytemuck::cast_slice(blob.data)), scales))
             }
-            Form::Table { numbers, table } if table.vector == 1 && self.dtype == DType::Fp16 => {
+            Encoding::Table { numbers, table } if table.vector == 1 && self.dtype == DType::Fp16 => {
                 let (indices, dtype) = match numbers {
                     Numbers::Stored(blob) => (blob.blob().data, blob.blob().dtype),
                     Numbers::Bits { bytes: StoredBytes::Blob(blob), dtype, .. } => (blob.blob().data, *dtype),
@@ -286,7 +288,7 @@ impl Packed {
                     && table.entries == 1 << bits
                     && row_bits.is_multiple_of(8);
                 let lut = Lut { bits, indices, table: &table.values, rows_per_table: rows / groups };
-                (by_rows && fits).then_some((Rows::Lut(lut), UNSCALED))
+                (by_rows && fits).then_some((Matrix::Lut(lut), UNSCALED))
             }
             _ => None,
         }
@@ -300,12 +302,12 @@ impl Packed {
     /// Returns the bytes that are mapped from the package, and the bytes that are held in memory.
     pub(super) fn bytes(&self) -> (u64, u64) {
         match &self.form {
-            Form::Plain(numbers) => numbers.bytes(),
-            Form::Scaled { numbers, scales } => (numbers.bytes().0, numbers.bytes().1 + scales.bytes()),
-            Form::Table { numbers, table } => {
+            Encoding::Plain(numbers) => numbers.bytes(),
+            Encoding::Scaled { numbers, scales } => (numbers.bytes().0, numbers.bytes().1 + scales.bytes()),
+            Encoding::Table { numbers, table } => {
                 (numbers.bytes().0, numbers.bytes().1 + 4 * table.values.len() as u64)
             }
-            Form::Sparse(sparse) => {
+            Encoding::Sparse(sparse) => {
                 let (mask, values) = (sparse.mask.bytes(), sparse.values.bytes());
                 (mask.0 + values.0, mask.1 + values.1 + 4 * sparse.before.len() as u64)
             }
@@ -315,20 +317,20 @@ impl Packed {
     /// Unpacks the elements from `start` into `out`.
     pub(super) fn read(&self, start: usize, out: &mut [f32]) {
         match &self.form {
-            Form::Plain(numbers) => return numbers.read(start, out),
-            Form::Scaled { numbers, scales } => {
+            Encoding::Plain(numbers) => return numbers.read(start, out),
+            Encoding::Scaled { numbers, scales } => {
                 numbers.read(start, out);
                 scales.blocks.runs(start, out, |block, out| {
                     out.iter_mut().for_each(|v| *v = scales.apply(block, *v));
                 });
             }
-            Form::Table { numbers, table } if table.vector == 1 => {
+            Encoding::Table { numbers, table } if table.vector == 1 => {
                 numbers.read(start, out);
                 table.blocks.runs(start, out, |block, out| {
                     out.iter_mut().for_each(|v| *v = table.value(block, *v, 0));
                 });
             }
-            Form::Table { numbers, table } => {
+            Encoding::Table { numbers, table } => {
                 for (i, out) in out.iter_mut().enumerate() {
                     // Along the vector axis, all components of one vector precede those of the next.
                     let at = start + i;
@@ -339,7 +341,7 @@ impl Packed {
                     *out = table.value(table.blocks.of(index), number[0], outer % table.vector);
                 }
             }
-            Form::Sparse(sparse) => sparse.read(start, out),
+            Encoding::Sparse(sparse) => sparse.read(start, out),
         }
         if self.dtype == DType::Fp16 {
             round_to_half(out);
@@ -408,6 +410,6 @@ pub(super) fn stated(
     Ok(blob.map(|blob| Packed {
         dtype,
         elements: blob.blob().elements,
-        form: Form::Plain(Numbers::Stored(blob)),
+        form: Encoding::Plain(Numbers::Stored(blob)),
     }))
 }

@@ -6,7 +6,7 @@ use mlpackage::{DType, Fault, Package, Shape};
 
 use crate::inputs::MAX_ELEMENTS;
 
-use super::packed::{Blocks, Form, Numbers, Packed, Scales, Sparse, StoredBytes, Table, Values};
+use super::compressed::{Blocks, Encoding, Numbers, Packed, Scales, Sparse, StoredBytes, Table, Values};
 
 /// The result of a `constexpr` operation: a constant, or a mask and its values.
 #[derive(Debug)]
@@ -81,7 +81,7 @@ impl Unfolding<'_, '_> {
         let elements = shape.elements();
         let dense = |form| Ok(Unfolded::Dense(Packed { dtype: *dtype, elements, form }));
         match op {
-            "constexpr_cast" => dense(Form::Plain(self.numbers("source_val")?)),
+            "constexpr_cast" => dense(Encoding::Plain(self.numbers("source_val")?)),
             "constexpr_affine_dequantize" => {
                 let numbers = self.numbers("quantized_data")?;
                 let axis = self.args.axis("axis", self.args.dims("quantized_data")?)?;
@@ -97,11 +97,11 @@ impl Unfolding<'_, '_> {
                 };
                 let blocks = Blocks::new(shape.dims(), &counts);
                 let scales = Scales { blocks, scale: spread(scale), offset: Some(spread(offset)) };
-                dense(Form::Scaled { numbers, scales })
+                dense(Encoding::Scaled { numbers, scales })
             }
             "constexpr_blockwise_shift_scale" => {
                 let numbers = self.numbers_of("data", values_of)?;
-                dense(Form::Scaled { numbers, scales: self.scales(shape, values_of)? })
+                dense(Encoding::Scaled { numbers, scales: self.scales(shape, values_of)? })
             }
             "constexpr_lut_to_dense" => {
                 let numbers = match self.args.opset() < Opset::CoreML8 {
@@ -112,7 +112,7 @@ impl Unfolding<'_, '_> {
                     true => shape.clone(),
                     false => self.shape("indices")?,
                 };
-                dense(Form::Table { numbers, table: self.table(&indices, values_of)? })
+                dense(Encoding::Table { numbers, table: self.table(&indices, values_of)? })
             }
             "constexpr_lut_to_sparse" => {
                 let mask = self.mask("indices_mask")?;
@@ -153,7 +153,7 @@ impl Unfolding<'_, '_> {
                 };
                 debug_assert_eq!(pair.dtype, *dtype);
                 let sparse = Sparse::new(pair.mask.numbers, elements, pair.values);
-                dense(Form::Sparse(Box::new(sparse.map_err(|reason| self.damaged(op, reason))?)))
+                dense(Encoding::Sparse(Box::new(sparse.map_err(|reason| self.damaged(op, reason))?)))
             }
             _ => Err(op.to_owned().into()),
         }

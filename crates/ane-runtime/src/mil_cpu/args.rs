@@ -17,7 +17,7 @@ pub(super) struct Bound<'e> {
 }
 
 /// Returns the arguments of an operation. `find` looks up a value by name.
-pub(super) fn args<'e>(
+pub(super) fn bind<'e>(
     operation: &'e Operation,
     opset: Opset,
     find: impl Fn(&str) -> Option<Bound<'e>>,
