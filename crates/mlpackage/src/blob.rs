@@ -265,6 +265,8 @@ impl BlobFile {
                 Error::Blob { path, reason, is_cut, .. } => {
                     let number = contents.blobs.len() + 1;
                     let reason = format!("{reason}; this is blob {number} of {}", self.count());
+                    // Without a record, the count may be wrong instead.
+                    let is_cut = is_cut && found.is_some();
                     Error::Blob { path, offset, is_cut, reason }
                 }
                 other => other,
