@@ -31,7 +31,7 @@ impl MakeFieldReport {
         );
         let report = FieldReport::read(&self.folder)?;
         folder::check_output("--html", &page, &[])?;
-        atomic_output::write_file(&page, &field_report::page(&report))?;
+        atomic_output::write_file(&page, field_report::page(&report))?;
         output::print(&format!(
             "{}: {}, {}, {}\n",
             page.display(),

@@ -141,7 +141,7 @@ impl Floor {
         let measured = self.measuring.measure(&packages)?;
         if let Some(page) = &self.html {
             let beside = measured.as_ref().map_or(&beside, |measured| &measured.reports);
-            atomic_output::write_file(page, &ane_floor::html::page(&predicted, beside))?;
+            atomic_output::write_file(page, ane_floor::html::page(&predicted, beside))?;
         }
         // The reports to print as JSON and to apply the gates to.
         let reports = measured.as_ref().map_or(&predicted, |measured| &measured.reports).clone();

@@ -308,7 +308,7 @@ mod tests {
         write_file(&link, b"new").unwrap();
         assert_eq!((fs::read_link(&link).unwrap(), fs::read(&target).unwrap()), (target, b"new".to_vec()));
         fs::write(dir.path().join("plain"), "").unwrap();
-        write_file(&dir.path().join("ours"), b"").unwrap();
+        write_file(dir.path().join("ours"), b"").unwrap();
         let mode = |name: &str| fs::metadata(dir.path().join(name)).unwrap().permissions().mode() & 0o777;
         assert_eq!(mode("ours"), mode("plain"), "the result is not private");
         check_file(Path::new("/dev/null")).unwrap();

@@ -253,7 +253,7 @@ impl Discover {
                 }
             }
             let rows: String = probes.iter().map(Probe::row_text).collect();
-            atomic_output::write_file(&folder.join(UNFINISHED_ROWS), &rows)?;
+            atomic_output::write_file(folder.join(UNFINISHED_ROWS), &rows)?;
             bar.inc(1);
         }
         bar.finish_and_clear();
@@ -292,7 +292,7 @@ impl Discover {
             bar.inc(1);
         }
         bar.finish_and_clear();
-        atomic_output::write_file(&out.join("probes.jsonl"), &list)?;
+        atomic_output::write_file(out.join("probes.jsonl"), &list)?;
         let script = out.join("measure.sh");
         atomic_output::write_file(&script, MEASURE)?;
         #[cfg(unix)]

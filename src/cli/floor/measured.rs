@@ -111,7 +111,7 @@ impl Measured {
             let _ = folder.lock();
         }
         let corpus = self.joined()?;
-        atomic_output::write_file(&self.file, &corpus.to_jsonl())?;
+        atomic_output::write_file(&self.file, corpus.to_jsonl())?;
         drop(alone);
         let (new, all) = (self.rows.len(), corpus.rows().len());
         output::tell(&format!(

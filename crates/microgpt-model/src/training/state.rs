@@ -200,7 +200,7 @@ impl Trainer {
             Checkpoint::check_destination(folder)?;
         }
         let lock = lock(folder)?;
-        atomic_output::remove_remains(&folder.join(STATES), ".step-");
+        atomic_output::remove_remains(folder.join(STATES), ".step-");
         let mut skipped = Vec::new();
         for path in states {
             match Self::open_state(&path, text) {
