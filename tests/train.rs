@@ -385,3 +385,20 @@ fn a_moved_text_is_reported() {
     refused(dir, &["train", "--resume", "ckpt"], &["names.txt", "cannot be read"]);
     refused(dir, &["train", "--resume", "ckpt", "--data", "ckpt/config.json"], &["was changed"]);
 }
+
+/// An argument need not be UTF-8, also where the command is repeated in a message.
+#[cfg(target_os = "linux")]
+#[test]
+fn arguments_need_not_be_utf_8() {
+    use std::os::unix::ffi::OsStrExt as _;
+    let dir = tempfile::tempdir().unwrap();
+    fs::write(dir.path().join("text.txt"), format!("{}\n", "ab".repeat(200)).repeat(20)).unwrap();
+    let out = std::ffi::OsStr::from_bytes(b"ckpt-\xff");
+    let mut command = Command::new(env!("CARGO_BIN_EXE_microgpt"));
+    command.current_dir(dir.path()).args(["train", "--data", "text.txt", "--steps", "1", "--out"]).arg(out);
+    let output = command.output().unwrap();
+    let error = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "{error}");
+    assert!(error.contains("longer than the context of 256 tokens"), "{error}");
+    assert!(dir.path().join(out).is_dir());
+}
