@@ -16,7 +16,8 @@
 //!   `FeatureTypes.proto`).
 //! - **Colour to grey** is luma of ITU-R BT.601 in Pillow's integers, which coremltools' users pass; grey to
 //!   colour is three equal channels.
-//! - **16 bits** per channel are reduced to their upper 8, as in Pillow; fp16 images keep all 16.
+//! - **16 bits** per channel are reduced to their upper 8; fp16 images keep all 16. Pillow does the same for colour,
+//!   but clips 16-bit grey at 255.
 //! - **fp16** buffers hold any half-precision values, and Core ML passes them on as they are
 //!   (`CoreMLPythonUtils.mm` of coremltools, for images of mode F). White is 1 there, as Core Image and
 //!   vImage scale float buffers and as coremltools' own tests fill them.
@@ -25,16 +26,17 @@
 //! - **Colour profiles and gamma** are ignored, as in Pillow: components are used as they are stored.
 //! - **CMYK** is refused, because its conversion to RGB depends on its profile.
 
+use std::borrow::Cow;
 use std::io::{Cursor, Read as _};
 use std::path::Path;
 
 use ane_runtime::Tensor;
-use anyhow::{Context as _, Result, bail, ensure};
+use anyhow::{Context as _, Error, Result, bail, ensure};
 use half::f16;
 use image::imageops::{self, FilterType};
 use image::metadata::Orientation;
 use image::{
-    DynamicImage, GrayImage, ImageBuffer, ImageDecoder as _, ImageFormat, ImageReader, Luma, RgbImage,
+    DynamicImage, GrayImage, ImageBuffer, ImageDecoder, ImageError, ImageFormat, ImageReader, Luma, RgbImage,
 };
 use mlpackage::{ColorSpace, DType, ImageSize, ImageType, counted};
 
@@ -74,22 +76,21 @@ pub fn read(path: &Path, image: &ImageType, fit: Fit) -> Result<Converted<Tensor
     let name = path.display();
     let bytes = read_bytes(path)?;
     let mut notes = Vec::new();
-    let decoded = decode(&bytes, &mut notes).with_context(|| name.to_string())?;
-    let found = ImageSize::new(decoded.width() as usize, decoded.height() as usize);
-    let size = match (image.sizes.admit(found), fit) {
-        (true, _) => found,
-        (false, Fit::Resize) => {
-            let size = image.sizes.default_size();
-            notes.push(format!("scaled from {found} to {size}{}", proportions(found, size)));
-            size
-        }
-        (false, Fit::Exact) => {
-            bail!(
-                "{name} is {found}, the model takes {} (width x height): scale it with --resize",
-                image.sizes
-            )
-        }
+    let admit = |found: ImageSize| match (image.sizes.admit(found), fit) {
+        (true, _) => Ok(found),
+        (false, Fit::Resize) => Ok(image.sizes.default_size()),
+        (false, Fit::Exact) => bail!(
+            "{name} is {found}, the model takes {} (width x height): scale it with --resize",
+            image.sizes
+        ),
     };
+    let header = Header::read(&bytes).with_context(|| name.to_string())?;
+    let found = header.size();
+    let size = admit(found)?;
+    if size != found {
+        notes.push(format!("scaled from {found} to {size}{}", proportions(found, size)));
+    }
+    let decoded = header.decode(&mut notes).with_context(|| name.to_string())?;
     let shape = image.shape_of(size);
     let elements = shape.checked_elements().filter(|n| *n as u64 <= PIXEL_LIMIT / 4);
     ensure!(elements.is_some(), "{name}: an image of {size} is too large");
@@ -122,57 +123,152 @@ fn read_bytes(path: &Path) -> Result<Vec<u8>> {
     Ok(bytes)
 }
 
-/// Decodes an image file; applies its orientation and notes that alpha is ignored.
-fn decode(bytes: &[u8], notes: &mut Vec<String>) -> Result<DynamicImage> {
-    let format = image::guess_format(bytes).ok();
-    let Some(format @ (ImageFormat::Png | ImageFormat::Jpeg)) = format else {
-        bail!("it is neither a PNG nor a JPEG image: convert it to one of them")
-    };
-    ensure!(
-        format != ImageFormat::Jpeg || jpeg_components(bytes) != Some(4),
-        "it is a JPEG image of CMYK, whose colours depend on its profile: convert it to RGB"
-    );
-    let mut limits = image::Limits::default();
-    limits.max_image_width = Some(SIDE_LIMIT);
-    limits.max_image_height = Some(SIDE_LIMIT);
-    limits.max_alloc = Some(PIXEL_LIMIT);
-    let mut reader = ImageReader::with_format(Cursor::new(bytes), format);
-    reader.limits(limits);
-    let mut decoder = reader.into_decoder()?;
-    let (width, height) = decoder.dimensions();
-    ensure!(
-        decoder.total_bytes() <= PIXEL_LIMIT,
-        "{width} x {height} pixels take {} bytes, at most {PIXEL_LIMIT}",
-        decoder.total_bytes()
-    );
-    let orientation = decoder.orientation().unwrap_or(Orientation::NoTransforms);
-    let mut decoded = DynamicImage::from_decoder(decoder)?;
-    if orientation != Orientation::NoTransforms {
-        decoded.apply_orientation(orientation);
-        notes.push(format!("turned upright, as its EXIF data says (orientation {})", orientation.to_exif()));
-    }
-    if let Some(pixels) = translucent(&decoded).filter(|pixels| *pixels > 0) {
-        let of = u64::from(decoded.width()) * u64::from(decoded.height());
-        notes.push(format!("its alpha channel is ignored ({pixels} of {of} pixels are not opaque)"));
-    }
-    Ok(decoded)
+/// An image file whose header has been read, and whose pixels have not.
+struct Header<'b> {
+    decoder: Box<dyn ImageDecoder + 'b>,
+    orientation: Orientation,
 }
 
-/// Number of components of a JPEG image, from its frame header.
-fn jpeg_components(bytes: &[u8]) -> Option<u8> {
-    let mut at = 2;
-    loop {
-        let [0xff, marker] = *bytes.get(at..at + 2)? else { return None };
-        at += 2;
-        match marker {
-            // A fill byte: the marker follows.
-            0xff => at -= 1,
-            0x01 | 0xd0..=0xd8 => {}
-            // Frame headers are SOF0 to SOF15, except DHT, JPG and DAC: length, precision, height, width,
-            // components.
-            0xc0..=0xcf if ![0xc4, 0xc8, 0xcc].contains(&marker) => return bytes.get(at + 7).copied(),
-            _ => at += usize::from(u16::from_be_bytes([*bytes.get(at)?, *bytes.get(at + 1)?])),
+impl<'b> Header<'b> {
+    fn read(bytes: &'b [u8]) -> Result<Self> {
+        ensure!(!bytes.is_empty(), "it is empty");
+        let format = image::guess_format(bytes).ok();
+        let Some(format @ (ImageFormat::Png | ImageFormat::Jpeg)) = format else {
+            bail!("it is neither a PNG nor a JPEG image: convert it to one of them")
+        };
+        let mut bytes = Cow::Borrowed(bytes);
+        if format == ImageFormat::Png {
+            bytes = without_metadata(&bytes).into();
+        } else {
+            let segments = JpegSegments::of(&bytes);
+            ensure!(
+                segments.components != Some(4),
+                "it is a JPEG image of CMYK, whose colours depend on its profile: convert it to RGB"
+            );
+            // The decoder fills what is missing with grey.
+            ensure!(segments.are_complete, "it is cut short: its end is missing");
         }
+        let mut limits = image::Limits::default();
+        limits.max_alloc = Some(PIXEL_LIMIT);
+        let mut reader = ImageReader::with_format(Cursor::new(bytes), format);
+        reader.limits(limits);
+        let mut decoder = reader.into_decoder().map_err(explained)?;
+        let ((width, height), bytes) = (decoder.dimensions(), decoder.total_bytes());
+        ensure!(
+            width.max(height) <= SIDE_LIMIT,
+            "it is {width} x {height}, more than the limit of {SIDE_LIMIT} pixels a side"
+        );
+        ensure!(
+            bytes <= PIXEL_LIMIT,
+            "it is {width} x {height}, which takes {bytes} bytes, more than the limit of {PIXEL_LIMIT}"
+        );
+        let orientation = decoder.orientation().unwrap_or(Orientation::NoTransforms);
+        Ok(Self { decoder: Box::new(decoder), orientation })
+    }
+
+    /// The size of the image once its orientation is applied.
+    fn size(&self) -> ImageSize {
+        use Orientation::{Rotate90, Rotate90FlipH, Rotate270, Rotate270FlipH};
+        let (width, height) = self.decoder.dimensions();
+        let (width, height) = (width as usize, height as usize);
+        match self.orientation {
+            Rotate90 | Rotate90FlipH | Rotate270 | Rotate270FlipH => ImageSize::new(height, width),
+            _ => ImageSize::new(width, height),
+        }
+    }
+
+    /// Decodes the pixels; applies the orientation and notes that alpha is ignored.
+    fn decode(self, notes: &mut Vec<String>) -> Result<DynamicImage> {
+        let Self { decoder, orientation } = self;
+        let mut decoded = DynamicImage::from_decoder(decoder).map_err(explained)?;
+        if orientation != Orientation::NoTransforms {
+            decoded.apply_orientation(orientation);
+            notes.push(format!(
+                "turned upright, as its EXIF data says (orientation {})",
+                orientation.to_exif()
+            ));
+        }
+        if let Some(pixels) = translucent(&decoded).filter(|pixels| *pixels > 0) {
+            let of = u64::from(decoded.width()) * u64::from(decoded.height());
+            notes.push(format!("its alpha channel is ignored ({pixels} of {of} pixels are not opaque)"));
+        }
+        Ok(decoded)
+    }
+}
+
+/// Says what an error of the decoder means for the file.
+fn explained(error: ImageError) -> Error {
+    match &error {
+        ImageError::Limits(_) => {
+            Error::new(error).context(format!("it takes more memory than the limit of {PIXEL_LIMIT} bytes"))
+        }
+        ImageError::Unsupported(_) => {
+            Error::new(error).context("it has a form that this program does not read")
+        }
+        _ => Error::new(error).context("it is damaged or cut short"),
+    }
+}
+
+/// A PNG file without its colour profile and texts. They are not used, and decompressing them could take any amount of
+/// memory.
+fn without_metadata(png: &[u8]) -> Vec<u8> {
+    const CHUNKS: [&[u8]; 4] = [b"iCCP", b"iTXt", b"tEXt", b"zTXt"];
+    let signature = png.len().min(8);
+    let (signature, mut rest) = png.split_at(signature);
+    let mut kept = signature.to_vec();
+    // A chunk is the length of its data, its type, its data and a checksum.
+    while let Some((length, _)) = rest.split_first_chunk::<4>() {
+        let length = u32::from_be_bytes(*length) as usize;
+        let (chunk, further) = rest.split_at(length.saturating_add(12).min(rest.len()));
+        if !chunk.get(4..8).is_some_and(|name| CHUNKS.contains(&name)) {
+            kept.extend_from_slice(chunk);
+        }
+        rest = further;
+    }
+    kept.extend_from_slice(rest);
+    kept
+}
+
+/// What the segments of a JPEG file say about it.
+struct JpegSegments {
+    /// Number of components, from the frame header.
+    components: Option<u8>,
+    /// Whether a marker ends the image, after its pixels.
+    are_complete: bool,
+}
+
+impl JpegSegments {
+    fn of(bytes: &[u8]) -> Self {
+        let mut found = Self { components: None, are_complete: false };
+        let (mut at, mut has_pixels) = (2, false);
+        while let Some(next) = bytes.get(at..) {
+            // Pixels have no 0xff but before a zero or a restart marker, which have no length.
+            let Some(skipped) =
+                next.windows(2).position(|w| w[0] == 0xff && !matches!(w[1], 0 | 1 | 0xd0..=0xd8 | 0xff))
+            else {
+                return found;
+            };
+            at += skipped + 2;
+            match bytes[at - 1] {
+                0xd9 => {
+                    found.are_complete = has_pixels;
+                    return found;
+                }
+                0xda => has_pixels = true,
+                // Frame headers are SOF0 to SOF15, except DHT, JPG and DAC: length, precision, height, width,
+                // components.
+                marker @ 0xc0..=0xcf
+                    if ![0xc4, 0xc8, 0xcc].contains(&marker) && found.components.is_none() =>
+                {
+                    found.components = bytes.get(at + 7).copied();
+                }
+                _ => {}
+            }
+            // A segment may hold a thumbnail, which is a JPEG file of its own.
+            let Some(&[high, low]) = bytes.get(at..at + 2) else { return found };
+            at += usize::from(u16::from_be_bytes([high, low]));
+        }
+        found
     }
 }
 
@@ -371,4 +467,56 @@ fn lost(values: &[f32], white: f32) -> Vec<String> {
         ));
     }
     notes
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn encoded(format: ImageFormat) -> Vec<u8> {
+        let pixel = |x: u32, y: u32| image::Rgb([(x * 7) as u8, (y * 11) as u8, (x * y) as u8]);
+        let mut bytes = Cursor::new(Vec::new());
+        DynamicImage::ImageRgb8(RgbImage::from_fn(40, 30, pixel)).write_to(&mut bytes, format).unwrap();
+        bytes.into_inner()
+    }
+
+    /// A thumbnail in an EXIF segment has its own end; it is not that of the image.
+    #[test]
+    fn a_jpeg_image_that_is_cut_anywhere_is_incomplete() {
+        let whole = encoded(ImageFormat::Jpeg);
+        let mut with_thumbnail = whole[..2].to_vec();
+        with_thumbnail.extend(b"\xff\xe1");
+        with_thumbnail.extend((whole.len() as u16 + 2).to_be_bytes());
+        with_thumbnail.extend(&whole);
+        with_thumbnail.extend(&whole[2..]);
+        for file in [&whole, &with_thumbnail] {
+            assert!(JpegSegments::of(file).are_complete);
+            assert_eq!(JpegSegments::of(file).components, Some(3));
+            Header::read(file).unwrap().decode(&mut Vec::new()).unwrap();
+            for end in 0..file.len() {
+                assert!(!JpegSegments::of(&file[..end]).are_complete, "cut at {end}");
+            }
+            let mut padded = file.clone();
+            padded.extend([0; 100]);
+            assert!(JpegSegments::of(&padded).are_complete, "bytes after the end");
+        }
+    }
+
+    #[test]
+    fn metadata_that_is_not_used_is_not_read() {
+        let plain = encoded(ImageFormat::Png);
+        assert_eq!(without_metadata(&plain), plain);
+        // The header is a chunk of 13 bytes. The profile and the text are not valid.
+        let mut file = plain[..33].to_vec();
+        for name in [b"iCCP", b"zTXt", b"iTXt", b"tEXt"] {
+            file.extend(b"\0\0\0\x03");
+            file.extend(name);
+            file.extend(b"abc\0\0\0\0");
+        }
+        file.extend(&plain[33..]);
+        assert_eq!(without_metadata(&file), plain);
+        for end in 0..plain.len() {
+            assert_eq!(without_metadata(&plain[..end]), plain[..end]);
+        }
+    }
 }

@@ -467,7 +467,11 @@ fn dump_replaces_files_only() {
     assert_eq!(fs::read(at("target")).unwrap(), fs::read(at("d")).unwrap());
     fs::create_dir(at("folder")).unwrap();
     refused(dir.path(), &["verify", "bundle", "--dump", "folder"], &["folder", "is not replaced"]);
-    refused(dir.path(), &["verify", "bundle", "--dump", "bundle/tokenizer.json"], &["lies in the bundle"]);
+    refused(
+        dir.path(),
+        &["verify", "bundle", "--dump", "bundle/tokenizer.json"],
+        &["it is inside", "bundle, a bundle"],
+    );
     assert_eq!(fs::read_link(at("link")).unwrap(), Path::new("target"));
 }
 
@@ -522,7 +526,7 @@ fn run_runs_a_package_on_tensors_from_a_file() {
     refused(
         dir.path(),
         &["run", package, "--inputs", "x.safetensors", "--out", &inside],
-        &["it lies in the package"],
+        &["it is inside", "a .mlpackage"],
     );
     refused(
         dir.path(),
@@ -543,7 +547,7 @@ fn run_runs_a_package_on_tensors_from_a_file() {
     fs::write(at("x.safetensors"), "{}").unwrap();
     refuse(&[], &["x.safetensors is a JSON file", "expected a safetensors file"]);
     fs::write(at("x.safetensors"), [0; 16]).unwrap();
-    refuse(&[], &["x.safetensors", "not a safetensors file"]);
+    refuse(&[], &["x.safetensors", "not a whole safetensors file"]);
 }
 
 #[test]
@@ -608,4 +612,178 @@ fn bench_refuses_what_cannot_be_measured() {
     ] {
         refused(dir.path(), &arguments, &[words]);
     }
+}
+
+/// What a user keeps at any depth of a bundle, a package or a checkpoint is never lost to a new one.
+#[test]
+fn files_of_the_user_inside_an_output_refuse_its_replacement() {
+    let dir = workspace();
+    let at = |path: &str| dir.path().join(path);
+    let export = ["export", "ckpt", "--out", "bundle", "--no-verify"];
+    let train = ["train", "--steps", "1", "--out", "ckpt", "--force"];
+    let data = "decoder-00.mlpackage/Data/com.apple.CoreML";
+    common::copy(&at("bundle/decoder-00.mlpackage"), &at("bundle/mine.mlpackage"));
+    refused(dir.path(), &export, &["bundle exists and holds mine.mlpackage/", "would be lost"]);
+    fs::remove_dir_all(at("bundle/mine.mlpackage")).unwrap();
+    for (command, output, name) in [
+        (&export[..], "bundle", "notes.txt".to_owned()),
+        (&export, "bundle", format!("{data}/notes.txt")),
+        (&export, "bundle", format!("{data}/weights/old.bin")),
+        (&export, "bundle", ".hidden".to_owned()),
+        (&train, "ckpt", "notes.txt".to_owned()),
+        (&train, "ckpt", "training/notes.txt".to_owned()),
+        (&train, "ckpt", "training/last/notes.txt".to_owned()),
+    ] {
+        let file = at(output).join(&name);
+        fs::create_dir_all(file.parent().unwrap()).unwrap();
+        fs::write(&file, "mine").unwrap();
+        refused(dir.path(), command, &[&format!("{output} exists and holds {name}"), "would be lost"]);
+        assert_eq!(fs::read_to_string(&file).unwrap(), "mine");
+        fs::remove_file(file).unwrap();
+    }
+    fs::write(at("bundle/decoder-00.mlpackage/.DS_Store"), "").unwrap();
+    ok(dir.path(), &export);
+    ok(dir.path(), &train);
+}
+
+/// Every option that writes a file refuses one that belongs to a model, and one that the same command reads.
+#[test]
+fn an_option_that_writes_a_file_never_damages_another() {
+    let dir = workspace();
+    let at = |path: &str| dir.path().join(path);
+    fs::write(at("reports.json"), ok(dir.path(), &["floor", "bundle", "--json"])).unwrap();
+    let rows = "{\"n_layer\": 1}\n";
+    fs::write(at("rows.jsonl"), rows).unwrap();
+    for path in ["steps", "results"] {
+        fs::create_dir_all(at("report").join(path)).unwrap();
+    }
+    let files = ["bundle/bundle.json", "ckpt/model.safetensors", "reports.json", "rows.jsonl"];
+    let before = files.map(|file| fs::read(at(file)).unwrap());
+    let package = "bundle/decoder-00.mlpackage";
+    let manifest = format!("{package}/Manifest.json");
+    for (command, words) in [
+        (&["floor", "bundle", "--html", "bundle/bundle.json"][..], "--html"),
+        (&["floor", "bundle", "--html", "ckpt/page.html"], "--html"),
+        (&["floor", "bundle", "--measure", "--save-plan", "bundle/plan.json"], "--save-plan"),
+        (&["floor", "bundle", "--plan", "p.json", "--rows", "bundle/tokenizer.json"], "--rows"),
+        (&["floor", "refit", "--out", "ckpt/model.safetensors"], "--out"),
+        (&["floor", "discover", "--out", "ckpt"], "--out"),
+        (&["floor", "discover", "--write-only", "--out", "bundle/probes"], "--out"),
+        (&["floor", "discover", "--measure", "bundle"], "--measure"),
+        (&["verify", "bundle", "--dump", "ckpt/model.safetensors"], "--dump"),
+        (&["verify", "bundle", "--dump", &manifest], "--dump"),
+        (&["run", package, "--inputs", "x", "--out", "bundle/bundle.json"], "--out"),
+        (&["run", package, "--inputs", "x", "--out-image", "y=ckpt/y.png"], "--out-image y"),
+        (&["field-report", "report", "--html", "bundle/page.html"], "--html"),
+        (&["export", "ckpt", "--out", "ckpt/bundle"], "--out"),
+        (&["export", "ckpt", "--out", &format!("{package}/bundle")], "--out"),
+        (&["train", "--steps", "1", "--out", "bundle/ckpt"], "--out"),
+    ] {
+        refused(dir.path(), command, &[words, "it is inside", "whose files must stay as they are"]);
+    }
+    for (command, words) in [
+        (
+            &["floor", "bundle", "--baseline", "reports.json", "--html", "reports.json"][..],
+            "--baseline names",
+        ),
+        (&["floor", "bundle", "--html", "./reports.json", "--measured", "reports.json"], "--measured names"),
+        (&["floor", "bundle", "--plan", "reports.json", "--rows", "reports.json"], "--plan names"),
+        (&["floor", "bundle", "--plan", "p.json", "--html", "o", "--rows", "o"], "--html names"),
+        (&["floor", "refit", "--with", "rows.jsonl", "--out", "rows.jsonl"], "--with names"),
+        (&["field-report", "report", "--html", "report/results/page.html"], "among the results"),
+        (&["run", package, "--inputs", "reports.json", "--out", "reports.json"], "--inputs names"),
+    ] {
+        refused(dir.path(), command, &[words, "name another"]);
+    }
+    assert_eq!(files.map(|file| fs::read(at(file)).unwrap()), before);
+    assert!(!at("bundle/probes").exists() && !at("ckpt/bundle").exists());
+}
+
+/// Text from files cannot change what a terminal shows, or its settings.
+#[test]
+fn control_characters_from_files_are_escaped() {
+    let dir = workspace();
+    let at = |path: &str| dir.path().join(path);
+    let raw = |text: &str| text.contains(|c: char| c.is_control() && c != '\n' && c != '\t');
+    // A title for the terminal's window, a line to overwrite, and CSI as one character.
+    let hostile = "\u{1b}]0;x\u{7}\r\u{9b}31m";
+    let escaped = r"\u{1b}]0;x\u{7}\u{d}\u{9b}31m";
+    let mut manifest: serde_json::Value =
+        serde_json::from_slice(&fs::read(at("bundle/bundle.json")).unwrap()).unwrap();
+    manifest["architecture"]["model_type"] = hostile.into();
+    fs::write(at("bundle/bundle.json"), manifest.to_string()).unwrap();
+    let out = ok(dir.path(), &["inspect", "bundle"]);
+    assert!(out.contains(escaped) && !raw(&out), "{out:?}");
+    let json = ok(dir.path(), &["inspect", "bundle", "--json"]);
+    assert!(!raw(&json), "{json:?}");
+    let read: serde_json::Value = serde_json::from_str(&json).unwrap();
+    assert_eq!(read["manifest"]["architecture"]["model_type"], hostile);
+    let tensor = safetensors::tensor::TensorView::new(safetensors::Dtype::F32, vec![1], &[0; 4]).unwrap();
+    safetensors::serialize_to_file([(hostile, tensor)], None, &at("x.safetensors")).unwrap();
+    let run = ["run", "bundle/decoder-00.mlpackage", "--inputs", "x.safetensors", "--out", "y.safetensors"];
+    let ran = microgpt(dir.path(), &run);
+    assert!(ran.code == 2 && ran.err.contains(escaped) && !raw(&ran.err), "{:?}", ran.err);
+    // A model that has learned such a character prints and answers with it.
+    fs::write(at("text.txt"), "\u{1b}\n".repeat(40)).unwrap();
+    ok(dir.path(), &["train", "--data", "text.txt", "--steps", "60", "--out", "esc"]);
+    ok(dir.path(), &["export", "esc", "--out", "esc-bundle", "--no-verify"]);
+    let out = ok(dir.path(), &["generate", "esc-bundle"]);
+    assert!(out.contains(r"\u{1b}") && !raw(&out), "{out:?}");
+    let mut chat = assert_cmd::Command::new(env!("CARGO_BIN_EXE_microgpt"));
+    let ran =
+        common::command::run(chat.current_dir(dir.path()).args(["chat", "esc-bundle"]).write_stdin("\n"));
+    assert!(ran.out.contains(r"\u{1b}") && !raw(&ran.out), "{:?}", ran.out);
+}
+
+/// Messages name the file and what is wrong with it, in words of the user's.
+#[test]
+fn damaged_and_misplaced_files_are_described_in_plain_words() {
+    let dir = workspace();
+    let at = |path: &str| dir.path().join(path);
+    let refuse = |command: &[&str], words: &[&str], never: &[&str]| {
+        let ran = microgpt(dir.path(), command);
+        assert_eq!(ran.code, 2, "{command:?}: {}", ran.err);
+        for word in words {
+            assert!(ran.err.contains(word), "{command:?}: {:?} lacks {word:?}", ran.err);
+        }
+        for word in never {
+            assert!(!ran.err.contains(word), "{command:?}: {:?} has {word:?}", ran.err);
+        }
+    };
+    for (folder, file, kind) in
+        [("ckpt", "config.json", "config of a checkpoint"), ("bundle", "bundle.json", "manifest of a bundle")]
+    {
+        let copy = format!("{folder}-copy");
+        common::copy(&at(folder), &at(&copy));
+        for text in ["[]", "{}", "{\"model_type\": \"microgpt\"}"] {
+            fs::write(at(&copy).join(file), text).unwrap();
+            let wants = if text == "{}" && folder == "ckpt" { "model_type is missing" } else { kind };
+            refuse(&["inspect", &copy], &[file, wants], &["struct ", "elements"]);
+        }
+    }
+    common::copy(&at("bundle"), &at("gone"));
+    fs::remove_file(at("gone/embeddings.safetensors")).unwrap();
+    refuse(
+        &["inspect", "gone"],
+        &["bundle gone: embeddings.safetensors: No such file"],
+        &["gone/embeddings"],
+    );
+    let package = "bundle/decoder-00.mlpackage";
+    refuse(&["run", package, "--plan", "--function", "nope"], &["no function \"nope\"; it has main"], &["["]);
+    fs::create_dir_all(at("x.mlpackage/Data")).unwrap();
+    refuse(&["floor", "x.mlpackage"], &["has no Manifest.json", "copy the package again"], &["no bundle"]);
+    common::copy(&at(package), &at("cut.mlpackage"));
+    let model = at("cut.mlpackage/Data/com.apple.CoreML/model.mlmodel");
+    let bytes = fs::read(&model).unwrap();
+    fs::write(&model, &bytes[..bytes.len() - 9]).unwrap();
+    refuse(&["inspect", "cut.mlpackage"], &["is damaged or cut short", "copy it again"], &[]);
+    refuse(&["train", "--data", "ckpt", "--out", "x"], &["--data: ", "ckpt: it is a folder"], &["os error"]);
+    fs::write(at("empty"), "").unwrap();
+    refuse(&["floor", "bundle", "--baseline", "empty"], &["empty: it is empty"], &["EOF"]);
+    refuse(&["run", package, "--inputs", "empty", "--out", "y"], &["empty is an empty file"], &["header"]);
+    fs::write(at("ckpt-copy/config.json"), fs::read(at("ckpt/config.json")).unwrap()).unwrap();
+    fs::write(at("ckpt-copy/model.safetensors"), "").unwrap();
+    refuse(&["inspect", "ckpt-copy"], &["model.safetensors: it is empty"], &["header"]);
+    std::os::unix::fs::symlink("bundle", at("link")).unwrap();
+    refuse(&["export", "ckpt", "--out", "link"], &["link exists and is a link"], &["not a folder"]);
 }

@@ -3,10 +3,17 @@
 
 mod common;
 
+use std::collections::BTreeSet;
 use std::fs;
 use std::path::Path;
 
 use common::command::{microgpt, ok, workspace};
+use microgpt_ane::microgpt_model::{Corpus, GptConfig, Preset, Tokenizer, Trainer, TrainingConfig};
+use microgpt_ane::mlpackage::mil::builder::FunctionBuilder;
+use microgpt_ane::mlpackage::mil::{Opset, Program};
+use microgpt_ane::mlpackage::{
+    ColorSpace, DType, Description, FeatureType, ImageSize, ImageType, PackageWriter,
+};
 
 /// Every command with a model argument, marked by MODEL.
 const COMMANDS: &[&[&str]] = &[
@@ -186,4 +193,174 @@ fn files_of_other_formats_are_named() {
         );
     }
     assert_eq!(everywhere(dir, "nowhere", &["nowhere: there is nothing at this path"], &[]), COMMANDS.len());
+}
+
+/// Writes a run that was stopped after step 2, with states of steps 1 and 2.
+fn stopped_run(folder: &Path) {
+    let corpus = Corpus::built_in();
+    let tokenizer = Tokenizer::characters(corpus.documents());
+    let config = GptConfig::preset(Preset::Original, tokenizer.vocab_size());
+    let training = TrainingConfig { steps: 4, ..TrainingConfig::preset(Preset::Original) };
+    let mut trainer = Trainer::new(&corpus, config, tokenizer, None, training).unwrap();
+    for _ in 0..2 {
+        trainer.step().unwrap();
+        trainer.save(folder).unwrap();
+    }
+}
+
+/// Writes a package with an input of image type and, on request, a tensor.
+fn of_images(path: &Path, with_tensor: bool) {
+    let mut writer = PackageWriter::create(path).unwrap();
+    let mut f = FunctionBuilder::new("main", Opset::CoreML8, writer.weights());
+    let x = f.input("photo", DType::Fp32, [1, 3, 2, 2]).unwrap();
+    let y = f.op("relu", "y").arg("x", &x).one().unwrap();
+    f.output(&y);
+    if with_tensor {
+        let x = f.input("more", DType::Fp32, [2]).unwrap();
+        let y = f.op("relu", "z").arg("x", &x).one().unwrap();
+        f.output(&y);
+    }
+    let program = Program::new([("main", f.finish())]);
+    let mut description = Description::of(&program);
+    let image = ImageType::new(ColorSpace::Rgb, ImageSize::new(2, 2));
+    description.interface_mut("main").unwrap().inputs[0].ty = FeatureType::from(&image);
+    writer.finish_with(&program, &description).unwrap();
+}
+
+/// Every command that the advice names, run with every kind of path: none is refused. Only the file names that stand
+/// for the user's own, such as X.safetensors, are missing.
+#[test]
+fn every_advised_command_works() {
+    let dir = workspace();
+    let dir = dir.path();
+    let at = |name: &str| dir.join(name);
+    common::copy(&at("bundle/decoder-00.mlpackage"), &at("x.mlpackage"));
+    of_images(&at("image.mlpackage"), false);
+    of_images(&at("both.mlpackage"), true);
+    // A neural network in a package, which `run` cannot read.
+    common::copy(&at("x.mlpackage"), &at("network.mlpackage"));
+    let model = at("network.mlpackage/Data/com.apple.CoreML/model.mlmodel");
+    fs::write(model, b"\x08\x04\x12\x00\xa2\x1f\x00").unwrap();
+    fs::create_dir(at("empty.mlpackage")).unwrap();
+    for (folder, name, text) in [
+        ("broken-bundle", "bundle.json", "{"),
+        ("broken-config", "config.json", "{\"model_type\": \"microgpt\"}"),
+        ("llama", "config.json", "{\"model_type\": \"llama\"}"),
+        ("llama", "letter.txt", "Dear reader"),
+        ("ckpt", "letter.txt", "Dear reader"),
+    ] {
+        fs::create_dir_all(at(folder)).unwrap();
+        fs::write(at(folder).join(name), text).unwrap();
+    }
+    for (folder, gone) in [("no-weights", "model.safetensors"), ("no-tokenizer", "tokenizer.json")] {
+        common::copy(&at("ckpt"), &at(folder));
+        fs::remove_file(at(folder).join(gone)).unwrap();
+    }
+    for folder in ["run", "run-of-sound-weights", "run-of-nothing"] {
+        stopped_run(&at(folder));
+    }
+    for state in ["training/step-000001", "training/step-000002"] {
+        fs::write(at("run-of-sound-weights").join(state).join("state.json"), "{}").unwrap();
+        fs::write(at("run-of-nothing").join(state).join("model.safetensors"), "").unwrap();
+    }
+    for inner in ["ckpt", "run", "x.mlpackage"] {
+        common::copy(&at(inner), &at("around").join(inner).join(inner));
+    }
+    let mut advised = BTreeSet::new();
+    for path in [
+        "ckpt",
+        "bundle",
+        "bundle/decoder-00.mlpackage",
+        "x.mlpackage",
+        "image.mlpackage",
+        "both.mlpackage",
+        "network.mlpackage",
+        "empty.mlpackage",
+        "broken-bundle",
+        "broken-config",
+        "no-weights",
+        "no-tokenizer",
+        "run",
+        "run/training",
+        "run/config.json",
+        "run-of-sound-weights",
+        "run-of-nothing",
+        "llama",
+        "llama/config.json",
+        "llama/letter.txt",
+        "ckpt/letter.txt",
+        "ckpt/model.safetensors",
+        "around/ckpt",
+        "around/run",
+        "around/x.mlpackage",
+        "around",
+    ] {
+        let resume = ["train", "--resume", path];
+        let over = ["train", "--steps", "1", "--out", path];
+        let given = |command: &&[&str]| {
+            command.iter().map(|a| if *a == "MODEL" { path } else { *a }.to_owned()).collect()
+        };
+        let mut commands: Vec<Vec<String>> = COMMANDS.iter().map(given).collect();
+        commands.extend([&resume[..], &over].map(|command| command.iter().map(|a| a.to_string()).collect()));
+        for command in commands {
+            let scratch = tempfile::tempdir().unwrap();
+            let ran = if command.iter().any(|a| a == "--out" || a == "--resume") {
+                common::copy(dir, scratch.path());
+                microgpt(scratch.path(), &command.iter().map(String::as_str).collect::<Vec<_>>())
+            } else {
+                microgpt(dir, &command.iter().map(String::as_str).collect::<Vec<_>>())
+            };
+            if ran.code != 2 {
+                continue;
+            }
+            let is_letter = path.ends_with("letter.txt");
+            assert!(!is_letter || !ran.err.contains("it belongs to"), "{command:?}: {}", ran.err);
+            let quoted = ran.err.split('`').skip(1).step_by(2).filter_map(|c| c.strip_prefix("microgpt "));
+            // The names of commands without arguments, and the advice for those who have no model yet.
+            let quoted = quoted.filter(|c| c.contains(' ') && *c != "train --out ckpt");
+            advised.extend(quoted.map(|advice| (advice.to_owned(), format!("{command:?}: {}", ran.err))));
+        }
+    }
+    let mut seen = BTreeSet::new();
+    for (advice, cause) in advised {
+        if !seen.insert(advice.clone()) {
+            continue;
+        }
+        let scratch = tempfile::tempdir().unwrap();
+        common::copy(dir, scratch.path());
+        let mut arguments: Vec<&str> = advice.split(' ').collect();
+        if arguments[0] == "train" && !arguments.contains(&"--resume") {
+            arguments.extend(["--steps", "1"]);
+        }
+        let ran = microgpt(scratch.path(), &arguments);
+        let wants_files = arguments.iter().any(|a| a.ends_with("X.safetensors") || a.ends_with("X.png"));
+        let is_only_missing = wants_files
+            && ["X.safetensors", "X.png"].iter().any(|file| ran.err.contains(file))
+            && (ran.err.contains("no such file") || ran.err.contains("No such file"));
+        assert!(ran.code != 2 || is_only_missing, "`{advice}` is refused: {}\nafter {cause}", ran.err);
+    }
+    for expected in [
+        "train --resume run",
+        "export run-of-sound-weights/training/step-000002 --out bundle",
+        "train --init run-of-sound-weights/training/step-000002 --out NEW",
+        "train --out NEW",
+        "run image.mlpackage --image photo=X.png --out Y.safetensors",
+        "run both.mlpackage --image photo=X.png --inputs X.safetensors --out Y.safetensors",
+    ] {
+        assert!(seen.contains(expected), "{expected} is not among {seen:?}");
+    }
+    for never in ["network.mlpackage", "broken-bundle", "no-weights", "no-tokenizer", "llama"] {
+        assert!(!seen.iter().any(|advice| advice.contains(never)), "{never}: {seen:?}");
+    }
+}
+
+/// The folder around a package is named by its path, not by that of the current folder.
+#[test]
+fn the_bundle_around_the_current_folder_is_named() {
+    let dir = workspace();
+    let said = microgpt(&dir.path().join("bundle/decoder-00.mlpackage"), &["chat", "."]).err;
+    let bundle = dir.path().canonicalize().unwrap().join("bundle");
+    assert!(said.contains(&format!("give the bundle around it, {}", bundle.display())), "{said}");
+    let said = microgpt(&dir.path().join("bundle"), &["chat", "decoder-00.mlpackage"]).err;
+    assert!(said.contains("give the bundle around it, .\n"), "{said}");
 }

@@ -271,15 +271,27 @@ fn deceptive_images_are_refused() {
     let sum = crc(&bomb[12..29]);
     bomb[29..33].copy_from_slice(&sum.to_be_bytes());
     fs::write(at("bomb.png"), &bomb).unwrap();
-    refuse("bomb.png", &[]);
+    refuse("bomb.png", &["60000 x 60000", "limit of 32768"]);
     bomb[16..20].copy_from_slice(&30_000u32.to_be_bytes());
     bomb[20..24].copy_from_slice(&30_000u32.to_be_bytes());
     let sum = crc(&bomb[12..29]);
     bomb[29..33].copy_from_slice(&sum.to_be_bytes());
     fs::write(at("large.png"), &bomb).unwrap();
-    refuse("large.png", &[]);
+    refuse("large.png", &["30000 x 30000", "limit of 536870912"]);
     fs::write(at("short.png"), &png[..png.len() / 2]).unwrap();
-    refuse("short.png", &[]);
+    refuse("short.png", &["damaged or cut short"]);
+    // The decoder would fill the missing half with grey.
+    photo().save(at("photo.jpg")).unwrap();
+    let jpeg = fs::read(at("photo.jpg")).unwrap();
+    fs::write(at("short.jpg"), &jpeg[..jpeg.len() - 2]).unwrap();
+    refuse("short.jpg", &["is cut short"]);
+    // The header states the size, so an image of another size is refused undecoded.
+    let mut other = png.clone();
+    other[19] = 3;
+    let sum = crc(&other[12..29]);
+    other[29..33].copy_from_slice(&sum.to_be_bytes());
+    fs::write(at("other.png"), &other[..other.len() - 20]).unwrap();
+    refuse("other.png", &["other.png is 3 x 2, the model takes 2 x 2"]);
     // The frame header of a JPEG image with four components.
     let cmyk = b"\xff\xd8\xff\xc0\0\x14\x08\0\x02\0\x02\x04\x01\x11\0\x02\x11\0\x03\x11\0\x04\x11\0";
     fs::write(at("print.jpg"), cmyk).unwrap();
@@ -287,7 +299,7 @@ fn deceptive_images_are_refused() {
     fs::write(at("photo.webp"), b"RIFF\x24\0\0\0WEBPVP8 ").unwrap();
     refuse("photo.webp", &["neither a PNG nor a JPEG"]);
     fs::write(at("empty.png"), b"").unwrap();
-    refuse("empty.png", &["neither a PNG nor a JPEG"]);
+    refuse("empty.png", &["it is empty"]);
     refuse("nowhere.png", &["No such file"]);
     refuse(".", &["not a regular file"]);
 }
@@ -334,7 +346,7 @@ fn options_for_images_that_make_no_sense_are_named() {
     );
     refuse(
         &[&image[..], &["--out-image", "negative=p.mlpackage/out.png"]].concat(),
-        &["it lies in the package"],
+        &["it is inside", "a .mlpackage"],
     );
     refuse(
         &[&image[..], &["--image", "photo=photo.png"], &out[..]].concat(),
@@ -777,4 +789,98 @@ fn the_workspace_of_a_call_has_a_limit_that_can_be_raised() {
     ok(dir.path(), &[&run[..], &["16"]].concat());
     assert_eq!(read(&at("y.safetensors"), "sum").1, [1_048_576.0]);
     assert!(microgpt(dir.path(), &[&run[..], &["0"]].concat()).code == 2);
+}
+
+/// The first call shows the size of all outputs. Without the limit, this run would take 4 PiB.
+#[test]
+fn the_outputs_of_all_calls_have_a_limit() {
+    let dir = tempfile::tempdir().unwrap();
+    let at = |name: &str| dir.path().join(name);
+    let grey = image(ColorSpace::Grayscale, 64, 64);
+    negative(&at("p.mlpackage"), &grey, &grey);
+    GrayImage::from_pixel(64, 64, Luma([55])).save(at("photo.png")).unwrap();
+    let run = |steps: &str, more: &[&str]| {
+        let run =
+            ["run", "p.mlpackage", "--image", "photo=photo.png", "--out", "y.safetensors", "--steps", steps];
+        microgpt(dir.path(), &[&run[..], more].concat())
+    };
+    let ran = run("274877906944", &[]);
+    assert_eq!(ran.code, 2, "{}", ran.err);
+    assert!(ran.err.contains("274877906944 calls take 4503599627370496 bytes"), "{}", ran.err);
+    assert!(ran.err.contains("--workspace"), "{}", ran.err);
+    // 64 x 64 floats are 16 KiB, so 64 calls return 1 MiB.
+    assert_eq!(run("64", &["--workspace", "1"]).code, 0);
+    assert!(run("65", &["--workspace", "1"]).err.contains("limit of 1048576 bytes"));
+}
+
+#[test]
+fn hazards_are_searched_for_without_an_output() {
+    let dir = tempfile::tempdir().unwrap();
+    let at = |name: &str| dir.path().join(name);
+    package(&at("p.mlpackage"), |f| {
+        let x = f.input("x", DType::Fp32, [1])?;
+        let y = f.op("exp", "y").arg("x", &x).one()?;
+        f.output(&y);
+        Ok(())
+    });
+    for (value, code, words) in [(1.0, 0, "no hazards in fp32"), (1000.0, 1, "hazard: ")] {
+        write(&at("x.safetensors"), &[("x", &[1], &[value])]);
+        let ran = microgpt(dir.path(), &["run", "p.mlpackage", "--inputs", "x.safetensors", "--hazards"]);
+        assert_eq!(ran.code, code, "{}{}", ran.out, ran.err);
+        assert!(ran.out.contains(words), "{}", ran.out);
+    }
+}
+
+/// No option that writes a file replaces one that the same command reads.
+#[test]
+fn an_input_is_never_overwritten() {
+    let dir = tempfile::tempdir().unwrap();
+    let at = |name: &str| dir.path().join(name);
+    let rgb = image(ColorSpace::Rgb, 2, 2);
+    negative(&at("p.mlpackage"), &rgb, &rgb);
+    photo().save(at("photo.png")).unwrap();
+    fs::create_dir(at("folder")).unwrap();
+    write(&at("x.safetensors"), &[("photo", &[1, 3, 2, 2], &[0.0; 12])]);
+    let before = ["photo.png", "x.safetensors"].map(|name| fs::read(at(name)).unwrap());
+    let image = ["run", "p.mlpackage", "--image", "photo=photo.png"];
+    let tensors = ["run", "p.mlpackage", "--inputs", "x.safetensors"];
+    let refuse =
+        |run: &[&str], out: &[&str], words: &[&str]| refused(dir.path(), &[run, out].concat(), words);
+    refuse(
+        &image,
+        &["--out-image", "negative=photo.png"],
+        &["photo.png: --image photo names this file, too"],
+    );
+    refuse(&image, &["--out", "folder/../photo.png"], &["--image photo names this file"]);
+    refuse(&tensors, &["--out", "x.safetensors"], &["--inputs names this file"]);
+    refuse(
+        &tensors,
+        &["--out", "y.png", "--out-image", "negative=y.png"],
+        &["--out-image negative y.png: --out names this file"],
+    );
+    let manifest = "p.mlpackage/Manifest.json";
+    refuse(&tensors, &["--out", manifest], &["it is inside", "p.mlpackage, a .mlpackage"]);
+    assert_eq!(["photo.png", "x.safetensors"].map(|name| fs::read(at(name)).unwrap()), before);
+}
+
+/// The outputs of a classifier are described in words, by `inspect` and by `run`.
+#[test]
+fn the_outputs_of_a_classifier_are_described() {
+    let dir = tempfile::tempdir().unwrap();
+    let at = |name: &str| dir.path().join(name);
+    package(&at("p.mlpackage"), |f| {
+        let x = f.input("x", DType::Fp32, [1, 2])?;
+        let classes = Value::list(DType::String, ["cat", "dog"].map(Value::string).to_vec());
+        let op = f.op("classify", "animal").arg("probabilities", &x).inline("classes", classes);
+        op.many(&["animal", "chances"])?.iter().for_each(|result| f.output(result));
+        Ok(())
+    });
+    let out = ok(dir.path(), &["inspect", "p.mlpackage"]);
+    assert!(out.contains("animal: the label, one of 2 classes (string)"), "{out}");
+    assert!(out.contains("chances: the probabilities of 2 classes (dictionary)"), "{out}");
+    write(&at("x.safetensors"), &[("x", &[1, 2], &[0.25, 0.75])]);
+    let out = ok(dir.path(), &["run", "p.mlpackage", "--inputs", "x.safetensors", "--out", "y.safetensors"]);
+    assert!(out.contains("animal: the label, one of 2 classes, "), "{out}");
+    assert!(out.contains("chances: the probabilities of 2 classes, "), "{out}");
+    assert!(out.contains("label: dog"), "{out}");
 }

@@ -227,6 +227,14 @@ fn a_signal_saves_and_ends_a_run() {
 #[cfg(unix)]
 #[test]
 fn a_second_signal_says_what_is_kept() {
+    interrupt_twice("1", "step 1: saved", "saved up to step ", true);
+    // Before the first save there is nothing to resume.
+    interrupt_twice("1000", " make ", "nothing of this run is saved yet", false);
+}
+
+/// Interrupts a run twice after it has printed `begun`.
+#[cfg(unix)]
+fn interrupt_twice(save_every: &str, begun: &str, saved: &str, can_resume: bool) {
     let dir = tempfile::tempdir().unwrap();
     // Steps are long enough for the second signal to arrive within one.
     let mut child = Command::new(env!("CARGO_BIN_EXE_microgpt"))
@@ -240,7 +248,7 @@ fn a_second_signal_says_what_is_kept() {
             "--steps",
             "1000",
             "--save-every",
-            "1",
+            save_every,
             "--out",
             "x",
         ])
@@ -261,13 +269,16 @@ fn a_second_signal_says_what_is_kept() {
         }
         line
     };
-    until("step 1: saved");
+    until(begun);
+    // The signals are handled from shortly after the first line on.
+    std::thread::sleep(std::time::Duration::from_millis(300));
     interrupt();
     let line = until("stopping after this step");
-    assert!(line.contains("Ctrl-C again") && line.contains("saved up to step "), "{line}");
+    assert!(line.contains("Ctrl-C again") && line.contains(saved), "{line}");
     interrupt();
     let line = until("ended at once");
-    assert!(line.contains("saved up to step ") && line.contains("microgpt train --resume x"), "{line}");
+    assert!(line.contains(saved), "{line}");
+    assert_eq!(line.contains("microgpt train --resume x"), can_resume, "{line}");
     assert_eq!(child.wait().unwrap().code(), Some(130));
 }
 
@@ -384,4 +395,21 @@ fn a_moved_text_is_reported() {
     fs::rename(dir.join("names.txt"), dir.join("moved.txt")).unwrap();
     refused(dir, &["train", "--resume", "ckpt"], &["names.txt", "cannot be read"]);
     refused(dir, &["train", "--resume", "ckpt", "--data", "ckpt/config.json"], &["was changed"]);
+}
+
+/// An argument need not be UTF-8, also where the command is repeated in a message.
+#[cfg(target_os = "linux")]
+#[test]
+fn arguments_need_not_be_utf_8() {
+    use std::os::unix::ffi::OsStrExt as _;
+    let dir = tempfile::tempdir().unwrap();
+    fs::write(dir.path().join("text.txt"), format!("{}\n", "ab".repeat(200)).repeat(20)).unwrap();
+    let out = std::ffi::OsStr::from_bytes(b"ckpt-\xff");
+    let mut command = Command::new(env!("CARGO_BIN_EXE_microgpt"));
+    command.current_dir(dir.path()).args(["train", "--data", "text.txt", "--steps", "1", "--out"]).arg(out);
+    let output = command.output().unwrap();
+    let error = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "{error}");
+    assert!(error.contains("longer than the context of 256 tokens"), "{error}");
+    assert!(dir.path().join(out).is_dir());
 }

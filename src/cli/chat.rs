@@ -54,11 +54,11 @@ impl Chat {
                 }
             });
         let prompt = if interactive { "> " } else { "" };
-        let summary = session.run(io::stdin().lock(), io::stdout().lock(), prompt)?;
+        let summary = session.run(io::stdin().lock(), output::Visible(io::stdout().lock()), prompt)?;
         if let Some(speed) = summary.tokens_per_second() {
             let (completions, tokens) =
                 (counted(summary.completions, "completion"), counted(summary.tokens, "token"));
-            eprintln!("{completions}, {tokens}, {speed:.0} tokens/s");
+            output::tell(&format!("{completions}, {tokens}, {speed:.0} tokens/s"));
         }
         // A person sees the refusal and types something else; a script would take exit code 0 for success.
         ensure!(

@@ -54,6 +54,7 @@ pub(crate) struct Export {
 impl Export {
     pub(crate) fn run(self) -> Result<Outcome> {
         let checkpoint = folder::checkpoint(&self.checkpoint)?;
+        folder::check_outside_models("--out", &self.out)?;
         let options = ExportOptions {
             quantization: self.quantize,
             projections: self.projections,
@@ -83,8 +84,8 @@ impl Export {
         if let Some(verification) = &exported.verification {
             text.push_str(&super::verify::describe(verification));
             if !verification.pass {
-                eprintln!(
-                    "warning: the exported program is not within the bounds of its checkpoint; see the table"
+                output::tell(
+                    "warning: the exported program is not within the bounds of its checkpoint; see the table",
                 );
             }
         }

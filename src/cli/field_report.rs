@@ -2,12 +2,12 @@
 
 use std::path::PathBuf;
 
-use anyhow::Result;
+use anyhow::{Result, ensure};
 use clap::Args;
 use microgpt_ane::field_report::{self, FieldReport};
 use mlpackage::counted;
 
-use super::{Outcome, output};
+use super::{Outcome, folder, output};
 
 /// Make a page of the results that scripts/first-run-on-a-mac.sh wrote to a folder
 #[derive(Debug, Args)]
@@ -21,9 +21,17 @@ pub(crate) struct MakeFieldReport {
 
 impl MakeFieldReport {
     pub(crate) fn run(self) -> Result<Outcome> {
-        let report = FieldReport::read(&self.folder)?;
         let page = self.html.unwrap_or_else(|| self.folder.join("index.html"));
-        atomic_output::write_file(&page, &field_report::page(&report))?;
+        ensure!(
+            !["steps", "results", "system.txt"]
+                .iter()
+                .any(|read| folder::is_within(&page, &self.folder.join(read))),
+            "--html {}: it is among the results that the page shows: name another file",
+            page.display()
+        );
+        let report = FieldReport::read(&self.folder)?;
+        folder::check_output("--html", &page, &[])?;
+        atomic_output::write_file(&page, field_report::page(&report))?;
         output::print(&format!(
             "{}: {}, {}, {}\n",
             page.display(),

@@ -206,7 +206,10 @@ impl PathKind {
         }
         let mut text = String::new();
         // A larger file, or one that is not UTF-8, is not a configuration.
-        let read = File::open(config)?.take(1 << 20).read_to_string(&mut text);
+        let read = File::open(config)?.take(CONFIG_LIMIT + 1).read_to_string(&mut text);
+        if text.len() as u64 > CONFIG_LIMIT {
+            return Ok(UnknownFolder);
+        }
         if let Err(error) = read {
             return if error.kind() == io::ErrorKind::InvalidData { Ok(UnknownFolder) } else { Err(error) };
         }
@@ -251,6 +254,9 @@ impl PathKind {
 
 /// Bytes of a file that are read to recognise it.
 const HEAD: usize = 4096;
+
+/// Size limit of a configuration, in bytes.
+const CONFIG_LIMIT: u64 = 1 << 20;
 
 /// Magic bytes with their offset, and the kind that they identify.
 const MAGIC: &[(usize, &[u8], PathKind)] = &[
@@ -299,7 +305,7 @@ fn of_head(head: &[u8], len: u64) -> Option<PathKind> {
     // The length of the header, then the header: a JSON object.
     let (length, header) = head.split_first_chunk::<8>()?;
     let length = u64::from_le_bytes(*length);
-    (header.first() == Some(&b'{') && length >= 2 && length <= len - 8).then_some(Safetensors)
+    (header.first() == Some(&b'{') && length >= 2 && length <= len.saturating_sub(8)).then_some(Safetensors)
 }
 
 /// Recognises the content of a zip archive by the name of its first entry.
@@ -445,6 +451,13 @@ mod tests {
         assert_eq!(kind(b"\x00\x01\x02"), UnknownFile);
     }
 
+    /// The system gives files of `/proc` the size 0.
+    #[test]
+    fn a_file_larger_than_the_system_says_is_recognised() {
+        assert_eq!(of_head(b"\x08\0\0\0\0\0\0\0{}      ", 0), None);
+        assert_eq!(of_head(b"\x08\0\0\0\0\0\0\0{}      ", 16), Some(Safetensors));
+    }
+
     /// `ir_version`, `producer_name`, `graph` of ONNX; `specificationVersion`, an empty `description` and the
     /// field of an ML Program or a neural network of Core ML. A graph larger than the read buffer is skipped,
     /// not read.
@@ -484,6 +497,8 @@ mod tests {
         let own = format!("{{\"model_type\": {:?}}}", microgpt_model::MODEL_TYPE);
         assert_eq!(folder(&[("config.json", &own), ("model.safetensors", "")]), Checkpoint);
         assert_eq!(folder(&[("config.json", &own), ("training/step-1/state.json", "")]), UnfinishedRun);
+        let large = format!("{own}{}", " ".repeat(1 << 20));
+        assert_eq!(folder(&[("config.json", &large)]), UnknownFolder);
         assert_eq!(PathKind::of(&dir.path().join("nowhere")).unwrap(), Missing);
     }
 }

@@ -75,6 +75,7 @@ fn read_text(path: &Path) -> Result<String> {
     let file = File::open(path).with_context(|| format!("open {name}"))?;
     file.take(TEXT_LIMIT + 1).read_to_string(&mut text).with_context(|| format!("read {name}"))?;
     ensure!(text.len() as u64 <= TEXT_LIMIT, "{name}: more than {TEXT_LIMIT} bytes");
+    ensure!(!text.trim().is_empty(), "{name}: it is empty");
     Ok(text)
 }
 
@@ -121,11 +122,8 @@ impl Floor {
             output::print(&PlacementReport::schema())?;
             return Ok(Outcome::Done);
         }
-        let path = self.path.context("a bundle or package is missing")?;
-        // Checked before measuring, which may take minutes.
-        if let Some(page) = &self.html {
-            atomic_output::check_file(page)?;
-        }
+        let path = self.path.clone().context("a bundle or package is missing")?;
+        self.check_outputs()?;
         // Read before anything is predicted: a gate without its baseline is no gate.
         let baseline = self.baseline.as_deref().map(read_reports).transpose()?;
         let beside = match &self.measured {
@@ -143,7 +141,7 @@ impl Floor {
         let measured = self.measuring.measure(&packages)?;
         if let Some(page) = &self.html {
             let beside = measured.as_ref().map_or(&beside, |measured| &measured.reports);
-            atomic_output::write_file(page, &ane_floor::html::page(&predicted, beside))?;
+            atomic_output::write_file(page, ane_floor::html::page(&predicted, beside))?;
         }
         // The reports to print as JSON and to apply the gates to.
         let reports = measured.as_ref().map_or(&predicted, |measured| &measured.reports).clone();
@@ -162,14 +160,32 @@ impl Floor {
         let mut passed = true;
         if self.require.is_some() && !reports.iter().all(|r| r.verdict == Verdict::Ane && r.pass) {
             let basis = reports.first().map_or(Basis::Predicted, |r| r.basis);
-            eprintln!("required: everything on the ANE; {basis} otherwise");
+            output::tell(&format!("required: everything on the ANE; {basis} otherwise"));
             passed = false;
         }
         if let Some(baseline) = baseline {
             let worse = ane_floor::regressions(&baseline, &reports);
-            worse.iter().for_each(|line| eprintln!("worse than the baseline: {line}"));
+            worse.iter().for_each(|line| output::tell(&format!("worse than the baseline: {line}")));
             passed &= worse.is_empty();
         }
         Ok(Outcome::of(passed))
+    }
+
+    /// Checked before measuring, which may take minutes.
+    fn check_outputs(&self) -> Result<()> {
+        let measuring = &self.measuring;
+        let read =
+            [("--baseline", &self.baseline), ("--measured", &self.measured), ("--plan", &measuring.plan)];
+        let mut named: Vec<(&str, &Path)> =
+            read.into_iter().filter_map(|(option, path)| Some((option, path.as_deref()?))).collect();
+        let rows = measuring.rows_file();
+        let written = [("--html", &self.html), ("--save-plan", &measuring.save_plan), ("--rows", &rows)];
+        for (option, path) in
+            written.into_iter().filter_map(|(option, path)| Some((option, path.as_deref()?)))
+        {
+            folder::check_output(option, path, &named)?;
+            named.push((option, path));
+        }
+        Ok(())
     }
 }

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::path::PathBuf;
 
+use ane_runtime::Classes;
 use anyhow::{Result, ensure};
 use clap::Args;
 use mlpackage::bundle::BundleManifest;
@@ -82,12 +83,12 @@ impl Inspect {
             let manifest = Box::new(bundle.manifest().clone());
             found = Some(Found::Bundle { manifest, packages: packages.iter().map(summary).collect() });
         } else if kind == PathKind::Checkpoint {
+            let checkpoint = folder::checkpoint(&self.path)?;
             let name = output::path(&self.path);
             ensure!(
                 !self.mil,
                 "{name} is a checkpoint, which has no program: `microgpt export {name} --out bundle` makes a bundle, which has one"
             );
-            let checkpoint = folder::checkpoint(&self.path)?;
             let config = checkpoint.config().clone();
             let (parameters, report) = (config.parameters(), checkpoint.report().cloned().map(Box::new));
             found = Some(Found::Checkpoint { config, parameters, report });
@@ -136,9 +137,12 @@ fn summary(package: &Package) -> PackageSummary {
     }
 }
 
-/// An input, output or state with its type. If its shape is not described, the program's shape is shown.
+/// An input, output or state with its type, in words for the outputs of a classifier. If its shape is not described, the program's shape is shown.
 fn line(feature: &Feature, function: &Function) -> String {
     let Feature { name, ty, .. } = feature;
+    if let Some(words) = Classes::of(function).and_then(|classes| classes.describe(name)) {
+        return format!("{name}: {words} ({ty})");
+    }
     let declared = || function.outputs().find(|(output, _)| output == name).map(|(_, ty)| ty);
     match feature.array().filter(|array| !array.has_shape()).and_then(|_| declared()) {
         Some(declared) => format!("{name}: {declared}, from the program: its shape is not described"),

@@ -90,7 +90,7 @@ pub(crate) fn run() -> ExitCode {
         Ok(Outcome::Stopped) => ExitCode::from(130),
         Err(error) if output::is_broken_pipe(&error) => ExitCode::SUCCESS,
         Err(error) => {
-            eprintln!("error: {}", output::causes(&error));
+            output::tell(&format!("error: {}", output::causes(&error)));
             ExitCode::from(2)
         }
     }

@@ -1,5 +1,6 @@
 //! Writes results to standard output, and progress and notes to standard error.
 
+use std::borrow::Cow;
 use std::io::{self, Write as _};
 use std::path::Path;
 
@@ -7,15 +8,43 @@ use anyhow::{Context as _, Result};
 use indicatif::{ProgressBar, ProgressStyle};
 use serde::Serialize;
 
+/// Replaces control characters, except line breaks and tabs, by escapes such as `\u{1b}`. Text from a file could
+/// otherwise change what a terminal shows, or its settings.
+pub(super) fn visible(text: &str) -> Cow<'_, str> {
+    let is_raw = |c: char| c.is_control() && !matches!(c, '\n' | '\t');
+    if !text.contains(is_raw) {
+        return text.into();
+    }
+    let mut visible = String::with_capacity(text.len());
+    for c in text.chars() {
+        if is_raw(c) { visible.extend(c.escape_unicode()) } else { visible.push(c) }
+    }
+    visible.into()
+}
+
+/// Writes text with its control characters escaped, as [`visible`] does. A character must be written at once.
+pub(super) struct Visible<W>(pub(super) W);
+
+impl<W: io::Write> io::Write for Visible<W> {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.0.write_all(visible(&String::from_utf8_lossy(bytes)).as_bytes())?;
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.0.flush()
+    }
+}
+
 /// Prints text. The error for a closed reader can be recognised with [`is_broken_pipe`].
 pub(super) fn print(text: &str) -> Result<()> {
     let mut out = io::stdout().lock();
-    out.write_all(text.as_bytes()).and_then(|()| out.flush()).context("write to standard output")
+    out.write_all(visible(text).as_bytes()).and_then(|()| out.flush()).context("write to standard output")
 }
 
 /// Prints a line to standard error; write errors are ignored.
 pub(super) fn tell(text: &str) {
-    let _ = writeln!(io::stderr(), "{text}");
+    let _ = writeln!(io::stderr(), "{}", visible(text));
 }
 
 /// Suggests the next command, on standard error, so that standard output holds only the result.
@@ -39,7 +68,16 @@ pub(super) fn path(path: &Path) -> String {
 
 /// Prints a value as JSON.
 pub(super) fn print_json(value: &impl Serialize) -> Result<()> {
-    let mut json = serde_json::to_string_pretty(value)?;
+    let json = serde_json::to_string_pretty(value)?;
+    // JSON leaves the control characters from U+007F on as they are. They can only be in strings.
+    let escape = |c: char| match c {
+        '\u{7f}'..='\u{9f}' => format!("\\u{:04x}", u32::from(c)),
+        c => c.to_string(),
+    };
+    let mut json = match json.contains(|c| matches!(c, '\u{7f}'..='\u{9f}')) {
+        true => json.chars().map(escape).collect(),
+        false => json,
+    };
     json.push('\n');
     print(&json)
 }

@@ -4,7 +4,7 @@ mod calls;
 mod results;
 
 use std::fmt::Write as _;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Instant;
 
 use ane_runtime::{
@@ -37,7 +37,8 @@ pub(crate) struct Run {
     /// An input of image type, from a PNG or JPEG file; may be given several times
     #[arg(long = "image", value_name = "NAME=FILE")]
     images: Vec<NamedFile>,
-    /// Scale images to the model's default size; without this option, an image of another size is an error
+    /// Scale an image whose size the model does not accept to the model's default size, even if it accepts larger
+    /// ones; without this option, such an image is an error
     #[arg(long, requires = "images")]
     resize: bool,
     /// Where to write the outputs, as safetensors: floats as F32, integers as I32, bools as BOOL
@@ -56,15 +57,15 @@ pub(crate) struct Run {
     #[command(flatten)]
     engine: EngineArgs,
     /// Name the first operation that overflows, produces a NaN, or produces only zeros, and exit with 1 if
-    /// there is one: in fp32, or with --numerics f16 in fp16
+    /// there is one: in fp32, or with --numerics f16 in fp16. Needs no --out
     #[arg(long)]
     hazards: bool,
     /// Print how the function was lowered for the shapes of its inputs: steps, buffers and memory. Without
-    /// --out or --out-image, nothing is run
+    /// --out, --out-image or --hazards, nothing is run
     #[arg(long)]
     plan: bool,
     /// The workspace limit of a call on mil-cpu: the most memory, in MiB, that it may use besides weights and
-    /// states
+    /// states. The outputs of all calls for --out are limited to the same size
     #[arg(long, value_name = "MIB", default_value_t = Limits::default().workspace >> 20, value_parser = clap::value_parser!(u64).range(1..1 << 40))]
     workspace: u64,
 }
@@ -76,10 +77,10 @@ impl Run {
         if self.hazards {
             EngineArgs::ensure_watchable(&engine)?;
         }
-        let runs = self.out.is_some() || !self.out_images.is_empty();
+        let runs = self.out.is_some() || !self.out_images.is_empty() || self.hazards;
         ensure!(
             runs || self.plan,
-            "nothing says where the outputs go: give --out FILE, or --out-image NAME=FILE"
+            "nothing says where the outputs go: give --out FILE, or --out-image NAME=FILE; --hazards alone discards them"
         );
         self.check_destinations()?;
         let package = folder::package(&self.package)?;
@@ -102,6 +103,9 @@ impl Run {
         }
         let mut ran = Ran {
             state: model.new_state(),
+            keep: self.out.is_some(),
+            limit: limits.workspace,
+            kept: 0,
             results: Vec::new(),
             last: Vec::new(),
             faulty: Vec::new(),
@@ -132,18 +136,20 @@ impl Run {
         Ok(Outcome::of(hazards.is_empty()))
     }
 
-    /// Refuses destinations that cannot be written or are inside the package, before anything is run.
+    /// Refuses destinations that cannot be written, or that hold something else, before anything is run.
     fn check_destinations(&self) -> Result<()> {
-        let images = self.out_images.iter().map(|image| &image.path);
-        for path in self.out.iter().chain(images.clone()) {
-            ensure!(!folder::holds(&self.package, path), "{}: it lies in the package", path.display());
-        }
-        if let Some(out) = &self.out {
-            atomic_output::check_file(out)?;
-            ensure!(
-                !images.into_iter().any(|path| folder::same_file(path, out)),
-                "--out and --out-image name the same file"
-            );
+        let images =
+            self.images.iter().map(|image| (format!("--image {}", image.name), image.path.as_path()));
+        let inputs = self.inputs.iter().map(|inputs| ("--inputs".to_owned(), inputs.as_path()));
+        let mut named: Vec<(String, &Path)> = images.chain(inputs).collect();
+        let outs = self.out.iter().map(|out| ("--out".to_owned(), out.as_path()));
+        let out_images =
+            self.out_images.iter().map(|image| (format!("--out-image {}", image.name), image.path.as_path()));
+        for (option, path) in outs.chain(out_images) {
+            let others: Vec<(&str, &Path)> =
+                named.iter().map(|(other, path)| (other.as_str(), *path)).collect();
+            folder::check_output(&option, path, &others)?;
+            named.push((option, path));
         }
         Ok(())
     }
@@ -184,6 +190,12 @@ fn views<'v>(inputs: &'v [(&'v str, Given<'_>)]) -> Vec<(&'v str, TensorView<'v>
 /// A run in progress.
 struct Ran {
     state: State,
+    /// Whether the outputs of all calls are kept.
+    keep: bool,
+    /// Limit of the outputs that are kept, in bytes.
+    limit: u64,
+    /// Size of the outputs that the functions so far keep, in bytes.
+    kept: u64,
     /// Results of each function.
     results: Vec<Results>,
     /// Outputs of each function's last call.
@@ -217,7 +229,19 @@ impl Ran {
                 let begun = Instant::now();
                 let outputs = function.predict(&inputs, &mut self.state)?;
                 seconds += begun.elapsed().as_secs_f64();
-                Ok(results.push(outputs)?)
+                results.push(outputs, self.keep)?;
+                if step == 0 {
+                    // Every further call returns as much.
+                    self.kept = self.kept.saturating_add(results.bytes().saturating_mul(steps as u64));
+                    ensure!(
+                        self.kept <= self.limit,
+                        "the outputs of {steps} calls take {} bytes, more than the limit of {} bytes: give fewer steps, \
+                         or raise the limit with --workspace",
+                        self.kept,
+                        self.limit
+                    );
+                }
+                Ok(())
             };
             one().map_err(|error| match (call.steps, calls.calls.len()) {
                 (Some(_), _) => error.context(format!("call {step} of {}", call.function)),
@@ -226,10 +250,13 @@ impl Ran {
             })?;
         }
         self.text.push_str(&describe(function, steps, seconds, memory));
+        let classes = function.classes();
         for (name, tensor) in self.state.outputs().iter() {
-            let _ = writeln!(self.text, "  {}: {tensor}", calls.full_name(call, name));
+            let words = classes.and_then(|classes| classes.describe(name));
+            let words = words.map_or(String::new(), |words| format!("{words}, "));
+            let _ = writeln!(self.text, "  {}: {words}{tensor}", calls.full_name(call, name));
         }
-        if let Some(label) = function.classes().and_then(|classes| classes.chosen(self.state.outputs())) {
+        if let Some(label) = classes.and_then(|classes| classes.chosen(self.state.outputs())) {
             let _ = writeln!(self.text, "  label: {label}");
         }
         self.last.push(self.state.outputs().clone());

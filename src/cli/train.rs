@@ -12,15 +12,15 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::Duration;
 
-use anyhow::{Context as _, Result, bail, ensure};
+use anyhow::{Context as _, Error, Result, anyhow, bail, ensure};
 use clap::{Args, ValueEnum};
 use microgpt_model::{
-    Backend, Corpus, Ended, GptConfig, Layout, Preset, Progress, Resumed, SaveEvery, SaveTo, Schedule,
-    Tokenizer, Trained, Trainer, TrainingConfig,
+    Backend, Checkpoint, Corpus, Ended, GptConfig, Layout, Preset, Progress, Resumed, SaveEvery, SaveTo,
+    Schedule, Tokenizer, Trained, Trainer, TrainingConfig,
 };
 
 use self::view::View;
-use super::unfit::{Expected, expect};
+use super::unfit::{self, Expected, expect};
 use super::{Outcome, folder, output};
 
 /// Train a model and write a checkpoint.
@@ -285,7 +285,14 @@ impl Train {
     /// Resumes a stopped run, or a finished one with more steps.
     fn go_on(&self, folder: &Path) -> Result<Trainer> {
         expect(folder, Expected::Run)?;
-        let Resumed { mut trainer, skipped } = Trainer::resume(folder, self.data.data.as_deref())?;
+        let resumed = Trainer::resume(folder, self.data.data.as_deref());
+        let is_lost =
+            resumed.is_err() && Trainer::is_unfinished(folder) && Trainer::intact_state(folder).is_none();
+        let resumed = resumed.map_err(Error::new).map_err(|error| match is_lost {
+            true => anyhow!("{error}; {}", unfit::salvage(folder)),
+            false => error,
+        });
+        let Resumed { mut trainer, skipped } = resumed?;
         for state in &skipped {
             output::tell(&format!("warning: {} is skipped: {}", state.path.display(), state.error));
         }
@@ -304,8 +311,13 @@ impl Train {
                 true => "it ended early, because evaluations did not improve (--patience)".to_owned(),
                 false => format!("`microgpt train --resume {name} --steps {}` trains it longer", 2 * done),
             };
+            // The folder's own model may be damaged, while the state that was resumed is a checkpoint as well.
+            let init = match Checkpoint::open(folder) {
+                Ok(_) => name.clone(),
+                Err(_) => output::path(&folder.join("training/last")),
+            };
             bail!(
-                "{name} is finished after {done} steps: {longer}; `microgpt train --init {name} --out NEW` starts a new run from its \
+                "{name} is finished after {done} steps: {longer}; `microgpt train --init {init} --out NEW` starts a new run from its \
                  weights"
             );
         }
@@ -321,7 +333,7 @@ impl Train {
         destination::check(folder, self.force)?;
         let layout = if self.data.packed { Layout::Packed } else { Layout::Lines };
         let corpus = match &self.data.data {
-            Some(path) => Corpus::from_file(path, layout)?,
+            Some(path) => Corpus::from_file(path, layout).context("--data")?,
             None => Corpus::built_in(),
         };
         let training = self.training();
@@ -415,14 +427,17 @@ fn stop_on_signals(saved: Arc<AtomicUsize>, folder: String) -> Result<Arc<Atomic
     let stop = Arc::new(AtomicBool::new(false));
     let asked = Arc::clone(&stop);
     ctrlc::set_handler(move || {
-        let saved = match saved.load(Ordering::Relaxed) {
+        let step = saved.load(Ordering::Relaxed);
+        let saved = match step {
             0 => "nothing of this run is saved yet".to_owned(),
             step => format!("it is saved up to step {step}"),
         };
         if asked.swap(true, Ordering::Relaxed) {
-            output::tell(&format!(
-                "ended at once: {saved}; microgpt train --resume {folder} continues from there"
-            ));
+            let resume = match step {
+                0 => String::new(),
+                _ => format!("; microgpt train --resume {folder} continues from there"),
+            };
+            output::tell(&format!("ended at once: {saved}{resume}"));
             std::process::exit(130);
         }
         output::tell(&format!("stopping after this step and saving it; Ctrl-C again ends at once ({saved})"));
@@ -441,8 +456,6 @@ fn divergence(trained: &Trained) -> Option<String> {
     if report.train_loss <= limit {
         return None;
     }
-    // One digit: the suggestion is no more precise than that.
-    let a_tenth = |x: f64| format!("{:.0e}", x / 10.0).parse::<f64>().unwrap_or(x);
     let first = report.history.first().map_or(0.0, |step| step.loss);
     let small = microgpt_model::WIDE_INIT_STD;
     let advice = match first > limit && report.init_std > small {
@@ -453,7 +466,7 @@ fn divergence(trained: &Trained) -> Option<String> {
         false => {
             format!(
                 "try --learning-rate {} instead of {}",
-                a_tenth(report.learning_rate),
+                microgpt_model::a_tenth(report.learning_rate),
                 report.learning_rate
             )
         }

@@ -6,7 +6,8 @@ use std::io::Read as _;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, Error, Result, anyhow};
-use microgpt_model::MODEL_TYPE;
+use microgpt_model::{Checkpoint, MODEL_TYPE, Trainer};
+use mlpackage::{Bundle, Interface, Package};
 
 use super::file_kind::PathKind;
 use super::output;
@@ -68,9 +69,15 @@ fn unfit(path: &Path, kind: &PathKind, expected: Expected) -> Error {
     let (name, wanted) = (path.display(), expected.name());
     match kind {
         PathKind::Missing => anyhow!("{name}: there is nothing at this path, expected {wanted}"),
+        PathKind::UnknownFolder | PathKind::EmptyFolder
+            if path.extension().is_some_and(|e| e == "mlpackage") =>
+        {
+            anyhow!("{name} has no Manifest.json, which every .mlpackage has: copy the package again")
+        }
         PathKind::UnknownFolder | PathKind::EmptyFolder => {
-            let inside = inside(path).map_or(String::new(), |(inside, kind)| {
-                format!("; {} in it is {kind}: give that", inside.display())
+            let inside = inside(path, expected).map_or(String::new(), |(inside, kind)| {
+                let advice = whole(&inside, &kind, expected, "give that");
+                format!("; {} in it is {kind}: {advice}", output::path(&inside))
             });
             anyhow!(
                 "{name} is {kind} with no bundle (bundle.json), no checkpoint (config.json) and no package (Manifest.json) in \
@@ -110,35 +117,49 @@ fn advice(path: &Path, kind: &PathKind, expected: Expected) -> String {
         return advice.to_owned();
     }
     match kind {
-        PathKind::Checkpoint => format!("`microgpt export {name} --out bundle` makes a bundle of it"),
-        PathKind::UnfinishedRun => {
-            let state = newest_state(path).map_or(String::new(), |state| {
-                format!("; its newest state, {}, is a checkpoint that can be exported as it is", output::path(&state))
-            });
-            format!("`microgpt train --resume {name}` finishes it{state}")
-        }
-        PathKind::Bundle if expected == Expected::Package => match packages(path).first() {
-            Some(package) => format!("give a package in it, such as {}", output::path(package)),
-            None => "it has no package in it, so it is damaged: export it again".to_owned(),
+        PathKind::Checkpoint => match Checkpoint::open(path) {
+            Ok(_) => format!("`microgpt export {name} --out bundle` makes a bundle of it"),
+            Err(error) => format!("it is damaged, and has to be restored or trained again: {error}"),
         },
-        PathKind::Bundle => format!(
-            "it is already exported, and `microgpt chat {name}` runs it; the checkpoint is the folder that it was exported from"
-        ),
+        PathKind::UnfinishedRun => match Trainer::intact_state(path) {
+            Some(state) => format!(
+                "`microgpt train --resume {name}` finishes it; its newest state, {}, is a checkpoint that can be exported as \
+                 it is",
+                output::path(&state)
+            ),
+            None => format!("none of its states is intact, so it cannot be resumed: {}", salvage(path)),
+        },
+        PathKind::Bundle => match Bundle::open(path) {
+            Ok(_) if expected == Expected::Package => match packages(path).first() {
+                Some(package) => format!("give a package in it, such as {}", output::path(package)),
+                None => "it has no package in it, so it is damaged: export it again".to_owned(),
+            },
+            Ok(_) => format!(
+                "it is already exported, and `microgpt chat {name}` runs it; the checkpoint is the folder that it was exported from"
+            ),
+            Err(error) => format!("it is damaged, and has to be exported again: {error}"),
+        },
         PathKind::Package => match around(path, &PathKind::Bundle) {
-            Some(bundle) if expected != Expected::Checkpoint => {
+            Some(bundle) if expected.takes(&PathKind::Bundle) => {
                 format!("give the bundle around it, {}", output::path(&bundle))
             }
-            _ => format!(
-                "a package by itself has no tokenizer and no embeddings; `microgpt run {name} --inputs X.safetensors --out \
-                 Y.safetensors` runs it on tensors"
-            ),
+            _ => match Package::open(path) {
+                Ok(package) => format!(
+                    "a package by itself has no tokenizer and no embeddings; `{}` runs it on tensors or images",
+                    run_command(&package)
+                ),
+                Err(error) => format!("it cannot be read, either: {error}"),
+            },
         },
         PathKind::HuggingFace { .. } | PathKind::Gguf => format!(
             "this version reads models of type {MODEL_TYPE:?} only, and none of its commands reads this one; once another tool has made a \
              .mlpackage of it, `microgpt run` and `microgpt floor` accept that"
         ),
         _ => match belongs_to(path) {
-            Some((folder, kind)) => format!("it belongs to {}, {kind}: give the folder", output::path(&folder)),
+            Some((folder, kind)) => {
+                let advice = whole(&folder, &kind, expected, "give the folder");
+                format!("it belongs to {}, {kind}: {advice}", output::path(&folder))
+            }
             None => match expected {
                 Expected::Package | Expected::BundleOrPackage => {
                     "a .mlpackage is a folder with a Manifest.json, as coremltools and `microgpt export` write it".to_owned()
@@ -151,11 +172,40 @@ fn advice(path: &Path, kind: &PathKind, expected: Expected) -> String {
     }
 }
 
-/// The newest state of an unfinished run.
-fn newest_state(run: &Path) -> Option<PathBuf> {
-    let states = run.join("training").read_dir().ok()?.flatten().map(|entry| entry.path());
-    let step = |path: &Path| path.file_name()?.to_str()?.strip_prefix("step-")?.parse::<usize>().ok();
-    states.filter_map(|path| Some((step(&path)?, path))).max().map(|(_, path)| path)
+/// What to do with a path that was found in place of the one that was given.
+fn whole(path: &Path, kind: &PathKind, expected: Expected, give: &str) -> String {
+    if expected.takes(kind) { give.to_owned() } else { advice(path, kind, expected) }
+}
+
+/// What can still be done with a run that has no intact state.
+pub(super) fn salvage(run: &Path) -> String {
+    let is_sound = |state: &PathBuf| Checkpoint::open(state).is_ok_and(|found| found.weights().is_ok());
+    match Trainer::states(run).into_iter().find(is_sound) {
+        Some(state) => {
+            let state = output::path(&state);
+            format!(
+                "the weights in {state} are sound, so `microgpt export {state} --out bundle` exports them, and \
+                 `microgpt train --init {state} --out NEW` starts a new run from them"
+            )
+        }
+        None => "start a new run with `microgpt train --out NEW`".to_owned(),
+    }
+}
+
+/// The command that runs a package's own function, with an option for each kind of its inputs.
+fn run_command(package: &Package) -> String {
+    let mut command = format!("microgpt run {}", output::path(package.path()));
+    let name = package.default_function();
+    let interface = package.interface(name).cloned();
+    let interface = interface.or_else(|| Some(Interface::of(package.function(name).ok()?)));
+    let inputs = interface.map_or_else(Vec::new, |interface| interface.inputs);
+    for image in inputs.iter().filter(|input| input.image().is_some()) {
+        command += &format!(" --image {}=X.png", output::quoted(&image.name));
+    }
+    if inputs.iter().any(|input| input.image().is_none()) {
+        command += " --inputs X.safetensors";
+    }
+    command + " --out Y.safetensors"
 }
 
 /// The packages in a folder, sorted.
@@ -170,36 +220,62 @@ fn packages(folder: &Path) -> Vec<PathBuf> {
 /// Limit of the entries of a folder that are examined for advice.
 const ENTRIES: usize = 100;
 
-/// Finds something in a folder that a command could use.
-fn inside(folder: &Path) -> Option<(PathBuf, PathKind)> {
+/// Finds a model in a folder: one that the command accepts, or else one that needs another step first.
+fn inside(folder: &Path, expected: Expected) -> Option<(PathBuf, PathKind)> {
     let mut entries: Vec<PathBuf> =
         folder.read_dir().ok()?.flatten().take(ENTRIES).map(|entry| entry.path()).collect();
     entries.sort();
-    entries.into_iter().find_map(|path| {
-        let kind = PathKind::of(&path).ok()?;
-        matches!(kind, PathKind::Bundle | PathKind::Package | PathKind::Checkpoint | PathKind::Gguf)
-            .then_some((path, kind))
-    })
+    let mut models: Vec<(PathBuf, PathKind)> = entries
+        .into_iter()
+        .filter_map(|path| Some((path.clone(), PathKind::of(&path).ok()?)))
+        .filter(|(_, kind)| {
+            matches!(
+                kind,
+                PathKind::Bundle
+                    | PathKind::Package
+                    | PathKind::Checkpoint
+                    | PathKind::UnfinishedRun
+                    | PathKind::Gguf
+            )
+        })
+        .collect();
+    let best = models.iter().position(|(_, kind)| expected.takes(kind)).unwrap_or(0);
+    (best < models.len()).then(|| models.swap_remove(best))
 }
 
 /// The folder around a path, if it is of the wanted kind.
 fn around(path: &Path, wanted: &PathKind) -> Option<PathBuf> {
-    let folder = path.canonicalize().ok()?;
-    let folder = folder.parent()?;
+    let real = path.canonicalize().ok()?;
+    let folder = real.parent()?;
     let is_wanted = PathKind::of(folder).is_ok_and(|kind| kind == *wanted);
-    // As the user wrote it, if the path names a folder.
-    let written = path.parent().filter(|parent| !parent.as_os_str().is_empty());
-    is_wanted.then(|| written.unwrap_or(Path::new(".")).to_owned())
+    // As the user wrote it, unless that is another folder: `.` has no parent, and a link has another one.
+    let written = path.file_name().and_then(|_| path.parent()).map(here);
+    let written = written.filter(|written| written.canonicalize().is_ok_and(|written| written == folder));
+    is_wanted.then(|| written.unwrap_or(folder).to_owned())
+}
+
+/// A path that the current folder's is not left empty.
+fn here(path: &Path) -> &Path {
+    if path.as_os_str().is_empty() { Path::new(".") } else { path }
 }
 
 /// Finds the model that a file is a part of.
 fn belongs_to(file: &Path) -> Option<(PathBuf, PathKind)> {
+    // Notes and pictures beside a model are no part of it.
+    let extension = file.extension()?.to_str()?;
+    if !["json", "jsonl", "safetensors", "bin", "mlmodel"].contains(&extension) {
+        return None;
+    }
     // A package's weights are four folders down.
-    file.ancestors().skip(1).take(5).filter(|folder| !folder.as_os_str().is_empty()).find_map(|folder| {
+    file.ancestors().skip(1).take(5).map(here).find_map(|folder| {
         let kind = PathKind::of(folder).ok()?;
         matches!(
             kind,
-            PathKind::Bundle | PathKind::Package | PathKind::Checkpoint | PathKind::HuggingFace { .. }
+            PathKind::Bundle
+                | PathKind::Package
+                | PathKind::Checkpoint
+                | PathKind::UnfinishedRun
+                | PathKind::HuggingFace { .. }
         )
         .then(|| (folder.to_owned(), kind))
     })
@@ -319,11 +395,12 @@ mod tests {
             }
         }
         assert!(of("llama", Expected::Bundle).contains("LlamaForCausalLM"));
+        // Neither state is intact.
         std::fs::create_dir_all(dir.path().join("run/training/step-000010")).unwrap();
         std::fs::create_dir_all(dir.path().join("run/training/step-000020")).unwrap();
         std::fs::write(dir.path().join("run/config.json"), r#"{"model_type": "microgpt"}"#).unwrap();
         let said = of("run", Expected::BundleOrPackage);
-        assert!(said.contains("train --resume") && said.contains("training/step-000020"), "{said}");
-        assert!(!said.contains("microgpt export"), "{said}");
+        assert!(said.contains("none of its states is intact") && said.contains("train --out NEW"), "{said}");
+        assert!(!said.contains("--resume") && !said.contains("microgpt export"), "{said}");
     }
 }

@@ -4,7 +4,7 @@ use std::fmt::Write as _;
 use std::path::PathBuf;
 
 use ane_runtime::EngineKind;
-use anyhow::{Result, ensure};
+use anyhow::Result;
 use clap::Args;
 use microgpt_ane::verification::{Verification, hazards, inputs, verify};
 use microgpt_model::Backend;
@@ -47,8 +47,7 @@ impl Verify {
         let bundle = folder::bundle(&self.bundle)?;
         let checkpoint = self.checkpoint.as_deref().map(folder::checkpoint).transpose()?;
         if let Some(path) = &self.dump {
-            ensure!(!folder::holds(&self.bundle, path), "--dump {}: it lies in the bundle", path.display());
-            atomic_output::check_file(path)?;
+            folder::check_output("--dump", path, &[])?;
         }
         let engine = self.engine.options(EngineKind::Auto, None)?;
         let other = match engine.kind.here() {

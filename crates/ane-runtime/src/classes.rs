@@ -83,6 +83,19 @@ impl Classes {
         &self.labels
     }
 
+    /// Describes an output of the classifier in words; `None` for any other output.
+    pub fn describe(&self, output: &str) -> Option<String> {
+        let classes = match self.labels.len() {
+            1 => "1 class".to_owned(),
+            classes => format!("{classes} classes"),
+        };
+        match output {
+            _ if output == self.label => Some(format!("the label, one of {classes}")),
+            _ if output == self.probabilities => Some(format!("the probabilities of {classes}")),
+            _ => None,
+        }
+    }
+
     /// Returns the label that a call has chosen, from the call's outputs; `None` if the function does not
     /// return it.
     pub fn chosen(&self, outputs: &Tensors) -> Option<String> {

@@ -88,6 +88,16 @@ pub enum Error {
         /// Its shape in earlier calls.
         before: Shape,
     },
+    /// The memory for the results of several calls cannot be allocated.
+    #[error(
+        "output {name}: there is no memory for its results beyond {bytes} bytes: run fewer calls at once"
+    )]
+    NoMemory {
+        /// The output.
+        name: String,
+        /// Size of the results so far, in bytes.
+        bytes: usize,
+    },
     /// A part of a bundle does not match the rest.
     #[error("bundle {}: {what}: {reason}", path.display())]
     Bundle {

@@ -41,7 +41,10 @@ impl TensorFile {
         if let Some(pointer) = GitLfsPointer::parse(&map) {
             return Err(mlpackage::Error::GitLfsPointer { path: path.to_owned(), pointer }.into());
         }
-        SafeTensors::deserialize(&map).map_err(|e| bad(format!("not a safetensors file: {e}")))?;
+        SafeTensors::deserialize(&map).map_err(|e| match map.len() {
+            0 => bad("it is empty".into()),
+            _ => bad(format!("it is damaged or cut short, not a whole safetensors file ({e})")),
+        })?;
         Ok(Self { path: path.to_owned(), map })
     }
 
@@ -246,7 +249,7 @@ impl Stacked {
     ///
     /// # Errors
     ///
-    /// [`Error::Stack`] if the shape of a result differs from its shape in the earlier calls.
+    /// [`Error::Stack`] if the shape of a result differs from its shape in the earlier calls; [`Error::NoMemory`].
     pub fn push(&mut self, outputs: &Tensors) -> Result<()> {
         for (i, (name, tensor)) in outputs.iter().enumerate() {
             let (dtype, bytes): (Dtype, Vec<u8>) = match tensor.data() {
@@ -256,7 +259,11 @@ impl Stacked {
             };
             match self.tensors.get_mut(i) {
                 None => self.tensors.push((name.to_owned(), dtype, tensor.shape().clone(), bytes)),
-                Some((_, _, shape, all)) if shape == tensor.shape() => all.extend(bytes),
+                Some((_, _, shape, all)) if shape == tensor.shape() => {
+                    all.try_reserve(bytes.len())
+                        .map_err(|_| Error::NoMemory { name: name.to_owned(), bytes: all.len() })?;
+                    all.extend(bytes);
+                }
                 Some((_, _, shape, _)) => {
                     return Err(Error::Stack {
                         name: name.to_owned(),
@@ -268,6 +275,11 @@ impl Stacked {
         }
         self.calls += 1;
         Ok(())
+    }
+
+    /// Returns the size of all results so far, in bytes.
+    pub fn bytes(&self) -> u64 {
+        self.tensors.iter().map(|(.., bytes)| bytes.len() as u64).sum()
     }
 
     /// Returns all tensors, as [`write()`] accepts them: floats as F32, integers as I32. With `stacked`, each

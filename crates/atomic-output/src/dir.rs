@@ -144,6 +144,7 @@ fn check_replaceable(destination: &Path, refusal: &dyn Fn(&Path) -> Option<Strin
     match fs::symlink_metadata(destination) {
         Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(()),
         Err(e) => Err(Error::io("look at", destination, e)),
+        Ok(found) if found.is_symlink() => occupied("is a link"),
         Ok(found) if !found.is_dir() => occupied("is not a folder"),
         Ok(_) => {
             let mut entries = fs::read_dir(destination).map_err(|e| Error::io("list", destination, e))?;

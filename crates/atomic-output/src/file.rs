@@ -339,7 +339,7 @@ mod tests {
         assert!(check_file(&a).unwrap_err().to_string().contains("too many symbolic links"));
         fs::remove_file(&a).unwrap();
         fs::write(dir.path().join("plain"), "").unwrap();
-        write_file(&dir.path().join("ours"), b"").unwrap();
+        write_file(dir.path().join("ours"), b"").unwrap();
         let mode = |name: &str| fs::metadata(dir.path().join(name)).unwrap().permissions().mode() & 0o777;
         assert_eq!(mode("ours"), mode("plain"), "the result is not private");
         check_file(Path::new("/dev/null")).unwrap();

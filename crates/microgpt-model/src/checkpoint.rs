@@ -71,9 +71,10 @@ impl Checkpoint {
         let config_path = path.join(file::CONFIG);
         let bytes = read_small(&config_path)?;
         expect_own_type(&config_path, &bytes)?;
-        let config: GptConfig =
-            serde_path_to_error::deserialize(&mut serde_json::Deserializer::from_slice(&bytes))
-                .map_err(|e| Error::file(&config_path, e.to_string()))?;
+        let config: GptConfig = serde_path_to_error::deserialize(&mut serde_json::Deserializer::from_slice(
+            &bytes,
+        ))
+        .map_err(|e| Error::file(&config_path, format!("it is not the config of a checkpoint: {e}")))?;
         config.validate().map_err(|e| Error::file(&config_path, e.to_string()))?;
         let tokenizer_path = path.join(file::TOKENIZER);
         let tokenizer = Tokenizer::from_file(&tokenizer_path)?;
@@ -224,8 +225,7 @@ impl Checkpoint {
 
     fn safetensors(&self) -> Result<SafeTensors<'_>> {
         let path = self.path.join(file::WEIGHTS);
-        SafeTensors::deserialize(&self.weights)
-            .map_err(|e| Error::file(path, format!("not a safetensors file: {e}")))
+        read_tensors(&path, &self.weights)
     }
 
     fn bad_tensor(&self, tensor: &str, reason: impl Into<String>) -> Error {
@@ -262,6 +262,14 @@ impl Checkpoint {
     }
 }
 
+/// Reads the header of a safetensors file.
+pub(crate) fn read_tensors<'b>(path: &Path, bytes: &'b [u8]) -> Result<SafeTensors<'b>> {
+    SafeTensors::deserialize(bytes).map_err(|e| match bytes.len() {
+        0 => Error::file(path, "it is empty"),
+        _ => Error::file(path, format!("it is damaged or cut short, not a whole safetensors file ({e})")),
+    })
+}
+
 /// Lets `fill` write a folder that appears at `destination` whole or not at all.
 pub(crate) fn write_folder(
     destination: &Path,
@@ -282,8 +290,14 @@ fn has_states(path: &Path) -> bool {
 /// Rejects the configuration of another kind of model by its `model_type`, before a missing field is
 /// reported.
 fn expect_own_type(path: &Path, config: &[u8]) -> Result<()> {
-    // Invalid JSON is reported where the config is parsed.
-    let Ok(serde_json::Value::Object(config)) = serde_json::from_slice(config) else { return Ok(()) };
+    let config = match serde_json::from_slice(config) {
+        Ok(serde_json::Value::Object(config)) => config,
+        Ok(_) => {
+            return Err(Error::file(path, "it is not a JSON object, expected the config of a checkpoint"));
+        }
+        // Invalid JSON is reported where the config is parsed.
+        Err(_) => return Ok(()),
+    };
     let names = config.get("architectures").and_then(serde_json::Value::as_array);
     let names: Vec<&str> = names.into_iter().flatten().filter_map(serde_json::Value::as_str).collect();
     let architectures = match names.is_empty() {
@@ -358,26 +372,29 @@ pub(crate) fn differs(folder: &Path) -> Option<String> {
     if config.is_none_or(|c| c["model_type"] != crate::config::MODEL_TYPE) {
         return Some(format!("its {} is not that of a {}", file::CONFIG, crate::config::MODEL_TYPE));
     }
-    let known = [
-        file::CONFIG,
-        file::WEIGHTS,
-        file::TOKENIZER,
-        file::METRICS,
-        file::PICTURE,
-        file::TRAINING,
-        ".DS_Store",
-    ];
-    let names = fs::read_dir(folder).ok()?.flatten().map(|e| e.file_name().to_string_lossy().into_owned());
-    let mut strangers: Vec<String> = names.filter(|name| !known.contains(&name.as_str())).collect();
-    strangers.sort();
-    // Files of an unfinished run belong to the checkpoint as well.
-    let ours = |name: &str| {
-        ["report.json", "last"].contains(&name) || name.starts_with("step-") || name.starts_with('.')
-    };
-    let within = fs::read_dir(folder.join(file::TRAINING)).into_iter().flatten().flatten();
-    let within = within.map(|e| e.file_name().to_string_lossy().into_owned()).filter(|name| !ours(name));
-    strangers.extend(within.map(|name| format!("training/{name}")));
-    strangers.first().map(|name| format!("holds {name}, which would be lost"))
+    atomic_output::stranger(folder, belongs)
+}
+
+/// Whether a path below a checkpoint's folder, with `/`, is one that this crate writes. Files of an unfinished run
+/// are. The path of an empty folder ends in `/`.
+fn belongs(path: &str) -> bool {
+    let number = |state: &str| state.strip_prefix("step-").is_some_and(|n| n.parse::<usize>().is_ok());
+    match path.split('/').collect::<Vec<_>>().as_slice() {
+        [name] => [file::CONFIG, file::WEIGHTS, file::TOKENIZER, file::METRICS, file::PICTURE].contains(name),
+        [file::TRAINING, "" | "report.json"] => true,
+        // Remains of a state that was being written or removed.
+        [file::TRAINING, hidden, ..] if hidden.starts_with(".step-") || *hidden == ".removed" => true,
+        [file::TRAINING, state, name] if *state == "last" || number(state) => {
+            name.is_empty() || is_of_state(name)
+        }
+        _ => false,
+    }
+}
+
+/// Whether a state of a run has a file of this name.
+pub(crate) fn is_of_state(name: &str) -> bool {
+    [file::CONFIG, file::WEIGHTS, file::TOKENIZER, file::METRICS, "optimizer.safetensors", "state.json"]
+        .contains(&name)
 }
 
 pub(crate) fn read_small(path: &Path) -> Result<Vec<u8>> {
@@ -512,11 +529,23 @@ mod tests {
     }
 
     #[test]
-    fn what_a_user_keeps_among_the_states_is_not_lost() {
+    fn what_a_user_keeps_in_a_checkpoint_is_not_lost() {
         let (_dir, path) = written();
-        fs::create_dir_all(path.join("training/thesis")).unwrap();
+        fs::create_dir_all(path.join("training/step-000010")).unwrap();
+        for ours in ["training/step-000010/state.json", "training/.DS_Store", "loss.svg"] {
+            fs::write(path.join(ours), "").unwrap();
+        }
+        Checkpoint::check_destination(&path).unwrap();
+        for theirs in ["thesis.tex", "training/thesis/1.tex", "training/step-000010/n.txt", "training/.n"] {
+            let stranger = path.join(theirs);
+            fs::create_dir_all(stranger.parent().unwrap()).unwrap();
+            fs::write(&stranger, "").unwrap();
+            let error = Checkpoint::check_destination(&path).unwrap_err().to_string();
+            assert!(error.contains(&format!("holds {theirs}")), "{error}");
+            fs::remove_file(stranger).unwrap();
+        }
         let error = Checkpoint::check_destination(&path).unwrap_err().to_string();
-        assert!(error.contains("holds training/thesis"), "{error}");
+        assert!(error.contains("holds training/thesis"), "an empty folder: {error}");
     }
 
     #[test]

@@ -63,6 +63,9 @@ impl Corpus {
     pub fn from_file(path: &Path, layout: Layout) -> Result<Self> {
         let origin = path.display().to_string();
         let mut bytes = Vec::new();
+        if path.is_dir() {
+            return Err(Error::Corpus { origin, reason: "it is a folder, expected a text file".into() });
+        }
         fs::File::open(path)
             .and_then(|file| file.take(LIMIT + 1).read_to_end(&mut bytes))
             .map_err(|e| Error::Corpus { origin: origin.clone(), reason: format!("cannot be read: {e}") })?;

@@ -103,8 +103,8 @@ pub enum Error {
     },
 }
 
-/// A tenth of a number, rounded to one significant digit.
-fn a_tenth(number: f64) -> f64 {
+/// Returns a tenth of a number, rounded to one significant digit: a suggestion is no more precise than that.
+pub fn a_tenth(number: f64) -> f64 {
     format!("{:.0e}", number / 10.0).parse().unwrap_or(number)
 }
 

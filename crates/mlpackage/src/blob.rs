@@ -71,7 +71,7 @@ impl BlobWriter {
     /// elements; [`Error::Io`].
     pub fn write(&mut self, dtype: DType, elements: usize, data: &[u8]) -> Result<u64> {
         let offset = self.position.next_multiple_of(ALIGNMENT);
-        let bad = |reason| Error::Blob { path: self.path.clone(), offset, reason };
+        let bad = |reason| Error::Blob { path: self.path.clone(), offset, is_cut: false, reason };
         let number =
             dtype.blob_number().ok_or_else(|| bad(format!("{dtype} cannot be stored in a weight file")))?;
         if dtype.packed_bytes(elements) != Some(data.len()) {
@@ -211,14 +211,13 @@ impl BlobFile {
 
     fn check_header(this: Self) -> Result<Self> {
         let path = this.path.as_path();
-        let bad = |reason| Error::Blob { path: path.to_owned(), offset: 0, reason };
-        let header = this
-            .map
-            .get(..64)
-            .ok_or_else(|| bad(format!("{} bytes, shorter than its header of 64", this.map.len())))?;
+        let bad = |is_cut, reason| Error::Blob { path: path.to_owned(), offset: 0, is_cut, reason };
+        let short =
+            || format!("the file is cut short: {} bytes, shorter than its header of 64", this.map.len());
+        let header = this.map.get(..64).ok_or_else(|| bad(true, short()))?;
         let version = u32_at(header, 4);
         if version != VERSION {
-            return Err(bad(format!("version {version}, expected {VERSION}")));
+            return Err(bad(false, format!("version {version}, expected {VERSION}")));
         }
         Ok(this)
     }
@@ -265,10 +264,12 @@ impl BlobFile {
                 self.record_from(expected, &mut ahead).or_else(|| self.record_from(record_end, &mut behind));
             let offset = found.unwrap_or(expected);
             let blob = self.blob(offset).map_err(|error| match error {
-                Error::Blob { path, reason, .. } => {
+                Error::Blob { path, reason, is_cut, .. } => {
                     let number = contents.blobs.len() + 1;
                     let reason = format!("{reason}; this is blob {number} of {}", self.count());
-                    Error::Blob { path, offset, reason }
+                    // Without a record, the count may be wrong instead.
+                    let is_cut = is_cut && found.is_some();
+                    Error::Blob { path, offset, is_cut, reason }
                 }
                 other => other,
             })?;
@@ -289,7 +290,8 @@ impl BlobFile {
             end = end.max(record_end).max(start + blob.data.len() as u64);
             contents.blobs.push((offset, blob));
         }
-        let bad = |offset, reason| Err(Error::Blob { path: self.path.clone(), offset, reason });
+        let bad =
+            |offset, reason| Err(Error::Blob { path: self.path.clone(), offset, is_cut: false, reason });
         if let Some(offset) = self.record_from(end.next_multiple_of(ALIGNMENT), &mut ahead) {
             return bad(offset, format!("a record follows the {} blobs that are counted", self.count()));
         }
@@ -337,13 +339,15 @@ impl BlobFile {
     ///
     /// [`Error::Blob`] if there is no record, it points outside the file, or its fields are inconsistent.
     pub fn blob(&self, offset: u64) -> Result<Blob<'_>> {
-        let bad = |reason: String| Error::Blob { path: self.path.clone(), offset, reason };
+        let error = |is_cut, reason| Error::Blob { path: self.path.clone(), offset, is_cut, reason };
+        let bad = |reason: String| error(false, reason);
+        let cut = |reason: String| error(true, format!("{reason}: it is cut short, or the offset is wrong"));
         let len = self.map.len() as u64;
         if !offset.is_multiple_of(ALIGNMENT) || offset < ALIGNMENT {
             return Err(bad(format!("records are at multiples of {ALIGNMENT}, beginning at {ALIGNMENT}")));
         }
         if offset.checked_add(ALIGNMENT).is_none_or(|end| end > len) {
-            return Err(bad(format!("outside the file of {len} bytes")));
+            return Err(cut(format!("outside the file of {len} bytes")));
         }
         let record = &self.map[offset as usize..(offset + ALIGNMENT) as usize];
         let sentinel = u32_at(record, 0);
@@ -358,7 +362,7 @@ impl BlobFile {
             return Err(bad(format!("data at {start}, not a multiple of {ALIGNMENT}")));
         }
         if start.checked_add(size).is_none_or(|end| end > len) {
-            return Err(bad(format!("data of {size} bytes at {start} reach past the file of {len} bytes")));
+            return Err(cut(format!("data of {size} bytes at {start} reach past the file of {len} bytes")));
         }
         // For whole-byte types the field is reserved, and coremltools before version 8 left it uninitialised.
         let padding = if dtype.bits() < 8 { padding } else { 0 };

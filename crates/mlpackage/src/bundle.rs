@@ -30,13 +30,16 @@ pub const BUNDLE_MANIFEST: &str = "bundle.json";
 pub const BUNDLE: FolderKind = FolderKind {
     marker: BUNDLE_MANIFEST,
     fields: &["format_version", "shards", "files"],
-    entries: &["README.md", "tokenizer.json", "embeddings.safetensors", "*.mlpackage"],
+    belongs: |manifest, path| manifest["files"].get(path).is_some(),
 };
 
 /// The version of the bundle layout that this crate reads and writes.
 pub const BUNDLE_FORMAT_VERSION: u32 = 1;
 
 const MANIFEST_LIMIT: u64 = 16 << 20;
+
+/// What `bundle.json` is, for errors.
+const EXPECTED: &str = "the manifest of a bundle";
 
 /// `bundle.json`.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -237,7 +240,7 @@ impl Bundle {
         };
         // The version is read first, because other versions may have other fields.
         let version: Version =
-            serde_json::from_slice(&bytes).map_err(|e| bad(BUNDLE_MANIFEST, e.to_string()))?;
+            paths::read_object(&bytes, EXPECTED).map_err(|reason| bad(BUNDLE_MANIFEST, reason))?;
         if version.format_version != BUNDLE_FORMAT_VERSION {
             return Err(bad(
                 "format_version",
@@ -248,8 +251,7 @@ impl Bundle {
             ));
         }
         let manifest: BundleManifest =
-            serde_path_to_error::deserialize(&mut serde_json::Deserializer::from_slice(&bytes))
-                .map_err(|e| bad(BUNDLE_MANIFEST, e.to_string()))?;
+            paths::read_object(&bytes, EXPECTED).map_err(|reason| bad(BUNDLE_MANIFEST, reason))?;
         let bundle = Self { path: path.to_owned(), manifest };
         bundle.check_manifest()?;
         bundle.verify_files()?;

@@ -69,6 +69,8 @@ pub enum Error {
         path: PathBuf,
         /// Byte offset of the record.
         offset: u64,
+        /// Whether the file ends too soon.
+        is_cut: bool,
         /// What was found and expected.
         reason: String,
     },

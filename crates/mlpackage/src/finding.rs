@@ -282,6 +282,9 @@ rules! {
     WeightPath = "weight-path", Error, "refer to the weight file as @model_path/weights/weight.bin, and ship it";
     /// A weight file has a valid header and contains only the blobs that the header counts.
     WeightFile = "weight-file", Error, "write the weight file again: MIL blob storage, version 2";
+    /// A weight file is a regular file inside the package, and whole.
+    WeightIncomplete = "weight-incomplete", Error,
+        "copy the package again: a weight file is a regular file in it, as long as the constants that refer to it require";
     /// Bytes of a weight file that belong to no element are zero, and each blob follows the previous one.
     WeightLayout = "weight-layout", Warning,
         "no action needed: constants find their blobs by offset; coremltools lays out the file differently";

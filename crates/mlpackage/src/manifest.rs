@@ -79,7 +79,7 @@ impl Manifest {
         let bad = |reason: String| Error::Manifest { path: path.to_owned(), reason };
         // Some editors begin a text file with a byte order mark.
         let bytes = bytes.strip_prefix("\u{feff}".as_bytes()).unwrap_or(bytes);
-        let manifest: Self = serde_json::from_slice(bytes).map_err(|e| bad(e.to_string()))?;
+        let manifest: Self = paths::read_object(bytes, "the manifest of a .mlpackage").map_err(bad)?;
         let version = manifest.file_format_version.as_str();
         let parts: Option<Vec<u32>> = version.split('.').map(|p| p.parse().ok()).collect();
         match parts.as_deref() {

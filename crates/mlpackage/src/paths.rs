@@ -4,38 +4,41 @@ use std::fs::{self, File};
 use std::io::{self, Read as _};
 use std::path::{Component, Path, PathBuf};
 
+use serde::de::DeserializeOwned;
+
 use crate::error::{Error, Result};
 use crate::git_lfs::GitLfsPointer;
 
 /// Joins `relative` to `base` if the result stays inside: no absolute path, no `..`, no link that leads
-/// outside.
+/// outside. The error does not name the path.
 pub(crate) fn inside(base: &Path, relative: &str) -> std::result::Result<PathBuf, String> {
-    let path = Path::new(relative);
-    let plain = !relative.is_empty() && path.components().all(|c| matches!(c, Component::Normal(_)));
-    if !plain {
-        return Err(format!("path {relative:?} must stay inside the folder"));
+    if !is_plain(relative) {
+        return Err("it must stay inside the folder".into());
     }
-    let joined = base.join(path);
-    let real = |p: &Path| p.canonicalize().map_err(|e| format!("{}: {e}", p.display()));
+    let joined = base.join(relative);
+    let real = |p: &Path| p.canonicalize().map_err(|e| e.to_string());
     if !real(&joined)?.starts_with(real(base)?) {
-        return Err(format!("path {relative:?} is a link that leads outside the folder"));
+        return Err("it is a link that leads outside the folder".into());
     }
     Ok(joined)
 }
 
+/// Returns whether a path is relative and has no `..`.
+pub(crate) fn is_plain(relative: &str) -> bool {
+    !relative.is_empty() && Path::new(relative).components().all(|c| matches!(c, Component::Normal(_)))
+}
+
 /// Returns whether `relative` is a valid path below `base` at which nothing exists, not even a dangling link.
 pub(crate) fn is_absent(base: &Path, relative: &str) -> bool {
-    let path = Path::new(relative);
-    let plain = !relative.is_empty() && path.components().all(|c| matches!(c, Component::Normal(_)));
     let missing = |e: io::Error| matches!(e.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory);
-    plain && fs::symlink_metadata(base.join(path)).is_err_and(missing)
+    is_plain(relative) && fs::symlink_metadata(base.join(relative)).is_err_and(missing)
 }
 
 /// Returns the size of a regular file. Refuses pipes and devices, which could block on opening.
 pub(crate) fn regular_file_size(path: &Path) -> Result<u64> {
     let metadata = fs::metadata(path).map_err(|e| Error::io("open", path, e))?;
     if !metadata.is_file() {
-        return Err(Error::io("open", path, io::Error::other("not a file")));
+        return Err(Error::io("open", path, io::Error::other("it is not a regular file")));
     }
     Ok(metadata.len())
 }
@@ -75,6 +78,16 @@ pub(crate) fn read_small(path: &Path, limit: u64) -> Result<Vec<u8>> {
     }
     refuse_pointer(path, &bytes)?;
     Ok(bytes)
+}
+
+/// Parses a JSON object. The error says what it should have been: `expected`, such as `the manifest of a bundle`.
+pub(crate) fn read_object<T: DeserializeOwned>(bytes: &[u8], expected: &str) -> Result<T, String> {
+    // Otherwise an array is read as the fields of a type, in order.
+    if bytes.trim_ascii_start().first() != Some(&b'{') {
+        return Err(format!("it is not a JSON object, expected {expected}"));
+    }
+    serde_path_to_error::deserialize(&mut serde_json::Deserializer::from_slice(bytes))
+        .map_err(|e| format!("it is not {expected}: {e}"))
 }
 
 /// Refuses a Git LFS pointer.

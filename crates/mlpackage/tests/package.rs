@@ -195,7 +195,7 @@ fn a_pipe_is_not_a_file() {
         fs::remove_file(&file).unwrap();
         rustix::fs::mkfifoat(rustix::fs::CWD, &file, rustix::fs::Mode::from_raw_mode(0o600)).unwrap();
         let error = Package::open(&path).unwrap_err().to_string();
-        assert!(error.contains("not a file"), "{error}");
+        assert!(error.contains("not a regular file"), "{error}");
     }
 }
 

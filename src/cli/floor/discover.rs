@@ -16,7 +16,7 @@ use microgpt_ane::boundary_picture;
 use microgpt_model::{GptConfig, MODEL_TYPE};
 use mlpackage::{Package, counted};
 
-use super::super::{Outcome, output};
+use super::super::{Outcome, folder, output};
 
 /// Search for the floor: export decoders of many sizes, place each, and find the boundary between CPU and
 /// Neural Engine
@@ -167,6 +167,7 @@ impl Discover {
             return Err(ane_floor::Error::NeedsMac { what: "MLComputePlan" }.into());
         }
         if let Some(out) = &self.out {
+            folder::check_outside_models("--out", &out.join(ROWS))?;
             fs::create_dir_all(out).with_context(|| format!("create {}", out.display()))?;
         }
         if self.write_only {
@@ -225,6 +226,7 @@ impl Discover {
     /// separate file until all are complete, so a crash costs only the current probe, and no rows of an
     /// earlier measurement. A probe that fails is reported and skipped.
     fn measure_folder(&self, folder: &Path) -> Result<Outcome> {
+        folder::check_outside_models("--measure", &folder.join(ROWS))?;
         let list = folder.join("probes.jsonl");
         let text = super::read_text(&list)?;
         let mut configurations: Vec<Configuration> = Vec::new();
@@ -251,7 +253,7 @@ impl Discover {
                 }
             }
             let rows: String = probes.iter().map(Probe::row_text).collect();
-            atomic_output::write_file(&folder.join(UNFINISHED_ROWS), &rows)?;
+            atomic_output::write_file(folder.join(UNFINISHED_ROWS), &rows)?;
             bar.inc(1);
         }
         bar.finish_and_clear();
@@ -290,7 +292,7 @@ impl Discover {
             bar.inc(1);
         }
         bar.finish_and_clear();
-        atomic_output::write_file(&out.join("probes.jsonl"), &list)?;
+        atomic_output::write_file(out.join("probes.jsonl"), &list)?;
         let script = out.join("measure.sh");
         atomic_output::write_file(&script, MEASURE)?;
         #[cfg(unix)]

@@ -9,7 +9,7 @@ use anyhow::{Result, ensure};
 use clap::Args;
 use mlpackage::counted;
 
-use super::super::{Outcome, output};
+use super::super::{Outcome, folder, output};
 use super::read_text;
 
 /// List the known placements with their sources
@@ -121,6 +121,10 @@ impl Record {
 
 impl Refit {
     pub(super) fn run(self) -> Result<Outcome> {
+        if let Some(out) = &self.out {
+            let read: Vec<(&str, &Path)> = self.with.iter().map(|file| ("--with", file.as_path())).collect();
+            folder::check_output("--out", out, &read)?;
+        }
         let law = AnchorAndWork::fit(&corpus_with(&self.with)?, |_| false);
         ensure!(!law.fitted().rows.is_empty(), "no row of the corpus has enough data for a fit");
         let fitted = law.fitted();

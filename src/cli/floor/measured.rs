@@ -21,10 +21,10 @@ pub(super) struct MeasuredArgs {
     measure: bool,
     /// Do the same with a plan that --save-plan recorded, on any machine
     #[arg(long, value_name = "PLAN.json", conflicts_with_all = ["measure", "measured"])]
-    plan: Option<PathBuf>,
+    pub(super) plan: Option<PathBuf>,
     /// Save Core ML's plan as JSON
     #[arg(long, value_name = "PLAN.json", requires = "measure")]
-    save_plan: Option<PathBuf>,
+    pub(super) save_plan: Option<PathBuf>,
     /// Where to write the row; it replaces one of the same program and machine [default: measured.jsonl]
     #[arg(long, value_name = "ROWS.jsonl")]
     rows: Option<PathBuf>,
@@ -38,6 +38,12 @@ pub(super) struct Measured {
 }
 
 impl MeasuredArgs {
+    /// Where the row is written; `None` if nothing is measured.
+    pub(super) fn rows_file(&self) -> Option<PathBuf> {
+        let measures = self.measure || self.plan.is_some();
+        measures.then(|| self.rows.clone().unwrap_or_else(|| "measured.jsonl".into()))
+    }
+
     /// Measures packages, or reads their recorded plans; `None` if neither was requested.
     pub(super) fn measure(&self, packages: &[Package]) -> Result<Option<Measured>> {
         ensure!(self.measure || self.save_plan.is_none(), "--save-plan saves a measurement: give --measure");
@@ -71,7 +77,7 @@ impl MeasuredArgs {
             rows.push(plan.row(package, &report)?);
             reports.push(report);
         }
-        let file = self.rows.clone().unwrap_or_else(|| "measured.jsonl".into());
+        let file = self.rows_file().context("nothing is measured")?;
         let measured = Measured { reports, rows, file };
         // Errors must be reported before anything is printed.
         measured.joined()?;
@@ -105,7 +111,7 @@ impl Measured {
             let _ = folder.lock();
         }
         let corpus = self.joined()?;
-        atomic_output::write_file(&self.file, &corpus.to_jsonl())?;
+        atomic_output::write_file(&self.file, corpus.to_jsonl())?;
         drop(alone);
         let (new, all) = (self.rows.len(), corpus.rows().len());
         output::tell(&format!(

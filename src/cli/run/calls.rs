@@ -236,7 +236,7 @@ impl Calls {
         let advice = match &kind {
             PathKind::Safetensors => return Ok(()),
             // Opening the file reports more detail.
-            PathKind::Special | PathKind::EmptyFile | PathKind::UnknownFile => return Ok(()),
+            PathKind::Special | PathKind::UnknownFile => return Ok(()),
             PathKind::Missing => bail!("--inputs {name}: no such file"),
             kind if kind.is_image() => match inputs().find(|(_, f)| f.image().is_some()) {
                 Some((call, feature)) => {

@@ -9,7 +9,7 @@ use anyhow::{Context as _, Result, bail, ensure};
 use microgpt_ane::image_file;
 use mlpackage::ImageType;
 
-use super::super::{folder, output};
+use super::super::output;
 use super::calls::{Call, Calls, NamedFile, Side};
 
 /// The results of all calls of a function.
@@ -51,11 +51,17 @@ impl Numbers {
 }
 
 impl Results {
-    pub(super) fn push(&mut self, outputs: &Tensors) -> ane_runtime::Result<()> {
+    /// Adds the results of a call. They are only counted unless `keep`.
+    pub(super) fn push(&mut self, outputs: &Tensors, keep: bool) -> ane_runtime::Result<()> {
         for (name, tensor) in outputs.iter() {
             self.numbers.entry(name.to_owned()).or_default().add(tensor.data());
         }
-        self.stacked.push(outputs)
+        if keep { self.stacked.push(outputs) } else { Ok(()) }
+    }
+
+    /// Size of the results that are kept, in bytes.
+    pub(super) fn bytes(&self) -> u64 {
+        self.stacked.bytes()
     }
 }
 
@@ -84,12 +90,6 @@ impl<'f> OutImages<'f> {
                 "{}: {} does not have the extension .png: images are written as PNG",
                 option(),
                 path.display()
-            );
-            atomic_output::check_file(path)?;
-            ensure!(
-                !images.iter().any(|(.., other)| folder::same_file(other, path)),
-                "{}: the file is named twice",
-                option()
             );
             images.push((index, feature.name.clone(), image, path));
         }

@@ -86,7 +86,8 @@ fn another_run(command: &Train) -> String {
         words.push(format!("--data {data}"));
     } else {
         const LEFT_OUT: [&str; 2] = ["--block-size", "--out"];
-        let mut arguments = std::env::args().skip_while(|argument| argument != "train").skip(1);
+        let arguments = std::env::args_os().map(|argument| argument.to_string_lossy().into_owned());
+        let mut arguments = arguments.skip_while(|argument| argument != "train").skip(1);
         while let Some(argument) = arguments.next() {
             if LEFT_OUT.contains(&argument.as_str()) {
                 arguments.next();

@@ -3,16 +3,17 @@
 use std::path::{Path, PathBuf};
 use std::time::SystemTime;
 
-use anyhow::{Context as _, Result, bail};
+use anyhow::{Result, anyhow, bail};
 use microgpt_ane::loss_curve;
 use microgpt_model::{Checkpoint, Trained, Trainer};
 
-use super::super::output;
+use super::super::{folder, output, unfit};
 use super::duration;
 
 /// Refuses a destination that holds something which the run would replace without permission.
 pub(super) fn check(folder: &Path, force: bool) -> Result<()> {
     let name = output::path(folder);
+    folder::check_outside_models("--out", folder)?;
     Checkpoint::check_destination(folder)?;
     if Trainer::is_unfinished(folder) {
         let (found, give_up) = match Checkpoint::is_finished(folder) {
@@ -22,9 +23,16 @@ pub(super) fn check(folder: &Path, force: bool) -> Result<()> {
             ),
             false => ("a run that is not finished", "removing the folder gives it up".to_owned()),
         };
-        bail!(
-            "{name} holds {found}. Choose one: `microgpt train --resume {name}` continues it; another --out keeps it for later; {give_up}"
-        );
+        let further = match Trainer::intact_state(folder) {
+            Some(_) => {
+                format!("`microgpt train --resume {name}` continues it; another --out keeps it for later")
+            }
+            None => format!(
+                "none of its states is intact, so it cannot be resumed, but {}; another --out keeps it",
+                unfit::salvage(folder)
+            ),
+        };
+        bail!("{name} holds {found}. Choose one: {further}; {give_up}");
     }
     let is_empty = folder.read_dir().map_or(true, |mut entries| entries.next().is_none());
     if force || is_empty {
@@ -85,7 +93,9 @@ pub(super) fn publish(trained: &Trained, folder: PathBuf, diverged: bool) -> Res
         },
     };
     let beside = beside(&folder, suffix);
-    trained.write(&beside, picture.as_deref()).with_context(|| error.clone())?;
+    trained.write(&beside, picture.as_deref()).map_err(|other| {
+        anyhow!("the checkpoint is written neither to {} ({error}) nor beside it ({other})", folder.display())
+    })?;
     output::tell(&format!("warning: {error}. The checkpoint is in {}", beside.display()));
     Ok(beside)
 }

@@ -126,7 +126,7 @@ impl View {
 
     /// Prints a line above the bar, or on standard error if there is no bar.
     fn line(&self, text: &str) {
-        if self.bar.is_hidden() { output::tell(text) } else { self.bar.println(text) }
+        if self.bar.is_hidden() { output::tell(text) } else { self.bar.println(output::visible(text)) }
     }
 }
 

@@ -38,7 +38,11 @@ const PATIENCE: Duration = Duration::from_secs(600);
 const DEFAULT_LIMIT: u64 = 8 << 30;
 
 /// Identifies an existing entry for the atomic folder writer.
-const ENTRY: FolderKind = FolderKind { marker: ABOUT, fields: &["package", "system"], entries: &[MODEL] };
+const ENTRY: FolderKind = FolderKind {
+    marker: ABOUT,
+    fields: &["package", "system"],
+    belongs: |_, path| path.split('/').next() == Some(MODEL),
+};
 
 /// A folder of compiled packages.
 #[derive(Clone, Debug)]

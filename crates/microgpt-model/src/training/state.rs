@@ -24,7 +24,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use safetensors::{Dtype, SafeTensors};
+use safetensors::Dtype;
 use serde::{Deserialize, Serialize};
 
 use super::adam::Moments;
@@ -200,7 +200,7 @@ impl Trainer {
             Checkpoint::check_destination(folder)?;
         }
         let lock = lock(folder)?;
-        atomic_output::remove_remains(&folder.join(STATES), ".step-");
+        atomic_output::remove_remains(folder.join(STATES), ".step-");
         let mut skipped = Vec::new();
         for path in states {
             match Self::open_state(&path, text) {
@@ -285,7 +285,7 @@ impl Trainer {
         let snapshot = self.snapshot()?;
         if at_home {
             let state = folder.join(STATES).join(&name);
-            checkpoint::write_folder(&state, |_| None, |dir| snapshot.write(dir, None))?;
+            checkpoint::write_folder(&state, stranger_in, |dir| snapshot.write(dir, None))?;
         } else {
             if Self::is_unfinished(folder) {
                 return Err(Error::occupied(folder, "holds a run that is not finished"));
@@ -294,7 +294,7 @@ impl Trainer {
                 Checkpoint::check_destination(folder)?;
                 self.home = Some((folder.to_owned(), lock(folder)?));
                 let state = folder.join(STATES).join(&name);
-                checkpoint::write_folder(&state, |_| None, |dir| snapshot.write(dir, None))?;
+                checkpoint::write_folder(&state, stranger_in, |dir| snapshot.write(dir, None))?;
             } else {
                 checkpoint::write_folder(folder, checkpoint::differs, |dir| {
                     checkpoint::write_config(dir, &self.config, &self.tokenizer)?;
@@ -309,7 +309,8 @@ impl Trainer {
         // from them.
         let (beyond, past): (Vec<_>, Vec<_>) =
             states(folder)?.into_iter().partition(|(step, _)| *step > self.step_count());
-        for (_, old) in beyond.into_iter().chain(past.into_iter().skip(KEPT)) {
+        let old = beyond.into_iter().chain(past.into_iter().skip(KEPT)).map(|(_, old)| old);
+        for old in old.filter(|old| stranger_in(old).is_none()) {
             // Rename first: a half-removed folder must not look like a state.
             let gone = old.with_file_name(REMOVED);
             let _ = fs::remove_dir_all(&gone);
@@ -337,36 +338,18 @@ impl Trainer {
         })
     }
 
+    /// The states of an unfinished run in `folder`, newest first. Each is a checkpoint, intact or damaged.
+    pub fn states(folder: &Path) -> Vec<PathBuf> {
+        states(folder).unwrap_or_default().into_iter().map(|(_, state)| state).collect()
+    }
+
+    /// The newest intact state of an unfinished run in `folder`. The corpus is not read.
+    pub fn intact_state(folder: &Path) -> Option<PathBuf> {
+        Self::states(folder).into_iter().find(|state| read_state(state).is_ok())
+    }
+
     fn open_state(dir: &Path, text: Option<&Path>) -> Result<Self> {
-        let path = dir.join(STATE);
-        let bytes = checkpoint::read_file(&path, checkpoint::REPORT_LIMIT)?;
-        let sealed: Sealed =
-            serde_path_to_error::deserialize(&mut serde_json::Deserializer::from_slice(&bytes))
-                .map_err(|e| Error::file(&path, e.to_string()))?;
-        // The digest covers parsed values; comparing the bytes also catches a number that was rewritten with
-        // other digits.
-        if Sealed::digest(&sealed.state) != sealed.sha256 || sealed.to_json() != bytes {
-            return Err(Error::file(&path, "damaged: its SHA-256 is not the one that it records"));
-        }
-        let state = sealed.state;
-        if state.version != VERSION {
-            let reason = format!("version {}, this program reads {VERSION}", state.version);
-            return Err(Error::file(&path, reason));
-        }
-        let checkpoint = Checkpoint::open(dir)?;
-        for name in checkpoint::FILES.into_iter().chain([METRICS, OPTIMIZER]) {
-            let path = dir.join(name);
-            let bytes = read_mapped(&path)?;
-            let (found, expected) = (sha256(&bytes), state.files.get(name));
-            if expected != Some(&found) {
-                let expected = expected.map_or("none", String::as_str);
-                let reason = format!("damaged: SHA-256 {found}, {STATE} records {expected}");
-                return Err(Error::file(path, reason));
-            }
-        }
-        if !(0.0..=MOST_SECONDS).contains(&state.seconds) {
-            return Err(Error::file(&path, format!("seconds {}: not the duration of a run", state.seconds)));
-        }
+        let (state, checkpoint) = read_state(dir)?;
         let corpus = state.corpus.open(text)?;
         let (config, tokenizer) = (checkpoint.config().clone(), checkpoint.tokenizer().clone());
         let mut trainer = Self::new(&corpus, config, tokenizer, Some(checkpoint.weights()?), state.training)?;
@@ -380,8 +363,7 @@ impl Trainer {
 
     fn read_optimizer(&mut self, path: &Path, step: u64, best: Option<Evaluation>) -> Result<()> {
         let bytes = read_mapped(path)?;
-        let file = SafeTensors::deserialize(&bytes)
-            .map_err(|e| Error::file(path, format!("not a safetensors file: {e}")))?;
+        let file = checkpoint::read_tensors(path, &bytes)?;
         let device = self.devices[0].clone().inner();
         let read = |name: String, elements: usize| -> Result<Vec<f32>> {
             let bad = |reason: String| Error::Tensor { path: path.to_owned(), tensor: name.clone(), reason };
@@ -413,6 +395,39 @@ impl Trainer {
     }
 }
 
+/// Reads a state and the checkpoint in it, and compares every file with the recorded SHA-256.
+fn read_state(dir: &Path) -> Result<(State, Checkpoint)> {
+    let path = dir.join(STATE);
+    let bytes = checkpoint::read_file(&path, checkpoint::REPORT_LIMIT)?;
+    let sealed: Sealed = serde_path_to_error::deserialize(&mut serde_json::Deserializer::from_slice(&bytes))
+        .map_err(|e| Error::file(&path, e.to_string()))?;
+    // The digest covers parsed values; comparing the bytes also catches a number that was rewritten with
+    // other digits.
+    if Sealed::digest(&sealed.state) != sealed.sha256 || sealed.to_json() != bytes {
+        return Err(Error::file(&path, "damaged: its SHA-256 is not the one that it records"));
+    }
+    let state = sealed.state;
+    if state.version != VERSION {
+        let reason = format!("version {}, this program reads {VERSION}", state.version);
+        return Err(Error::file(&path, reason));
+    }
+    let checkpoint = Checkpoint::open(dir)?;
+    for name in checkpoint::FILES.into_iter().chain([METRICS, OPTIMIZER]) {
+        let path = dir.join(name);
+        let bytes = read_mapped(&path)?;
+        let (found, expected) = (sha256(&bytes), state.files.get(name));
+        if expected != Some(&found) {
+            let expected = expected.map_or("none", String::as_str);
+            let reason = format!("damaged: SHA-256 {found}, {STATE} records {expected}");
+            return Err(Error::file(path, reason));
+        }
+    }
+    if !(0.0..=MOST_SECONDS).contains(&state.seconds) {
+        return Err(Error::file(&path, format!("seconds {}: not the duration of a run", state.seconds)));
+    }
+    Ok((state, checkpoint))
+}
+
 /// Locks a folder for as long as the result lives; `None` where the system has no such locks.
 pub(super) fn lock(folder: &Path) -> Result<Option<fs::File>> {
     let Ok(file) = fs::File::open(folder) else { return Ok(None) };
@@ -435,6 +450,11 @@ pub(super) fn states(folder: &Path) -> Result<Vec<(usize, PathBuf)>> {
         entries.flatten().filter_map(|e| Some((step(&e.path())?, e.path()))).collect();
     states.sort_by_key(|(step, _)| std::cmp::Reverse(*step));
     Ok(states)
+}
+
+/// Returns why a state must not be removed: a file in it that is not the run's.
+pub(super) fn stranger_in(state: &Path) -> Option<String> {
+    atomic_output::stranger(state, checkpoint::is_of_state)
 }
 
 fn read_metrics(path: &Path, steps: usize) -> Result<Vec<StepMetrics>> {

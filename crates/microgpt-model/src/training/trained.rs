@@ -84,7 +84,8 @@ impl Trained {
     fn forget_states(&self, folder: &Path) {
         let Some(home) = self.home.as_ref().filter(|home| Checkpoint::is_finished(home)) else { return };
         if fs::canonicalize(folder).is_ok_and(|folder| folder != *home) {
-            for (_, state) in state::states(home).unwrap_or_default() {
+            let states = state::states(home).unwrap_or_default().into_iter().map(|(_, state)| state);
+            for state in states.filter(|state| state::stranger_in(state).is_none()) {
                 // A state that cannot be removed remains resumable, which does no harm.
                 let _ = fs::remove_dir_all(state);
             }

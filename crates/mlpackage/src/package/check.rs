@@ -16,7 +16,13 @@ pub(super) fn package(package: &Package) -> Vec<Finding> {
     manifest(package, &mut findings);
     // Content that could not be read would look missing everywhere else, and one fault would cause many
     // findings.
-    let about_files = [Rule::WeightFile, Rule::WeightPath, Rule::ManifestItem, Rule::ManifestItemUnneeded];
+    let about_files = [
+        Rule::WeightFile,
+        Rule::WeightPath,
+        Rule::WeightIncomplete,
+        Rule::ManifestItem,
+        Rule::ManifestItemUnneeded,
+    ];
     let whole = findings.iter().all(|f| about_files.contains(&f.rule));
     if whole {
         findings.extend(mil::check(&package.program, &package.blob_ints()));
@@ -177,7 +183,7 @@ fn weights(package: &Package, findings: &mut Vec<Finding>) {
                     used.entry(&at.file).or_default().push(at.offset);
                     let Some(file) = package.weights.get(&at.file) else { continue };
                     if let Some((rule, reason)) = wrong_blob(file, at.offset, ty) {
-                        if rule == Rule::BlobRecord {
+                        if [Rule::BlobRecord, Rule::WeightIncomplete].contains(&rule) {
                             damaged.push((&at.file, at.offset));
                         }
                         let fault = Fault::at(rule, param, reason);
@@ -193,7 +199,9 @@ fn weights(package: &Package, findings: &mut Vec<Finding>) {
             // Already reported at the constant that is stored there.
             Err(Error::Blob { offset, .. }) if damaged.contains(&(name, offset)) => continue,
             Err(error) => {
-                findings.push(Finding::package(Rule::WeightFile, error.to_string()));
+                let is_cut = matches!(error, Error::Blob { is_cut: true, .. });
+                let rule = if is_cut { Rule::WeightIncomplete } else { Rule::WeightFile };
+                findings.push(Finding::package(rule, error.to_string()));
                 continue;
             }
         };
@@ -221,7 +229,11 @@ fn weights(package: &Package, findings: &mut Vec<Finding>) {
 /// Returns the rule that the blob at `offset` breaks, given the type of the constant that refers to it.
 fn wrong_blob(file: &BlobFile, offset: u64, ty: &TensorType) -> Option<(Rule, String)> {
     match file.blob(offset) {
-        Err(error) => Some((Rule::BlobRecord, format!("is in a blob that is damaged: {error}"))),
+        Err(error) => {
+            let is_cut = matches!(error, Error::Blob { is_cut: true, .. });
+            let rule = if is_cut { Rule::WeightIncomplete } else { Rule::BlobRecord };
+            Some((rule, format!("is in a blob that is damaged: {error}")))
+        }
         Ok(blob) => differs(&blob, ty).map(|reason| {
             (Rule::BlobType, format!("is in the blob at offset {offset}, which holds {reason}"))
         }),

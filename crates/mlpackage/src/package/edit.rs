@@ -177,7 +177,7 @@ fn check_size(file: &BlobFile, offset: u64, data: &[u8]) -> Result<()> {
     }
     let (found, given) = (blob.data.len(), data.len());
     let reason = format!("{given} bytes given, it has {found} for {} of {}", blob.elements, blob.dtype);
-    Err(Error::Blob { path: file.path().to_owned(), offset, reason })
+    Err(Error::Blob { path: file.path().to_owned(), offset, is_cut: false, reason })
 }
 
 /// Returns the path of a file relative to the package, with `/` between folders.

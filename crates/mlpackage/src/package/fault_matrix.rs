@@ -38,8 +38,9 @@ impl Draft {
     fn save(&self) {
         let model = self.model.encode_to_vec();
         fs::write(self.folder.join(MODEL_FOLDER).join("model.mlmodel"), model).unwrap();
-        if self.folder.join(WEIGHTS).parent().unwrap().exists() {
-            fs::write(self.folder.join(WEIGHTS), &self.weights).unwrap();
+        let weights = self.folder.join(WEIGHTS);
+        if weights.parent().unwrap().exists() && !weights.is_dir() {
+            fs::write(weights, &self.weights).unwrap();
         }
     }
 
@@ -929,8 +930,18 @@ const WEIGHT_FILE: &[Fault] = &[
     fault("a file outside", Rule::WeightPath, "must stay inside", |d| {
         d.blob("w").file_name = "@model_path/../weight.bin".into();
     }),
-    fault("a file shorter than its header", Rule::WeightFile, "shorter than its header", |d| {
+    fault("a file shorter than its header", Rule::WeightIncomplete, "shorter than its header", |d| {
         d.weights.truncate(63);
+    }),
+    fault("a folder in place of the file", Rule::WeightIncomplete, "not a regular file", |d| {
+        fs::remove_file(d.folder.join(WEIGHTS)).unwrap();
+        fs::create_dir(d.folder.join(WEIGHTS)).unwrap();
+    }),
+    #[cfg(unix)]
+    fault("a link that leads outside", Rule::WeightIncomplete, "leads outside", |d| {
+        let elsewhere = d.folder.with_extension("weights");
+        fs::rename(d.folder.join(WEIGHTS), &elsewhere).unwrap();
+        std::os::unix::fs::symlink(elsewhere, d.folder.join(WEIGHTS)).unwrap();
     }),
     fault("a file of the future", Rule::WeightFile, "version 3, expected 2", |d| d.patch(4, &[3])),
     fault("more blobs counted than there are", Rule::WeightFile, "blob 4 of 4", |d| d.patch(0, &[4])),
@@ -943,7 +954,7 @@ const WEIGHT_FILE: &[Fault] = &[
     fault("a gap that is not zero", Rule::WeightLayout, "gap before it is not zero", |d| {
         d.patch(64 + 64 + 24, &[1]);
     }),
-    fault("a file cut short", Rule::BlobRecord, "reach past the file", |d| {
+    fault("a file cut short", Rule::WeightIncomplete, "reach past the file", |d| {
         let len = d.weights.len();
         d.weights.truncate(len - 1);
     }),
@@ -952,12 +963,12 @@ const WEIGHT_FILE: &[Fault] = &[
     fault("an offset between two records", Rule::BlobRecord, "multiples of 64", |d| {
         d.blob("w").offset = 65;
     }),
-    fault("an offset outside", Rule::BlobRecord, "outside the file", |d| d.blob("w").offset = 1 << 40),
+    fault("an offset outside", Rule::WeightIncomplete, "outside the file", |d| d.blob("w").offset = 1 << 40),
     fault("an unknown element type", Rule::BlobRecord, "unknown element type 99", |d| {
         d.patch(68, &[99]);
     }),
     fault("data that are not aligned", Rule::BlobRecord, "not a multiple of 64", |d| d.patch(80, &[129])),
-    fault("data outside the file", Rule::BlobRecord, "reach past the file", |d| d.patch(86, &[1])),
+    fault("data outside the file", Rule::WeightIncomplete, "reach past the file", |d| d.patch(86, &[1])),
     fault("too many padding bits", Rule::BlobRecord, "not a whole number of int4", |d| d.patch(344, &[9])),
     fault("padding bits that are not zero", Rule::WeightLayout, "padding bits are not zero", |d| {
         let last = d.weights.len() - 1;

@@ -103,11 +103,11 @@ impl Package {
                 Err(Error::Rule(finding)) => package.incomplete.push(*finding),
                 // A file that was not downloaded breaks no rule: the package is not complete on this machine.
                 Err(error @ Error::GitLfsPointer { .. }) => return Err(error),
-                Err(error @ Error::Blob { .. }) => {
+                Err(error @ Error::Blob { is_cut: false, .. }) => {
                     package.incomplete.push(Finding::package(Rule::WeightFile, error.to_string()));
                 }
                 Err(error) => {
-                    package.incomplete.push(Finding::package(Rule::WeightPath, error.to_string()));
+                    package.incomplete.push(Finding::package(Rule::WeightIncomplete, error.to_string()));
                 }
             }
         }
@@ -129,8 +129,10 @@ impl Package {
         }
         let manifest = Manifest::read(path)?;
         let relative = manifest.model_path(path)?;
-        let model_path = paths::inside(path, &relative)
-            .map_err(|reason| Error::Manifest { path: path.join(MANIFEST), reason })?;
+        let model_path = paths::inside(path, &relative).map_err(|reason| Error::Manifest {
+            path: path.join(MANIFEST),
+            reason: format!("it lists {relative}: {reason}"),
+        })?;
         let bytes = paths::read_small(&model_path, MODEL_LIMIT)?;
         let bad = |reason: String| Error::Model { path: model_path.clone(), reason };
         let model = decode_model(&bytes).map_err(bad)?;
@@ -190,8 +192,8 @@ impl Package {
         self.program.functions.get(name).ok_or_else(|| Error::Model {
             path: self.path.clone(),
             reason: format!(
-                "no function {name:?}; it has {:?}",
-                self.program.functions.keys().collect::<Vec<_>>()
+                "no function {name:?}; it has {}",
+                self.program.functions.keys().map(String::as_str).collect::<Vec<_>>().join(", ")
             ),
         })
     }
@@ -323,7 +325,9 @@ impl Package {
             reason: format!("it refers to {:?}, which is not there", at.file),
         })?;
         match differs(&file.blob(at.offset)?, ty) {
-            Some(reason) => Err(Error::Blob { path: file.path().to_owned(), offset: at.offset, reason }),
+            Some(reason) => {
+                Err(Error::Blob { path: file.path().to_owned(), offset: at.offset, is_cut: false, reason })
+            }
             None => Ok(Some((file, at.offset))),
         }
     }
@@ -348,7 +352,8 @@ pub(crate) fn decode_model(bytes: &[u8]) -> std::result::Result<proto::Model, St
             "its {size} bytes would take about {footprint} in memory, more than any program needs"
         ));
     }
-    let model = proto::Model::decode(bytes).map_err(|e| format!("not a protobuf of a model: {e}"))?;
+    let model = proto::Model::decode(bytes)
+        .map_err(|e| format!("it is damaged or cut short, so copy it again ({e})"))?;
     if model.ml_program.is_none() {
         return Err("it holds no ML Program".into());
     }
@@ -364,10 +369,17 @@ fn weight_files(program: &Program) -> BTreeSet<String> {
 
 /// Returns the path of the file that constants call `file`.
 fn weight_path(model_path: &Path, file: &str) -> Result<PathBuf> {
-    let bad = |reason: String| Error::from(Finding::package(Rule::WeightPath, reason));
-    let relative = file
-        .strip_prefix("@model_path/")
-        .ok_or_else(|| bad(format!("weight file {file:?} does not begin with @model_path/")))?;
+    let bad = |rule: Rule, reason: String| Error::from(Finding::package(rule, reason));
+    let relative = file.strip_prefix("@model_path/").ok_or_else(|| {
+        bad(Rule::WeightPath, format!("weight file {file:?} does not begin with @model_path/"))
+    })?;
     let folder = model_path.parent().unwrap_or(Path::new("."));
-    paths::inside(folder, relative).map_err(bad)
+    paths::inside(folder, relative).map_err(|reason| {
+        // The reference is right if the file is there, but as a link that leads elsewhere.
+        let is_link = paths::is_plain(relative) && folder.join(relative).exists();
+        bad(
+            if is_link { Rule::WeightIncomplete } else { Rule::WeightPath },
+            format!("weight file {file:?}: {reason}"),
+        )
+    })
 }

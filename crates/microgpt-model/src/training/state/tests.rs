@@ -199,6 +199,24 @@ fn damaged_states_beyond_never_push_out_the_good_one() {
     assert_eq!(left, [7, 6]);
 }
 
+/// An old state with a file of the user's is kept, though newer ones are there.
+#[test]
+fn a_state_with_a_file_of_the_users_is_not_removed() {
+    let dir = tempfile::tempdir().unwrap();
+    let folder = dir.path().join("ckpt");
+    let mut trainer = begin();
+    for step in 1..=4 {
+        trainer.step().unwrap();
+        trainer.save(&folder).unwrap();
+        if step == 1 {
+            fs::write(folder.join("training/step-000001/notes.txt"), "").unwrap();
+        }
+    }
+    let left: Vec<usize> = states(&folder).unwrap().into_iter().map(|(step, _)| step).collect();
+    assert_eq!(left, [4, 3, 1]);
+    assert!(folder.join("training/step-000001/notes.txt").is_file());
+}
+
 #[test]
 fn two_runs_do_not_share_a_folder() {
     let dir = tempfile::tempdir().unwrap();
@@ -364,4 +382,5 @@ fn states_without_the_new_field_are_read() {
     interrupted(&folder, 3);
     let json = fs::read_to_string(folder.join("training/step-000003/state.json")).unwrap();
     assert!(!json.contains("replaces"), "it is only written where it is true");
+    assert_eq!(Trainer::resume(&folder, None).unwrap().trainer.step_count(), 3);
 }

@@ -1,0 +1,59 @@
+//! The files in an earlier output that its writer did not write.
+
+use std::fs;
+use std::path::Path;
+
+/// Returns why `folder` must not be replaced or removed: the first file below it, in sorted order, that does not
+/// belong to the output. Returns `None` if every file belongs.
+///
+/// `belongs` receives each path relative to `folder`, with `/`. An empty folder is passed with a `/` at its end. A
+/// link is passed as a file, and is not followed. The files that macOS's Finder leaves, `.DS_Store`, always belong.
+/// A folder that cannot be listed is a reason as well.
+pub fn stranger(folder: impl AsRef<Path>, belongs: impl Fn(&str) -> bool) -> Option<String> {
+    let mut strangers = Vec::new();
+    let mut pending = vec![String::new()];
+    while let Some(prefix) = pending.pop() {
+        let dir = folder.as_ref().join(&prefix);
+        let entries = match fs::read_dir(&dir).and_then(Iterator::collect::<Result<Vec<_>, _>>) {
+            Ok(entries) => entries,
+            Err(error) => return Some(format!("{} cannot be listed: {error}", dir.display())),
+        };
+        if entries.is_empty() && !prefix.is_empty() && !belongs(&prefix) {
+            strangers.push(prefix.trim_end_matches('/').to_owned());
+        }
+        for entry in entries {
+            let name = format!("{prefix}{}", entry.file_name().to_string_lossy());
+            if entry.file_type().is_ok_and(|kind| kind.is_dir()) {
+                pending.push(format!("{name}/"));
+            } else if entry.file_name() != ".DS_Store" && !belongs(&name) {
+                strangers.push(name);
+            }
+        }
+    }
+    strangers.into_iter().min().map(|name| format!("holds {name}, which would be lost"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_file_at_any_depth_is_named() {
+        let dir = tempfile::tempdir().unwrap();
+        let found = || stranger(dir.path(), |path| path == "a" || path == "in/b");
+        fs::create_dir_all(dir.path().join("in/deep")).unwrap();
+        for name in ["a", "in/b", "in/.DS_Store"] {
+            fs::write(dir.path().join(name), "").unwrap();
+        }
+        assert_eq!(found().as_deref(), Some("holds in/deep, which would be lost"));
+        fs::write(dir.path().join("in/deep/notes"), "").unwrap();
+        assert_eq!(found().as_deref(), Some("holds in/deep/notes, which would be lost"));
+        fs::remove_dir_all(dir.path().join("in/deep")).unwrap();
+        assert_eq!(found(), None);
+        #[cfg(unix)]
+        {
+            std::os::unix::fs::symlink("/", dir.path().join("in/link")).unwrap();
+            assert_eq!(found().as_deref(), Some("holds in/link, which would be lost"));
+        }
+    }
+}
