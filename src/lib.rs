@@ -6,13 +6,13 @@ pub mod boundary_picture;
 mod chart;
 pub mod energy;
 pub mod export;
-pub mod field_report;
 pub mod image_file;
 pub mod loss_curve;
+pub mod mac_report;
 pub mod memory;
 pub mod placement;
+pub mod probe;
 pub mod reference;
-pub mod settle;
 pub mod verification;
 
 // Re-exports the crates that a user of the whole path needs.

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use anyhow::{Result, ensure};
 use clap::Args;
-use microgpt_ane::field_report::{self, FieldReport};
+use microgpt_ane::mac_report::{self, FieldReport};
 use mlpackage::counted;
 
 use super::{Outcome, folder, output};
@@ -31,7 +31,7 @@ impl MakeFieldReport {
         );
         let report = FieldReport::read(&self.folder)?;
         folder::check_output("--html", &page, &[])?;
-        atomic_output::write_file(&page, field_report::page(&report))?;
+        atomic_output::write_file(&page, mac_report::page(&report))?;
         output::print(&format!(
             "{}: {}, {}, {}\n",
             page.display(),

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use anyhow::Result;
 use clap::Args;
-use microgpt_ane::settle::settle;
+use microgpt_ane::probe::settle;
 
 use super::engine::EngineArgs;
 use super::{Outcome, folder, output};

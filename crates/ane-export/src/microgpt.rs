@@ -6,7 +6,7 @@ use mlpackage::mil::builder::{FunctionBuilder, Var};
 use mlpackage::mil::{Function, Opset, Value};
 use mlpackage::{BlobWriter, DType};
 
-use crate::blocks::{Attention, Cache, CacheWrite, Heads, Keeper, project, relu_mlp, rms_norm};
+use crate::blocks::{Attention, Cache, CacheStorage, CacheWrite, Heads, project, relu_mlp, rms_norm};
 use crate::error::Result;
 use crate::options::{CacheUpdate, ExportOptions, Projections};
 use crate::quantize::{Matrix, Stored, to_half};
@@ -67,32 +67,33 @@ impl Tensors for Checkpoint {
 }
 
 /// A matrix of the graph, and the checkpoint's tensors whose rows it stacks.
-struct Plan {
+struct MatrixSpec {
     matrix: String,
     tensors: Vec<String>,
 }
 
 /// Returns every matrix of the graph, in the order in which the graph uses them.
-fn matrices(config: &GptConfig, projections: Projections) -> Vec<Plan> {
+fn matrices(config: &GptConfig, projections: Projections) -> Vec<MatrixSpec> {
     let mut plans = Vec::new();
     for i in 0..config.n_layer {
         let tensor = |part: &str| format!("layers.{i}.{part}.weight");
-        let single = |part: &str| Plan { matrix: format!("layers_{i}_{part}"), tensors: vec![tensor(part)] };
+        let single =
+            |part: &str| MatrixSpec { matrix: format!("layers_{i}_{part}"), tensors: vec![tensor(part)] };
         match projections {
             Projections::Separate => plans.extend(["attn_q", "attn_k", "attn_v"].map(single)),
-            Projections::FusedQkv => plans.push(Plan {
+            Projections::FusedQkv => plans.push(MatrixSpec {
                 matrix: format!("layers_{i}_attn_qkv"),
                 tensors: ["attn_q", "attn_k", "attn_v"].map(tensor).to_vec(),
             }),
         }
         plans.extend(["attn_o", "mlp_fc1", "mlp_fc2"].map(single));
     }
-    plans.push(Plan { matrix: LOGITS.into(), tensors: vec!["lm_head.weight".into()] });
+    plans.push(MatrixSpec { matrix: LOGITS.into(), tensors: vec!["lm_head.weight".into()] });
     plans
 }
 
 /// Reads the tensors of a matrix.
-fn read(model: &impl Tensors, plan: &Plan) -> Result<Matrix> {
+fn read(model: &impl Tensors, plan: &MatrixSpec) -> Result<Matrix> {
     let specs = model.config().tensors();
     let mut matrix = Matrix { name: plan.tensors.join(" + "), rows: 0, columns: 0, values: Vec::new() };
     for tensor in &plan.tensors {
@@ -146,8 +147,8 @@ pub(crate) fn decode_function(
     for [keys, values] in caches(config) {
         let mut declare = |HostCache { cache, new }: &HostCache| {
             let keeper = match update {
-                CacheUpdate::OneHot | CacheUpdate::SliceUpdate => Keeper::State,
-                CacheUpdate::Host => Keeper::Host { new },
+                CacheUpdate::OneHot | CacheUpdate::SliceUpdate => CacheStorage::State,
+                CacheUpdate::Host => CacheStorage::Host { new },
             };
             Cache::new(f, cache, [1, heads.count, s, heads.width], keeper)
         };

@@ -5,7 +5,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::compiled_size::CompiledSize;
 use crate::corpus::{Dtype, Family, Graph, Weights};
-use crate::site::Site;
+use crate::op_context::OpContext;
 
 /// Features of a graph. `None` means unknown, and not bounded by what is known.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
@@ -53,7 +53,7 @@ impl Features {
     }
 
     /// Computes the features of a function; `sites` are its operations.
-    pub(crate) fn of(sites: &[Site<'_>], stateful: bool, size: &CompiledSize) -> Self {
+    pub(crate) fn of(sites: &[OpContext<'_>], stateful: bool, size: &CompiledSize) -> Self {
         let anchors = || sites.iter().filter(|s| s.work > 0);
         let largest = anchors().max_by_key(|s| s.work);
         let work = anchors().fold(0u64, |sum, s| sum.saturating_add(s.work));
@@ -82,19 +82,19 @@ impl Features {
 }
 
 /// Number of attentions: matrix products of a softmax's result, and fused attention operations.
-fn attentions(sites: &[Site<'_>]) -> u64 {
+fn attentions(sites: &[OpContext<'_>]) -> u64 {
     let found =
-        |s: &&Site<'_>| s.operation.op == "scaled_dot_product_attention" || is_after_softmax(s, sites);
+        |s: &&OpContext<'_>| s.operation.op == "scaled_dot_product_attention" || is_after_softmax(s, sites);
     sites.iter().filter(found).count() as u64
 }
 
-fn is_after_softmax(site: &Site<'_>, sites: &[Site<'_>]) -> bool {
+fn is_after_softmax(site: &OpContext<'_>, sites: &[OpContext<'_>]) -> bool {
     site.operation.op == "matmul" && site.sources.iter().any(|&i| sites[i].operation.op == "softmax")
 }
 
 /// Whether an attention covers more positions than the call has: the others come from a cache, in a state or
 /// an input.
-fn over_a_cache(sites: &[Site<'_>]) -> bool {
+fn over_a_cache(sites: &[OpContext<'_>]) -> bool {
     let mut weights =
         sites.iter().filter(|s| is_after_softmax(s, sites)).filter_map(|s| Some(s.args.get("x")?.ty));
     weights.any(|ty| match ty.shape.as_slice() {
@@ -105,7 +105,7 @@ fn over_a_cache(sites: &[Site<'_>]) -> bool {
     })
 }
 
-fn family(sites: &[Site<'_>], attentions: u64, stateful: bool, tokens: Option<u64>) -> Family {
+fn family(sites: &[OpContext<'_>], attentions: u64, stateful: bool, tokens: Option<u64>) -> Family {
     let anchors = sites.iter().filter(|s| s.work > 0).count();
     let weighted = sites.iter().filter(|s| s.work > 0 && s.weight.is_some()).count() as u64;
     let spatial = sites.iter().any(|s| s.kernel.iter().any(|&k| k > 1));
@@ -122,7 +122,7 @@ fn family(sites: &[Site<'_>], attentions: u64, stateful: bool, tokens: Option<u6
 }
 
 /// The length of the longest chain of dependent convolutions and matrix products.
-fn longest_chain(sites: &[Site<'_>]) -> u64 {
+fn longest_chain(sites: &[OpContext<'_>]) -> u64 {
     let mut chain: Vec<u64> = Vec::with_capacity(sites.len());
     for site in sites {
         let before = site.sources.iter().map(|&i| chain[i]).max().unwrap_or(0);
@@ -132,7 +132,7 @@ fn longest_chain(sites: &[Site<'_>]) -> u64 {
 }
 
 /// How most weights are stored, by number of elements.
-fn storage(sites: &[Site<'_>]) -> Option<Weights> {
+fn storage(sites: &[OpContext<'_>]) -> Option<Weights> {
     let weights = || sites.iter().filter_map(|s| s.weight);
     let elements =
         |stored: Weights| weights().filter(|w| w.stored == stored).map(|w| w.elements).sum::<u64>();

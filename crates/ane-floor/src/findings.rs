@@ -8,8 +8,8 @@ use serde::{Deserialize, Serialize};
 use crate::device::{Device, Outcome};
 use crate::function_report::FunctionReport;
 use crate::laws::{self, FLOOR_BYTES, Law as _, megabytes};
+use crate::op_context::OpContext;
 use crate::placed_operation::PlacedOperation;
-use crate::site::Site;
 
 /// A finding.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
@@ -55,7 +55,7 @@ fn names<'a>(operations: impl Iterator<Item = &'a str>) -> String {
 /// list.
 pub(crate) fn of(
     function: &FunctionReport,
-    sites: &[Site<'_>],
+    sites: &[OpContext<'_>],
     operations: &[PlacedOperation],
     first: usize,
 ) -> Vec<Finding> {

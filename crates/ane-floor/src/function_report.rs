@@ -3,9 +3,9 @@
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use crate::accuracy::Accuracy;
 use crate::corpus::Corpus;
 use crate::device::Outcome;
+use crate::evaluation::Accuracy;
 use crate::evidence::{self, Evidence};
 use crate::features::Features;
 use crate::laws::{self, Opinion};

@@ -1,13 +1,13 @@
 //! Placement of each operation of a function: the operations that laws keep off, those that follow the graph,
 //! and the resulting regions.
 
-use crate::accuracy::Accuracy;
 use crate::decision::{Laws, decide};
 use crate::device::{Device, Outcome};
+use crate::evaluation::Accuracy;
 use crate::features::Features;
 use crate::laws::{self, Law};
+use crate::op_context::OpContext;
 use crate::placed_operation::PlacedOperation;
-use crate::site::Site;
 
 /// Memory bandwidth in bytes per second of the M1's Neural Engine, the slowest known (51 to 145 GB/s on M1 to
 /// M5).
@@ -17,7 +17,7 @@ const MULTIPLY_ADDS_A_SECOND: f64 = 5.5e12;
 
 /// Estimated seconds of an operation on an M1's Neural Engine, bound by memory bandwidth or by work. Only
 /// ratios of it are used.
-fn seconds(site: &Site<'_>) -> f64 {
+fn seconds(site: &OpContext<'_>) -> f64 {
     (site.bytes as f64 / BYTES_A_SECOND).max(site.work as f64 / MULTIPLY_ADDS_A_SECOND)
 }
 
@@ -34,7 +34,7 @@ pub(crate) struct Placement {
 /// added to the region numbers.
 pub(crate) fn place(
     function: &str,
-    sites: &[Site<'_>],
+    sites: &[OpContext<'_>],
     features: &Features,
     first: usize,
     first_region: usize,
@@ -91,7 +91,7 @@ pub(crate) fn place(
 /// Numbers the regions, and moves regions on the Neural Engine without a convolution or matrix product to the
 /// CPU if another region has one: elementwise work follows an anchor, and is dropped without one. Returns the
 /// number of moved operations.
-fn drop_unanchored(operations: &mut [PlacedOperation], sites: &[Site<'_>]) -> usize {
+fn drop_unanchored(operations: &mut [PlacedOperation], sites: &[OpContext<'_>]) -> usize {
     let regions = number_regions(operations);
     let mut anchored = vec![false; regions];
     for (operation, site) in operations.iter().zip(sites) {

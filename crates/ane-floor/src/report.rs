@@ -7,7 +7,6 @@ use mlpackage::bundle::Architecture;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use crate::change::{self, Change};
 use crate::compiled_size::CompiledSize;
 use crate::corpus::Corpus;
 use crate::device::{Device, Outcome};
@@ -16,11 +15,12 @@ use crate::features::Features;
 use crate::findings::{self, Finding};
 use crate::function_report::FunctionReport;
 use crate::laws::FLOOR_BYTES;
+use crate::op_context::OpContext;
 use crate::placed_operation::PlacedOperation;
 use crate::placement;
 use crate::residency::Residency;
 use crate::scaling::Scalings;
-use crate::site::Site;
+use crate::suggestion::{self, Change};
 
 /// Version of the report's fields.
 pub const REPORT_VERSION: u32 = 1;
@@ -104,14 +104,14 @@ impl PlacementReport {
         let (mut functions, mut findings, mut changes) = (Vec::new(), Vec::new(), Vec::new());
         let mut regions = 0;
         for (name, function) in &package.program().functions {
-            let sites = Site::list(name, function, &ints)?;
+            let sites = OpContext::list(name, function, &ints)?;
             let features = Features::of(&sites, function.states().count() > 0, &compiled);
             let first = operations.len();
             let placed = placement::place(name, &sites, &features, first, regions);
             let report = FunctionReport::new(name, features, &placed, corpus);
             findings.append(&mut findings::of(&report, &sites, &placed.operations, first));
             if placed.operations.iter().any(|o| o.device != Device::Ane) {
-                changes.extend(change::cheapest(name, &sites, &report.features, &compiled));
+                changes.extend(suggestion::cheapest(name, &sites, &report.features, &compiled));
             }
             regions = placed.operations.iter().map(|o| o.region + 1).max().unwrap_or(regions);
             operations.extend(placed.operations);

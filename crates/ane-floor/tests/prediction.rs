@@ -4,7 +4,7 @@
 use std::path::Path;
 
 use ane_floor::laws::FLOOR_BYTES;
-use ane_floor::{Basis, Count, Device, Edit, FindingKind, Outcome, PlacementReport, regressions};
+use ane_floor::{Basis, Count, Device, FindingKind, Outcome, PlacementReport, Suggestion, regressions};
 use mlpackage::mil::builder::FunctionBuilder;
 use mlpackage::mil::{Opset, Program, TensorType, Value};
 use mlpackage::{DType, Metadata, Package, PackageWriter};
@@ -77,7 +77,7 @@ fn fp32_is_never_placed_whatever_its_size() {
     assert_eq!(report.functions[0].rule, "element-type");
     // The suggested edit is to compute in fp16, and its prediction is checked.
     assert_eq!(report.changes.len(), 1);
-    assert_eq!(report.changes[0].edits, [Edit::ComputeInFp16]);
+    assert_eq!(report.changes[0].edits, [Suggestion::ComputeInFp16]);
     assert_eq!((report.changes[0].predicted, report.changes[0].rule.as_str()), (Outcome::Ane, "floor"));
 }
 
@@ -155,7 +155,7 @@ fn operations_at_the_end_are_left_to_the_host() {
         Ok(())
     });
     assert_eq!(report.verdict, Outcome::Mixed);
-    assert_eq!(report.changes[0].edits, [Edit::LeaveToHost]);
+    assert_eq!(report.changes[0].edits, [Suggestion::LeaveToHost]);
     assert_eq!(report.changes[0].predicted, Outcome::Ane);
     assert!(!report.findings.iter().any(|f| f.kind == FindingKind::Island));
 }
@@ -236,7 +236,7 @@ fn a_program_above_the_ceiling_is_to_be_split() {
         Ok(())
     });
     assert_eq!((report.verdict, report.functions[0].rule.as_str()), (Outcome::Error, "operation-ceiling"));
-    assert_eq!(report.changes[0].edits, [Edit::SplitInto(2)]);
+    assert_eq!(report.changes[0].edits, [Suggestion::SplitInto(2)]);
     assert_eq!((report.changes[0].predicted, report.changes[0].rule.as_str()), (Outcome::Ane, "floor"));
     // Each part has half of 33 weights of 1 MB, and half of the text.
     assert!(report.changes[0].reason.starts_with("each part: 17."), "{}", report.changes[0].reason);

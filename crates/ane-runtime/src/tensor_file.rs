@@ -1,5 +1,7 @@
 //! Inputs and outputs of calls as safetensors files, which are memory-mapped for reading.
 
+#![allow(unsafe_code, reason = "maps a file")]
+
 use std::collections::BTreeSet;
 use std::fs::File;
 use std::path::{Path, PathBuf};

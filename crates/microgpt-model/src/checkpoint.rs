@@ -12,6 +12,8 @@
 //!   step-*/           states of an unfinished run, possibly beside a finished model that it will replace
 //! ```
 
+#![allow(unsafe_code, reason = "maps a file")]
+
 use std::collections::BTreeMap;
 use std::fs::{self, File};
 use std::path::{Path, PathBuf};

@@ -20,7 +20,7 @@ mod generate;
 #[cfg(feature = "train")]
 mod model;
 #[cfg(feature = "train")]
-mod order;
+mod shuffle;
 #[cfg(feature = "train")]
 mod training;
 

@@ -15,6 +15,8 @@
 //! bits (`struct blob_metadata` in coremltools' `mlmodel/src/MILBlob/Blob/StorageFormat.hpp`). Other writers
 //! align blobs to memory pages.
 
+#![allow(unsafe_code, reason = "maps a file")]
+
 use std::fs::File;
 use std::io::{BufWriter, Seek, SeekFrom, Write};
 use std::ops::Range;

@@ -4,12 +4,12 @@
 mod blob;
 pub mod bundle;
 mod counted;
+mod decode_budget;
 mod dtype;
 mod elements;
 mod error;
 mod finding;
 mod folder_kind;
-mod footprint;
 #[cfg(fuzzing)]
 pub mod fuzzing;
 mod git_lfs;

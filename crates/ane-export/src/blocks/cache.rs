@@ -6,7 +6,7 @@ use mlpackage::{DType, Result};
 
 /// Where a cache is kept between calls.
 #[derive(Clone, Copy, Debug)]
-pub(crate) enum Keeper<'a> {
+pub(crate) enum CacheStorage<'a> {
     /// The model keeps it, in a state.
     State,
     /// The host keeps it. The cache is an input that is only read, and the new key or value is an output of
@@ -121,11 +121,11 @@ impl Cache {
         f: &mut FunctionBuilder<'_>,
         name: &str,
         shape: [usize; 4],
-        keeper: Keeper<'_>,
+        keeper: CacheStorage<'_>,
     ) -> Result<Self> {
         let held = match keeper {
-            Keeper::State => Held::State(f.state(name, DType::Fp16, shape)?),
-            Keeper::Host { new } => {
+            CacheStorage::State => Held::State(f.state(name, DType::Fp16, shape)?),
+            CacheStorage::Host { new } => {
                 Held::Host { cache: f.input(name, DType::Fp16, shape)?, new: new.to_owned() }
             }
         };

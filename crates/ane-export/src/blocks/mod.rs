@@ -7,7 +7,7 @@ mod norm;
 mod projection;
 
 pub(crate) use attention::{Attention, Heads};
-pub(crate) use cache::{Cache, CacheWrite, Keeper};
+pub(crate) use cache::{Cache, CacheStorage, CacheWrite};
 pub(crate) use mlp::relu_mlp;
 pub use norm::rms_norm;
 pub(crate) use projection::project;

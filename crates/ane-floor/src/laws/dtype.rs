@@ -9,7 +9,7 @@ use super::{Card, Law, Opinion, Statement};
 use crate::corpus::Dtype;
 use crate::device::Outcome;
 use crate::features::Features;
-use crate::site::Site;
+use crate::op_context::OpContext;
 
 /// Only fp16 is placed.
 #[derive(Clone, Copy, Debug)]
@@ -39,7 +39,7 @@ impl Law for ElementType {
         })
     }
 
-    fn operation(&self, site: &Site<'_>) -> Option<String> {
+    fn operation(&self, site: &OpContext<'_>) -> Option<String> {
         let of = |dtype: DType| (dtype != DType::Fp16).then(|| unplaced(dtype));
         if site.operation.op == "cast" {
             // A cast between float types brings fp32 inputs into an fp16 program, and is placed with its fp32

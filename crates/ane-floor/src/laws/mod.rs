@@ -20,7 +20,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::device::Outcome;
 use crate::features::Features;
-use crate::site::Site;
+use crate::op_context::OpContext;
 
 pub use anchor_and_work::{AnchorAndWork, Fitted, TERMS, Term};
 pub use bytes::{ByteCeiling, PACKAGE_BYTES, PROGRAM_BYTES, PackageCeiling};
@@ -46,13 +46,13 @@ pub trait Law: Send + Sync {
     }
 
     /// Why an operation stays off the Neural Engine; `None` if this law does not keep it off.
-    fn operation(&self, site: &Site<'_>) -> Option<String> {
+    fn operation(&self, site: &OpContext<'_>) -> Option<String> {
         let _ = site;
         None
     }
 
     /// A hazard of an operation that is placed; `sites` are all operations of its function.
-    fn hazard(&self, site: &Site<'_>, sites: &[Site<'_>]) -> Option<String> {
+    fn hazard(&self, site: &OpContext<'_>, sites: &[OpContext<'_>]) -> Option<String> {
         let _ = (site, sites);
         None
     }

@@ -4,7 +4,7 @@
 //! linear layers of rank 2, slices with computed bounds, and `slice_update` of a state.
 
 use super::{Card, Law, Statement};
-use crate::site::Site;
+use crate::op_context::OpContext;
 
 /// Some operations are never placed.
 #[derive(Clone, Copy, Debug)]
@@ -50,7 +50,7 @@ impl Law for NeverPlaced {
         &CARD
     }
 
-    fn operation(&self, site: &Site<'_>) -> Option<String> {
+    fn operation(&self, site: &OpContext<'_>) -> Option<String> {
         let op = site.operation.op.as_str();
         let kind = KINDS.iter().find(|(names, _)| names.iter().any(|kind| is_of(op, kind)));
         if let Some((_, why)) = kind {
@@ -75,7 +75,7 @@ mod tests {
     use mlpackage::mil::{TensorType, Value};
 
     use super::*;
-    use crate::site::tests::{kept_off, sites};
+    use crate::op_context::tests::{kept_off, sites};
 
     #[test]
     fn linear_layers_and_slices_depend_on_how_they_are_used() {

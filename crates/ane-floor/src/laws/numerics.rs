@@ -4,7 +4,7 @@
 //! (-1e4 to -4e4), NaN is not preserved, and an epsilon that rounds to 0 in fp16 vanishes.
 
 use super::{Card, Law, Statement};
-use crate::site::Site;
+use crate::op_context::OpContext;
 
 /// Constants that fp16 cannot represent, and operations that lose significant values in it.
 #[derive(Clone, Copy, Debug)]
@@ -38,7 +38,7 @@ impl Law for Numerics {
         &CARD
     }
 
-    fn hazard(&self, site: &Site<'_>, sites: &[Site<'_>]) -> Option<String> {
+    fn hazard(&self, site: &OpContext<'_>, sites: &[OpContext<'_>]) -> Option<String> {
         let op = site.operation.op.as_str();
         match op {
             "rsqrt" | "log" | "inverse" => {

@@ -7,7 +7,7 @@
 use mlpackage::mil::TensorType;
 
 use super::{Card, Law, Statement};
-use crate::site::Site;
+use crate::op_context::OpContext;
 
 /// Tensors beyond the engine's limits are kept off it.
 #[derive(Clone, Copy, Debug)]
@@ -40,7 +40,7 @@ impl Law for Shapes {
         &CARD
     }
 
-    fn operation(&self, site: &Site<'_>) -> Option<String> {
+    fn operation(&self, site: &OpContext<'_>) -> Option<String> {
         if let Some(ty) = tensors(site).find(|ty| ty.shape.rank() > MAX_RANK) {
             return Some(format!(
                 "{ty} has rank {}; {MAX_RANK} is the highest that was seen placed",
@@ -58,7 +58,7 @@ impl Law for Shapes {
         kernel.map(|k| format!("its kernel size is {k}; the largest is {MAX_KERNEL}"))
     }
 
-    fn hazard(&self, site: &Site<'_>, _: &[Site<'_>]) -> Option<String> {
+    fn hazard(&self, site: &OpContext<'_>, _: &[OpContext<'_>]) -> Option<String> {
         let open = tensors(site).find(|ty| ty.shape.iter().any(|d| d.known().is_none()));
         if let Some(ty) = open {
             return Some(format!(
@@ -85,7 +85,7 @@ impl Law for Shapes {
     }
 }
 
-fn tensors<'s>(site: &'s Site<'_>) -> impl Iterator<Item = &'s TensorType> {
+fn tensors<'s>(site: &'s OpContext<'_>) -> impl Iterator<Item = &'s TensorType> {
     site.inputs.iter().chain(&site.outputs)
 }
 
@@ -99,7 +99,7 @@ mod tests {
     use mlpackage::mil::TensorType;
 
     use super::*;
-    use crate::site::tests::{kept_off, sites};
+    use crate::op_context::tests::{kept_off, sites};
 
     #[test]
     fn what_is_too_long_or_of_too_many_axes_stays_off() {

@@ -5,7 +5,7 @@
 //! placed. No source reports that the *plan* changes, so these are hazards and keep no operation off.
 
 use super::{Card, Law, Statement};
-use crate::site::Site;
+use crate::op_context::OpContext;
 
 /// State dimensions should be multiples of 32.
 #[derive(Clone, Copy, Debug)]
@@ -36,7 +36,7 @@ impl Law for States {
         &CARD
     }
 
-    fn hazard(&self, site: &Site<'_>, _: &[Site<'_>]) -> Option<String> {
+    fn hazard(&self, site: &OpContext<'_>, _: &[OpContext<'_>]) -> Option<String> {
         if site.operation.op != "write_state" {
             return None;
         }
@@ -65,7 +65,7 @@ mod tests {
     use mlpackage::DType;
 
     use super::*;
-    use crate::site::tests::sites;
+    use crate::op_context::tests::sites;
 
     /// From coremltools, issue 2631: 270 fails, 256 works.
     #[test]

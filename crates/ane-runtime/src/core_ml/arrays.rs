@@ -1,5 +1,7 @@
 //! Input and output arrays of a Core ML call.
 
+#![allow(unsafe_code, reason = "shares memory with Core ML")]
+
 use std::mem::ManuallyDrop;
 use std::ptr;
 

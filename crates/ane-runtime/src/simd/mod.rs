@@ -5,8 +5,10 @@
 //! activations in [fixed point](Fixed), so that the products are exact integers, the same on every machine.
 //! Weights of other forms are converted to f32 as they are read.
 
-// For loads and stores of whole vectors, within slices whose lengths are asserted beforehand.
-#![allow(unsafe_code)]
+#![allow(
+    unsafe_code,
+    reason = "loads and stores whole vectors, within slices whose lengths are asserted beforehand"
+)]
 
 #[cfg(target_arch = "x86_64")]
 mod avx2;

@@ -16,6 +16,8 @@
 //! untouched. If the folder holds a finished model, states are written beside it and the model stays as it
 //! is. [`Trained::write`](super::Trained::write) replaces the whole folder in one step when the run is done.
 
+#![allow(unsafe_code, reason = "maps a file")]
+
 #[cfg(test)]
 mod tests;
 

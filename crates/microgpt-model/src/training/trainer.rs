@@ -18,8 +18,8 @@ use crate::corpus::Corpus;
 use crate::error::{Error, Result};
 use crate::examples::Examples;
 use crate::model::Gpt;
-use crate::order::Order;
 use crate::report::{Evaluation, StepMetrics, TrainingReport};
+use crate::shuffle::Order;
 use crate::tokenizer::Tokenizer;
 use crate::weights::Weights;
 

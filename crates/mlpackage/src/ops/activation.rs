@@ -1,15 +1,15 @@
 //! Activations: elementwise functions with parameters, and softmax.
 
 use super::args::Args;
+use super::dtype_constraint::DTypeConstraint;
 use super::elementwise::like_x;
-use super::kind::Kind;
 use super::spec::{Inferred, OpSpec, Param};
 use crate::finding::Fault;
 use crate::mil::Opset;
 
-const X: Param = Param::new("x", Kind::FLOAT);
-const ALPHA: Param = Param::constant("alpha", Kind::FLOAT);
-const BETA: Param = Param::constant("beta", Kind::FLOAT);
+const X: Param = Param::new("x", DTypeConstraint::FLOAT);
+const ALPHA: Param = Param::constant("alpha", DTypeConstraint::FLOAT);
+const BETA: Param = Param::constant("beta", DTypeConstraint::FLOAT);
 const IOS17: Opset = Opset::CoreML7;
 /// Up to iOS 16 the parameters have the type of `x`; since iOS 17 they need only agree with each other.
 const X_AND_ALPHA: &[Param] =
@@ -53,8 +53,8 @@ pub(super) const OPS: &[OpSpec] = &[
         _ => Err(Fault::value("x", format!("is {}, expected rank 3 to 5", args.ty("x")?))),
     }),
     OpSpec::new("softplus_parametric", X_ALPHA_AND_BETA, per_channel),
-    OpSpec::new("gelu", &[X, Param::constant("mode", Kind::STRING).or_string("EXACT")], gelu),
-    OpSpec::new("softmax", &[X, Param::constant("axis", Kind::INT32).or_int(-1)], softmax),
+    OpSpec::new("gelu", &[X, Param::constant("mode", DTypeConstraint::STRING).or_string("EXACT")], gelu),
+    OpSpec::new("softmax", &[X, Param::constant("axis", DTypeConstraint::INT32).or_int(-1)], softmax),
 ];
 
 /// `x [N, C, ..]`, parameters `[C]`.

@@ -1,7 +1,7 @@
 //! The operation that makes a model a classifier.
 
 use super::args::Args;
-use super::kind::Kind;
+use super::dtype_constraint::DTypeConstraint;
 use super::spec::{InferredValues, OpSpec, Param};
 use crate::dtype::DType;
 use crate::finding::Fault;
@@ -9,7 +9,10 @@ use crate::mil::{Container, Dims, TensorType, ValueData, ValueType};
 
 pub(super) const OPS: &[OpSpec] = &[OpSpec::of_values(
     "classify",
-    &[Param::new("probabilities", Kind::FP32), Param::constant("classes", Kind::CLASSES)],
+    &[
+        Param::new("probabilities", DTypeConstraint::FP32),
+        Param::constant("classes", DTypeConstraint::CLASSES),
+    ],
     classify,
 )];
 

@@ -4,7 +4,7 @@
 //! tensors of that shape.
 
 use super::args::Args;
-use super::kind::Kind;
+use super::dtype_constraint::DTypeConstraint;
 use super::spec::{Inferred, OpSpec, Param};
 use crate::dtype::DType;
 use crate::finding::Fault;
@@ -12,29 +12,32 @@ use crate::mil::{Dim, Dims, Opset, TensorType};
 use crate::shape::Shape;
 
 const IOS18: Opset = Opset::CoreML8;
-const SCALE: Param = Param::constant("scale", Kind::FLOAT);
-const OFFSET: Param = Param::constant("offset", Kind::COMPRESSED).optional();
-const LUT: Param = Param::constant("lut", Kind::LUT);
-const VECTOR_AXIS: Param = Param::constant("vector_axis", Kind::INT32).optional().since(IOS18);
-const NONZERO_DATA: Param = Param::constant("nonzero_data", Kind::NONZERO);
+const SCALE: Param = Param::constant("scale", DTypeConstraint::FLOAT);
+const OFFSET: Param = Param::constant("offset", DTypeConstraint::COMPRESSED).optional();
+const LUT: Param = Param::constant("lut", DTypeConstraint::LUT);
+const VECTOR_AXIS: Param = Param::constant("vector_axis", DTypeConstraint::INT32).optional().since(IOS18);
+const NONZERO_DATA: Param = Param::constant("nonzero_data", DTypeConstraint::NONZERO);
 /// Up to iOS 17 the shape of the result is a separate argument.
-const SHAPE: Param = Param::constant("shape", Kind::UINT32).until(IOS18);
+const SHAPE: Param = Param::constant("shape", DTypeConstraint::UINT32).until(IOS18);
 
 pub(super) const OPS: &[OpSpec] = &[
     OpSpec::new(
         "constexpr_affine_dequantize",
         &[
-            Param::constant("quantized_data", Kind::QUANTIZED),
-            Param::constant("zero_point", Kind::AFFINE_ZERO_POINT),
+            Param::constant("quantized_data", DTypeConstraint::QUANTIZED),
+            Param::constant("zero_point", DTypeConstraint::AFFINE_ZERO_POINT),
             SCALE,
-            Param::constant("axis", Kind::INT32),
+            Param::constant("axis", DTypeConstraint::INT32),
         ],
         affine_dequantize,
     )
     .since(Opset::CoreML6),
     OpSpec::new(
         "constexpr_cast",
-        &[Param::constant("source_val", Kind::FP16), Param::constant("output_dtype", Kind::STRING)],
+        &[
+            Param::constant("source_val", DTypeConstraint::FP16),
+            Param::constant("output_dtype", DTypeConstraint::STRING),
+        ],
         |args| match args.string("output_dtype")? {
             Some("fp32") => {
                 Ok(vec![TensorType { dtype: DType::Fp32, shape: args.dims("source_val")?.clone() }])
@@ -48,19 +51,19 @@ pub(super) const OPS: &[OpSpec] = &[
     .since(Opset::CoreML6),
     OpSpec::new(
         "constexpr_lut_to_dense",
-        &[Param::constant("indices", Kind::LUT_INDICES), LUT, SHAPE, VECTOR_AXIS],
+        &[Param::constant("indices", DTypeConstraint::LUT_INDICES), LUT, SHAPE, VECTOR_AXIS],
         lut_to_dense,
     )
     .since(Opset::CoreML6),
     OpSpec::new(
         "constexpr_sparse_to_dense",
-        &[NONZERO_DATA, Param::constant("mask", Kind::BITS), SHAPE],
+        &[NONZERO_DATA, Param::constant("mask", DTypeConstraint::BITS), SHAPE],
         sparse_to_dense,
     )
     .since(Opset::CoreML6),
     OpSpec::new(
         "constexpr_blockwise_shift_scale",
-        &[Param::constant("data", Kind::COMPRESSED), SCALE, OFFSET],
+        &[Param::constant("data", DTypeConstraint::COMPRESSED), SCALE, OFFSET],
         |args| {
             let data = args.shape("data")?;
             check_shift_scale(args, "data", &data)?;
@@ -71,8 +74,8 @@ pub(super) const OPS: &[OpSpec] = &[
     OpSpec::new(
         "constexpr_lut_to_sparse",
         &[
-            Param::constant("indices_mask", Kind::BITS),
-            Param::constant("indices_nonzero_data", Kind::LUT_INDICES),
+            Param::constant("indices_mask", DTypeConstraint::BITS),
+            Param::constant("indices_nonzero_data", DTypeConstraint::LUT_INDICES),
             LUT,
             VECTOR_AXIS,
         ],
@@ -81,7 +84,7 @@ pub(super) const OPS: &[OpSpec] = &[
     .since(IOS18),
     OpSpec::new(
         "constexpr_sparse_blockwise_shift_scale",
-        &[Param::constant("data_mask", Kind::BITS), NONZERO_DATA, SCALE, OFFSET],
+        &[Param::constant("data_mask", DTypeConstraint::BITS), NONZERO_DATA, SCALE, OFFSET],
         |args| {
             let mask = mask(args, "data_mask")?;
             check_shift_scale(args, "nonzero_data", &mask)?;

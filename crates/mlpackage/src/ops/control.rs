@@ -1,15 +1,19 @@
 //! Operations that run nested blocks.
 
 use super::args::{Arg, Args, BlockTypes};
-use super::kind::Kind;
+use super::dtype_constraint::DTypeConstraint;
 use super::spec::{InferredValues, OpSpec, Param};
 use crate::dtype::DType;
 use crate::finding::{Fault, Rule};
 use crate::mil::{TensorType, ValueType};
 
 pub(super) const OPS: &[OpSpec] = &[
-    OpSpec::of_values("cond", &[Param::new("pred", Kind::BOOL)], cond),
-    OpSpec::of_values("while_loop", &[Param::new("loop_vars", Kind::LOOP_VARIABLE).variadic()], while_loop),
+    OpSpec::of_values("cond", &[Param::new("pred", DTypeConstraint::BOOL)], cond),
+    OpSpec::of_values(
+        "while_loop",
+        &[Param::new("loop_vars", DTypeConstraint::LOOP_VARIABLE).variadic()],
+        while_loop,
+    ),
 ];
 
 fn two<'a>(args: &'a Args<'_>, what: &str) -> Result<[&'a BlockTypes; 2], Fault> {

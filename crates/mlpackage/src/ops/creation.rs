@@ -1,28 +1,31 @@
 //! Operations that create tensors from shapes and scalars.
 
 use super::args::Args;
+use super::dtype_constraint::DTypeConstraint;
 use super::elementwise::like_x;
-use super::kind::Kind;
 use super::spec::{Inferred, OpSpec, Param};
 use crate::dtype::DType;
 use crate::finding::Fault;
 use crate::mil::{Dim, Dims, Opset, TensorType, Value, axis_of};
 
-const SHAPE: Param = Param::new("shape", Kind::INT32);
-const SEED: Param = Param::constant("seed", Kind::INT32).or_int(-1);
+const SHAPE: Param = Param::new("shape", DTypeConstraint::INT32);
+const SEED: Param = Param::constant("seed", DTypeConstraint::INT32).or_int(-1);
 
 pub(super) const OPS: &[OpSpec] = &[
-    OpSpec::new("shape", &[Param::new("x", Kind::ELEMENT)], |args| {
+    OpSpec::new("shape", &[Param::new("x", DTypeConstraint::ELEMENT)], |args| {
         let rank = args.dims("x")?.rank();
         Ok(vec![TensorType::new(DType::Int32, [rank])])
     }),
-    OpSpec::new("fill", &[SHAPE, Param::constant("value", Kind::ELEMENT).or_fp32(0.0)], |args| {
+    OpSpec::new("fill", &[SHAPE, Param::constant("value", DTypeConstraint::ELEMENT).or_fp32(0.0)], |args| {
         let dtype = args.get("value").map_or(DType::Fp32, |v| v.ty.dtype);
         Ok(vec![TensorType { dtype, shape: dims_of(args, "shape")? }])
     }),
     OpSpec::new(
         "fill_like",
-        &[Param::new("ref_tensor", Kind::ELEMENT), Param::constant("value", Kind::ELEMENT).or_fp32(0.0)],
+        &[
+            Param::new("ref_tensor", DTypeConstraint::ELEMENT),
+            Param::constant("value", DTypeConstraint::ELEMENT).or_fp32(0.0),
+        ],
         |args| {
             let dtype = args.get("value").map_or(DType::Fp32, |v| v.ty.dtype);
             Ok(vec![TensorType { dtype, shape: args.dims("ref_tensor")?.clone() }])
@@ -32,50 +35,50 @@ pub(super) const OPS: &[OpSpec] = &[
     OpSpec::new(
         "range_1d",
         &[
-            Param::new("end", Kind::NUMBER).domain('T'),
-            Param::new("start", Kind::NUMBER).domain('T'),
-            Param::new("step", Kind::NUMBER).domain('T'),
+            Param::new("end", DTypeConstraint::NUMBER).domain('T'),
+            Param::new("start", DTypeConstraint::NUMBER).domain('T'),
+            Param::new("step", DTypeConstraint::NUMBER).domain('T'),
         ],
         range_1d,
     ),
     OpSpec::new(
         "one_hot",
         &[
-            Param::new("indices", Kind::INT32),
-            Param::new("one_hot_vector_size", Kind::INT32),
-            Param::constant("axis", Kind::INT32).or_int(-1),
-            Param::constant("on_value", Kind::ELEMENT).or_int(1).domain('T'),
-            Param::constant("off_value", Kind::ELEMENT).or_int(0).domain('T'),
+            Param::new("indices", DTypeConstraint::INT32),
+            Param::new("one_hot_vector_size", DTypeConstraint::INT32),
+            Param::constant("axis", DTypeConstraint::INT32).or_int(-1),
+            Param::constant("on_value", DTypeConstraint::ELEMENT).or_int(1).domain('T'),
+            Param::constant("off_value", DTypeConstraint::ELEMENT).or_int(0).domain('T'),
         ],
         one_hot,
     ),
     OpSpec::new(
         "band_part",
         &[
-            Param::new("x", Kind::ELEMENT),
-            Param::constant("lower", Kind::INT32).or_int(-1),
-            Param::constant("upper", Kind::INT32).or_int(-1),
+            Param::new("x", DTypeConstraint::ELEMENT),
+            Param::constant("lower", DTypeConstraint::INT32).or_int(-1),
+            Param::constant("upper", DTypeConstraint::INT32).or_int(-1),
         ],
         |args| match args.dims("x")?.rank() {
             0 | 1 => Err(Fault::value("x", format!("is {}, expected rank 2 or more", args.dims("x")?))),
             _ => like_x(args),
         },
     ),
-    OpSpec::new("non_zero", &[Param::new("x", Kind::ELEMENT)], |args| {
+    OpSpec::new("non_zero", &[Param::new("x", DTypeConstraint::ELEMENT)], |args| {
         let rank = args.dims("x")?.rank();
         Ok(vec![TensorType::new(DType::Int32, [Dim::Unknown, Dim::Known(rank)])])
     }),
     OpSpec::new(
         "random_bernoulli",
-        &[SHAPE, Param::constant("prob", Kind::FLOAT).or_fp32(0.5), SEED],
+        &[SHAPE, Param::constant("prob", DTypeConstraint::FLOAT).or_fp32(0.5), SEED],
         |args| random(args, "prob"),
     ),
     OpSpec::new(
         "random_normal",
         &[
             SHAPE,
-            Param::constant("mean", Kind::FLOAT).or_fp32(0.0).domain('T'),
-            Param::constant("stddev", Kind::FLOAT).or_fp32(1.0).domain('T'),
+            Param::constant("mean", DTypeConstraint::FLOAT).or_fp32(0.0).domain('T'),
+            Param::constant("stddev", DTypeConstraint::FLOAT).or_fp32(1.0).domain('T'),
             SEED,
         ],
         |args| random(args, "mean"),
@@ -84,8 +87,8 @@ pub(super) const OPS: &[OpSpec] = &[
         "random_uniform",
         &[
             SHAPE,
-            Param::constant("low", Kind::FLOAT).or_fp32(0.0).domain('T'),
-            Param::constant("high", Kind::FLOAT).or_fp32(1.0).domain('T'),
+            Param::constant("low", DTypeConstraint::FLOAT).or_fp32(0.0).domain('T'),
+            Param::constant("high", DTypeConstraint::FLOAT).or_fp32(1.0).domain('T'),
             SEED,
         ],
         |args| random(args, "low"),
@@ -93,9 +96,9 @@ pub(super) const OPS: &[OpSpec] = &[
     OpSpec::new(
         "random_categorical",
         &[
-            Param::new("x", Kind::FLOAT),
-            Param::constant("mode", Kind::STRING).or_string("logits"),
-            Param::constant("size", Kind::INT32).or_int(1),
+            Param::new("x", DTypeConstraint::FLOAT),
+            Param::constant("mode", DTypeConstraint::STRING).or_string("logits"),
+            Param::constant("size", DTypeConstraint::INT32).or_int(1),
             SEED,
         ],
         random_categorical,

@@ -1,7 +1,7 @@
 //! Operations on boxes in images: suppression, cropping and resizing; and affine transformation of images.
 
 use super::args::Args;
-use super::kind::Kind;
+use super::dtype_constraint::DTypeConstraint;
 use super::resize::{SAMPLING_MODES, check_mode};
 use super::spec::{Inferred, OpSpec, Param};
 use crate::dtype::DType;
@@ -12,44 +12,47 @@ pub(super) const OPS: &[OpSpec] = &[
     OpSpec::new(
         "non_maximum_suppression",
         &[
-            Param::new("boxes", Kind::FLOAT).domain('T'),
-            Param::new("scores", Kind::FLOAT).domain('T'),
-            Param::constant("iou_threshold", Kind::FLOAT).domain('T'),
-            Param::constant("score_threshold", Kind::FLOAT).domain('T').until(Opset::CoreML7),
-            Param::constant("max_boxes", Kind::INT32),
-            Param::constant("per_class_suppression", Kind::BOOL).or_bool(false),
+            Param::new("boxes", DTypeConstraint::FLOAT).domain('T'),
+            Param::new("scores", DTypeConstraint::FLOAT).domain('T'),
+            Param::constant("iou_threshold", DTypeConstraint::FLOAT).domain('T'),
+            Param::constant("score_threshold", DTypeConstraint::FLOAT).domain('T').until(Opset::CoreML7),
+            Param::constant("max_boxes", DTypeConstraint::INT32),
+            Param::constant("per_class_suppression", DTypeConstraint::BOOL).or_bool(false),
         ],
         non_maximum_suppression,
     ),
     OpSpec::new(
         "crop_resize",
         &[
-            Param::new("x", Kind::FLOAT).domain('T'),
-            Param::new("roi", Kind::FLOAT).domain('T').until(Opset::CoreML7),
-            Param::new("boxes", Kind::BOXES).since(Opset::CoreML7),
-            Param::new("box_indices", Kind::BOX_INDICES).optional().since(Opset::CoreML7),
-            Param::constant("target_height", Kind::INT32).or_int(1),
-            Param::constant("target_width", Kind::INT32).or_int(1),
-            Param::constant("normalized_coordinates", Kind::BOOL).or_bool(false),
-            Param::constant("spatial_scale", Kind::FP32).or_fp32(1.0),
-            Param::constant("box_coordinate_mode", Kind::STRING).or_string("CORNERS_HEIGHT_FIRST"),
-            Param::constant("sampling_mode", Kind::STRING).or_string("DEFAULT"),
-            Param::constant("pad_value", Kind::FLOAT).or_fp32(0.0).domain('T').since(Opset::CoreML6),
+            Param::new("x", DTypeConstraint::FLOAT).domain('T'),
+            Param::new("roi", DTypeConstraint::FLOAT).domain('T').until(Opset::CoreML7),
+            Param::new("boxes", DTypeConstraint::BOXES).since(Opset::CoreML7),
+            Param::new("box_indices", DTypeConstraint::BOX_INDICES).optional().since(Opset::CoreML7),
+            Param::constant("target_height", DTypeConstraint::INT32).or_int(1),
+            Param::constant("target_width", DTypeConstraint::INT32).or_int(1),
+            Param::constant("normalized_coordinates", DTypeConstraint::BOOL).or_bool(false),
+            Param::constant("spatial_scale", DTypeConstraint::FP32).or_fp32(1.0),
+            Param::constant("box_coordinate_mode", DTypeConstraint::STRING).or_string("CORNERS_HEIGHT_FIRST"),
+            Param::constant("sampling_mode", DTypeConstraint::STRING).or_string("DEFAULT"),
+            Param::constant("pad_value", DTypeConstraint::FLOAT)
+                .or_fp32(0.0)
+                .domain('T')
+                .since(Opset::CoreML6),
         ],
         crop_resize,
     ),
     OpSpec::new(
         "affine",
         &[
-            Param::new("x", Kind::FLOAT).domain('T'),
-            Param::new("transform_matrix", Kind::FLOAT).domain('T'),
-            Param::constant("output_height", Kind::INT32),
-            Param::constant("output_width", Kind::INT32),
-            Param::constant("sampling_mode", Kind::STRING),
-            Param::constant("padding_mode", Kind::STRING),
-            Param::constant("padding_value", Kind::FLOAT).domain('T'),
-            Param::constant("coordinates_mode", Kind::STRING),
-            Param::constant("align_corners", Kind::BOOL),
+            Param::new("x", DTypeConstraint::FLOAT).domain('T'),
+            Param::new("transform_matrix", DTypeConstraint::FLOAT).domain('T'),
+            Param::constant("output_height", DTypeConstraint::INT32),
+            Param::constant("output_width", DTypeConstraint::INT32),
+            Param::constant("sampling_mode", DTypeConstraint::STRING),
+            Param::constant("padding_mode", DTypeConstraint::STRING),
+            Param::constant("padding_value", DTypeConstraint::FLOAT).domain('T'),
+            Param::constant("coordinates_mode", DTypeConstraint::STRING),
+            Param::constant("align_corners", DTypeConstraint::BOOL),
         ],
         affine,
     ),

@@ -1,17 +1,18 @@
 //! Elementwise operations.
 
 use super::args::Args;
-use super::kind::Kind;
+use super::dtype_constraint::DTypeConstraint;
 use super::spec::{Inferred, OpSpec, Param};
 use crate::dtype::DType;
 use crate::finding::Fault;
 use crate::mil::{Opset, TensorType, Value};
 
-const X: Param = Param::new("x", Kind::NUMBER);
-const XY: &[Param] = &[X.domain('T'), Param::new("y", Kind::NUMBER).domain('T')];
-const LOGICAL: &[Param] = &[Param::new("x", Kind::BOOL).domain('T'), Param::new("y", Kind::BOOL).domain('T')];
+const X: Param = Param::new("x", DTypeConstraint::NUMBER);
+const XY: &[Param] = &[X.domain('T'), Param::new("y", DTypeConstraint::NUMBER).domain('T')];
+const LOGICAL: &[Param] =
+    &[Param::new("x", DTypeConstraint::BOOL).domain('T'), Param::new("y", DTypeConstraint::BOOL).domain('T')];
 const UNARY: &[Param] = &[X];
-const FLOAT_X: Param = Param::new("x", Kind::FLOAT);
+const FLOAT_X: Param = Param::new("x", DTypeConstraint::FLOAT);
 const FLOAT_UNARY: &[Param] = &[FLOAT_X];
 
 const fn unary(name: &'static str) -> OpSpec {
@@ -29,7 +30,7 @@ const fn with_epsilon(name: &'static str, params: &'static [Param]) -> OpSpec {
 }
 
 const fn epsilon(default: f32) -> [Param; 3] {
-    let epsilon = Param::constant("epsilon", Kind::FLOAT).or_fp32(default);
+    let epsilon = Param::constant("epsilon", DTypeConstraint::FLOAT).or_fp32(default);
     [FLOAT_X.domain('T'), epsilon.domain('T').until(Opset::CoreML7), epsilon.since(Opset::CoreML7)]
 }
 
@@ -64,7 +65,7 @@ pub(super) const OPS: &[OpSpec] = &[
     logical("logical_and"),
     logical("logical_or"),
     logical("logical_xor"),
-    OpSpec::new("logical_not", &[Param::new("x", Kind::BOOL)], like_x),
+    OpSpec::new("logical_not", &[Param::new("x", DTypeConstraint::BOOL)], like_x),
     unary("abs"),
     float_unary("acos"),
     float_unary("asin"),
@@ -92,20 +93,28 @@ pub(super) const OPS: &[OpSpec] = &[
         "clip",
         &[
             FLOAT_X.domain('T'),
-            Param::constant("alpha", Kind::FLOAT).domain('T'),
-            Param::constant("beta", Kind::FLOAT).domain('T'),
+            Param::constant("alpha", DTypeConstraint::FLOAT).domain('T'),
+            Param::constant("beta", DTypeConstraint::FLOAT).domain('T'),
         ],
         clip,
     ),
-    OpSpec::new("threshold", &[X.domain('T'), Param::constant("alpha", Kind::NUMBER).domain('T')], like_x),
-    OpSpec::new("identity", &[Param::new("x", Kind::ANY)], like_x),
-    OpSpec::new("cast", &[Param::new("x", Kind::WIDE_ELEMENT), Param::constant("dtype", Kind::STRING)], cast),
+    OpSpec::new(
+        "threshold",
+        &[X.domain('T'), Param::constant("alpha", DTypeConstraint::NUMBER).domain('T')],
+        like_x,
+    ),
+    OpSpec::new("identity", &[Param::new("x", DTypeConstraint::ANY)], like_x),
+    OpSpec::new(
+        "cast",
+        &[Param::new("x", DTypeConstraint::WIDE_ELEMENT), Param::constant("dtype", DTypeConstraint::STRING)],
+        cast,
+    ),
     OpSpec::new(
         "select",
         &[
-            Param::new("cond", Kind::BOOL),
-            Param::new("a", Kind::ELEMENT).domain('T'),
-            Param::new("b", Kind::ELEMENT).domain('T'),
+            Param::new("cond", DTypeConstraint::BOOL),
+            Param::new("a", DTypeConstraint::ELEMENT).domain('T'),
+            Param::new("b", DTypeConstraint::ELEMENT).domain('T'),
         ],
         select,
     ),

@@ -1,7 +1,7 @@
 //! Operations that multiply and add, which can anchor a graph on the Neural Engine.
 
 use super::args::Args;
-use super::kind::Kind;
+use super::dtype_constraint::DTypeConstraint;
 use super::spatial::{Padding, Window};
 use super::spec::{Inferred, OpSpec, Param};
 use crate::counted::counted;
@@ -10,15 +10,15 @@ use crate::finding::Fault;
 use crate::mil::{Dim, Dims, Opset, TensorType};
 
 const IOS17: Opset = Opset::CoreML7;
-const X: Param = Param::new("x", Kind::FLOAT);
-const WEIGHT: Param = Param::new("weight", Kind::FLOAT);
-const BIAS: Param = Param::new("bias", Kind::FLOAT).optional();
-const CONSTANT_BIAS: Param = Param::constant("bias", Kind::FLOAT).optional();
-const STRIDES: Param = Param::constant("strides", Kind::INT32).optional();
-const PAD_TYPE: Param = Param::constant("pad_type", Kind::STRING).or_string("valid");
-const PAD: Param = Param::constant("pad", Kind::INT32).optional();
-const DILATIONS: Param = Param::constant("dilations", Kind::INT32).optional();
-const GROUPS: Param = Param::constant("groups", Kind::INT32).or_int(1);
+const X: Param = Param::new("x", DTypeConstraint::FLOAT);
+const WEIGHT: Param = Param::new("weight", DTypeConstraint::FLOAT);
+const BIAS: Param = Param::new("bias", DTypeConstraint::FLOAT).optional();
+const CONSTANT_BIAS: Param = Param::constant("bias", DTypeConstraint::FLOAT).optional();
+const STRIDES: Param = Param::constant("strides", DTypeConstraint::INT32).optional();
+const PAD_TYPE: Param = Param::constant("pad_type", DTypeConstraint::STRING).or_string("valid");
+const PAD: Param = Param::constant("pad", DTypeConstraint::INT32).optional();
+const DILATIONS: Param = Param::constant("dilations", DTypeConstraint::INT32).optional();
+const GROUPS: Param = Param::constant("groups", DTypeConstraint::INT32).or_int(1);
 
 pub(super) const OPS: &[OpSpec] = &[
     OpSpec::new(
@@ -41,12 +41,12 @@ pub(super) const OPS: &[OpSpec] = &[
         "conv_transpose",
         &[
             X.domain('T'),
-            Param::constant("weight", Kind::FLOAT).domain('T').until(IOS17),
+            Param::constant("weight", DTypeConstraint::FLOAT).domain('T').until(IOS17),
             CONSTANT_BIAS.domain('T').until(IOS17),
             WEIGHT.domain('U').since(IOS17),
             BIAS.domain('U').since(IOS17),
             PAD,
-            Param::constant("output_shape", Kind::INT32).optional(),
+            Param::constant("output_shape", DTypeConstraint::INT32).optional(),
             PAD_TYPE,
             STRIDES,
             DILATIONS,
@@ -57,37 +57,40 @@ pub(super) const OPS: &[OpSpec] = &[
     OpSpec::new(
         "linear",
         &[
-            Param::new("x", Kind::NUMBER).domain('T'),
-            Param::constant("weight", Kind::NUMBER).domain('T').until(IOS17),
-            Param::constant("bias", Kind::NUMBER).optional().domain('T').until(IOS17),
-            Param::constant("weight", Kind::NUMBER).domain('U').since(IOS17),
-            Param::constant("bias", Kind::NUMBER).optional().domain('U').since(IOS17),
+            Param::new("x", DTypeConstraint::NUMBER).domain('T'),
+            Param::constant("weight", DTypeConstraint::NUMBER).domain('T').until(IOS17),
+            Param::constant("bias", DTypeConstraint::NUMBER).optional().domain('T').until(IOS17),
+            Param::constant("weight", DTypeConstraint::NUMBER).domain('U').since(IOS17),
+            Param::constant("bias", DTypeConstraint::NUMBER).optional().domain('U').since(IOS17),
         ],
         linear,
     ),
     OpSpec::new(
         "matmul",
         &[
-            Param::new("x", Kind::NUMBER).domain('T'),
-            Param::new("y", Kind::NUMBER).domain('T').until(IOS17),
-            Param::new("y", Kind::NUMBER).since(IOS17),
-            Param::constant("transpose_x", Kind::BOOL).or_bool(false),
-            Param::constant("transpose_y", Kind::BOOL).or_bool(false),
+            Param::new("x", DTypeConstraint::NUMBER).domain('T'),
+            Param::new("y", DTypeConstraint::NUMBER).domain('T').until(IOS17),
+            Param::new("y", DTypeConstraint::NUMBER).since(IOS17),
+            Param::constant("transpose_x", DTypeConstraint::BOOL).or_bool(false),
+            Param::constant("transpose_y", DTypeConstraint::BOOL).or_bool(false),
         ],
         matmul,
     ),
     OpSpec::new(
         "einsum",
-        &[Param::new("values", Kind::NUMBER).variadic(), Param::constant("equation", Kind::STRING)],
+        &[
+            Param::new("values", DTypeConstraint::NUMBER).variadic(),
+            Param::constant("equation", DTypeConstraint::STRING),
+        ],
         einsum,
     ),
     OpSpec::new(
         "scaled_dot_product_attention",
         &[
-            Param::new("query", Kind::FLOAT).domain('T'),
-            Param::new("key", Kind::FLOAT).domain('T'),
-            Param::new("value", Kind::FLOAT).domain('T'),
-            Param::new("attn_mask", Kind::MASK).optional(),
+            Param::new("query", DTypeConstraint::FLOAT).domain('T'),
+            Param::new("key", DTypeConstraint::FLOAT).domain('T'),
+            Param::new("value", DTypeConstraint::FLOAT).domain('T'),
+            Param::new("attn_mask", DTypeConstraint::MASK).optional(),
         ],
         attention,
     )

@@ -1,22 +1,22 @@
 //! Lists of tensors of one type. A list is a value: an operation that writes to a list returns a new list.
 
 use super::args::{Arg, Args};
-use super::kind::Kind;
+use super::dtype_constraint::DTypeConstraint;
 use super::spec::{Inferred, InferredValues, OpSpec, Param};
 use crate::dtype::DType;
 use crate::finding::Fault;
 use crate::mil::{Container, Dim, Dims, TensorType, ValueType};
 
-const LS: Param = Param::new("ls", Kind::LIST);
+const LS: Param = Param::new("ls", DTypeConstraint::LIST);
 
 pub(super) const OPS: &[OpSpec] = &[
     OpSpec::of_values(
         "make_list",
         &[
-            Param::new("init_length", Kind::INT32).or_int(1),
-            Param::constant("dynamic_length", Kind::BOOL).or_bool(true),
-            Param::new("elem_shape", Kind::LIST_EXTENT).any_number(),
-            Param::constant("dtype", Kind::STRING).or_string("fp32"),
+            Param::new("init_length", DTypeConstraint::INT32).or_int(1),
+            Param::constant("dynamic_length", DTypeConstraint::BOOL).or_bool(true),
+            Param::new("elem_shape", DTypeConstraint::LIST_EXTENT).any_number(),
+            Param::constant("dtype", DTypeConstraint::STRING).or_string("fp32"),
         ],
         make_list,
     ),
@@ -24,19 +24,19 @@ pub(super) const OPS: &[OpSpec] = &[
         list(args)?;
         Ok(vec![TensorType::new(DType::Int32, Dims::default())])
     }),
-    OpSpec::new("list_read", &[LS, Param::new("index", Kind::INT32)], |args| {
+    OpSpec::new("list_read", &[LS, Param::new("index", DTypeConstraint::INT32)], |args| {
         check_index(args)?;
         Ok(vec![list(args)?.ty.clone()])
     }),
     OpSpec::of_values(
         "list_write",
-        &[LS, Param::new("index", Kind::INT32), Param::new("value", Kind::ELEMENT)],
+        &[LS, Param::new("index", DTypeConstraint::INT32), Param::new("value", DTypeConstraint::ELEMENT)],
         list_write,
     ),
-    OpSpec::new("list_gather", &[LS, Param::new("indices", Kind::INT32)], list_gather),
+    OpSpec::new("list_gather", &[LS, Param::new("indices", DTypeConstraint::INT32)], list_gather),
     OpSpec::of_values(
         "list_scatter",
-        &[LS, Param::new("indices", Kind::INT32), Param::new("value", Kind::ELEMENT)],
+        &[LS, Param::new("indices", DTypeConstraint::INT32), Param::new("value", DTypeConstraint::ELEMENT)],
         list_scatter,
     ),
 ];

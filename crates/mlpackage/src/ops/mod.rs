@@ -10,10 +10,8 @@ mod constexpr;
 mod control;
 mod creation;
 mod detection;
+mod dtype_constraint;
 mod elementwise;
-mod gather;
-mod join;
-mod kind;
 mod linear;
 mod list;
 mod normalization;
@@ -23,10 +21,12 @@ mod recurrent;
 mod reduction;
 mod reshape;
 mod resize;
+mod scatter_gather;
 mod slice;
 mod spatial;
 mod spec;
 mod state;
+mod tensor_operation;
 mod unknown;
 
 use std::collections::HashMap;
@@ -35,7 +35,7 @@ use std::sync::LazyLock;
 use crate::mil::Dim;
 
 pub use args::{Arg, Args, BlockTypes};
-pub use kind::Kind;
+pub use dtype_constraint::DTypeConstraint;
 pub use slice::{SliceBounds, SliceRange, box_begin};
 pub use spec::{Default, Inferred, InferredValues, OpSpec, Param};
 pub(crate) use unknown::unknown;
@@ -51,8 +51,8 @@ pub fn all() -> impl Iterator<Item = &'static OpSpec> {
         normalization::OPS,
         reshape::OPS,
         slice::OPS,
-        join::OPS,
-        gather::OPS,
+        tensor_operation::OPS,
+        scatter_gather::OPS,
         creation::OPS,
         resize::OPS,
         quantization::OPS,

@@ -1,19 +1,19 @@
 //! Normalizations that are a single operation.
 
 use super::args::Args;
+use super::dtype_constraint::DTypeConstraint;
 use super::elementwise::like_x;
-use super::kind::Kind;
 use super::spec::{Inferred, OpSpec, Param};
 use crate::finding::Fault;
 use crate::mil::{Dim, Dims, Opset};
 
 const IOS17: Opset = Opset::CoreML7;
-const X: Param = Param::new("x", Kind::FLOAT).domain('T');
-const MEAN: Param = Param::constant("mean", Kind::FLOAT);
-const VARIANCE: Param = Param::constant("variance", Kind::FLOAT);
-const GAMMA: Param = Param::constant("gamma", Kind::FLOAT).optional();
-const BETA: Param = Param::constant("beta", Kind::FLOAT).optional();
-const EPSILON: Param = Param::constant("epsilon", Kind::FLOAT).or_fp32(1e-5);
+const X: Param = Param::new("x", DTypeConstraint::FLOAT).domain('T');
+const MEAN: Param = Param::constant("mean", DTypeConstraint::FLOAT);
+const VARIANCE: Param = Param::constant("variance", DTypeConstraint::FLOAT);
+const GAMMA: Param = Param::constant("gamma", DTypeConstraint::FLOAT).optional();
+const BETA: Param = Param::constant("beta", DTypeConstraint::FLOAT).optional();
+const EPSILON: Param = Param::constant("epsilon", DTypeConstraint::FLOAT).or_fp32(1e-5);
 
 /// Up to iOS 16 the parameter has the type of `x`.
 const fn early(param: Param) -> Param {
@@ -52,7 +52,7 @@ pub(super) const OPS: &[OpSpec] = &[
         "layer_norm",
         &[
             X,
-            Param::constant("axes", Kind::INT32).optional(),
+            Param::constant("axes", DTypeConstraint::INT32).optional(),
             early(GAMMA),
             early(BETA),
             early(EPSILON),
@@ -70,7 +70,7 @@ pub(super) const OPS: &[OpSpec] = &[
         "local_response_norm",
         &[
             X,
-            Param::constant("size", Kind::INT32),
+            Param::constant("size", DTypeConstraint::INT32),
             early(LRN_ALPHA),
             early(LRN_BETA),
             early(LRN_K),
@@ -86,10 +86,10 @@ pub(super) const OPS: &[OpSpec] = &[
     ),
 ];
 
-const L2_EPSILON: Param = Param::constant("epsilon", Kind::FLOAT).or_fp32(1e-6);
-const LRN_ALPHA: Param = Param::constant("alpha", Kind::FLOAT).or_fp32(1e-4);
-const LRN_BETA: Param = Param::constant("beta", Kind::FLOAT).or_fp32(0.75);
-const LRN_K: Param = Param::constant("k", Kind::FLOAT).or_fp32(1.0);
+const L2_EPSILON: Param = Param::constant("epsilon", DTypeConstraint::FLOAT).or_fp32(1e-6);
+const LRN_ALPHA: Param = Param::constant("alpha", DTypeConstraint::FLOAT).or_fp32(1e-4);
+const LRN_BETA: Param = Param::constant("beta", DTypeConstraint::FLOAT).or_fp32(0.75);
+const LRN_K: Param = Param::constant("k", DTypeConstraint::FLOAT).or_fp32(1.0);
 
 fn at_least(args: &Args<'_>, rank: usize) -> Result<(), Fault> {
     let x = args.dims("x")?;

@@ -1,18 +1,18 @@
 //! Pooling, which reduces each window to one value.
 
 use super::args::Args;
-use super::kind::Kind;
+use super::dtype_constraint::DTypeConstraint;
 use super::spatial::{Padding, Window};
 use super::spec::{Inferred, OpSpec, Param};
 use crate::finding::Fault;
 use crate::mil::{Dim, TensorType};
 
-const X: Param = Param::new("x", Kind::FLOAT);
-const KERNEL_SIZES: Param = Param::constant("kernel_sizes", Kind::INT32);
-const STRIDES: Param = Param::constant("strides", Kind::INT32).optional();
-const PAD_TYPE: Param = Param::constant("pad_type", Kind::STRING);
-const PAD: Param = Param::constant("pad", Kind::INT32).optional();
-const CEIL_MODE: Param = Param::constant("ceil_mode", Kind::BOOL).or_bool(false);
+const X: Param = Param::new("x", DTypeConstraint::FLOAT);
+const KERNEL_SIZES: Param = Param::constant("kernel_sizes", DTypeConstraint::INT32);
+const STRIDES: Param = Param::constant("strides", DTypeConstraint::INT32).optional();
+const PAD_TYPE: Param = Param::constant("pad_type", DTypeConstraint::STRING);
+const PAD: Param = Param::constant("pad", DTypeConstraint::INT32).optional();
+const CEIL_MODE: Param = Param::constant("ceil_mode", DTypeConstraint::BOOL).or_bool(false);
 
 pub(super) const OPS: &[OpSpec] = &[
     OpSpec::new(
@@ -23,7 +23,7 @@ pub(super) const OPS: &[OpSpec] = &[
             STRIDES,
             PAD_TYPE,
             PAD,
-            Param::constant("exclude_padding_from_average", Kind::BOOL).or_bool(false),
+            Param::constant("exclude_padding_from_average", DTypeConstraint::BOOL).or_bool(false),
             CEIL_MODE,
         ],
         pool,

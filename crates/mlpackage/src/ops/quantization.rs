@@ -1,25 +1,25 @@
 //! Quantization and dequantization of activations.
 
 use super::args::Args;
-use super::kind::Kind;
+use super::dtype_constraint::DTypeConstraint;
 use super::spec::{Inferred, OpSpec, Param};
 use crate::dtype::DType;
 use crate::finding::Fault;
 use crate::mil::{Opset, TensorType};
 
-const ZERO_POINT: Param = Param::constant("zero_point", Kind::QUANTIZED).optional();
-const SCALE: Param = Param::constant("scale", Kind::FLOAT);
-const AXIS: Param = Param::constant("axis", Kind::INT32).optional();
+const ZERO_POINT: Param = Param::constant("zero_point", DTypeConstraint::QUANTIZED).optional();
+const SCALE: Param = Param::constant("scale", DTypeConstraint::FLOAT);
+const AXIS: Param = Param::constant("axis", DTypeConstraint::INT32).optional();
 
 pub(super) const OPS: &[OpSpec] = &[
     OpSpec::new(
         "quantize",
         &[
-            Param::new("input", Kind::FLOAT).domain('T'),
+            Param::new("input", DTypeConstraint::FLOAT).domain('T'),
             ZERO_POINT,
             SCALE.domain('T'),
             AXIS,
-            Param::constant("output_dtype", Kind::STRING),
+            Param::constant("output_dtype", DTypeConstraint::STRING),
         ],
         |args| {
             let dtype = match args.string("output_dtype")?.unwrap_or_default() {
@@ -38,7 +38,7 @@ pub(super) const OPS: &[OpSpec] = &[
     .since(Opset::CoreML7),
     OpSpec::new(
         "dequantize",
-        &[Param::new("input", Kind::QUANTIZED).domain('T'), ZERO_POINT.domain('T'), SCALE, AXIS],
+        &[Param::new("input", DTypeConstraint::QUANTIZED).domain('T'), ZERO_POINT.domain('T'), SCALE, AXIS],
         |args| scaled(args, args.ty("input")?.dtype, args.ty("scale")?.dtype),
     )
     .since(Opset::CoreML7),

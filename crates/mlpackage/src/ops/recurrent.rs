@@ -4,24 +4,24 @@
 //! cell for LSTM and reset, output, update for GRU.
 
 use super::args::Args;
-use super::kind::Kind;
+use super::dtype_constraint::DTypeConstraint;
 use super::spec::{Inferred, OpSpec, Param};
 use crate::finding::Fault;
 use crate::mil::{Dim, Dims, Opset, TensorType};
 
-const X: Param = Param::new("x", Kind::RECURRENT).domain('T');
-const INITIAL_H: Param = Param::new("initial_h", Kind::RECURRENT).domain('T');
+const X: Param = Param::new("x", DTypeConstraint::RECURRENT).domain('T');
+const INITIAL_H: Param = Param::new("initial_h", DTypeConstraint::RECURRENT).domain('T');
 const WEIGHT_IH: Param = weight("weight_ih");
 const WEIGHT_HH: Param = weight("weight_hh");
 const BIAS: Param = weight("bias").optional();
-const DIRECTION: Param = Param::constant("direction", Kind::STRING).or_string("forward");
-const OUTPUT_SEQUENCE: Param = Param::constant("output_sequence", Kind::BOOL).or_bool(false);
+const DIRECTION: Param = Param::constant("direction", DTypeConstraint::STRING).or_string("forward");
+const OUTPUT_SEQUENCE: Param = Param::constant("output_sequence", DTypeConstraint::BOOL).or_bool(false);
 const RECURRENT_ACTIVATION: Param =
-    Param::constant("recurrent_activation", Kind::STRING).or_string("sigmoid");
-const ACTIVATION: Param = Param::constant("activation", Kind::STRING).or_string("tanh");
+    Param::constant("recurrent_activation", DTypeConstraint::STRING).or_string("sigmoid");
+const ACTIVATION: Param = Param::constant("activation", DTypeConstraint::STRING).or_string("tanh");
 
 const fn weight(name: &'static str) -> Param {
-    Param::constant(name, Kind::RECURRENT).domain('T')
+    Param::constant(name, DTypeConstraint::RECURRENT).domain('T')
 }
 
 pub(super) const OPS: &[OpSpec] = &[
@@ -42,7 +42,7 @@ pub(super) const OPS: &[OpSpec] = &[
             OUTPUT_SEQUENCE,
             RECURRENT_ACTIVATION,
             ACTIVATION,
-            Param::constant("reset_after", Kind::BOOL).optional().since(Opset::CoreML8),
+            Param::constant("reset_after", DTypeConstraint::BOOL).optional().since(Opset::CoreML8),
             weight("input_bias").optional().since(Opset::CoreML8),
         ],
         gru,
@@ -52,7 +52,7 @@ pub(super) const OPS: &[OpSpec] = &[
         &[
             X,
             INITIAL_H,
-            Param::new("initial_c", Kind::RECURRENT).domain('T'),
+            Param::new("initial_c", DTypeConstraint::RECURRENT).domain('T'),
             WEIGHT_IH,
             WEIGHT_HH,
             BIAS,
@@ -64,7 +64,7 @@ pub(super) const OPS: &[OpSpec] = &[
             DIRECTION,
             OUTPUT_SEQUENCE,
             RECURRENT_ACTIVATION,
-            Param::constant("cell_activation", Kind::STRING).or_string("tanh"),
+            Param::constant("cell_activation", DTypeConstraint::STRING).or_string("tanh"),
             ACTIVATION,
             weight("clip").optional(),
         ],

@@ -1,24 +1,24 @@
 //! Operations that reduce axes or run along one.
 
 use super::args::Args;
+use super::dtype_constraint::DTypeConstraint;
 use super::elementwise::like_x;
-use super::kind::Kind;
 use super::spec::{Inferred, OpSpec, Param};
 use crate::dtype::DType;
 use crate::finding::Fault;
 use crate::mil::{Dim, Dims, Opset, TensorType};
 
-const X: Param = Param::new("x", Kind::NUMBER);
+const X: Param = Param::new("x", DTypeConstraint::NUMBER);
 const REDUCE: &[Param] = &[
     X,
-    Param::constant("axes", Kind::INT32).optional(),
-    Param::constant("keep_dims", Kind::BOOL).or_bool(false),
+    Param::constant("axes", DTypeConstraint::INT32).optional(),
+    Param::constant("keep_dims", DTypeConstraint::BOOL).or_bool(false),
 ];
 const ARG: &[Param] = &[
     X,
-    Param::constant("axis", Kind::INT32).or_int(-1),
-    Param::constant("keep_dims", Kind::BOOL).or_bool(false),
-    Param::constant("output_dtype", Kind::STRING).or_string("int32").since(Opset::CoreML7),
+    Param::constant("axis", DTypeConstraint::INT32).or_int(-1),
+    Param::constant("keep_dims", DTypeConstraint::BOOL).or_bool(false),
+    Param::constant("output_dtype", DTypeConstraint::STRING).or_string("int32").since(Opset::CoreML7),
 ];
 
 const fn reduce(name: &'static str) -> OpSpec {
@@ -42,9 +42,9 @@ pub(super) const OPS: &[OpSpec] = &[
         "cumsum",
         &[
             X,
-            Param::constant("axis", Kind::INT32).or_int(0),
-            Param::constant("exclusive", Kind::BOOL).or_bool(false),
-            Param::constant("reverse", Kind::BOOL).or_bool(false),
+            Param::constant("axis", DTypeConstraint::INT32).or_int(0),
+            Param::constant("exclusive", DTypeConstraint::BOOL).or_bool(false),
+            Param::constant("reverse", DTypeConstraint::BOOL).or_bool(false),
         ],
         along_axis,
     ),
@@ -52,8 +52,8 @@ pub(super) const OPS: &[OpSpec] = &[
         "argsort",
         &[
             X,
-            Param::constant("axis", Kind::INT32).or_int(-1),
-            Param::constant("ascending", Kind::BOOL).or_bool(false),
+            Param::constant("axis", DTypeConstraint::INT32).or_int(-1),
+            Param::constant("ascending", DTypeConstraint::BOOL).or_bool(false),
         ],
         |args| {
             let result = along_axis(args)?;
@@ -63,13 +63,15 @@ pub(super) const OPS: &[OpSpec] = &[
     OpSpec::new(
         "topk",
         &[
-            Param::new("x", Kind::WIDE_NUMBER),
-            Param::constant("k", Kind::SHAPE).or_int(1),
-            Param::constant("axis", Kind::INT32).or_int(-1),
-            Param::constant("ascending", Kind::BOOL).or_bool(false),
-            Param::constant("sort", Kind::BOOL).or_bool(true).since(Opset::CoreML6),
-            Param::constant("return_indices", Kind::BOOL).or_bool(true).since(Opset::CoreML6),
-            Param::constant("output_indices_dtype", Kind::STRING).or_string("int32").since(Opset::CoreML7),
+            Param::new("x", DTypeConstraint::WIDE_NUMBER),
+            Param::constant("k", DTypeConstraint::SHAPE).or_int(1),
+            Param::constant("axis", DTypeConstraint::INT32).or_int(-1),
+            Param::constant("ascending", DTypeConstraint::BOOL).or_bool(false),
+            Param::constant("sort", DTypeConstraint::BOOL).or_bool(true).since(Opset::CoreML6),
+            Param::constant("return_indices", DTypeConstraint::BOOL).or_bool(true).since(Opset::CoreML6),
+            Param::constant("output_indices_dtype", DTypeConstraint::STRING)
+                .or_string("int32")
+                .since(Opset::CoreML7),
         ],
         topk,
     ),

@@ -1,36 +1,40 @@
 //! Operations that rearrange elements into other axes.
 
 use super::args::Args;
+use super::dtype_constraint::DTypeConstraint;
 use super::elementwise::like_x;
-use super::kind::Kind;
 use super::spec::{Inferred, OpSpec, Param};
 use crate::finding::Fault;
 use crate::mil::{Dim, Dims, Opset, TensorType};
 
-const X: Param = Param::new("x", Kind::WIDE_ELEMENT);
-const PLAIN_X: Param = Param::new("x", Kind::ELEMENT);
-const FLOAT_X: Param = Param::new("x", Kind::FLOAT);
-const BLOCK_SIZE: Param = Param::constant("block_size", Kind::INT32);
+const X: Param = Param::new("x", DTypeConstraint::WIDE_ELEMENT);
+const PLAIN_X: Param = Param::new("x", DTypeConstraint::ELEMENT);
+const FLOAT_X: Param = Param::new("x", DTypeConstraint::FLOAT);
+const BLOCK_SIZE: Param = Param::constant("block_size", DTypeConstraint::INT32);
 
 pub(super) const OPS: &[OpSpec] = &[
-    OpSpec::new("reshape", &[X, Param::new("shape", Kind::SHAPE)], reshape),
+    OpSpec::new("reshape", &[X, Param::new("shape", DTypeConstraint::SHAPE)], reshape),
     OpSpec::new(
         "reshape_like",
         &[
             X,
-            Param::new("ref_tensors", Kind::WIDE_ELEMENT).variadic(),
-            Param::new("begins", Kind::INT32).variadic(),
-            Param::new("ends", Kind::INT32).variadic(),
-            Param::new("end_masks", Kind::BOOL).variadic(),
+            Param::new("ref_tensors", DTypeConstraint::WIDE_ELEMENT).variadic(),
+            Param::new("begins", DTypeConstraint::INT32).variadic(),
+            Param::new("ends", DTypeConstraint::INT32).variadic(),
+            Param::new("end_masks", DTypeConstraint::BOOL).variadic(),
         ],
         reshape_like,
     )
     .since(Opset::CoreML6),
-    OpSpec::new("flatten2d", &[PLAIN_X, Param::constant("axis", Kind::INT32).or_int(1)], flatten2d),
-    OpSpec::new("expand_dims", &[X, Param::constant("axes", Kind::INT32)], expand_dims),
-    OpSpec::new("squeeze", &[X, Param::constant("axes", Kind::INT32).optional()], squeeze),
-    OpSpec::new("transpose", &[X, Param::constant("perm", Kind::INT32)], transpose),
-    OpSpec::new("reverse", &[X, Param::constant("axes", Kind::INT32).optional()], |args| {
+    OpSpec::new(
+        "flatten2d",
+        &[PLAIN_X, Param::constant("axis", DTypeConstraint::INT32).or_int(1)],
+        flatten2d,
+    ),
+    OpSpec::new("expand_dims", &[X, Param::constant("axes", DTypeConstraint::INT32)], expand_dims),
+    OpSpec::new("squeeze", &[X, Param::constant("axes", DTypeConstraint::INT32).optional()], squeeze),
+    OpSpec::new("transpose", &[X, Param::constant("perm", DTypeConstraint::INT32)], transpose),
+    OpSpec::new("reverse", &[X, Param::constant("axes", DTypeConstraint::INT32).optional()], |args| {
         args.axes("axes", args.dims("x")?)?;
         like_x(args)
     }),
@@ -38,29 +42,41 @@ pub(super) const OPS: &[OpSpec] = &[
         "reverse_sequence",
         &[
             X,
-            Param::new("lengths", Kind::SHAPE),
-            Param::constant("seq_axis", Kind::INT32).or_int(0),
-            Param::constant("batch_axis", Kind::INT32).or_int(0),
+            Param::new("lengths", DTypeConstraint::SHAPE),
+            Param::constant("seq_axis", DTypeConstraint::INT32).or_int(0),
+            Param::constant("batch_axis", DTypeConstraint::INT32).or_int(0),
         ],
         reverse_sequence,
     ),
     OpSpec::new("depth_to_space", &[FLOAT_X, BLOCK_SIZE], |args| to_space(args, "block_size")),
-    OpSpec::new("pixel_shuffle", &[FLOAT_X, Param::constant("upscale_factor", Kind::INT32)], |args| {
-        to_space(args, "upscale_factor")
-    }),
+    OpSpec::new(
+        "pixel_shuffle",
+        &[FLOAT_X, Param::constant("upscale_factor", DTypeConstraint::INT32)],
+        |args| to_space(args, "upscale_factor"),
+    ),
     OpSpec::new("space_to_depth", &[FLOAT_X, BLOCK_SIZE], |args| to_depth(args, "block_size")),
-    OpSpec::new("pixel_unshuffle", &[FLOAT_X, Param::constant("downscale_factor", Kind::UINT32)], |args| {
-        to_depth(args, "downscale_factor")
-    })
+    OpSpec::new(
+        "pixel_unshuffle",
+        &[FLOAT_X, Param::constant("downscale_factor", DTypeConstraint::UINT32)],
+        |args| to_depth(args, "downscale_factor"),
+    )
     .since(Opset::CoreML6),
     OpSpec::new(
         "space_to_batch",
-        &[FLOAT_X, Param::constant("block_shape", Kind::INT32), Param::constant("paddings", Kind::INT32)],
+        &[
+            FLOAT_X,
+            Param::constant("block_shape", DTypeConstraint::INT32),
+            Param::constant("paddings", DTypeConstraint::INT32),
+        ],
         space_to_batch,
     ),
     OpSpec::new(
         "batch_to_space",
-        &[FLOAT_X, Param::constant("block_shape", Kind::INT32), Param::constant("crops", Kind::INT32)],
+        &[
+            FLOAT_X,
+            Param::constant("block_shape", DTypeConstraint::INT32),
+            Param::constant("crops", DTypeConstraint::INT32),
+        ],
         batch_to_space,
     ),
 ];

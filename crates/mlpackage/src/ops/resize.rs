@@ -1,16 +1,18 @@
 //! Operations that sample or crop images. The last two axes are height and width.
 
 use super::args::Args;
-use super::kind::Kind;
+use super::dtype_constraint::DTypeConstraint;
 use super::spec::{Inferred, OpSpec, Param};
 use crate::finding::Fault;
 use crate::mil::{Dim, Opset, TensorType, Value};
 
-const X: Param = Param::new("x", Kind::FLOAT);
-const HEIGHT_FACTOR: Param = Param::constant("scale_factor_height", Kind::FACTOR).or_int(1).domain('U');
-const WIDTH_FACTOR: Param = Param::constant("scale_factor_width", Kind::FACTOR).or_int(1).domain('U');
-const ALIGN_CORNERS: Param = Param::constant("align_corners", Kind::BOOL).or_bool(true);
-const SAMPLING_MODE: Param = Param::constant("sampling_mode", Kind::STRING).or_string("DEFAULT");
+const X: Param = Param::new("x", DTypeConstraint::FLOAT);
+const HEIGHT_FACTOR: Param =
+    Param::constant("scale_factor_height", DTypeConstraint::FACTOR).or_int(1).domain('U');
+const WIDTH_FACTOR: Param =
+    Param::constant("scale_factor_width", DTypeConstraint::FACTOR).or_int(1).domain('U');
+const ALIGN_CORNERS: Param = Param::constant("align_corners", DTypeConstraint::BOOL).or_bool(true);
+const SAMPLING_MODE: Param = Param::constant("sampling_mode", DTypeConstraint::STRING).or_string("DEFAULT");
 
 pub(super) const OPS: &[OpSpec] = &[
     OpSpec::new("upsample_nearest_neighbor", &[X, HEIGHT_FACTOR, WIDTH_FACTOR], upsample),
@@ -21,7 +23,7 @@ pub(super) const OPS: &[OpSpec] = &[
             HEIGHT_FACTOR,
             WIDTH_FACTOR,
             ALIGN_CORNERS,
-            Param::constant("half_pixel_centers", Kind::BOOL).optional().since(Opset::CoreML6),
+            Param::constant("half_pixel_centers", DTypeConstraint::BOOL).optional().since(Opset::CoreML6),
         ],
         upsample,
     ),
@@ -29,8 +31,8 @@ pub(super) const OPS: &[OpSpec] = &[
         "resize_nearest_neighbor",
         &[
             X,
-            Param::constant("target_size_height", Kind::INT32),
-            Param::constant("target_size_width", Kind::INT32),
+            Param::constant("target_size_height", DTypeConstraint::INT32),
+            Param::constant("target_size_width", DTypeConstraint::INT32),
         ],
         resize_to,
     ),
@@ -38,8 +40,8 @@ pub(super) const OPS: &[OpSpec] = &[
         "resize_bilinear",
         &[
             X,
-            Param::constant("target_size_height", Kind::INT32).or_int(1),
-            Param::constant("target_size_width", Kind::INT32).or_int(1),
+            Param::constant("target_size_height", DTypeConstraint::INT32).or_int(1),
+            Param::constant("target_size_width", DTypeConstraint::INT32).or_int(1),
             SAMPLING_MODE,
         ],
         resize_to,
@@ -47,10 +49,10 @@ pub(super) const OPS: &[OpSpec] = &[
     OpSpec::new(
         "resize",
         &[
-            Param::new("x", Kind::NUMBER),
-            Param::new("shape", Kind::SIZES),
-            Param::constant("resized_dims", Kind::UINT32),
-            Param::constant("interpolation_mode", Kind::STRING).or_string("LINEAR"),
+            Param::new("x", DTypeConstraint::NUMBER),
+            Param::new("shape", DTypeConstraint::SIZES),
+            Param::constant("resized_dims", DTypeConstraint::UINT32),
+            Param::constant("interpolation_mode", DTypeConstraint::STRING).or_string("LINEAR"),
             SAMPLING_MODE,
         ],
         resize,
@@ -58,19 +60,23 @@ pub(super) const OPS: &[OpSpec] = &[
     .since(Opset::CoreML7),
     OpSpec::new(
         "crop",
-        &[X, Param::constant("crop_height", Kind::INT32), Param::constant("crop_width", Kind::INT32)],
+        &[
+            X,
+            Param::constant("crop_height", DTypeConstraint::INT32),
+            Param::constant("crop_width", DTypeConstraint::INT32),
+        ],
         crop,
     ),
     OpSpec::new(
         "resample",
         &[
             X.domain('T'),
-            Param::new("coordinates", Kind::COORDINATES),
-            Param::constant("sampling_mode", Kind::STRING),
-            Param::constant("padding_mode", Kind::STRING),
-            Param::constant("padding_value", Kind::FLOAT).domain('T'),
-            Param::constant("coordinates_mode", Kind::STRING),
-            Param::constant("align_corners", Kind::BOOL),
+            Param::new("coordinates", DTypeConstraint::COORDINATES),
+            Param::constant("sampling_mode", DTypeConstraint::STRING),
+            Param::constant("padding_mode", DTypeConstraint::STRING),
+            Param::constant("padding_value", DTypeConstraint::FLOAT).domain('T'),
+            Param::constant("coordinates_mode", DTypeConstraint::STRING),
+            Param::constant("align_corners", DTypeConstraint::BOOL),
         ],
         resample,
     ),

@@ -1,20 +1,20 @@
 //! Operations on a box inside a tensor.
 
 use super::args::Args;
-use super::kind::Kind;
+use super::dtype_constraint::DTypeConstraint;
 use super::spec::{Inferred, OpSpec, Param};
 use crate::finding::Fault;
 use crate::mil::{Dim, Dims, Opset, TensorType};
 
-const X: Param = Param::new("x", Kind::WIDE_ELEMENT);
-const BEGIN: Param = Param::new("begin", Kind::SHAPE);
-const END: Param = Param::new("end", Kind::SHAPE);
-const STRIDE: Param = Param::constant("stride", Kind::SHAPE).optional();
-const SIZE: Param = Param::new("size", Kind::SHAPE);
+const X: Param = Param::new("x", DTypeConstraint::WIDE_ELEMENT);
+const BEGIN: Param = Param::new("begin", DTypeConstraint::SHAPE);
+const END: Param = Param::new("end", DTypeConstraint::SHAPE);
+const STRIDE: Param = Param::constant("stride", DTypeConstraint::SHAPE).optional();
+const SIZE: Param = Param::new("size", DTypeConstraint::SHAPE);
 const IOS17: Opset = Opset::CoreML7;
-const BEGIN_MASK: Param = Param::constant("begin_mask", Kind::BOOL).optional();
-const END_MASK: Param = Param::constant("end_mask", Kind::BOOL).optional();
-const SQUEEZE_MASK: Param = Param::constant("squeeze_mask", Kind::BOOL).optional();
+const BEGIN_MASK: Param = Param::constant("begin_mask", DTypeConstraint::BOOL).optional();
+const END_MASK: Param = Param::constant("end_mask", DTypeConstraint::BOOL).optional();
+const SQUEEZE_MASK: Param = Param::constant("squeeze_mask", DTypeConstraint::BOOL).optional();
 
 pub(super) const OPS: &[OpSpec] = &[
     OpSpec::new(
@@ -48,7 +48,7 @@ pub(super) const OPS: &[OpSpec] = &[
         "slice_update",
         &[
             X.domain('T'),
-            Param::new("update", Kind::WIDE_ELEMENT).domain('T'),
+            Param::new("update", DTypeConstraint::WIDE_ELEMENT).domain('T'),
             BEGIN.domain('U'),
             END.domain('U'),
             STRIDE.domain('U'),

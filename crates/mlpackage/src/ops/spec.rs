@@ -1,7 +1,7 @@
 //! Entries of the operation table.
 
 use super::args::Args;
-use super::kind::Kind;
+use super::dtype_constraint::DTypeConstraint;
 use crate::dtype::DType;
 use crate::finding::Fault;
 use crate::mil::{Opset, TensorType, Value, ValueType};
@@ -103,7 +103,7 @@ pub struct Param {
     /// The name.
     pub name: &'static str,
     /// The accepted types.
-    pub kind: Kind,
+    pub kind: DTypeConstraint,
     /// Arguments of parameters with the same letter must have the same element type.
     pub domain: Option<char>,
     /// Whether it must be bound to a constant.
@@ -152,7 +152,7 @@ impl Default {
 
 impl Param {
     /// Creates a required parameter that need not be a constant.
-    pub(crate) const fn new(name: &'static str, kind: Kind) -> Self {
+    pub(crate) const fn new(name: &'static str, kind: DTypeConstraint) -> Self {
         Self {
             name,
             kind,
@@ -173,7 +173,7 @@ impl Param {
     }
 
     /// Creates a required parameter that must be a constant.
-    pub(crate) const fn constant(name: &'static str, kind: Kind) -> Self {
+    pub(crate) const fn constant(name: &'static str, kind: DTypeConstraint) -> Self {
         let mut param = Self::new(name, kind);
         param.constant = true;
         param

@@ -1,19 +1,19 @@
 //! Operations on states, which persist between calls.
 
 use super::args::Args;
-use super::kind::Kind;
+use super::dtype_constraint::DTypeConstraint;
 use super::spec::{Inferred, OpSpec, Param};
 use crate::finding::Fault;
 use crate::mil::Opset;
 
 pub(super) const OPS: &[OpSpec] = &[
-    OpSpec::new("read_state", &[Param::new("input", Kind::STATE)], |args| {
+    OpSpec::new("read_state", &[Param::new("input", DTypeConstraint::STATE)], |args| {
         Ok(vec![args.ty("input")?.clone()])
     })
     .since(Opset::CoreML8),
     OpSpec::new(
         "write_state",
-        &[Param::new("input", Kind::STATE), Param::new("data", Kind::WIDE_ELEMENT)],
+        &[Param::new("input", DTypeConstraint::STATE), Param::new("data", DTypeConstraint::WIDE_ELEMENT)],
         write_state,
     )
     .since(Opset::CoreML8),

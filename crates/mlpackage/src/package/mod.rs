@@ -22,7 +22,7 @@ use crate::finding::{Finding, Rule};
 use crate::interface::Interface;
 use crate::manifest::{MANIFEST, Manifest};
 use crate::mil::{self, BlobInts, BlobRef, Function, Program, TensorType, Value, ValueData};
-use crate::{footprint, paths, proto};
+use crate::{decode_budget, paths, proto};
 
 pub use description::{Description, Metadata};
 pub use edit::PackageEdit;
@@ -345,7 +345,7 @@ pub(crate) fn decode_model(bytes: &[u8]) -> std::result::Result<proto::Model, St
     if let Some(kind) = kind::of(bytes).filter(|kind| *kind != "an ML Program") {
         return Err(kind::no_program(kind));
     }
-    let footprint = footprint::of(bytes);
+    let footprint = decode_budget::of(bytes);
     if footprint != u64::MAX && footprint > MEMORY_A_BYTE * bytes.len() as u64 + MEMORY {
         let size = bytes.len();
         return Err(format!(

@@ -1,5 +1,7 @@
 //! Attention of one query for each head, over a cache in which one row is written first.
 
+#![allow(unsafe_code, reason = "threads write disjoint parts of one buffer")]
+
 use std::ops::Range;
 
 use smallvec::SmallVec;

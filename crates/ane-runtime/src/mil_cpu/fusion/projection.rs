@@ -1,5 +1,7 @@
 //! Matrices times one vector, with an optional bias, ReLU and residual.
 
+#![allow(unsafe_code, reason = "threads write disjoint parts of one buffer")]
+
 use smallvec::SmallVec;
 
 use super::super::compressed::RowScales;

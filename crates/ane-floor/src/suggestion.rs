@@ -11,14 +11,14 @@ use crate::corpus::Weights;
 use crate::device::{Device, Outcome};
 use crate::features::Features;
 use crate::laws::{ByteCeiling, Law, OperationCeiling};
+use crate::op_context::OpContext;
 use crate::placed_operation::PlacedOperation;
 use crate::placement;
-use crate::site::Site;
 
 /// An edit to a program.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "kebab-case")]
-pub enum Edit {
+pub enum Suggestion {
     /// Leave to the host the operations that are kept off at the beginning or end of the program.
     LeaveToHost,
     /// Compute in fp16 instead of fp32.
@@ -29,7 +29,7 @@ pub enum Edit {
     SplitInto(u64),
 }
 
-impl Edit {
+impl Suggestion {
     /// Describes the edit.
     pub fn describe(self) -> String {
         match self {
@@ -55,7 +55,7 @@ pub struct Change {
     /// The function.
     pub function: String,
     /// All edits to apply.
-    pub edits: Vec<Edit>,
+    pub edits: Vec<Suggestion>,
     /// The predicted placement of the edited function.
     pub predicted: Outcome,
     /// The law that decides on the edited function.
@@ -69,21 +69,21 @@ const MOST_PARTS: u64 = 120;
 
 /// Sets of edits, cheapest first: work on the host costs a copy; another element type or storage needs a new
 /// export.
-const CANDIDATES: [&[Edit]; 7] = [
-    &[Edit::LeaveToHost],
-    &[Edit::ComputeInFp16],
-    &[Edit::StoreInInt8],
-    &[Edit::ComputeInFp16, Edit::LeaveToHost],
-    &[Edit::StoreInInt8, Edit::LeaveToHost],
-    &[Edit::ComputeInFp16, Edit::StoreInInt8],
-    &[Edit::ComputeInFp16, Edit::StoreInInt8, Edit::LeaveToHost],
+const CANDIDATES: [&[Suggestion]; 7] = [
+    &[Suggestion::LeaveToHost],
+    &[Suggestion::ComputeInFp16],
+    &[Suggestion::StoreInInt8],
+    &[Suggestion::ComputeInFp16, Suggestion::LeaveToHost],
+    &[Suggestion::StoreInInt8, Suggestion::LeaveToHost],
+    &[Suggestion::ComputeInFp16, Suggestion::StoreInInt8],
+    &[Suggestion::ComputeInFp16, Suggestion::StoreInInt8, Suggestion::LeaveToHost],
 ];
 
 /// Returns the cheapest set of edits after which the whole function is predicted to be on the Neural Engine;
 /// `None` if there is none.
 pub(crate) fn cheapest(
     function: &str,
-    sites: &[Site<'_>],
+    sites: &[OpContext<'_>],
     features: &Features,
     size: &CompiledSize,
 ) -> Option<Change> {
@@ -97,7 +97,7 @@ pub(crate) fn cheapest(
 
 /// Returns the smallest number of parts that are each predicted to be placed, for a program above a ceiling.
 /// A part is assumed to have its share of operations, bytes, work and layers, and the same largest product.
-fn split(function: &str, sites: &[Site<'_>], features: &Features) -> Option<Change> {
+fn split(function: &str, sites: &[OpContext<'_>], features: &Features) -> Option<Change> {
     let ceilings: [&dyn Law; 2] = [&OperationCeiling, &ByteCeiling];
     ceilings.iter().find(|law| law.graph(features).is_some())?;
     let share = |whole: Option<u64>, parts: u64| whole.map(|n| n.div_ceil(parts));
@@ -110,16 +110,16 @@ fn split(function: &str, sites: &[Site<'_>], features: &Features) -> Option<Chan
             work: share(features.work, parts),
             ..features.clone()
         };
-        placed_whole(function, sites, &part, &[Edit::SplitInto(parts)], "each part: ")
+        placed_whole(function, sites, &part, &[Suggestion::SplitInto(parts)], "each part: ")
     })
 }
 
 /// Predicts a function after `edits`; `None` unless all of it is on the Neural Engine.
 fn placed_whole(
     function: &str,
-    sites: &[Site<'_>],
+    sites: &[OpContext<'_>],
     features: &Features,
-    edits: &[Edit],
+    edits: &[Suggestion],
     of: &str,
 ) -> Option<Change> {
     let placed = placement::place(function, sites, features, 0, 0);
@@ -136,16 +136,16 @@ fn placed_whole(
 
 /// Applies the edits; `None` if one of them changes nothing.
 fn edited<'a>(
-    sites: &[Site<'a>],
+    sites: &[OpContext<'a>],
     features: &Features,
     size: &CompiledSize,
-    edits: &[Edit],
-) -> Option<(Vec<Site<'a>>, Features)> {
+    edits: &[Suggestion],
+) -> Option<(Vec<OpContext<'a>>, Features)> {
     let mut sites = sites.to_vec();
     let mut weights = features.weights;
     for edit in edits {
         match edit {
-            Edit::ComputeInFp16 => {
+            Suggestion::ComputeInFp16 => {
                 let mut changed = false;
                 let mut halve = |dtype: &mut DType| {
                     changed |= *dtype == DType::Fp32;
@@ -159,16 +159,16 @@ fn edited<'a>(
                 }
                 changed.then_some(())?;
             }
-            Edit::StoreInInt8 => {
+            Suggestion::StoreInInt8 => {
                 (weights? == Weights::Int4PerBlock).then_some(())?;
                 weights = Some(Weights::Int8);
                 for weight in sites.iter_mut().filter_map(|s| s.weight.as_mut()) {
                     weight.stored = Weights::Int8;
                 }
             }
-            Edit::LeaveToHost => sites = without_ends(&sites, features)?,
+            Suggestion::LeaveToHost => sites = without_ends(&sites, features)?,
             // Not among the candidates: `split` searches for it.
-            Edit::SplitInto(_) => return None,
+            Suggestion::SplitInto(_) => return None,
         }
     }
     let stateful = features.stateful == Some(true);
@@ -177,7 +177,7 @@ fn edited<'a>(
 
 /// Removes the sites that are kept off and either depend on nothing on the Neural Engine or feed nothing on
 /// it.
-fn without_ends<'a>(sites: &[Site<'a>], features: &Features) -> Option<Vec<Site<'a>>> {
+fn without_ends<'a>(sites: &[OpContext<'a>], features: &Features) -> Option<Vec<OpContext<'a>>> {
     let placed: Vec<PlacedOperation> = placement::place("", sites, features, 0, 0).operations;
     let on_ane = |i: usize| placed[i].device == Device::Ane;
     let mut after = vec![false; sites.len()];
@@ -200,7 +200,7 @@ fn without_ends<'a>(sites: &[Site<'a>], features: &Features) -> Option<Vec<Site<
         kept.iter()
             .map(|&i| {
                 let sources = sites[i].sources.iter().filter_map(|&s| place[s]).collect();
-                Site { sources, ..sites[i].clone() }
+                OpContext { sources, ..sites[i].clone() }
             })
             .collect(),
     )

@@ -11,7 +11,7 @@ use crate::mil::Opset::{self, CoreML5, CoreML6, CoreML7, CoreML8};
 ///
 /// The sets are those of coremltools 9.0's operations, which `tests/registry.rs` verifies.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Kind {
+pub struct DTypeConstraint {
     /// Each set applies until the opset of the next.
     types: &'static [(Opset, &'static [DType])],
     holds: Holds,
@@ -33,7 +33,7 @@ const WIDE_ELEMENTS: &[DType] = &[Bool, Fp16, Fp32, Int8, Int16, Int32, Uint8, U
 const PACKED: &[DType] = &[Uint1, Uint2, Uint3, Uint4, Uint6, Uint8];
 const COMPRESSED: &[DType] = &[Fp16, Fp32, Int4, Int8, Uint4, Uint8];
 
-impl Kind {
+impl DTypeConstraint {
     pub(crate) const FLOAT: Self = Self::of(&[(CoreML5, &[Fp16, Fp32])]);
     pub(crate) const FP16: Self = Self::of(&[(CoreML5, &[Fp16])]);
     pub(crate) const INT32: Self = Self::of(&[(CoreML5, &[Int32])]);

@@ -17,7 +17,7 @@ use anyhow::{Context as _, Result};
 use mlpackage::Bundle;
 use serde::Serialize;
 
-pub use forms::Form;
+pub use forms::ProgramVariant;
 
 /// Positions that are compared.
 const POSITIONS: usize = 16;
@@ -80,7 +80,7 @@ pub fn settle(bundle: &Bundle, engine: &dyn Engine) -> Result<Settled> {
     let tokens = parity::probe(&mut decoder, bundle.manifest().tokenizer.bos_token_id, 0, POSITIONS)?;
     let dir = tempfile::tempdir().context("make a temporary folder for other forms of the program")?;
     let mut answers = Vec::new();
-    let mut ask = |question: &'static str, case: String, form: Form, scale: f32| -> Result<()> {
+    let mut ask = |question: &'static str, case: String, form: ProgramVariant, scale: f32| -> Result<()> {
         let folder = dir.path().join(answers.len().to_string());
         let outcome = match variant::write(bundle, form, scale, &folder) {
             Ok(variant) => compare(engine, &variant, &tokens)?,
@@ -89,11 +89,11 @@ pub fn settle(bundle: &Bundle, engine: &dyn Engine) -> Result<Settled> {
         answers.push(Answer { question, case, outcome });
         Ok(())
     };
-    for form in Form::ALL {
+    for form in ProgramVariant::ALL {
         ask("form", form.name().to_owned(), form, 1.0)?;
     }
     for scale in SCALES {
-        ask("epsilon", format!("embeddings times {scale:e}"), Form::AsExported, scale)?;
+        ask("epsilon", format!("embeddings times {scale:e}"), ProgramVariant::AsExported, scale)?;
     }
     Ok(Settled { engine: engine.name().to_owned(), answers })
 }

@@ -1,53 +1,53 @@
 //! Operations that join, split, repeat or pad tensors.
 
 use super::args::Args;
-use super::kind::Kind;
+use super::dtype_constraint::DTypeConstraint;
 use super::spec::{Inferred, OpSpec, Param};
 use crate::finding::Fault;
 use crate::mil::{Dim, Dims, TensorType, axis_of};
 
-const PLAIN_X: Param = Param::new("x", Kind::ELEMENT);
-const VALUES: Param = Param::new("values", Kind::WIDE_ELEMENT).variadic();
+const PLAIN_X: Param = Param::new("x", DTypeConstraint::ELEMENT);
+const VALUES: Param = Param::new("values", DTypeConstraint::WIDE_ELEMENT).variadic();
 
 pub(super) const OPS: &[OpSpec] = &[
     OpSpec::new(
         "concat",
         &[
             VALUES,
-            Param::constant("axis", Kind::INT32),
-            Param::constant("interleave", Kind::BOOL).or_bool(false),
+            Param::constant("axis", DTypeConstraint::INT32),
+            Param::constant("interleave", DTypeConstraint::BOOL).or_bool(false),
         ],
         concat,
     ),
-    OpSpec::new("stack", &[VALUES, Param::constant("axis", Kind::INT32)], stack),
+    OpSpec::new("stack", &[VALUES, Param::constant("axis", DTypeConstraint::INT32)], stack),
     OpSpec::new(
         "split",
         &[
             PLAIN_X,
-            Param::constant("num_splits", Kind::INT32).optional(),
-            Param::constant("split_sizes", Kind::INT32).optional(),
-            Param::constant("axis", Kind::INT32),
+            Param::constant("num_splits", DTypeConstraint::INT32).optional(),
+            Param::constant("split_sizes", DTypeConstraint::INT32).optional(),
+            Param::constant("axis", DTypeConstraint::INT32),
         ],
         split,
     ),
-    OpSpec::new("tile", &[PLAIN_X, Param::new("reps", Kind::INT32)], tile),
+    OpSpec::new("tile", &[PLAIN_X, Param::new("reps", DTypeConstraint::INT32)], tile),
     OpSpec::new(
         "pad",
         &[
-            Param::new("x", Kind::FLOAT).domain('T'),
-            Param::new("pad", Kind::INT32),
-            Param::constant("mode", Kind::STRING).or_string("constant"),
-            Param::constant("constant_val", Kind::FLOAT).or_fp32(0.0).domain('T'),
+            Param::new("x", DTypeConstraint::FLOAT).domain('T'),
+            Param::new("pad", DTypeConstraint::INT32),
+            Param::constant("mode", DTypeConstraint::STRING).or_string("constant"),
+            Param::constant("constant_val", DTypeConstraint::FLOAT).or_fp32(0.0).domain('T'),
         ],
         pad,
     ),
     OpSpec::new(
         "sliding_windows",
         &[
-            Param::new("x", Kind::WINDOWED),
-            Param::constant("axis", Kind::INT32),
-            Param::constant("size", Kind::INT32),
-            Param::constant("stride", Kind::INT32).or_int(1),
+            Param::new("x", DTypeConstraint::WINDOWED),
+            Param::constant("axis", DTypeConstraint::INT32),
+            Param::constant("size", DTypeConstraint::INT32),
+            Param::constant("stride", DTypeConstraint::INT32).or_int(1),
         ],
         sliding_windows,
     ),

@@ -11,7 +11,7 @@ use microgpt_ane::ane_floor::corpus::Corpus;
 use microgpt_ane::ane_runtime::{Engine, Error, LoadOptions, MilCpu, Model, Numerics, Result};
 use microgpt_ane::microgpt_model::{Backend, GptConfig};
 use microgpt_ane::mlpackage::{Bundle, Package};
-use microgpt_ane::settle::{Form, Outcome, settle};
+use microgpt_ane::probe::{Outcome, ProgramVariant, settle};
 use microgpt_ane::verification::verify;
 use serde_json::Value;
 
@@ -179,7 +179,7 @@ fn forms_are_what_they_say() {
     let dir = workspace();
     let bundle = Bundle::open(&dir.path().join("bundle")).unwrap();
     let package = bundle.package(&bundle.manifest().shards[0]).unwrap();
-    let written = |form: Form| {
+    let written = |form: ProgramVariant| {
         let path = dir.path().join(format!("{form:?}.mlpackage"));
         form.write(&package, &path).unwrap();
         Package::open(&path).unwrap()
@@ -189,15 +189,15 @@ fn forms_are_what_they_say() {
         block.operations.iter().filter(|o| o.op == op).cloned().collect::<Vec<_>>()
     };
     let consts = |package: &Package| operations(package, "const").len();
-    let shared = consts(&written(Form::AsExported));
-    assert_eq!(consts(&written(Form::ValuesInPlace)), 0);
+    let shared = consts(&written(ProgramVariant::AsExported));
+    assert_eq!(consts(&written(ProgramVariant::ValuesInPlace)), 0);
     // Seven convolutions have five constants each.
-    assert!(consts(&written(Form::ConstantEach)) > shared + 35);
-    let bare = written(Form::DefaultsLeftOut);
+    assert!(consts(&written(ProgramVariant::ConstantEach)) > shared + 35);
+    let bare = written(ProgramVariant::DefaultsLeftOut);
     let parameters: Vec<Vec<String>> =
         operations(&bare, "conv").iter().map(|conv| conv.inputs.keys().cloned().collect()).collect();
     assert_eq!(parameters, vec![vec!["weight".to_owned(), "x".to_owned()]; 7]);
-    let nameless = written(Form::WithoutNames);
+    let nameless = written(ProgramVariant::WithoutNames);
     let operations = &nameless.program().functions["main"].block.operations;
     assert!(operations.iter().all(|o| !o.attributes.contains_key("name")));
 }

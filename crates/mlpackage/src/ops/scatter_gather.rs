@@ -1,20 +1,22 @@
 //! Operations that read or write elements at given indices.
 
 use super::args::Args;
-use super::kind::Kind;
+use super::dtype_constraint::DTypeConstraint;
 use super::spec::{Inferred, OpSpec, Param};
 use crate::finding::Fault;
 use crate::mil::{Dim, Dims, Opset, TensorType};
 
-const X: Param = Param::new("x", Kind::WIDE_NUMBER);
-const DATA: Param = Param::new("data", Kind::NUMBER).domain('T');
-const INDICES: Param = Param::new("indices", Kind::INDICES);
-const PLACES: Param = Param::new("indices", Kind::INT32);
-const UPDATES: Param = Param::new("updates", Kind::NUMBER).domain('T');
-const AXIS: Param = Param::constant("axis", Kind::INT32).or_int(0);
-const BATCH_DIMS: Param = Param::constant("batch_dims", Kind::INT32).or_int(0).since(Opset::CoreML6);
-const MODE: Param = Param::constant("mode", Kind::STRING).or_string("add");
-const VALIDATE: Param = Param::constant("validate_indices", Kind::BOOL).or_bool(false).since(Opset::CoreML7);
+const X: Param = Param::new("x", DTypeConstraint::WIDE_NUMBER);
+const DATA: Param = Param::new("data", DTypeConstraint::NUMBER).domain('T');
+const INDICES: Param = Param::new("indices", DTypeConstraint::INDICES);
+const PLACES: Param = Param::new("indices", DTypeConstraint::INT32);
+const UPDATES: Param = Param::new("updates", DTypeConstraint::NUMBER).domain('T');
+const AXIS: Param = Param::constant("axis", DTypeConstraint::INT32).or_int(0);
+const BATCH_DIMS: Param =
+    Param::constant("batch_dims", DTypeConstraint::INT32).or_int(0).since(Opset::CoreML6);
+const MODE: Param = Param::constant("mode", DTypeConstraint::STRING).or_string("add");
+const VALIDATE: Param =
+    Param::constant("validate_indices", DTypeConstraint::BOOL).or_bool(false).since(Opset::CoreML7);
 
 pub(super) const OPS: &[OpSpec] = &[
     OpSpec::new("gather", &[X, INDICES, AXIS, BATCH_DIMS, VALIDATE], gather),

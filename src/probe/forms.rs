@@ -8,7 +8,7 @@ use mlpackage::{Package, Result};
 
 /// A way to write a program.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Form {
+pub enum ProgramVariant {
     /// The exported form: operations share constants, every argument is present, every operation has a name.
     AsExported,
     /// A constant for each argument, as coremltools writes them.
@@ -25,7 +25,7 @@ pub enum Form {
 const DEFAULTS: &[(&str, &[&str])] =
     &[("conv", &["strides", "pad", "pad_type", "dilations", "groups"]), ("rsqrt", &["epsilon"])];
 
-impl Form {
+impl ProgramVariant {
     /// Every form.
     pub const ALL: [Self; 5] = [
         Self::AsExported,

@@ -8,11 +8,11 @@ use mlpackage::{DType, Error};
 
 use crate::error::Result;
 use crate::residency::computes;
-use crate::weight::{Weight, elements, names, size, tensor, weights};
+use crate::weight_info::{Weight, elements, names, size, tensor, weights};
 
 /// One operation of a function that is not a constant.
 #[derive(Clone, Debug)]
-pub struct Site<'a> {
+pub struct OpContext<'a> {
     /// The operation.
     pub operation: &'a Operation,
     /// Its name: that of its first result or, without one, of the operation.
@@ -41,7 +41,7 @@ pub struct Site<'a> {
     pub has_blocks: bool,
 }
 
-impl<'a> Site<'a> {
+impl<'a> OpContext<'a> {
     /// Whether it is a convolution of kernel size 1 with a weight.
     pub fn is_pointwise(&self) -> bool {
         self.operation.op == "conv" && self.weight.is_some() && self.kernel.iter().all(|&k| k == 1)
@@ -244,17 +244,17 @@ pub(crate) mod tests {
     /// Builds a function and lists its sites; the function is leaked.
     pub(crate) fn sites(
         build: impl FnOnce(&mut FunctionBuilder<'_>) -> mlpackage::Result<()>,
-    ) -> Vec<Site<'static>> {
+    ) -> Vec<OpContext<'static>> {
         let dir = tempfile::tempdir().unwrap();
         let mut weights = BlobWriter::create(&dir.path().join("weight.bin")).unwrap();
         let mut f = FunctionBuilder::new("main", Opset::CoreML8, &mut weights);
         build(&mut f).unwrap();
         let function: &'static Function = Box::leak(Box::new(f.finish()));
-        Site::list("main", function, Box::leak(Box::default())).unwrap()
+        OpContext::list("main", function, Box::leak(Box::default())).unwrap()
     }
 
     /// Returns why a law keeps the named operation off.
-    pub(crate) fn kept_off(law: &dyn Law, sites: &[Site<'_>], name: &str) -> Option<String> {
+    pub(crate) fn kept_off(law: &dyn Law, sites: &[OpContext<'_>], name: &str) -> Option<String> {
         law.operation(sites.iter().find(|s| s.name == name).unwrap())
     }
 

@@ -10,7 +10,7 @@ use mlpackage::Bundle;
 use mlpackage::bundle::BundleManifest;
 use safetensors::SafeTensors;
 
-use super::Form;
+use super::ProgramVariant;
 
 /// Writes a bundle whose program has this form, and whose embedding tables are multiplied by `scale` and
 /// rounded to fp16.
@@ -18,7 +18,7 @@ use super::Form;
 /// # Errors
 ///
 /// If it cannot be written, or the program breaks a rule of MIL in this form.
-pub(super) fn write(bundle: &Bundle, form: Form, scale: f32, folder: &Path) -> Result<Bundle> {
+pub(super) fn write(bundle: &Bundle, form: ProgramVariant, scale: f32, folder: &Path) -> Result<Bundle> {
     let manifest = bundle.manifest();
     let [shard] = manifest.shards.as_slice() else {
         anyhow::bail!(
