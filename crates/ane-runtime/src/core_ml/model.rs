@@ -1,5 +1,7 @@
 //! A package that Core ML has loaded: its functions, and the states of sequences.
 
+#![allow(unsafe_code, reason = "moves handles of Core ML between threads")]
+
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, PoisonError};
 
