@@ -81,7 +81,7 @@ fn a_run_that_is_finished_is_not_resumed() {
     refused(dir, &["train", "--resume", "ckpt", "--steps", "4"], &["--steps 4", "has 4 steps", "--steps 8"]);
     refused(dir, &["train", "--resume", "nowhere"], &["nowhere"]);
     refused(dir, &["train", "--resume", "ckpt", "--n-layer", "2"], &["--resume", "--n-layer"]);
-    // A model without a state, such as one from elsewhere.
+    // A model that was trained elsewhere has no training state.
     fs::remove_dir_all(dir.join("ckpt/training/last")).unwrap();
     refused(
         dir,

@@ -69,7 +69,7 @@ class Result:
         self.counted.update(other.counted)
 
 
-def plan(seed: int, number: int) -> tuple[str, str]:
+def plan(seed: int, number: int) -> str:
     """The opset of a package's configurations, drawn by weight."""
     opsets = [name for name, weight in WEIGHTS.items() for _ in range(weight)]
     return opsets[np.random.default_rng([seed, number]).integers(len(opsets))]

@@ -139,6 +139,11 @@ impl fmt::Display for PathKind {
 }
 
 impl PathKind {
+    /// Whether it is a folder that commands of this project write.
+    pub(super) fn is_of_this_project(&self) -> bool {
+        matches!(self, Bundle | Package | Checkpoint | UnfinishedRun)
+    }
+
     /// Recognises what `path` holds. Reads a few kilobytes at most.
     ///
     /// # Errors

@@ -96,14 +96,9 @@ fn is_model(folder: &Path, kind: &PathKind, replaces: bool) -> bool {
     }
 }
 
-/// The absolute path of a file that need not exist. Links are followed, also one that leads to nothing yet.
+/// Returns the absolute path of a file, which need not exist, with all links followed.
 fn resolved(path: &Path) -> PathBuf {
-    let mut path = path.to_owned();
-    // As many links as Linux follows.
-    for _ in 0..40 {
-        let Ok(target) = path.read_link() else { break };
-        path = path.parent().unwrap_or(Path::new("")).join(target);
-    }
+    let path = atomic_output::follow_links(path).unwrap_or_else(|_| path.to_owned());
     let absolute = std::path::absolute(&path).unwrap_or(path);
     let found = absolute.ancestors().find_map(|ancestor| {
         let real = ancestor.canonicalize().ok()?;

@@ -228,16 +228,7 @@ fn inside(folder: &Path, expected: Expected) -> Option<(PathBuf, PathKind)> {
     let mut models: Vec<(PathBuf, PathKind)> = entries
         .into_iter()
         .filter_map(|path| Some((path.clone(), PathKind::of(&path).ok()?)))
-        .filter(|(_, kind)| {
-            matches!(
-                kind,
-                PathKind::Bundle
-                    | PathKind::Package
-                    | PathKind::Checkpoint
-                    | PathKind::UnfinishedRun
-                    | PathKind::Gguf
-            )
-        })
+        .filter(|(_, kind)| kind.is_of_this_project() || *kind == PathKind::Gguf)
         .collect();
     let best = models.iter().position(|(_, kind)| expected.takes(kind)).unwrap_or(0);
     (best < models.len()).then(|| models.swap_remove(best))
@@ -269,15 +260,8 @@ fn belongs_to(file: &Path) -> Option<(PathBuf, PathKind)> {
     // A package's weights are four folders down.
     file.ancestors().skip(1).take(5).map(here).find_map(|folder| {
         let kind = PathKind::of(folder).ok()?;
-        matches!(
-            kind,
-            PathKind::Bundle
-                | PathKind::Package
-                | PathKind::Checkpoint
-                | PathKind::UnfinishedRun
-                | PathKind::HuggingFace { .. }
-        )
-        .then(|| (folder.to_owned(), kind))
+        (kind.is_of_this_project() || matches!(kind, PathKind::HuggingFace { .. }))
+            .then(|| (folder.to_owned(), kind))
     })
 }
 

@@ -220,6 +220,7 @@ pub(crate) fn sync(path: &Path) -> Result<()> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::tests::names;
 
     fn refusal(folder: &Path) -> Option<String> {
         (!folder.join("marker").is_file()).then(|| "has no marker".to_owned())
@@ -236,13 +237,6 @@ mod tests {
 
     fn marker(folder: &Path) -> String {
         fs::read_to_string(folder.join("marker")).unwrap()
-    }
-
-    fn names(dir: &Path) -> Vec<String> {
-        let mut names: Vec<_> =
-            fs::read_dir(dir).unwrap().map(|e| e.unwrap().file_name().into_string().unwrap()).collect();
-        names.sort();
-        names
     }
 
     #[test]

@@ -21,7 +21,7 @@ pub enum Error {
         source: io::Error,
     },
     /// The destination exists and must not be replaced.
-    #[error("{} exists and {reason}, so it is not replaced: choose another destination, or remove it first", path.display())]
+    #[error("{} exists and {reason}, so it is not replaced: choose another destination, or move it away first", path.display())]
     Occupied {
         /// The destination.
         path: PathBuf,

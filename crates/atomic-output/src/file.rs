@@ -151,7 +151,7 @@ fn target_of(destination: &Path) -> Result<Place> {
     if destination.file_name().is_none() {
         return refused(io::ErrorKind::InvalidInput, "it is not the name of a file".into());
     }
-    let target = followed(destination).map_err(|e| Error::io("write", destination, e))?;
+    let target = follow_links(destination).map_err(|e| Error::io("write", destination, e))?;
     let folder = folder_of(&target);
     match folder.metadata() {
         Ok(found) if found.is_dir() => Ok(Place::File(target)),
@@ -163,9 +163,13 @@ fn target_of(destination: &Path) -> Result<Place> {
     }
 }
 
-/// Follows symbolic links, the last of which may lead to a file that does not exist yet.
-fn followed(path: &Path) -> io::Result<PathBuf> {
-    let mut path = path.to_owned();
+/// Follows symbolic links, the last of which may lead to a file that does not exist yet. [`AtomicFile`] writes there.
+///
+/// # Errors
+///
+/// If the links form a circle.
+pub fn follow_links(path: impl AsRef<Path>) -> io::Result<PathBuf> {
+    let mut path = path.as_ref().to_owned();
     // As many links as Linux follows.
     for _ in 0..40 {
         match fs::read_link(&path) {
@@ -212,13 +216,7 @@ fn folder_of(file: &Path) -> &Path {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    fn names(folder: &Path) -> Vec<String> {
-        let mut names: Vec<_> =
-            fs::read_dir(folder).unwrap().map(|e| e.unwrap().file_name().into_string().unwrap()).collect();
-        names.sort();
-        names
-    }
+    use crate::tests::names;
 
     #[test]
     fn an_earlier_file_stays_whole_until_the_commit() {

@@ -346,8 +346,8 @@ impl Plan {
         Bound { operands, results, states, scratch: &mut taken.scratch }
     }
 
-    #[inline]
     /// Ends a step: rounds its results, and moves its buffers and states back to the sequence.
+    #[inline]
     fn put_back(&self, compute: &Compute, sequence: &mut Sequence<'_>, mut taken: Taken, is_done: bool) {
         if is_done {
             self.round(compute, sequence, &mut taken);

@@ -137,7 +137,7 @@ impl<'a> Call<'a, '_> {
         i.map(|i| self.f32(i))
     }
 
-    /// Whether operand `i` is the same memory in all `calls`, as constants are.
+    /// Whether all `calls` read operand `i` from the same memory. This is true of constants.
     fn share(calls: &[Self], i: usize) -> bool {
         calls.windows(2).all(|pair| match (pair[0].operands[i], pair[1].operands[i]) {
             (Operand::Words(a), Operand::Words(b)) => std::ptr::eq(a, b),
