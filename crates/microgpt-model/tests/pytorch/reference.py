@@ -7,7 +7,7 @@
     .venv/bin/python crates/microgpt-model/tests/pytorch/reference.py compare   # runs both
 
 `make` draws initial weights, writes them as a checkpoint beside this file, trains 50 steps from them in f64 and writes the
-losses; `tests/pytorch.rs` trains from the same checkpoint and must reproduce them. `compare` trains with both again, loads
+losses; `tests/pytorch/main.rs` trains from the same checkpoint and must reproduce them. `compare` trains with both again, loads
 the weights that `microgpt train` wrote into the PyTorch model, and compares weights and losses.
 """
 

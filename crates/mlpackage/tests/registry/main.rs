@@ -24,7 +24,7 @@ struct Theirs {
 type Registry = BTreeMap<String, BTreeMap<String, BTreeMap<String, Theirs>>>;
 
 fn registry() -> Registry {
-    serde_json::from_str(include_str!("registry/operations.json")).unwrap()
+    serde_json::from_str(include_str!("operations.json")).unwrap()
 }
 
 /// Returns the differences between a table entry in one opset and coremltools' form.
@@ -117,7 +117,7 @@ fn is_default(ours: ops::Default, theirs: &serde_json::Value) -> bool {
 
 #[test]
 fn defaults_match_coremltools() {
-    let defaults: Defaults = serde_json::from_str(include_str!("registry/defaults.json")).unwrap();
+    let defaults: Defaults = serde_json::from_str(include_str!("defaults.json")).unwrap();
     let (mut found, mut compared) = (Vec::new(), 0);
     for spec in ops::all() {
         let forms = defaults.get(spec.name);
@@ -161,7 +161,7 @@ fn every_operation_is_listed_with_what_was_checked() {
     let list = std::fs::read_to_string(root.join("docs/operations.md")).unwrap();
     let rows = rows(&list);
     let documented: BTreeMap<String, Vec<String>> =
-        serde_json::from_str(include_str!("registry/documented.json")).unwrap();
+        serde_json::from_str(include_str!("documented.json")).unwrap();
     let mut found = Vec::new();
     for (name, opsets) in &documented {
         match rows.get(name.as_str()) {

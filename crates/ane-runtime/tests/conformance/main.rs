@@ -3,6 +3,7 @@
 //! `tests/conformance/*.py` generates the packages and expected outputs with coremltools and PyTorch.
 #![allow(clippy::unwrap_used)]
 
+#[path = "../suite/mod.rs"]
 mod suite;
 
 use std::collections::BTreeSet;
