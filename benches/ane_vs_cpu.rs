@@ -23,17 +23,12 @@ use support::{THREADS, made};
 /// Every engine of this machine, with names for the report.
 fn engines() -> Vec<(String, Box<dyn Engine>)> {
     let mil_cpu = [(Numerics::Fast, THREADS), (Numerics::Fast, 1), (Numerics::F32, 1)];
-    let mil_cpu = mil_cpu.map(|(numerics, threads)| EngineOptions {
-        kind: EngineKind::MilCpu,
-        numerics,
-        threads: Some(threads),
-        ..EngineOptions::default()
+    let mil_cpu = mil_cpu.map(|(numerics, threads)| {
+        EngineOptions::default().with_kind(EngineKind::MilCpu).with_numerics(numerics).with_threads(threads)
     });
     let core_ml = [ComputeUnits::CpuAndAne, ComputeUnits::Cpu, ComputeUnits::CpuAndGpu];
-    let core_ml = core_ml.map(|compute_units| EngineOptions {
-        kind: EngineKind::CoreMl,
-        compute_units,
-        ..EngineOptions::default()
+    let core_ml = core_ml.map(|compute_units| {
+        EngineOptions::default().with_kind(EngineKind::CoreMl).with_compute_units(compute_units)
     });
     let named = |options: EngineOptions| {
         // Core ML exists only on a Mac.

@@ -13,6 +13,7 @@ use std::sync::Arc;
 use anyhow::Result;
 use clap::Parser;
 use indicatif::ProgressBar;
+use microgpt_ane::ane_bundle::Bundle;
 use microgpt_ane::ane_export::ExportOptions;
 use microgpt_ane::ane_floor::PlacementReport;
 use microgpt_ane::ane_runtime::chat::ChatSession;
@@ -24,7 +25,6 @@ use microgpt_ane::export::export;
 use microgpt_ane::microgpt_model::{
     Backend, Checkpoint, Corpus, GptConfig, Preset, Progress, TrainingConfig, train,
 };
-use microgpt_ane::mlpackage::Bundle;
 
 /// Chat with a small GPT: type the beginning of a name.
 #[derive(Parser)]
@@ -40,7 +40,7 @@ struct Args {
 fn main() -> Result<()> {
     let args = Args::parse();
     let tell: LoadObserver = Arc::new(|step| eprintln!("{step}"));
-    let engine = EngineOptions { kind: args.engine, observer: Some(tell), ..EngineOptions::default() };
+    let engine = EngineOptions::default().with_kind(args.engine).with_observer(tell);
     // Created before training, because the engine may not exist on this machine.
     let made = engine.engine()?;
     let scratch = tempfile::tempdir()?;
@@ -110,6 +110,6 @@ fn train_and_export(folder: &Path) -> Result<PathBuf> {
     let (checkpoint, bundle) = (folder.join("checkpoint"), folder.join("bundle"));
     Checkpoint::write(&checkpoint, &trained.config, &trained.tokenizer, &trained.weights, Some(report))?;
     let checkpoint = Checkpoint::open(&checkpoint)?;
-    export(&checkpoint, &bundle, &ExportOptions::default(), Some(Backend::default()), |_, _| {})?;
+    export(&checkpoint, &bundle, &ExportOptions::default(), Some(Backend::default()))?;
     Ok(bundle)
 }

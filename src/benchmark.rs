@@ -6,11 +6,12 @@
 use std::fmt;
 use std::time::{Duration, Instant};
 
+use ane_bundle::Bundle;
 use ane_runtime::machine::Machine;
 use ane_runtime::{
     DecodeModel, Decoder, Engine, Generation, Result, Sampler, Sampling, Sequence, TextTokenizer,
 };
-use mlpackage::{Bundle, counted};
+use mlpackage::counted;
 use serde::Serialize;
 
 use crate::energy::{EnergyReport, Meter};

@@ -31,9 +31,24 @@ pub fn export(
     out: &Path,
     options: &ExportOptions,
     check: Option<Backend>,
+) -> Result<Exported> {
+    export_with_progress(checkpoint, out, options, check, |_, _| {})
+}
+
+/// Exports a checkpoint as [`export`] does, and reports progress: before each matrix, `progress` receives its number,
+/// counted from 1, and the number of all matrices.
+///
+/// # Errors
+///
+/// As for [`export`].
+pub fn export_with_progress(
+    checkpoint: &Checkpoint,
+    out: &Path,
+    options: &ExportOptions,
+    check: Option<Backend>,
     progress: impl FnMut(usize, usize),
 ) -> Result<Exported> {
-    let mut staged = ane_export::export(checkpoint, out, options, progress)?;
+    let mut staged = ane_export::export_with_progress(checkpoint, out, options, progress)?;
     let bundle = staged.open()?;
     let placement = placement::of_bundle(&bundle)?;
     let verification = match check {

@@ -16,4 +16,4 @@ pub mod reference;
 pub mod verification;
 
 // Re-exports the crates that a user of the whole path needs.
-pub use {ane_export, ane_floor, ane_runtime, microgpt_model, mlpackage};
+pub use {ane_bundle, ane_export, ane_floor, ane_runtime, microgpt_model, mlpackage};

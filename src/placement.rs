@@ -1,12 +1,13 @@
 //! Placement of a bundle. Larger decoders that would clear the floor are exported with random weights and
 //! predicted as well.
 
+use ane_bundle::Architecture;
+use ane_bundle::Bundle;
 use ane_export::{ExportOptions, write_probe};
 use ane_floor::PlacementReport;
 use anyhow::{Context as _, Result};
 use microgpt_model::{GptConfig, MODEL_TYPE};
-use mlpackage::bundle::Architecture;
-use mlpackage::{Bundle, Package};
+use mlpackage::Package;
 
 /// Predicts the placement of every shard of a bundle. For a shard below the floor, the suggested larger
 /// decoders are exported to a temporary folder with the bundle's own options and predicted as well, so every
@@ -56,12 +57,5 @@ fn tried(decoder: &Architecture, options: &ExportOptions) -> Result<PlacementRep
 
 /// The options of a bundle's export; `None` for another exporter, or for a version with other options.
 fn options_of(bundle: &Bundle) -> Option<ExportOptions> {
-    let exporter = &bundle.manifest().exporter;
-    let option = |name: &str| exporter.options.get(name).map(String::as_str);
-    Some(ExportOptions {
-        quantization: exporter.quantization.parse().ok()?,
-        projections: option("projections")?.parse().ok()?,
-        cache_update: option("cache-update")?.parse().ok()?,
-        norm: option("norm")?.parse().ok()?,
-    })
+    ExportOptions::of_exporter(&bundle.manifest().exporter).ok()
 }

@@ -18,6 +18,8 @@
 
 use std::path::Path;
 
+use ane_bundle::Bundle;
+use ane_bundle::BundleManifest;
 use ane_export::{ExportOptions, stored_weights};
 use ane_runtime::{
     Data, DecodeModel, Decoder, Elements, Embeddings, Engine, Hazard, LogitsSource as _, MilCpu, Numerics,
@@ -25,8 +27,6 @@ use ane_runtime::{
 };
 use anyhow::{Context as _, Result, bail, ensure};
 use microgpt_model::{Backend, Checkpoint};
-use mlpackage::Bundle;
-use mlpackage::bundle::BundleManifest;
 use safetensors::Dtype;
 use serde::Serialize;
 
@@ -196,16 +196,7 @@ fn exported_with(manifest: &BundleManifest, checkpoint: &Checkpoint) -> Result<E
         "checkpoint {}: vocab_size, n_embd, n_head, n_layer and block_size are {found:?}, the bundle has {expected:?}",
         checkpoint.path().display()
     );
-    let option = |name: &str| -> Result<&str> {
-        let value = manifest.exporter.options.get(name);
-        Ok(value.with_context(|| format!("bundle.json: exporter.options.{name} is missing"))?)
-    };
-    Ok(ExportOptions {
-        quantization: manifest.exporter.quantization.parse()?,
-        projections: option("projections")?.parse()?,
-        cache_update: option("cache-update")?.parse()?,
-        norm: option("norm")?.parse()?,
-    })
+    ExportOptions::of_exporter(&manifest.exporter).context("bundle.json: exporter.options")
 }
 
 /// The inputs of the function at every step while a bundle decodes `tokens`. Caches that the host holds are

@@ -7,10 +7,11 @@ mod common;
 use std::fs;
 
 use common::command::{microgpt, ok, refused, workspace};
-use microgpt_ane::ane_floor::corpus::Corpus;
+use microgpt_ane::ane_bundle::Bundle;
+use microgpt_ane::ane_floor::corpus::PlacementCorpus;
 use microgpt_ane::ane_runtime::{Engine, Error, LoadOptions, MilCpu, Model, Numerics, Result};
 use microgpt_ane::microgpt_model::{Backend, GptConfig};
-use microgpt_ane::mlpackage::{Bundle, Package};
+use microgpt_ane::mlpackage::Package;
 use microgpt_ane::probe::{Outcome, ProgramVariant, settle};
 use microgpt_ane::verification::verify;
 use serde_json::Value;
@@ -60,7 +61,8 @@ fn a_recorded_plan_is_shown_beside_the_prediction_and_becomes_a_row() {
     // The same machine and program again replace the row.
     ok(dir, &plan);
     let rows =
-        Corpus::from_jsonl("measured", &fs::read_to_string(dir.join("measured.jsonl")).unwrap()).unwrap();
+        PlacementCorpus::from_jsonl("measured", &fs::read_to_string(dir.join("measured.jsonl")).unwrap())
+            .unwrap();
     let [row] = rows.rows() else { panic!("{rows}") };
     assert_eq!(row.placed.compute_ane.unwrap().ane, n - 1);
     assert!(row.graph.summary.contains("microgpt decode step"), "{row:?}");
@@ -158,7 +160,7 @@ fn the_questions_are_the_same_whoever_holds_the_cache() {
 #[test]
 fn every_form_of_a_program_is_the_same_program() {
     let dir = workspace();
-    let bundle = Bundle::open(&dir.path().join("bundle")).unwrap();
+    let bundle = Bundle::open(dir.path().join("bundle")).unwrap();
     let settled = settle(&bundle, &MilCpu::new(Numerics::F16)).unwrap();
     assert_eq!(settled.answers.len(), 10);
     for answer in &settled.answers {
@@ -177,7 +179,7 @@ fn every_form_of_a_program_is_the_same_program() {
 #[test]
 fn forms_are_what_they_say() {
     let dir = workspace();
-    let bundle = Bundle::open(&dir.path().join("bundle")).unwrap();
+    let bundle = Bundle::open(dir.path().join("bundle")).unwrap();
     let package = bundle.package(&bundle.manifest().shards[0]).unwrap();
     let written = |form: ProgramVariant| {
         let path = dir.path().join(format!("{form:?}.mlpackage"));
@@ -219,7 +221,7 @@ impl Engine for Picky {
 #[test]
 fn what_an_engine_refuses_is_an_answer() {
     let dir = workspace();
-    let bundle = Bundle::open(&dir.path().join("bundle")).unwrap();
+    let bundle = Bundle::open(dir.path().join("bundle")).unwrap();
     let settled = settle(&bundle, &Picky(MilCpu::new(Numerics::Fast))).unwrap();
     let refused: Vec<&str> = settled
         .answers
@@ -346,7 +348,7 @@ impl Engine for Stubborn {
 #[test]
 fn another_engine_is_compared_with_mil_cpu() {
     let dir = workspace();
-    let bundle = Bundle::open(&dir.path().join("bundle")).unwrap();
+    let bundle = Bundle::open(dir.path().join("bundle")).unwrap();
     let package = |bundle: &Bundle| bundle.package(&bundle.manifest().shards[0]).unwrap();
     let right = Stubborn { inner: MilCpu::new(Numerics::F16), instead: package(&bundle) };
     let (verified, transcript) = verify(&bundle, None, Some(&right), 1, Backend::default()).unwrap();
@@ -363,7 +365,7 @@ fn another_engine_is_compared_with_mil_cpu() {
 
     common::random(dir.path(), |config| config, 0.2);
     ok(dir.path(), &["export", "random-checkpoint", "--out", "other", "--no-verify"]);
-    let other = Bundle::open(&dir.path().join("other")).unwrap();
+    let other = Bundle::open(dir.path().join("other")).unwrap();
     let wrong = Stubborn { inner: MilCpu::new(Numerics::F16), instead: package(&other) };
     let (verified, _) = verify(&bundle, None, Some(&wrong), 1, Backend::default()).unwrap();
     let passed: Vec<bool> = verified.checks.iter().map(|check| check.pass).collect();

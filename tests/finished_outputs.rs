@@ -13,8 +13,8 @@ use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
 use common::command::{microgpt, ok, refused, workspace};
+use microgpt_ane::ane_bundle::Bundle;
 use microgpt_ane::microgpt_model::Checkpoint;
-use microgpt_ane::mlpackage::Bundle;
 use rand::{RngExt as _, SeedableRng as _};
 use rand_chacha::ChaCha8Rng;
 
@@ -273,7 +273,7 @@ fn a_run_that_diverges_replaces_nothing() {
     }
     assert!(!ran.err.contains("next:"), "{}", ran.err);
     assert!(contents(&dir.join("ckpt")) == before, "the finished model and nothing else");
-    Checkpoint::open(&dir.join("ckpt.diverged")).unwrap();
+    Checkpoint::open(dir.join("ckpt.diverged")).unwrap();
     // A second diverged run gets another name.
     assert_eq!(microgpt(dir, &wild).code, 1);
     assert!(dir.join("ckpt.diverged-2").is_dir());

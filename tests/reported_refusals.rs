@@ -15,7 +15,7 @@ use safetensors::tensor::{Dtype, SafeTensors, TensorView, serialize_to_file};
 /// Writes `y = scale * x` for int8 `x`, with a scale for each of three channels, the second of which is
 /// negative.
 fn write(folder: &Path) {
-    let mut writer = PackageWriter::create(&folder.join("p.mlpackage")).unwrap();
+    let mut writer = PackageWriter::create(folder.join("p.mlpackage")).unwrap();
     let mut f = FunctionBuilder::new("main", Opset::CoreML7, writer.weights());
     let x = f.input("x", DType::Fp32, [1, 3]).unwrap();
     let whole = f.op("cast", "whole").arg("x", &x).value("dtype", Value::string("int8")).one().unwrap();

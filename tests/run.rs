@@ -365,7 +365,7 @@ fn options_for_images_that_make_no_sense_are_named() {
 fn values_beyond_the_range_of_pixels_are_clamped_with_a_note() {
     let dir = tempfile::tempdir().unwrap();
     let at = |name: &str| dir.path().join(name);
-    let mut writer = PackageWriter::create(&at("p.mlpackage")).unwrap();
+    let mut writer = PackageWriter::create(at("p.mlpackage")).unwrap();
     let mut f = FunctionBuilder::new("main", Opset::CoreML8, writer.weights());
     let x = f.input("x", DType::Fp32, [1, 1, 1, 5]).unwrap();
     let y = f.op("identity", "y").arg("x", &x).one().unwrap();
@@ -620,7 +620,7 @@ fn nan_and_infinite_results_are_reported_with_the_way_to_find_the_cause() {
 fn plan_and_memory_are_those_of_the_shapes_that_are_run() {
     let dir = tempfile::tempdir().unwrap();
     let at = |name: &str| dir.path().join(name);
-    let mut writer = PackageWriter::create(&at("p.mlpackage")).unwrap();
+    let mut writer = PackageWriter::create(at("p.mlpackage")).unwrap();
     let mut f = FunctionBuilder::new("main", Opset::CoreML8, writer.weights());
     let x = f.input("x", DType::Fp32, [Dim::Unknown, Dim::Known(10)]).unwrap();
     let y = f.op("square", "y").arg("x", &x).one().unwrap();

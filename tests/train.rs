@@ -86,7 +86,7 @@ fn a_run_that_is_finished_is_not_resumed() {
     refused(
         dir,
         &["train", "--resume", "ckpt", "--steps", "9"],
-        &["ckpt", "no state to resume from", "--init"],
+        &["ckpt", "no state to resume from", "a new run from its weights"],
     );
 }
 
@@ -218,8 +218,8 @@ fn a_signal_saves_and_ends_a_run() {
         assert!(output.stdout.is_empty(), "no report of what is not finished");
         let states = fs::read_dir(out.join("training")).unwrap().count();
         assert!((1..=2).contains(&states), "{states}");
-        refused(dir.path(), &["train", "--out", signal], &["not finished", "--resume"]);
-        refused(dir.path(), &["export", signal, "--out", "x"], &["not finished", "--resume"]);
+        refused(dir.path(), &["train", "--out", signal], &["not finished", "resume it"]);
+        refused(dir.path(), &["export", signal, "--out", "x"], &["not finished", "resume it"]);
     }
 }
 
@@ -317,7 +317,7 @@ fn texts_of_every_kind() {
     refused(dir, &train("empty", &[]), &["empty", "no document"]);
     refused(dir, &train("blank", &["--packed"]), &["blank", "no text"]);
     refused(dir, &train("latin1", &[]), &["latin1", "line 1 is not UTF-8"]);
-    refused(dir, &train("one", &[]), &["held_out", "--held-out"]);
+    refused(dir, &train("one", &[]), &["lower held_out"]);
     ok(dir, &train("one", &["--held-out", "0"]));
     ok(dir, &train("one", &["--held-out", "0.4", "--packed", "--tokenizer", "bpe"]));
     fs::write(dir.join("long"), format!("{}\nshort\n", "ab".repeat(40))).unwrap();
@@ -339,7 +339,7 @@ fn options_of_the_recipe_are_checked() {
     refused(dir, &train(&["--accumulate", "2"]), &["accumulate", "batch of 1"]);
     refused(dir, &train(&["--devices", "2"]), &["devices", "accumulate"]);
     refused(dir, &train(&["--schedule", "stairs"]), &["stairs", "linear, cosine or constant"]);
-    refused(dir, &train(&["--keep-best"]), &["keep_best", "--evaluate-every"]);
+    refused(dir, &train(&["--keep-best"]), &["keep_best", "evaluate_every"]);
     refused(dir, &train(&["--patience", "3"]), &["patience", "--keep-best"]);
     refused(dir, &train(&["--warmup", "3"]), &["warmup", "2 steps"]);
     refused(dir, &train(&["--backend", "cuda"]), &["cuda", "--features cuda"]);

@@ -3,9 +3,10 @@
 
 mod common;
 
+use ane_bundle::Bundle;
 use ane_export::{CacheUpdate, ExportOptions, NormForm, Projections, Quantization};
 use ane_floor::corpus::Family;
-use ane_floor::{Basis, Count, Outcome, PlacementReport};
+use ane_floor::{Basis, Count, PlacementReport, Verdict};
 use ane_runtime::{
     DecodeModel, Decoder, Engine as _, Error, Generation, LoadOptions, LogitsSource as _, MilCpu, Numerics,
     Sampler, Sampling, TextTokenizer, parity,
@@ -15,12 +16,12 @@ use microgpt_ane::reference::BurnReference;
 use microgpt_ane::verification::verify;
 use microgpt_ane::{ane_export, ane_floor, ane_runtime, microgpt_model, mlpackage};
 use microgpt_model::{Backend, Checkpoint, GptConfig, Preset, WIDE_INIT_STD};
-use mlpackage::{Bundle, Package};
+use mlpackage::Package;
 
 /// Exports a checkpoint with `options` and opens the bundle.
 fn exported(checkpoint: &Checkpoint, folder: &std::path::Path, options: &ExportOptions) -> Bundle {
     let out = folder.join("bundle");
-    export(checkpoint, &out, options, None, |_, _| {}).unwrap();
+    export(checkpoint, &out, options, None).unwrap();
     Bundle::open(&out).unwrap()
 }
 
@@ -42,7 +43,13 @@ fn combinations() -> Vec<ExportOptions> {
     for &quantization in Quantization::ALL {
         for &projections in Projections::ALL {
             for &cache_update in CacheUpdate::ALL {
-                let each = |&norm: &NormForm| ExportOptions { quantization, projections, cache_update, norm };
+                let each = |&norm: &NormForm| {
+                    ExportOptions::default()
+                        .with_quantization(quantization)
+                        .with_projections(projections)
+                        .with_cache_update(cache_update)
+                        .with_norm(norm)
+                };
                 all.extend(NormForm::ALL.iter().map(each));
             }
         }
@@ -99,7 +106,7 @@ fn every_cache_update_is_a_decoder_to_the_floor() {
     for &cache_update in CacheUpdate::ALL {
         for tokens in [1, 3] {
             let path = dir.path().join(format!("{cache_update}-{tokens}.mlpackage"));
-            let options = ExportOptions { cache_update, ..ExportOptions::default() };
+            let options = ExportOptions::default().with_cache_update(cache_update);
             ane_export::write_probe(&config, &options, tokens, &path).unwrap();
             let report = PlacementReport::predict(&Package::open(&path).unwrap(), None).unwrap();
             let what = format!("{cache_update}, {tokens} tokens: {report}");
@@ -114,8 +121,8 @@ fn every_cache_update_is_a_decoder_to_the_floor() {
             // write that belong to it; and the bounds of the slices need an add and two concats of integers.
             let off = report.residency.compute_ane.total - report.residency.compute_ane.ane;
             let expected = match cache_update {
-                CacheUpdate::SliceUpdate => (3 * 12 + 3, Outcome::Mixed),
-                CacheUpdate::OneHot | CacheUpdate::Host => (0, Outcome::Ane),
+                CacheUpdate::SliceUpdate => (3 * 12 + 3, Verdict::Mixed),
+                _ => (0, Verdict::Ane),
             };
             assert_eq!((off, report.verdict), expected, "{what}");
         }
@@ -141,7 +148,7 @@ fn heads_of_every_width_keep_parity() {
 fn verification_notices_a_planted_fault() {
     let dir = tempfile::tempdir().unwrap();
     let checkpoint = Checkpoint::open(common::trained()).unwrap();
-    let options = ExportOptions { quantization: Quantization::None, ..ExportOptions::default() };
+    let options = ExportOptions::default().with_quantization(Quantization::None);
     let bundle = exported(&checkpoint, dir.path(), &options);
     for tensor in ["layers.0.attn_v.weight", "layers.0.mlp_fc2.weight", "lm_head.weight"] {
         let changed = dir.path().join("changed");
@@ -176,7 +183,7 @@ fn a_checkpoint_of_another_shape_is_refused() {
 fn the_bundle_writes_what_burn_writes() {
     let dir = tempfile::tempdir().unwrap();
     let checkpoint = Checkpoint::open(common::trained()).unwrap();
-    let options = ExportOptions { quantization: Quantization::None, ..ExportOptions::default() };
+    let options = ExportOptions::default().with_quantization(Quantization::None);
     let bundle = exported(&checkpoint, dir.path(), &options);
     let tokenizer = TextTokenizer::from_bundle(&bundle).unwrap();
     let mut burn = BurnReference::from_checkpoint(&checkpoint, Backend::default()).unwrap();
@@ -200,7 +207,7 @@ fn the_bundle_writes_what_burn_writes() {
 fn the_greedy_transcript_is_pinned() {
     let dir = tempfile::tempdir().unwrap();
     let checkpoint = common::random(dir.path(), |c| GptConfig { n_layer: 2, ..c }, 0.3);
-    let options = ExportOptions { quantization: Quantization::None, ..ExportOptions::default() };
+    let options = ExportOptions::default().with_quantization(Quantization::None);
     let bundle = exported(&checkpoint, dir.path(), &options);
     let mut burn = BurnReference::from_checkpoint(&checkpoint, Backend::default()).unwrap();
     let mut decoder = Decoder::load(&bundle, &MilCpu::new(Numerics::F16)).unwrap();
@@ -246,7 +253,7 @@ fn a_batch_decodes_what_one_by_one_decodes() {
         let folder = dir.path().join(quantization.to_string());
         std::fs::create_dir(&folder).unwrap();
         let bundle =
-            exported(&checkpoint, &folder, &ExportOptions { quantization, ..ExportOptions::default() });
+            exported(&checkpoint, &folder, &ExportOptions::default().with_quantization(quantization));
         let model = DecodeModel::load(&bundle, &MilCpu::new(Numerics::F16)).unwrap();
         let mut alone: Vec<_> = (0..5).map(|_| model.new_sequence()).collect();
         let mut batch: Vec<_> = (0..5).map(|_| model.new_sequence()).collect();
@@ -306,7 +313,7 @@ fn original_is_below_the_floor_and_the_suggested_scaling_above() {
     let bundle =
         exported(&Checkpoint::open(common::trained()).unwrap(), dir.path(), &ExportOptions::default());
     let original = report(&bundle);
-    assert_eq!((original.basis, original.verdict), (Basis::Predicted, Outcome::Cpu));
+    assert_eq!((original.basis, original.verdict), (Basis::Predicted, Verdict::Cpu));
     assert_eq!(original.residency.conv_ane, Count { ane: 0, total: 7 });
     // Experiment 27 gives 0.03 MB.
     assert!((20_000..40_000).contains(&original.compiled_bytes), "{}", original.compiled_bytes);
@@ -320,11 +327,11 @@ fn original_is_below_the_floor_and_the_suggested_scaling_above() {
         report(&exported(&checkpoint, dir.path(), &ExportOptions::default()))
     };
     let placed = scaled(smallest.n_embd, smallest.n_layer);
-    assert_eq!((placed.verdict, placed.pass), (Outcome::Ane, true));
+    assert_eq!((placed.verdict, placed.pass), (Verdict::Ane, true));
     assert_eq!(placed.residency.conv_ane.ane, 6 * smallest.n_layer + 1);
     // One layer fewer is not enough.
     let short = scaled(smallest.n_embd, smallest.n_layer - 1);
-    assert_eq!(short.verdict, Outcome::Cpu);
+    assert_eq!(short.verdict, Verdict::Cpu);
 }
 
 /// The scaled preset reproduces the counts, the size and the placement of Experiment 27.
@@ -335,7 +342,7 @@ fn scaled_is_above_the_floor() {
     let checkpoint = common::random(dir.path(), scaled, WIDE_INIT_STD);
     let bundle = exported(&checkpoint, dir.path(), &ExportOptions::default());
     let placed = report(&bundle);
-    assert_eq!((placed.basis, placed.verdict, placed.pass), (Basis::Predicted, Outcome::Ane, true));
+    assert_eq!((placed.basis, placed.verdict, placed.pass), (Basis::Predicted, Verdict::Ane, true));
     assert_eq!(placed.residency.conv_ane, Count { ane: 37, total: 37 });
     let experiment = 19.07e6;
     assert!((placed.compiled_bytes as f64 / experiment - 1.0).abs() < 0.01, "{}", placed.compiled_bytes);

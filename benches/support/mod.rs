@@ -3,10 +3,10 @@
 
 use std::path::Path;
 
+use microgpt_ane::ane_bundle::Bundle;
 use microgpt_ane::ane_export::{ExportOptions, Quantization};
 use microgpt_ane::export::export;
 use microgpt_ane::microgpt_model::{Checkpoint, GptConfig, Preset, Tokenizer, Weights};
-use microgpt_ane::mlpackage::Bundle;
 
 /// Threads of the engines and of the bounds.
 pub(crate) const THREADS: usize = 2;
@@ -31,8 +31,8 @@ pub(crate) fn made(
     let weights = Weights::random(&config, 0.05, 5);
     Checkpoint::write(&checkpoint, &config, &tokenizer, &weights, None).expect("a checkpoint");
     let checkpoint = Checkpoint::open(&checkpoint).expect("the checkpoint");
-    let options = ExportOptions { quantization, ..ExportOptions::default() };
-    export(&checkpoint, &bundle, &options, None, |_, _| {}).expect("an export");
+    let options = ExportOptions::default().with_quantization(quantization);
+    export(&checkpoint, &bundle, &options, None).expect("an export");
     Made { checkpoint, bundle: open(&bundle), _folder: folder }
 }
 

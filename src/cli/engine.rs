@@ -79,7 +79,7 @@ impl EngineChoice {
             (_, _, Some(_)) => EngineKind::CoreMl,
             (kind, _, _) => kind,
         };
-        let mut options = EngineOptions { kind, observer: Some(progress()), ..EngineOptions::default() };
+        let mut options = EngineOptions::default().with_kind(kind).with_observer(progress());
         if let Some(name) = &self.compute_units {
             options.compute_units = name.parse()?;
         }
@@ -93,11 +93,10 @@ impl EngineArgs {
     pub(super) fn options(&self, otherwise: EngineKind, numerics: Numerics) -> Result<EngineOptions> {
         let of_mil_cpu = [("--numerics", self.numerics.is_some()), ("--threads", self.threads.is_some())];
         let of_mil_cpu = of_mil_cpu.into_iter().find(|(_, given)| *given).map(|(name, _)| name);
-        Ok(EngineOptions {
-            numerics: self.numerics.map_or(numerics, Numerics::from),
-            threads: self.threads.map(usize::from),
-            ..self.choice.options(otherwise, of_mil_cpu)?
-        })
+        let mut options = self.choice.options(otherwise, of_mil_cpu)?;
+        options.numerics = self.numerics.map_or(numerics, Numerics::from);
+        options.threads = self.threads.map(usize::from);
+        Ok(options)
     }
 
     /// Whether an engine or an option of one was given.

@@ -6,7 +6,7 @@ use ane_export::{CacheUpdate, ExportOptions, NormForm, Projections, Quantization
 use anyhow::Result;
 use clap::Args;
 use clap::builder::{PossibleValuesParser, TypedValueParser as _};
-use microgpt_ane::export::export;
+use microgpt_ane::export::export_with_progress;
 use microgpt_model::Backend;
 
 use super::{Outcome, folder, output};
@@ -55,15 +55,14 @@ impl Export {
     pub(crate) fn run(self) -> Result<Outcome> {
         let checkpoint = folder::checkpoint(&self.checkpoint)?;
         folder::check_outside_models("--out", &self.out)?;
-        let options = ExportOptions {
-            quantization: self.quantize,
-            projections: self.projections,
-            cache_update: self.cache_update,
-            norm: self.norm,
-        };
+        let options = ExportOptions::default()
+            .with_quantization(self.quantize)
+            .with_projections(self.projections)
+            .with_cache_update(self.cache_update)
+            .with_norm(self.norm);
         let bar = output::progress_bar(0, "matrices");
         let check = (!self.no_verify).then(Backend::default);
-        let exported = export(&checkpoint, &self.out, &options, check, |done, total| {
+        let exported = export_with_progress(&checkpoint, &self.out, &options, check, |done, total| {
             bar.set_length(total as u64);
             bar.set_position(done as u64);
             if done == total {

@@ -6,7 +6,7 @@ use std::fs::File;
 use std::io::{self, BufRead as _, BufReader, Read as _, Seek as _, SeekFrom};
 use std::path::Path;
 
-use mlpackage::bundle::BUNDLE_MANIFEST;
+use ane_bundle::BUNDLE_MANIFEST;
 use mlpackage::counted;
 
 /// What a path holds.

@@ -3,8 +3,8 @@
 use std::fmt::Write as _;
 use std::path::Path;
 
+use ane_bundle::BUNDLE_MANIFEST;
 use anyhow::Result;
-use mlpackage::bundle::BUNDLE_MANIFEST;
 use mlpackage::{Finding, Package, Severity, counted};
 use serde::Serialize;
 

@@ -3,9 +3,10 @@
 
 use std::path::{Path, PathBuf};
 
+use ane_bundle::Bundle;
 use anyhow::{Result, bail};
 use microgpt_model::{Checkpoint, Trainer};
-use mlpackage::{Bundle, Package};
+use mlpackage::Package;
 
 use super::file_kind::PathKind;
 use super::output;

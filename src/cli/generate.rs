@@ -112,7 +112,7 @@ impl Generate {
             output::print_json(&Generated {
                 engine: source.name(),
                 texts,
-                ended: ended.iter().map(|reason| name_of(*reason)).collect(),
+                ended: ended.iter().map(|reason| reason.name()).collect(),
                 tokens,
                 seconds,
                 tokens_per_second,
@@ -158,14 +158,6 @@ pub(super) fn context_is_full(texts: usize, of: usize, context_length: usize) ->
          --block-size {} writes longer texts",
         2 * context_length
     )
-}
-
-fn name_of(reason: FinishReason) -> &'static str {
-    match reason {
-        FinishReason::EndOfDocument => "end",
-        FinishReason::Limit => "limit",
-        FinishReason::ContextFull => "context-full",
-    }
 }
 
 /// Parses an integer of at least 1.

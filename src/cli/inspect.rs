@@ -4,10 +4,10 @@ use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::path::PathBuf;
 
+use ane_bundle::BundleManifest;
 use ane_runtime::Classes;
 use anyhow::{Result, ensure};
 use clap::Args;
-use mlpackage::bundle::BundleManifest;
 use mlpackage::mil::Function;
 use mlpackage::{Feature, Interface, Package, counted};
 use serde::Serialize;

@@ -5,9 +5,10 @@ use std::fs::File;
 use std::io::Read as _;
 use std::path::{Path, PathBuf};
 
+use ane_bundle::Bundle;
 use anyhow::{Context as _, Error, Result, anyhow};
 use microgpt_model::{Checkpoint, MODEL_TYPE, Trainer};
-use mlpackage::{Bundle, Interface, Package};
+use mlpackage::{Interface, Package};
 
 use super::file_kind::PathKind;
 use super::output;

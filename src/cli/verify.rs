@@ -52,7 +52,7 @@ impl Verify {
         let engine = self.engine.options(EngineKind::Auto, None)?;
         let other = match engine.kind.here() {
             EngineKind::CoreMl => Some(engine.engine()?),
-            EngineKind::Auto | EngineKind::MilCpu => None,
+            _ => None,
         };
         let spinner = output::spinner("running the bundle and its reference");
         let (mut verification, transcript) =

@@ -12,9 +12,9 @@ mod variant;
 
 use std::fmt;
 
+use ane_bundle::Bundle;
 use ane_runtime::{Decoder, Engine, MilCpu, Numerics, Parity, parity};
 use anyhow::{Context as _, Result};
-use mlpackage::Bundle;
 use serde::Serialize;
 
 pub use forms::ProgramVariant;

@@ -4,10 +4,10 @@
 use std::fs;
 use std::path::Path;
 
+use ane_bundle::Bundle;
+use ane_bundle::BundleManifest;
 use anyhow::{Context as _, Result, ensure};
 use half::f16;
-use mlpackage::Bundle;
-use mlpackage::bundle::BundleManifest;
 use safetensors::SafeTensors;
 
 use super::ProgramVariant;

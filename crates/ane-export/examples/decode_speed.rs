@@ -10,10 +10,10 @@
 
 use std::time::Instant;
 
+use ane_bundle::Bundle;
 use ane_export::{ExportOptions, Quantization, export};
 use ane_runtime::{DecodeModel, MilCpu, Numerics, Sequence};
 use microgpt_model::{Checkpoint, GptConfig, INIT_STD, Preset, Tokenizer, Weights};
-use mlpackage::Bundle;
 
 /// Number of contexts that are timed.
 const CONTEXTS: usize = 40;
@@ -26,8 +26,8 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     let checkpoint = dir.path().join("checkpoint");
     Checkpoint::write(&checkpoint, &config, &tokenizer, &Weights::random(&config, INIT_STD, 1), None)?;
     let out = dir.path().join("bundle");
-    let options = ExportOptions { quantization: Quantization::Int8PerChannel, ..ExportOptions::default() };
-    export(&Checkpoint::open(&checkpoint)?, &out, &options, |_, _| {})?.publish()?;
+    let options = ExportOptions::default().with_quantization(Quantization::Int8PerChannel);
+    export(&Checkpoint::open(&checkpoint)?, &out, &options)?.publish()?;
     let engine = MilCpu::new(Numerics::Fast).with_threads(threads);
     let model = DecodeModel::load(&Bundle::open(&out)?, &engine)?;
     for sequences in [1, 16] {

@@ -4,15 +4,15 @@ use std::collections::{BTreeMap, HashMap};
 use std::fs;
 use std::path::Path;
 
+use ane_bundle::{
+    Architecture, BUNDLE, BUNDLE_FORMAT_VERSION, Bundle, BundleManifest, DecodeInterface, EmbeddingTables,
+    FileDigest, Shard, TokenizerFile,
+};
 use atomic_output::AtomicDir;
 use half::f16;
 use microgpt_model::Checkpoint;
-use mlpackage::bundle::{
-    Architecture, BUNDLE, BUNDLE_FORMAT_VERSION, BundleManifest, DecodeInterface, EmbeddingTables, Exporter,
-    FileDigest, Shard, TokenizerFile,
-};
 use mlpackage::mil::Program;
-use mlpackage::{Bundle, Metadata, PackageWriter, counted};
+use mlpackage::{BoxError, Metadata, PackageWriter, counted};
 use safetensors::Dtype;
 use safetensors::tensor::TensorView;
 
@@ -35,19 +35,30 @@ pub struct StagedBundle {
     card: String,
 }
 
-/// Exports a checkpoint.
-///
-/// Before each matrix, `progress` receives its number, counted from 1, and the number of all matrices.
-/// Nothing appears at `destination` until [`StagedBundle::publish`].
+/// Exports a checkpoint. Nothing appears at `destination` until [`StagedBundle::publish`].
 ///
 /// # Errors
 ///
-/// [`Error::Checkpoint`] with the tensor that is wrong; [`Error::Overflow`]; [`Error::Tables`] if the
+/// [`Error::Checkpoint`] with the tensor that is wrong; [`Error::Overflow`]; [`Error::Write`] if the
 /// host-side files cannot be written; [`Error::Package`] if `destination` cannot be written or is something
 /// other than a bundle.
 pub fn export(
     checkpoint: &Checkpoint,
-    destination: &Path,
+    destination: impl AsRef<Path>,
+    options: &ExportOptions,
+) -> Result<StagedBundle> {
+    export_with_progress(checkpoint, destination, options, |_, _| {})
+}
+
+/// Exports a checkpoint as [`export`] does, and reports progress: before each matrix, `progress` receives its
+/// number, counted from 1, and the number of all matrices.
+///
+/// # Errors
+///
+/// As for [`export`].
+pub fn export_with_progress(
+    checkpoint: &Checkpoint,
+    destination: impl AsRef<Path>,
     options: &ExportOptions,
     progress: impl FnMut(usize, usize),
 ) -> Result<StagedBundle> {
@@ -55,7 +66,7 @@ pub fn export(
     let dir = BUNDLE.create(destination)?;
     let folder = dir.path();
 
-    let mut writer = PackageWriter::create(&folder.join(PACKAGE))?;
+    let mut writer = PackageWriter::create(folder.join(PACKAGE))?;
     let function = microgpt::decode_function(checkpoint, options, 1, writer.weights(), progress)?;
     let states = function.states().count();
     let program = Program::new([(microgpt::FUNCTION, function)]);
@@ -63,7 +74,7 @@ pub fn export(
 
     write_embeddings(checkpoint, &folder.join(EMBEDDINGS))?;
     let tokenizer = folder.join(TOKENIZER);
-    fs::write(&tokenizer, checkpoint.tokenizer().to_json()).map_err(|e| tables(&tokenizer, e))?;
+    fs::write(&tokenizer, checkpoint.tokenizer().to_json()).map_err(|e| write_error(&tokenizer, e))?;
 
     let mut manifest = BundleManifest {
         format_version: BUNDLE_FORMAT_VERSION,
@@ -97,16 +108,7 @@ pub fn export(
             position: "wpe.weight".into(),
         },
         tokenizer: TokenizerFile { file: TOKENIZER.into(), bos_token_id: checkpoint.tokenizer().bos() },
-        exporter: Exporter {
-            name: env!("CARGO_PKG_NAME").into(),
-            version: env!("CARGO_PKG_VERSION").into(),
-            quantization: options.quantization.name().into(),
-            options: BTreeMap::from([
-                ("cache-update".to_owned(), options.cache_update.name().to_owned()),
-                ("norm".to_owned(), options.norm.name().to_owned()),
-                ("projections".to_owned(), options.projections.name().to_owned()),
-            ]),
-        },
+        exporter: options.exporter(),
         files: BTreeMap::new(),
     };
     manifest.files = BundleManifest::digest_folder(folder)?;
@@ -130,11 +132,11 @@ impl StagedBundle {
     ///
     /// # Errors
     ///
-    /// [`Error::Tables`] or [`Error::Package`] if it cannot be written.
+    /// [`Error::Write`] or [`Error::Bundle`] if it cannot be written.
     pub fn add_to_card(&mut self, markdown: &str) -> Result<()> {
         self.card.push_str(markdown);
         let path = self.dir.path().join(MODEL_CARD);
-        fs::write(&path, &self.card).map_err(|e| tables(&path, e))?;
+        fs::write(&path, &self.card).map_err(|e| write_error(&path, e))?;
         self.manifest.files.insert(MODEL_CARD.into(), FileDigest::of(&path)?);
         self.manifest.write(self.dir.path())?;
         Ok(())
@@ -144,9 +146,9 @@ impl StagedBundle {
     ///
     /// # Errors
     ///
-    /// [`Error::Package`]; the destination is then unchanged.
+    /// [`Error::Output`]; the destination is then unchanged.
     pub fn publish(self) -> Result<()> {
-        Ok(self.dir.commit().map_err(mlpackage::Error::from)?)
+        Ok(self.dir.commit()?)
     }
 }
 
@@ -181,10 +183,10 @@ fn write_embeddings(checkpoint: &Checkpoint, path: &Path) -> Result<()> {
         .collect();
     let metadata = Some(HashMap::from([("format".to_owned(), "pt".to_owned())]));
     let bytes =
-        views.and_then(|views| safetensors::serialize(views, metadata)).map_err(|e| tables(path, e))?;
-    fs::write(path, bytes).map_err(|e| tables(path, e))
+        views.and_then(|views| safetensors::serialize(views, metadata)).map_err(|e| write_error(path, e))?;
+    fs::write(path, bytes).map_err(|e| write_error(path, e))
 }
 
-fn tables(path: &Path, reason: impl ToString) -> Error {
-    Error::Tables { path: path.display().to_string(), reason: reason.to_string() }
+fn write_error(path: &Path, error: impl Into<BoxError>) -> Error {
+    Error::Write { path: path.to_owned(), source: error.into() }
 }

@@ -1,5 +1,9 @@
 //! Errors of an export.
 
+use std::path::PathBuf;
+
+use mlpackage::BoxError;
+
 /// The result of this crate's functions.
 pub type Result<T, E = Error> = std::result::Result<T, E>;
 
@@ -10,9 +14,15 @@ pub enum Error {
     /// The checkpoint is invalid.
     #[error(transparent)]
     Checkpoint(#[from] microgpt_model::Error),
-    /// The package or bundle cannot be written.
+    /// The package cannot be written.
     #[error(transparent)]
     Package(#[from] mlpackage::Error),
+    /// The bundle cannot be written, or opened again.
+    #[error(transparent)]
+    Bundle(#[from] ane_bundle::Error),
+    /// The finished bundle cannot be moved to its destination.
+    #[error(transparent)]
+    Output(#[from] atomic_output::Error),
     /// A weight does not fit into fp16.
     #[error(
         "tensor {tensor}: element {element} is {value}, beyond fp16's largest number 65504: the training diverged"
@@ -44,11 +54,11 @@ pub enum Error {
         expected: String,
     },
     /// The host-side tables or another file of the bundle cannot be written.
-    #[error("write {path}: {reason}")]
-    Tables {
+    #[error("write {}: {source}", path.display())]
+    Write {
         /// The file.
-        path: String,
+        path: PathBuf,
         /// The reason.
-        reason: String,
+        source: BoxError,
     },
 }

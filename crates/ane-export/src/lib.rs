@@ -11,7 +11,7 @@ mod probe;
 mod quantize;
 
 pub use blocks::rms_norm;
-pub use bundle::{StagedBundle, export};
+pub use bundle::{StagedBundle, export, export_with_progress};
 pub use error::{Error, Result};
 pub use microgpt::stored_weights;
 pub use options::{CacheUpdate, ExportOptions, NormForm, Projections, Quantization};

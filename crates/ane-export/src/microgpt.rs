@@ -1,7 +1,7 @@
 //! The decode graph of microGPT: its blocks, their order and their tensors.
 
+use ane_bundle::HostCache;
 use microgpt_model::{Checkpoint, GptConfig, Weights};
-use mlpackage::bundle::HostCache;
 use mlpackage::mil::builder::{FunctionBuilder, Var};
 use mlpackage::mil::{Function, Opset, Value};
 use mlpackage::{BlobWriter, DType};

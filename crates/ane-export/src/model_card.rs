@@ -2,8 +2,8 @@
 
 use std::fmt::Write as _;
 
+use ane_bundle::BundleManifest;
 use microgpt_model::{Checkpoint, GptConfig};
-use mlpackage::bundle::BundleManifest;
 use mlpackage::counted;
 
 use crate::microgpt;

@@ -2,10 +2,13 @@
 //!
 //! Each choice exists because the evidence does not settle it; the defaults are what the evidence favors.
 
+use std::collections::BTreeMap;
 use std::fmt;
 use std::str::FromStr;
 
-use crate::error::Error;
+use ane_bundle::Exporter;
+
+use crate::error::{Error, Result};
 
 /// Defines an option as an enum with named variants.
 macro_rules! option {
@@ -13,6 +16,7 @@ macro_rules! option {
      { $($(#[$variant_doc:meta])* $variant:ident = $text:literal),+ $(,)? }) => {
         $(#[$doc])*
         #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+        #[non_exhaustive]
         pub enum $name { $($(#[$variant_doc])* $variant),+ }
 
         impl $name {
@@ -107,7 +111,14 @@ option! {
 }
 
 /// The options of an export.
+///
+/// ```
+/// use ane_export::{ExportOptions, Quantization};
+///
+/// let options = ExportOptions::default().with_quantization(Quantization::Int8PerChannel);
+/// ```
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct ExportOptions {
     /// How projection weights are stored.
     pub quantization: Quantization,
@@ -119,9 +130,86 @@ pub struct ExportOptions {
     pub norm: NormForm,
 }
 
+/// Names of the options in a manifest; the quantization has a field of its own.
+const PROJECTIONS: &str = "projections";
+const CACHE_UPDATE: &str = "cache-update";
+const NORM: &str = "norm";
+
+impl ExportOptions {
+    /// Sets how projection weights are stored.
+    #[must_use]
+    pub fn with_quantization(self, quantization: Quantization) -> Self {
+        Self { quantization, ..self }
+    }
+
+    /// Sets the layout of the query, key and value projections.
+    #[must_use]
+    pub fn with_projections(self, projections: Projections) -> Self {
+        Self { projections, ..self }
+    }
+
+    /// Sets how the cache is updated.
+    #[must_use]
+    pub fn with_cache_update(self, cache_update: CacheUpdate) -> Self {
+        Self { cache_update, ..self }
+    }
+
+    /// Sets how RMSNorm is computed.
+    #[must_use]
+    pub fn with_norm(self, norm: NormForm) -> Self {
+        Self { norm, ..self }
+    }
+
+    /// Returns the description of this crate and these options for a bundle's manifest.
+    pub fn exporter(&self) -> Exporter {
+        let option = |name: &str, value: &str| (name.to_owned(), value.to_owned());
+        Exporter {
+            name: env!("CARGO_PKG_NAME").into(),
+            version: env!("CARGO_PKG_VERSION").into(),
+            quantization: self.quantization.name().into(),
+            options: BTreeMap::from([
+                option(CACHE_UPDATE, self.cache_update.name()),
+                option(NORM, self.norm.name()),
+                option(PROJECTIONS, self.projections.name()),
+            ]),
+        }
+    }
+
+    /// Reads the options that a bundle was exported with, the inverse of [`exporter`](Self::exporter).
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Option`] with an option that is missing or unknown.
+    pub fn of_exporter(exporter: &Exporter) -> Result<Self> {
+        fn option<T: FromStr<Err = Error>>(exporter: &Exporter, name: &str) -> Result<T> {
+            exporter.options.get(name).map_or("", String::as_str).parse()
+        }
+        Ok(Self {
+            quantization: exporter.quantization.parse()?,
+            projections: option(exporter, PROJECTIONS)?,
+            cache_update: option(exporter, CACHE_UPDATE)?,
+            norm: option(exporter, NORM)?,
+        })
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn options_read_back_from_a_manifest() {
+        for &quantization in Quantization::ALL {
+            for &norm in NormForm::ALL {
+                let options = ExportOptions { quantization, norm, ..ExportOptions::default() };
+                assert_eq!(ExportOptions::of_exporter(&options.exporter()).unwrap(), options);
+            }
+        }
+        let mut exporter = ExportOptions::default().exporter();
+        exporter.options.remove("norm");
+        let error = ExportOptions::of_exporter(&exporter).unwrap_err().to_string();
+        assert_eq!(error, "norm: \"\", expected one of plain, safe, max-scaled");
+    }
 
     #[test]
     fn names_read_back_and_unknown_ones_list_what_there_is() {

@@ -32,8 +32,9 @@ pub fn write_probe(
     config: &GptConfig,
     options: &ExportOptions,
     tokens: usize,
-    destination: &Path,
+    destination: impl AsRef<Path>,
 ) -> Result<()> {
+    let destination = destination.as_ref();
     config.validate()?;
     if tokens == 0 || tokens > config.block_size {
         return Err(Error::Tokens { tokens, block_size: config.block_size });

@@ -4,10 +4,10 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
+use ane_bundle::Bundle;
 use ane_export::{CacheUpdate, ExportOptions, export};
 use ane_runtime::{DecodeModel, Elements, Error, MilCpu, Numerics, Parity, Sequence, Tolerance};
 use microgpt_model::{Checkpoint, GptConfig, Preset, Tokenizer, Weights};
-use mlpackage::Bundle;
 
 const CONTEXT: usize = 16;
 
@@ -18,13 +18,13 @@ fn bundle(folder: &Path, cache_update: CacheUpdate) -> PathBuf {
     let path = folder.join("checkpoint");
     Checkpoint::write(&path, &config, &tokenizer, &Weights::random(&config, 0.3, 7), None).unwrap();
     let out = folder.join(cache_update.name());
-    let options = ExportOptions { cache_update, ..ExportOptions::default() };
-    export(&Checkpoint::open(&path).unwrap(), &out, &options, |_, _| {}).unwrap().publish().unwrap();
+    let options = ExportOptions::default().with_cache_update(cache_update);
+    export(&Checkpoint::open(&path).unwrap(), &out, &options).unwrap().publish().unwrap();
     out
 }
 
 fn load(folder: &Path, cache_update: CacheUpdate, numerics: Numerics) -> DecodeModel {
-    let bundle = Bundle::open(&bundle(folder, cache_update)).unwrap();
+    let bundle = Bundle::open(bundle(folder, cache_update)).unwrap();
     DecodeModel::load(&bundle, &MilCpu::new(numerics)).unwrap()
 }
 

@@ -42,7 +42,7 @@ fn run(model: &dyn Model, config: &GptConfig, tokens: usize, total: usize) -> Ve
             let position = Data::I32(vec![begin as i32]);
             ("position", Tensor::with_dtype(DType::Int32, [1], position).unwrap())
         } else {
-            let write =
+            let write: Vec<f32> =
                 (0..s).flat_map(|p| (0..tokens).map(move |t| f32::from(u8::from(p == begin + t)))).collect();
             ("kv_write", Tensor::new([1, 1, s, tokens], write).unwrap())
         };
@@ -73,7 +73,8 @@ fn several_tokens_a_call_are_those_one_by_one() {
     for &projections in Projections::ALL {
         let mut one_hot = None;
         for &cache_update in CacheUpdate::ALL {
-            let options = ExportOptions { projections, cache_update, ..ExportOptions::default() };
+            let options =
+                ExportOptions::default().with_projections(projections).with_cache_update(cache_update);
             let together = run(load(&config, &options, T).as_ref(), &config, T, 3 * T);
             let one_by_one = run(load(&config, &options, 1).as_ref(), &config, 1, 3 * T);
             let largest = one_by_one.iter().flatten().fold(0f32, |m, v| m.max(v.abs()));
@@ -93,7 +94,7 @@ fn several_tokens_a_call_are_those_one_by_one() {
 #[test]
 fn a_slice_that_leaves_the_context_is_refused() {
     let config = GptConfig::preset(Preset::Original, 27);
-    let options = ExportOptions { cache_update: CacheUpdate::SliceUpdate, ..ExportOptions::default() };
+    let options = ExportOptions::default().with_cache_update(CacheUpdate::SliceUpdate);
     let model = load(&config, &options, T);
     let x = Tensor::new([1, 16, 1, T], vec![0.5; 16 * T]).unwrap();
     let mask = Tensor::zeros([1, 1, T, 16]);

@@ -8,10 +8,10 @@
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::sync::atomic::{AtomicUsize, Ordering};
 
+use ane_bundle::Bundle;
 use ane_export::{CacheUpdate, ExportOptions, export};
 use ane_runtime::{DecodeModel, MilCpu, Numerics};
 use microgpt_model::{Checkpoint, GptConfig, INIT_STD, Preset, Tokenizer, Weights};
-use mlpackage::Bundle;
 
 struct Counting;
 
@@ -44,8 +44,8 @@ fn main() {
     let checkpoint = Checkpoint::open(&path).unwrap();
     for &cache_update in CacheUpdate::ALL {
         let out = dir.path().join(cache_update.name());
-        let options = ExportOptions { cache_update, ..ExportOptions::default() };
-        export(&checkpoint, &out, &options, |_, _| {}).unwrap().publish().unwrap();
+        let options = ExportOptions::default().with_cache_update(cache_update);
+        export(&checkpoint, &out, &options).unwrap().publish().unwrap();
         let bundle = Bundle::open(&out).unwrap();
         for numerics in [Numerics::F32, Numerics::F16, Numerics::Fast] {
             let model = DecodeModel::load(&bundle, &MilCpu::new(numerics)).unwrap();

@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use crate::device::{Device, Outcome};
+use crate::device::{Device, Verdict};
 use crate::report::PlacementReport;
 use crate::residency::Count;
 
@@ -79,11 +79,11 @@ fn on_ane(report: &PlacementReport) -> impl Iterator<Item = &crate::placed_opera
     report.operations.iter().filter(|o| o.device == Device::Ane)
 }
 
-fn rank(outcome: Outcome) -> u8 {
+fn rank(outcome: Verdict) -> u8 {
     match outcome {
-        Outcome::Ane => 3,
-        Outcome::Mixed => 2,
-        Outcome::Cpu | Outcome::Gpu | Outcome::Unknown => 1,
-        Outcome::Error => 0,
+        Verdict::Ane => 3,
+        Verdict::Mixed => 2,
+        Verdict::Cpu | Verdict::Gpu | Verdict::Unknown => 1,
+        Verdict::Error => 0,
     }
 }

@@ -12,7 +12,7 @@ use mlpackage::counted;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-pub use crate::device::Outcome;
+pub use crate::device::Verdict;
 use crate::error::{Error, Result};
 use crate::residency::Count;
 
@@ -24,7 +24,7 @@ pub const SCHEMA: &str = include_str!("../corpus/schema.json");
 
 /// A corpus of placements.
 #[derive(Clone, Debug, PartialEq)]
-pub struct Corpus {
+pub struct PlacementCorpus {
     rows: Vec<Placement>,
 }
 
@@ -39,7 +39,7 @@ pub struct Placement {
     /// The graph that was placed.
     pub graph: Graph,
     /// The machine.
-    pub machine: Machine,
+    pub machine: RecordedMachine,
     /// Where it was placed.
     pub placed: Placed,
     /// How that is known.
@@ -75,9 +75,9 @@ pub struct Graph {
     /// Whether it has states.
     pub stateful: Option<bool>,
     /// Element type of the computation.
-    pub dtype: Option<Dtype>,
+    pub dtype: Option<GraphDtype>,
     /// How its weights are stored.
-    pub quantization: Option<Weights>,
+    pub quantization: Option<WeightFormat>,
     /// Size in bytes of its weights or of the compiled package, whichever the source states.
     pub weight_bytes: Option<u64>,
 }
@@ -106,7 +106,7 @@ impl Graph {
 /// A machine, as far as the source states it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub struct Machine {
+pub struct RecordedMachine {
     /// The chip, such as `M4 Max`.
     pub chip: Option<String>,
     /// The operating system, such as `macOS 15`.
@@ -114,7 +114,7 @@ pub struct Machine {
 }
 
 /// Formats chip and system; what is unknown is omitted.
-impl fmt::Display for Machine {
+impl fmt::Display for RecordedMachine {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match (&self.chip, &self.os) {
             (Some(chip), Some(os)) => write!(f, "{chip}, {os}"),
@@ -124,7 +124,7 @@ impl fmt::Display for Machine {
     }
 }
 
-impl Machine {
+impl RecordedMachine {
     /// Returns this machine: chip and system on a Mac; nothing on others, which place nothing.
     pub fn this() -> Self {
         if !cfg!(target_os = "macos") {
@@ -149,7 +149,7 @@ impl Machine {
 #[serde(deny_unknown_fields)]
 pub struct Placed {
     /// The placement as a whole.
-    pub device: Outcome,
+    pub device: Verdict,
     /// Its convolutions, if they were counted.
     pub conv_ane: Option<Count>,
     /// Its operations that compute, if they were counted.
@@ -181,7 +181,7 @@ pub enum Family {
 /// Element type in which a graph computes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "kebab-case")]
-pub enum Dtype {
+pub enum GraphDtype {
     /// Half precision.
     Fp16,
     /// Single precision.
@@ -191,7 +191,7 @@ pub enum Dtype {
 /// How weights are stored.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "kebab-case")]
-pub enum Weights {
+pub enum WeightFormat {
     /// In the element type of the computation.
     None,
     /// 8 bits with per-tensor or per-channel scales.
@@ -208,7 +208,7 @@ pub enum Weights {
     Sparse,
 }
 
-impl Weights {
+impl WeightFormat {
     /// Bits per weight, if the form determines them; for `None`, those of fp16, in which graphs on the Neural
     /// Engine compute.
     pub fn bits(self) -> Option<u64> {
@@ -221,7 +221,7 @@ impl Weights {
     }
 }
 
-impl fmt::Display for Weights {
+impl fmt::Display for WeightFormat {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.pad(match self {
             Self::None => "fp16",
@@ -265,15 +265,16 @@ pub enum How {
     Predicted,
 }
 
-impl Corpus {
+impl PlacementCorpus {
     /// Returns the built-in corpus.
     ///
     /// # Panics
     ///
     /// Never; a test reads the built-in rows.
     pub fn built_in() -> &'static Self {
-        static CORPUS: LazyLock<Corpus> = LazyLock::new(|| {
-            Corpus::from_jsonl("the built-in corpus", BUILT_IN).expect("the built-in corpus is sound")
+        static CORPUS: LazyLock<PlacementCorpus> = LazyLock::new(|| {
+            PlacementCorpus::from_jsonl("the built-in corpus", BUILT_IN)
+                .expect("the built-in corpus is sound")
         });
         &CORPUS
     }
@@ -287,8 +288,18 @@ impl Corpus {
         let mut ids = BTreeSet::new();
         let mut rows: Vec<Placement> = Vec::new();
         for (number, line) in text.lines().enumerate().filter(|(_, line)| !line.trim().is_empty()) {
-            let bad = |reason: String| Error::Corpus { origin: origin.to_owned(), line: number + 1, reason };
-            let row: Placement = serde_json::from_str(line).map_err(|e| bad(e.to_string()))?;
+            let bad = |reason: String| Error::Corpus {
+                origin: origin.to_owned(),
+                line: number + 1,
+                reason,
+                source: None,
+            };
+            let row: Placement = serde_json::from_str(line).map_err(|e| Error::Corpus {
+                origin: origin.to_owned(),
+                line: number + 1,
+                reason: e.to_string(),
+                source: Some(e.into()),
+            })?;
             row.check().map_err(|reason| bad(format!("{}: {reason}", row.id)))?;
             if !ids.insert(row.id.clone()) {
                 return Err(bad(format!("{}: another row has this id", row.id)));
@@ -307,7 +318,7 @@ impl Corpus {
         for (i, row) in other.rows.into_iter().enumerate() {
             if self.rows.iter().any(|r| r.id == row.id) {
                 let reason = format!("{}: the corpus already has a row with this id", row.id);
-                return Err(Error::Corpus { origin: origin.to_owned(), line: i + 1, reason });
+                return Err(Error::Corpus { origin: origin.to_owned(), line: i + 1, reason, source: None });
             }
             self.rows.push(row);
         }
@@ -326,6 +337,7 @@ impl Corpus {
             origin: "a new row".into(),
             line,
             reason: format!("{}: {reason}", row.id),
+            source: None,
         })?;
         match earlier {
             Some(i) => self.rows[i] = row,
@@ -378,9 +390,9 @@ impl Placement {
         for (field, count) in [("conv_ane", conv_ane), ("compute_ane", compute_ane)] {
             let Some(Count { ane, total }) = count else { continue };
             let holds = match device {
-                Outcome::Ane => ane == total,
-                Outcome::Cpu | Outcome::Gpu | Outcome::Error => ane == 0,
-                Outcome::Mixed | Outcome::Unknown => ane <= total,
+                Verdict::Ane => ane == total,
+                Verdict::Cpu | Verdict::Gpu | Verdict::Error => ane == 0,
+                Verdict::Mixed | Verdict::Unknown => ane <= total,
             };
             if total == 0 || !holds {
                 return Err(format!("placed.{field} is {ane}/{total}, which contradicts {device}"));
@@ -391,14 +403,14 @@ impl Placement {
 }
 
 /// Formats the rows as a table: note, outcome, weights, summary, source.
-impl fmt::Display for Corpus {
+impl fmt::Display for PlacementCorpus {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         writeln!(f, "{:>4}  {:<7}  {:>9}  {:<12}  graph (source)", "note", "placed", "weights", "stored as")?;
         for Placement { note, graph, placed, source, remark, .. } in &self.rows {
             let note = note.map_or(String::new(), |n| n.to_string());
             let bytes = graph.weight_bytes.map_or("-".into(), |b| format!("{:.2} MB", b as f64 / 1e6));
             let stored = match (graph.dtype, graph.quantization) {
-                (Some(Dtype::Fp32), _) => "fp32".to_owned(),
+                (Some(GraphDtype::Fp32), _) => "fp32".to_owned(),
                 (_, Some(weights)) => weights.to_string(),
                 (_, None) => "-".to_owned(),
             };
@@ -423,7 +435,7 @@ mod tests {
 
     #[test]
     fn the_built_in_corpus_has_every_note_of_its_sources() {
-        let corpus = Corpus::built_in();
+        let corpus = PlacementCorpus::built_in();
         assert_eq!(corpus.rows().len(), 58);
         let notes: BTreeSet<u32> = corpus.rows().iter().filter_map(|row| row.note).collect();
         // Numbers of the notes; the missing ones were removed from the notes.
@@ -437,12 +449,12 @@ mod tests {
     /// The two points of Experiment 27, exactly as published.
     #[test]
     fn experiment_27_is_as_published() {
-        let corpus = Corpus::built_in();
+        let corpus = PlacementCorpus::built_in();
         let row = |id: &str| corpus.rows().iter().find(|row| row.id == id).unwrap();
         let (original, scaled) = (row("exp27-original"), row("exp27-scaled"));
-        assert_eq!(original.placed.device, Outcome::Cpu);
+        assert_eq!(original.placed.device, Verdict::Cpu);
         assert_eq!((original.graph.convs, original.graph.weight_bytes), (Some(7), Some(30_000)));
-        assert_eq!(scaled.placed.device, Outcome::Ane);
+        assert_eq!(scaled.placed.device, Verdict::Ane);
         assert_eq!(scaled.placed.conv_ane, Some(Count { ane: 37, total: 37 }));
         assert_eq!(scaled.placed.compute_ane, Some(Count { ane: 260, total: 260 }));
         // 37 convolutions: 6 layers of 12 C^2, and 27 rows of the LM head.
@@ -455,7 +467,7 @@ mod tests {
         let sound = BUILT_IN.lines().nth(1).unwrap();
         let refused = |from: &str, to: &str| {
             assert!(sound.contains(from), "{sound}");
-            Corpus::from_jsonl("t", &sound.replace(from, to)).unwrap_err().to_string()
+            PlacementCorpus::from_jsonl("t", &sound.replace(from, to)).unwrap_err().to_string()
         };
         assert_eq!(
             refused(r#""ane": 37"#, r#""ane": 36"#),
@@ -467,7 +479,7 @@ mod tests {
         assert!(refused(r#""how": "plan""#, r#""how": "guess""#).contains("unknown variant `guess`"));
         assert!(refused(r#""note": 2"#, r#""nota": 2"#).contains("unknown field `nota`"));
         let twice = format!("{sound}\n\n{sound}");
-        let error = Corpus::from_jsonl("t", &twice).unwrap_err().to_string();
+        let error = PlacementCorpus::from_jsonl("t", &twice).unwrap_err().to_string();
         assert!(error.contains("line 3") && error.contains("another row has this id"), "{error}");
     }
 
@@ -478,7 +490,7 @@ mod tests {
         let names = |value: &serde_json::Value| -> BTreeSet<String> {
             value.as_object().unwrap().keys().cloned().collect()
         };
-        let row = serde_json::to_value(&Corpus::built_in().rows()[1]).unwrap();
+        let row = serde_json::to_value(&PlacementCorpus::built_in().rows()[1]).unwrap();
         assert_eq!(names(&schema["properties"]), names(&row));
         for part in ["graph", "machine", "placed"] {
             let described = &schema["properties"][part];
@@ -495,7 +507,8 @@ mod tests {
                 *changed.pointer_mut(field).unwrap() = word.clone().into();
                 changed["placed"]["conv_ane"] = serde_json::Value::Null;
                 changed["placed"]["compute_ane"] = serde_json::Value::Null;
-                Corpus::from_jsonl("t", &changed.to_string()).unwrap_or_else(|e| panic!("{word}: {e}"));
+                PlacementCorpus::from_jsonl("t", &changed.to_string())
+                    .unwrap_or_else(|e| panic!("{word}: {e}"));
             }
         };
         for field in ["how", "graph/family", "graph/dtype", "graph/quantization", "placed/device"] {

@@ -1,13 +1,13 @@
 //! Conversion of reports to rows of a corpus.
 
-use crate::corpus::{Graph, How, Machine, Placed, Placement};
+use crate::corpus::{Graph, How, Placed, Placement, RecordedMachine};
 use crate::placed_operation::PlacedOperation;
 use crate::report::PlacementReport;
 
 impl Placement {
     /// Creates a row from a prediction, which is not evidence.
     pub fn of_prediction(id: String, summary: String, report: &PlacementReport) -> Self {
-        let machine = Machine { chip: None, os: None };
+        let machine = RecordedMachine { chip: None, os: None };
         Self::of_report(id, summary, report, machine, How::Predicted, "predicted by the laws of ane-floor")
     }
 
@@ -16,7 +16,7 @@ impl Placement {
         id: String,
         summary: String,
         report: &PlacementReport,
-        machine: Machine,
+        machine: RecordedMachine,
         source: &str,
     ) -> Self {
         Self::of_report(id, summary, report, machine, How::Plan, source)
@@ -26,7 +26,7 @@ impl Placement {
         id: String,
         summary: String,
         report: &PlacementReport,
-        machine: Machine,
+        machine: RecordedMachine,
         how: How,
         source: &str,
     ) -> Self {

@@ -34,7 +34,7 @@ impl fmt::Display for Device {
 /// The placement of a graph as a whole.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "kebab-case")]
-pub enum Outcome {
+pub enum Verdict {
     /// All of it on the Neural Engine.
     Ane,
     /// All of it on the CPU.
@@ -49,7 +49,7 @@ pub enum Outcome {
     Unknown,
 }
 
-impl Outcome {
+impl Verdict {
     /// The device that all operations share, or `Unknown` if there is no such device.
     pub fn device(self) -> Device {
         match self {
@@ -61,7 +61,7 @@ impl Outcome {
     }
 }
 
-impl fmt::Display for Outcome {
+impl fmt::Display for Verdict {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.pad(match self {
             Self::Ane => "ANE",

@@ -12,8 +12,8 @@ use mlpackage::counted;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use crate::corpus::{Machine, Placement};
-use crate::device::Outcome;
+use crate::corpus::{Placement, RecordedMachine};
+use crate::device::Verdict;
 use crate::report::{Basis, PlacementReport};
 
 /// A decoder to probe.
@@ -88,7 +88,7 @@ pub struct Probe {
     /// The configuration that was probed.
     pub configuration: Configuration,
     /// Where it was placed as a whole.
-    pub outcome: Outcome,
+    pub outcome: Verdict,
     /// The law or the measurement that determined the outcome.
     pub rule: String,
     /// Estimated size of the compiled package with its weights in INT8, in bytes.
@@ -112,7 +112,7 @@ pub struct Boundary {
     /// The narrowest probe that is wholly on the Neural Engine, with its INT8 bytes; `None` if none is.
     pub above: Option<(usize, u64)>,
     /// The outcome of the widest probe, and the law that determined it.
-    pub widest: (Outcome, String),
+    pub widest: (Verdict, String),
     /// Whether a probe wider than `above` was not placed: the line then has more than one boundary, or an
     /// inverted one.
     pub turned: bool,
@@ -146,7 +146,7 @@ pub fn search<E>(
     let mut found = Discovery { basis: Basis::Predicted, probes: Vec::new(), boundaries: Vec::new() };
     for line in sweep.lines().filter(|line| !line.is_empty()) {
         let mut placed: Vec<Option<(bool, u64)>> = vec![None; line.len()];
-        let mut last = (Outcome::Unknown, String::new());
+        let mut last = (Verdict::Unknown, String::new());
         let mut at = |i: usize, found: &mut Discovery| -> Result<bool, E> {
             if let Some((placed, _)) = placed[i] {
                 return Ok(placed);
@@ -154,7 +154,7 @@ pub fn search<E>(
             let report = probe(&line[i])?;
             found.basis = report.basis;
             let seen = Probe::new(&line[i], &report, law);
-            let on_ane = seen.outcome == Outcome::Ane;
+            let on_ane = seen.outcome == Verdict::Ane;
             if i + 1 == line.len() {
                 last = (seen.outcome, seen.rule.clone());
             }
@@ -189,7 +189,7 @@ impl Boundary {
     fn of_line(
         (n_layer, tokens, quantization): (usize, usize, String),
         known: &[(usize, bool, u64)],
-        widest: (Outcome, String),
+        widest: (Verdict, String),
     ) -> Self {
         let known = || known.iter().copied();
         let above = known().find(|(_, on, _)| *on).map(|(width, _, bytes)| (width, bytes));
@@ -215,7 +215,7 @@ impl Probe {
         let opinion = law.map(|law| function.and_then(|f| f.opinions.iter().find(|o| o.law == law)));
         let (outcome, rule) = match (opinion, function) {
             (Some(Some(opinion)), _) => (opinion.opinion.outcome, opinion.law.clone()),
-            (Some(None), _) => (Outcome::Unknown, law.unwrap_or_default().to_owned()),
+            (Some(None), _) => (Verdict::Unknown, law.unwrap_or_default().to_owned()),
             (None, Some(function)) => (report.verdict, function.rule.clone()),
             (None, None) => (report.verdict, "none".to_owned()),
         };
@@ -223,9 +223,13 @@ impl Probe {
         let summary = format!("microGPT decode with random weights: {configuration}");
         let row = match report.basis {
             Basis::Predicted => Placement::of_prediction(id, summary, report),
-            Basis::Measured => {
-                Placement::of_measurement(id, summary, report, Machine::this(), "microgpt floor discover")
-            }
+            Basis::Measured => Placement::of_measurement(
+                id,
+                summary,
+                report,
+                RecordedMachine::this(),
+                "microgpt floor discover",
+            ),
         };
         Self {
             configuration: configuration.clone(),
@@ -256,9 +260,9 @@ impl Discovery {
             |((n_layer, tokens, quantization), mut line): ((usize, usize, String), Vec<&Probe>)| {
                 line.sort_by_key(|probe| probe.configuration.n_embd);
                 let known =
-                    line.iter().map(|p| (p.configuration.n_embd, p.outcome == Outcome::Ane, p.int8_bytes));
+                    line.iter().map(|p| (p.configuration.n_embd, p.outcome == Verdict::Ane, p.int8_bytes));
                 let widest =
-                    line.last().map_or((Outcome::Unknown, String::new()), |p| (p.outcome, p.rule.clone()));
+                    line.last().map_or((Verdict::Unknown, String::new()), |p| (p.outcome, p.rule.clone()));
                 Boundary::of_line((n_layer, tokens, quantization), &known.collect::<Vec<_>>(), widest)
             };
         let boundaries = lines.into_iter().map(boundary).collect();
@@ -363,7 +367,7 @@ mod tests {
     #[test]
     fn predicted_rows_are_no_evidence() {
         let found = search(&sweep(vec![32, 64]), true, None, |_| Ok::<_, ()>(report(true))).unwrap();
-        let corpus = crate::corpus::Corpus::from_jsonl("rows", &found.rows()).unwrap();
+        let corpus = crate::corpus::PlacementCorpus::from_jsonl("rows", &found.rows()).unwrap();
         assert_eq!(corpus.rows().len(), 4);
         assert_eq!(corpus.evidence().count(), 0);
     }

@@ -10,6 +10,9 @@ pub enum Error {
     /// The package is invalid.
     #[error(transparent)]
     Package(#[from] mlpackage::Error),
+    /// A file of the package cannot be read.
+    #[error(transparent)]
+    File(#[from] ane_bundle::Error),
     /// A row of a corpus is invalid.
     #[error("{origin}: line {line}: {reason}")]
     Corpus {
@@ -19,6 +22,8 @@ pub enum Error {
         line: usize,
         /// What was found and expected.
         reason: String,
+        /// The error that revealed it, if there is one.
+        source: Option<mlpackage::BoxError>,
     },
     /// A report is inconsistent.
     #[error("{reason}")]
@@ -31,10 +36,12 @@ pub enum Error {
     Plan {
         /// What was found and expected.
         reason: String,
+        /// The error that revealed it, if there is one.
+        source: Option<mlpackage::BoxError>,
     },
     /// An operation that needs Core ML.
     #[error(
-        "{what} is part of Core ML: run this on a Mac with macOS 15; a plan that was recorded there is read anywhere (--plan)"
+        "{what} is part of Core ML: run this on a Mac with macOS 15; a plan that was recorded there is read anywhere"
     )]
     NeedsMac {
         /// The operation.

@@ -7,9 +7,9 @@ use std::sync::LazyLock;
 use mlpackage::counted;
 use serde::Serialize;
 
-use crate::corpus::{Corpus, Placement};
+use crate::corpus::{Placement, PlacementCorpus};
 use crate::decision::{Laws, decide};
-use crate::device::Outcome;
+use crate::device::Verdict;
 use crate::features::Features;
 use crate::laws::{self, AnchorAndWork, Card, Floor, Law, Opinion};
 
@@ -102,16 +102,16 @@ fn publication(source: &str) -> &str {
 
 /// The opinion on a graph of a law made without the left-out evidence; `None` if there is none, or the law
 /// depends on that evidence.
-type Ask<'a> = dyn for<'s> Fn(&Features, LeftOut<'s>) -> Option<Outcome> + 'a;
+type Ask<'a> = dyn for<'s> Fn(&Features, LeftOut<'s>) -> Option<Verdict> + 'a;
 
 /// Number of rows that are listed by name; further ones are counted.
 const LISTED: usize = 24;
 
 impl Accuracy {
     /// Evaluates every law on every row.
-    pub fn of(corpus: &Corpus) -> Self {
+    pub fn of(corpus: &PlacementCorpus) -> Self {
         let rows: Vec<&Placement> =
-            corpus.evidence().filter(|r| r.placed.device != Outcome::Unknown).collect();
+            corpus.evidence().filter(|r| r.placed.device != Verdict::Unknown).collect();
         let sources: BTreeSet<&str> = rows.iter().map(|r| r.source.as_str()).collect();
         let mut laws = Vec::new();
         let mut right_about: BTreeSet<String> = BTreeSet::new();
@@ -122,7 +122,7 @@ impl Accuracy {
                 laws.push(law);
             }
         };
-        ask("always the Neural Engine", &|_, _| Some(Outcome::Ane));
+        ask("always the Neural Engine", &|_, _| Some(Verdict::Ane));
         let fixed: [&'static dyn Law; 2] = [&Floor::OF_EVERYTHING, &Floor::AS_STORED];
         let fixed = fixed.into_iter().chain(laws::all()).filter(|law| law.card().name != "anchor-and-work");
         for law in fixed {
@@ -170,7 +170,7 @@ impl Accuracy {
 
     /// The accuracy of the built-in laws on the built-in corpus.
     pub fn built_in() -> &'static Self {
-        static ACCURACY: LazyLock<Accuracy> = LazyLock::new(|| Accuracy::of(Corpus::built_in()));
+        static ACCURACY: LazyLock<Accuracy> = LazyLock::new(|| Accuracy::of(PlacementCorpus::built_in()));
         &ACCURACY
     }
 
@@ -207,8 +207,8 @@ impl Accuracy {
 }
 
 /// Whether prediction and observation agree on full ANE placement.
-fn agree(said: Outcome, came: Outcome) -> bool {
-    (said == Outcome::Ane) == (came == Outcome::Ane)
+fn agree(said: Verdict, came: Verdict) -> bool {
+    (said == Verdict::Ane) == (came == Verdict::Ane)
 }
 
 /// Returns the accuracy of a law, and the rows that it is right about.
@@ -223,7 +223,7 @@ fn tally(name: &str, rows: &[&Placement], ask: &Ask<'_>) -> (LawAccuracy, Vec<St
     };
     for row in rows {
         let features = Features::from(&row.graph);
-        let right = |said: Option<Outcome>| said.map(|said| agree(said, row.placed.device));
+        let right = |said: Option<Verdict>| said.map(|said| agree(said, row.placed.device));
         if let Some(right) = right(ask(&features, LeftOut::Nothing)) {
             found.fitted.add(right);
             if right { &mut right_about } else { &mut found.wrong }.push(row.id.clone());

@@ -3,9 +3,9 @@
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use crate::corpus::{Corpus, Family};
+use crate::corpus::{Family, PlacementCorpus};
 use crate::decision::excluded;
-use crate::device::Outcome;
+use crate::device::Verdict;
 use crate::features::Features;
 use crate::laws::Law;
 
@@ -18,7 +18,7 @@ pub struct Evidence {
     /// A summary of its graph.
     pub summary: String,
     /// Where it was placed.
-    pub placed: Outcome,
+    pub placed: Verdict,
     /// The row's source.
     pub source: String,
 }
@@ -30,20 +30,20 @@ pub struct Evidence {
 /// long is no evidence about one that is too small. A row supports an ANE outcome if it was placed wholly
 /// there, and any other outcome if it was not.
 pub fn nearest(
-    corpus: &Corpus,
+    corpus: &PlacementCorpus,
     features: &Features,
     law: &dyn Law,
-    outcome: Outcome,
+    outcome: Verdict,
     count: usize,
 ) -> [Vec<Evidence>; 2] {
     let mut rows: Vec<(f64, bool, Evidence)> = Vec::new();
-    for row in corpus.evidence().filter(|row| row.placed.device != Outcome::Unknown) {
+    for row in corpus.evidence().filter(|row| row.placed.device != Verdict::Unknown) {
         let of_row = Features::from(&row.graph);
         let ruled_out = excluded(&of_row).is_some_and(|by| by != law.card().name);
         if law.graph(&of_row).is_none() || ruled_out {
             continue;
         }
-        let supports = (row.placed.device == Outcome::Ane) == (outcome == Outcome::Ane);
+        let supports = (row.placed.device == Verdict::Ane) == (outcome == Verdict::Ane);
         let evidence = Evidence {
             row: row.id.clone(),
             summary: row.graph.summary.clone(),

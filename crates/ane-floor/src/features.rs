@@ -4,7 +4,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::compiled_size::CompiledSize;
-use crate::corpus::{Dtype, Family, Graph, Weights};
+use crate::corpus::{Family, Graph, GraphDtype, WeightFormat};
 use crate::op_context::OpContext;
 
 /// Features of a graph. `None` means unknown, and not bounded by what is known.
@@ -23,9 +23,9 @@ pub struct Features {
     /// Whether it has states.
     pub stateful: Option<bool>,
     /// Element type of the computation.
-    pub dtype: Option<Dtype>,
+    pub dtype: Option<GraphDtype>,
     /// How most of its weights are stored.
-    pub weights: Option<Weights>,
+    pub weights: Option<WeightFormat>,
     /// Compiled size in bytes, or the size of the weights if a source states only that.
     pub stored_bytes: Option<u64>,
     /// The same with every weight of a convolution or matrix product in INT8.
@@ -70,7 +70,7 @@ impl Features {
             depth: Some(if attentions > 0 { attentions } else { longest_chain(sites) }),
             tokens,
             stateful: Some(stateful),
-            dtype: Some(if floats && !halves { Dtype::Fp32 } else { Dtype::Fp16 }),
+            dtype: Some(if floats && !halves { GraphDtype::Fp32 } else { GraphDtype::Fp16 }),
             weights: storage(sites),
             stored_bytes: Some(size.total()),
             int8_bytes: Some(size.int8_equivalent()),
@@ -132,10 +132,10 @@ fn longest_chain(sites: &[OpContext<'_>]) -> u64 {
 }
 
 /// How most weights are stored, by number of elements.
-fn storage(sites: &[OpContext<'_>]) -> Option<Weights> {
+fn storage(sites: &[OpContext<'_>]) -> Option<WeightFormat> {
     let weights = || sites.iter().filter_map(|s| s.weight);
     let elements =
-        |stored: Weights| weights().filter(|w| w.stored == stored).map(|w| w.elements).sum::<u64>();
+        |stored: WeightFormat| weights().filter(|w| w.stored == stored).map(|w| w.elements).sum::<u64>();
     weights().map(|w| w.stored).max_by_key(|&stored| elements(stored))
 }
 
@@ -156,7 +156,7 @@ impl From<&Graph> for Features {
     fn from(graph: &Graph) -> Self {
         let anchored = graph.family != Family::Elementwise;
         // Weights that no product uses are no work for the engine.
-        let int8_bytes = match (graph.weight_bytes, graph.quantization.and_then(Weights::bits)) {
+        let int8_bytes = match (graph.weight_bytes, graph.quantization.and_then(WeightFormat::bits)) {
             (Some(_), _) if !anchored => Some(0),
             (Some(bytes), Some(bits)) => Some(bytes.saturating_mul(8) / bits),
             _ => None,
@@ -225,7 +225,7 @@ pub(crate) mod tests {
 
     /// Features with only the family and the element type fp16 known.
     pub(crate) fn unknown(family: Family) -> Features {
-        let graph = Graph { family, dtype: Some(Dtype::Fp16), ..Graph::unknown("a graph".into()) };
+        let graph = Graph { family, dtype: Some(GraphDtype::Fp16), ..Graph::unknown("a graph".into()) };
         Features::from(&graph)
     }
 
@@ -241,27 +241,27 @@ pub(crate) mod tests {
             ..Graph::unknown("a graph".into())
         };
         // 14 MB of fp16 are 7 M weights, each used once per position; seven products per layer, two layers.
-        let decoder = Features::from(&graph(Family::Decoder, Weights::None, 14_000_000));
+        let decoder = Features::from(&graph(Family::Decoder, WeightFormat::None, 14_000_000));
         assert_eq!((decoder.int8_bytes, decoder.work), (Some(7_000_000), Some(28_000_000)));
         assert_eq!(decoder.anchor, Some(2_000_000));
-        let palettes = Features::from(&graph(Family::Mlp, Weights::Lut4, 1_000_000));
+        let palettes = Features::from(&graph(Family::Mlp, WeightFormat::Lut4, 1_000_000));
         assert_eq!(palettes.int8_bytes, Some(2_000_000));
         // Weights that no product uses count as no work.
-        let combiner = Features::from(&graph(Family::Elementwise, Weights::None, 19_000_000));
+        let combiner = Features::from(&graph(Family::Elementwise, WeightFormat::None, 19_000_000));
         assert_eq!((combiner.int8_bytes, combiner.work, combiner.is_anchored()), (Some(0), Some(0), false));
         // Values that no graph has but a file may contain: 4 * 2^62 is 0 in 64 bits.
         let absurd = |family, depth, convs| Graph {
             depth: Some(depth),
             convs: Some(convs),
             matmuls: Some(convs),
-            ..graph(family, Weights::Int8, u64::MAX)
+            ..graph(family, WeightFormat::Int8, u64::MAX)
         };
         for (depth, convs) in [(1 << 62, 0), (u64::MAX, 0), (2, 1 << 63), (0, u64::MAX)] {
             let features = Features::from(&absurd(Family::Attention, depth, convs));
             assert!(features.anchor.is_some_and(|anchor| anchor <= features.work.unwrap()), "{features:?}");
         }
         // Both are unknown for a sparse graph, whose size says nothing about the number of weights.
-        let sparse = Features::from(&graph(Family::Decoder, Weights::Sparse, 14_000_000));
+        let sparse = Features::from(&graph(Family::Decoder, WeightFormat::Sparse, 14_000_000));
         assert_eq!((sparse.int8_bytes, sparse.work), (None, None));
     }
 }

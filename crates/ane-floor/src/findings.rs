@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use crate::device::{Device, Outcome};
+use crate::device::{Device, Verdict};
 use crate::function_report::FunctionReport;
 use crate::laws::{self, FLOOR_BYTES, Law as _, megabytes};
 use crate::op_context::OpContext;
@@ -14,9 +14,9 @@ use crate::placed_operation::PlacedOperation;
 /// A finding.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
-pub struct Finding {
+pub struct PlacementFinding {
     /// Its kind.
-    pub kind: FindingKind,
+    pub kind: PlacementFindingKind,
     /// The function that it is about.
     pub function: String,
     /// The finding, in a sentence.
@@ -28,7 +28,7 @@ pub struct Finding {
 /// Kinds of findings.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "kebab-case")]
-pub enum FindingKind {
+pub enum PlacementFindingKind {
     /// Operations that a law keeps off the Neural Engine.
     KeptOff,
     /// Operations on another device between two regions on the Neural Engine: every call crosses over and
@@ -58,13 +58,13 @@ pub(crate) fn of(
     sites: &[OpContext<'_>],
     operations: &[PlacedOperation],
     first: usize,
-) -> Vec<Finding> {
+) -> Vec<PlacementFinding> {
     let mut findings = Vec::new();
-    let mut add = |kind: FindingKind, text: String, operations: Vec<usize>| {
-        findings.push(Finding { kind, function: function.name.clone(), text, operations });
+    let mut add = |kind: PlacementFindingKind, text: String, operations: Vec<usize>| {
+        findings.push(PlacementFinding { kind, function: function.name.clone(), text, operations });
     };
     let decided = function.outcome;
-    if decided == Outcome::Ane {
+    if decided == Verdict::Ane {
         let mut kept_off: BTreeMap<(&str, &str), Vec<usize>> = BTreeMap::new();
         for (i, o) in operations.iter().enumerate().filter(|(_, o)| o.device != Device::Ane) {
             kept_off.entry((&o.rule, &o.reason)).or_default().push(i);
@@ -74,10 +74,14 @@ pub(crate) fn of(
                 "{} on the CPU by {rule}: {reason}",
                 names(at.iter().map(|&i| operations[i].op.as_str()))
             );
-            add(FindingKind::KeptOff, text, at.iter().map(|i| i + first).collect());
+            add(PlacementFindingKind::KeptOff, text, at.iter().map(|i| i + first).collect());
         }
         for at in islands(operations, first) {
-            add(FindingKind::Island, crossing(operations, &at), at.iter().map(|i| i + first).collect());
+            add(
+                PlacementFindingKind::Island,
+                crossing(operations, &at),
+                at.iter().map(|i| i + first).collect(),
+            );
         }
     }
     let mut hazards: BTreeMap<String, Vec<usize>> = BTreeMap::new();
@@ -89,11 +93,11 @@ pub(crate) fn of(
         }
     }
     for (text, at) in hazards {
-        add(FindingKind::Hazard, text, at);
+        add(PlacementFindingKind::Hazard, text, at);
     }
     for opinion in function.opinions.iter().filter(|o| o.opinion.outcome != decided) {
         let text = format!("{} says {}: {}", opinion.law, opinion.opinion.outcome, opinion.opinion.reason);
-        add(FindingKind::Disagreement, text, Vec::new());
+        add(PlacementFindingKind::Disagreement, text, Vec::new());
     }
     if function.rule == laws::Floor::OF_SHARDS.card().name
         && let Some(int8) = function.features.int8_bytes
@@ -101,7 +105,7 @@ pub(crate) fn of(
         if int8.abs_diff(FLOOR_BYTES) < FLOOR_BYTES / 5 {
             let text =
                 "within 20 % of a floor that is only known as \"about 14 MB\", from two points".to_owned();
-            add(FindingKind::Doubt, text, Vec::new());
+            add(PlacementFindingKind::Doubt, text, Vec::new());
         }
         let stored = function.features.stored_bytes.unwrap_or(0);
         if stored > int8 / 2 * 3 {
@@ -109,7 +113,7 @@ pub(crate) fn of(
                 "the weights are stored wider than INT8 ({}); the law was found for INT8, and is applied to their INT8 size",
                 megabytes(stored)
             );
-            add(FindingKind::Doubt, text, Vec::new());
+            add(PlacementFindingKind::Doubt, text, Vec::new());
         }
     }
     findings
@@ -123,9 +127,9 @@ fn crossing(operations: &[PlacedOperation], at: &[usize]) -> String {
 }
 
 /// Returns the islands of a whole report.
-pub(crate) fn islands_of(operations: &[PlacedOperation]) -> Vec<Finding> {
-    let finding = |at: Vec<usize>| Finding {
-        kind: FindingKind::Island,
+pub(crate) fn islands_of(operations: &[PlacedOperation]) -> Vec<PlacementFinding> {
+    let finding = |at: Vec<usize>| PlacementFinding {
+        kind: PlacementFindingKind::Island,
         function: operations[at[0]].function.clone(),
         text: crossing(operations, &at),
         operations: at,

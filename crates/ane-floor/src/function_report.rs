@@ -3,8 +3,8 @@
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use crate::corpus::Corpus;
-use crate::device::Outcome;
+use crate::corpus::PlacementCorpus;
+use crate::device::Verdict;
 use crate::evaluation::Accuracy;
 use crate::evidence::{self, Evidence};
 use crate::features::Features;
@@ -23,7 +23,7 @@ pub struct FunctionReport {
     /// The features that laws use.
     pub features: Features,
     /// Placement of the graph as a whole, before laws that keep single operations off.
-    pub outcome: Outcome,
+    pub outcome: Verdict,
     /// The law that decided.
     pub rule: String,
     /// The reason, in a sentence.
@@ -55,7 +55,7 @@ pub struct LawOpinion {
 }
 
 impl FunctionReport {
-    pub(crate) fn new(name: &str, features: Features, placed: &Placement, corpus: &Corpus) -> Self {
+    pub(crate) fn new(name: &str, features: Features, placed: &Placement, corpus: &PlacementCorpus) -> Self {
         let accuracy = Accuracy::built_in();
         let opinions: Vec<LawOpinion> = laws::all()
             .into_iter()
@@ -77,7 +77,7 @@ impl FunctionReport {
             .collect();
         let (outcome, rule, reason) = match &placed.decided {
             Some((law, opinion)) => (opinion.outcome, (*law).to_owned(), opinion.reason.clone()),
-            None => (Outcome::Unknown, "none".to_owned(), "no law applies to such a graph".to_owned()),
+            None => (Verdict::Unknown, "none".to_owned(), "no law applies to such a graph".to_owned()),
         };
         let confidence = match &placed.decided {
             Some((law, opinion)) => {

@@ -238,7 +238,7 @@ pub(crate) mod tests {
     use mlpackage::mil::builder::FunctionBuilder;
 
     use super::*;
-    use crate::corpus::Weights;
+    use crate::corpus::WeightFormat;
     use crate::laws::Law;
 
     /// Builds a function and lists its sites; the function is leaked.
@@ -246,7 +246,7 @@ pub(crate) mod tests {
         build: impl FnOnce(&mut FunctionBuilder<'_>) -> mlpackage::Result<()>,
     ) -> Vec<OpContext<'static>> {
         let dir = tempfile::tempdir().unwrap();
-        let mut weights = BlobWriter::create(&dir.path().join("weight.bin")).unwrap();
+        let mut weights = BlobWriter::create(dir.path().join("weight.bin")).unwrap();
         let mut f = FunctionBuilder::new("main", Opset::CoreML8, &mut weights);
         build(&mut f).unwrap();
         let function: &'static Function = Box::leak(Box::new(f.finish()));
@@ -284,7 +284,7 @@ pub(crate) mod tests {
         let work: Vec<_> = sites.iter().map(|s| (s.name.as_str(), s.work)).collect();
         // [1, 4, 4, 4] elements of 8 * 9 each; [1, 4, 4, 4] elements of 4 each.
         assert_eq!(work, [("c", 64 * 72), ("m", 64 * 4), ("r", 0)]);
-        assert_eq!(sites[0].weight, Some(Weight { stored: Weights::None, elements: 288, bytes: 576 }));
+        assert_eq!(sites[0].weight, Some(Weight { stored: WeightFormat::None, elements: 288, bytes: 576 }));
         assert_eq!(
             (sites[0].rows, sites[0].kernel.clone(), sites[1].sources.clone()),
             (16, vec![3, 3], vec![0])

@@ -2,7 +2,7 @@
 //! and the resulting regions.
 
 use crate::decision::{Laws, decide};
-use crate::device::{Device, Outcome};
+use crate::device::{Device, Verdict};
 use crate::evaluation::Accuracy;
 use crate::features::Features;
 use crate::laws::{self, Law};
@@ -46,7 +46,7 @@ pub(crate) fn place(
         None => (
             "none",
             laws::Opinion {
-                outcome: Outcome::Unknown,
+                outcome: Verdict::Unknown,
                 reason: "no law applies to such a graph".into(),
                 clearance: 0.5,
             },

@@ -2,17 +2,17 @@
 
 use std::fmt;
 
+use ane_bundle::Architecture;
 use mlpackage::Package;
-use mlpackage::bundle::Architecture;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::compiled_size::CompiledSize;
-use crate::corpus::Corpus;
-use crate::device::{Device, Outcome};
+use crate::corpus::PlacementCorpus;
+use crate::device::{Device, Verdict};
 use crate::error::{Error, Result};
 use crate::features::Features;
-use crate::findings::{self, Finding};
+use crate::findings::{self, PlacementFinding};
 use crate::function_report::FunctionReport;
 use crate::laws::FLOOR_BYTES;
 use crate::op_context::OpContext;
@@ -55,7 +55,7 @@ pub struct PlacementReport {
     /// The origin of the report.
     pub basis: Basis,
     /// The placement of the package as a whole.
-    pub verdict: Outcome,
+    pub verdict: Verdict,
     /// The confidence of the verdict, 0 to 1: the lowest of the functions.
     pub confidence: f64,
     /// Totals.
@@ -71,7 +71,7 @@ pub struct PlacementReport {
     /// The functions, with the opinions of the laws.
     pub functions: Vec<FunctionReport>,
     /// Findings about the functions.
-    pub findings: Vec<Finding>,
+    pub findings: Vec<PlacementFinding>,
     /// Edits that would place functions that are not placed as a whole, where any are known.
     pub changes: Vec<Change>,
     /// Larger decoders that would reach the floor; `None` if it is reached, or the decoder's dimensions are
@@ -99,7 +99,7 @@ impl PlacementReport {
         package.require_sound()?;
         let compiled = CompiledSize::estimate(package);
         let ints = package.blob_ints();
-        let corpus = Corpus::built_in();
+        let corpus = PlacementCorpus::built_in();
         let mut operations: Vec<PlacedOperation> = Vec::new();
         let (mut functions, mut findings, mut changes) = (Vec::new(), Vec::new(), Vec::new());
         let mut regions = 0;
@@ -127,7 +127,7 @@ impl PlacementReport {
             report_version: REPORT_VERSION,
             package: name(package),
             basis: Basis::Predicted,
-            verdict: Outcome::Unknown,
+            verdict: Verdict::Unknown,
             confidence: functions.iter().map(|f| f.confidence).fold(1.0, f64::min),
             residency: Residency::of(&operations),
             cost_ane: 0.0,
@@ -156,13 +156,13 @@ impl PlacementReport {
         let compute = self.residency.compute_ane;
         let all_on = |device: Device| self.operations.iter().all(|o| o.device == device);
         self.verdict = match () {
-            () if self.functions.iter().any(|f| f.outcome == Outcome::Error) => Outcome::Error,
-            () if self.operations.is_empty() => Outcome::Unknown,
-            () if compute.ane == compute.total => Outcome::Ane,
-            () if compute.ane > 0 => Outcome::Mixed,
-            () if all_on(Device::Gpu) => Outcome::Gpu,
-            () if self.operations.iter().any(|o| o.device == Device::Unknown) => Outcome::Unknown,
-            () => Outcome::Cpu,
+            () if self.functions.iter().any(|f| f.outcome == Verdict::Error) => Verdict::Error,
+            () if self.operations.is_empty() => Verdict::Unknown,
+            () if compute.ane == compute.total => Verdict::Ane,
+            () if compute.ane > 0 => Verdict::Mixed,
+            () if all_on(Device::Gpu) => Verdict::Gpu,
+            () if self.operations.iter().any(|o| o.device == Device::Unknown) => Verdict::Unknown,
+            () => Verdict::Cpu,
         };
     }
 

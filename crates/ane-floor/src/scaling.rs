@@ -1,11 +1,11 @@
 //! How much larger a decoder must be to reach the floor.
 
-use mlpackage::bundle::Architecture;
+use ane_bundle::Architecture;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::compiled_size::CompiledSize;
-use crate::device::Outcome;
+use crate::device::Verdict;
 
 /// Step of the widths: channels and state dimensions that are not multiples of 32 are known to fail.
 const WIDTH_STEP: usize = 32;
@@ -29,7 +29,7 @@ pub struct Scaling {
     /// A lower bound of its compiled size in INT8, in bytes.
     pub int8_bytes: u64,
     /// The predicted placement of the exported decoder; `None` if it was not exported.
-    pub predicted: Option<Outcome>,
+    pub predicted: Option<Verdict>,
 }
 
 /// Scalings of a decoder that reach the floor, by what may grow.

@@ -7,8 +7,8 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::compiled_size::CompiledSize;
-use crate::corpus::Weights;
-use crate::device::{Device, Outcome};
+use crate::corpus::WeightFormat;
+use crate::device::{Device, Verdict};
 use crate::features::Features;
 use crate::laws::{ByteCeiling, Law, OperationCeiling};
 use crate::op_context::OpContext;
@@ -57,7 +57,7 @@ pub struct Change {
     /// All edits to apply.
     pub edits: Vec<Suggestion>,
     /// The predicted placement of the edited function.
-    pub predicted: Outcome,
+    pub predicted: Verdict,
     /// The law that decides on the edited function.
     pub rule: String,
     /// The reason.
@@ -128,7 +128,7 @@ fn placed_whole(
     Some(Change {
         function: function.to_owned(),
         edits: edits.to_vec(),
-        predicted: Outcome::Ane,
+        predicted: Verdict::Ane,
         rule: rule.to_owned(),
         reason: format!("{of}{}", opinion.reason),
     })
@@ -160,10 +160,10 @@ fn edited<'a>(
                 changed.then_some(())?;
             }
             Suggestion::StoreInInt8 => {
-                (weights? == Weights::Int4PerBlock).then_some(())?;
-                weights = Some(Weights::Int8);
+                (weights? == WeightFormat::Int4PerBlock).then_some(())?;
+                weights = Some(WeightFormat::Int8);
                 for weight in sites.iter_mut().filter_map(|s| s.weight.as_mut()) {
-                    weight.stored = Weights::Int8;
+                    weight.stored = WeightFormat::Int8;
                 }
             }
             Suggestion::LeaveToHost => sites = without_ends(&sites, features)?,

@@ -2,8 +2,8 @@
 
 use std::fmt;
 
-use crate::device::Outcome;
-use crate::findings::{Finding, FindingKind};
+use crate::device::Verdict;
+use crate::findings::{PlacementFinding, PlacementFindingKind};
 use crate::laws::megabytes;
 use crate::report::PlacementReport;
 use crate::scaling::Scaling;
@@ -55,18 +55,26 @@ impl fmt::Display for PlacementReport {
             kilobytes(self.compiled.program),
             kilobytes(self.compiled.descriptions)
         )?;
-        for kind in [FindingKind::KeptOff, FindingKind::Island, FindingKind::Hazard, FindingKind::Doubt] {
+        for kind in [
+            PlacementFindingKind::KeptOff,
+            PlacementFindingKind::Island,
+            PlacementFindingKind::Hazard,
+            PlacementFindingKind::Doubt,
+        ] {
             let label = match kind {
-                FindingKind::KeptOff => "kept off",
-                FindingKind::Island => "island",
-                FindingKind::Hazard => "hazard",
-                FindingKind::Doubt | FindingKind::Disagreement => "note",
+                PlacementFindingKind::KeptOff => "kept off",
+                PlacementFindingKind::Island => "island",
+                PlacementFindingKind::Hazard => "hazard",
+                PlacementFindingKind::Doubt | PlacementFindingKind::Disagreement => "note",
             };
             // Islands with the same text are printed once.
-            let mut found: Vec<(&Finding, usize)> = Vec::new();
+            let mut found: Vec<(&PlacementFinding, usize)> = Vec::new();
             for finding in self.findings.iter().filter(|finding| finding.kind == kind) {
-                let same = |known: &Finding| known.function == finding.function && known.text == finding.text;
-                match found.iter_mut().find(|(known, _)| kind == FindingKind::Island && same(known)) {
+                let same = |known: &PlacementFinding| {
+                    known.function == finding.function && known.text == finding.text
+                };
+                match found.iter_mut().find(|(known, _)| kind == PlacementFindingKind::Island && same(known))
+                {
                     Some((_, times)) => *times += 1,
                     None => found.push((finding, 1)),
                 }
@@ -74,7 +82,7 @@ impl fmt::Display for PlacementReport {
             for (finding, times) in found.iter().take(LISTED) {
                 let name = if several { format!("{}: ", finding.function) } else { String::new() };
                 let which = match finding.operations.as_slice() {
-                    at if kind == FindingKind::Hazard && !at.is_empty() => {
+                    at if kind == PlacementFindingKind::Hazard && !at.is_empty() => {
                         let named = at.iter().take(NAMED).filter_map(|&i| self.operations.get(i));
                         let named: Vec<&str> = named.map(|o| o.name.as_str()).collect();
                         let more = at.len().saturating_sub(NAMED);
@@ -87,7 +95,7 @@ impl fmt::Display for PlacementReport {
                 writeln!(f, "  {label}: {name}{}{which}{times}", finding.text)?;
             }
             if found.len() > LISTED {
-                writeln!(f, "  {label}: {} more; --json lists them all", found.len() - LISTED)?;
+                writeln!(f, "  {label}: {} more; the JSON report lists them all", found.len() - LISTED)?;
             }
         }
         for change in &self.changes {
@@ -112,7 +120,7 @@ impl fmt::Display for PlacementReport {
 fn line(scaling: Option<Scaling>) -> String {
     let Some(s) = scaling else { return "none up to 96 layers and a width of 8192".to_owned() };
     let checked = match s.predicted {
-        Some(Outcome::Ane) => ", exported and predicted: ANE".to_owned(),
+        Some(Verdict::Ane) => ", exported and predicted: ANE".to_owned(),
         Some(other) => format!(", exported and predicted: {other}"),
         None => String::new(),
     };

@@ -5,13 +5,13 @@ use std::collections::HashMap;
 use mlpackage::DType;
 use mlpackage::mil::{Binding, BindingRef, Function, Operation, TensorType, Value, ValueType};
 
-use crate::corpus::Weights;
+use crate::corpus::WeightFormat;
 
 /// A weight.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Weight {
     /// How it is stored.
-    pub stored: Weights,
+    pub stored: WeightFormat,
     /// Number of elements.
     pub elements: u64,
     /// Bytes, as stored.
@@ -33,7 +33,7 @@ pub(crate) fn weights(function: &Function) -> HashMap<&str, Weight> {
         let before = names(operation).filter_map(|name| found.get(name)).map(|w| w.stored).max_by_key(rank);
         for output in &operation.outputs {
             let Some(ty) = tensor(&output.ty) else { continue };
-            let stored = if constexpr { stored(operation, function, before) } else { Weights::None };
+            let stored = if constexpr { stored(operation, function, before) } else { WeightFormat::None };
             // A constant is only its attribute `val`; a `constexpr` operation consists of its values and
             // operands.
             let bytes = if constexpr { own.saturating_add(taken) } else { size(ty) };
@@ -44,13 +44,13 @@ pub(crate) fn weights(function: &Function) -> HashMap<&str, Weight> {
 }
 
 /// Ranks compressed storage above none.
-fn rank(stored: &Weights) -> usize {
-    usize::from(*stored != Weights::None)
+fn rank(stored: &WeightFormat) -> usize {
+    usize::from(*stored != WeightFormat::None)
 }
 
 /// Returns the storage of a `constexpr` operation's result. A sparse form in two steps has the storage of the
 /// first.
-fn stored(operation: &Operation, function: &Function, before: Option<Weights>) -> Weights {
+fn stored(operation: &Operation, function: &Function, before: Option<WeightFormat>) -> WeightFormat {
     let argument = |param: &str| -> Option<TensorType> {
         let (_, bound) = operation.arguments(function.opset).find(|(name, _)| *name == param)?;
         match bound.first()? {
@@ -72,9 +72,9 @@ fn stored(operation: &Operation, function: &Function, before: Option<Weights>) -
             let blocks = argument("scale")
                 .is_some_and(|ty| ty.shape.iter().skip(1).any(|d| d.known().is_some_and(|n| n > 1)));
             match (four, blocks) {
-                (true, true) => Weights::Int4PerBlock,
-                (true, false) => Weights::Int4,
-                (false, _) => Weights::Int8,
+                (true, true) => WeightFormat::Int4PerBlock,
+                (true, false) => WeightFormat::Int4,
+                (false, _) => WeightFormat::Int8,
             }
         }
         "constexpr_lut_to_dense" | "constexpr_lut_to_sparse" => {
@@ -85,16 +85,16 @@ fn stored(operation: &Operation, function: &Function, before: Option<Weights>) -
                 if dims.len() == 1 { dims[0] } else { dims.len().checked_sub(2).map_or(0, |axis| dims[axis]) }
             });
             match indices.map(|ty| ty.dtype) {
-                Some(DType::Uint4) => Weights::Lut4,
-                Some(DType::Uint8) if entries == 16 => Weights::Lut4,
-                _ => Weights::Lut,
+                Some(DType::Uint4) => WeightFormat::Lut4,
+                Some(DType::Uint8) if entries == 16 => WeightFormat::Lut4,
+                _ => WeightFormat::Lut,
             }
         }
         "constexpr_sparse_to_dense" => match before {
-            Some(Weights::None) | None => Weights::Sparse,
+            Some(WeightFormat::None) | None => WeightFormat::Sparse,
             Some(first) => first,
         },
-        _ => before.unwrap_or(Weights::None),
+        _ => before.unwrap_or(WeightFormat::None),
     }
 }
 

@@ -3,7 +3,7 @@
 
 use std::path::{Path, PathBuf};
 
-use ane_floor::{Device, Outcome, PlacementReport};
+use ane_floor::{Device, PlacementReport, Verdict};
 use mlpackage::Package;
 
 /// Lists every package in a folder of this workspace.
@@ -43,7 +43,7 @@ fn every_operation_has_a_device_and_a_reason() {
             );
         }
         // All are small: no law that decides places any of them on the Neural Engine.
-        assert_eq!(report.verdict, Outcome::Cpu, "{name}");
+        assert_eq!(report.verdict, Verdict::Cpu, "{name}");
     }
     assert!(judged >= 120 && operations > 3_000, "{judged} packages, {operations} operations");
 }

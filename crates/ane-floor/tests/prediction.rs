@@ -4,7 +4,9 @@
 use std::path::Path;
 
 use ane_floor::laws::FLOOR_BYTES;
-use ane_floor::{Basis, Count, Device, FindingKind, Outcome, PlacementReport, Suggestion, regressions};
+use ane_floor::{
+    Basis, Count, Device, PlacementFindingKind, PlacementReport, Suggestion, Verdict, regressions,
+};
 use mlpackage::mil::builder::FunctionBuilder;
 use mlpackage::mil::{Opset, Program, TensorType, Value};
 use mlpackage::{DType, Metadata, Package, PackageWriter};
@@ -40,14 +42,14 @@ fn conv(f: &mut FunctionBuilder<'_>, dtype: DType, outputs: usize) -> mlpackage:
 fn the_floor_divides_at_14_mb_of_int8() {
     let below = predicted(|f| conv(f, DType::Fp16, 13_660));
     assert!(below.compiled.int8_equivalent() < FLOOR_BYTES, "{:?}", below.compiled);
-    assert_eq!((below.verdict, below.pass), (Outcome::Cpu, false));
+    assert_eq!((below.verdict, below.pass), (Verdict::Cpu, false));
     assert_eq!(below.residency.conv_ane, Count { ane: 0, total: 1 });
     assert_eq!(below.residency.compute_ane, Count { ane: 0, total: 2 });
     assert!(below.operations.iter().all(|o| o.device == Device::Cpu));
 
     let above = predicted(|f| conv(f, DType::Fp16, 13_680));
     assert!(above.compiled.int8_equivalent() >= FLOOR_BYTES, "{:?}", above.compiled);
-    assert_eq!((above.verdict, above.pass), (Outcome::Ane, true));
+    assert_eq!((above.verdict, above.pass), (Verdict::Ane, true));
     assert_eq!(above.residency.conv_ane, Count { ane: 1, total: 1 });
     assert_eq!(above.residency.compute_ane, Count { ane: 2, total: 2 });
     for report in [&below, &above] {
@@ -73,12 +75,12 @@ fn compiled_size_adds_up() {
 fn fp32_is_never_placed_whatever_its_size() {
     let report = predicted(|f| conv(f, DType::Fp32, 16_384));
     assert!(report.compiled.int8_equivalent() > FLOOR_BYTES);
-    assert_eq!(report.verdict, Outcome::Cpu);
+    assert_eq!(report.verdict, Verdict::Cpu);
     assert_eq!(report.functions[0].rule, "element-type");
     // The suggested edit is to compute in fp16, and its prediction is checked.
     assert_eq!(report.changes.len(), 1);
     assert_eq!(report.changes[0].edits, [Suggestion::ComputeInFp16]);
-    assert_eq!((report.changes[0].predicted, report.changes[0].rule.as_str()), (Outcome::Ane, "floor"));
+    assert_eq!((report.changes[0].predicted, report.changes[0].rule.as_str()), (Verdict::Ane, "floor"));
 }
 
 #[test]
@@ -89,7 +91,7 @@ fn a_program_without_convolutions_is_outside_the_floor() {
         f.output(&y);
         Ok(())
     });
-    assert_eq!((report.verdict, report.pass), (Outcome::Cpu, false));
+    assert_eq!((report.verdict, report.pass), (Verdict::Cpu, false));
     assert_eq!(report.residency.conv_ane, Count { ane: 0, total: 0 });
     assert_eq!(report.functions[0].rule, "anchor-and-work");
     assert!(report.functions[0].opinions.iter().all(|o| o.law != "floor"));
@@ -118,12 +120,12 @@ fn with_island(f: &mut FunctionBuilder<'_>) -> mlpackage::Result<()> {
 fn a_cpu_island_between_two_regions_is_found() {
     let report = predicted(with_island);
     let device = |name: &str| report.operations.iter().find(|o| o.name == name).unwrap();
-    assert_eq!(report.verdict, Outcome::Mixed);
+    assert_eq!(report.verdict, Verdict::Mixed);
     assert_eq!(report.residency.conv_ane, Count { ane: 2, total: 2 });
     assert_eq!((device("place").device, device("place").rule.as_str()), (Device::Cpu, "element-type"));
     assert_eq!((device("picked").device, device("picked").rule.as_str()), (Device::Cpu, "never-placed"));
     assert_eq!((device("h").device, device("z").device), (Device::Ane, Device::Ane));
-    let island = report.findings.iter().find(|f| f.kind == FindingKind::Island).expect("an island");
+    let island = report.findings.iter().find(|f| f.kind == PlacementFindingKind::Island).expect("an island");
     let names: Vec<&str> = island.operations.iter().map(|&i| report.operations[i].name.as_str()).collect();
     // Indices of rank 4 result in a tensor of rank 7, which the engine does not accept.
     assert_eq!(names, ["place", "picked", "flat"]);
@@ -154,10 +156,10 @@ fn operations_at_the_end_are_left_to_the_host() {
         f.output(&token);
         Ok(())
     });
-    assert_eq!(report.verdict, Outcome::Mixed);
+    assert_eq!(report.verdict, Verdict::Mixed);
     assert_eq!(report.changes[0].edits, [Suggestion::LeaveToHost]);
-    assert_eq!(report.changes[0].predicted, Outcome::Ane);
-    assert!(!report.findings.iter().any(|f| f.kind == FindingKind::Island));
+    assert_eq!(report.changes[0].predicted, Verdict::Ane);
+    assert!(!report.findings.iter().any(|f| f.kind == PlacementFindingKind::Island));
 }
 
 /// MIL's default epsilon of 1e-12 for rsqrt is 0 in fp16; after a sum with its own epsilon it does no harm.
@@ -235,9 +237,9 @@ fn a_program_above_the_ceiling_is_to_be_split() {
         f.output(&y);
         Ok(())
     });
-    assert_eq!((report.verdict, report.functions[0].rule.as_str()), (Outcome::Error, "operation-ceiling"));
+    assert_eq!((report.verdict, report.functions[0].rule.as_str()), (Verdict::Error, "operation-ceiling"));
     assert_eq!(report.changes[0].edits, [Suggestion::SplitInto(2)]);
-    assert_eq!((report.changes[0].predicted, report.changes[0].rule.as_str()), (Outcome::Ane, "floor"));
+    assert_eq!((report.changes[0].predicted, report.changes[0].rule.as_str()), (Verdict::Ane, "floor"));
     // Each part has half of 33 weights of 1 MB, and half of the text.
     assert!(report.changes[0].reason.starts_with("each part: 17."), "{}", report.changes[0].reason);
 }
@@ -249,13 +251,14 @@ fn confidence_follows_the_record() {
     // 4 MB: above the threshold of the fitted law, below the floor, like the attention shards that were
     // placed.
     let unsure = predicted(|f| conv(f, DType::Fp16, 4_096));
-    assert_eq!(unsure.verdict, Outcome::Cpu);
+    assert_eq!(unsure.verdict, Verdict::Cpu);
     assert!(sure > 0.55 && unsure.confidence < 0.45, "{sure} {}", unsure.confidence);
     assert!(
         unsure
             .findings
             .iter()
-            .any(|f| f.kind == FindingKind::Disagreement && f.text.contains("anchor-and-work says ANE"))
+            .any(|f| f.kind == PlacementFindingKind::Disagreement
+                && f.text.contains("anchor-and-work says ANE"))
     );
 }
 

@@ -3,9 +3,9 @@
 
 use std::path::Path;
 
-use ane_floor::corpus::{Corpus, How};
+use ane_floor::corpus::{How, PlacementCorpus};
 use ane_floor::measured::RecordedPlan;
-use ane_floor::{Basis, Comparison, Device, Outcome, PlacementReport};
+use ane_floor::{Basis, Comparison, Device, PlacementReport, Verdict};
 use mlpackage::Package;
 
 fn here(path: &str) -> std::path::PathBuf {
@@ -18,7 +18,7 @@ fn text(name: &str) -> String {
 
 fn plan(name: &str) -> (Package, RecordedPlan) {
     let package =
-        Package::open(&here("../mlpackage/tests/fixtures").join(format!("{name}.mlpackage"))).unwrap();
+        Package::open(here("../mlpackage/tests/fixtures").join(format!("{name}.mlpackage"))).unwrap();
     (package, RecordedPlan::from_json(&text(name)).unwrap().remove(0))
 }
 
@@ -27,7 +27,7 @@ fn a_recorded_plan_becomes_a_report() {
     let (package, plan) = plan("multifunction");
     let report = plan.report(&package).unwrap();
     report.check().unwrap();
-    assert_eq!((report.basis, report.verdict), (Basis::Measured, Outcome::Mixed));
+    assert_eq!((report.basis, report.verdict), (Basis::Measured, Verdict::Mixed));
     // Neither the operation within a block nor the constants count.
     assert_eq!(report.residency.conv_ane.to_string(), "1/2");
     assert_eq!(report.residency.compute_ane.to_string(), "2/4");
@@ -92,13 +92,13 @@ fn a_measurement_is_a_row_of_evidence_and_measured_again_the_same_row() {
     let report = plan.report(&package).unwrap();
     let row = plan.row(&package, &report).unwrap();
     assert!(row.id.starts_with("measured-") && row.id.ends_with("-made-by-hand-cpu-and-ane"), "{}", row.id);
-    assert_eq!((row.how, row.placed.device), (How::Plan, Outcome::Mixed));
+    assert_eq!((row.how, row.placed.device), (How::Plan, Verdict::Mixed));
     assert_eq!(row.machine.chip.as_deref(), Some("made by hand"));
-    let once = Corpus::built_in().clone().with(row.clone()).unwrap();
+    let once = PlacementCorpus::built_in().clone().with(row.clone()).unwrap();
     let twice = once.clone().with(row).unwrap();
     assert_eq!(once, twice);
-    assert_eq!(once.rows().len(), Corpus::built_in().rows().len() + 1);
-    assert_eq!(Corpus::from_jsonl("written", &once.to_jsonl()).unwrap(), once);
+    assert_eq!(once.rows().len(), PlacementCorpus::built_in().rows().len() + 1);
+    assert_eq!(PlacementCorpus::from_jsonl("written", &once.to_jsonl()).unwrap(), once);
 }
 
 #[test]
@@ -116,7 +116,7 @@ fn what_is_no_plan_is_refused() {
         found.device_usage = None;
     }
     let report = plan.report(&package).unwrap();
-    assert_eq!((report.residency.compute_ane.ane, report.verdict), (0, Outcome::Unknown));
+    assert_eq!((report.residency.compute_ane.ane, report.verdict), (0, Verdict::Unknown));
     plan.plan.program_operation_plans.clear();
     let error = plan.report(&package).unwrap_err().to_string();
     assert!(error.contains("no operation that computes"), "{error}");

@@ -54,12 +54,10 @@ fn main() -> ExitCode {
 
 fn run() -> Result<ExitCode, Box<dyn std::error::Error>> {
     let args = Args::parse();
-    let options = EngineOptions {
-        kind: args.engine,
-        numerics: args.numerics,
-        compute_units: args.compute_units,
-        ..EngineOptions::default()
-    };
+    let options = EngineOptions::default()
+        .with_kind(args.engine)
+        .with_numerics(args.numerics)
+        .with_compute_units(args.compute_units);
     let engine = options.engine()?;
     let report = suite::run_some(&*engine, |name| name.contains(&args.only));
     println!("{}: {report}", engine.name());

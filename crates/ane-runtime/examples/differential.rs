@@ -55,7 +55,7 @@ fn variants() -> [(&'static str, MilCpu); 4] {
 
 /// Runs the package of a folder in every variant.
 fn serve(folder: &Path, variants: &[(&str, MilCpu)]) -> Value {
-    let package = match guarded(|| Ok(Package::open(&folder.join("model.mlpackage"))?)) {
+    let package = match guarded(|| Ok(Package::open(folder.join("model.mlpackage"))?)) {
         Ok(package) => package,
         Err(error) => return json!({ "package": error }),
     };
@@ -105,7 +105,7 @@ fn run(folder: &Path, package: &Package, variant: &str, engine: &MilCpu) -> AnyR
     let mut results: Vec<(String, Tensor)> = Vec::new();
     for (number, name) in calls.iter().enumerate() {
         let function = model.function(name)?;
-        let file = TensorFile::open(&folder.join(format!("x-{number}.safetensors")))?;
+        let file = TensorFile::open(folder.join(format!("x-{number}.safetensors")))?;
         let inputs = file.inputs(function.describe(), None)?;
         let views: Vec<(&str, TensorView<'_>)> = inputs.iter().map(|(n, t)| (n.as_str(), t.view())).collect();
         let outputs =

@@ -1,6 +1,6 @@
 //! A chat over any pair of streams: reads lines and streams completions back.
 
-use std::io::{BufRead, Read as _, Write};
+use std::io::{self, BufRead, Read as _, Write};
 use std::time::{Duration, Instant};
 
 use mlpackage::counted;
@@ -96,23 +96,23 @@ impl<'a> ChatSession<'a> {
     ) -> Result<ChatSummary> {
         let mut summary = ChatSummary::default();
         loop {
-            write!(output, "{prompt}")?;
-            output.flush()?;
+            write!(output, "{prompt}").map_err(writing)?;
+            output.flush().map_err(writing)?;
             let mut line = Vec::new();
             // Lines are read as bytes: text that is not UTF-8 is the user's mistake, and does not end the
             // chat.
-            if input.by_ref().take(LINE_LIMIT).read_until(b'\n', &mut line)? == 0 {
+            if input.by_ref().take(LINE_LIMIT).read_until(b'\n', &mut line).map_err(reading)? == 0 {
                 return Ok(summary);
             }
             if line.len() as u64 == LINE_LIMIT && line.last() != Some(&b'\n') {
-                input.skip_until(b'\n')?;
+                input.skip_until(b'\n').map_err(reading)?;
                 summary.refused += 1;
-                writeln!(output, "! a line has at most {LINE_LIMIT} bytes")?;
+                writeln!(output, "! a line has at most {LINE_LIMIT} bytes").map_err(writing)?;
                 continue;
             }
             let Ok(line) = str::from_utf8(&line) else {
                 summary.refused += 1;
-                writeln!(output, "! that is not UTF-8")?;
+                writeln!(output, "! that is not UTF-8").map_err(writing)?;
                 continue;
             };
             let line = line.trim();
@@ -121,7 +121,7 @@ impl<'a> ChatSession<'a> {
                 Some(command) => {
                     let answer = self.command(command);
                     summary.refused += usize::from(answer.starts_with('!'));
-                    writeln!(output, "{answer}")?;
+                    writeln!(output, "{answer}").map_err(writing)?;
                 }
                 None => self.answer(line, &mut output, &mut summary)?,
             }
@@ -164,23 +164,23 @@ impl<'a> ChatSession<'a> {
                     Ok(generation) => generation,
                     Err(e @ (Error::UnknownCharacter { .. } | Error::ContextFull { .. })) => {
                         summary.refused += 1;
-                        writeln!(output, "! {e}")?;
+                        writeln!(output, "! {e}").map_err(writing)?;
                         return Ok(());
                     }
                     Err(e) => return Err(e),
                 };
-            write!(output, "  {line}")?;
+            write!(output, "  {line}").map_err(writing)?;
             let mut lines = false;
             for piece in generation.by_ref() {
                 let piece = piece?;
                 lines |= piece.contains('\n');
-                write!(output, "{}", piece.replace('\n', "\n  "))?;
-                output.flush()?;
+                write!(output, "{}", piece.replace('\n', "\n  ")).map_err(writing)?;
+                output.flush().map_err(writing)?;
             }
-            writeln!(output)?;
+            writeln!(output).map_err(writing)?;
             // With several lines per text, the reader needs a mark where the next text begins.
             if lines && number < self.completions {
-                writeln!(output, "  ---")?;
+                writeln!(output, "  ---").map_err(writing)?;
             }
             full += usize::from(generation.finished() == Some(FinishReason::ContextFull));
             summary.tokens += generation.tokens();
@@ -196,4 +196,12 @@ impl<'a> ChatSession<'a> {
         }
         Ok(())
     }
+}
+
+fn reading(source: io::Error) -> Error {
+    Error::Chat { action: "read a line", source }
+}
+
+fn writing(source: io::Error) -> Error {
+    Error::Chat { action: "write an answer", source }
 }

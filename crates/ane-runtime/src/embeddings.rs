@@ -1,10 +1,10 @@
 //! The embedding tables that the host looks up: tokens and positions.
 
+use ane_bundle::Bundle;
 use half::f16;
-use mlpackage::Bundle;
 use safetensors::{Dtype, SafeTensors};
 
-use crate::error::{Error, Result};
+use crate::error::{BoxError, Error, Result};
 
 /// Embedding tables in fp16. The decode graph's input is the sum of a row of each.
 #[derive(Clone, Debug)]
@@ -21,27 +21,28 @@ impl Embeddings {
     ///
     /// # Errors
     ///
-    /// [`Error::Bundle`] with the tensor that is missing, not fp16, or of the wrong shape.
+    /// [`Error::BundlePart`] with the tensor that is missing, not fp16, or of the wrong shape.
     pub fn from_bundle(bundle: &Bundle) -> Result<Self> {
         let manifest = bundle.manifest();
         let tables = &manifest.embeddings;
         let a = &manifest.architecture;
         let path = bundle.file(&tables.file)?;
-        let bad = |what: &str, reason: String| Error::Bundle {
+        let bad = |what: &str, reason: String, source: Option<BoxError>| Error::BundlePart {
             path: bundle.path().to_owned(),
             what: what.to_owned(),
             reason,
+            source,
         };
-        let bytes = std::fs::read(&path).map_err(|e| bad(&tables.file, e.to_string()))?;
+        let bytes = std::fs::read(&path).map_err(|e| bad(&tables.file, e.to_string(), Some(e.into())))?;
         let file = SafeTensors::deserialize(&bytes)
-            .map_err(|e| bad(&tables.file, format!("not a safetensors file: {e}")))?;
+            .map_err(|e| bad(&tables.file, format!("not a safetensors file: {e}"), Some(e.into())))?;
         let table = |name: &str, rows: usize| -> Result<Vec<f16>> {
             let what = format!("{}: tensor {name}", tables.file);
-            let view = file.tensor(name).map_err(|e| bad(&what, e.to_string()))?;
+            let view = file.tensor(name).map_err(|e| bad(&what, e.to_string(), Some(e.into())))?;
             if view.dtype() != Dtype::F16 || view.shape() != [rows, a.n_embd] {
                 let found =
                     format!("{:?} {:?}, expected F16 {:?}", view.dtype(), view.shape(), [rows, a.n_embd]);
-                return Err(bad(&what, found));
+                return Err(bad(&what, found, None));
             }
             Ok(view.data().chunks_exact(2).map(|b| f16::from_le_bytes([b[0], b[1]])).collect())
         };

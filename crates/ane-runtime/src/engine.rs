@@ -1,11 +1,14 @@
 //! Core ML's model of execution as traits: load a package, create a state, run a function on named tensors.
+//!
+//! Other crates can implement these traits. [`State::new`] takes the engine's memory of a sequence, and
+//! [`State::begin`] returns it to a call, together with the results that the call fills.
 
 use std::any::Any;
 
 use mlpackage::{Interface, Package};
 
 use crate::classes::Classes;
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::hazard::Hazard;
 use crate::tensor::{TensorView, Tensors};
 
@@ -28,7 +31,13 @@ pub trait Engine: Send + Sync {
 }
 
 /// Options for loading a package.
+///
+/// ```
+/// # use ane_runtime::LoadOptions;
+/// let options = LoadOptions::default().with_functions(["prefill", "decode"]).with_hazards(true);
+/// ```
 #[derive(Clone, Debug, Default)]
+#[non_exhaustive]
 pub struct LoadOptions {
     /// The functions to load; the first is the model's default. If empty, all functions of the package are
     /// loaded, and the default is the package's.
@@ -41,8 +50,29 @@ pub struct LoadOptions {
 }
 
 impl LoadOptions {
+    /// Sets the functions to load, the default one first.
+    #[must_use]
+    pub fn with_functions(mut self, functions: impl IntoIterator<Item = impl Into<String>>) -> Self {
+        self.functions = functions.into_iter().map(Into::into).collect();
+        self
+    }
+
+    /// Sets whether calls look for hazards.
+    #[must_use]
+    pub fn with_hazards(mut self, hazards: bool) -> Self {
+        self.hazards = hazards;
+        self
+    }
+
+    /// Sets the resource limits of a call.
+    #[must_use]
+    pub fn with_limits(mut self, limits: Limits) -> Self {
+        self.limits = limits;
+        self
+    }
+
     /// Returns the names of the functions to load, the default function first.
-    pub(crate) fn functions_of(&self, package: &Package) -> Vec<String> {
+    pub fn functions_of(&self, package: &Package) -> Vec<String> {
         if !self.functions.is_empty() {
             return self.functions.clone();
         }
@@ -54,11 +84,26 @@ impl LoadOptions {
 
 /// Resource limits of a call. A program that exceeds them is damaged or malicious.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct Limits {
     /// The workspace limit: bytes of buffers and results, 4 GiB by default.
     pub workspace: u64,
     /// Iterations of all `while_loop`s of a call together, 65,536 by default.
     pub iterations: usize,
+}
+
+impl Limits {
+    /// Sets the workspace limit, in bytes.
+    #[must_use]
+    pub fn with_workspace(self, workspace: u64) -> Self {
+        Self { workspace, ..self }
+    }
+
+    /// Sets the limit of loop iterations.
+    #[must_use]
+    pub fn with_iterations(self, iterations: usize) -> Self {
+        Self { iterations, ..self }
+    }
 }
 
 impl Default for Limits {
@@ -71,19 +116,19 @@ impl Default for Limits {
 /// [`State`].
 pub trait Model: Send + Sync {
     /// Returns the functions, the default one first.
-    fn functions(&self) -> Vec<&dyn Function>;
+    fn functions(&self) -> Vec<&dyn ModelFunction>;
 
     /// Creates a state of zeros, for one sequence. Functions that use the same state name share that state.
     fn new_state(&self) -> State;
 
     /// Resets a state to a [new one](Self::new_state), for the next sequence. An engine may keep the memory,
-    /// which is faster than allocating it again.
+    /// which is faster than allocating it again. The state of another model is replaced.
     fn reset(&self, state: &mut State) {
         *state = self.new_state();
     }
 
     /// Returns the function that runs when no function is named.
-    fn default_function(&self) -> &dyn Function;
+    fn default_function(&self) -> &dyn ModelFunction;
 
     /// Returns the default function's interface.
     fn describe(&self) -> &Interface {
@@ -94,7 +139,7 @@ pub trait Model: Send + Sync {
     ///
     /// # Errors
     ///
-    /// As for [`Function::predict`].
+    /// As for [`ModelFunction::predict`].
     fn predict<'s>(&self, inputs: &[(&str, TensorView<'_>)], state: &'s mut State) -> Result<&'s Tensors> {
         self.default_function().predict(inputs, state)
     }
@@ -104,10 +149,10 @@ pub trait Model: Send + Sync {
     /// # Errors
     ///
     /// [`Error::NoFunction`](crate::Error::NoFunction), which lists the functions that exist.
-    fn function(&self, name: &str) -> Result<&dyn Function> {
+    fn function(&self, name: &str) -> Result<&dyn ModelFunction> {
         let functions = self.functions();
         let found = functions.iter().find(|f| f.name() == name).copied();
-        found.ok_or_else(|| crate::Error::NoFunction {
+        found.ok_or_else(|| Error::NoFunction {
             name: name.to_owned(),
             known: functions.iter().map(|f| f.name().to_owned()).collect(),
         })
@@ -115,7 +160,7 @@ pub trait Model: Send + Sync {
 }
 
 /// A function of a [`Model`].
-pub trait Function: Send + Sync {
+pub trait ModelFunction: Send + Sync {
     /// Returns the function's name.
     fn name(&self) -> &str;
 
@@ -214,23 +259,63 @@ pub struct Memory {
 
 /// What a model remembers of a sequence between calls, and its last results.
 pub struct State {
-    pub(crate) memory: Box<dyn Any + Send>,
+    memory: Box<dyn Any + Send>,
     /// Results of each function of the model.
-    pub(crate) outputs: Vec<Tensors>,
+    outputs: Vec<Tensors>,
     /// Index of the function that was called last.
-    pub(crate) last: usize,
-    pub(crate) hazards: Vec<Hazard>,
+    last: usize,
+    hazards: Vec<Hazard>,
+}
+
+/// The parts of a [`State`] that a call changes.
+#[derive(Debug)]
+pub struct StateParts<'s, M> {
+    /// The engine's memory of the sequence.
+    pub memory: &'s mut M,
+    /// Results of the function's last call; empty before the first.
+    pub outputs: &'s mut Tensors,
+    /// The first hazard of each kind so far.
+    pub hazards: &'s mut Vec<Hazard>,
 }
 
 impl State {
-    /// Creates a state for a model with `functions` functions, with the engine's memory.
-    pub(crate) fn new(memory: impl Any + Send, functions: usize) -> Self {
+    /// Creates a state for a model with `functions` functions.
+    ///
+    /// `memory` is the engine's own: whatever it keeps of a sequence between calls. It should identify the
+    /// model, so that the engine can refuse the state of another one.
+    pub fn new(memory: impl Any + Send, functions: usize) -> Self {
         let outputs = vec![Tensors::default(); functions];
         Self { memory: Box::new(memory), outputs, last: 0, hazards: Vec::new() }
     }
 
-    /// Clears outputs and hazards, as if no call had been made.
-    pub(crate) fn forget(&mut self) {
+    /// Begins a call of the function with index `function` among the model's functions: from now on,
+    /// [`outputs`](Self::outputs) returns that function's results.
+    ///
+    /// `is_own` decides whether the memory belongs to the model.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::ForeignState`] if the memory is of another type, if `is_own` refuses it, or if there is no
+    /// such function. The state is then unchanged.
+    pub fn begin<M: Any>(
+        &mut self,
+        function: usize,
+        is_own: impl FnOnce(&M) -> bool,
+    ) -> Result<StateParts<'_, M>> {
+        let memory = self.memory.downcast_mut::<M>().filter(|memory| is_own(memory));
+        let memory = memory.ok_or(Error::ForeignState)?;
+        let outputs = self.outputs.get_mut(function).ok_or(Error::ForeignState)?;
+        self.last = function;
+        Ok(StateParts { memory, outputs, hazards: &mut self.hazards })
+    }
+
+    /// Returns the engine's memory, if it is of type `M`.
+    pub fn memory_mut<M: Any>(&mut self) -> Option<&mut M> {
+        self.memory.downcast_mut()
+    }
+
+    /// Clears results and hazards, as if no call had been made. The engine's memory stays as it is.
+    pub fn clear(&mut self) {
         self.outputs.fill(Tensors::default());
         self.last = 0;
         self.hazards.clear();
@@ -238,7 +323,7 @@ impl State {
 
     /// Returns the results of the last call; empty before the first.
     pub fn outputs(&self) -> &Tensors {
-        &self.outputs[self.last]
+        self.outputs.get(self.last).unwrap_or(&NO_TENSORS)
     }
 
     /// Returns the first hazard of each kind since the state was created. Empty unless
@@ -247,6 +332,9 @@ impl State {
         &self.hazards
     }
 }
+
+/// The results of a model without functions.
+static NO_TENSORS: Tensors = Tensors::EMPTY;
 
 impl std::fmt::Debug for State {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {

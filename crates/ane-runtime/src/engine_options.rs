@@ -10,6 +10,7 @@ use crate::mil_cpu::{MilCpu, Numerics};
 
 /// An engine, chosen by name.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+#[non_exhaustive]
 pub enum EngineKind {
     /// Core ML if it can run decoders, which it can on macOS 15 and later; mil-cpu otherwise.
     #[default]
@@ -36,9 +37,9 @@ impl EngineKind {
     /// Resolves `Auto` to the engine for this machine; returns any other kind unchanged.
     #[must_use]
     pub fn here(self) -> Self {
-        #[cfg(target_os = "macos")]
+        #[cfg(all(target_os = "macos", feature = "coreml"))]
         let best = if crate::core_ml::CoreMl::has_states() { Self::CoreMl } else { Self::MilCpu };
-        #[cfg(not(target_os = "macos"))]
+        #[cfg(not(all(target_os = "macos", feature = "coreml")))]
         let best = Self::MilCpu;
         if self == Self::Auto { best } else { self }
     }
@@ -67,11 +68,12 @@ impl FromStr for EngineKind {
 /// ```
 /// use ane_runtime::EngineOptions;
 ///
-/// let engine = EngineOptions::default().engine()?;
+/// let engine = EngineOptions::default().with_threads(2).engine()?;
 /// println!("{}", engine.name()); // coreml (cpu-and-ane) on a Mac, mil-cpu (fast) elsewhere
 /// # Ok::<(), ane_runtime::Error>(())
 /// ```
 #[derive(Clone)]
+#[non_exhaustive]
 pub struct EngineOptions {
     /// Which engine.
     pub kind: EngineKind,
@@ -99,6 +101,36 @@ impl Default for EngineOptions {
 }
 
 impl EngineOptions {
+    /// Sets which engine.
+    #[must_use]
+    pub fn with_kind(self, kind: EngineKind) -> Self {
+        Self { kind, ..self }
+    }
+
+    /// Sets the arithmetic of mil-cpu.
+    #[must_use]
+    pub fn with_numerics(self, numerics: Numerics) -> Self {
+        Self { numerics, ..self }
+    }
+
+    /// Sets the number of threads of mil-cpu.
+    #[must_use]
+    pub fn with_threads(self, threads: usize) -> Self {
+        Self { threads: Some(threads), ..self }
+    }
+
+    /// Sets the devices that Core ML may use.
+    #[must_use]
+    pub fn with_compute_units(self, compute_units: ComputeUnits) -> Self {
+        Self { compute_units, ..self }
+    }
+
+    /// Sets what receives Core ML load progress.
+    #[must_use]
+    pub fn with_observer(self, observer: LoadObserver) -> Self {
+        Self { observer: Some(observer), ..self }
+    }
+
     /// Creates the engine.
     ///
     /// # Errors
@@ -120,13 +152,18 @@ impl EngineOptions {
         }
     }
 
-    #[cfg(target_os = "macos")]
+    #[cfg(all(target_os = "macos", feature = "coreml"))]
     fn core_ml(&self) -> Result<Box<dyn Engine>> {
         let engine = crate::core_ml::CoreMl::new(self.compute_units);
         Ok(match &self.observer {
             Some(observer) => Box::new(engine.with_observer(observer.clone())),
             None => Box::new(engine),
         })
+    }
+
+    #[cfg(all(target_os = "macos", not(feature = "coreml")))]
+    fn core_ml(&self) -> Result<Box<dyn Engine>> {
+        Err(Error::NeedsFeature { what: "the engine coreml", feature: "coreml" })
     }
 
     #[cfg(not(target_os = "macos"))]
@@ -151,11 +188,11 @@ mod tests {
     #[cfg(not(target_os = "macos"))]
     #[test]
     fn off_a_mac_auto_is_mil_cpu_and_core_ml_says_what_to_do() {
-        let options = EngineOptions { threads: Some(1), ..EngineOptions::default() };
+        let options = EngineOptions::default().with_threads(1);
         assert_eq!(options.kind.here(), EngineKind::MilCpu);
         assert_eq!(options.engine().unwrap().name(), "mil-cpu (fast)");
         assert_eq!(options.mil_cpu().threads(), 1);
-        let error = EngineOptions { kind: EngineKind::CoreMl, ..options }.engine().err().unwrap().to_string();
+        let error = options.with_kind(EngineKind::CoreMl).engine().err().unwrap().to_string();
         assert!(error.contains("run this on a Mac") && error.contains("mil-cpu"), "{error}");
     }
 }

@@ -2,6 +2,7 @@
 
 use std::path::PathBuf;
 
+pub use mlpackage::BoxError;
 use mlpackage::{Shape, counted};
 
 /// The result of this crate's functions.
@@ -11,9 +12,15 @@ pub type Result<T, E = Error> = std::result::Result<T, E>;
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum Error {
-    /// The package or bundle is invalid.
+    /// The package is invalid, or a file cannot be read.
     #[error(transparent)]
     Package(#[from] mlpackage::Error),
+    /// The bundle is invalid.
+    #[error(transparent)]
+    Bundle(#[from] ane_bundle::Error),
+    /// A file cannot be written.
+    #[error(transparent)]
+    Output(#[from] atomic_output::Error),
     /// The engine has no implementation of some operations. All of them are listed.
     #[error("{engine} cannot run {}: it has no {}", package.display(), operations.join(", "))]
     Unsupported {
@@ -51,6 +58,27 @@ pub enum Error {
     /// A state was created by another model.
     #[error("the state belongs to another model: make one with this model's new_state")]
     ForeignState,
+    /// A sequence was created by another model.
+    #[error("the sequence belongs to another model: make one with this model's new_sequence")]
+    ForeignSequence,
+    /// An engine returned something other than the function's interface promises.
+    #[error("{engine}: output {output}: {reason}")]
+    Engine {
+        /// The engine.
+        engine: String,
+        /// The output.
+        output: String,
+        /// What was found and expected.
+        reason: String,
+    },
+    /// A tensor of another library has a value that the element type cannot hold.
+    #[error("a tensor cannot become one of {dtype}: {reason}")]
+    Conversion {
+        /// The element type.
+        dtype: mlpackage::DType,
+        /// What was found and expected.
+        reason: String,
+    },
     /// The number of elements does not match the shape of a tensor.
     #[error("a tensor of shape {shape} holds {}, {elements} were given", counted(shape.elements(), "element"))]
     TensorSize {
@@ -77,6 +105,8 @@ pub enum Error {
         path: PathBuf,
         /// What was found and expected.
         reason: String,
+        /// The error that revealed it, if there is one.
+        source: Option<BoxError>,
     },
     /// Results of several calls cannot be stacked.
     #[error("output {name} has shape {found}, and {before} in the calls before: run the calls one by one")]
@@ -100,13 +130,15 @@ pub enum Error {
     },
     /// A part of a bundle does not match the rest.
     #[error("bundle {}: {what}: {reason}", path.display())]
-    Bundle {
+    BundlePart {
         /// The bundle.
         path: PathBuf,
         /// The file, tensor, input or field.
         what: String,
         /// What was found and expected.
         reason: String,
+        /// The error that revealed it, if there is one.
+        source: Option<BoxError>,
     },
     /// The tokenizer does not know a character.
     #[error(
@@ -165,6 +197,14 @@ pub enum Error {
         /// What cannot be done.
         what: &'static str,
     },
+    /// A part of this crate was not compiled.
+    #[error("{what} needs the feature `{feature}` of the crate ane-runtime: enable it in Cargo.toml")]
+    NeedsFeature {
+        /// What cannot be done.
+        what: &'static str,
+        /// The feature.
+        feature: &'static str,
+    },
     /// Core ML returned an error.
     #[error(
         "Core ML cannot {doing} {}: {message}{}",
@@ -186,6 +226,8 @@ pub enum Error {
         path: PathBuf,
         /// What was found and expected.
         reason: String,
+        /// The error that revealed it, if there is one.
+        source: Option<BoxError>,
     },
     /// A source of logits outside this crate failed.
     #[error("{source_name}: {reason}")]
@@ -194,8 +236,15 @@ pub enum Error {
         source_name: String,
         /// The source's error message.
         reason: String,
+        /// The source's error, if it is one.
+        source: Option<BoxError>,
     },
-    /// Reading a line or writing an answer failed.
-    #[error("chat: {0}")]
-    Chat(#[from] std::io::Error),
+    /// A stream of a chat failed.
+    #[error("chat: {action}: {source}")]
+    Chat {
+        /// What failed: reading a line, or writing an answer.
+        action: &'static str,
+        /// The system's error.
+        source: std::io::Error,
+    },
 }

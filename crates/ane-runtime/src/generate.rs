@@ -26,13 +26,28 @@ const PENDING: usize = 8;
 
 /// Why a completion ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum FinishReason {
     /// The model ended the document.
     EndOfDocument,
-    /// The requested number of tokens was generated, or the engine failed.
+    /// The requested number of tokens was generated.
     Limit,
     /// The context is full.
     ContextFull,
+    /// The source of logits failed; its error was returned.
+    Failed,
+}
+
+impl FinishReason {
+    /// Returns the reason's name, as it is in JSON.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::EndOfDocument => "end",
+            Self::Limit => "limit",
+            Self::ContextFull => "context-full",
+            Self::Failed => "failed",
+        }
+    }
 }
 
 impl<'a> Generation<'a> {
@@ -110,7 +125,7 @@ impl Generation<'_> {
                     self.tokens += 1;
                 }
                 Err(e) => {
-                    self.finished = Some(FinishReason::Limit);
+                    self.finished = Some(FinishReason::Failed);
                     return Some(Err(e));
                 }
             }
@@ -150,6 +165,8 @@ mod tests {
         tokens: Vec<u32>,
         position: usize,
         logits: Vec<f32>,
+        /// The position at which the source fails.
+        fails_at: usize,
     }
 
     impl LogitsSource for Script {
@@ -174,6 +191,13 @@ mod tests {
         }
 
         fn step(&mut self, _token: u32) -> Result<&[f32]> {
+            if self.position == self.fails_at {
+                return Err(Error::Source {
+                    source_name: self.name(),
+                    reason: "planted".into(),
+                    source: None,
+                });
+            }
             self.logits.fill(0.0);
             if let Some(&token) = self.tokens.get(self.position) {
                 self.logits[token as usize] = 1.0;
@@ -205,7 +229,7 @@ mod tests {
     fn pieces(text_tokens: Vec<u32>) -> Vec<String> {
         let tokenizer = bytes();
         let tokens = text_tokens.into_iter().chain([256]).collect();
-        let mut script = Script { tokens, position: 0, logits: vec![0.0; 257] };
+        let mut script = Script { tokens, position: 0, logits: vec![0.0; 257], fails_at: usize::MAX };
         let mut sampler = Sampler::new(Sampling::Greedy, 0);
         let generation = Generation::new(&mut script, &tokenizer, &mut sampler, "", usize::MAX).unwrap();
         generation.map(Result::unwrap).collect()
@@ -216,6 +240,24 @@ mod tests {
         let tokens = bytes().encode("aé€😀b").unwrap();
         assert_eq!(tokens.len(), 1 + 2 + 3 + 4 + 1);
         assert_eq!(pieces(tokens), ["a", "é", "€", "😀", "b"]);
+    }
+
+    /// Returns the number of pieces and of errors, and the reason of the end.
+    fn outcome(fails_at: usize, limit: usize) -> (usize, usize, Option<FinishReason>) {
+        let tokenizer = bytes();
+        let tokens = tokenizer.encode("abcd").unwrap().into_iter().chain([256]).collect();
+        let mut script = Script { tokens, position: 0, logits: vec![0.0; 257], fails_at };
+        let mut sampler = Sampler::new(Sampling::Greedy, 0);
+        let mut generation = Generation::new(&mut script, &tokenizer, &mut sampler, "", limit).unwrap();
+        let (pieces, errors): (Vec<_>, Vec<_>) = generation.by_ref().partition(Result::is_ok);
+        (pieces.len(), errors.len(), generation.finished())
+    }
+
+    #[test]
+    fn the_reason_of_the_end_is_the_right_one() {
+        assert_eq!(outcome(usize::MAX, usize::MAX), (4, 0, Some(FinishReason::EndOfDocument)));
+        assert_eq!(outcome(usize::MAX, 3), (3, 0, Some(FinishReason::Limit)));
+        assert_eq!(outcome(2, usize::MAX), (1, 1, Some(FinishReason::Failed)));
     }
 
     #[test]

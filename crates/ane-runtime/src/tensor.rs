@@ -4,7 +4,6 @@ use std::fmt;
 
 use half::f16;
 use mlpackage::{DType, Shape};
-use ndarray::{ArrayViewD, IxDyn};
 
 use crate::error::{Error, Result};
 
@@ -29,13 +28,21 @@ pub enum Data {
 }
 
 impl Tensor {
-    /// Creates a tensor of fp32.
+    /// Creates a tensor of fp32, int32 or bool, whichever the elements are.
+    ///
+    /// ```
+    /// # use ane_runtime::Tensor;
+    /// let mask = Tensor::new([1, 3], vec![0.0, 0.0, -1e4])?;
+    /// let token_ids = Tensor::new([2], vec![7, 42])?;
+    /// # Ok::<(), ane_runtime::Error>(())
+    /// ```
     ///
     /// # Errors
     ///
     /// [`Error::TensorSize`] if the number of elements does not match `shape`.
-    pub fn new(shape: impl Into<Shape>, data: Vec<f32>) -> Result<Self> {
-        Self::with_dtype(DType::Fp32, shape, Data::F32(data))
+    pub fn new(shape: impl Into<Shape>, data: impl Into<Data>) -> Result<Self> {
+        let data = data.into();
+        Self::with_dtype(data.dtype(), shape, data)
     }
 
     /// Creates a tensor whose elements represent values of `dtype`.
@@ -44,8 +51,8 @@ impl Tensor {
     ///
     /// [`Error::TensorSize`] if the number of elements does not match `shape`; [`Error::TensorType`] if
     /// `data` is not the variant that holds elements of `dtype`.
-    pub fn with_dtype(dtype: DType, shape: impl Into<Shape>, data: Data) -> Result<Self> {
-        let shape = shape.into();
+    pub fn with_dtype(dtype: DType, shape: impl Into<Shape>, data: impl Into<Data>) -> Result<Self> {
+        let (shape, data) = (shape.into(), data.into());
         if shape.checked_elements() != Some(data.len()) {
             return Err(Error::TensorSize { shape, elements: data.len() });
         }
@@ -107,12 +114,6 @@ impl Tensor {
         }
     }
 
-    /// Returns an `ndarray` view, if the elements are floats.
-    pub fn array(&self) -> Option<ArrayViewD<'_, f32>> {
-        let values = self.as_f32()?;
-        ArrayViewD::from_shape(IxDyn(self.shape.dims()), values).ok()
-    }
-
     /// Borrows the tensor.
     ///
     /// Floats of an fp16 tensor count as fp16 values: an engine that does not round its results does not
@@ -166,12 +167,39 @@ impl Data {
         self.len() == 0
     }
 
+    /// Returns the widest type of its elements: fp32, int32 or bool.
+    fn dtype(&self) -> DType {
+        match self {
+            Self::F32(_) => DType::Fp32,
+            Self::I32(_) => DType::Int32,
+            Self::Bool(_) => DType::Bool,
+        }
+    }
+
     fn name(&self) -> &'static str {
         match self {
             Self::F32(_) => "floats",
             Self::I32(_) => "integers",
             Self::Bool(_) => "booleans",
         }
+    }
+}
+
+impl From<Vec<f32>> for Data {
+    fn from(elements: Vec<f32>) -> Self {
+        Self::F32(elements)
+    }
+}
+
+impl From<Vec<i32>> for Data {
+    fn from(elements: Vec<i32>) -> Self {
+        Self::I32(elements)
+    }
+}
+
+impl From<Vec<bool>> for Data {
+    fn from(elements: Vec<bool>) -> Self {
+        Self::Bool(elements)
     }
 }
 
@@ -257,16 +285,6 @@ macro_rules! elements {
                     Self::$variant(elements)
                 }
             }
-
-            /// Fails for an array that is not in row-major order: copy it with `as_standard_layout` first.
-            impl<'a> TryFrom<&'a ArrayViewD<'_, $element>> for TensorView<'a> {
-                type Error = Error;
-
-                fn try_from(array: &'a ArrayViewD<'_, $element>) -> Result<Self> {
-                    let elements = array.as_slice().ok_or(Error::TensorLayout)?;
-                    Self::new(array.shape(), elements)
-                }
-            }
         )*
     };
 }
@@ -291,10 +309,8 @@ impl Elements<'_> {
 pub struct Tensors(Vec<(String, Tensor)>);
 
 impl Tensors {
-    /// Creates named tensors.
-    pub(crate) fn new(tensors: Vec<(String, Tensor)>) -> Self {
-        Self(tensors)
-    }
+    /// No tensors.
+    pub(crate) const EMPTY: Self = Self(Vec::new());
 
     /// Returns the tensor called `name`.
     pub fn get(&self, name: &str) -> Option<&Tensor> {
@@ -316,8 +332,20 @@ impl Tensors {
         self.0.is_empty()
     }
 
+    /// Returns the tensor called `name`, for an engine that fills it.
+    pub fn get_mut(&mut self, name: &str) -> Option<&mut Tensor> {
+        self.0.iter_mut().find(|(n, _)| n == name).map(|(_, tensor)| tensor)
+    }
+
     pub(crate) fn at_mut(&mut self, index: usize) -> &mut Tensor {
         &mut self.0[index].1
+    }
+}
+
+/// Named tensors in the given order. Of two tensors with one name, only the first is found by it.
+impl<N: Into<String>> FromIterator<(N, Tensor)> for Tensors {
+    fn from_iter<I: IntoIterator<Item = (N, Tensor)>>(tensors: I) -> Self {
+        Self(tensors.into_iter().map(|(name, tensor)| (name.into(), tensor)).collect())
     }
 }
 
@@ -340,21 +368,14 @@ impl fmt::Display for Tensor {
 
 #[cfg(test)]
 mod tests {
-    use ndarray::{ArrayD, IxDyn};
-
     use super::*;
 
     #[test]
-    fn ndarray_views_go_in_and_out() {
-        let array = ArrayD::from_shape_fn(IxDyn(&[2, 3]), |i| (i[0] * 3 + i[1]) as f32);
-        let rows = array.view();
-        let view = TensorView::try_from(&rows).unwrap();
-        assert_eq!(view.shape(), [2, 3]);
-        assert!(matches!(view.elements(), Elements::F32(v) if v == [0., 1., 2., 3., 4., 5.]));
-        let columns = array.t();
-        assert!(matches!(TensorView::try_from(&columns), Err(Error::TensorLayout)));
-        let tensor = Tensor::new([2, 3], array.iter().copied().collect()).unwrap();
-        assert_eq!(tensor.array().unwrap(), array);
+    fn elements_choose_the_type() {
+        assert_eq!(Tensor::new([2], vec![1.0, 2.0]).unwrap().dtype(), DType::Fp32);
+        assert_eq!(Tensor::new([2], vec![1, 2]).unwrap().as_i32(), Some(&[1, 2][..]));
+        assert_eq!(Tensor::new([1], vec![true]).unwrap().as_bool(), Some(&[true][..]));
+        assert_eq!(Tensor::with_dtype(DType::Int8, [1], vec![3]).unwrap().dtype(), DType::Int8);
     }
 
     #[test]

@@ -1,12 +1,12 @@
 //! Conversion of text to tokens and back, with a bundle's `tokenizer.json`.
 
-use std::path::Path;
-
-use mlpackage::Bundle;
+use ane_bundle::Bundle;
+use mlpackage::files;
 use tokenizers::Tokenizer;
 
-use crate::error::{Error, Result};
+use crate::error::{BoxError, Error, Result};
 
+/// Size limit of a `tokenizer.json`, in bytes.
 const LIMIT: u64 = 64 << 20;
 
 /// A tokenizer with the token that begins and ends a document.
@@ -21,15 +21,21 @@ impl TextTokenizer {
     ///
     /// # Errors
     ///
-    /// [`Error::Bundle`] if the library cannot read it, if it has a token that the model lacks, or if BOS is
+    /// [`Error::BundlePart`] if the library cannot read it, if it has a token that the model lacks, or if BOS is
     /// not a special token.
     pub fn from_bundle(bundle: &Bundle) -> Result<Self> {
         let manifest = bundle.manifest();
         let file = &manifest.tokenizer.file;
         let path = bundle.file(file)?;
-        let bad =
-            |reason: String| Error::Bundle { path: bundle.path().to_owned(), what: file.clone(), reason };
-        let inner = read(&path).map_err(&bad)?;
+        let part = |reason: String, source: Option<BoxError>| Error::BundlePart {
+            path: bundle.path().to_owned(),
+            what: file.clone(),
+            reason,
+            source,
+        };
+        let bad = |reason: String| part(reason, None);
+        let inner =
+            parse(&files::read_small(&path, LIMIT)?).map_err(|e| part(e.to_string(), Some(e.into())))?;
         let vocab_size = manifest.architecture.vocab_size;
         if let Some((token, id)) = inner.get_vocab(true).iter().find(|(_, id)| **id as usize >= vocab_size) {
             return Err(bad(format!("token {token:?} has id {id}, the model has {vocab_size} tokens")));
@@ -51,8 +57,8 @@ impl TextTokenizer {
     ///
     /// [`Error::Source`] if the library cannot read it.
     pub fn from_json(json: &str, bos: u32) -> Result<Self> {
-        let bad = |reason: String| Error::Source { source_name: "tokenizer".into(), reason };
-        Ok(Self { inner: parse(json.as_bytes()).map_err(bad)?, bos })
+        let inner = parse(json.as_bytes()).map_err(|e| failed(e.to_string(), e))?;
+        Ok(Self { inner, bos })
     }
 
     /// Returns the id of the token that begins and ends a document.
@@ -69,10 +75,9 @@ impl TextTokenizer {
     pub fn encode(&self, text: &str) -> Result<Vec<u32>> {
         match self.inner.encode_fast(text, false) {
             Ok(encoding) => Ok(encoding.get_ids().to_vec()),
-            Err(e) => Err(self.unknown_character(text).unwrap_or_else(|| Error::Source {
-                source_name: "tokenizer".into(),
-                reason: format!("{:?} cannot be encoded: {e}", excerpt(text)),
-            })),
+            Err(e) => Err(self
+                .unknown_character(text)
+                .unwrap_or_else(|| failed(format!("{:?} cannot be encoded: {e}", excerpt(text)), e))),
         }
     }
 
@@ -101,27 +106,31 @@ fn excerpt(text: &str) -> String {
     }
 }
 
-fn read(path: &Path) -> Result<Tokenizer, String> {
-    let size = std::fs::metadata(path).map_err(|e| e.to_string())?.len();
-    if size > LIMIT {
-        return Err(format!("{size} bytes, expected a tokenizer of less than {LIMIT}"));
-    }
-    parse(&std::fs::read(path).map_err(|e| e.to_string())?)
+fn failed(reason: String, source: impl Into<BoxError>) -> Error {
+    Error::Source { source_name: "tokenizer".into(), reason, source: Some(source.into()) }
+}
+
+/// Why a `tokenizer.json` cannot be used.
+#[derive(Debug, thiserror::Error)]
+enum ParseError {
+    #[error("not a tokenizer: {0}")]
+    Json(#[from] serde_json::Error),
+    #[error("its field {0} would change the text that a model is given: set it to null")]
+    Changes(&'static str),
+    #[error("not a tokenizer: {0}")]
+    Library(#[source] tokenizers::Error),
 }
 
 /// Creates a tokenizer that encodes all of a text and nothing else.
-fn parse(json: &[u8]) -> Result<Tokenizer, String> {
+fn parse(json: &[u8]) -> Result<Tokenizer, ParseError> {
     // Parts of the library panic on input that is not JSON.
-    let value: serde_json::Value =
-        serde_json::from_slice(json).map_err(|e| format!("not a tokenizer: {e}"))?;
+    let value: serde_json::Value = serde_json::from_slice(json)?;
     for field in ["truncation", "padding"] {
         if value.get(field).is_some_and(|v| !v.is_null()) {
-            return Err(format!(
-                "its field {field} would change the text that a model is given: set it to null"
-            ));
+            return Err(ParseError::Changes(field));
         }
     }
-    let mut tokenizer = Tokenizer::from_bytes(json).map_err(|e| format!("not a tokenizer: {e}"))?;
+    let mut tokenizer = Tokenizer::from_bytes(json).map_err(ParseError::Library)?;
     // A special token within a text is encoded as its characters.
     tokenizer.set_encode_special_tokens(true);
     Ok(tokenizer)

@@ -38,7 +38,7 @@ fn compile(folder: &Path) -> PathBuf {
 /// What each process does: gets the package, whoever compiled it, and checks that it is complete.
 fn get(folder: &Path) {
     let fixture = "../mlpackage/tests/fixtures/multifunction.mlpackage";
-    let package = Package::open(&Path::new(env!("CARGO_MANIFEST_DIR")).join(fixture)).unwrap();
+    let package = Package::open(Path::new(env!("CARGO_MANIFEST_DIR")).join(fixture)).unwrap();
     let cache = CompileCache::new(folder.join("cache"));
     let compiled = cache.get_or_compile(&package, "24G84", |_| {}, |_| Ok(compile(folder))).unwrap();
     for i in 0..FILES {

@@ -47,10 +47,7 @@ fn what_goes_beyond_the_limits_is_refused() {
             Ok(())
         })
     };
-    let limited = |workspace| LoadOptions {
-        limits: Limits { workspace, ..Limits::default() },
-        ..LoadOptions::default()
-    };
+    let limited = |workspace| LoadOptions::default().with_limits(Limits::default().with_workspace(workspace));
     let engine = MilCpu::new(Numerics::F32);
     // Planned: two buffers and one result of 4 KiB each.
     let package = doubled(false);
@@ -83,8 +80,7 @@ fn what_goes_beyond_the_limits_is_refused() {
 
     // The loop of this fixture runs `n` times.
     let package = fixture("control_flow");
-    let options =
-        LoadOptions { limits: Limits { iterations: 5, ..Limits::default() }, ..LoadOptions::default() };
+    let options = LoadOptions::default().with_limits(Limits::default().with_iterations(5));
     let model = engine.load(&package, &options).unwrap();
     let x = tensor(&[2, 3], &[1.0; 6]);
     let call = |n: i32| {
@@ -317,7 +313,7 @@ fn a_state_that_was_read_keeps_its_value_when_the_state_is_written() {
 
 fn fixture(name: &str) -> Package {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../mlpackage/tests/fixtures");
-    Package::open(&folder.join(format!("{name}.mlpackage"))).unwrap()
+    Package::open(folder.join(format!("{name}.mlpackage"))).unwrap()
 }
 
 /// The caller chooses among the shapes that the package allows; each is planned when it first occurs. From `x
@@ -488,7 +484,7 @@ fn hazards_are_named(interpreted: bool) {
         }
         Ok(())
     });
-    let options = LoadOptions { hazards: true, ..LoadOptions::default() };
+    let options = LoadOptions::default().with_hazards(true);
     let model = MilCpu::new(Numerics::F16).load(&package, &options).unwrap();
     assert_eq!(model.default_function().memory().is_none(), interpreted);
     let mut state = model.new_state();
@@ -519,7 +515,7 @@ fn constants_that_vanish_before_anything_runs_are_hazards() {
         |build: &dyn Fn(&mut mlpackage::mil::builder::FunctionBuilder<'_>) -> mlpackage::Result<()>| {
             let dir = tempfile::tempdir().unwrap();
             let package = common::package(&dir.path().join("p.mlpackage"), |f| build(f));
-            let options = LoadOptions { hazards: true, ..LoadOptions::default() };
+            let options = LoadOptions::default().with_hazards(true);
             let model = MilCpu::new(Numerics::F16).load(&package, &options).unwrap();
             let mut state = model.new_state();
             model.predict(&[("x", tensor(&[2], &[1.0, 2.0]).view())], &mut state).unwrap();

@@ -5,7 +5,7 @@
 mod common;
 
 use ane_runtime::{
-    Engine as _, Function, Fusion, LoadOptions, MilCpu, Model, Numerics, State, Tensor, Tensors,
+    Engine as _, Fusion, LoadOptions, MilCpu, Model, ModelFunction, Numerics, State, Tensor, Tensors,
 };
 use common::{package, tensor};
 use mlpackage::mil::builder::{FunctionBuilder, Var};
@@ -167,7 +167,7 @@ fn step<'s>(model: &dyn Model, inputs: &[Tensor; 3], state: &'s mut State) -> &'
 }
 
 /// Counts the norms, projections, attentions and all steps of a plan.
-fn counts(function: &dyn Function) -> [usize; 4] {
+fn counts(function: &dyn ModelFunction) -> [usize; 4] {
     let plan = function.plan();
     let of = |what: &str| plan.lines().filter(|line| line.contains(what)).count();
     [of(" = rms_norm("), of(" = projection("), of(" = attention("), of(" = ")]

@@ -31,7 +31,7 @@ fn found(
         }
         Ok(())
     });
-    let options = LoadOptions { hazards: true, ..LoadOptions::default() };
+    let options = LoadOptions::default().with_hazards(true);
     let model = MilCpu::new(numerics).load(&package, &options).unwrap();
     assert_eq!(model.default_function().memory().is_none(), interpreted);
     let mut state = model.new_state();

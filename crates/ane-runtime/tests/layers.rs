@@ -338,8 +338,8 @@ fn with_list(
         f.output(&result);
         Ok(())
     });
-    let limits = Limits { workspace: 4096, ..Limits::default() };
-    let options = LoadOptions { limits, ..LoadOptions::default() };
+    let limits = Limits::default().with_workspace(4096);
+    let options = LoadOptions::default().with_limits(limits);
     let model = MilCpu::new(Numerics::F32).load(&package, &options).unwrap();
     move |at| {
         let x = tensor(&[2], &[3.0, 4.0]);

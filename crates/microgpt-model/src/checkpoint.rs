@@ -65,7 +65,8 @@ impl Checkpoint {
     ///
     /// [`Error::Io`], [`Error::File`] or [`Error::Tensor`] with the file, and the field or tensor in it, that
     /// is missing or invalid.
-    pub fn open(path: &Path) -> Result<Self> {
+    pub fn open(path: impl AsRef<Path>) -> Result<Self> {
+        let path = path.as_ref();
         if !path.is_dir() {
             let missing = std::io::Error::new(std::io::ErrorKind::NotFound, "no such folder");
             return Err(Error::io("open checkpoint", path, missing));
@@ -73,11 +74,10 @@ impl Checkpoint {
         let config_path = path.join(file::CONFIG);
         let bytes = read_small(&config_path)?;
         expect_own_type(&config_path, &bytes)?;
-        let config: GptConfig = serde_path_to_error::deserialize(&mut serde_json::Deserializer::from_slice(
-            &bytes,
-        ))
-        .map_err(|e| Error::file(&config_path, format!("it is not the config of a checkpoint: {e}")))?;
-        config.validate().map_err(|e| Error::file(&config_path, e.to_string()))?;
+        let config: GptConfig =
+            serde_path_to_error::deserialize(&mut serde_json::Deserializer::from_slice(&bytes))
+                .map_err(|e| Error::file_because(&config_path, "it is not the config of a checkpoint", e))?;
+        config.validate().map_err(|e| Error::file_because(&config_path, "", e))?;
         let tokenizer_path = path.join(file::TOKENIZER);
         let tokenizer = Tokenizer::from_file(&tokenizer_path)?;
         if tokenizer.vocab_size() != config.vocab_size {
@@ -95,13 +95,14 @@ impl Checkpoint {
         let report = match report_path.is_file() {
             true => Some(
                 serde_json::from_slice(&read_file(&report_path, REPORT_LIMIT)?)
-                    .map_err(|e| Error::file(&report_path, e.to_string()))?,
+                    .map_err(|e| Error::file_because(&report_path, "", e))?,
             ),
             false => None,
         };
         let weights_path = path.join(file::WEIGHTS);
         if !weights_path.exists() && has_states(path) {
-            let reason = "missing because its training is not finished: continue with --resume, or use one of training/step-*";
+            let reason =
+                "missing because its training is not finished: resume it, or use one of training/step-*";
             return Err(Error::file(&weights_path, reason));
         }
         let metadata = fs::metadata(&weights_path).map_err(|e| Error::io("open", &weights_path, e))?;
@@ -129,12 +130,13 @@ impl Checkpoint {
     ///
     /// [`Error::Output`] if the path holds something other than a checkpoint; [`Error::Io`].
     pub fn write(
-        path: &Path,
+        path: impl AsRef<Path>,
         config: &GptConfig,
         tokenizer: &Tokenizer,
         weights: &Weights,
         report: Option<&TrainingReport>,
     ) -> Result<()> {
+        let path = path.as_ref();
         Self::write_with(path, config, tokenizer, weights, report, |_| Ok(()))
     }
 
@@ -161,7 +163,8 @@ impl Checkpoint {
     }
 
     /// Whether a folder holds the weights of a finished model, intact or damaged.
-    pub fn is_finished(folder: &Path) -> bool {
+    pub fn is_finished(folder: impl AsRef<Path>) -> bool {
+        let folder = folder.as_ref();
         folder.join(file::WEIGHTS).exists()
     }
 
@@ -171,7 +174,8 @@ impl Checkpoint {
     ///
     /// [`Error::Output`] if the path holds something other than a checkpoint; [`Error::Io`] if nothing can
     /// be written beside it.
-    pub fn check_destination(path: &Path) -> Result<()> {
+    pub fn check_destination(path: impl AsRef<Path>) -> Result<()> {
+        let path = path.as_ref();
         Ok(AtomicDir::create(path, differs).map(drop)?)
     }
 
@@ -208,7 +212,12 @@ impl Checkpoint {
     /// since it was opened.
     pub fn tensor(&self, name: &str) -> Result<Vec<f32>> {
         let file = self.safetensors()?;
-        let view = file.tensor(name).map_err(|e| self.bad_tensor(name, e.to_string()))?;
+        let view = file.tensor(name).map_err(|e| Error::Tensor {
+            path: self.path.join(file::WEIGHTS),
+            tensor: name.to_owned(),
+            reason: e.to_string(),
+            source: Some(e.into()),
+        })?;
         to_f32(&view).map_err(|reason| self.bad_tensor(name, reason))
     }
 
@@ -235,6 +244,7 @@ impl Checkpoint {
             path: self.path.join(file::WEIGHTS),
             tensor: tensor.to_owned(),
             reason: reason.into(),
+            source: None,
         }
     }
 
@@ -268,7 +278,7 @@ impl Checkpoint {
 pub(crate) fn read_tensors<'b>(path: &Path, bytes: &'b [u8]) -> Result<SafeTensors<'b>> {
     SafeTensors::deserialize(bytes).map_err(|e| match bytes.len() {
         0 => Error::file(path, "it is empty"),
-        _ => Error::file(path, format!("it is damaged or cut short, not a whole safetensors file ({e})")),
+        _ => Error::file_because(path, "it is damaged or cut short, not a whole safetensors file", e),
     })
 }
 
@@ -442,14 +452,14 @@ fn write_safetensors(path: &Path, config: &GptConfig, weights: &Weights) -> Resu
             let bytes: &[u8] = bytemuck::cast_slice(weights.get(&spec.name));
             let view = TensorView::new(Dtype::F32, spec.shape.to_vec(), bytes);
             view.map(|v| (spec.name.clone(), v))
-                .map_err(|e| Error::file(path, format!("tensor {}: {e}", spec.name)))
+                .map_err(|e| Error::file_because(path, &format!("tensor {}", spec.name), e))
         })
         .collect();
     // PyTorch's loaders look for "format": "pt".
     let metadata = Some(std::collections::HashMap::from([("format".to_owned(), "pt".to_owned())]));
     safetensors::serialize_to_file(views?, metadata, path).map_err(|e| match e {
         safetensors::SafeTensorError::IoError(e) => Error::io("write", path, e),
-        e => Error::file(path, e.to_string()),
+        e => Error::file_because(path, "", e),
     })
 }
 

@@ -60,18 +60,27 @@ impl Corpus {
     ///
     /// [`Error::Io`] if the path cannot be made absolute; [`Error::Corpus`] if the file cannot be read, is
     /// not UTF-8, has no document, or exceeds 1 GiB, or if its path is not UTF-8.
-    pub fn from_file(path: &Path, layout: Layout) -> Result<Self> {
+    pub fn from_file(path: impl AsRef<Path>, layout: Layout) -> Result<Self> {
+        let path = path.as_ref();
         let origin = path.display().to_string();
         let mut bytes = Vec::new();
         if path.is_dir() {
-            return Err(Error::Corpus { origin, reason: "it is a folder, expected a text file".into() });
+            return Err(Error::Corpus {
+                origin,
+                reason: "it is a folder, expected a text file".into(),
+                source: None,
+            });
         }
-        fs::File::open(path)
-            .and_then(|file| file.take(LIMIT + 1).read_to_end(&mut bytes))
-            .map_err(|e| Error::Corpus { origin: origin.clone(), reason: format!("cannot be read: {e}") })?;
+        fs::File::open(path).and_then(|file| file.take(LIMIT + 1).read_to_end(&mut bytes)).map_err(|e| {
+            Error::Corpus {
+                origin: origin.clone(),
+                reason: format!("cannot be read: {e}"),
+                source: Some(e.into()),
+            }
+        })?;
         if bytes.len() as u64 > LIMIT {
             let reason = format!("more than {LIMIT} bytes: use a part of it");
-            return Err(Error::Corpus { origin, reason });
+            return Err(Error::Corpus { origin, reason, source: None });
         }
         let text = match String::from_utf8(bytes) {
             Ok(text) => text,
@@ -79,13 +88,17 @@ impl Corpus {
                 let before = &e.as_bytes()[..e.utf8_error().valid_up_to()];
                 let line = before.iter().filter(|&&b| b == b'\n').count() + 1;
                 let reason = format!("line {line} is not UTF-8: convert the file first");
-                return Err(Error::Corpus { origin, reason });
+                return Err(Error::Corpus { origin, reason, source: None });
             }
         };
         // A resumed run finds the corpus by this path, which states store as text.
         let path = std::path::absolute(path).map_err(|e| Error::io("find", path, e))?;
         if path.to_str().is_none() {
-            return Err(Error::Corpus { origin, reason: "its path is not UTF-8: rename it".into() });
+            return Err(Error::Corpus {
+                origin,
+                reason: "its path is not UTF-8: rename it".into(),
+                source: None,
+            });
         }
         Ok(Self { path: Some(path), ..Self::from_text(&origin, &text, layout)? })
     }
@@ -109,7 +122,7 @@ impl Corpus {
             ),
         };
         if documents.is_empty() {
-            return Err(Error::Corpus { origin: origin.to_owned(), reason: expected.into() });
+            return Err(Error::Corpus { origin: origin.to_owned(), reason: expected.into(), source: None });
         }
         Ok(Self { origin: origin.to_owned(), path: None, layout, documents, sha256 })
     }
@@ -163,7 +176,7 @@ impl Corpus {
             0 if held_out > 0.0 && all > 1 => Ok(1),
             n if n < all && (n > 0 || held_out == 0.0) => Ok(n),
             _ => Err(bad(format!(
-                "{held_out} of {all} {what} leaves none to train on: lower --held-out, or set it to 0"
+                "{held_out} of {all} {what} leaves none to train on: lower held_out, or set it to 0"
             ))),
         };
         match self.layout {

@@ -3,6 +3,9 @@
 use std::io;
 use std::path::{Path, PathBuf};
 
+/// An error of another library.
+pub type BoxError = Box<dyn std::error::Error + Send + Sync>;
+
 /// The result of this crate's functions.
 pub type Result<T, E = Error> = std::result::Result<T, E>;
 
@@ -44,6 +47,8 @@ pub enum Error {
         path: PathBuf,
         /// What was found and expected.
         reason: String,
+        /// The error that revealed it, if there is one.
+        source: Option<BoxError>,
     },
     /// A tensor of a checkpoint is missing or does not match the config.
     #[error("{}: tensor {tensor}: {reason}", path.display())]
@@ -54,6 +59,8 @@ pub enum Error {
         tensor: String,
         /// What was found and expected.
         reason: String,
+        /// The error that revealed it, if there is one.
+        source: Option<BoxError>,
     },
     /// A text has a character that is not in the tokenizer's vocabulary.
     #[error(
@@ -76,6 +83,8 @@ pub enum Error {
         origin: String,
         /// What was found and expected.
         reason: String,
+        /// The error that revealed it, if there is one.
+        source: Option<BoxError>,
     },
     /// An option of a training run is invalid.
     #[error("training: {option}: {reason}")]
@@ -87,7 +96,8 @@ pub enum Error {
     },
     /// The loss became infinite or NaN.
     #[error(
-        "the loss became {loss} at step {step}: try --learning-rate {}, now {learning_rate}, or --init-std {}, now {init_std}",
+        "the loss became {loss} at step {step}: try a learning rate of {} instead of {learning_rate}, or initial weights of standard \
+         deviation {} instead of {init_std}",
         a_tenth(*learning_rate),
         a_tenth(f64::from(*init_std))
     )]
@@ -120,6 +130,13 @@ impl Error {
     }
 
     pub(crate) fn file(path: impl AsRef<Path>, reason: impl Into<String>) -> Self {
-        Self::File { path: path.as_ref().to_owned(), reason: reason.into() }
+        Self::File { path: path.as_ref().to_owned(), reason: reason.into(), source: None }
+    }
+
+    /// Returns the error for a file that is `what`, as `error` reveals.
+    pub(crate) fn file_because(path: impl AsRef<Path>, what: &str, error: impl Into<BoxError>) -> Self {
+        let error = error.into();
+        let reason = if what.is_empty() { error.to_string() } else { format!("{what}: {error}") };
+        Self::File { path: path.as_ref().to_owned(), reason, source: Some(error) }
     }
 }

@@ -27,7 +27,7 @@ mod training;
 pub use checkpoint::Checkpoint;
 pub use config::{GptConfig, MODEL_TYPE, Preset, TensorSpec};
 pub use corpus::{Corpus, Layout, Split};
-pub use error::{Error, Result, a_tenth};
+pub use error::{BoxError, Error, Result, a_tenth};
 pub use report::{Evaluation, StepMetrics, TrainingReport};
 pub use tokenizer::{BOS_TOKEN, MIN_BYTE_PAIR_VOCAB, Tokenizer, TokenizerKind};
 pub use weights::{INIT_STD, WIDE_INIT_STD, Weights};

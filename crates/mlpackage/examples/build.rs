@@ -15,7 +15,7 @@ const OUTPUTS: usize = 4;
 
 fn main() -> Result<(), Box<dyn std::error::Error>> {
     let path = std::env::args().nth(1).unwrap_or_else(|| "classifier.mlpackage".into());
-    let mut writer = PackageWriter::create(path.as_ref())?;
+    let mut writer = PackageWriter::create(&path)?;
 
     // Weights are written to the package's weight file as the program is built, so at most one is in memory.
     let mut f = FunctionBuilder::new("main", Opset::CoreML8, writer.weights());
@@ -35,7 +35,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     let metadata = Metadata { short_description: "A layer and a softmax".into(), ..Metadata::default() };
     writer.finish(&program, &metadata)?;
 
-    let package = Package::open(path.as_ref())?;
+    let package = Package::open(&path)?;
     assert!(package.check().is_empty());
     print!("{}", package.program());
     println!("wrote {path}: model {} B, weights {} B", package.model_bytes(), package.weight_bytes());

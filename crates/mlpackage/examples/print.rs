@@ -12,7 +12,7 @@ use mlpackage::Package;
 fn main() -> Result<(), Box<dyn std::error::Error>> {
     let path = std::env::args().nth(1).ok_or("usage: print PACKAGE")?;
     let start = Instant::now();
-    let package = Package::open(path.as_ref())?;
+    let package = Package::open(&path)?;
     let opened = start.elapsed();
 
     println!("{path}: specification {}", package.specification_version());

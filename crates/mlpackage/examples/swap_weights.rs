@@ -14,10 +14,10 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         <[String; 3]>::try_from(std::env::args().skip(1).collect::<Vec<_>>()).map_err(|_| usage)?;
     let factor: f32 = factor.parse()?;
 
-    let package = Package::open(source.as_ref())?;
+    let package = Package::open(&source)?;
     let mut changed = 0;
     // One weight at a time; a weight that several functions share is visited once.
-    package.edit().save_with(copy.as_ref(), |_, blob| {
+    package.edit().save_with(&copy, |_, blob| {
         if blob.dtype != DType::Fp16 {
             return None;
         }

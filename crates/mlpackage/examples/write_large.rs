@@ -21,7 +21,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     let layers = (millions * 1_000_000).div_ceil(WIDTH * WIDTH);
 
     let start = Instant::now();
-    let mut writer = PackageWriter::create(path.as_ref())?;
+    let mut writer = PackageWriter::create(&path)?;
     let mut f = FunctionBuilder::new("main", Opset::CoreML8, writer.weights());
     let mut x = f.input("x", DType::Fp16, [1, WIDTH, 1, 1])?;
     let mut weights = vec![0u8; 2 * WIDTH * WIDTH];
@@ -41,7 +41,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     println!("{path}: {:.1} M parameters in {layers} layers", parameters as f64 / 1e6);
     println!("written and flushed to disk in {written:.2?}");
     println!("largest tensor {:.1} MB, peak memory {}", weights.len() as f64 / 1e6, peak_memory());
-    let package = Package::open(path.as_ref())?;
+    let package = Package::open(&path)?;
     println!("weights {} B, opened after {:.2?}", package.weight_bytes(), start.elapsed() - written);
     Ok(())
 }

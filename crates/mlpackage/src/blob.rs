@@ -28,8 +28,8 @@ use memmap2::Mmap;
 use crate::dtype::DType;
 use crate::elements;
 use crate::error::{Error, Result};
+use crate::files;
 use crate::mil::BlobInts;
-use crate::paths;
 
 const ALIGNMENT: u64 = 64;
 const SENTINEL: u32 = 0xDEAD_BEEF;
@@ -52,7 +52,8 @@ impl BlobWriter {
     /// # Errors
     ///
     /// [`Error::Io`] if the file already exists or cannot be created.
-    pub fn create(path: &Path) -> Result<Self> {
+    pub fn create(path: impl AsRef<Path>) -> Result<Self> {
+        let path = path.as_ref();
         let file = File::create_new(path).map_err(|e| Error::io("create", path, e))?;
         let mut writer = Self {
             path: path.to_owned(),
@@ -189,14 +190,15 @@ impl BlobFile {
     /// # Errors
     ///
     /// [`Error::Io`]; [`Error::Blob`] if the file is too short or of another version.
-    pub fn open(path: &Path) -> Result<Self> {
-        paths::regular_file_size(path)?;
+    pub fn open(path: impl AsRef<Path>) -> Result<Self> {
+        let path = path.as_ref();
+        files::regular_file_size(path)?;
         let file = File::open(path).map_err(|e| Error::io("open", path, e))?;
         // SAFETY: the map is private to this value and only read. As with every mapped file, a process that
         // truncates the file can cause this process to crash; packages are replaced by rename, never
         // truncated in place.
         let map = unsafe { Mmap::map(&file) }.map_err(|e| Error::io("map", path, e))?;
-        paths::refuse_pointer(path, &map)?;
+        files::refuse_pointer(path, &map)?;
         Self::check_header(Self { path: path.to_owned(), map: Arc::new(map) })
     }
 
@@ -623,7 +625,7 @@ mod tests {
     #[test]
     fn element_count_must_fit_the_bytes() {
         let dir = tempfile::tempdir().unwrap();
-        let mut w = BlobWriter::create(&dir.path().join("w")).unwrap();
+        let mut w = BlobWriter::create(dir.path().join("w")).unwrap();
         assert!(w.write(DType::Fp16, 3, &[0; 5]).is_err());
         assert!(w.write(DType::Bool, 1, &[0]).is_err());
     }

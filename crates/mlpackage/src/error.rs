@@ -1,10 +1,13 @@
-//! Errors of packages, bundles and programs under construction.
+//! Errors of packages and of programs under construction.
 
 use std::io;
 use std::path::{Path, PathBuf};
 
 use crate::finding::Finding;
 use crate::git_lfs::GitLfsPointer;
+
+/// An error of another library.
+pub type BoxError = Box<dyn std::error::Error + Send + Sync>;
 
 /// The result of this crate's functions.
 pub type Result<T, E = Error> = std::result::Result<T, E>;
@@ -53,6 +56,8 @@ pub enum Error {
         path: PathBuf,
         /// What was found and expected.
         reason: String,
+        /// The error that revealed it, if there is one.
+        source: Option<BoxError>,
     },
     /// `model.mlmodel` cannot be interpreted.
     #[error("{}: {reason}", path.display())]
@@ -61,6 +66,8 @@ pub enum Error {
         path: PathBuf,
         /// What was found and expected.
         reason: String,
+        /// The error that revealed it, if there is one.
+        source: Option<BoxError>,
     },
     /// A weight file, or a record in it, is damaged.
     #[error("{}: blob at offset {offset}: {reason}", path.display())]
@@ -77,26 +84,51 @@ pub enum Error {
     /// A program or its description breaks a rule.
     #[error("{0}")]
     Rule(Box<Finding>),
-    /// A bundle is incomplete, or this version cannot read it.
-    #[error("bundle {}: {field}: {reason}", path.display())]
-    Bundle {
-        /// The bundle's folder.
-        path: PathBuf,
-        /// The field of `bundle.json`, or the file, that is wrong.
-        field: String,
-        /// What was found and expected.
-        reason: String,
-    },
 }
 
 impl Error {
     pub(crate) fn io(action: &'static str, path: impl AsRef<Path>, source: io::Error) -> Self {
         Self::Io { action, path: path.as_ref().to_owned(), source }
     }
+
+    pub(crate) fn manifest(path: impl AsRef<Path>, reason: impl Into<Reason>) -> Self {
+        let Reason { text, source } = reason.into();
+        Self::Manifest { path: path.as_ref().to_owned(), reason: text, source }
+    }
+
+    pub(crate) fn model(path: impl AsRef<Path>, reason: impl Into<Reason>) -> Self {
+        let Reason { text, source } = reason.into();
+        Self::Model { path: path.as_ref().to_owned(), reason: text, source }
+    }
 }
 
 impl From<Finding> for Error {
     fn from(finding: Finding) -> Self {
         Self::Rule(Box::new(finding))
+    }
+}
+
+/// What was found and expected, and the error that revealed it.
+pub(crate) struct Reason {
+    text: String,
+    source: Option<BoxError>,
+}
+
+impl Reason {
+    /// The message of an error is the reason.
+    pub(crate) fn of(error: impl Into<BoxError>) -> Self {
+        let error = error.into();
+        Self { text: error.to_string(), source: Some(error) }
+    }
+
+    /// Returns the reason `text`, which an error revealed.
+    pub(crate) fn because(text: impl Into<String>, error: impl Into<BoxError>) -> Self {
+        Self { text: text.into(), source: Some(error.into()) }
+    }
+}
+
+impl<T: Into<String>> From<T> for Reason {
+    fn from(text: T) -> Self {
+        Self { text: text.into(), source: None }
     }
 }

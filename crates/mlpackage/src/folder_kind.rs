@@ -6,8 +6,8 @@ use atomic_output::AtomicDir;
 use serde_json::{Map, Value};
 
 use crate::error::Result;
+use crate::files;
 use crate::manifest::MANIFEST;
-use crate::paths;
 
 /// A kind of output folder.
 #[derive(Clone, Copy, Debug)]
@@ -46,15 +46,17 @@ impl FolderKind {
     /// # Errors
     ///
     /// [`Error::Output`](crate::Error::Output) as [`AtomicDir::create`].
-    pub fn create(self, destination: &Path) -> Result<AtomicDir> {
+    pub fn create(self, destination: impl AsRef<Path>) -> Result<AtomicDir> {
+        let destination = destination.as_ref();
         Ok(AtomicDir::create(destination, move |folder| self.differs(folder))?)
     }
 
     /// Returns why `folder` is not of this kind, or which other file it holds; `None` if an output of this kind may
     /// replace it.
-    pub fn differs(&self, folder: &Path) -> Option<String> {
+    pub fn differs(&self, folder: impl AsRef<Path>) -> Option<String> {
+        let folder = folder.as_ref();
         let marker = self.marker;
-        let Ok(bytes) = paths::read_small(&folder.join(marker), MARKER_LIMIT) else {
+        let Ok(bytes) = files::read_small(folder.join(marker), MARKER_LIMIT) else {
             return Some(format!("has no {marker}"));
         };
         let object: Option<Map<String, Value>> = serde_json::from_slice(&bytes).ok();

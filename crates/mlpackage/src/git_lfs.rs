@@ -8,17 +8,17 @@ pub struct GitLfsPointer {
     pub bytes: Option<u64>,
 }
 
-/// Pointers are shorter than this many bytes.
-pub(crate) const LONGEST: u64 = 1024;
-
 /// The first line of a pointer, under its current and its original URL.
 const VERSIONS: [&[u8]; 2] =
     [b"version https://git-lfs.github.com/spec/", b"version https://hawser.github.com/spec/"];
 
 impl GitLfsPointer {
+    /// Pointers are shorter than this many bytes.
+    pub const LONGEST: u64 = 1024;
+
     /// Parses a pointer; returns `None` if the contents are something else.
     pub fn parse(contents: &[u8]) -> Option<Self> {
-        if contents.len() as u64 >= LONGEST || !VERSIONS.iter().any(|line| contents.starts_with(line)) {
+        if contents.len() as u64 >= Self::LONGEST || !VERSIONS.iter().any(|line| contents.starts_with(line)) {
             return None;
         }
         let text = std::str::from_utf8(contents).ok()?;

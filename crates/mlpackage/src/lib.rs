@@ -2,12 +2,12 @@
 #![cfg_attr(test, allow(clippy::unwrap_used))]
 
 mod blob;
-pub mod bundle;
 mod counted;
 mod decode_budget;
 mod dtype;
 mod elements;
 mod error;
+pub mod files;
 mod finding;
 mod folder_kind;
 #[cfg(fuzzing)]
@@ -19,15 +19,13 @@ mod manifest;
 pub mod mil;
 pub mod ops;
 mod package;
-mod paths;
 mod proto;
 mod shape;
 
 pub use blob::{Blob, BlobFile, BlobWriter, StoredBlob};
-pub use bundle::Bundle;
 pub use counted::counted;
 pub use dtype::DType;
-pub use error::{Error, Result};
+pub use error::{BoxError, Error, Result};
 pub use finding::{Fault, Finding, Rule, Severity};
 pub use folder_kind::FolderKind;
 pub use git_lfs::GitLfsPointer;

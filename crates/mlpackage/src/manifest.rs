@@ -6,8 +6,8 @@ use std::path::Path;
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
-use crate::error::{Error, Result};
-use crate::paths;
+use crate::error::{Error, Reason, Result};
+use crate::files;
 
 /// The file's name in a package.
 pub(crate) const MANIFEST: &str = "Manifest.json";
@@ -69,17 +69,18 @@ impl Manifest {
         let path = package.join(MANIFEST);
         if !path.exists() {
             let reason = "it does not exist: a .mlpackage is a folder that contains this file".to_owned();
-            return Err(Error::Manifest { path, reason });
+            return Err(Error::manifest(path, reason));
         }
-        Self::parse(&path, &paths::read_small(&path, LIMIT)?)
+        Self::parse(&path, &files::read_small(&path, LIMIT)?)
     }
 
     /// Parses the manifest that is stored at `path`.
     pub(crate) fn parse(path: &Path, bytes: &[u8]) -> Result<Self> {
-        let bad = |reason: String| Error::Manifest { path: path.to_owned(), reason };
+        let bad = |reason: String| Error::manifest(path, reason);
         // Some editors begin a text file with a byte order mark.
         let bytes = bytes.strip_prefix("\u{feff}".as_bytes()).unwrap_or(bytes);
-        let manifest: Self = paths::read_object(bytes, "the manifest of a .mlpackage").map_err(bad)?;
+        let manifest: Self = files::read_object(bytes, "the manifest of a .mlpackage")
+            .map_err(|e| Error::manifest(path, Reason::of(e)))?;
         let version = manifest.file_format_version.as_str();
         let parts: Option<Vec<u32>> = version.split('.').map(|p| p.parse().ok()).collect();
         match parts.as_deref() {
@@ -91,7 +92,7 @@ impl Manifest {
 
     /// Returns the path of the model file, relative to the package.
     pub(crate) fn model_path(&self, package: &Path) -> Result<String> {
-        let bad = |reason| Error::Manifest { path: package.join(MANIFEST), reason };
+        let bad = |reason: String| Error::manifest(package.join(MANIFEST), reason);
         let root = &self.root_model_identifier;
         let item = self
             .item_info_entries

@@ -7,7 +7,7 @@ use mlpackage::{BlobWriter, DType, Metadata, Package, PackageWriter};
 
 fn with_builder<T>(opset: Opset, test: impl FnOnce(&mut FunctionBuilder<'_>) -> T) -> T {
     let dir = tempfile::tempdir().unwrap();
-    let mut weights = BlobWriter::create(&dir.path().join("weight.bin")).unwrap();
+    let mut weights = BlobWriter::create(dir.path().join("weight.bin")).unwrap();
     test(&mut FunctionBuilder::new("main", opset, &mut weights))
 }
 

@@ -34,7 +34,7 @@ impl Use<'_> {
     /// Infers the types of the results, of which there are `count`.
     fn infer(&self, opset: Opset, count: usize) -> Result<Vec<String>, String> {
         let dir = tempfile::tempdir().unwrap();
-        let mut weights = BlobWriter::create(&dir.path().join("weight.bin")).unwrap();
+        let mut weights = BlobWriter::create(dir.path().join("weight.bin")).unwrap();
         let mut f = FunctionBuilder::new("main", opset, &mut weights);
         let mut bound: Vec<(&str, Vec<_>)> = Vec::new();
         for (i, (param, dtype, dims)) in self.inputs.iter().enumerate() {
@@ -174,7 +174,7 @@ fn axes_that_are_added_and_flattened() {
 fn reshape_like_slices_as_python_does() {
     let like = |begins: [i32; 2], ends: [i32; 2], masks: [bool; 2], x: &[i32]| {
         let dir = tempfile::tempdir().unwrap();
-        let mut weights = BlobWriter::create(&dir.path().join("weight.bin")).unwrap();
+        let mut weights = BlobWriter::create(dir.path().join("weight.bin")).unwrap();
         let mut f = FunctionBuilder::new("main", Opset::CoreML6, &mut weights);
         let x: Vec<usize> = x.iter().map(|&d| d as usize).collect();
         let x = f.input("x", Fp32, x.as_slice()).unwrap();

@@ -246,7 +246,7 @@ proptest! {
 #[test]
 fn a_literal_must_fit_its_type() {
     let dir = tempfile::tempdir().unwrap();
-    let mut writer = PackageWriter::create(&dir.path().join("p.mlpackage")).unwrap();
+    let mut writer = PackageWriter::create(dir.path().join("p.mlpackage")).unwrap();
     let mut f = FunctionBuilder::new("main", Opset::CoreML8, writer.weights());
     let error = f.value("v", Value::ints([3], [1, 2])).unwrap_err();
     assert!(error.to_string().contains("constant v"), "{error}");
@@ -339,7 +339,7 @@ fn several_functions_are_written_and_read() {
     assert_eq!(weights.count(), 1, "the weight is stored once");
 
     // A default that is not a function is refused.
-    let mut writer = PackageWriter::create(&dir.path().join("q.mlpackage")).unwrap();
+    let mut writer = PackageWriter::create(dir.path().join("q.mlpackage")).unwrap();
     writer.weights().write(DType::Fp16, 12, &[0; 24]).unwrap();
     description.set_default_function("main");
     let error = writer.finish_with(&program, &description).unwrap_err();

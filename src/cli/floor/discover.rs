@@ -144,8 +144,7 @@ impl Discover {
     }
 
     fn write_probe(&self, configuration: &Configuration, path: &Path) -> Result<()> {
-        let options =
-            ExportOptions { quantization: configuration.quantization.parse()?, ..ExportOptions::default() };
+        let options = ExportOptions::default().with_quantization(configuration.quantization.parse()?);
         write_probe(&self.config(configuration), &options, configuration.tokens, path)
             .with_context(|| configuration.to_string())
     }

@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use ane_floor::Accuracy;
-use ane_floor::corpus::{Corpus, SCHEMA};
+use ane_floor::corpus::{PlacementCorpus, SCHEMA};
 use ane_floor::laws::{self, AnchorAndWork, Card, TERMS};
 use anyhow::{Result, ensure};
 use clap::Args;
@@ -56,13 +56,13 @@ pub(super) struct Refit {
     out: Option<PathBuf>,
 }
 
-fn read_corpus(path: &Path) -> Result<Corpus> {
-    Ok(Corpus::from_jsonl(&path.display().to_string(), &read_text(path)?)?)
+fn read_corpus(path: &Path) -> Result<PlacementCorpus> {
+    Ok(PlacementCorpus::from_jsonl(&path.display().to_string(), &read_text(path)?)?)
 }
 
 /// The built-in corpus with the rows of `files`.
-fn corpus_with(files: &[PathBuf]) -> Result<Corpus> {
-    let mut corpus = Corpus::built_in().clone();
+fn corpus_with(files: &[PathBuf]) -> Result<PlacementCorpus> {
+    let mut corpus = PlacementCorpus::built_in().clone();
     for path in files {
         corpus = corpus.joined(&path.display().to_string(), read_corpus(path)?)?;
     }
@@ -76,7 +76,7 @@ impl Evidence {
             return Ok(Outcome::Done);
         }
         let corpus = match &self.file {
-            None => Corpus::built_in().clone(),
+            None => PlacementCorpus::built_in().clone(),
             Some(path) => read_corpus(path)?,
         };
         match self.json {

@@ -3,7 +3,7 @@
 use std::fs::File;
 use std::path::{Path, PathBuf};
 
-use ane_floor::corpus::{Corpus, Placement};
+use ane_floor::corpus::{Placement, PlacementCorpus};
 use ane_floor::measured::{RecordedPlan, record};
 use ane_floor::{Comparison, PlacementReport};
 use anyhow::{Context as _, Result, bail, ensure};
@@ -87,13 +87,13 @@ impl MeasuredArgs {
 
 impl Measured {
     /// The user's corpus with the rows added.
-    fn joined(&self) -> Result<Corpus> {
+    fn joined(&self) -> Result<PlacementCorpus> {
         let Self { rows, file, .. } = self;
         let name = file.display();
         let mut corpus = match file.metadata() {
             Ok(found) if found.is_file() => read_corpus(file)?,
             Ok(_) => bail!("{name}: it is not a file"),
-            Err(_) => Corpus::from_jsonl(&name.to_string(), "")?,
+            Err(_) => PlacementCorpus::from_jsonl(&name.to_string(), "")?,
         };
         for row in rows {
             corpus = corpus.with(row.clone())?;
@@ -122,8 +122,8 @@ impl Measured {
     }
 }
 
-fn read_corpus(file: &Path) -> Result<Corpus> {
-    Ok(Corpus::from_jsonl(&file.display().to_string(), &super::read_text(file)?)?)
+fn read_corpus(file: &Path) -> Result<PlacementCorpus> {
+    Ok(PlacementCorpus::from_jsonl(&file.display().to_string(), &super::read_text(file)?)?)
 }
 
 /// Compares prediction and measurement, operation by operation.

@@ -8,7 +8,7 @@ use std::fs::File;
 use std::io::Read as _;
 use std::path::{Path, PathBuf};
 
-use ane_floor::{Basis, Outcome as Verdict, PlacementReport};
+use ane_floor::{Basis, PlacementReport, Verdict};
 use anyhow::{Context as _, Result, bail, ensure};
 use clap::{Args, Subcommand, ValueEnum};
 use microgpt_ane::placement;

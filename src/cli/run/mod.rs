@@ -8,8 +8,8 @@ use std::path::{Path, PathBuf};
 use std::time::Instant;
 
 use ane_runtime::{
-    EngineKind, EngineOptions, Function, Limits, LoadOptions, Memory, Model, Numerics, State, TensorView,
-    Tensors,
+    EngineKind, EngineOptions, Limits, LoadOptions, Memory, Model, ModelFunction, Numerics, State,
+    TensorView, Tensors,
 };
 use anyhow::{Context as _, Result, ensure};
 use clap::Args;
@@ -91,9 +91,10 @@ impl Run {
             calls.give(self.inputs.as_deref(), &self.images, fit)?;
         }
         let images = OutImages::of(&calls, &self.out_images)?;
-        let functions = calls.calls.iter().map(|call| call.function.clone()).collect();
-        let limits = Limits { workspace: self.workspace << 20, ..Limits::default() };
-        let options = LoadOptions { functions, hazards: self.hazards, limits };
+        let functions = calls.calls.iter().map(|call| &call.function);
+        let limits = Limits::default().with_workspace(self.workspace << 20);
+        let options =
+            LoadOptions::default().with_functions(functions).with_hazards(self.hazards).with_limits(limits);
         let model = engine.engine()?.load(&package, &options)?;
         if self.plan {
             output::print(&plans(&*model, &calls, runs || has_inputs)?)?;
@@ -208,7 +209,7 @@ struct Ran {
 
 impl Ran {
     /// Calls a function for all of its steps.
-    fn call(&mut self, function: &dyn Function, calls: &Calls, call: &Call) -> Result<()> {
+    fn call(&mut self, function: &dyn ModelFunction, calls: &Calls, call: &Call) -> Result<()> {
         let mut results = Results::default();
         let mut faulty: Vec<String> = Vec::new();
         let mut memory = None;
@@ -267,7 +268,7 @@ impl Ran {
 }
 
 /// Describes the calls, their time, and the memory that a call needs for such inputs.
-fn describe(function: &dyn Function, steps: usize, seconds: f64, memory: Option<Memory>) -> String {
+fn describe(function: &dyn ModelFunction, steps: usize, seconds: f64, memory: Option<Memory>) -> String {
     let each = seconds * 1e3 / steps as f64;
     let mut text = format!("{}: {}, {each:.3} ms each\n", function.name(), counted(steps, "call"));
     match memory {

@@ -7,8 +7,8 @@ mod size_bar;
 use maud::{DOCTYPE, Markup, PreEscaped, html};
 
 use crate::comparison::Comparison;
-use crate::device::{Device, Outcome};
-use crate::findings::FindingKind;
+use crate::device::{Device, Verdict};
+use crate::findings::PlacementFindingKind;
 use crate::function_report::{FunctionReport, LawOpinion};
 use crate::laws::megabytes;
 use crate::placed_operation::PlacedOperation;
@@ -67,18 +67,18 @@ fn class(device: Device) -> &'static str {
     }
 }
 
-fn outcome_class(outcome: Outcome) -> &'static str {
+fn outcome_class(outcome: Verdict) -> &'static str {
     match outcome {
-        Outcome::Ane => "ane",
-        Outcome::Cpu => "cpu",
-        Outcome::Gpu => "gpu",
-        Outcome::Mixed => "mixed",
-        Outcome::Error => "error",
-        Outcome::Unknown => "unknown",
+        Verdict::Ane => "ane",
+        Verdict::Cpu => "cpu",
+        Verdict::Gpu => "gpu",
+        Verdict::Mixed => "mixed",
+        Verdict::Error => "error",
+        Verdict::Unknown => "unknown",
     }
 }
 
-fn chip(outcome: Outcome) -> Markup {
+fn chip(outcome: Verdict) -> Markup {
     html! { span class={ "chip " (outcome_class(outcome)) } { (outcome) } }
 }
 
@@ -107,11 +107,11 @@ fn one(report: &PlacementReport, measured: Option<&PlacementReport>) -> Markup {
             div.wide { (size_bar::draw(report.compiled.int8_equivalent(), report.compiled_bytes)) }
         }
         @if !report.changes.is_empty() || report.scalings.is_some() { (changes(report)) }
-        @if report.findings.iter().any(|f| f.kind != FindingKind::Disagreement) {
+        @if report.findings.iter().any(|f| f.kind != PlacementFindingKind::Disagreement) {
             section {
                 h2 { "Findings" }
                 ul {
-                    @for finding in report.findings.iter().filter(|f| f.kind != FindingKind::Disagreement) {
+                    @for finding in report.findings.iter().filter(|f| f.kind != PlacementFindingKind::Disagreement) {
                         li {
                             span.kind { (kind(finding.kind)) ": " }
                             @if report.functions.len() > 1 { (finding.function) ": " }
@@ -154,13 +154,13 @@ fn tile(name: &str, value: &str, what: &str) -> Markup {
     html! { div.tile { span.soft { (name) } b { (value) } span.soft { (what) } } }
 }
 
-fn kind(kind: FindingKind) -> &'static str {
+fn kind(kind: PlacementFindingKind) -> &'static str {
     match kind {
-        FindingKind::KeptOff => "kept off",
-        FindingKind::Island => "island",
-        FindingKind::Hazard => "hazard",
-        FindingKind::Disagreement => "disagreement",
-        FindingKind::Doubt => "note",
+        PlacementFindingKind::KeptOff => "kept off",
+        PlacementFindingKind::Island => "island",
+        PlacementFindingKind::Hazard => "hazard",
+        PlacementFindingKind::Disagreement => "disagreement",
+        PlacementFindingKind::Doubt => "note",
     }
 }
 

@@ -19,8 +19,8 @@ use std::sync::LazyLock;
 use serde::{Deserialize, Serialize};
 
 use super::{Card, Law, Opinion, Statement};
-use crate::corpus::{Corpus, Dtype, Family, Placement, Weights};
-use crate::device::Outcome;
+use crate::corpus::{Family, GraphDtype, Placement, PlacementCorpus, WeightFormat};
+use crate::device::Verdict;
 use crate::features::Features;
 
 /// The committed fit.
@@ -129,11 +129,11 @@ impl AnchorAndWork {
 
     /// Fits the law to the rows of a corpus that have enough information, except those for which `skip`
     /// returns true.
-    pub fn fit(corpus: &Corpus, skip: impl Fn(&Placement) -> bool) -> Self {
+    pub fn fit(corpus: &PlacementCorpus, skip: impl Fn(&Placement) -> bool) -> Self {
         let rows: Vec<&Placement> = corpus.evidence().filter(|r| tells_enough(r) && !skip(r)).collect();
         let values: Vec<[f64; TERMS.len()]> =
             rows.iter().map(|r| values(&Features::from(&r.graph))).collect();
-        let placed: Vec<bool> = rows.iter().map(|r| r.placed.device == Outcome::Ane).collect();
+        let placed: Vec<bool> = rows.iter().map(|r| r.placed.device == Verdict::Ane).collect();
         let (price, earns) = logistic(&values, &placed);
         Self { fitted: Fitted { price, earns, rows: rows.iter().map(|r| r.id.clone()).collect() } }
     }
@@ -178,7 +178,7 @@ impl Law for AnchorAndWork {
             .map(|((value, earns), term)| format!("{} {:.2}", term.name, value * earns))
             .collect();
         let earned = if earned.is_empty() { "nothing".to_owned() } else { earned.join(", ") };
-        let outcome = if score > 0.0 { Outcome::Ane } else { Outcome::Cpu };
+        let outcome = if score > 0.0 { Verdict::Ane } else { Verdict::Cpu };
         let than = if score > 0.0 { "more" } else { "no more" };
         let reason = format!("it earns {earned}: {than} than the price of {:.2}", self.fitted.price);
         Some(Opinion { outcome, reason, clearance: 1.0 / (1.0 + (-score.abs()).exp()) })
@@ -190,8 +190,8 @@ fn applies(features: &Features) -> bool {
     // Depth and states are not enough: a row without bytes or work would teach that four layers of any size
     // are placed.
     (features.int8_bytes.is_some() || features.work.is_some())
-        && features.dtype != Some(Dtype::Fp32)
-        && features.weights != Some(Weights::Int4PerBlock)
+        && features.dtype != Some(GraphDtype::Fp32)
+        && features.weights != Some(WeightFormat::Int4PerBlock)
         && features.family != Family::Any
 }
 
@@ -201,7 +201,7 @@ fn tells_enough(row: &Placement) -> bool {
     let features = Features::from(&row.graph);
     let within =
         super::ByteCeiling.graph(&features).is_none() && super::OperationCeiling.graph(&features).is_none();
-    matches!(row.placed.device, Outcome::Ane | Outcome::Cpu) && within && applies(&features)
+    matches!(row.placed.device, Verdict::Ane | Verdict::Cpu) && within && applies(&features)
 }
 
 fn values(features: &Features) -> [f64; TERMS.len()] {
@@ -246,7 +246,7 @@ mod tests {
     use super::*;
 
     fn refitted() -> AnchorAndWork {
-        AnchorAndWork::fit(Corpus::built_in(), |_| false)
+        AnchorAndWork::fit(PlacementCorpus::built_in(), |_| false)
     }
 
     /// The tolerance is 1e-6; the fit converges to 1e-10 per sweep.

@@ -6,7 +6,7 @@
 //! reported.
 
 use super::{Card, Law, Opinion, Statement, megabytes};
-use crate::device::Outcome;
+use crate::device::Verdict;
 use crate::features::Features;
 
 /// Between the largest shard known to be placed (2,016 MB) and the smallest that was rejected for its size
@@ -48,7 +48,7 @@ impl Law for ByteCeiling {
     }
 
     fn graph(&self, features: &Features) -> Option<Opinion> {
-        above(features.stored_bytes?, PROGRAM_BYTES, Outcome::Cpu)
+        above(features.stored_bytes?, PROGRAM_BYTES, Verdict::Cpu)
     }
 }
 
@@ -58,12 +58,12 @@ impl Law for PackageCeiling {
     }
 
     fn graph(&self, features: &Features) -> Option<Opinion> {
-        above(features.stored_bytes?, PACKAGE_BYTES, Outcome::Gpu)
+        above(features.stored_bytes?, PACKAGE_BYTES, Verdict::Gpu)
     }
 }
 
 /// Returns an opinion only above the ceiling: a ceiling does not determine what is placed below it.
-fn above(bytes: u64, ceiling: u64, outcome: Outcome) -> Option<Opinion> {
+fn above(bytes: u64, ceiling: u64, outcome: Verdict) -> Option<Opinion> {
     (bytes > ceiling).then(|| {
         let reason = format!("{} is above the ceiling of {}", megabytes(bytes), megabytes(ceiling));
         Opinion::at_threshold(outcome, reason, bytes as f64, ceiling as f64)
@@ -84,11 +84,11 @@ mod tests {
     #[test]
     fn ceilings_speak_only_above_themselves() {
         assert!(ByteCeiling.graph(&of(2_016_000_000)).is_none());
-        assert_eq!(ByteCeiling.graph(&of(2_300_000_000)).map(|o| o.outcome), Some(Outcome::Cpu));
+        assert_eq!(ByteCeiling.graph(&of(2_300_000_000)).map(|o| o.outcome), Some(Verdict::Cpu));
         assert!(ByteCeiling.graph(&unknown(Family::Decoder)).is_none(), "of unknown size");
         // Rows of 227 MB (placed) and 364 MB (GPU) support it. For 288 MB, which was placed, it is wrong.
         assert!(PackageCeiling.graph(&of(227_000_000)).is_none());
-        assert_eq!(PackageCeiling.graph(&of(364_000_000)).map(|o| o.outcome), Some(Outcome::Gpu));
-        assert_eq!(PackageCeiling.graph(&of(288_000_000)).map(|o| o.outcome), Some(Outcome::Gpu));
+        assert_eq!(PackageCeiling.graph(&of(364_000_000)).map(|o| o.outcome), Some(Verdict::Gpu));
+        assert_eq!(PackageCeiling.graph(&of(288_000_000)).map(|o| o.outcome), Some(Verdict::Gpu));
     }
 }

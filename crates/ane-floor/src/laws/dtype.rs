@@ -6,8 +6,8 @@
 use mlpackage::DType;
 
 use super::{Card, Law, Opinion, Statement};
-use crate::corpus::Dtype;
-use crate::device::Outcome;
+use crate::corpus::GraphDtype;
+use crate::device::Verdict;
 use crate::features::Features;
 use crate::op_context::OpContext;
 
@@ -32,8 +32,8 @@ impl Law for ElementType {
     }
 
     fn graph(&self, features: &Features) -> Option<Opinion> {
-        (features.dtype? == Dtype::Fp32).then(|| Opinion {
-            outcome: Outcome::Cpu,
+        (features.dtype? == GraphDtype::Fp32).then(|| Opinion {
+            outcome: Verdict::Cpu,
             reason: "it computes in fp32, which the Neural Engine does not have".into(),
             clearance: 0.99,
         })

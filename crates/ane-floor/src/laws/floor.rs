@@ -10,7 +10,7 @@
 //! work. The law applies to this family of graphs, and is the default verdict only for it.
 
 use super::{Card, Law, Opinion, Statement, megabytes};
-use crate::device::Outcome;
+use crate::device::Verdict;
 use crate::features::Features;
 
 /// The floor: "about 14 MB" compiled INT8, decimal.
@@ -85,14 +85,14 @@ impl Law for Floor {
             let below = megabytes(FLOOR_BYTES - bytes);
             let floor = megabytes(FLOOR_BYTES);
             (
-                Outcome::Cpu,
+                Verdict::Cpu,
                 format!(
                     "{size} {how} is {below} below the floor of {floor}: Core ML puts such a shard on the CPU, without an error"
                 ),
             )
         } else {
             let above = megabytes(bytes - FLOOR_BYTES);
-            (Outcome::Ane, format!("{size} {how} is {above} above the floor of {}", megabytes(FLOOR_BYTES)))
+            (Verdict::Ane, format!("{size} {how} is {above} above the floor of {}", megabytes(FLOOR_BYTES)))
         };
         Some(Opinion::at_threshold(outcome, reason, bytes as f64, FLOOR_BYTES as f64))
     }
@@ -109,8 +109,8 @@ mod tests {
         let of = |family, int8: u64| {
             Floor::OF_SHARDS.graph(&Features { int8_bytes: Some(int8), ..unknown(family) })
         };
-        assert_eq!(of(Family::Decoder, 13_999_999).map(|o| o.outcome), Some(Outcome::Cpu));
-        assert_eq!(of(Family::Decoder, 14_000_000).map(|o| o.outcome), Some(Outcome::Ane));
+        assert_eq!(of(Family::Decoder, 13_999_999).map(|o| o.outcome), Some(Verdict::Cpu));
+        assert_eq!(of(Family::Decoder, 14_000_000).map(|o| o.outcome), Some(Verdict::Ane));
         // Experiment 27's small point has a margin near 1; at the threshold the margin is a half.
         assert!(of(Family::Decoder, 30_000).unwrap().clearance > 0.99);
         assert!((of(Family::Decoder, 14_000_000).unwrap().clearance - 0.5).abs() < 1e-9);

@@ -18,7 +18,7 @@ mod states;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use crate::device::Outcome;
+use crate::device::Verdict;
 use crate::features::Features;
 use crate::op_context::OpContext;
 
@@ -27,7 +27,7 @@ pub use bytes::{ByteCeiling, PACKAGE_BYTES, PROGRAM_BYTES, PackageCeiling};
 pub use dtype::ElementType;
 pub use floor::{FLOOR_BYTES, Floor, Reading};
 pub use never::NeverPlaced;
-pub use numerics::Numerics;
+pub use numerics::Fp16Range;
 pub use operations::{OPERATION_CEILING, OperationCeiling};
 pub use quantization::BlockwiseInt4;
 pub use shapes::Shapes;
@@ -99,7 +99,7 @@ impl Statement {
 #[serde(deny_unknown_fields)]
 pub struct Opinion {
     /// Where the graph is placed.
-    pub outcome: Outcome,
+    pub outcome: Verdict,
     /// The reason, in a sentence.
     pub reason: String,
     /// The margin: 0.5 at the law's threshold, near 1 far from it.
@@ -109,7 +109,7 @@ pub struct Opinion {
 impl Opinion {
     /// Creates an opinion on one side of a threshold that is known to a factor of about 1.4. The margin is a
     /// logistic function of the logarithm of `value / threshold`.
-    pub(crate) fn at_threshold(outcome: Outcome, reason: String, value: f64, threshold: f64) -> Self {
+    pub(crate) fn at_threshold(outcome: Verdict, reason: String, value: f64, threshold: f64) -> Self {
         let octaves = (value.max(1.0) / threshold).log2().abs();
         Self { outcome, reason, clearance: 1.0 / (1.0 + (-2.0 * octaves).exp()) }
     }
@@ -128,7 +128,7 @@ pub fn all() -> [&'static dyn Law; 11] {
         AnchorAndWork::built_in(),
         &PackageCeiling,
         &States,
-        &Numerics,
+        &Fp16Range,
     ]
 }
 

@@ -8,7 +8,7 @@ use crate::op_context::OpContext;
 
 /// Constants that fp16 cannot represent, and operations that lose significant values in it.
 #[derive(Clone, Copy, Debug)]
-pub struct Numerics;
+pub struct Fp16Range;
 
 /// The smallest positive fp16 value, 2^-24; half of it rounds to 0.
 const SMALLEST: f32 = 5.960_464_5e-8;
@@ -33,7 +33,7 @@ const CARD: Card = Card {
     ],
 };
 
-impl Law for Numerics {
+impl Law for Fp16Range {
     fn card(&self) -> &'static Card {
         &CARD
     }

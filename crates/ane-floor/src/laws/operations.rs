@@ -4,7 +4,7 @@
 //! with error -14 with 3,284 (mil_spec, M4): the error depends on operations, not bytes.
 
 use super::{Card, Law, Opinion, Statement};
-use crate::device::Outcome;
+use crate::device::Verdict;
 use crate::features::Features;
 
 /// Between the 3,164 operations that compiled and the 3,284 that did not.
@@ -38,7 +38,7 @@ impl Law for OperationCeiling {
             );
             // Known to within 120 of 3,200, far more precisely than the thresholds in bytes.
             let clearance = if operations >= 3_284 { 0.95 } else { 0.6 };
-            Opinion { outcome: Outcome::Error, reason, clearance }
+            Opinion { outcome: Verdict::Error, reason, clearance }
         })
     }
 }
@@ -55,6 +55,6 @@ mod tests {
         let of =
             |n: u64| OperationCeiling.graph(&Features { operations: Some(n), ..unknown(Family::Decoder) });
         assert!(of(3_164).is_none());
-        assert_eq!(of(3_284).map(|o| o.outcome), Some(Outcome::Error));
+        assert_eq!(of(3_284).map(|o| o.outcome), Some(Verdict::Error));
     }
 }

@@ -5,8 +5,8 @@
 //! shards, while a large stateful decoder in it was placed. 4-bit palettes are another form, and are placed.
 
 use super::{Card, Law, Opinion, Statement};
-use crate::corpus::Weights;
-use crate::device::Outcome;
+use crate::corpus::WeightFormat;
+use crate::device::Verdict;
 use crate::features::Features;
 
 /// INT4 with per-block scales is placed only in deep stateful graphs.
@@ -33,19 +33,19 @@ impl Law for BlockwiseInt4 {
     }
 
     fn graph(&self, features: &Features) -> Option<Opinion> {
-        if features.weights? != Weights::Int4PerBlock {
+        if features.weights? != WeightFormat::Int4PerBlock {
             return None;
         }
         let placed = features.stateful == Some(true) && features.depth.is_some_and(|d| d >= DEEP);
         Some(if placed {
             Opinion {
-                outcome: Outcome::Ane,
+                outcome: Verdict::Ane,
                 reason: "its weights are INT4 with per-block scales, and it is deep and has states: the only such graph known was placed".into(),
                 clearance: 0.6,
             }
         } else {
             Opinion {
-                outcome: Outcome::Cpu,
+                outcome: Verdict::Cpu,
                 reason: "its weights are INT4 with per-block scales, which fall to the CPU in small or stateless shards".into(),
                 clearance: 0.9,
             }
@@ -63,17 +63,17 @@ mod tests {
     /// them; shards of 2 and 3 layers on the CPU.
     #[test]
     fn states_and_depth_tip_it() {
-        let of = |weights: Weights, stateful: Option<bool>, depth: u64| {
+        let of = |weights: WeightFormat, stateful: Option<bool>, depth: u64| {
             let known = unknown(Family::Decoder);
             BlockwiseInt4.graph(&Features { weights: Some(weights), stateful, depth: Some(depth), ..known })
         };
-        let outcome = |stateful, depth| of(Weights::Int4PerBlock, stateful, depth).map(|o| o.outcome);
-        assert_eq!(outcome(Some(false), 24), Some(Outcome::Cpu));
-        assert_eq!(outcome(Some(true), 24), Some(Outcome::Ane));
-        assert_eq!(outcome(None, 3), Some(Outcome::Cpu));
-        assert_eq!(outcome(Some(true), 2), Some(Outcome::Cpu));
+        let outcome = |stateful, depth| of(WeightFormat::Int4PerBlock, stateful, depth).map(|o| o.outcome);
+        assert_eq!(outcome(Some(false), 24), Some(Verdict::Cpu));
+        assert_eq!(outcome(Some(true), 24), Some(Verdict::Ane));
+        assert_eq!(outcome(None, 3), Some(Verdict::Cpu));
+        assert_eq!(outcome(Some(true), 2), Some(Verdict::Cpu));
         // The law does not apply to other 4-bit forms.
-        for other in [Weights::Lut4, Weights::Int4, Weights::Int8] {
+        for other in [WeightFormat::Lut4, WeightFormat::Int4, WeightFormat::Int8] {
             assert!(of(other, Some(false), 2).is_none());
         }
     }

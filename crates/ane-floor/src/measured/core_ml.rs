@@ -11,7 +11,7 @@ use mlpackage::Package;
 use objc2::rc::autoreleasepool;
 use serde::Deserialize as _;
 
-use super::recorded_plan::Plan;
+use super::recorded_plan::RecordedProgramPlan;
 use crate::error::{Error, Result};
 
 /// The devices that the plan is made for. Never "all": if the GPU is offered as well, a plan says nothing
@@ -19,12 +19,12 @@ use crate::error::{Error, Result};
 pub(super) const COMPUTE_UNITS: (&str, ComputeUnits) = ("cpu-and-ane", ComputeUnits::CpuAndNeuralEngine);
 
 /// Compiles a package, reads its plan, and removes the compiled model.
-pub(super) fn plan(package: &Package) -> Result<Plan> {
+pub(super) fn plan(package: &Package) -> Result<RecordedProgramPlan> {
     // Core ML leaves objects to the thread's autorelease pool, which a Rust thread does not have.
     autoreleasepool(|_| plan_pooled(package))
 }
 
-fn plan_pooled(package: &Package) -> Result<Plan> {
+fn plan_pooled(package: &Package) -> Result<RecordedProgramPlan> {
     let path = package.path();
     let failed = |doing: &str, error: &dyn std::fmt::Display| Error::CoreMl {
         what: format!("{doing} {}: {error}", path.display()),
@@ -32,12 +32,12 @@ fn plan_pooled(package: &Package) -> Result<Plan> {
     // The binding's error code names its own call, and could be mistaken for a Core ML code.
     let words = |error: CoreMLError| error.message().to_owned();
     let compiled = Compiled(ModelCompiler::compile(path).map_err(|e| failed("compile", &words(e)))?);
-    let of = |configuration: &ModelConfiguration| -> Result<Plan> {
+    let of = |configuration: &ModelConfiguration| -> Result<RecordedProgramPlan> {
         let details = ComputePlanDetails::load_from_url(&compiled.0, configuration)
             .map_err(|e| failed("load the compute plan of", &words(e)))?;
         // Converted through the form of recorded plans, so that the code tested elsewhere runs here.
         serde_json::to_value(&details)
-            .and_then(Plan::deserialize)
+            .and_then(RecordedProgramPlan::deserialize)
             .map_err(|e| failed("read the compute plan of", &e))
     };
     let configuration = ModelConfiguration::new().with_compute_units(COMPUTE_UNITS.1);
@@ -45,7 +45,7 @@ fn plan_pooled(package: &Package) -> Result<Plan> {
         return of(&configuration);
     }
     // A plan is for one function; its entries for others are not used.
-    let mut all: Option<Plan> = None;
+    let mut all: Option<RecordedProgramPlan> = None;
     for name in package.program().functions.keys() {
         let mut plan = of(&configuration.clone().with_function_name(name))?;
         let own = format!("functions.{name}.block.");

@@ -12,14 +12,15 @@ use std::collections::{BTreeMap, HashMap};
 use mlpackage::Package;
 
 pub use recorded_plan::{
-    Cost, DeviceUsage, Operation, OperationPlan, Output, Plan, PlannedDevice, RecordedPlan,
+    DeviceUsage, PlannedDevice, RecordedCost, RecordedOperation, RecordedOperationPlan, RecordedOutput,
+    RecordedPlan, RecordedProgramPlan,
 };
 
 #[cfg(target_os = "macos")]
-use crate::corpus::Machine;
-use crate::device::{Device, Outcome};
+use crate::corpus::RecordedMachine;
+use crate::device::{Device, Verdict};
 use crate::error::{Error, Result};
-use crate::findings::{self, FindingKind};
+use crate::findings::{self, PlacementFindingKind};
 use crate::placed_operation::PlacedOperation;
 use crate::placement;
 use crate::report::{Basis, PlacementReport};
@@ -71,7 +72,7 @@ pub fn record(package: &Package) -> Result<RecordedPlan> {
     return Ok(RecordedPlan {
         package: crate::report::name(package),
         program: Some(recorded_plan::program_of(package)?),
-        machine: Machine::this(),
+        machine: RecordedMachine::this(),
         compute_units: core_ml::COMPUTE_UNITS.0.to_owned(),
         plan: core_ml::plan(package)?,
     });
@@ -148,19 +149,19 @@ impl PlacementReport {
         report.scalings = None;
         // Hazards do not depend on the plan, but their operation indices refer to the program's list and are
         // cleared.
-        report.findings.retain(|f| f.kind == FindingKind::Hazard);
+        report.findings.retain(|f| f.kind == PlacementFindingKind::Hazard);
         report.findings.iter_mut().for_each(|f| f.operations.clear());
         placement::number_regions(&mut operations);
         for function in &mut report.functions {
             let own = || operations.iter().filter(|o| o.function == function.name);
             let on_ane = own().filter(|o| o.device == Device::Ane).count();
             function.outcome = match (on_ane, own().count()) {
-                (_, 0) => Outcome::Unknown,
-                (placed, all) if placed == all => Outcome::Ane,
-                (0, _) if own().all(|o| o.device == Device::Gpu) => Outcome::Gpu,
-                (0, _) if own().any(|o| o.device == Device::Unknown) => Outcome::Unknown,
-                (0, _) => Outcome::Cpu,
-                _ => Outcome::Mixed,
+                (_, 0) => Verdict::Unknown,
+                (placed, all) if placed == all => Verdict::Ane,
+                (0, _) if own().all(|o| o.device == Device::Gpu) => Verdict::Gpu,
+                (0, _) if own().any(|o| o.device == Device::Unknown) => Verdict::Unknown,
+                (0, _) => Verdict::Cpu,
+                _ => Verdict::Mixed,
             };
             function.rule = RULE.to_owned();
             function.reason =
@@ -248,7 +249,7 @@ mod tests {
 
     fn fixture(name: &str) -> Package {
         let fixtures = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("../mlpackage/tests/fixtures");
-        Package::open(&fixtures.join(name)).unwrap()
+        Package::open(fixtures.join(name)).unwrap()
     }
 
     /// A hand-written plan of a package whose functions are `double` and `single`, each with a convolution
@@ -275,11 +276,11 @@ mod tests {
         ));
         let report = PlacementReport::measured(&package, &plan).unwrap();
         report.check().unwrap();
-        assert_eq!((report.basis, report.verdict), (Basis::Measured, Outcome::Mixed));
+        assert_eq!((report.basis, report.verdict), (Basis::Measured, Verdict::Mixed));
         assert_eq!(report.residency.conv_ane.to_string(), "1/2");
         assert_eq!(report.residency.compute_ane.to_string(), "2/4");
         let outcomes: Vec<_> = report.functions.iter().map(|f| (f.name.as_str(), f.outcome)).collect();
-        assert_eq!(outcomes, [("double", Outcome::Ane), ("single", Outcome::Cpu)]);
+        assert_eq!(outcomes, [("double", Verdict::Ane), ("single", Verdict::Cpu)]);
         assert!((report.cost_ane - 0.5).abs() < 1e-12);
         assert_eq!(report.operations[0].reason, "preferred by the plan; supported: CPU, ANE");
         // The data flow is the program's.

@@ -5,12 +5,12 @@
 
 use std::collections::HashSet;
 
+use ane_bundle::FileDigest;
 use mlpackage::Package;
-use mlpackage::bundle::FileDigest;
 use serde::{Deserialize, Serialize};
 
 use super::PlannedOperation;
-use crate::corpus::{Machine, Placement};
+use crate::corpus::{Placement, RecordedMachine};
 use crate::device::Device;
 use crate::error::{Error, Result};
 use crate::report::PlacementReport;
@@ -29,32 +29,32 @@ pub struct RecordedPlan {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub program: Option<String>,
     /// The machine on which the plan was made.
-    pub machine: Machine,
+    pub machine: RecordedMachine,
     /// The devices offered to Core ML, such as `cpu-and-ane`.
     pub compute_units: String,
     /// The plan.
-    pub plan: Plan,
+    pub plan: RecordedProgramPlan,
 }
 
 /// The parts of a plan that are used. Other fields are ignored.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub struct Plan {
+pub struct RecordedProgramPlan {
     /// `program` for ML Programs; other models have no operations.
     pub model_type: String,
     /// The operations of every function in program order, including those within blocks.
-    pub program_operation_plans: Vec<OperationPlan>,
+    pub program_operation_plans: Vec<RecordedOperationPlan>,
 }
 
 /// An operation of a plan.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub struct OperationPlan {
+pub struct RecordedOperationPlan {
     /// Its position, such as `functions.main.block.operations[3]`.
     pub path: String,
     /// Its type and results.
-    pub operation: Operation,
+    pub operation: RecordedOperation,
     /// Its share of the cost, if Core ML estimates one.
     #[serde(default)]
-    pub cost: Option<Cost>,
+    pub cost: Option<RecordedCost>,
     /// Its devices, if the plan states them.
     #[serde(default)]
     pub device_usage: Option<DeviceUsage>,
@@ -62,24 +62,24 @@ pub struct OperationPlan {
 
 /// Type and results of an operation.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub struct Operation {
+pub struct RecordedOperation {
     /// The type, such as `ios18.conv`.
     pub operator_name: String,
     /// The results.
     #[serde(default)]
-    pub outputs: Vec<Output>,
+    pub outputs: Vec<RecordedOutput>,
 }
 
 /// A result.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub struct Output {
+pub struct RecordedOutput {
     /// Its name.
     pub name: String,
 }
 
 /// A share of the cost.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
-pub struct Cost {
+pub struct RecordedCost {
     /// 0 to 1.
     pub weight: f64,
 }
@@ -124,9 +124,10 @@ impl RecordedPlan {
             true => serde_json::from_str(text).map(|one| vec![one]),
             false => serde_json::from_str(text),
         };
-        let plans: Vec<Self> = read.map_err(|e| Error::Plan { reason: e.to_string() })?;
+        let plans: Vec<Self> =
+            read.map_err(|e| Error::Plan { reason: e.to_string(), source: Some(e.into()) })?;
         for plan in &plans {
-            plan.check().map_err(|reason| Error::Plan { reason })?;
+            plan.check().map_err(|reason| Error::Plan { reason, source: None })?;
         }
         Ok(plans)
     }
@@ -198,7 +199,7 @@ impl RecordedPlan {
     /// [`Error::Plan`] if the plan belongs to another package; otherwise as for
     /// [`PlacementReport::measured`].
     pub fn report(&self, package: &Package) -> Result<PlacementReport> {
-        self.check_of(package).map_err(|reason| Error::Plan { reason })?;
+        self.check_of(package).map_err(|reason| Error::Plan { reason, source: None })?;
         PlacementReport::measured(package, &self.operations())
     }
 
@@ -229,7 +230,7 @@ pub(super) fn program_of(package: &Package) -> Result<String> {
     Ok(digest.sha256.chars().take(12).collect())
 }
 
-fn planned(found: &OperationPlan) -> PlannedOperation {
+fn planned(found: &RecordedOperationPlan) -> PlannedOperation {
     let usage = found.device_usage.as_ref();
     PlannedOperation {
         path: found.path.clone(),

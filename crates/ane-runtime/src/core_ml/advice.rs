@@ -17,12 +17,12 @@ const KNOWN: &[Hint] = &[
         // The sign is missing in some reports (swift-chat #31).
         patterns: &["error code: -14", "error code: 14"],
         advice: "known to happen for programs of more than about 3,200 operations and for weights beyond 1 GB: export several \
-                 smaller shards; and for stateful models on the Neural Engine (coremltools #2325): `--compute-units cpu` shows whether \
-                 that is the cause",
+                 smaller shards; and for stateful models on the Neural Engine (coremltools #2325): a run with the compute units `cpu` \
+                 shows whether that is the cause",
     },
     Hint {
         patterns: &["mlstate requires"],
-        advice: "states need macOS 15: export with `--cache-update host`, or run on the engine mil-cpu",
+        advice: "states need macOS 15: export with the cache update `host`, or run on the engine mil-cpu",
     },
     Hint {
         patterns: &["macos 26"],
@@ -39,7 +39,7 @@ const KNOWN: &[Hint] = &[
     },
     Hint {
         patterns: &["error code: -1.", "error code: -4", "error code: -5", "error code: -7"],
-        advice: "the plan could not be built for these compute units: `--compute-units cpu` shows whether Core ML accepts the program itself",
+        advice: "the plan could not be built for these compute units: a run with the compute units `cpu` shows whether Core ML accepts the program itself",
     },
     Hint {
         patterns: &["no space left", "disk is full", "nscocoaerrordomain code=640"],

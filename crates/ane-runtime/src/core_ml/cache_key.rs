@@ -1,7 +1,7 @@
 //! The key of a compiled package in the cache.
 
+use ane_bundle::BundleManifest;
 use mlpackage::Package;
-use mlpackage::bundle::BundleManifest;
 use sha2::{Digest as _, Sha256};
 
 use crate::error::Result;

@@ -22,7 +22,7 @@ use serde::Serialize;
 use super::cache_key::CacheKey;
 use super::compiled::{Compiled, TemporaryFolder};
 use super::progress::LoadStep;
-use crate::error::{Error, Result};
+use crate::error::{BoxError, Error, Result};
 
 /// The compiled model in an entry.
 const MODEL: &str = "model.mlmodelc";
@@ -154,6 +154,7 @@ impl CompileCache {
         Err(Error::Cache {
             path: entry,
             reason: "other processes keep removing it right after it is compiled".into(),
+            source: None,
         })
     }
 
@@ -165,8 +166,7 @@ impl CompileCache {
         system: &str,
         compile: impl Fn(&Path) -> Result<PathBuf>,
     ) -> Result<Duration> {
-        let unfit = |e: mlpackage::Error| Error::Cache { path: entry.to_owned(), reason: e.to_string() };
-        let staged = ENTRY.create(entry).map_err(unfit)?;
+        let staged = ENTRY.create(entry).map_err(|e| bad(entry, e))?;
         let begun = Instant::now();
         let compiled = TemporaryFolder(compile(package.path())?);
         let time = begun.elapsed();
@@ -178,10 +178,10 @@ impl CompileCache {
             seconds: time.as_secs_f64(),
             bytes: size_of(&model),
         };
-        let mut text = serde_json::to_string_pretty(&about).map_err(|e| bad(&model, e.into()))?;
+        let mut text = serde_json::to_string_pretty(&about).map_err(|e| bad(&model, e))?;
         text.push('\n');
         fs::write(staged.path().join(ABOUT), text).map_err(|e| bad(staged.path(), e))?;
-        staged.commit().map_err(|e| unfit(e.into()))?;
+        staged.commit().map_err(|e| bad(entry, e))?;
         Ok(time)
     }
 
@@ -203,7 +203,7 @@ impl CompileCache {
                 Err(fs::TryLockError::Error(e)) => return Err(bad(&path, e)),
                 Err(fs::TryLockError::WouldBlock) if begun.elapsed() >= self.patience => {
                     let reason = "another load holds it, for longer than compiling takes".to_owned();
-                    return Err(Error::Cache { path, reason });
+                    return Err(Error::Cache { path, reason, source: None });
                 }
                 Err(fs::TryLockError::WouldBlock) => {
                     if begun.elapsed() < POLL {
@@ -268,8 +268,9 @@ enum Kind {
     Alone,
 }
 
-fn bad(path: &Path, error: io::Error) -> Error {
-    Error::Cache { path: path.to_owned(), reason: error.to_string() }
+fn bad(path: &Path, error: impl Into<BoxError>) -> Error {
+    let error = error.into();
+    Error::Cache { path: path.to_owned(), reason: error.to_string(), source: Some(error) }
 }
 
 /// Returns whether an entry is complete. A tool that cleans caches may have removed parts of it.
@@ -312,7 +313,7 @@ mod tests {
     }
 
     fn package() -> Package {
-        Package::open(&fixture("multifunction.mlpackage")).unwrap()
+        Package::open(fixture("multifunction.mlpackage")).unwrap()
     }
 
     /// A compiler that counts its calls and creates a folder of `bytes` bytes.

@@ -10,13 +10,13 @@ use std::time::Duration;
 pub struct Compiled {
     path: PathBuf,
     time: Option<Duration>,
-    _held: Held,
+    _held: Storage,
 }
 
 /// Why the package stays on disk.
 #[derive(Debug)]
 #[expect(dead_code, reason = "held for their effect on drop")]
-enum Held {
+enum Storage {
     /// In a cache, with a shared lock on its entry; `None` on file systems without locks.
     Kept(Option<File>),
     /// In a temporary folder, which is removed on drop.
@@ -26,12 +26,12 @@ enum Held {
 impl Compiled {
     /// Creates one that is in a cache.
     pub(super) fn kept(path: PathBuf, time: Option<Duration>, lock: Option<File>) -> Self {
-        Self { path, time, _held: Held::Kept(lock) }
+        Self { path, time, _held: Storage::Kept(lock) }
     }
 
     /// Creates one that is only in a temporary folder.
     pub(super) fn temporary(folder: TemporaryFolder, time: Duration) -> Self {
-        Self { path: folder.0.clone(), time: Some(time), _held: Held::Temporary(folder) }
+        Self { path: folder.0.clone(), time: Some(time), _held: Storage::Temporary(folder) }
     }
 
     /// Returns the path of the `.mlmodelc`.

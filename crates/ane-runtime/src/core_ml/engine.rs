@@ -17,9 +17,9 @@ use objc2::rc::autoreleasepool;
 use super::compile_cache::CompileCache;
 use super::compiled::Compiled;
 use super::compute_units::ComputeUnits;
-use super::model::{LoadedFunction, LoadedModel, Place, refused};
+use super::model::{FunctionId, LoadedFunction, LoadedModel, refused};
 use super::progress::{LoadObserver, LoadStep};
-use crate::engine::{Engine, Function as _, LoadOptions, Model};
+use crate::engine::{Engine, LoadOptions, Model, ModelFunction as _};
 use crate::error::{Error, Result};
 use crate::tensor::TensorView;
 
@@ -131,7 +131,7 @@ impl CoreMl {
             }
             let model = CoreMlModel::load_from_url(compiled.path(), &configuration)
                 .map_err(|e| refused("load", package.path(), &e))?;
-            functions.push(LoadedFunction::new(Place { id, index }, name, package, model)?);
+            functions.push(LoadedFunction::new(FunctionId { id, index }, name, package, model)?);
         }
         let load = begun.elapsed();
         let compile = compiled.time();

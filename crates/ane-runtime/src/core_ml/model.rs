@@ -14,7 +14,7 @@ use objc2::rc::autoreleasepool;
 
 use super::arrays::{self, InputArrays};
 use super::compiled::Compiled;
-use crate::engine::{Function, Model, State};
+use crate::engine::{Model, ModelFunction, State, StateParts};
 use crate::error::{Error, Result};
 use crate::inputs::{self, Inputs, MAX_ELEMENTS};
 use crate::tensor::{Tensor, TensorView, Tensors};
@@ -105,8 +105,8 @@ impl Drop for CoreMlState {
 }
 
 impl Model for LoadedModel {
-    fn functions(&self) -> Vec<&dyn Function> {
-        self.functions.iter().map(|f| f as &dyn Function).collect()
+    fn functions(&self) -> Vec<&dyn ModelFunction> {
+        self.functions.iter().map(|f| f as &dyn ModelFunction).collect()
     }
 
     fn new_state(&self) -> State {
@@ -120,23 +120,22 @@ impl Model for LoadedModel {
     }
 
     fn reset(&self, state: &mut State) {
-        let own =
-            state.memory.downcast_mut::<CoreMlState>().filter(|memory| memory.model == self.functions[0].id);
+        let own = state.memory_mut::<CoreMlState>().filter(|memory| memory.model == self.functions[0].id);
         let Some(memory) = own else {
             *state = self.new_state();
             return;
         };
         // Input arrays are kept. The state is recreated, because Core ML promises zeros only for a new one.
         (memory.state, memory.lost) = (None, false);
-        state.forget();
+        state.clear();
     }
 
-    fn default_function(&self) -> &dyn Function {
+    fn default_function(&self) -> &dyn ModelFunction {
         &self.functions[0]
     }
 }
 
-impl Function for LoadedFunction {
+impl ModelFunction for LoadedFunction {
     fn name(&self) -> &str {
         &self.name
     }
@@ -149,18 +148,13 @@ impl Function for LoadedFunction {
     /// state are then unknown, and every call is refused until the state is [reset](Model::reset).
     fn predict<'s>(&self, given: &[(&str, TensorView<'_>)], state: &'s mut State) -> Result<&'s Tensors> {
         let inputs = inputs::order(&self.function, &self.interface, given)?;
-        let State { memory, outputs, last, .. } = state;
-        let memory = memory
-            .downcast_mut::<CoreMlState>()
-            .filter(|memory| memory.model == self.id)
-            .ok_or(Error::ForeignState)?;
+        let StateParts { memory, outputs, .. } =
+            state.begin(self.index, |memory: &CoreMlState| memory.model == self.id)?;
         if memory.lost {
             return Err(
                 self.failed("an earlier call failed, so the contents of the state are unknown: reset it")
             );
         }
-        *last = self.index;
-        let outputs = &mut outputs[self.index];
         // A pool is needed for the same reason as at load.
         autoreleasepool(|_| self.call(&inputs, memory, outputs))?;
         Ok(outputs)
@@ -169,7 +163,7 @@ impl Function for LoadedFunction {
 
 /// Identifies a function within a loaded model.
 #[derive(Clone, Copy)]
-pub(super) struct Place {
+pub(super) struct FunctionId {
     /// The model that the function belongs to.
     pub(super) id: u64,
     /// Index among the model's functions.
@@ -178,13 +172,18 @@ pub(super) struct Place {
 
 impl LoadedFunction {
     /// Creates a function of `package`, which Core ML has loaded as `model`.
-    pub(super) fn new(place: Place, name: &str, package: &Package, model: CoreMlModel) -> Result<Self> {
+    pub(super) fn new(
+        identity: FunctionId,
+        name: &str,
+        package: &Package,
+        model: CoreMlModel,
+    ) -> Result<Self> {
         let function = package.function(name)?.clone();
         let interface = package.interface(name).cloned().unwrap_or_else(|| Interface::of(&function));
         let has_states = function.states().next().is_some();
         Ok(Self {
-            id: place.id,
-            index: place.index,
+            id: identity.id,
+            index: identity.index,
             name: name.to_owned(),
             package: package.path().to_owned(),
             outputs: output_types(&interface, &function),
@@ -222,7 +221,7 @@ impl LoadedFunction {
         let results = results.map_err(refused)?;
         if outputs.len() != self.outputs.len() {
             let names = self.outputs.iter().map(|(name, _)| (name.clone(), Tensor::zeros([0])));
-            *outputs = Tensors::new(names.collect());
+            *outputs = names.collect();
         }
         for (i, (name, dtype)) in self.outputs.iter().enumerate() {
             let array = results.get_multi_array(name);

@@ -1,6 +1,6 @@
 //! KV caches that the host holds for a sequence, where the model has no states for them.
 
-use mlpackage::bundle::{Architecture, HostCache};
+use ane_bundle::{Architecture, HostCache};
 use mlpackage::{DType, Shape};
 
 use crate::tensor::{Data, Tensor, TensorView, Tensors};
@@ -31,17 +31,30 @@ impl HostCaches {
         self.tensors.iter().map(Tensor::view)
     }
 
-    /// Writes the new keys and values, `[1, H, 1, D]` each, at `position`.
-    pub(super) fn write(&mut self, names: &[HostCache], results: &Tensors, position: usize) {
+    /// Writes the new keys and values, `[1, H, 1, D]` each, at `position`. The error is the name of a result that is
+    /// missing or of another size; nothing is written then.
+    pub(super) fn write<'n>(
+        &mut self,
+        names: &'n [HostCache],
+        results: &Tensors,
+        position: usize,
+    ) -> Result<(), &'n str> {
         let (s, d) = (self.context_length, self.width);
+        let entry = |name: &str| results.get(name).and_then(Tensor::as_f32);
+        for (cache, HostCache { new, .. }) in self.tensors.iter().zip(names) {
+            let heads = cache.shape().elements() / (s * d);
+            if entry(new).is_none_or(|new| new.len() != heads * d) {
+                return Err(new);
+            }
+        }
         for (cache, HostCache { new, .. }) in self.tensors.iter_mut().zip(names) {
-            let new = results.get(new).and_then(Tensor::as_f32).expect("the interface was checked");
-            if let Data::F32(cache) = cache.data_mut() {
+            if let (Data::F32(cache), Some(new)) = (cache.data_mut(), entry(new)) {
                 for (head, new) in cache.chunks_exact_mut(s * d).zip(new.chunks_exact(d)) {
                     head[position * d..(position + 1) * d].copy_from_slice(new);
                 }
             }
         }
+        Ok(())
     }
 
     /// Fills the caches with zeros.

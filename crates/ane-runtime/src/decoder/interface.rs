@@ -1,11 +1,11 @@
 //! Checks the decode function's interface against the bundle's manifest.
 
-use mlpackage::bundle::BundleManifest;
+use ane_bundle::BundleManifest;
 use mlpackage::{DType, Feature, Interface, Shape, counted};
 
 /// How the write position of the new key and value is encoded.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Place {
+pub(super) enum WriteEncoding {
     /// One-hot over positions, fp16 `[1, 1, S, 1]`.
     OneHot,
     /// The position, int32 `[1]`.
@@ -38,7 +38,10 @@ impl std::fmt::Display for Expected {
 /// its dimensions, and returns how the write position is encoded.
 ///
 /// An error holds the name of the part that is wrong, and the reason.
-pub(super) fn check(manifest: &BundleManifest, function: &Interface) -> Result<Place, (String, String)> {
+pub(super) fn check(
+    manifest: &BundleManifest,
+    function: &Interface,
+) -> Result<WriteEncoding, (String, String)> {
     let a = &manifest.architecture;
     let names = &manifest.interface;
     let (c, s, v) = (a.n_embd, a.context_length, a.vocab_size);
@@ -82,8 +85,8 @@ pub(super) fn check(manifest: &BundleManifest, function: &Interface) -> Result<P
     }
     let write = function.inputs.iter().find(|f| f.name == names.kv_write).and_then(Feature::tensor);
     match write {
-        Some(ty) if ty.dtype == DType::Int32 => Ok(Place::Position),
-        _ => Ok(Place::OneHot),
+        Some(ty) if ty.dtype == DType::Int32 => Ok(WriteEncoding::Position),
+        _ => Ok(WriteEncoding::OneHot),
     }
 }
 

@@ -4,9 +4,9 @@ mod host_cache;
 mod interface;
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
-use mlpackage::Bundle;
-use mlpackage::bundle::{Architecture, DecodeInterface};
+use ane_bundle::{Architecture, Bundle, DecodeInterface};
 use smallvec::SmallVec;
 
 use crate::embeddings::Embeddings;
@@ -14,9 +14,9 @@ use crate::engine::{Engine, LoadOptions, Model, State};
 use crate::error::{Error, Result};
 use crate::hazard::Hazard;
 use crate::logits::LogitsSource;
-use crate::tensor::{Elements, TensorView};
+use crate::tensor::{Elements, TensorView, Tensors};
 use host_cache::HostCaches;
-use interface::Place;
+use interface::WriteEncoding;
 
 /// Mask value of a position that must not be attended to. fp16 has no room for a much larger magnitude, and
 /// -inf is not safe on the Neural Engine.
@@ -27,12 +27,14 @@ type Inputs<'s> = SmallVec<[(&'s str, TensorView<'s>); 15]>;
 
 /// A bundle loaded into an engine. Decodes any number of sequences, from any number of threads.
 pub struct DecodeModel {
+    /// Distinguishes the model's sequences from those of other models.
+    id: u64,
     engine: String,
     model: Box<dyn Model>,
     embeddings: Embeddings,
     interface: DecodeInterface,
     architecture: Architecture,
-    place: Place,
+    write_encoding: WriteEncoding,
     /// Shapes of the embedding sum and the mask.
     shapes: [[usize; 4]; 2],
     /// Shape of the one-hot input.
@@ -42,6 +44,8 @@ pub struct DecodeModel {
 /// A sequence that a [`DecodeModel`] decodes: its state, or the caches that the host holds instead, and its
 /// position.
 pub struct Sequence {
+    /// The model that the sequence belongs to.
+    model: u64,
     state: State,
     position: usize,
     host: Host,
@@ -66,7 +70,7 @@ impl DecodeModel {
     ///
     /// # Errors
     ///
-    /// [`Error::Bundle`] if the bundle's parts do not match each other; whatever error the engine returns.
+    /// [`Error::BundlePart`] if the bundle's parts do not match each other; whatever error the engine returns.
     pub fn load(bundle: &Bundle, engine: &dyn Engine) -> Result<Self> {
         Self::load_with(bundle, engine, false)
     }
@@ -82,10 +86,11 @@ impl DecodeModel {
 
     fn load_with(bundle: &Bundle, engine: &dyn Engine, hazards: bool) -> Result<Self> {
         let manifest = bundle.manifest();
-        let bad = |what: &str, reason: String| Error::Bundle {
+        let bad = |what: &str, reason: String| Error::BundlePart {
             path: bundle.path().to_owned(),
             what: what.to_owned(),
             reason,
+            source: None,
         };
         let [shard] = manifest.shards.as_slice() else {
             let reason = format!("{} of them, this version runs bundles of one", manifest.shards.len());
@@ -93,13 +98,14 @@ impl DecodeModel {
         };
         let embeddings = Embeddings::from_bundle(bundle)?;
         let package = bundle.package(shard)?;
-        let options =
-            LoadOptions { functions: vec![shard.function.clone()], hazards, ..LoadOptions::default() };
+        let options = LoadOptions::default().with_functions([&shard.function]).with_hazards(hazards);
         let model = engine.load(&package, &options)?;
-        let place =
+        let write_encoding =
             interface::check(manifest, model.describe()).map_err(|(what, reason)| bad(&what, reason))?;
         let s = manifest.architecture.context_length;
+        static NEXT_ID: AtomicU64 = AtomicU64::new(0);
         Ok(Self {
+            id: NEXT_ID.fetch_add(1, Ordering::Relaxed),
             engine: engine.name().to_owned(),
             model,
             shapes: [[1, embeddings.n_embd(), 1, 1], [1, 1, 1, s]],
@@ -107,7 +113,7 @@ impl DecodeModel {
             embeddings,
             interface: manifest.interface.clone(),
             architecture: manifest.architecture.clone(),
-            place,
+            write_encoding,
         })
     }
 
@@ -129,11 +135,12 @@ impl DecodeModel {
     /// Creates a sequence without tokens.
     pub fn new_sequence(&self) -> Sequence {
         let s = self.context_length();
-        let kv_write = match self.place {
-            Place::OneHot => KvWrite::OneHot(vec![0.0; s]),
-            Place::Position => KvWrite::Position([0]),
+        let kv_write = match self.write_encoding {
+            WriteEncoding::OneHot => KvWrite::OneHot(vec![0.0; s]),
+            WriteEncoding::Position => KvWrite::Position([0]),
         };
         Sequence {
+            model: self.id,
             state: self.model.new_state(),
             position: 0,
             host: Host {
@@ -145,8 +152,13 @@ impl DecodeModel {
         }
     }
 
-    /// Removes all tokens from a sequence, which is then like a [new one](Self::new_sequence).
+    /// Removes all tokens from a sequence, which is then like a [new one](Self::new_sequence). A sequence of
+    /// another model is replaced.
     pub fn reset(&self, sequence: &mut Sequence) {
+        if sequence.model != self.id {
+            *sequence = self.new_sequence();
+            return;
+        }
         self.model.reset(&mut sequence.state);
         sequence.host.caches.reset();
         sequence.position = 0;
@@ -156,13 +168,14 @@ impl DecodeModel {
     ///
     /// # Errors
     ///
-    /// [`Error::ContextFull`] and [`Error::UnknownToken`], which leave the sequence unchanged; whatever error
-    /// the engine returns.
+    /// [`Error::ForeignSequence`], [`Error::ContextFull`] and [`Error::UnknownToken`], which leave the sequence
+    /// unchanged; whatever error the engine returns; [`Error::Engine`] if its results do not have the shapes of
+    /// the function's outputs.
     pub fn decode<'s>(&self, token: u32, sequence: &'s mut Sequence) -> Result<&'s [f32]> {
         self.prepare(token, sequence)?;
         let Sequence { state, host, .. } = sequence;
         self.model.predict(&self.bind(host), state)?;
-        self.advance(sequence);
+        self.advance(sequence)?;
         Ok(self.logits(sequence))
     }
 
@@ -173,8 +186,8 @@ impl DecodeModel {
     ///
     /// # Errors
     ///
-    /// As for [`decode`](Self::decode). [`Error::ContextFull`] and [`Error::UnknownToken`] are returned
-    /// before any sequence is run.
+    /// As for [`decode`](Self::decode). [`Error::ForeignSequence`], [`Error::ContextFull`] and
+    /// [`Error::UnknownToken`] are returned before any sequence is run.
     ///
     /// # Panics
     ///
@@ -195,13 +208,14 @@ impl DecodeModel {
             let inputs: Vec<&[(&str, TensorView<'_>)]> = bound.iter().map(SmallVec::as_slice).collect();
             self.model.default_function().predict_batch(&inputs, &mut states)?;
         }
-        sequences.iter_mut().for_each(|sequence| self.advance(sequence));
-        Ok(())
+        sequences.iter_mut().try_for_each(|sequence| self.advance(sequence))
     }
 
-    /// Returns the logits after a sequence's last token, `[V]`; empty before the first token.
+    /// Returns the logits after a sequence's last token, `[V]`; empty before the first token, and for a sequence of
+    /// another model.
     pub fn logits<'s>(&self, sequence: &'s Sequence) -> &'s [f32] {
-        let logits = sequence.state.outputs().get(&self.interface.logits);
+        let own = (sequence.model == self.id).then(|| sequence.state.outputs());
+        let logits = own.and_then(|outputs| outputs.get(&self.interface.logits));
         logits.and_then(|tensor| tensor.as_f32()).unwrap_or_default()
     }
 
@@ -210,7 +224,7 @@ impl DecodeModel {
     ///
     /// # Errors
     ///
-    /// [`Error::ContextFull`] and [`Error::UnknownToken`].
+    /// [`Error::ForeignSequence`], [`Error::ContextFull`] and [`Error::UnknownToken`].
     pub fn inputs<'s>(
         &'s self,
         token: u32,
@@ -222,6 +236,9 @@ impl DecodeModel {
 
     /// Computes the host's inputs for a token.
     fn prepare(&self, token: u32, sequence: &mut Sequence) -> Result<()> {
+        if sequence.model != self.id {
+            return Err(Error::ForeignSequence);
+        }
         let Sequence { position, host: Host { embedding, attn_mask, kv_write, .. }, .. } = sequence;
         let position = *position;
         self.embeddings.sum(token, position, embedding)?;
@@ -257,11 +274,34 @@ impl DecodeModel {
     }
 
     /// Ends a step: writes the new keys and values to the caches that the host holds.
-    fn advance(&self, sequence: &mut Sequence) {
-        let Sequence { state, position, host } = sequence;
-        host.caches.write(&self.interface.host_caches, state.outputs(), *position);
+    fn advance(&self, sequence: &mut Sequence) -> Result<()> {
+        let Sequence { state, position, host, .. } = sequence;
+        let wrong = |output: &str, expected: usize| Error::Engine {
+            engine: self.engine.clone(),
+            output: output.to_owned(),
+            reason: format!("expected {expected} floats, found {}", found(state.outputs(), output)),
+        };
+        let DecodeInterface { logits, host_caches, .. } = &self.interface;
+        let floats = |name: &str| state.outputs().get(name).and_then(|tensor| tensor.as_f32());
+        if floats(logits).is_none_or(|logits| logits.len() != self.vocab_size()) {
+            return Err(wrong(logits, self.vocab_size()));
+        }
+        host.caches
+            .write(host_caches, state.outputs(), *position)
+            .map_err(|name| wrong(name, self.width()))?;
         *position += 1;
+        Ok(())
     }
+
+    /// Returns the number of elements of a new key or value, C.
+    fn width(&self) -> usize {
+        self.architecture.n_embd
+    }
+}
+
+/// Describes an output for an error.
+fn found(outputs: &Tensors, name: &str) -> String {
+    outputs.get(name).map_or_else(|| "no tensor".to_owned(), ToString::to_string)
 }
 
 impl Sequence {

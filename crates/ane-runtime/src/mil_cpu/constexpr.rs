@@ -162,7 +162,7 @@ impl Unfolding<'_, '_> {
     /// Returns the error for values that contradict each other.
     fn damaged(&self, op: &str, reason: String) -> NotRead {
         let path = self.package.path().to_owned();
-        NotRead::Package(mlpackage::Error::Model { path, reason: format!("{op}: {reason}") })
+        NotRead::Package(mlpackage::Error::Model { path, reason: format!("{op}: {reason}"), source: None })
     }
 
     /// Returns the name of the value that a parameter is bound to.

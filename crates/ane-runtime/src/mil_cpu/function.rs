@@ -13,9 +13,9 @@ use super::hazards::Watch;
 use super::interpreter::{self, Given};
 use super::lowering::NoPlan;
 use super::numerics::Numerics;
-use super::plan::{Plan, Sequence, Workspace, copy_out};
+use super::plan::{Plan, SequenceBuffers, Workspace, copy_out};
 use crate::classes::Classes;
-use crate::engine::{Function, Limits, LoadOptions, Memory, State};
+use crate::engine::{Limits, LoadOptions, Memory, ModelFunction, State, StateParts};
 use crate::error::{Error, Result};
 use crate::hazard::Hazard;
 use crate::inputs::{self, Input, Inputs, MAX_ELEMENTS};
@@ -221,22 +221,11 @@ impl LoadedFunction {
         interpreter::Interpreter::new(function, constants, *numerics, *limits, watch).run(given, states)
     }
 
-    fn state<'s>(
-        &self,
-        state: &'s mut State,
-    ) -> Result<(&'s mut CpuState, &'s mut Tensors, &'s mut Vec<Hazard>)> {
-        let State { memory, outputs, last, hazards } = state;
-        let memory =
-            memory.downcast_mut::<CpuState>().filter(|s| s.model == self.id).ok_or(Error::ForeignState)?;
-        *last = self.index;
-        Ok((memory, &mut outputs[self.index], hazards))
-    }
-
     /// Creates the named outputs on the first call; later calls reuse them.
     fn name_outputs(&self, outputs: &mut Tensors) {
         if outputs.len() != self.function.block.outputs.len() {
             let names = self.function.block.outputs.iter();
-            *outputs = Tensors::new(names.map(|name| (name.clone(), Tensor::zeros([0]))).collect());
+            *outputs = names.map(|name| (name.clone(), Tensor::zeros([0]))).collect();
         }
     }
 
@@ -259,22 +248,23 @@ impl LoadedFunction {
             // Sequences of different shapes, and interpreted ones, run one by one.
             return given.iter().zip(states).try_for_each(|(g, state)| self.run(&[g], &mut [state]));
         }
-        let mut held: smallvec::SmallVec<[Held<'_>; 1]> = smallvec::SmallVec::new();
+        let mut calls: smallvec::SmallVec<[CallState<'_>; 1]> = smallvec::SmallVec::new();
         for state in states.iter_mut() {
-            let (memory, outputs, hazards) = self.state(state)?;
+            let StateParts { memory, outputs, hazards } =
+                state.begin(self.index, |memory: &CpuState| memory.model == self.id)?;
             self.name_outputs(outputs);
             let watch = self.hazards.then(|| {
                 let mut watch = Watch { call: memory.calls, found: std::mem::take(hazards) };
                 plan.iter().flat_map(|plan| plan.hazards()).for_each(|hazard| watch.add(hazard));
                 watch
             });
-            held.push(Held { memory, outputs, hazards, watch });
+            calls.push(CallState { memory, outputs, hazards, watch });
         }
         let outcome = match &plan {
-            Some(plan) => self.run_plan(plan, &ordered, &mut held),
-            None => self.run_interpreted(&ordered[0], &mut held[0]),
+            Some(plan) => self.run_plan(plan, &ordered, &mut calls),
+            None => self.run_interpreted(&ordered[0], &mut calls[0]),
         };
-        for Held { memory, hazards, watch, .. } in held {
+        for CallState { memory, hazards, watch, .. } in calls {
             memory.calls += 1;
             if let Some(watch) = watch {
                 *hazards = watch.found;
@@ -283,19 +273,19 @@ impl LoadedFunction {
         outcome
     }
 
-    fn run_plan(&self, plan: &Plan, ordered: &[Inputs<'_>], held: &mut [Held<'_>]) -> Result<()> {
-        for (inputs, Held { memory, .. }) in ordered.iter().zip(held.iter_mut()) {
+    fn run_plan(&self, plan: &Plan, ordered: &[Inputs<'_>], calls: &mut [CallState<'_>]) -> Result<()> {
+        for (inputs, CallState { memory, .. }) in ordered.iter().zip(calls.iter_mut()) {
             let workspace = &mut memory.workspaces[self.index];
             let buffers = plan.prepare(workspace).map_err(|e| self.out_of_memory(plan, &e))?;
             for (((name, ty), input), buffer) in self.function.tensor_inputs().zip(inputs).zip(buffers) {
                 input.write(name, ty.dtype, self.numerics, buffer)?;
             }
         }
-        held.iter_mut().for_each(|h| h.memory.lend(&self.states));
+        calls.iter_mut().for_each(|h| h.memory.lend(&self.states));
         let outcome = {
-            let mut sequences: smallvec::SmallVec<[Sequence<'_>; 1]> = held
+            let mut sequences: smallvec::SmallVec<[SequenceBuffers<'_>; 1]> = calls
                 .iter_mut()
-                .map(|Held { memory, outputs, watch, .. }| Sequence {
+                .map(|CallState { memory, outputs, watch, .. }| SequenceBuffers {
                     workspace: &mut memory.workspaces[self.index],
                     states: &mut memory.lent,
                     outputs,
@@ -304,7 +294,7 @@ impl LoadedFunction {
                 .collect();
             plan.run(&mut sequences)
         };
-        held.iter_mut().for_each(|h| h.memory.take_back(&self.states));
+        calls.iter_mut().for_each(|h| h.memory.take_back(&self.states));
         outcome
     }
 
@@ -317,12 +307,12 @@ impl LoadedFunction {
         Error::Execution { operation: self.name.clone(), reason }
     }
 
-    fn run_interpreted(&self, inputs: &[Input<'_>], held: &mut Held<'_>) -> Result<()> {
-        held.memory.lend(&self.states);
-        let results = self.interpret(inputs, &mut held.memory.lent, held.watch.as_mut());
-        held.memory.take_back(&self.states);
+    fn run_interpreted(&self, inputs: &[Input<'_>], calls: &mut CallState<'_>) -> Result<()> {
+        calls.memory.lend(&self.states);
+        let results = self.interpret(inputs, &mut calls.memory.lent, calls.watch.as_mut());
+        calls.memory.take_back(&self.states);
         for (i, given) in results?.into_iter().enumerate() {
-            let tensor = held.outputs.at_mut(i);
+            let tensor = calls.outputs.at_mut(i);
             tensor.reset(given.dtype, &given.shape);
             copy_out(&given.words, tensor.data_mut());
         }
@@ -331,7 +321,7 @@ impl LoadedFunction {
 }
 
 /// The parts of a state that a call uses.
-struct Held<'s> {
+struct CallState<'s> {
     memory: &'s mut CpuState,
     outputs: &'s mut Tensors,
     hazards: &'s mut Vec<Hazard>,
@@ -385,7 +375,7 @@ fn unsupported(function: &mil::Function, interface: &Interface, missing: &mut Ve
     }
 }
 
-impl Function for LoadedFunction {
+impl ModelFunction for LoadedFunction {
     fn name(&self) -> &str {
         &self.name
     }

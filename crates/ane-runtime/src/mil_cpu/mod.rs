@@ -25,7 +25,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use mlpackage::Package;
 use mlpackage::mil::TensorType;
 
-use crate::engine::{Engine, Function, LoadOptions, Model, State};
+use crate::engine::{Engine, LoadOptions, Model, ModelFunction, State};
 use crate::error::{Error, Result};
 use function::{CpuState, LoadedFunction, Loading};
 pub use fusion::Fusion;
@@ -131,8 +131,8 @@ struct LoadedModel {
 }
 
 impl Model for LoadedModel {
-    fn functions(&self) -> Vec<&dyn Function> {
-        self.functions.iter().map(|f| f as &dyn Function).collect()
+    fn functions(&self) -> Vec<&dyn ModelFunction> {
+        self.functions.iter().map(|f| f as &dyn ModelFunction).collect()
     }
 
     fn new_state(&self) -> State {
@@ -142,15 +142,11 @@ impl Model for LoadedModel {
     }
 
     fn reset(&self, state: &mut State) {
-        let own = state.memory.downcast_mut::<CpuState>().is_some_and(|memory| memory.reset(self.id));
-        if !own {
-            *state = self.new_state();
-            return;
-        }
-        state.forget();
+        let own = state.memory_mut::<CpuState>().is_some_and(|memory| memory.reset(self.id));
+        if own { state.clear() } else { *state = self.new_state() }
     }
 
-    fn default_function(&self) -> &dyn Function {
+    fn default_function(&self) -> &dyn ModelFunction {
         &self.functions[0]
     }
 }

@@ -131,7 +131,7 @@ pub(super) struct Workspace {
 }
 
 /// One of the sequences of a batch.
-pub(super) struct Sequence<'s> {
+pub(super) struct SequenceBuffers<'s> {
     pub(super) workspace: &'s mut Workspace,
     pub(super) states: &'s mut [Vec<u32>],
     pub(super) outputs: &'s mut Tensors,
@@ -202,9 +202,9 @@ impl Plan {
     /// Runs the function for all sequences. An error leaves every state unchanged.
     ///
     /// The caller has called [`prepare`](Self::prepare) for each sequence and written its inputs.
-    pub(super) fn run(&self, sequences: &mut [Sequence<'_>]) -> Result<()> {
+    pub(super) fn run(&self, sequences: &mut [SequenceBuffers<'_>]) -> Result<()> {
         if self.may_fail_late {
-            for Sequence { workspace, states, .. } in &mut *sequences {
+            for SequenceBuffers { workspace, states, .. } in &mut *sequences {
                 workspace.before.resize_with(states.len(), Vec::new);
                 workspace
                     .before
@@ -216,7 +216,7 @@ impl Plan {
         for step in &self.steps {
             if let Err(error) = self.step(step, sequences) {
                 if self.may_fail_late {
-                    for Sequence { workspace, states, .. } in sequences {
+                    for SequenceBuffers { workspace, states, .. } in sequences {
                         workspace
                             .before
                             .iter()
@@ -227,7 +227,7 @@ impl Plan {
                 return Err(error);
             }
         }
-        for Sequence { workspace, states, outputs, .. } in sequences {
+        for SequenceBuffers { workspace, states, outputs, .. } in sequences {
             for (i, Output { source, dtype, shape }) in self.outputs.iter().enumerate() {
                 let tensor = outputs.at_mut(i);
                 tensor.reset(*dtype, shape);
@@ -262,16 +262,16 @@ impl Plan {
         }
     }
 
-    fn step(&self, step: &Step, sequences: &mut [Sequence<'_>]) -> Result<()> {
+    fn step(&self, step: &Step, sequences: &mut [SequenceBuffers<'_>]) -> Result<()> {
         match step {
             Step::Load { state, slot } => {
-                for Sequence { workspace, states, .. } in sequences {
+                for SequenceBuffers { workspace, states, .. } in sequences {
                     workspace.buffers[slot.buffer][..slot.len].copy_from_slice(&states[*state]);
                 }
                 Ok(())
             }
             Step::Store { state, source, len } => {
-                for Sequence { workspace, states, .. } in sequences {
+                for SequenceBuffers { workspace, states, .. } in sequences {
                     if *source == Source::State(*state) {
                         continue;
                     }
@@ -291,7 +291,7 @@ impl Plan {
     }
 
     /// Runs the kernel of a step for all sequences.
-    fn compute(&self, compute: &Compute, sequences: &mut [Sequence<'_>]) -> Result<()> {
+    fn compute(&self, compute: &Compute, sequences: &mut [SequenceBuffers<'_>]) -> Result<()> {
         let outcome = match sequences {
             // The same as below, without allocating lists of one element.
             [sequence] => {
@@ -328,7 +328,7 @@ impl Plan {
     fn bind<'a, 'r>(
         &'a self,
         compute: &Compute,
-        sequence: &'a Sequence<'_>,
+        sequence: &'a SequenceBuffers<'_>,
         taken: &'r mut Taken,
     ) -> Bound<'a, 'r> {
         let mut operands = SmallVec::new();
@@ -348,7 +348,13 @@ impl Plan {
 
     /// Ends a step: rounds its results, and moves its buffers and states back to the sequence.
     #[inline]
-    fn put_back(&self, compute: &Compute, sequence: &mut Sequence<'_>, mut taken: Taken, is_done: bool) {
+    fn put_back(
+        &self,
+        compute: &Compute,
+        sequence: &mut SequenceBuffers<'_>,
+        mut taken: Taken,
+        is_done: bool,
+    ) {
         if is_done {
             self.round(compute, sequence, &mut taken);
         }
@@ -362,7 +368,7 @@ impl Plan {
     }
 
     /// Rounds results of precision [`Half`](Precision::Half), and notes hazards if the sequence is watched.
-    fn round(&self, compute: &Compute, sequence: &mut Sequence<'_>, taken: &mut Taken) {
+    fn round(&self, compute: &Compute, sequence: &mut SequenceBuffers<'_>, taken: &mut Taken) {
         for (buffer, slot) in taken.results.iter_mut().zip(&compute.results) {
             let values: &mut [f32] = bytemuck::cast_slice_mut(&mut buffer[..slot.len]);
             let Some(watch) = sequence.watch.as_deref_mut() else {
@@ -414,7 +420,7 @@ struct Taken {
 
 impl Taken {
     #[inline]
-    fn take(compute: &Compute, Sequence { workspace, states, .. }: &mut Sequence<'_>) -> Self {
+    fn take(compute: &Compute, SequenceBuffers { workspace, states, .. }: &mut SequenceBuffers<'_>) -> Self {
         let mut taken = Self {
             results: SmallVec::new(),
             states: SmallVec::new(),

@@ -71,7 +71,8 @@ impl Tokenizer {
     ///
     /// [`Error::Io`]; [`Error::File`] if it is not a tokenizer of characters or byte pairs with ids from 0
     /// and [`BOS_TOKEN`] last, or if it also normalises, truncates or pads.
-    pub fn from_file(path: &Path) -> Result<Self> {
+    pub fn from_file(path: impl AsRef<Path>) -> Result<Self> {
+        let path = path.as_ref();
         let metadata = fs::metadata(path).map_err(|e| Error::io("open", path, e))?;
         if !metadata.is_file() {
             return Err(Error::file(path, "not a file"));
@@ -82,7 +83,7 @@ impl Tokenizer {
         }
         let bytes = fs::read(path).map_err(|e| Error::io("read", path, e))?;
         let json: Value =
-            serde_json::from_slice(&bytes).map_err(|e| Error::file(path, format!("not a tokenizer: {e}")))?;
+            serde_json::from_slice(&bytes).map_err(|e| Error::file_because(path, "not a tokenizer", e))?;
         let read = match json["model"]["type"].as_str() {
             Some("BPE") => byte_pairs::from_json(&json),
             _ => characters::from_json(&json),

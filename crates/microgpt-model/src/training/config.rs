@@ -137,11 +137,11 @@ impl TrainingConfig {
             return bad("init_std", format!("{} is not above 0 and finite", self.init_std));
         }
         if self.keep_best && (self.evaluate_every == 0 || self.held_out == 0.0) {
-            let reason = "needs evaluations: set --evaluate-every, and --held-out above 0".to_owned();
+            let reason = "needs evaluations: set evaluate_every, and held_out above 0".to_owned();
             return bad("keep_best", reason);
         }
         if self.patience > 0 && !self.keep_best {
-            return bad("patience", "needs --keep-best".into());
+            return bad("patience", "needs keep_best".into());
         }
         Ok(())
     }

@@ -84,7 +84,7 @@ impl Snapshot {
         });
         safetensors::serialize_to_file(views, None, path).map_err(|e| match e {
             safetensors::SafeTensorError::IoError(e) => Error::io("write", path, e),
-            e => Error::file(path, e.to_string()),
+            e => Error::file_because(path, "", e),
         })?;
         checkpoint::open_to_all(path)
     }

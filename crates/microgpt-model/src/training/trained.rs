@@ -46,7 +46,8 @@ impl Trained {
     ///
     /// [`Error::Output`] if `folder` holds a finished model that must not be replaced, another unfinished
     /// run, or something that is not a checkpoint; [`Error::Io`]. The folder is then unchanged.
-    pub fn write(&self, folder: &Path, picture: Option<&str>) -> Result<()> {
+    pub fn write(&self, folder: impl AsRef<Path>, picture: Option<&str>) -> Result<()> {
+        let folder = folder.as_ref();
         let at_home = self.home.as_ref().is_some_and(|home| {
             home == folder || fs::canonicalize(folder).is_ok_and(|folder| folder == *home)
         });

@@ -6,9 +6,9 @@ use super::{Description, Package, differs, refused, weight_files};
 use crate::blob::BlobFile;
 use crate::dtype::DType;
 use crate::error::Error;
+use crate::files;
 use crate::finding::{Fault, Finding, Rule};
 use crate::mil::{self, Opset, Program, TensorType, Value, ValueType};
-use crate::paths;
 
 /// Returns all findings about a package, errors first and warnings last.
 pub(super) fn package(package: &Package) -> Vec<Finding> {
@@ -46,9 +46,9 @@ pub(super) fn package(package: &Package) -> Vec<Finding> {
 fn manifest(package: &Package, findings: &mut Vec<Finding>) {
     let needed = weight_files(&package.program);
     for path in package.manifest.paths() {
-        let Err(reason) = paths::inside(&package.path, &path) else { continue };
+        let Err(reason) = files::inside(&package.path, &path) else { continue };
         // git and zip drop empty folders, including an empty folder of weights.
-        let absent = paths::is_absent(&package.path, &path);
+        let absent = files::is_absent(&package.path, &path);
         let below = |file: &String| {
             let file = file.strip_prefix("@model_path/").unwrap_or(file);
             let folder = package.model_path.parent().and_then(|f| f.strip_prefix(&package.path).ok());
@@ -60,7 +60,7 @@ fn manifest(package: &Package, findings: &mut Vec<Finding>) {
                 "it does not exist, and nothing in the program refers to it".to_owned(),
             )
         } else {
-            (Rule::ManifestItem, reason)
+            (Rule::ManifestItem, reason.to_string())
         };
         let reason = format!("the manifest lists {path}: {reason}");
         findings.push(Finding::package(rule, reason));

@@ -9,10 +9,10 @@ use prost::Message as _;
 
 use super::{Description, MODEL_LIMIT, Package, writer};
 use crate::blob::{Blob, BlobFile};
-use crate::error::{Error, Result};
+use crate::error::{Error, Reason, Result};
 use crate::folder_kind;
 use crate::mil::{BlobRef, Program, Value};
-use crate::{mil, paths, proto};
+use crate::{files, mil, proto};
 
 /// A copy of a package with changes to its program, description or weights.
 ///
@@ -62,9 +62,8 @@ impl<'p> PackageEdit<'p> {
     /// [`Error::Blob`] if there is no such blob or `data` has another size; [`Error::Model`] if there is no
     /// such weight file.
     pub fn replace_blob(&mut self, at: &BlobRef, data: Vec<u8>) -> Result<()> {
-        let file = self.package.weights.get(&at.file).ok_or_else(|| Error::Model {
-            path: self.package.path.clone(),
-            reason: format!("it has no weight file {:?}", at.file),
+        let file = self.package.weights.get(&at.file).ok_or_else(|| {
+            Error::model(&self.package.path, format!("it has no weight file {:?}", at.file))
         })?;
         check_size(file, at.offset, &data)?;
         self.blobs.insert((at.file.clone(), at.offset), data);
@@ -77,7 +76,8 @@ impl<'p> PackageEdit<'p> {
     /// # Errors
     ///
     /// [`Error::Rule`] if the changed program or description breaks a rule; otherwise as [`Package::save`].
-    pub fn save(self, destination: &Path) -> Result<()> {
+    pub fn save(self, destination: impl AsRef<Path>) -> Result<()> {
+        let destination = destination.as_ref();
         self.save_with(destination, |_, _| None)
     }
 
@@ -91,9 +91,10 @@ impl<'p> PackageEdit<'p> {
     /// As [`save`](Self::save), and as [`replace_blob`](Self::replace_blob).
     pub fn save_with(
         mut self,
-        destination: &Path,
+        destination: impl AsRef<Path>,
         mut rewrite: impl FnMut(&BlobRef, Blob<'_>) -> Option<Vec<u8>>,
     ) -> Result<()> {
+        let destination = destination.as_ref();
         let replaced = |at: &BlobRef| self.blobs.get(&(at.file.clone(), at.offset)).map(Vec::as_slice);
         let ints = self.package.blob_ints_of(&self.program, replaced);
         writer::check(&self.program, &self.description, self.package.specification_version, &ints)?;
@@ -127,12 +128,12 @@ fn write(
     let model_file = relative(package, &package.model_path)?;
     // A package without weights also lists their folder, which is then empty.
     for listed in package.manifest.paths() {
-        if paths::inside(&package.path, &listed).is_ok_and(|path| path.is_dir()) {
+        if files::inside(&package.path, &listed).is_ok_and(|path| path.is_dir()) {
             let target = dir.path().join(&listed);
             fs::create_dir_all(&target).map_err(|e| Error::io("create folder", &target, e))?;
         }
     }
-    for file in paths::files_below(&package.path)? {
+    for file in files::files_below(&package.path)? {
         let target = dir.path().join(&file);
         if let Some(parent) = target.parent() {
             fs::create_dir_all(parent).map_err(|e| Error::io("create folder", parent, e))?;
@@ -182,9 +183,8 @@ fn check_size(file: &BlobFile, offset: u64, data: &[u8]) -> Result<()> {
 
 /// Returns the path of a file relative to the package, with `/` between folders.
 fn relative(package: &Package, file: &Path) -> Result<String> {
-    let relative = file.strip_prefix(&package.path).map_err(|_| Error::Model {
-        path: file.to_owned(),
-        reason: format!("it is not inside {}", package.path.display()),
+    let relative = file.strip_prefix(&package.path).map_err(|e| {
+        Error::model(file, Reason::because(format!("it is not inside {}", package.path.display()), e))
     })?;
     Ok(relative.iter().map(|part| part.to_string_lossy()).collect::<Vec<_>>().join("/"))
 }
@@ -192,9 +192,9 @@ fn relative(package: &Package, file: &Path) -> Result<String> {
 /// Refuses a package whose model contains something that the typed data cannot represent; saving would
 /// silently lose it.
 fn refuse_loss(package: &Package) -> Result<()> {
-    let bytes = paths::read_small(&package.model_path, MODEL_LIMIT)?;
-    let bad = |reason: String| Error::Model { path: package.model_path.clone(), reason };
-    let model = proto::Model::decode(bytes.as_slice()).map_err(|e| bad(e.to_string()))?;
+    let bytes = files::read_small(&package.model_path, MODEL_LIMIT)?;
+    let bad = |reason: Reason| Error::model(&package.model_path, reason);
+    let model = proto::Model::decode(bytes.as_slice()).map_err(|e| bad(Reason::of(e)))?;
     let description = package.description.to_proto()?;
     let program = mil::program_to_proto(&package.program);
     // The comparison uses bytes, because NaN values never compare equal. Every map is sorted.
@@ -205,5 +205,6 @@ fn refuse_loss(package: &Package) -> Result<()> {
     } else {
         return Ok(());
     };
-    Err(bad(format!("{changed} contains something that this version cannot write, or the file has changed")))
+    Err(bad(format!("{changed} contains something that this version cannot write, or the file has changed")
+        .into()))
 }

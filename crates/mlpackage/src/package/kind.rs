@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use crate::error::Error;
-use crate::paths;
+use crate::files;
 
 /// The members of `CoreML.Specification.Model.Type`, by field number (`Model.proto` of coremltools 9.0).
 const KINDS: [(u64, &str); 37] = [
@@ -77,7 +77,7 @@ pub(super) fn refuse_file(path: &Path) -> Error {
     let no_package = |reason: String| Error::NoPackage { path: path.to_owned(), reason };
     let expected = "expected the folder of a .mlpackage";
     // `read_small` opens no pipe and reads no file that is larger than any program.
-    let bytes = match paths::read_small(path, super::MODEL_LIMIT) {
+    let bytes = match files::read_small(path, super::MODEL_LIMIT) {
         Ok(bytes) => bytes,
         Err(pointer @ Error::GitLfsPointer { .. }) => return pointer,
         Err(_) => return no_package(format!("it is a file, {expected}")),

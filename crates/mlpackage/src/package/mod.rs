@@ -17,12 +17,12 @@ use prost::Message as _;
 
 use crate::blob::{Blob, BlobFile, StoredBlob};
 use crate::elements;
-use crate::error::{Error, Result};
+use crate::error::{Error, Reason, Result};
 use crate::finding::{Finding, Rule};
 use crate::interface::Interface;
 use crate::manifest::{MANIFEST, Manifest};
 use crate::mil::{self, BlobInts, BlobRef, Function, Program, TensorType, Value, ValueData};
-use crate::{decode_budget, paths, proto};
+use crate::{decode_budget, files, proto};
 
 pub use description::{Description, Metadata};
 pub use edit::PackageEdit;
@@ -74,7 +74,8 @@ impl Package {
     /// [`Error::Manifest`], [`Error::Model`], [`Error::Blob`] or [`Error::Io`], each with the file that is
     /// wrong; [`Error::NoPackage`] if `path` is something other than a package; [`Error::GitLfsPointer`] if a
     /// file was not downloaded; [`Error::Rule`] if the program contains something that cannot be represented.
-    pub fn open(path: &Path) -> Result<Self> {
+    pub fn open(path: impl AsRef<Path>) -> Result<Self> {
+        let path = path.as_ref();
         let mut package = Self::read(path)?;
         if let Some(finding) = package.incomplete.first() {
             return Err(finding.clone().into());
@@ -95,7 +96,8 @@ impl Package {
     /// As [`open`](Self::open), if the package cannot be read: no folder, no manifest, no model, a model of
     /// another kind.
     /// kind.
-    pub fn check_path(path: &Path) -> Result<Vec<Finding>> {
+    pub fn check_path(path: impl AsRef<Path>) -> Result<Vec<Finding>> {
+        let path = path.as_ref();
         let mut package = Self::read(path)?;
         for file in weight_files(&package.program) {
             match weight_path(&package.model_path, &file).and_then(|path| BlobFile::open(&path)) {
@@ -129,12 +131,12 @@ impl Package {
         }
         let manifest = Manifest::read(path)?;
         let relative = manifest.model_path(path)?;
-        let model_path = paths::inside(path, &relative).map_err(|reason| Error::Manifest {
-            path: path.join(MANIFEST),
-            reason: format!("it lists {relative}: {reason}"),
+        let model_path = files::inside(path, &relative).map_err(|e| {
+            let reason = Reason::because(format!("it lists {relative}: {e}"), e);
+            Error::manifest(path.join(MANIFEST), reason)
         })?;
-        let bytes = paths::read_small(&model_path, MODEL_LIMIT)?;
-        let bad = |reason: String| Error::Model { path: model_path.clone(), reason };
+        let bytes = files::read_small(&model_path, MODEL_LIMIT)?;
+        let bad = |reason: Reason| Error::model(&model_path, reason);
         let model = decode_model(&bytes).map_err(bad)?;
         let description = model.description.ok_or_else(|| bad("it has no description".into()))?;
         let (program, mut incomplete) = mil::program_from_proto(model.ml_program.unwrap_or_default());
@@ -189,12 +191,9 @@ impl Package {
     ///
     /// [`Error::Model`], which lists the existing functions.
     pub fn function(&self, name: &str) -> Result<&Function> {
-        self.program.functions.get(name).ok_or_else(|| Error::Model {
-            path: self.path.clone(),
-            reason: format!(
-                "no function {name:?}; it has {}",
-                self.program.functions.keys().map(String::as_str).collect::<Vec<_>>().join(", ")
-            ),
+        self.program.functions.get(name).ok_or_else(|| {
+            let known: Vec<&str> = self.program.functions.keys().map(String::as_str).collect();
+            Error::model(&self.path, format!("no function {name:?}; it has {}", known.join(", ")))
         })
     }
 
@@ -274,7 +273,8 @@ impl Package {
     ///
     /// [`Error::Model`] if `model.mlmodel` holds something that cannot be written again; [`Error::Output`],
     /// [`Error::Io`].
-    pub fn save(&self, destination: &Path) -> Result<()> {
+    pub fn save(&self, destination: impl AsRef<Path>) -> Result<()> {
+        let destination = destination.as_ref();
         edit::copy(self, destination)
     }
 
@@ -293,9 +293,8 @@ impl Package {
                 .and_then(|blob| elements::packed_to_f32(blob.dtype, blob.elements, blob.data)),
             _ => None,
         };
-        floats.ok_or_else(|| Error::Model {
-            path: self.path.clone(),
-            reason: format!("a constant of {} cannot be read as numbers", value.ty),
+        floats.ok_or_else(|| {
+            Error::model(&self.path, format!("a constant of {} cannot be read as numbers", value.ty))
         })
     }
 
@@ -320,9 +319,8 @@ impl Package {
     /// Returns where a constant is stored, after comparing the blob there with the constant's type.
     fn located(&self, value: &Value) -> Result<Option<(&BlobFile, u64)>> {
         let (ValueData::Blob(at), Some(ty)) = (&value.data, value.tensor_type()) else { return Ok(None) };
-        let file = self.weights.get(&at.file).ok_or_else(|| Error::Model {
-            path: self.path.clone(),
-            reason: format!("it refers to {:?}, which is not there", at.file),
+        let file = self.weights.get(&at.file).ok_or_else(|| {
+            Error::model(&self.path, format!("it refers to {:?}, which is not there", at.file))
         })?;
         match differs(&file.blob(at.offset)?, ty) {
             Some(reason) => {
@@ -340,20 +338,21 @@ fn differs(blob: &Blob<'_>, ty: &TensorType) -> Option<String> {
 }
 
 /// Decodes the message of an ML Program, or returns why the bytes hold none.
-pub(crate) fn decode_model(bytes: &[u8]) -> std::result::Result<proto::Model, String> {
+pub(crate) fn decode_model(bytes: &[u8]) -> Result<proto::Model, Reason> {
     // Checked before decoding: a model of another kind may be far larger than a program.
     if let Some(kind) = kind::of(bytes).filter(|kind| *kind != "an ML Program") {
-        return Err(kind::no_program(kind));
+        return Err(kind::no_program(kind).into());
     }
     let footprint = decode_budget::of(bytes);
     if footprint != u64::MAX && footprint > MEMORY_A_BYTE * bytes.len() as u64 + MEMORY {
         let size = bytes.len();
         return Err(format!(
             "its {size} bytes would take about {footprint} in memory, more than any program needs"
-        ));
+        )
+        .into());
     }
     let model = proto::Model::decode(bytes)
-        .map_err(|e| format!("it is damaged or cut short, so copy it again ({e})"))?;
+        .map_err(|e| Reason::because(format!("it is damaged or cut short, so copy it again ({e})"), e))?;
     if model.ml_program.is_none() {
         return Err("it holds no ML Program".into());
     }
@@ -374,9 +373,9 @@ fn weight_path(model_path: &Path, file: &str) -> Result<PathBuf> {
         bad(Rule::WeightPath, format!("weight file {file:?} does not begin with @model_path/"))
     })?;
     let folder = model_path.parent().unwrap_or(Path::new("."));
-    paths::inside(folder, relative).map_err(|reason| {
+    files::inside(folder, relative).map_err(|reason| {
         // The reference is right if the file is there, but as a link that leads elsewhere.
-        let is_link = paths::is_plain(relative) && folder.join(relative).exists();
+        let is_link = files::is_plain(relative) && folder.join(relative).exists();
         bad(
             if is_link { Rule::WeightIncomplete } else { Rule::WeightPath },
             format!("weight file {file:?}: {reason}"),

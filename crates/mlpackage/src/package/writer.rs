@@ -30,11 +30,12 @@ impl PackageWriter {
     /// # Errors
     ///
     /// [`Error::Output`] if `destination` holds something other than a package, or cannot be written; [`Error::Io`].
-    pub fn create(destination: &Path) -> Result<Self> {
+    pub fn create(destination: impl AsRef<Path>) -> Result<Self> {
+        let destination = destination.as_ref();
         let dir = folder_kind::PACKAGE.create(destination)?;
         let weights = dir.path().join(MODEL_FOLDER).join("weights");
         fs::create_dir_all(&weights).map_err(|e| Error::io("create folder", &weights, e))?;
-        let weights = BlobWriter::create(&weights.join("weight.bin"))?;
+        let weights = BlobWriter::create(weights.join("weight.bin"))?;
         Ok(Self { dir, weights })
     }
 

@@ -33,7 +33,7 @@ struct Attention {
 }
 
 /// The operands and results of one sequence.
-struct Sequence<'a> {
+struct AttentionSequence<'a> {
     query: &'a [f32],
     key: &'a [f32],
     value: &'a [f32],
@@ -55,7 +55,7 @@ impl Kernel for Attention {
     }
 
     fn run_batch(&self, calls: &mut [Call<'_, '_>]) -> Outcome {
-        let mut sequences: SmallVec<[Sequence<'_>; 1]> = SmallVec::new();
+        let mut sequences: SmallVec<[AttentionSequence<'_>; 1]> = SmallVec::new();
         for call in calls.iter_mut() {
             let Call { operands, results, states, scratch } = call;
             let floats = |i: usize| match operands[i] {
@@ -64,7 +64,7 @@ impl Kernel for Attention {
             };
             let [keys, values] = &mut **states else { unreachable!("two states") };
             let mask: Option<&[f32]> = self.masked.then(|| floats(4));
-            sequences.push(Sequence {
+            sequences.push(AttentionSequence {
                 query: floats(0),
                 key: floats(1),
                 value: floats(2),
@@ -94,7 +94,7 @@ impl Kernel for Attention {
 
 impl Attention {
     /// Writes the new row of a head's cache, and computes the head's attention.
-    fn head(&self, sequence: &Sequence<'_>, head: usize) {
+    fn head(&self, sequence: &AttentionSequence<'_>, head: usize) {
         let (isa, width) = (self.target.isa, self.width);
         let own = head * width..(head + 1) * width;
         let cache = head * self.context * width..(head + 1) * self.context * width;

@@ -116,6 +116,7 @@ impl CorpusIdentity {
                     corpus.sha256(),
                     self.sha256
                 ),
+                source: None,
             }),
         }
     }
@@ -188,7 +189,8 @@ impl Trainer {
     /// [`Error::File`] if there is no intact state; [`Error::Corpus`] if the training text is missing or was
     /// changed; [`Error::Output`] if the final checkpoint could not be written to `folder`;
     /// [`Error::InUse`] if another process is training there.
-    pub fn resume(folder: &Path, text: Option<&Path>) -> Result<Resumed> {
+    pub fn resume(folder: impl AsRef<Path>, text: Option<&Path>) -> Result<Resumed> {
+        let folder = folder.as_ref();
         let mut states: Vec<PathBuf> = states(folder)?.into_iter().map(|(_, path)| path).collect();
         let last = folder.join(STATES).join(LAST);
         let has_last = last.is_dir();
@@ -227,8 +229,8 @@ impl Trainer {
                 format!("none of its states is intact; the newest: {}{earlier}", newest.error)
             }
             (None, Ok(_)) => {
-                "its training is finished and it has no state to resume from (training/last), or it was not trained here; --init \
-                 continues from its weights"
+                "its training is finished and it has no state to resume from (training/last), or it was not trained here; \
+                 begin a new run from its weights"
                     .to_owned()
             }
             (None, Err(_)) => "it has no state of a training run: expected training/step-*".to_owned(),
@@ -266,7 +268,8 @@ impl Trainer {
     }
 
     /// Whether `folder` holds states of a run that is not finished.
-    pub fn is_unfinished(folder: &Path) -> bool {
+    pub fn is_unfinished(folder: impl AsRef<Path>) -> bool {
+        let folder = folder.as_ref();
         states(folder).is_ok_and(|states| !states.is_empty())
     }
 
@@ -277,7 +280,8 @@ impl Trainer {
     ///
     /// [`Error::Output`] if the run has no state there yet and the folder holds something other than a
     /// finished checkpoint; [`Error::Diverged`] if a weight is not finite; [`Error::Io`].
-    pub fn save(&mut self, folder: &Path) -> Result<()> {
+    pub fn save(&mut self, folder: impl AsRef<Path>) -> Result<()> {
+        let folder = folder.as_ref();
         let name = format!("step-{:06}", self.step_count());
         let at_home = match &self.home {
             _ if self.step_count() == 0 => return Ok(()),
@@ -341,12 +345,14 @@ impl Trainer {
     }
 
     /// The states of an unfinished run in `folder`, newest first. Each is a checkpoint, intact or damaged.
-    pub fn states(folder: &Path) -> Vec<PathBuf> {
+    pub fn states(folder: impl AsRef<Path>) -> Vec<PathBuf> {
+        let folder = folder.as_ref();
         states(folder).unwrap_or_default().into_iter().map(|(_, state)| state).collect()
     }
 
     /// The newest intact state of an unfinished run in `folder`. The corpus is not read.
-    pub fn intact_state(folder: &Path) -> Option<PathBuf> {
+    pub fn intact_state(folder: impl AsRef<Path>) -> Option<PathBuf> {
+        let folder = folder.as_ref();
         Self::states(folder).into_iter().find(|state| read_state(state).is_ok())
     }
 
@@ -368,7 +374,12 @@ impl Trainer {
         let file = checkpoint::read_tensors(path, &bytes)?;
         let device = self.devices[0].clone().inner();
         let read = |name: String, elements: usize| -> Result<Vec<f32>> {
-            let bad = |reason: String| Error::Tensor { path: path.to_owned(), tensor: name.clone(), reason };
+            let bad = |reason: String| Error::Tensor {
+                path: path.to_owned(),
+                tensor: name.clone(),
+                reason,
+                source: None,
+            };
             let view = file.tensor(&name).map_err(|_| bad("missing".into()))?;
             if view.dtype() != Dtype::F32 || view.data().len() != 4 * elements {
                 let found = format!("{:?} {:?}", view.dtype(), view.shape());
@@ -402,7 +413,7 @@ fn read_state(dir: &Path) -> Result<(State, Checkpoint)> {
     let path = dir.join(STATE);
     let bytes = checkpoint::read_file(&path, checkpoint::REPORT_LIMIT)?;
     let sealed: Sealed = serde_path_to_error::deserialize(&mut serde_json::Deserializer::from_slice(&bytes))
-        .map_err(|e| Error::file(&path, e.to_string()))?;
+        .map_err(|e| Error::file_because(&path, "", e))?;
     // The digest covers parsed values; comparing the bytes also catches a number that was rewritten with
     // other digits.
     if Sealed::digest(&sealed.state) != sealed.sha256 || sealed.to_json() != bytes {
@@ -464,7 +475,7 @@ fn read_metrics(path: &Path, steps: usize) -> Result<Vec<StepMetrics>> {
     let history: Vec<StepMetrics> = serde_json::Deserializer::from_slice(&bytes)
         .into_iter()
         .collect::<Result<_, _>>()
-        .map_err(|e| Error::file(path, e.to_string()))?;
+        .map_err(|e| Error::file_because(path, "", e))?;
     if history.len() != steps {
         let reason = format!("{} steps, {STATE} records {steps}", history.len());
         return Err(Error::file(path, reason));

@@ -90,7 +90,7 @@ fn a_state_is_a_checkpoint_and_the_folder_says_that_it_is_not_finished() {
     let dir = tempfile::tempdir().unwrap();
     let folder = dir.path().join("ckpt");
     interrupted(&folder, 3);
-    assert_eq!(Checkpoint::open(&folder.join("training/step-000003")).unwrap().config().n_embd, 16);
+    assert_eq!(Checkpoint::open(folder.join("training/step-000003")).unwrap().config().n_embd, 16);
     let error = Checkpoint::open(&folder).unwrap_err().to_string();
     assert!(error.contains("its training is not finished"), "{error}");
 }
@@ -318,7 +318,7 @@ fn a_result_never_takes_the_place_of_another_runs_work() {
     late.step().unwrap();
     late.save(&folder).unwrap();
     assert_eq!(states(&folder).unwrap().len(), 1);
-    to_the_end(late, Some(&save_to(&folder, 7))).write(&dir.path().join("elsewhere"), None).unwrap();
+    to_the_end(late, Some(&save_to(&folder, 7))).write(dir.path().join("elsewhere"), None).unwrap();
     assert_eq!(states(&folder).unwrap().len(), 0);
     Checkpoint::open(&folder).unwrap();
 }

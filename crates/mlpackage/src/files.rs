@@ -1,4 +1,7 @@
-//! Paths in files, restricted to the folder that contains them.
+//! Reading of files and folders that are not trusted.
+//!
+//! A path that a file names must stay inside its folder. Pipes, devices and links that lead outside are refused, and
+//! no file is read beyond the limit of its kind.
 
 use std::fs::{self, File};
 use std::io::{self, Read as _};
@@ -9,16 +12,56 @@ use serde::de::DeserializeOwned;
 use crate::error::{Error, Result};
 use crate::git_lfs::GitLfsPointer;
 
+/// Why a path that a file names cannot be used. The message does not name the path.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum PathError {
+    /// The path is empty, absolute, or has a `..`.
+    #[error("it must stay inside the folder")]
+    Outside,
+    /// The path is a link that leads out of the folder.
+    #[error("it is a link that leads outside the folder")]
+    Link,
+    /// The path cannot be resolved.
+    #[error(transparent)]
+    Io(io::Error),
+}
+
+/// Why bytes are not the JSON object that they should be.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum ObjectError {
+    /// The bytes do not begin with `{`.
+    #[error("it is not a JSON object, expected {expected}")]
+    NoObject {
+        /// What the object should have been.
+        expected: &'static str,
+    },
+    /// The bytes are not JSON, or a field is missing, unknown or of another type.
+    #[error("it is not {expected}: {source}")]
+    Json {
+        /// What the object should have been.
+        expected: &'static str,
+        /// The location and the reason.
+        source: serde_path_to_error::Error<serde_json::Error>,
+    },
+}
+
 /// Joins `relative` to `base` if the result stays inside: no absolute path, no `..`, no link that leads
-/// outside. The error does not name the path.
-pub(crate) fn inside(base: &Path, relative: &str) -> std::result::Result<PathBuf, String> {
+/// outside.
+///
+/// # Errors
+///
+/// [`PathError`], also if nothing exists at the path.
+pub fn inside(base: impl AsRef<Path>, relative: &str) -> Result<PathBuf, PathError> {
+    let base = base.as_ref();
     if !is_plain(relative) {
-        return Err("it must stay inside the folder".into());
+        return Err(PathError::Outside);
     }
     let joined = base.join(relative);
-    let real = |p: &Path| p.canonicalize().map_err(|e| e.to_string());
+    let real = |p: &Path| p.canonicalize().map_err(PathError::Io);
     if !real(&joined)?.starts_with(real(base)?) {
-        return Err("it is a link that leads outside the folder".into());
+        return Err(PathError::Link);
     }
     Ok(joined)
 }
@@ -34,8 +77,13 @@ pub(crate) fn is_absent(base: &Path, relative: &str) -> bool {
     is_plain(relative) && fs::symlink_metadata(base.join(relative)).is_err_and(missing)
 }
 
-/// Returns the size of a regular file. Refuses pipes and devices, which could block on opening.
-pub(crate) fn regular_file_size(path: &Path) -> Result<u64> {
+/// Returns the size of a regular file, in bytes. Refuses pipes and devices, which could block on opening.
+///
+/// # Errors
+///
+/// [`Error::Io`].
+pub fn regular_file_size(path: impl AsRef<Path>) -> Result<u64> {
+    let path = path.as_ref();
     let metadata = fs::metadata(path).map_err(|e| Error::io("open", path, e))?;
     if !metadata.is_file() {
         return Err(Error::io("open", path, io::Error::other("it is not a regular file")));
@@ -44,7 +92,12 @@ pub(crate) fn regular_file_size(path: &Path) -> Result<u64> {
 }
 
 /// Returns every file below `folder`, as sorted paths with `/`. Refuses links, which could form a cycle.
-pub(crate) fn files_below(folder: &Path) -> Result<Vec<String>> {
+///
+/// # Errors
+///
+/// [`Error::Io`], also for an entry that is neither a file nor a folder.
+pub fn files_below(folder: impl AsRef<Path>) -> Result<Vec<String>> {
+    let folder = folder.as_ref();
     let mut files = Vec::new();
     let mut pending = vec![String::new()];
     while let Some(prefix) = pending.pop() {
@@ -67,7 +120,12 @@ pub(crate) fn files_below(folder: &Path) -> Result<Vec<String>> {
 }
 
 /// Reads a file that should be small; refuses one of more than `limit` bytes.
-pub(crate) fn read_small(path: &Path, limit: u64) -> Result<Vec<u8>> {
+///
+/// # Errors
+///
+/// [`Error::Io`], also for a file that is too large; [`Error::GitLfsPointer`].
+pub fn read_small(path: impl AsRef<Path>, limit: u64) -> Result<Vec<u8>> {
+    let path = path.as_ref();
     regular_file_size(path)?;
     let file = File::open(path).map_err(|e| Error::io("open", path, e))?;
     let mut bytes = Vec::new();
@@ -81,13 +139,17 @@ pub(crate) fn read_small(path: &Path, limit: u64) -> Result<Vec<u8>> {
 }
 
 /// Parses a JSON object. The error says what it should have been: `expected`, such as `the manifest of a bundle`.
-pub(crate) fn read_object<T: DeserializeOwned>(bytes: &[u8], expected: &str) -> Result<T, String> {
+///
+/// # Errors
+///
+/// [`ObjectError`].
+pub fn read_object<T: DeserializeOwned>(bytes: &[u8], expected: &'static str) -> Result<T, ObjectError> {
     // Otherwise an array is read as the fields of a type, in order.
     if bytes.trim_ascii_start().first() != Some(&b'{') {
-        return Err(format!("it is not a JSON object, expected {expected}"));
+        return Err(ObjectError::NoObject { expected });
     }
     serde_path_to_error::deserialize(&mut serde_json::Deserializer::from_slice(bytes))
-        .map_err(|e| format!("it is not {expected}: {e}"))
+        .map_err(|source| ObjectError::Json { expected, source })
 }
 
 /// Refuses a Git LFS pointer.
@@ -116,7 +178,7 @@ mod tests {
         #[cfg(unix)]
         {
             std::os::unix::fs::symlink("../secret", base.join("link")).unwrap();
-            assert!(inside(&base, "link").unwrap_err().contains("leads outside"));
+            assert!(matches!(inside(&base, "link"), Err(PathError::Link)));
         }
     }
 
