@@ -1,7 +1,7 @@
 //! Measures one token of both presets on every engine of this machine, through one trait.
 //!
 //! ```text
-//! cargo bench --bench ane_vs_cpu
+//! cargo bench -p microgpt-bench --features criterion --bench ane_vs_cpu
 //! ```
 //!
 //! This is Experiment 27's question: which of the two presets runs on the Neural Engine, and what is that

@@ -1,8 +1,8 @@
 //! Measures decoding on the CPU, next to the most that the machine could reach and to burn.
 //!
 //! ```text
-//! cargo bench --bench decode                     # all of it, some minutes
-//! cargo bench --bench decode -- 'scaled/'        # one token of the scaled preset
+//! cargo bench -p microgpt-bench --features criterion --bench decode                     # all of it, some minutes
+//! cargo bench -p microgpt-bench --features criterion --bench decode -- 'scaled/'        # one token of the scaled preset
 //! ```
 //!
 //! Groups: `scaled` and `original` (one token), `prefill` (a prompt), `batch` (16 sequences), `stored` (one

@@ -1,7 +1,7 @@
 //! Measures the prediction of placement for every fixture that coremltools wrote, and for the experiment's
 //! two shards.
 //!
-//! `cargo bench --bench placement` prints a time per package. A package is opened and checked once, and then
+//! `cargo bench -p microgpt-bench --features criterion --bench placement` prints a time per package. A package is opened and checked once, and then
 //! predicted repeatedly.
 
 use std::hint::black_box;

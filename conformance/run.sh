@@ -39,6 +39,7 @@ if [[ $* != *--selftest* ]]; then
     done
     cargo test --quiet -p mlpackage --test every_operation
     "$venv/bin/python" "$here/operations.py" "${CARGO_TARGET_DIR:-target}/tmp/every_operation"
+    "$venv/bin/python" "$here/reports.py" --microgpt "$microgpt"
 fi
 
 exec "$venv/bin/python" "$here/check.py" --microgpt "$microgpt" --work "${CARGO_TARGET_DIR:-target}/conformance" "$@"

@@ -332,7 +332,7 @@ for variant in "$default" original; do
     --engine mil-cpu --seconds "$seconds" --energy --json
 done
 if [ -n "$tests" ]; then
-  mac - ane-vs-cpu cargo bench --bench ane_vs_cpu
+  mac - ane-vs-cpu cargo bench -p microgpt-bench --features criterion --bench ane_vs_cpu
 fi
 
 # 8. Where placement flips: by size, tokens per call and form of the weights; and what the ceilings depend on.

@@ -147,7 +147,11 @@ fn a_manifest_that_makes_no_sense_is_refused() {
         ("\"first_layer\": 0", "\"first_layer\": 1", "shards[0].first_layer: 1, expected 0"),
         ("\"lm_head_slices\": 1", "\"lm_head_slices\": 0", "shards[0].lm_head_slices: 0"),
         ("\"bos_token_id\": 26", "\"bos_token_id\": 27", "bos_token_id: 27 is outside the vocabulary of 27"),
-        ("\"package\": \"decoder-00.mlpackage\"", "\"package\": \"../checkpoint\"", "../checkpoint: it must stay inside"),
+        (
+            "\"package\": \"decoder-00.mlpackage\"",
+            "\"package\": \"../checkpoint\"",
+            "../checkpoint: it must stay inside",
+        ),
         ("\"file\": \"tokenizer.json\"", "\"file\": \"/etc/passwd\"", "\"/etc/passwd\" is not listed"),
     ];
     for (from, to, named) in cases {

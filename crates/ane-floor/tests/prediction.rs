@@ -198,20 +198,18 @@ fn what_is_worse_than_the_baseline_is_named() {
     assert!(alike(&good, &island).join("\n").contains("the verdict was ANE, and is mixed"));
 }
 
-/// A report survives the round trip through JSON, and matches the schema.
+/// A report survives the round trip through JSON, and an inconsistent one is refused. `conformance/reports.py` compares
+/// reports with their schema.
 #[test]
-fn reports_keep_to_their_schema() {
-    let schema: serde_json::Value = serde_json::from_str(&PlacementReport::schema()).unwrap();
-    let schema = jsonschema::validator_for(&schema).unwrap();
+fn reports_survive_json() {
     for report in [predicted(with_island), predicted(|f| conv(f, DType::Fp32, 64))] {
         let json = serde_json::to_value(&report).unwrap();
-        schema.validate(&json).unwrap();
         let read: PlacementReport = serde_json::from_value(json.clone()).unwrap();
         read.check().unwrap();
         assert_eq!(read, report);
         let mut wrong = json.clone();
         wrong["operations"][0]["device"] = "tpu".into();
-        assert!(schema.validate(&wrong).is_err());
+        assert!(serde_json::from_value::<PlacementReport>(wrong).is_err());
         let mut wrong: PlacementReport = serde_json::from_value(json).unwrap();
         wrong.operations[0].sources = vec![7];
         assert!(wrong.check().unwrap_err().to_string().contains("not before it"));
