@@ -8,7 +8,7 @@ use clap::Args;
 use microgpt_ane::benchmark::{BenchmarkOptions, benchmark};
 
 use super::engine::EngineArgs;
-use super::{Outcome, folder, output};
+use super::{Outcome, open, output};
 
 /// Measure how fast a bundle decodes, and the most that this machine could reach
 #[derive(Debug, Args)]
@@ -46,7 +46,7 @@ impl Bench {
             "--seconds {} is not between 0 and 3600",
             self.seconds
         );
-        let bundle = folder::bundle(&self.bundle)?;
+        let bundle = open::bundle(&self.bundle)?;
         let engine = self.engine.decoding()?;
         let options = BenchmarkOptions {
             threads: engine.mil_cpu().threads(),

@@ -11,7 +11,7 @@ use mlpackage::counted;
 
 use super::engine::EngineArgs;
 use super::generate::{SamplingArgs, at_least_one, context_is_full};
-use super::{Outcome, folder, output};
+use super::{Outcome, open, output};
 
 /// Chat with a bundle: type the beginning of a name, get completions streamed back.
 #[derive(Debug, Args)]
@@ -37,7 +37,7 @@ impl Chat {
                  `microgpt export ckpt --out bundle`"
             ),
         };
-        let bundle = folder::bundle(&path)?;
+        let bundle = open::bundle(&path)?;
         let tokenizer = TextTokenizer::from_bundle(&bundle)?;
         let mut decoder = Decoder::load(&bundle, &*self.engine.decoding()?.engine()?)?;
         let sampling = self.sampling.sampling()?;

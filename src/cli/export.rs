@@ -9,7 +9,7 @@ use clap::builder::{PossibleValuesParser, TypedValueParser as _};
 use microgpt_ane::export::export;
 use microgpt_model::Backend;
 
-use super::{Outcome, folder, output};
+use super::{Outcome, open, out_file, output};
 
 /// Defines a parser that lists an option's values in the help text.
 macro_rules! values {
@@ -53,8 +53,8 @@ pub(crate) struct Export {
 
 impl Export {
     pub(crate) fn run(self) -> Result<Outcome> {
-        let checkpoint = folder::checkpoint(&self.checkpoint)?;
-        folder::check_outside_models("--out", &self.out)?;
+        let checkpoint = open::checkpoint(&self.checkpoint)?;
+        out_file::check_outside_models("--out", &self.out)?;
         let options = ExportOptions {
             quantization: self.quantize,
             projections: self.projections,

@@ -7,7 +7,7 @@ use clap::Args;
 use microgpt_ane::mac_report::{self, FieldReport};
 use mlpackage::counted;
 
-use super::{Outcome, folder, output};
+use super::{Outcome, out_file, output};
 
 /// Make a page of the results that scripts/first-run-on-a-mac.sh wrote to a folder
 #[derive(Debug, Args)]
@@ -25,12 +25,12 @@ impl MakeFieldReport {
         ensure!(
             !["steps", "results", "system.txt"]
                 .iter()
-                .any(|read| folder::is_within(&page, &self.folder.join(read))),
+                .any(|read| out_file::is_within(&page, &self.folder.join(read))),
             "--html {}: it is among the results that the page shows: name another file",
             page.display()
         );
         let report = FieldReport::read(&self.folder)?;
-        folder::check_output("--html", &page, &[])?;
+        out_file::check("--html", &page, &[])?;
         atomic_output::write_file(&page, mac_report::page(&report))?;
         output::print(&format!(
             "{}: {}, {}, {}\n",

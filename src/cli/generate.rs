@@ -11,9 +11,9 @@ use microgpt_model::Backend;
 use serde::Serialize;
 
 use super::engine::EngineArgs;
-use super::file_kind::PathKind;
-use super::unfit::{Expected, expect};
-use super::{Outcome, folder, output};
+use super::expected::{Expected, expect};
+use super::path_kind::PathKind;
+use super::{Outcome, open, output};
 
 /// Complete a prompt with a bundle, or with burn's reference if the path is a checkpoint.
 #[derive(Debug, Args)]
@@ -132,7 +132,7 @@ impl Generate {
                 "{} is a checkpoint, which burn runs: engines are for bundles",
                 self.model.display()
             );
-            let checkpoint = folder::checkpoint(&self.model)?;
+            let checkpoint = open::checkpoint(&self.model)?;
             let tokenizer =
                 TextTokenizer::from_json(&checkpoint.tokenizer().to_json(), checkpoint.tokenizer().bos())?;
             return Ok((
@@ -140,7 +140,7 @@ impl Generate {
                 tokenizer,
             ));
         }
-        let bundle = folder::bundle(&self.model)?;
+        let bundle = open::bundle(&self.model)?;
         let decoder = Decoder::load(&bundle, &*self.engine.decoding()?.engine()?)?;
         Ok((Box::new(decoder), TextTokenizer::from_bundle(&bundle)?))
     }

@@ -3,19 +3,19 @@
 mod bench;
 mod chat;
 mod engine;
+mod expected;
 mod export;
 mod field_report;
-mod file_kind;
-mod findings;
 mod floor;
-mod folder;
 mod generate;
 mod inspect;
+mod open;
+mod out_file;
 mod output;
+mod path_kind;
 mod run;
 mod settle;
 mod train;
-mod unfit;
 mod verify;
 
 use std::process::ExitCode;

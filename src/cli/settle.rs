@@ -7,7 +7,7 @@ use clap::Args;
 use microgpt_ane::probe::settle;
 
 use super::engine::EngineArgs;
-use super::{Outcome, folder, output};
+use super::{Outcome, open, output};
 
 /// Probe which forms of a program an engine accepts, and whether the epsilon of norms survives.
 ///
@@ -25,7 +25,7 @@ pub(crate) struct Settle {
 
 impl Settle {
     pub(crate) fn run(self) -> Result<Outcome> {
-        let bundle = folder::bundle(&self.bundle)?;
+        let bundle = open::bundle(&self.bundle)?;
         let settled = settle(&bundle, &*self.engine.decoding()?.engine()?)?;
         if self.json {
             output::print_json(&settled)?;

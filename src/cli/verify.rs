@@ -11,7 +11,7 @@ use microgpt_model::Backend;
 use mlpackage::counted;
 
 use super::engine::EngineChoice;
-use super::{Outcome, folder, output};
+use super::{Outcome, open, out_file, output};
 
 /// Compare a bundle with the checkpoint that it was exported from. Exits with 1 if they differ by more than
 /// rounding. Every arithmetic of mil-cpu is compared; another engine, Core ML, is compared with mil-cpu.
@@ -44,10 +44,10 @@ pub(crate) struct Verify {
 
 impl Verify {
     pub(crate) fn run(self) -> Result<Outcome> {
-        let bundle = folder::bundle(&self.bundle)?;
-        let checkpoint = self.checkpoint.as_deref().map(folder::checkpoint).transpose()?;
+        let bundle = open::bundle(&self.bundle)?;
+        let checkpoint = self.checkpoint.as_deref().map(open::checkpoint).transpose()?;
         if let Some(path) = &self.dump {
-            folder::check_output("--dump", path, &[])?;
+            out_file::check("--dump", path, &[])?;
         }
         let engine = self.engine.options(EngineKind::Auto, None)?;
         let other = match engine.kind.here() {

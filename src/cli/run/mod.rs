@@ -1,5 +1,6 @@
 //! `microgpt run`
 
+mod args;
 mod calls;
 mod results;
 
@@ -16,10 +17,11 @@ use clap::Args;
 use microgpt_ane::image_file::Fit;
 use mlpackage::counted;
 
-use self::calls::{Call, Calls, FunctionArg, Given, NamedFile};
+use self::args::{FunctionArg, NamedFile};
+use self::calls::{Call, Calls, Given};
 use self::results::{Looked, OutImages, Results};
 use super::engine::EngineArgs;
-use super::{Outcome, folder, output};
+use super::{Outcome, open, out_file, output};
 
 /// Run functions of any .mlpackage on tensors and images from files: no Mac, no Python. By default on mil-cpu
 /// in f32.
@@ -83,7 +85,7 @@ impl Run {
             "nothing says where the outputs go: give --out FILE, or --out-image NAME=FILE; --hazards alone discards them"
         );
         self.check_destinations()?;
-        let package = folder::package(&self.package)?;
+        let package = open::package(&self.package)?;
         let mut calls = Calls::of(&package, &self.function, self.steps)?;
         let has_inputs = self.inputs.is_some() || !self.images.is_empty();
         if runs || has_inputs {
@@ -148,7 +150,7 @@ impl Run {
         for (option, path) in outs.chain(out_images) {
             let others: Vec<(&str, &Path)> =
                 named.iter().map(|(other, path)| (other.as_str(), *path)).collect();
-            folder::check_output(&option, path, &others)?;
+            out_file::check(&option, path, &others)?;
             named.push((option, path));
         }
         Ok(())

@@ -9,8 +9,9 @@ use anyhow::{Context as _, Result, bail, ensure};
 use microgpt_ane::image_file;
 use mlpackage::ImageType;
 
-use super::super::output;
-use super::calls::{Call, Calls, NamedFile, Side};
+use super::args::NamedFile;
+use super::calls::{Call, Calls, Side};
+use crate::cli::output;
 
 /// The results of all calls of a function.
 #[derive(Default)]

@@ -12,7 +12,8 @@ use mlpackage::counted;
 use rand::SeedableRng as _;
 use rand_chacha::ChaCha8Rng;
 
-use super::{duration, output};
+use super::duration::duration;
+use super::output;
 
 /// Samples that are shown together.
 const SAMPLES: usize = 4;

@@ -8,8 +8,8 @@ use mlpackage::bundle::BUNDLE_MANIFEST;
 use mlpackage::{Finding, Package, Severity, counted};
 use serde::Serialize;
 
-use super::unfit::{Expected, expect};
-use super::{Outcome, folder, output};
+use crate::cli::expected::{Expected, expect};
+use crate::cli::{Outcome, open, output};
 
 /// The findings for one package.
 #[derive(Serialize)]
@@ -37,7 +37,7 @@ struct Reported {
 pub(super) fn report(path: &Path, json: bool) -> Result<Outcome> {
     let mut paths = vec![path.to_owned()];
     if path.join(BUNDLE_MANIFEST).exists() {
-        let bundle = folder::bundle(path)?;
+        let bundle = open::bundle(path)?;
         paths = bundle.manifest().shards.iter().map(|shard| path.join(&shard.package)).collect();
     }
     let checked = paths.iter().map(|path| Checked::of(path)).collect::<Result<Vec<_>>>()?;

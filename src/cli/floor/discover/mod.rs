@@ -1,14 +1,16 @@
 //! `microgpt floor discover`: repeats the experiment over many sizes.
 
+mod probe_folder;
+
 use std::fs;
 use std::io::Write as _;
 use std::path::{Path, PathBuf};
 use std::time::Instant;
 
 use ane_export::{ExportOptions, Quantization, write_probe};
-use ane_floor::discovery::{Configuration, Discovery, Probe, Sweep, search};
+use ane_floor::PlacementReport;
+use ane_floor::discovery::{Configuration, Discovery, Sweep, search};
 use ane_floor::measured::measure;
-use ane_floor::{Basis, PlacementReport};
 use anyhow::{Context as _, Result, ensure};
 use atomic_output::AtomicFile;
 use clap::{Args, ValueEnum};
@@ -16,7 +18,8 @@ use microgpt_ane::boundary_picture;
 use microgpt_model::{GptConfig, MODEL_TYPE};
 use mlpackage::{Package, counted};
 
-use super::super::{Outcome, folder, output};
+use self::probe_folder::ROWS;
+use crate::cli::{Outcome, out_file, output};
 
 /// Search for the floor: export decoders of many sizes, place each, and find the boundary between CPU and
 /// Neural Engine
@@ -76,15 +79,6 @@ enum Oracle {
     /// Core ML's MLComputePlan, on a Mac
     Measured,
 }
-
-/// All measured rows of a folder of probes.
-const ROWS: &str = "measured.jsonl";
-/// The same while measuring is in progress: rows of an earlier measurement stay until the new one is complete.
-const UNFINISHED_ROWS: &str = "measured.unfinished.jsonl";
-/// The script that measures a folder of probes on a Mac.
-const MEASURE: &str = include_str!("measure.sh");
-/// Limit of the size of a folder of probes, in bytes, unless the widths are given.
-const PROBES_LIMIT: u64 = 8 << 30;
 
 /// Removes duplicates; keeps the order.
 fn distinct<T: Clone + PartialEq>(values: &[T]) -> Vec<T> {
@@ -167,7 +161,7 @@ impl Discover {
             return Err(ane_floor::Error::NeedsMac { what: "MLComputePlan" }.into());
         }
         if let Some(out) = &self.out {
-            folder::check_outside_models("--out", &out.join(ROWS))?;
+            out_file::check_outside_models("--out", &out.join(ROWS))?;
             fs::create_dir_all(out).with_context(|| format!("create {}", out.display()))?;
         }
         if self.write_only {
@@ -220,95 +214,6 @@ impl Discover {
             true => output::print_json(found),
             false => output::print(&table),
         }
-    }
-
-    /// Measures every probe in a folder that `--write-only` wrote. After each probe the rows are written to a
-    /// separate file until all are complete, so a crash costs only the current probe, and no rows of an
-    /// earlier measurement. A probe that fails is reported and skipped.
-    fn measure_folder(&self, folder: &Path) -> Result<Outcome> {
-        folder::check_outside_models("--measure", &folder.join(ROWS))?;
-        let list = folder.join("probes.jsonl");
-        let text = super::read_text(&list)?;
-        let mut configurations: Vec<Configuration> = Vec::new();
-        for (i, line) in text.lines().enumerate().filter(|(_, line)| !line.trim().is_empty()) {
-            let read = serde_json::from_str(line);
-            configurations.push(read.with_context(|| format!("{}: line {}", list.display(), i + 1))?);
-        }
-        ensure!(!configurations.is_empty(), "{}: it lists no probe", list.display());
-        let bar = output::progress_bar(configurations.len(), "packages");
-        let mut probes = Vec::new();
-        let mut failed = 0;
-        for configuration in &configurations {
-            bar.set_message(configuration.to_string());
-            // The list is untrusted: only packages inside the folder may be read.
-            configuration.quantization.parse::<Quantization>()?;
-            let path = folder.join(format!("{}.mlpackage", configuration.id()));
-            let package = Package::open(&path)?;
-            match measure(&package) {
-                Ok(report) => probes.push(Probe::new(configuration, &report, None)),
-                Err(error @ ane_floor::Error::NeedsMac { .. }) => return Err(error.into()),
-                Err(error) => {
-                    failed += 1;
-                    output::tell(&format!("{}: {error}", path.display()));
-                }
-            }
-            let rows: String = probes.iter().map(Probe::row_text).collect();
-            atomic_output::write_file(folder.join(UNFINISHED_ROWS), &rows)?;
-            bar.inc(1);
-        }
-        bar.finish_and_clear();
-        self.publish(&Discovery::of_probes(Basis::Measured, probes), Some(folder), ROWS)?;
-        // The finished rows contain all of it, so a failure to remove it is harmless.
-        let _ = fs::remove_file(folder.join(UNFINISHED_ROWS));
-        Ok(Outcome::of(failed == 0))
-    }
-
-    /// Writes every probe, a list of them, and the script.
-    fn write_only(&self, sweep: &Sweep, out: &Path) -> Result<Outcome> {
-        let mut entries = fs::read_dir(out).with_context(|| format!("read {}", out.display()))?;
-        ensure!(
-            entries.next().is_none(),
-            "{}: the folder is not empty, and probes of another sweep would be mixed with these: name a new folder",
-            out.display()
-        );
-        let configurations: Vec<Configuration> = sweep.configurations().collect();
-        let bytes = |c: &Configuration| {
-            let width = if c.quantization == Quantization::None.name() { 2 } else { 1 };
-            self.config(c).parameters() * width
-        };
-        let total: u64 = configurations.iter().map(bytes).sum();
-        ensure!(
-            total <= PROBES_LIMIT || !self.n_embd.is_empty(),
-            "the probes would take {:.1} GB: name fewer layers, tokens or forms, or give --n-embd",
-            total as f64 / 1e9
-        );
-        let bar = output::progress_bar(configurations.len(), "packages");
-        let mut list = String::new();
-        for configuration in &configurations {
-            bar.set_message(configuration.to_string());
-            self.write_probe(configuration, &out.join(format!("{}.mlpackage", configuration.id())))?;
-            list.push_str(&serde_json::to_string(configuration)?);
-            list.push('\n');
-            bar.inc(1);
-        }
-        bar.finish_and_clear();
-        atomic_output::write_file(out.join("probes.jsonl"), &list)?;
-        let script = out.join("measure.sh");
-        atomic_output::write_file(&script, MEASURE)?;
-        #[cfg(unix)]
-        {
-            use std::os::unix::fs::PermissionsExt as _;
-            fs::set_permissions(&script, fs::Permissions::from_mode(0o755))
-                .with_context(|| format!("make {} executable", script.display()))?;
-        }
-        output::print(&format!(
-            "{}, about {:.0} MB, in {}; on a Mac: {}\n",
-            counted(configurations.len(), "package"),
-            total as f64 / 1e6,
-            out.display(),
-            script.display()
-        ))?;
-        Ok(Outcome::Done)
     }
 }
 

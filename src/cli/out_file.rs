@@ -1,41 +1,12 @@
-//! Opens the folders that commands receive; distinguishes a folder of another kind from a damaged one. Checks the
-//! files that commands write.
+//! Checks the files that commands write, before any work is done: none replaces a part of a model, or a file
+//! that the same command reads.
 
 use std::path::{Path, PathBuf};
 
 use anyhow::{Result, bail};
-use microgpt_model::{Checkpoint, Trainer};
-use mlpackage::{Bundle, Package};
 
-use super::file_kind::PathKind;
 use super::output;
-use super::unfit::{Expected, expect};
-
-/// Opens a bundle.
-pub(super) fn bundle(path: &Path) -> Result<Bundle> {
-    expect(path, Expected::Bundle)?;
-    Ok(Bundle::open(path)?)
-}
-
-/// Opens a checkpoint.
-pub(super) fn checkpoint(path: &Path) -> Result<Checkpoint> {
-    expect(path, Expected::Checkpoint)?;
-    let checkpoint = Checkpoint::open(path)?;
-    if Trainer::is_unfinished(path) {
-        let name = output::path(path);
-        output::tell(&format!(
-            "note: {name} holds a finished model, which is used, and a later run that is not finished; `microgpt train --resume {name}` \
-             continues that run"
-        ));
-    }
-    Ok(checkpoint)
-}
-
-/// Opens a package.
-pub(super) fn package(path: &Path) -> Result<Package> {
-    expect(path, Expected::Package)?;
-    Ok(Package::open(path)?)
-}
+use super::path_kind::PathKind;
 
 /// Checks that a command may write a file that the user names with `option`, before any work is done.
 ///
@@ -44,7 +15,7 @@ pub(super) fn package(path: &Path) -> Result<Package> {
 /// # Errors
 ///
 /// If the file is inside a model's folder, or is one of `named`, or cannot be written.
-pub(super) fn check_output(option: &str, path: &Path, named: &[(&str, &Path)]) -> Result<()> {
+pub(super) fn check(option: &str, path: &Path, named: &[(&str, &Path)]) -> Result<()> {
     check_outside_models(option, path)?;
     let written = resolved(path);
     if let Some((other, _)) = named.iter().find(|(_, other)| written == resolved(other)) {
@@ -121,20 +92,20 @@ mod tests {
         for name in ["config.json", "bundle.json", "Manifest.json"] {
             fs::create_dir_all(at(name)).unwrap();
             fs::write(at(name).join(name), "{}").unwrap();
-            check_output("--out", &at(name).join("page.html"), &[]).unwrap();
+            check("--out", &at(name).join("page.html"), &[]).unwrap();
         }
         fs::write(at("config.json/model.safetensors"), "").unwrap();
         fs::create_dir(at("Manifest.json/Data")).unwrap();
         fs::write(at("bundle.json/tokenizer.json"), "").unwrap();
         for name in ["config.json", "bundle.json", "Manifest.json"] {
             for file in ["page.html", name, "deep/er/page.html"] {
-                let error = check_output("--out", &at(name).join(file), &[]).unwrap_err().to_string();
+                let error = check("--out", &at(name).join(file), &[]).unwrap_err().to_string();
                 assert!(error.contains("it is inside "), "{error}");
             }
         }
         fs::write(at("config.json/config.json"), "{\"model_type\": \"llama\"}").unwrap();
-        check_output("--out", &at("config.json/page.html"), &[]).unwrap();
-        check_output("--out", &at("config.json/model.safetensors"), &[]).unwrap_err();
+        check("--out", &at("config.json/page.html"), &[]).unwrap();
+        check("--out", &at("config.json/model.safetensors"), &[]).unwrap_err();
     }
 
     #[cfg(unix)]
@@ -149,12 +120,12 @@ mod tests {
         for (written, other) in
             [("file", "link"), ("link", "file"), ("folder/../file", "file"), ("way/new", "folder/new")]
         {
-            let error = check_output("--out", &at(written), &[("--in", &at(other))]).unwrap_err();
+            let error = check("--out", &at(written), &[("--in", &at(other))]).unwrap_err();
             assert!(error.to_string().contains("--in names this file"), "{error}");
         }
-        check_output("--out", &at("new"), &[("--in", &at("file"))]).unwrap();
+        check("--out", &at("new"), &[("--in", &at("file"))]).unwrap();
         std::os::unix::fs::symlink("folder/new", at("dangling")).unwrap();
-        check_output("--out", &at("dangling"), &[("--in", &at("folder/new"))]).unwrap_err();
+        check("--out", &at("dangling"), &[("--in", &at("folder/new"))]).unwrap_err();
         assert!(is_within(&at("way/new"), &at("folder")) && !is_within(&at("new"), &at("folder")));
     }
 }

@@ -1,5 +1,7 @@
 //! `microgpt inspect`
 
+mod check;
+
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::path::PathBuf;
@@ -12,9 +14,9 @@ use mlpackage::mil::Function;
 use mlpackage::{Feature, Interface, Package, counted};
 use serde::Serialize;
 
-use super::file_kind::PathKind;
-use super::unfit::{Expected, expect};
-use super::{Outcome, findings, folder, output};
+use super::expected::{Expected, expect};
+use super::path_kind::PathKind;
+use super::{Outcome, open, output};
 
 /// Show what is in a checkpoint, a bundle or a .mlpackage.
 #[derive(Debug, Args)]
@@ -70,20 +72,20 @@ struct FunctionSummary {
 impl Inspect {
     pub(crate) fn run(self) -> Result<Outcome> {
         if self.check {
-            return findings::report(&self.path, self.json);
+            return check::report(&self.path, self.json);
         }
         let mut packages = Vec::new();
         let mut found = None;
         let kind = expect(&self.path, Expected::Model)?;
         if kind == PathKind::Bundle {
-            let bundle = folder::bundle(&self.path)?;
+            let bundle = open::bundle(&self.path)?;
             for shard in &bundle.manifest().shards {
                 packages.push(bundle.package(shard)?);
             }
             let manifest = Box::new(bundle.manifest().clone());
             found = Some(Found::Bundle { manifest, packages: packages.iter().map(summary).collect() });
         } else if kind == PathKind::Checkpoint {
-            let checkpoint = folder::checkpoint(&self.path)?;
+            let checkpoint = open::checkpoint(&self.path)?;
             let name = output::path(&self.path);
             ensure!(
                 !self.mil,
@@ -93,7 +95,7 @@ impl Inspect {
             let (parameters, report) = (config.parameters(), checkpoint.report().cloned().map(Box::new));
             found = Some(Found::Checkpoint { config, parameters, report });
         } else {
-            packages.push(folder::package(&self.path)?);
+            packages.push(open::package(&self.path)?);
         }
         if self.mil {
             let text: Vec<String> = packages.iter().map(|p| p.program().to_string()).collect();
