@@ -9,7 +9,7 @@ use clap::builder::{PossibleValuesParser, TypedValueParser as _};
 use microgpt_ane::export::export;
 use microgpt_model::Backend;
 
-use super::{Outcome, open, out_file, output};
+use super::{Exit, open, out_file, output};
 
 /// Defines a parser that lists an option's values in the help text.
 macro_rules! values {
@@ -52,7 +52,7 @@ pub(crate) struct Export {
 }
 
 impl Export {
-    pub(crate) fn run(self) -> Result<Outcome> {
+    pub(crate) fn run(self) -> Result<Exit> {
         let checkpoint = open::checkpoint(&self.checkpoint)?;
         out_file::check_outside_models("--out", &self.out)?;
         let options = ExportOptions {
@@ -75,7 +75,7 @@ impl Export {
         if self.json {
             output::print_json(&exported)?;
             output::next(&next);
-            return Ok(Outcome::Done);
+            return Ok(Exit::Done);
         }
         let mut text = format!("bundle: {}\n", self.out.display());
         for report in &exported.placement {
@@ -91,6 +91,6 @@ impl Export {
         }
         output::print(&text)?;
         output::next(&next);
-        Ok(Outcome::Done)
+        Ok(Exit::Done)
     }
 }

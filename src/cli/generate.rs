@@ -13,7 +13,7 @@ use serde::Serialize;
 use super::engine::EngineArgs;
 use super::expected::{Expected, expect};
 use super::path_kind::PathKind;
-use super::{Outcome, open, output};
+use super::{Exit, open, output};
 
 /// Complete a prompt with a bundle, or with burn's reference if the path is a checkpoint.
 #[derive(Debug, Args)]
@@ -76,7 +76,7 @@ struct Generated {
 }
 
 impl Generate {
-    pub(crate) fn run(self) -> Result<Outcome> {
+    pub(crate) fn run(self) -> Result<Exit> {
         let sampling = self.sampling.sampling()?;
         let (mut source, tokenizer) = self.open()?;
         let mut sampler = Sampler::new(sampling, self.sampling.seed);
@@ -122,7 +122,7 @@ impl Generate {
         if full > 0 {
             output::tell(&context_is_full(full, self.n, source.context_length()));
         }
-        Ok(Outcome::Done)
+        Ok(Exit::Done)
     }
 
     fn open(&self) -> Result<(Box<dyn LogitsSource>, TextTokenizer)> {

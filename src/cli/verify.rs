@@ -11,7 +11,7 @@ use microgpt_model::Backend;
 use mlpackage::counted;
 
 use super::engine::EngineChoice;
-use super::{Outcome, open, out_file, output};
+use super::{Exit, open, out_file, output};
 
 /// Compare a bundle with the checkpoint that it was exported from. Exits with 1 if they differ by more than
 /// rounding. Every arithmetic of mil-cpu is compared; another engine, Core ML, is compared with mil-cpu.
@@ -43,7 +43,7 @@ pub(crate) struct Verify {
 }
 
 impl Verify {
-    pub(crate) fn run(self) -> Result<Outcome> {
+    pub(crate) fn run(self) -> Result<Exit> {
         let bundle = open::bundle(&self.bundle)?;
         let checkpoint = self.checkpoint.as_deref().map(open::checkpoint).transpose()?;
         if let Some(path) = &self.dump {
@@ -71,7 +71,7 @@ impl Verify {
         } else {
             output::print(&describe(&verification))?;
         }
-        Ok(Outcome::of(verification.pass))
+        Ok(Exit::of(verification.pass))
     }
 }
 

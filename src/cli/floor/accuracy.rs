@@ -7,7 +7,7 @@ use anyhow::Result;
 use clap::Args;
 
 use super::corpus;
-use crate::cli::{Outcome, output};
+use crate::cli::{Exit, output};
 
 /// Evaluate every law on the corpus, and on sources that it was not made from
 #[derive(Debug, Args)]
@@ -21,12 +21,12 @@ pub(super) struct EvaluateLaws {
 }
 
 impl EvaluateLaws {
-    pub(super) fn run(self) -> Result<Outcome> {
+    pub(super) fn run(self) -> Result<Exit> {
         let accuracy = Accuracy::of(&corpus::built_in_with(&self.with)?);
         match self.json {
             true => output::print_json(&accuracy)?,
             false => output::print(&accuracy.to_string())?,
         }
-        Ok(Outcome::Done)
+        Ok(Exit::Done)
     }
 }

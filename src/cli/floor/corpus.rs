@@ -7,7 +7,7 @@ use anyhow::Result;
 use clap::Args;
 
 use super::report_file::read_text;
-use crate::cli::{Outcome, output};
+use crate::cli::{Exit, output};
 
 /// List the known placements with their sources
 #[derive(Debug, Args)]
@@ -24,10 +24,10 @@ pub(super) struct ListCorpus {
 }
 
 impl ListCorpus {
-    pub(super) fn run(self) -> Result<Outcome> {
+    pub(super) fn run(self) -> Result<Exit> {
         if self.schema {
             output::print(SCHEMA)?;
-            return Ok(Outcome::Done);
+            return Ok(Exit::Done);
         }
         let corpus = match &self.file {
             None => Corpus::built_in().clone(),
@@ -37,7 +37,7 @@ impl ListCorpus {
             true => output::print_json(&corpus.rows())?,
             false => output::print(&corpus.to_string())?,
         }
-        Ok(Outcome::Done)
+        Ok(Exit::Done)
     }
 }
 

@@ -5,7 +5,7 @@ use anyhow::Result;
 use clap::Args;
 
 use super::refit::fit_table;
-use crate::cli::{Outcome, output};
+use crate::cli::{Exit, output};
 
 /// List the laws: what each states, its source, and the statements for and against it
 #[derive(Debug, Args)]
@@ -16,11 +16,11 @@ pub(super) struct ListLaws {
 }
 
 impl ListLaws {
-    pub(super) fn run(self) -> Result<Outcome> {
+    pub(super) fn run(self) -> Result<Exit> {
         let cards: Vec<&Card> = laws::all().into_iter().map(|law| law.card()).collect();
         if self.json {
             output::print_json(&cards)?;
-            return Ok(Outcome::Done);
+            return Ok(Exit::Done);
         }
         let mut text = String::new();
         for Card { name, says, source, statements, .. } in cards {
@@ -32,6 +32,6 @@ impl ListLaws {
         }
         text.push_str(&fit_table(AnchorAndWork::built_in()));
         output::print(&text)?;
-        Ok(Outcome::Done)
+        Ok(Exit::Done)
     }
 }

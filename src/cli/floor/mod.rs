@@ -10,7 +10,7 @@ mod report_file;
 
 use std::path::{Path, PathBuf};
 
-use ane_floor::{Basis, Outcome as Verdict, PlacementReport};
+use ane_floor::{Basis, Outcome, PlacementReport};
 use anyhow::{Context as _, Result};
 use clap::{Args, Subcommand, ValueEnum};
 use microgpt_ane::placement;
@@ -19,7 +19,7 @@ use mlpackage::Package;
 use self::report_file::{read_measured, read_reports};
 use super::expected::{Expected, expect};
 use super::path_kind::PathKind;
-use super::{Outcome, open, out_file, output};
+use super::{Exit, open, out_file, output};
 
 /// Predict where Core ML will run a bundle or package, by which law, and what would change it.
 #[derive(Debug, Args)]
@@ -81,7 +81,7 @@ fn predict(path: &Path) -> Result<(Vec<PlacementReport>, Vec<Package>)> {
 }
 
 impl Floor {
-    pub(crate) fn run(self) -> Result<Outcome> {
+    pub(crate) fn run(self) -> Result<Exit> {
         match self.about {
             Some(About::Corpus(command)) => command.run(),
             Some(About::Laws(command)) => command.run(),
@@ -90,14 +90,14 @@ impl Floor {
             Some(About::Discover(command)) => command.run(),
             None if self.schema => {
                 output::print(&PlacementReport::schema())?;
-                Ok(Outcome::Done)
+                Ok(Exit::Done)
             }
             None => self.report(),
         }
     }
 
     /// Predicts or measures the placement, prints it, and applies the gates.
-    fn report(self) -> Result<Outcome> {
+    fn report(self) -> Result<Exit> {
         let path = self.path.as_deref().context("a bundle or package is missing")?;
         self.check_outputs()?;
         // Read before anything is predicted: a gate without its baseline is no gate.
@@ -123,13 +123,13 @@ impl Floor {
         if let Some(measured) = measured {
             measured.add_rows()?;
         }
-        Ok(Outcome::of(self.passes(&reports, baseline.as_deref())))
+        Ok(Exit::of(self.passes(&reports, baseline.as_deref())))
     }
 
     /// Applies the gates, and reports on standard error what fails them.
     fn passes(&self, reports: &[PlacementReport], baseline: Option<&[PlacementReport]>) -> bool {
         let mut passes = true;
-        if self.require.is_some() && !reports.iter().all(|r| r.verdict == Verdict::Ane && r.pass) {
+        if self.require.is_some() && !reports.iter().all(|r| r.verdict == Outcome::Ane && r.pass) {
             let basis = reports.first().map_or(Basis::Predicted, |r| r.basis);
             output::tell(&format!("required: everything on the ANE; {basis} otherwise"));
             passes = false;

@@ -8,7 +8,7 @@ use clap::Args;
 use mlpackage::counted;
 
 use super::corpus;
-use crate::cli::{Outcome, out_file, output};
+use crate::cli::{Exit, out_file, output};
 
 /// Fit the law of anchor and work to the corpus again, and print the fit
 #[derive(Debug, Args)]
@@ -22,7 +22,7 @@ pub(super) struct Refit {
 }
 
 impl Refit {
-    pub(super) fn run(self) -> Result<Outcome> {
+    pub(super) fn run(self) -> Result<Exit> {
         if let Some(out) = &self.out {
             let read: Vec<(&str, &Path)> = self.with.iter().map(|file| ("--with", file.as_path())).collect();
             out_file::check("--out", out, &read)?;
@@ -45,7 +45,7 @@ impl Refit {
             atomic_output::write_file(path, &json)?;
         }
         output::print(&fit_table(&law))?;
-        Ok(Outcome::Done)
+        Ok(Exit::Done)
     }
 }
 

@@ -9,21 +9,21 @@ use mlpackage::{Finding, Package, Severity, counted};
 use serde::Serialize;
 
 use crate::cli::expected::{Expected, expect};
-use crate::cli::{Outcome, open, output};
+use crate::cli::{Exit, open, output};
 
 /// The findings for one package.
 #[derive(Serialize)]
-struct Checked {
+struct CheckedPackage {
     path: String,
     errors: usize,
     /// Findings that the format allows and Core ML is reported to refuse.
     refused: usize,
     warnings: usize,
-    findings: Vec<Reported>,
+    findings: Vec<ReportedFinding>,
 }
 
 #[derive(Serialize)]
-struct Reported {
+struct ReportedFinding {
     severity: Severity,
     #[serde(flatten)]
     finding: Finding,
@@ -34,28 +34,28 @@ struct Reported {
 }
 
 /// Prints the findings for the package at `path`, or for every package of the bundle there.
-pub(super) fn report(path: &Path, json: bool) -> Result<Outcome> {
+pub(super) fn report(path: &Path, json: bool) -> Result<Exit> {
     let mut paths = vec![path.to_owned()];
     if path.join(BUNDLE_MANIFEST).exists() {
         let bundle = open::bundle(path)?;
         paths = bundle.manifest().shards.iter().map(|shard| path.join(&shard.package)).collect();
     }
-    let checked = paths.iter().map(|path| Checked::of(path)).collect::<Result<Vec<_>>>()?;
+    let checked = paths.iter().map(|path| CheckedPackage::of(path)).collect::<Result<Vec<_>>>()?;
     if json {
         output::print_json(&checked)?;
     } else {
-        output::print(&checked.iter().map(Checked::describe).collect::<String>())?;
+        output::print(&checked.iter().map(CheckedPackage::describe).collect::<String>())?;
     }
-    Ok(Outcome::of(checked.iter().all(|c| c.errors == 0)))
+    Ok(Exit::of(checked.iter().all(|c| c.errors == 0)))
 }
 
-impl Checked {
+impl CheckedPackage {
     fn of(path: &Path) -> Result<Self> {
         expect(path, Expected::BundleOrPackage)?;
         let findings = Package::check_path(path)?;
         let count = |severity| findings.iter().filter(|f| f.severity() == severity).count();
         let [errors, refused, warnings] = [Severity::Error, Severity::Refused, Severity::Warning].map(count);
-        let findings = findings.into_iter().map(|finding| Reported {
+        let findings = findings.into_iter().map(|finding| ReportedFinding {
             severity: finding.severity(),
             advice: finding.advice(),
             source: finding.rule.source(),
@@ -66,7 +66,7 @@ impl Checked {
 
     fn describe(&self) -> String {
         let mut text = String::new();
-        for Reported { finding, .. } in &self.findings {
+        for ReportedFinding { finding, .. } in &self.findings {
             let _ = writeln!(text, "{finding:#}");
         }
         let [errors, warnings] = [counted(self.errors, "error"), counted(self.warnings, "warning")];

@@ -16,7 +16,7 @@ use serde::Serialize;
 
 use super::expected::{Expected, expect};
 use super::path_kind::PathKind;
-use super::{Outcome, open, output};
+use super::{Exit, open, output};
 
 /// Show what is in a checkpoint, a bundle or a .mlpackage.
 #[derive(Debug, Args)]
@@ -37,7 +37,7 @@ pub(crate) struct Inspect {
 
 #[derive(Serialize)]
 #[serde(tag = "kind", rename_all = "lowercase")]
-enum Found {
+enum Inspected {
     Checkpoint {
         config: microgpt_model::GptConfig,
         parameters: u64,
@@ -70,7 +70,7 @@ struct FunctionSummary {
 }
 
 impl Inspect {
-    pub(crate) fn run(self) -> Result<Outcome> {
+    pub(crate) fn run(self) -> Result<Exit> {
         if self.check {
             return check::report(&self.path, self.json);
         }
@@ -83,7 +83,7 @@ impl Inspect {
                 packages.push(bundle.package(shard)?);
             }
             let manifest = Box::new(bundle.manifest().clone());
-            found = Some(Found::Bundle { manifest, packages: packages.iter().map(summary).collect() });
+            found = Some(Inspected::Bundle { manifest, packages: packages.iter().map(summary).collect() });
         } else if kind == PathKind::Checkpoint {
             let checkpoint = open::checkpoint(&self.path)?;
             let name = output::path(&self.path);
@@ -93,22 +93,22 @@ impl Inspect {
             );
             let config = checkpoint.config().clone();
             let (parameters, report) = (config.parameters(), checkpoint.report().cloned().map(Box::new));
-            found = Some(Found::Checkpoint { config, parameters, report });
+            found = Some(Inspected::Checkpoint { config, parameters, report });
         } else {
             packages.push(open::package(&self.path)?);
         }
         if self.mil {
             let text: Vec<String> = packages.iter().map(|p| p.program().to_string()).collect();
             output::print(&text.concat())?;
-            return Ok(Outcome::Done);
+            return Ok(Exit::Done);
         }
-        let found = found.unwrap_or_else(|| Found::Package(summary(&packages[0])));
+        let found = found.unwrap_or_else(|| Inspected::Package(summary(&packages[0])));
         if self.json {
             output::print_json(&found)?;
         } else {
             output::print(&describe(&found))?;
         }
-        Ok(Outcome::Done)
+        Ok(Exit::Done)
     }
 }
 
@@ -152,10 +152,10 @@ fn line(feature: &Feature, function: &Function) -> String {
     }
 }
 
-fn describe(found: &Found) -> String {
+fn describe(found: &Inspected) -> String {
     let mut text = String::new();
     match found {
-        Found::Checkpoint { config, parameters, report } => {
+        Inspected::Checkpoint { config, parameters, report } => {
             let _ = writeln!(
                 text,
                 "checkpoint: {}, {}\n  n_embd {}, n_head {}, n_layer {}, block_size {}, vocab_size {}",
@@ -179,7 +179,7 @@ fn describe(found: &Found) -> String {
                 );
             }
         }
-        Found::Bundle { manifest, packages } => {
+        Inspected::Bundle { manifest, packages } => {
             let a = &manifest.architecture;
             let _ = writeln!(
                 text,
@@ -205,7 +205,7 @@ fn describe(found: &Found) -> String {
                 describe_package(&mut text, package);
             }
         }
-        Found::Package(package) => describe_package(&mut text, package),
+        Inspected::Package(package) => describe_package(&mut text, package),
     }
     text
 }

@@ -4,13 +4,13 @@ use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::path::Path;
 
-use ane_runtime::Tensor;
 use ane_runtime::tensor_file::{Slice, TensorFile};
+use ane_runtime::{Tensor, TensorView};
 use anyhow::{Context as _, Result, bail, ensure};
-use microgpt_ane::image_file::{self, Fit};
 use mlpackage::{Feature, Interface, Package};
 
 use super::args::{FunctionArg, NamedFile};
+use super::image_file::{self, Fit};
 use crate::cli::output;
 use crate::cli::path_kind::PathKind;
 
@@ -252,3 +252,8 @@ impl Calls {
 
 /// A tensor for an input.
 pub(super) type Given<'c> = Cow<'c, Tensor>;
+
+/// The same inputs as views.
+pub(super) fn views<'v>(inputs: &'v [(&'v str, Given<'_>)]) -> Vec<(&'v str, TensorView<'v>)> {
+    inputs.iter().map(|(name, tensor)| (*name, tensor.view())).collect()
+}

@@ -4,10 +4,10 @@ use std::path::{Path, PathBuf};
 use std::time::SystemTime;
 
 use anyhow::{Result, anyhow, bail};
-use microgpt_ane::loss_curve;
 use microgpt_model::{Checkpoint, Trained, Trainer};
 
 use super::duration::duration;
+use super::loss_curve;
 use crate::cli::{expected, out_file, output};
 
 /// Refuses a destination that holds something which the run would replace without permission.

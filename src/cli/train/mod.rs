@@ -7,6 +7,7 @@ mod destination;
 mod divergence;
 mod duration;
 mod interrupt;
+mod loss_curve;
 mod options;
 mod view;
 
@@ -26,7 +27,7 @@ use self::interrupt::stop_on_signals;
 use self::options::{DataOptions, ModelOptions, RUN_OPTIONS, RecipeOptions};
 use self::view::View;
 use super::expected::{self, Expected, expect};
-use super::{Outcome, open, output};
+use super::{Exit, open, output};
 
 /// Train a model and write a checkpoint.
 #[derive(Debug, Args)]
@@ -71,7 +72,7 @@ pub(crate) struct Train {
 }
 
 impl Train {
-    pub(crate) fn run(self) -> Result<Outcome> {
+    pub(crate) fn run(self) -> Result<Exit> {
         let every = match self.save_every {
             Some(steps) => SaveEvery::Steps(steps),
             None => SaveEvery::default(),
@@ -110,7 +111,7 @@ impl Train {
                 output::tell(&format!(
                     "stopped after step {step}; microgpt train --resume {folder} continues"
                 ));
-                return Ok(Outcome::Stopped);
+                return Ok(Exit::Stopped);
             }
         };
         let diverged = divergence(&trained);
@@ -121,10 +122,10 @@ impl Train {
         }
         if let Some(diverged) = diverged {
             output::tell(&format!("warning: {diverged}"));
-            return Ok(Outcome::GateFailed);
+            return Ok(Exit::GateFailed);
         }
         output::next(&format!("microgpt export {} --out bundle", output::path(&folder)));
-        Ok(Outcome::Done)
+        Ok(Exit::Done)
     }
 
     /// Resumes a stopped run, or a finished one with more steps.

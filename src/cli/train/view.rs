@@ -6,14 +6,14 @@ use std::time::Instant;
 
 use anyhow::{Result, ensure};
 use indicatif::ProgressBar;
-use microgpt_ane::memory::peak_memory;
 use microgpt_model::{Progress, Trained, Trainer, generate};
 use mlpackage::counted;
 use rand::SeedableRng as _;
 use rand_chacha::ChaCha8Rng;
 
 use super::duration::duration;
-use super::output;
+use crate::cli::output;
+use crate::cli::peak_memory::peak_memory;
 
 /// Samples that are shown together.
 const SAMPLES: usize = 4;

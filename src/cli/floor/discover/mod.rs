@@ -1,5 +1,6 @@
 //! `microgpt floor discover`: repeats the experiment over many sizes.
 
+mod boundary_picture;
 mod probe_folder;
 
 use std::fs;
@@ -14,12 +15,11 @@ use ane_floor::measured::measure;
 use anyhow::{Context as _, Result, ensure};
 use atomic_output::AtomicFile;
 use clap::{Args, ValueEnum};
-use microgpt_ane::boundary_picture;
 use microgpt_model::{GptConfig, MODEL_TYPE};
 use mlpackage::{Package, counted};
 
 use self::probe_folder::ROWS;
-use crate::cli::{Outcome, out_file, output};
+use crate::cli::{Exit, out_file, output};
 
 /// Search for the floor: export decoders of many sizes, place each, and find the boundary between CPU and
 /// Neural Engine
@@ -144,7 +144,7 @@ impl Discover {
             .with_context(|| configuration.to_string())
     }
 
-    pub(super) fn run(self) -> Result<Outcome> {
+    pub(super) fn run(self) -> Result<Exit> {
         if let Some(folder) = &self.measure {
             return self.measure_folder(folder);
         }
@@ -191,7 +191,7 @@ impl Discover {
         bar.finish_and_clear();
         self.publish(&found, self.out.as_deref(), "rows.jsonl")?;
         output::tell(&format!("{}, {:.1} s", counted(lines, "line"), begun.elapsed().as_secs_f64()));
-        Ok(Outcome::Done)
+        Ok(Exit::Done)
     }
 
     /// Prints the result, and writes rows, table and picture to a folder.

@@ -12,7 +12,7 @@ use mlpackage::{Package, counted};
 
 use super::super::report_file::read_text;
 use super::Discover;
-use crate::cli::{Outcome, out_file, output};
+use crate::cli::{Exit, out_file, output};
 
 /// All measured rows of a folder of probes.
 pub(super) const ROWS: &str = "measured.jsonl";
@@ -27,7 +27,7 @@ impl Discover {
     /// Measures every probe in a folder that `--write-only` wrote. After each probe the rows are written to a
     /// separate file until all are complete, so a crash costs only the current probe, and no rows of an
     /// earlier measurement. A probe that fails is reported and skipped.
-    pub(super) fn measure_folder(&self, folder: &Path) -> Result<Outcome> {
+    pub(super) fn measure_folder(&self, folder: &Path) -> Result<Exit> {
         out_file::check_outside_models("--measure", &folder.join(ROWS))?;
         let list = folder.join("probes.jsonl");
         let text = read_text(&list)?;
@@ -62,11 +62,11 @@ impl Discover {
         self.publish(&Discovery::of_probes(Basis::Measured, probes), Some(folder), ROWS)?;
         // The finished rows contain all of it, so a failure to remove it is harmless.
         let _ = fs::remove_file(folder.join(UNFINISHED_ROWS));
-        Ok(Outcome::of(failed == 0))
+        Ok(Exit::of(failed == 0))
     }
 
     /// Writes every probe, a list of them, and the script.
-    pub(super) fn write_only(&self, sweep: &Sweep, out: &Path) -> Result<Outcome> {
+    pub(super) fn write_only(&self, sweep: &Sweep, out: &Path) -> Result<Exit> {
         let mut entries = fs::read_dir(out).with_context(|| format!("read {}", out.display()))?;
         ensure!(
             entries.next().is_none(),
@@ -110,6 +110,6 @@ impl Discover {
             out.display(),
             script.display()
         ))?;
-        Ok(Outcome::Done)
+        Ok(Exit::Done)
     }
 }

@@ -1,17 +1,20 @@
 //! `microgpt field-report`
 
+mod first_run;
+mod page;
+
 use std::path::PathBuf;
 
 use anyhow::{Result, ensure};
 use clap::Args;
-use microgpt_ane::mac_report::{self, FieldReport};
 use mlpackage::counted;
 
-use super::{Outcome, out_file, output};
+use self::first_run::FirstRun;
+use super::{Exit, out_file, output};
 
 /// Make a page of the results that scripts/first-run-on-a-mac.sh wrote to a folder
 #[derive(Debug, Args)]
-pub(crate) struct MakeFieldReport {
+pub(crate) struct FieldReport {
     /// The folder
     folder: PathBuf,
     /// Where to write the page [default: index.html in the folder]
@@ -19,8 +22,8 @@ pub(crate) struct MakeFieldReport {
     html: Option<PathBuf>,
 }
 
-impl MakeFieldReport {
-    pub(crate) fn run(self) -> Result<Outcome> {
+impl FieldReport {
+    pub(crate) fn run(self) -> Result<Exit> {
         let page = self.html.unwrap_or_else(|| self.folder.join("index.html"));
         ensure!(
             !["steps", "results", "system.txt"]
@@ -29,9 +32,9 @@ impl MakeFieldReport {
             "--html {}: it is among the results that the page shows: name another file",
             page.display()
         );
-        let report = FieldReport::read(&self.folder)?;
+        let report = FirstRun::read(&self.folder)?;
         out_file::check("--html", &page, &[])?;
-        atomic_output::write_file(&page, mac_report::page(&report))?;
+        atomic_output::write_file(&page, page::page(&report))?;
         output::print(&format!(
             "{}: {}, {}, {}\n",
             page.display(),
@@ -39,6 +42,6 @@ impl MakeFieldReport {
             counted(report.variants.len(), "variant"),
             counted(report.sweeps.len(), "sweep")
         ))?;
-        Ok(Outcome::Done)
+        Ok(Exit::Done)
     }
 }

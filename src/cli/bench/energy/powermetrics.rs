@@ -1,7 +1,4 @@
-//! Energy per token: reads the power of CPU, GPU and Neural Engine from macOS's `powermetrics`.
-//!
-//! powermetrics reads the whole chip, so other work is included in the result. The power of the idle chip is
-//! therefore measured first, and reported as well.
+//! Runs `powermetrics` beside some work, and parses what it prints.
 
 use std::fmt;
 use std::fs::File;
@@ -9,7 +6,7 @@ use std::io::{self, Read as _, Seek as _};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
-use serde::Serialize;
+use super::{Energy, Power};
 
 /// Milliseconds between two readings.
 const INTERVAL: u64 = 250;
@@ -18,90 +15,11 @@ const IDLE_READINGS: usize = 8;
 /// Size limit of the meter's output, above what minutes of readings print.
 const LIMIT: u64 = 64 << 20;
 /// Characters of the meter's output that an error shows.
-const TOLD: usize = 120;
-
-/// Power of the parts of a chip, in milliwatts.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize)]
-pub struct Power {
-    /// CPU.
-    pub cpu: f64,
-    /// GPU; `None` if the meter does not report it.
-    pub gpu: Option<f64>,
-    /// Neural Engine; `None` if the meter does not report it, as on a chip without a sensor for it.
-    pub ane: Option<f64>,
-}
-
-impl Power {
-    /// The sum of the parts that are reported.
-    pub fn total(&self) -> f64 {
-        self.cpu + self.gpu.unwrap_or(0.0) + self.ane.unwrap_or(0.0)
-    }
-
-    /// The mean of some readings.
-    fn mean(readings: &[Self]) -> Self {
-        let mean = |of: fn(&Self) -> Option<f64>| {
-            let told: Vec<f64> = readings.iter().filter_map(of).collect();
-            (!told.is_empty()).then(|| told.iter().sum::<f64>() / told.len() as f64)
-        };
-        Self { cpu: mean(|p| Some(p.cpu)).unwrap_or(0.0), gpu: mean(|p| p.gpu), ane: mean(|p| p.ane) }
-    }
-}
-
-/// Writes milliwatts; marks parts that the meter does not report.
-impl fmt::Display for Power {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let told = |part: Option<f64>| part.map_or("not reported".to_owned(), |p| format!("{p:.0}"));
-        write!(f, "CPU {:.0} mW, GPU {}, ANE {}", self.cpu, told(self.gpu), told(self.ane))
-    }
-}
-
-/// Power and energy while decoding.
-#[derive(Clone, Copy, Debug, PartialEq, Serialize)]
-pub struct Energy {
-    /// Mean power of the idle machine.
-    pub idle: Power,
-    /// Mean power while tokens are decoded.
-    pub decoding: Power,
-    /// Number of readings in the mean.
-    pub readings: usize,
-    /// Tokens decoded during the readings.
-    pub tokens: usize,
-    /// Duration of the readings in seconds.
-    pub seconds: f64,
-    /// Energy per token in millijoules.
-    pub mj_per_token: f64,
-    /// The part of it above idle, in millijoules.
-    pub mj_per_token_above_idle: f64,
-}
-
-/// The result of a measurement.
-#[derive(Clone, Debug, PartialEq, Serialize)]
-#[serde(rename_all = "snake_case")]
-pub enum EnergyReport {
-    /// The measurement succeeded.
-    Measured(Energy),
-    /// The measurement failed, for this reason.
-    NotMeasured(String),
-}
-
-impl From<Result<Energy, String>> for EnergyReport {
-    fn from(outcome: Result<Energy, String>) -> Self {
-        outcome.map_or_else(Self::NotMeasured, Self::Measured)
-    }
-}
-
-impl fmt::Display for EnergyReport {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Measured(energy) => energy.fmt(f),
-            Self::NotMeasured(reason) => write!(f, "not measured: {reason}"),
-        }
-    }
-}
+const SHOWN: usize = 120;
 
 /// Parses the readings that `powermetrics` printed, one after the other. Each has a line for CPU, GPU and
 /// Neural Engine, in this order; a chip without one of the latter two has no line for it.
-pub fn readings(text: &str) -> Vec<Power> {
+pub(crate) fn readings(text: &str) -> Vec<Power> {
     let mut readings: Vec<Power> = Vec::new();
     for line in text.lines() {
         let Some((what, value)) = line.split_once(" Power: ") else { continue };
@@ -124,7 +42,7 @@ pub fn readings(text: &str) -> Vec<Power> {
 
 /// A program that prints a given number of power readings.
 #[derive(Clone, Debug)]
-pub struct Meter {
+pub(crate) struct Meter {
     command: Vec<String>,
 }
 
@@ -134,7 +52,7 @@ impl Meter {
     /// # Errors
     ///
     /// If there is none; the message is a sentence for the user.
-    pub fn of_system() -> Result<Self, String> {
+    pub(crate) fn of_system() -> Result<Self, String> {
         if !cfg!(target_os = "macos") {
             return Err("power is read by powermetrics, which is part of macOS".into());
         }
@@ -155,8 +73,9 @@ impl Meter {
         Ok(Self { command: sudo.iter().chain(&powermetrics).map(|&part| part.to_owned()).collect() })
     }
 
-    /// A custom program, called with `-i MILLISECONDS -n READINGS`, that prints what `powermetrics` would.
-    pub fn new(command: Vec<String>) -> Self {
+    /// A program in place of `powermetrics`, called with `-i MILLISECONDS -n READINGS`.
+    #[cfg(test)]
+    fn new(command: Vec<String>) -> Self {
         Self { command }
     }
 
@@ -181,7 +100,7 @@ impl Meter {
             .stderr(complaints.try_clone().map_err(|e| failed(&e))?)
             .spawn()
             .map_err(|e| failed(&e))?;
-        let mut child = Ended(child);
+        let mut child = KilledOnDrop(child);
         let begun = Instant::now();
         // Twice the expected time, and some seconds to start; after that the program hangs.
         let patience = Duration::from_millis(2 * INTERVAL * count as u64) + Duration::from_secs(10);
@@ -199,7 +118,7 @@ impl Meter {
             // The cause is on standard error, or on standard output of a custom meter.
             let complaint = written(&mut complaints).map_err(|e| failed(&e))?;
             let first = complaint.lines().chain(text.lines()).find(|line| !line.trim().is_empty());
-            let first: String = first.unwrap_or_default().chars().take(TOLD).collect();
+            let first: String = first.unwrap_or_default().chars().take(SHOWN).collect();
             return Err(failed(&format!("it printed no power, but {first:?}")));
         }
         Ok((readings, tokens, time))
@@ -211,7 +130,7 @@ impl Meter {
     /// # Errors
     ///
     /// If the measurement fails; the message is a sentence for the user.
-    pub fn measure(
+    pub(crate) fn measure(
         &self,
         duration: Duration,
         mut decode: impl FnMut() -> Result<usize, String>,
@@ -247,25 +166,15 @@ fn written(file: &mut File) -> io::Result<String> {
 }
 
 /// A child process that is killed on drop, if possible.
-struct Ended(Child);
+struct KilledOnDrop(Child);
 
-impl Drop for Ended {
+impl Drop for KilledOnDrop {
     fn drop(&mut self) {
         // It has usually ended already. Only root can kill a process of root's; that one ends by itself after
         // its readings, so it is not waited for.
         if self.0.kill().is_ok() {
             let _ = self.0.wait();
         }
-    }
-}
-
-impl fmt::Display for Energy {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(
-            f,
-            "{:.3} mJ per token, {:.3} above idle; {}; idle: {}",
-            self.mj_per_token, self.mj_per_token_above_idle, self.decoding, self.idle
-        )
     }
 }
 

@@ -7,9 +7,6 @@
 //!
 //! On the engine mil-cpu all of this can be rehearsed.
 
-mod forms;
-mod variant;
-
 use std::fmt;
 
 use ane_runtime::{Decoder, Engine, MilCpu, Numerics, Parity, parity};
@@ -17,7 +14,8 @@ use anyhow::{Context as _, Result};
 use mlpackage::Bundle;
 use serde::Serialize;
 
-pub use forms::ProgramVariant;
+use super::bundle_variant;
+use super::program_variant::ProgramVariant;
 
 /// Positions that are compared.
 const POSITIONS: usize = 16;
@@ -27,28 +25,28 @@ const SCALES: [f32; 5] = [1.0, 1e-2, 1e-4, 1e-7, 0.0];
 
 /// The results of all probes.
 #[derive(Clone, Debug, Serialize)]
-pub struct Settled {
+pub(crate) struct Settled {
     /// Name of the engine.
-    pub engine: String,
+    pub(crate) engine: String,
     /// One answer per case.
-    pub answers: Vec<Answer>,
+    pub(crate) answers: Vec<Answer>,
 }
 
 /// The result of one case.
 #[derive(Clone, Debug, PartialEq, Serialize)]
-pub struct Answer {
+pub(crate) struct Answer {
     /// The question: `form` or `epsilon`.
-    pub question: &'static str,
+    pub(crate) question: &'static str,
     /// The case, in words.
-    pub case: String,
+    pub(crate) case: String,
     /// What the engine did.
-    pub outcome: Outcome,
+    pub(crate) outcome: CaseOutcome,
 }
 
 /// How an engine handled a case.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 #[serde(rename_all = "snake_case", tag = "outcome")]
-pub enum Outcome {
+pub(crate) enum CaseOutcome {
     /// It ran, and its results are finite.
     Ran {
         /// Largest difference from mil-cpu in f32, relative to the largest logit.
@@ -75,16 +73,16 @@ pub enum Outcome {
 /// # Errors
 ///
 /// If the bundle cannot be loaded into mil-cpu, or a temporary folder cannot be written.
-pub fn settle(bundle: &Bundle, engine: &dyn Engine) -> Result<Settled> {
+pub(crate) fn settle(bundle: &Bundle, engine: &dyn Engine) -> Result<Settled> {
     let mut decoder = Decoder::load(bundle, &MilCpu::new(Numerics::F32))?;
     let tokens = parity::probe(&mut decoder, bundle.manifest().tokenizer.bos_token_id, 0, POSITIONS)?;
     let dir = tempfile::tempdir().context("make a temporary folder for other forms of the program")?;
     let mut answers = Vec::new();
     let mut ask = |question: &'static str, case: String, form: ProgramVariant, scale: f32| -> Result<()> {
         let folder = dir.path().join(answers.len().to_string());
-        let outcome = match variant::write(bundle, form, scale, &folder) {
+        let outcome = match bundle_variant::write(bundle, form, scale, &folder) {
             Ok(variant) => compare(engine, &variant, &tokens)?,
-            Err(error) => Outcome::Refused { message: format!("not written: {error}") },
+            Err(error) => CaseOutcome::Refused { message: format!("not written: {error}") },
         };
         answers.push(Answer { question, case, outcome });
         Ok(())
@@ -99,19 +97,19 @@ pub fn settle(bundle: &Bundle, engine: &dyn Engine) -> Result<Settled> {
 }
 
 /// Decodes a bundle on the engine and on mil-cpu, and compares the logits.
-fn compare(engine: &dyn Engine, bundle: &Bundle, tokens: &[u32]) -> Result<Outcome> {
+fn compare(engine: &dyn Engine, bundle: &Bundle, tokens: &[u32]) -> Result<CaseOutcome> {
     let decode = |engine: &dyn Engine| parity::collect(&mut Decoder::load(bundle, engine)?, tokens);
     let found = match decode(engine) {
         Ok(found) => found,
-        Err(error) => return Ok(Outcome::Refused { message: error.to_string() }),
+        Err(error) => return Ok(CaseOutcome::Refused { message: error.to_string() }),
     };
     let vocab_size = bundle.manifest().architecture.vocab_size;
     if let Some(at) = found.iter().position(|v| !v.is_finite()) {
-        return Ok(Outcome::NotFinite { step: at / vocab_size });
+        return Ok(CaseOutcome::NotFinite { step: at / vocab_size });
     }
     let from_f32 = Parity::of(&decode(&MilCpu::new(Numerics::F32))?, &found, vocab_size)?;
     let from_f16 = Parity::of(&decode(&MilCpu::new(Numerics::F16))?, &found, vocab_size)?;
-    Ok(Outcome::Ran {
+    Ok(CaseOutcome::Ran {
         from_f32: from_f32.largest_error,
         from_f16: from_f16.largest_error,
         cosine: from_f32.cosine,
@@ -129,7 +127,7 @@ impl fmt::Display for Settled {
     }
 }
 
-impl fmt::Display for Outcome {
+impl fmt::Display for CaseOutcome {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Ran { from_f32, from_f16, cosine } => {
@@ -138,5 +136,38 @@ impl fmt::Display for Outcome {
             Self::NotFinite { step } => write!(f, "runs, but produces NaN or infinities from step {step} on"),
             Self::Refused { message } => write!(f, "refused: {message}"),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use ane_runtime::{Error, LoadOptions, Model};
+    use mlpackage::Package;
+
+    use super::super::tests::bundle;
+    use super::*;
+
+    /// An engine that accepts only constants, and no values bound in place.
+    struct Picky(MilCpu);
+
+    impl Engine for Picky {
+        fn name(&self) -> &str {
+            "picky"
+        }
+
+        fn load(&self, package: &Package, options: &LoadOptions) -> ane_runtime::Result<Box<dyn Model>> {
+            let consts = package.program().functions["main"].block.operations.iter().any(|o| o.op == "const");
+            if consts { self.0.load(package, options) } else { Err(Error::NeedsMac { what: "constants" }) }
+        }
+    }
+
+    #[test]
+    fn what_an_engine_refuses_is_an_answer() {
+        let dir = tempfile::tempdir().unwrap();
+        let settled = settle(&bundle(dir.path()), &Picky(MilCpu::new(Numerics::Fast))).unwrap();
+        let is_refused = |answer: &&Answer| matches!(&answer.outcome, CaseOutcome::Refused { message } if message.contains("constants"));
+        let refused: Vec<&str> =
+            settled.answers.iter().filter(is_refused).map(|answer| answer.case.as_str()).collect();
+        assert_eq!(refused, ["small values bound in place"]);
     }
 }

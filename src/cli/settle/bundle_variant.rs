@@ -10,7 +10,7 @@ use mlpackage::Bundle;
 use mlpackage::bundle::BundleManifest;
 use safetensors::SafeTensors;
 
-use super::ProgramVariant;
+use super::program_variant::ProgramVariant;
 
 /// Writes a bundle whose program has this form, and whose embedding tables are multiplied by `scale` and
 /// rounded to fp16.

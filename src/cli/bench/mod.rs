@@ -1,14 +1,19 @@
 //! `microgpt bench`
 
+mod energy;
+mod measure;
+mod results;
+mod samples;
+
 use std::path::PathBuf;
 use std::time::Duration;
 
 use anyhow::{Result, ensure};
 use clap::Args;
-use microgpt_ane::benchmark::{BenchmarkOptions, benchmark};
 
+use self::measure::{BenchmarkOptions, benchmark};
 use super::engine::EngineArgs;
-use super::{Outcome, open, output};
+use super::{Exit, open, output};
 
 /// Measure how fast a bundle decodes, and the most that this machine could reach
 #[derive(Debug, Args)]
@@ -40,7 +45,7 @@ pub(crate) struct Bench {
 }
 
 impl Bench {
-    pub(crate) fn run(self) -> Result<Outcome> {
+    pub(crate) fn run(self) -> Result<Exit> {
         ensure!(
             (0.0..=3600.0).contains(&self.seconds),
             "--seconds {} is not between 0 and 3600",
@@ -62,6 +67,6 @@ impl Bench {
         } else {
             output::print(&measured.to_string())?
         }
-        Ok(Outcome::Done)
+        Ok(Exit::Done)
     }
 }

@@ -8,7 +8,7 @@ use mlpackage::{Package, Result};
 
 /// A way to write a program.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum ProgramVariant {
+pub(crate) enum ProgramVariant {
     /// The exported form: operations share constants, every argument is present, every operation has a name.
     AsExported,
     /// A constant for each argument, as coremltools writes them.
@@ -27,7 +27,7 @@ const DEFAULTS: &[(&str, &[&str])] =
 
 impl ProgramVariant {
     /// Every form.
-    pub const ALL: [Self; 5] = [
+    pub(crate) const ALL: [Self; 5] = [
         Self::AsExported,
         Self::ConstantEach,
         Self::ValuesInPlace,
@@ -36,7 +36,7 @@ impl ProgramVariant {
     ];
 
     /// The name of the form.
-    pub fn name(self) -> &'static str {
+    pub(crate) fn name(self) -> &'static str {
         match self {
             Self::AsExported => "as exported: shared constants",
             Self::ConstantEach => "a constant for each argument",
@@ -51,7 +51,7 @@ impl ProgramVariant {
     /// # Errors
     ///
     /// If it cannot be written, or breaks a rule of MIL in this form.
-    pub fn write(self, package: &Package, destination: &Path) -> Result<()> {
+    pub(crate) fn write(self, package: &Package, destination: &Path) -> Result<()> {
         let mut edit = package.edit();
         for function in edit.program_mut().functions.values_mut() {
             self.apply(&mut function.block);
@@ -139,5 +139,39 @@ fn defaults_left_out(block: &mut Block) {
         for (_, parameters) in DEFAULTS.iter().filter(|(op, _)| operation.op == *op) {
             operation.inputs.retain(|parameter, _| !parameters.contains(&parameter.as_str()));
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::tests::bundle;
+    use super::*;
+
+    #[test]
+    fn forms_are_what_they_say() {
+        let dir = tempfile::tempdir().unwrap();
+        let bundle = bundle(dir.path());
+        let package = bundle.package(&bundle.manifest().shards[0]).unwrap();
+        let written = |form: ProgramVariant| {
+            let path = dir.path().join(format!("{form:?}.mlpackage"));
+            form.write(&package, &path).unwrap();
+            Package::open(&path).unwrap()
+        };
+        let operations = |package: &Package, op: &str| {
+            let block = &package.program().functions["main"].block;
+            block.operations.iter().filter(|o| o.op == op).cloned().collect::<Vec<_>>()
+        };
+        let consts = |package: &Package| operations(package, "const").len();
+        let shared = consts(&written(ProgramVariant::AsExported));
+        assert_eq!(consts(&written(ProgramVariant::ValuesInPlace)), 0);
+        // Seven convolutions have five constants each.
+        assert!(consts(&written(ProgramVariant::ConstantEach)) > shared + 35);
+        let bare = written(ProgramVariant::DefaultsLeftOut);
+        let parameters: Vec<Vec<String>> =
+            operations(&bare, "conv").iter().map(|conv| conv.inputs.keys().cloned().collect()).collect();
+        assert_eq!(parameters, vec![vec!["weight".to_owned(), "x".to_owned()]; 7]);
+        let nameless = written(ProgramVariant::WithoutNames);
+        let operations = &nameless.program().functions["main"].block.operations;
+        assert!(operations.iter().all(|o| !o.attributes.contains_key("name")));
     }
 }

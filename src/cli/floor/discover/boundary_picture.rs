@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use ane_floor::discovery::Discovery;
 use plotters::prelude::*;
 
-use crate::chart::legend;
+use crate::cli::chart::legend;
 
 const SIZE: (u32, u32) = (900, 560);
 
@@ -18,7 +18,7 @@ type Points = Vec<(f64, f64)>;
 /// # Errors
 ///
 /// If plotting fails.
-pub fn draw(found: &Discovery) -> Result<String, Box<dyn std::error::Error>> {
+pub(crate) fn draw(found: &Discovery) -> Result<String, Box<dyn std::error::Error>> {
     let mut lines: BTreeMap<(usize, &str), Points> = BTreeMap::new();
     for boundary in &found.boundaries {
         if let Some((width, _)) = boundary.above {

@@ -6,7 +6,7 @@ use microgpt_model::{StepMetrics, TrainingReport};
 use mlpackage::counted;
 use plotters::prelude::*;
 
-use crate::chart::legend;
+use crate::cli::chart::legend;
 
 const SIZE: (u32, u32) = (900, 520);
 const TRAINING: RGBColor = RGBColor(0x1f, 0x6f, 0xb4);
@@ -20,7 +20,7 @@ const POINTS: usize = 400;
 /// # Errors
 ///
 /// If plotting fails.
-pub fn draw(report: &TrainingReport) -> Result<String, Box<dyn std::error::Error>> {
+pub(crate) fn draw(report: &TrainingReport) -> Result<String, Box<dyn std::error::Error>> {
     let training = means(&report.history);
     let held_out: Vec<(f64, f64)> =
         report.evaluations.iter().map(|e| (e.step as f64, f64::from(e.loss))).collect();

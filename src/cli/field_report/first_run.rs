@@ -14,8 +14,6 @@
 //!
 //! Missing files are allowed: a run that stopped halfway has a page as well.
 
-mod page;
-
 use std::collections::HashSet;
 use std::fs;
 use std::path::Path;
@@ -24,8 +22,6 @@ use ane_floor::{Basis, PlacementReport};
 use anyhow::{Context as _, Result, ensure};
 use serde::de::DeserializeOwned;
 use serde_json::Value;
-
-pub use page::page;
 
 /// Lines of a failed step's log that the page shows.
 const LOG_LINES: usize = 12;
@@ -37,60 +33,60 @@ const TOTAL: u64 = 256 << 20;
 
 /// The contents of a folder.
 #[derive(Debug, Default)]
-pub struct FieldReport {
+pub(crate) struct FirstRun {
     /// The machine.
-    pub system: String,
+    pub(crate) system: String,
     /// Steps in the order in which they ran.
-    pub steps: Vec<Step>,
+    pub(crate) steps: Vec<Step>,
     /// Exported variants, by name.
-    pub variants: Vec<Variant>,
+    pub(crate) variants: Vec<Variant>,
     /// Answers of `microgpt settle`, by compute units.
-    pub settled: Vec<(String, Value)>,
+    pub(crate) settled: Vec<(String, Value)>,
     /// Results of the conformance suite, by compute units.
-    pub conformance: Vec<(String, Value)>,
+    pub(crate) conformance: Vec<(String, Value)>,
     /// Sweeps: name, table, picture.
-    pub sweeps: Vec<(String, String, Option<String>)>,
+    pub(crate) sweeps: Vec<(String, String, Option<String>)>,
     /// Files that could not be read, with the reason.
-    pub unread: Vec<String>,
+    pub(crate) unread: Vec<String>,
     /// Remaining bytes of the total size limit.
     left: u64,
 }
 
 /// A step of the script.
 #[derive(Debug)]
-pub struct Step {
+pub(crate) struct Step {
     /// Name of the step.
-    pub name: String,
+    pub(crate) name: String,
     /// `done`, `failed` or `would-run`, and the time that it took.
-    pub state: String,
+    pub(crate) state: String,
     /// The command.
-    pub command: String,
+    pub(crate) command: String,
     /// The end of the log, if it failed.
-    pub log: String,
+    pub(crate) log: String,
 }
 
 /// One exported bundle.
 #[derive(Debug, Default)]
-pub struct Variant {
+pub(crate) struct Variant {
     /// Such as `int8-per-tensor.one-hot.separate.max-scaled`.
-    pub name: String,
+    pub(crate) name: String,
     /// The laws' prediction.
-    pub predicted: Option<PlacementReport>,
+    pub(crate) predicted: Option<PlacementReport>,
     /// Core ML's plan.
-    pub measured: Option<PlacementReport>,
+    pub(crate) measured: Option<PlacementReport>,
     /// `microgpt verify --json`.
-    pub verify: Option<Value>,
+    pub(crate) verify: Option<Value>,
     /// `microgpt bench --json`, by engine.
-    pub benches: Vec<(String, Value)>,
+    pub(crate) benches: Vec<(String, Value)>,
 }
 
-impl FieldReport {
+impl FirstRun {
     /// Reads a folder.
     ///
     /// # Errors
     ///
     /// If the script did not make the folder.
-    pub fn read(folder: &Path) -> Result<Self> {
+    pub(crate) fn read(folder: &Path) -> Result<Self> {
         let steps = folder.join("steps");
         ensure!(steps.is_dir(), "{}: no first run is there (steps/)", folder.display());
         let mut report = Self { left: TOTAL, ..Self::default() };
