@@ -1,10 +1,18 @@
 #![doc = include_str!("../README.md")]
 #![cfg_attr(test, allow(clippy::unwrap_used))]
 
-pub mod export;
-pub mod placement;
-pub mod reference;
-pub mod verification;
+mod error;
+mod export;
+mod exporter_options;
+mod placement;
+mod reference;
+mod verification;
+
+pub use error::{Error, Result};
+pub use export::{Exported, export};
+pub use placement::predict_placement;
+pub use reference::BurnReference;
+pub use verification::{Check, Transcript, Verification, VerifyOptions, verify};
 
 // Re-exports the crates that a user of the whole path needs.
 pub use {ane_export, ane_floor, ane_runtime, microgpt_model, mlpackage};

@@ -4,7 +4,7 @@
 use std::path::Path;
 
 use microgpt_ane::ane_export::{ExportOptions, Quantization};
-use microgpt_ane::export::export;
+use microgpt_ane::export;
 use microgpt_ane::microgpt_model::{Checkpoint, GptConfig, Preset, Tokenizer, Weights};
 use microgpt_ane::mlpackage::Bundle;
 

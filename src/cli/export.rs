@@ -6,7 +6,7 @@ use ane_export::{CacheUpdate, ExportOptions, NormForm, Projections, Quantization
 use anyhow::Result;
 use clap::Args;
 use clap::builder::{PossibleValuesParser, TypedValueParser as _};
-use microgpt_ane::export::export;
+use microgpt_ane::export;
 use microgpt_model::Backend;
 
 use super::{Exit, open, out_file, output};

@@ -6,7 +6,7 @@ use std::time::Instant;
 use ane_runtime::{Decoder, FinishReason, Generation, LogitsSource, Sampler, Sampling, TextTokenizer};
 use anyhow::{Result, ensure};
 use clap::Args;
-use microgpt_ane::reference::BurnReference;
+use microgpt_ane::BurnReference;
 use microgpt_model::Backend;
 use serde::Serialize;
 

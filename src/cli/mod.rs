@@ -17,6 +17,8 @@ mod path_kind;
 mod peak_memory;
 mod run;
 mod settle;
+#[cfg(test)]
+mod test_bundle;
 mod train;
 mod verify;
 

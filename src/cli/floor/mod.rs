@@ -13,7 +13,7 @@ use std::path::{Path, PathBuf};
 use ane_floor::{Basis, Outcome, PlacementReport};
 use anyhow::{Context as _, Result};
 use clap::{Args, Subcommand, ValueEnum};
-use microgpt_ane::placement;
+use microgpt_ane::predict_placement;
 use mlpackage::Package;
 
 use self::report_file::{read_measured, read_reports};
@@ -74,7 +74,7 @@ fn predict(path: &Path) -> Result<(Vec<PlacementReport>, Vec<Package>)> {
         let bundle = open::bundle(path)?;
         let shards = bundle.manifest().shards.iter();
         let packages = shards.map(|shard| bundle.package(shard)).collect::<Result<Vec<_>, _>>()?;
-        return Ok((placement::of_bundle(&bundle)?, packages));
+        return Ok((predict_placement(&bundle)?, packages));
     }
     let package = open::package(path)?;
     Ok((vec![PlacementReport::predict(&package, None)?], vec![package]))

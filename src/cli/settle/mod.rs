@@ -39,25 +39,3 @@ impl Settle {
         Ok(Exit::Done)
     }
 }
-
-#[cfg(test)]
-mod tests {
-    use std::path::Path;
-
-    use ane_export::ExportOptions;
-    use microgpt_model::{Checkpoint, GptConfig, Preset, Tokenizer, Weights};
-    use mlpackage::Bundle;
-
-    /// A bundle of the original preset with random weights, in a folder.
-    pub(super) fn bundle(folder: &Path) -> Bundle {
-        let tokenizer = Tokenizer::characters(&["abcdefghijklmnopqrstuvwxyz"]);
-        let config = GptConfig::preset(Preset::Original, tokenizer.vocab_size());
-        let (checkpoint, bundle) = (folder.join("checkpoint"), folder.join("bundle"));
-        let weights = Weights::random(&config, 0.08, 5);
-        Checkpoint::write(&checkpoint, &config, &tokenizer, &weights, None).unwrap();
-        let checkpoint = Checkpoint::open(&checkpoint).unwrap();
-        let staged = ane_export::export(&checkpoint, &bundle, &ExportOptions::default(), |_, _| {}).unwrap();
-        staged.publish().unwrap();
-        Bundle::open(&bundle).unwrap()
-    }
-}

@@ -144,8 +144,8 @@ mod tests {
     use ane_runtime::{Error, LoadOptions, Model};
     use mlpackage::Package;
 
-    use super::super::tests::bundle;
     use super::*;
+    use crate::cli::test_bundle::bundle;
 
     /// An engine that accepts only constants, and no values bound in place.
     struct Picky(MilCpu);

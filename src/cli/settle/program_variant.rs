@@ -144,8 +144,8 @@ fn defaults_left_out(block: &mut Block) {
 
 #[cfg(test)]
 mod tests {
-    use super::super::tests::bundle;
     use super::*;
+    use crate::cli::test_bundle::bundle;
 
     #[test]
     fn forms_are_what_they_say() {

@@ -1,12 +1,14 @@
 //! `microgpt verify`
 
+mod dump;
+
 use std::fmt::Write as _;
 use std::path::PathBuf;
 
 use ane_runtime::EngineKind;
 use anyhow::Result;
 use clap::Args;
-use microgpt_ane::verification::{Verification, hazards, inputs, verify};
+use microgpt_ane::{Verification, VerifyOptions, verify};
 use microgpt_model::Backend;
 use mlpackage::counted;
 
@@ -55,16 +57,18 @@ impl Verify {
             EngineKind::Auto | EngineKind::MilCpu => None,
         };
         let spinner = output::spinner("running the bundle and its reference");
-        let (mut verification, transcript) =
-            verify(&bundle, checkpoint.as_ref(), other.as_deref(), self.seed, self.backend)?;
-        if self.hazards {
-            let found = hazards(&bundle, &verification.tokens)?;
-            verification.pass &= found.is_empty();
-            verification.hazards = Some(found);
+        let mut options =
+            VerifyOptions::default().seed(self.seed).backend(self.backend).search_hazards(self.hazards);
+        if let Some(checkpoint) = &checkpoint {
+            options = options.checkpoint(checkpoint);
         }
+        if let Some(engine) = &other {
+            options = options.engine(&**engine);
+        }
+        let verification = verify(&bundle, &options)?;
         spinner.finish_and_clear();
         if let Some(path) = &self.dump {
-            transcript.write(&inputs(&bundle, &verification.tokens)?, path)?;
+            dump::write(path, &bundle, &verification)?;
         }
         if self.json {
             output::print_json(&verification)?;
