@@ -10,7 +10,7 @@ use clap::Args;
 use mlpackage::counted;
 
 use super::engine::EngineArgs;
-use super::generate::{SamplingArgs, at_least_one, context_is_full};
+use super::generation::{SamplingArgs, at_least_one, context_is_full};
 use super::{Exit, open, output};
 
 /// Chat with a bundle: type the beginning of a name, get completions streamed back.

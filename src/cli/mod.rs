@@ -9,6 +9,7 @@ mod export;
 mod field_report;
 mod floor;
 mod generate;
+mod generation;
 mod inspect;
 mod open;
 mod out_file;

@@ -19,23 +19,8 @@ type Points = Vec<(f64, f64)>;
 ///
 /// If plotting fails.
 pub(crate) fn draw(found: &Discovery) -> Result<String, Box<dyn std::error::Error>> {
-    let mut lines: BTreeMap<(usize, &str), Points> = BTreeMap::new();
-    for boundary in &found.boundaries {
-        if let Some((width, _)) = boundary.above {
-            let line = lines.entry((boundary.tokens, &boundary.quantization)).or_default();
-            line.push((boundary.n_layer as f64, width as f64));
-        }
-    }
-    let mut shared: Vec<(Vec<String>, Points)> = Vec::new();
-    for ((tokens, quantization), mut points) in lines {
-        points.sort_by(|a, b| a.0.total_cmp(&b.0));
-        let name = format!("{quantization}, T = {tokens}");
-        match shared.iter_mut().find(|(_, same)| *same == points) {
-            Some((names, _)) => names.push(name),
-            None => shared.push((vec![name], points)),
-        }
-    }
-    let points = || shared.iter().flat_map(|(_, points)| points);
+    let lines = lines(found);
+    let points = || lines.iter().flat_map(|(_, points)| points);
     let right = points().map(|p| p.0).fold(1.0, f64::max) + 0.5;
     let top = points().map(|p| p.1).fold(64.0, f64::max) * 1.15;
     let mut svg = String::new();
@@ -60,7 +45,7 @@ pub(crate) fn draw(found: &Discovery) -> Result<String, Box<dyn std::error::Erro
             .y_label_formatter(&|n| format!("{n:.0}"))
             .light_line_style(WHITE)
             .draw()?;
-        for (i, (names, points)) in shared.iter().enumerate() {
+        for (i, (names, points)) in lines.iter().enumerate() {
             let color = Palette99::pick(i).to_rgba();
             let label = match names.as_slice() {
                 [one] => one.clone(),
@@ -76,4 +61,25 @@ pub(crate) fn draw(found: &Discovery) -> Result<String, Box<dyn std::error::Erro
         area.present()?;
     }
     Ok(svg)
+}
+
+/// The lines with the names of each. Coinciding lines become one with several names.
+fn lines(found: &Discovery) -> Vec<(Vec<String>, Points)> {
+    let mut lines: BTreeMap<(usize, &str), Points> = BTreeMap::new();
+    for boundary in &found.boundaries {
+        if let Some((width, _)) = boundary.above {
+            let line = lines.entry((boundary.tokens, &boundary.quantization)).or_default();
+            line.push((boundary.n_layer as f64, width as f64));
+        }
+    }
+    let mut shared: Vec<(Vec<String>, Points)> = Vec::new();
+    for ((tokens, quantization), mut points) in lines {
+        points.sort_by(|a, b| a.0.total_cmp(&b.0));
+        let name = format!("{quantization}, T = {tokens}");
+        match shared.iter_mut().find(|(_, same)| *same == points) {
+            Some((names, _)) => names.push(name),
+            None => shared.push((vec![name], points)),
+        }
+    }
+    shared
 }
