@@ -63,11 +63,11 @@ impl Expected {
 /// If the path holds something else; the error says what, and what to do.
 pub(super) fn expect(path: &Path, expected: Expected) -> Result<PathKind> {
     let kind = PathKind::of(path).with_context(|| format!("open {}", path.display()))?;
-    if expected.takes(&kind) { Ok(kind) } else { Err(unfit(path, &kind, expected)) }
+    if expected.takes(&kind) { Ok(kind) } else { Err(unexpected(path, &kind, expected)) }
 }
 
 /// An error about a path that is not what was expected.
-fn unfit(path: &Path, kind: &PathKind, expected: Expected) -> Error {
+fn unexpected(path: &Path, kind: &PathKind, expected: Expected) -> Error {
     let (name, wanted) = (path.display(), expected.name());
     match kind {
         PathKind::Missing => anyhow!("{name}: there is nothing at this path, expected {wanted}"),
@@ -118,7 +118,7 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let of = |name: &str, expected| {
             let path = dir.path().join(name);
-            unfit(&path, &PathKind::of(&path).unwrap(), expected).to_string()
+            unexpected(&path, &PathKind::of(&path).unwrap(), expected).to_string()
         };
         std::fs::create_dir_all(dir.path().join("llama")).unwrap();
         let config = r#"{"model_type": "llama", "architectures": ["LlamaForCausalLM"]}"#;

@@ -44,8 +44,8 @@ pub(crate) struct FirstRun {
     pub(crate) settled: Vec<(String, Value)>,
     /// Results of the conformance suite, by compute units.
     pub(crate) conformance: Vec<(String, Value)>,
-    /// Sweeps: name, table, picture.
-    pub(crate) sweeps: Vec<(String, String, Option<String>)>,
+    /// Sweeps over the sizes of decoders.
+    pub(crate) sweeps: Vec<Sweep>,
     /// Files that could not be read, with the reason.
     pub(crate) unread: Vec<String>,
     /// Remaining bytes of the total size limit.
@@ -63,6 +63,17 @@ pub(crate) struct Step {
     pub(crate) command: String,
     /// The end of the log, if it failed.
     pub(crate) log: String,
+}
+
+/// A sweep of `microgpt floor discover`.
+#[derive(Debug)]
+pub(crate) struct Sweep {
+    /// Such as `floor`.
+    pub(crate) name: String,
+    /// The boundary as text.
+    pub(crate) table: String,
+    /// The boundary as SVG.
+    pub(crate) picture: Option<String>,
 }
 
 /// One exported bundle.
@@ -133,7 +144,7 @@ impl FirstRun {
         } else if let Some(sweep) = name.strip_prefix("discover-") {
             let picture = self.text(&path.join("boundary.svg"));
             if let Some(table) = self.text(&path.join("boundary.txt")) {
-                self.sweeps.push((sweep.to_owned(), table, picture));
+                self.sweeps.push(Sweep { name: sweep.to_owned(), table, picture });
             }
         } else if path.is_dir() {
             let mut variant = Variant {

@@ -66,20 +66,29 @@ impl Results {
     }
 }
 
-/// The images to write, each with the index of its function and the name of its output.
-pub(super) struct OutImages<'f>(Vec<(usize, String, ImageType, &'f Path)>);
+/// The images to write.
+pub(super) struct OutImages<'f>(Vec<OutImage<'f>>);
+
+/// An output that is written as an image.
+struct OutImage<'f> {
+    /// Index of the function.
+    function: usize,
+    output: String,
+    image: ImageType,
+    path: &'f Path,
+}
 
 impl<'f> OutImages<'f> {
     /// Looks up the outputs that `--out-image` names, before anything is run.
     pub(super) fn of(calls: &Calls, files: &'f [NamedFile]) -> Result<Self> {
-        let mut images: Vec<(usize, String, ImageType, &Path)> = Vec::new();
+        let mut images: Vec<OutImage<'_>> = Vec::new();
         for NamedFile { name, path } in files {
             let option = || format!("--out-image {name}");
-            let (index, feature) = calls.find(Side::Output, name).with_context(option)?;
+            let (function, feature) = calls.find(Side::Output, name).with_context(option)?;
             let Some(image) = feature.image() else {
                 bail!("{}: the output is {}, not an image: --out writes it", option(), feature.ty)
             };
-            if let Some(steps) = calls.calls[index].steps.filter(|steps| *steps > 1) {
+            if let Some(steps) = calls.calls[function].steps.filter(|steps| *steps > 1) {
                 bail!(
                     "{}: the function has {steps} steps, and one file holds one image: --out writes all of them",
                     option()
@@ -92,20 +101,20 @@ impl<'f> OutImages<'f> {
                 option(),
                 path.display()
             );
-            images.push((index, feature.name.clone(), image, path));
+            images.push(OutImage { function, output: feature.name.clone(), image, path });
         }
         Ok(Self(images))
     }
 
-    fn has(&self, index: usize, output: &str) -> bool {
-        self.0.iter().any(|(i, name, ..)| *i == index && name == output)
+    fn has(&self, function: usize, output: &str) -> bool {
+        self.0.iter().any(|image| image.function == function && image.output == output)
     }
 
     /// Writes each of them, from the function's last outputs.
     pub(super) fn write(&self, last: &[Tensors]) -> Result<()> {
-        for (index, name, image, path) in &self.0 {
-            let option = || format!("--out-image {name}");
-            let tensor = last.get(*index).and_then(|tensors| tensors.get(name));
+        for OutImage { function, output, image, path } in &self.0 {
+            let option = || format!("--out-image {output}");
+            let tensor = last.get(*function).and_then(|tensors| tensors.get(output));
             let tensor = tensor.with_context(|| format!("{}: the function has no such output", option()))?;
             let written = image_file::write(path, image, tensor).with_context(option)?;
             for note in written.notes {

@@ -93,11 +93,11 @@ impl Train {
         let on_disk = if Trainer::is_unfinished(&folder) { trainer.step_count() } else { 0 };
         let saved = Arc::new(AtomicUsize::new(on_disk));
         let stop = stop_on_signals(Arc::clone(&saved), resumed)?;
-        let ended = trainer.run(Some(&save), |trainer, told| {
-            if let Progress::Saved { step } = told {
+        let ended = trainer.run(Some(&save), |trainer, progress| {
+            if let Progress::Saved { step } = progress {
                 saved.store(step, Ordering::Relaxed);
             }
-            view.show(trainer, told);
+            view.show(trainer, progress);
             match stop.load(Ordering::Relaxed) || view.asks_to_stop() {
                 true => ControlFlow::Break(()),
                 false => ControlFlow::Continue(()),

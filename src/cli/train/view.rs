@@ -84,12 +84,12 @@ impl View {
         false
     }
 
-    pub(super) fn show(&mut self, trainer: &Trainer, told: Progress) {
+    pub(super) fn show(&mut self, trainer: &Trainer, progress: Progress) {
         #[cfg(feature = "tui")]
         if let Some(dashboard) = &mut self.dashboard {
-            return dashboard.show(told);
+            return dashboard.show(progress);
         }
-        match told {
+        match progress {
             Progress::Step(metrics) => {
                 let loss = self.smoothed.map_or(metrics.loss, |s| 0.98 * s + 0.02 * metrics.loss);
                 self.smoothed = Some(loss);

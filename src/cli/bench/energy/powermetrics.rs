@@ -40,6 +40,13 @@ pub(crate) fn readings(text: &str) -> Vec<Power> {
     readings
 }
 
+/// Readings of the meter, and what was done during them.
+struct Readings {
+    powers: Vec<Power>,
+    tokens: usize,
+    seconds: f64,
+}
+
 /// A program that prints a given number of power readings.
 #[derive(Clone, Debug)]
 pub(crate) struct Meter {
@@ -80,12 +87,11 @@ impl Meter {
     }
 
     /// Takes `count` readings while calling `work` repeatedly; each call returns its number of tokens.
-    /// Returns the readings, the tokens and the time.
     fn read(
         &self,
         count: usize,
         mut work: impl FnMut() -> Result<usize, String>,
-    ) -> Result<(Vec<Power>, usize, Duration), String> {
+    ) -> Result<Readings, String> {
         let name = self.command.join(" ");
         let failed = |error: &dyn fmt::Display| format!("{name}: {error}");
         let (program, arguments) = self.command.split_first().ok_or("no program reads the power")?;
@@ -111,17 +117,17 @@ impl Meter {
             }
             tokens += work()?;
         }
-        let time = begun.elapsed();
+        let seconds = begun.elapsed().as_secs_f64();
         let text = written(&mut printed).map_err(|e| failed(&e))?;
-        let readings = readings(&text);
-        if readings.is_empty() {
+        let powers = readings(&text);
+        if powers.is_empty() {
             // The cause is on standard error, or on standard output of a custom meter.
             let complaint = written(&mut complaints).map_err(|e| failed(&e))?;
             let first = complaint.lines().chain(text.lines()).find(|line| !line.trim().is_empty());
             let first: String = first.unwrap_or_default().chars().take(SHOWN).collect();
             return Err(failed(&format!("it printed no power, but {first:?}")));
         }
-        Ok((readings, tokens, time))
+        Ok(Readings { powers, tokens, seconds })
     }
 
     /// Measures the energy per token. Calls `decode` repeatedly for about `duration`; each call returns the
@@ -135,20 +141,18 @@ impl Meter {
         duration: Duration,
         mut decode: impl FnMut() -> Result<usize, String>,
     ) -> Result<Energy, String> {
-        let (idle, _, _) = self.read(IDLE_READINGS, || {
+        let idle = self.read(IDLE_READINGS, || {
             std::thread::sleep(Duration::from_millis(20));
             Ok(0)
         })?;
         let count = (duration.as_millis() as u64 / INTERVAL).max(4) as usize;
-        let (decoding, tokens, time) = self.read(count, &mut decode)?;
-        let (idle, readings) = (Power::mean(&idle), decoding.len());
-        let decoding = Power::mean(&decoding);
-        let seconds = time.as_secs_f64();
+        let Readings { powers, tokens, seconds } = self.read(count, &mut decode)?;
+        let (idle, decoding) = (Power::mean(&idle.powers), Power::mean(&powers));
         let each = seconds / tokens.max(1) as f64;
         Ok(Energy {
             idle,
             decoding,
-            readings,
+            readings: powers.len(),
             tokens,
             seconds,
             mj_per_token: decoding.total() * each,
@@ -251,7 +255,7 @@ Combined Power (CPU + GPU + ANE): 340 mW
         let none = Meter::new(vec!["/no/such/meter".into()]);
         assert!(none.measure(Duration::from_secs(1), || Ok(1)).unwrap_err().starts_with("/no/such/meter: "));
         let fails = meter("echo CPU Power: 1 mW; sleep 0.1");
-        assert_eq!(fails.read(1, || Err("the model broke".into())).unwrap_err(), "the model broke");
+        assert_eq!(fails.read(1, || Err("the model broke".into())).err().unwrap(), "the model broke");
     }
 
     #[cfg(not(target_os = "macos"))]

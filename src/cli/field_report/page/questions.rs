@@ -3,7 +3,7 @@
 use maud::{Markup, html};
 use serde_json::Value;
 
-use super::super::first_run::{FirstRun, Variant};
+use super::super::first_run::{FirstRun, Sweep, Variant};
 use super::json::{percent_encoded, scientific, words};
 use super::variants::{placement, speed};
 
@@ -96,7 +96,7 @@ fn differing(report: &FirstRun, part: usize, head: &[&str]) -> Markup {
 fn sweeps(report: &FirstRun) -> Option<Markup> {
     (!report.sweeps.is_empty()).then(|| {
         html! {
-            @for (name, table, picture) in &report.sweeps {
+            @for Sweep { name, table, picture } in &report.sweeps {
                 h4 { (name) }
                 // As an image, not inline: the picture comes from an untrusted file.
                 @if let Some(picture) = picture { img alt="the boundary" src={ "data:image/svg+xml," (percent_encoded(picture)) }; }
