@@ -17,12 +17,12 @@ use std::time::Duration;
 
 use criterion::measurement::WallTime;
 use criterion::{BenchmarkGroup, BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
+use microgpt_ane::BurnReference;
 use microgpt_ane::ane_bundle::Bundle;
 use microgpt_ane::ane_export::Quantization;
 use microgpt_ane::ane_runtime::machine::Machine;
 use microgpt_ane::ane_runtime::{DecodeModel, Engine, Fusion, MilCpu, Numerics, Sequence};
 use microgpt_ane::microgpt_model::{Backend, Preset};
-use microgpt_ane::reference::BurnReference;
 use support::{Made, THREADS, bytes_like, made};
 
 fn fast() -> MilCpu {

@@ -21,7 +21,7 @@ use microgpt_ane::ane_runtime::core_ml::LoadObserver;
 use microgpt_ane::ane_runtime::{
     Decoder, Engine, EngineKind, EngineOptions, LogitsSource as _, Sampling, TextTokenizer,
 };
-use microgpt_ane::export::export;
+use microgpt_ane::export;
 use microgpt_ane::microgpt_model::{
     Backend, Checkpoint, Corpus, GptConfig, Preset, Progress, TrainingConfig, train,
 };

@@ -4,15 +4,14 @@ use std::path::Path;
 
 use ane_export::ExportOptions;
 use ane_floor::PlacementReport;
-use anyhow::Result;
 use microgpt_model::{Backend, Checkpoint};
 use serde::Serialize;
 
-use crate::placement;
-use crate::verification::{Verification, verify};
+use crate::{Result, Verification, VerifyOptions, predict_placement, verify};
 
 /// The results of an export.
 #[derive(Clone, Debug, Serialize)]
+#[non_exhaustive]
 pub struct Exported {
     /// Predicted placement of each shard.
     pub placement: Vec<PlacementReport>,
@@ -20,39 +19,43 @@ pub struct Exported {
     pub verification: Option<Verification>,
 }
 
-/// Exports a checkpoint, predicts its placement and, if `check` names a backend, compares the result with the
-/// checkpoint. All of this happens before anything is written to `out`.
+/// Exports a checkpoint, predicts its placement and, if `check` names a backend of burn, compares the result
+/// with the checkpoint. All of this happens before anything is written to `out`.
 ///
 /// # Errors
 ///
 /// If export, placement or verification fails; `out` is then unchanged.
 pub fn export(
     checkpoint: &Checkpoint,
-    out: &Path,
+    out: impl AsRef<Path>,
     options: &ExportOptions,
     check: Option<Backend>,
 ) -> Result<Exported> {
     export_with_progress(checkpoint, out, options, check, |_, _| {})
 }
 
-/// Exports a checkpoint as [`export`] does, and reports progress: before each matrix, `progress` receives its number,
-/// counted from 1, and the number of all matrices.
+/// Exports a checkpoint as [`export`] does, and reports progress: before each matrix, `progress` receives its
+/// number, counted from 1, and the number of all matrices.
 ///
 /// # Errors
 ///
 /// As for [`export`].
 pub fn export_with_progress(
     checkpoint: &Checkpoint,
-    out: &Path,
+    out: impl AsRef<Path>,
     options: &ExportOptions,
     check: Option<Backend>,
     progress: impl FnMut(usize, usize),
 ) -> Result<Exported> {
-    let mut staged = ane_export::export_with_progress(checkpoint, out, options, progress)?;
+    let mut staged = ane_export::export_with_progress(checkpoint, out.as_ref(), options, progress)?;
     let bundle = staged.open()?;
-    let placement = placement::of_bundle(&bundle)?;
+    let placement = predict_placement(&bundle)?;
     let verification = match check {
-        Some(backend) => Some(verify(&bundle, Some(checkpoint), None, SEED, backend)?.0),
+        Some(backend) => {
+            let options =
+                VerifyOptions::default().with_checkpoint(checkpoint).with_seed(SEED).with_backend(backend);
+            Some(verify(&bundle, &options)?)
+        }
         None => None,
     };
     staged.add_to_card(&card(&placement, verification.as_ref()))?;

@@ -5,9 +5,10 @@ use ane_bundle::Architecture;
 use ane_bundle::Bundle;
 use ane_export::{ExportOptions, write_probe};
 use ane_floor::PlacementReport;
-use anyhow::{Context as _, Result};
 use microgpt_model::{GptConfig, MODEL_TYPE};
 use mlpackage::Package;
+
+use crate::{Error, Result};
 
 /// Predicts the placement of every shard of a bundle. For a shard below the floor, the suggested larger
 /// decoders are exported to a temporary folder with the bundle's own options and predicted as well, so every
@@ -15,10 +16,12 @@ use mlpackage::Package;
 ///
 /// # Errors
 ///
-/// As [`PlacementReport::predict`], and if the temporary folder cannot be written.
-pub fn of_bundle(bundle: &Bundle) -> Result<Vec<PlacementReport>> {
+/// [`Error::Package`] or [`Error::Placement`] if a package cannot be read; [`Error::TemporaryFolder`] or
+/// [`Error::LargerDecoder`] if a larger decoder cannot be exported.
+pub fn predict_placement(bundle: &Bundle) -> Result<Vec<PlacementReport>> {
     let manifest = bundle.manifest();
-    let options = options_of(bundle);
+    // Another exporter, or a version with other options: larger decoders are suggested, but not tried.
+    let options = ExportOptions::of_exporter(&manifest.exporter).ok();
     let mut reports = Vec::new();
     for shard in &manifest.shards {
         let mut report = PlacementReport::predict(&bundle.package(shard)?, Some(&manifest.architecture))?;
@@ -40,7 +43,7 @@ pub fn of_bundle(bundle: &Bundle) -> Result<Vec<PlacementReport>> {
 
 /// Predicts the placement of a decoder of these dimensions.
 fn tried(decoder: &Architecture, options: &ExportOptions) -> Result<PlacementReport> {
-    let dir = tempfile::tempdir().context("make a temporary folder to try a larger decoder in")?;
+    let dir = tempfile::tempdir().map_err(Error::TemporaryFolder)?;
     let path = dir.path().join("larger.mlpackage");
     let config = GptConfig {
         model_type: MODEL_TYPE.to_owned(),
@@ -51,11 +54,6 @@ fn tried(decoder: &Architecture, options: &ExportOptions) -> Result<PlacementRep
         block_size: decoder.context_length,
         rms_norm_eps: 1e-5,
     };
-    write_probe(&config, options, 1, &path).context("export a larger decoder to try it")?;
+    write_probe(&config, options, 1, &path).map_err(Error::LargerDecoder)?;
     Ok(PlacementReport::predict(&Package::open(&path)?, None)?)
-}
-
-/// The options of a bundle's export; `None` for another exporter, or for a version with other options.
-fn options_of(bundle: &Bundle) -> Option<ExportOptions> {
-    ExportOptions::of_exporter(&bundle.manifest().exporter).ok()
 }

@@ -15,7 +15,7 @@ pub struct BurnReference {
 
 impl BurnReference {
     /// Creates the model from its configuration and weights.
-    pub fn new(config: &GptConfig, weights: &Weights, backend: Backend) -> Self {
+    pub(crate) fn new(config: &GptConfig, weights: &Weights, backend: Backend) -> Self {
         let model = Gpt::new(config, weights, &backend.device());
         Self { model, config: config.clone(), backend, tokens: Vec::new(), last: Vec::new() }
     }
@@ -24,8 +24,8 @@ impl BurnReference {
     ///
     /// # Errors
     ///
-    /// If a tensor cannot be read.
-    pub fn from_checkpoint(checkpoint: &Checkpoint, backend: Backend) -> microgpt_model::Result<Self> {
+    /// [`Error::Checkpoint`](crate::Error::Checkpoint) if a tensor cannot be read.
+    pub fn from_checkpoint(checkpoint: &Checkpoint, backend: Backend) -> crate::Result<Self> {
         Ok(Self::new(checkpoint.config(), &checkpoint.weights()?, backend))
     }
 
@@ -35,7 +35,7 @@ impl BurnReference {
     }
 
     /// The same from embedding sums `[T, C]`, the input of the exported decode graph.
-    pub fn logits_embedded(&self, x: Vec<f32>) -> Vec<f32> {
+    pub(crate) fn logits_embedded(&self, x: Vec<f32>) -> Vec<f32> {
         self.model.logits_embedded(x, self.config.n_embd)
     }
 }

@@ -16,31 +16,27 @@
 //! Another engine, Core ML, is compared with mil-cpu. The result is reported, and must reach the same cosine:
 //! how close the Neural Engine comes to fp16 is one of the questions that a Mac has to answer.
 
-use std::path::Path;
-
 use ane_bundle::Bundle;
 use ane_bundle::BundleManifest;
 use ane_export::{ExportOptions, stored_weights};
 use ane_runtime::{
-    Data, DecodeModel, Decoder, Elements, Embeddings, Engine, Hazard, LogitsSource as _, MilCpu, Numerics,
-    Parity, Tolerance, parity, tensor_file,
+    DecodeModel, Decoder, Embeddings, Engine, Hazard, MilCpu, Numerics, Parity, Tolerance, parity,
 };
-use anyhow::{Context as _, Result, bail, ensure};
 use microgpt_model::{Backend, Checkpoint};
-use safetensors::Dtype;
 use serde::Serialize;
 
-use crate::reference::BurnReference;
+use crate::{BurnReference, Error, Result};
 
 /// The ane-book's golden rule: a shard counts only with this cosine against the reference. The rule has no
 /// bound on errors.
 const GOLDEN: Tolerance = Tolerance { largest_error: f64::INFINITY, cosine: 0.97 };
 
 /// Limit of the compared positions: the cost of burn's reference is quadratic in their number.
-pub const MAX_POSITIONS: usize = 1024;
+const MAX_POSITIONS: usize = 1024;
 
 /// One comparison.
 #[derive(Clone, Debug, Serialize)]
+#[non_exhaustive]
 pub struct Check {
     /// What is compared.
     pub name: String,
@@ -56,14 +52,53 @@ pub struct Check {
 }
 
 /// Where the tolerance of a comparison comes from.
+#[derive(Clone, Copy)]
 enum Bound<'a> {
     Fixed(Tolerance),
     /// The error of fp16 against the same reference; see [`Tolerance::of_fast`].
     LossOfF16(&'a Parity),
 }
 
+/// What a bundle is compared with. By default, its results in f16 and `fast` are compared with those in f32.
+#[derive(Clone, Copy, Default)]
+pub struct VerifyOptions<'a> {
+    checkpoint: Option<&'a Checkpoint>,
+    engine: Option<&'a dyn Engine>,
+    seed: u64,
+    backend: Backend,
+    hazards: bool,
+}
+
+impl<'a> VerifyOptions<'a> {
+    /// Compares the bundle with the checkpoint that it was exported from, which burn runs.
+    pub fn with_checkpoint(self, checkpoint: &'a Checkpoint) -> Self {
+        Self { checkpoint: Some(checkpoint), ..self }
+    }
+
+    /// Compares another engine with mil-cpu.
+    pub fn with_engine(self, engine: &'a dyn Engine) -> Self {
+        Self { engine: Some(engine), ..self }
+    }
+
+    /// Sets the seed of the compared sequence.
+    pub fn with_seed(self, seed: u64) -> Self {
+        Self { seed, ..self }
+    }
+
+    /// Sets the backend that burn runs the checkpoint on.
+    pub fn with_backend(self, backend: Backend) -> Self {
+        Self { backend, ..self }
+    }
+
+    /// Searches for fp16 [hazards](Hazard) as well. The bundle fails if there is one.
+    pub fn with_hazards(self, hazards: bool) -> Self {
+        Self { hazards, ..self }
+    }
+}
+
 /// All comparisons of a bundle.
 #[derive(Clone, Debug, Serialize)]
+#[non_exhaustive]
 pub struct Verification {
     /// Tokens of the sequence that was compared.
     pub tokens: Vec<u32>,
@@ -74,10 +109,14 @@ pub struct Verification {
     /// Hazards in fp16, if they were searched for.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub hazards: Option<Vec<Hazard>>,
+    /// The logits that were compared.
+    #[serde(skip)]
+    pub transcript: Transcript,
 }
 
 /// The logits of a verification, for comparison with other executors. One row per step.
 #[derive(Clone, Debug)]
+#[non_exhaustive]
 pub struct Transcript {
     /// Logits of mil-cpu in f32, `[T, V]`.
     pub logits_f32: Vec<f32>,
@@ -89,174 +128,138 @@ pub struct Transcript {
     pub vocab_size: usize,
 }
 
-/// One function input over all steps.
-#[derive(Clone, Debug)]
-pub struct StackedInput {
-    /// Its name.
-    pub name: String,
-    /// Dimensions of one step.
-    pub dims: Vec<usize>,
-    /// Elements of all steps, one after another.
-    pub values: Data,
-}
-
-/// Compares a bundle with its checkpoint; without one, its results in f16 and `fast` with those in f32.
-/// Compares another engine, if given, with mil-cpu.
+/// Compares a bundle with its checkpoint, its arithmetics with each other, and another engine with mil-cpu,
+/// as the options request.
 ///
 /// # Errors
 ///
-/// If the bundle does not load, or the checkpoint has another shape.
-pub fn verify(
-    bundle: &Bundle,
-    checkpoint: Option<&Checkpoint>,
-    engine: Option<&dyn Engine>,
-    seed: u64,
-    backend: Backend,
-) -> Result<(Verification, Transcript)> {
-    let manifest = bundle.manifest();
-    let vocab_size = manifest.architecture.vocab_size;
-    let mut f32_decoder = Decoder::load(bundle, &MilCpu::new(Numerics::F32))?;
-    let mut f16_decoder = Decoder::load(bundle, &MilCpu::new(Numerics::F16))?;
-    let mut fast_decoder = Decoder::load(bundle, &MilCpu::new(Numerics::Fast))?;
-    let tokens = parity::probe(&mut f32_decoder, manifest.tokenizer.bos_token_id, seed, MAX_POSITIONS)?;
+/// [`Error::Runtime`] if the bundle does not load or run; [`Error::OtherCheckpoint`] if the checkpoint has
+/// other dimensions; [`Error::ExporterOption`] or [`Error::Export`] if the bundle does not state how it was
+/// exported; [`Error::Checkpoint`] if a tensor cannot be read.
+pub fn verify(bundle: &Bundle, options: &VerifyOptions<'_>) -> Result<Verification> {
+    let load = |numerics| Decoder::load(bundle, &MilCpu::new(numerics));
+    let (mut f32, mut f16, mut fast) = (load(Numerics::F32)?, load(Numerics::F16)?, load(Numerics::Fast)?);
+    let bos = bundle.manifest().tokenizer.bos_token_id;
+    let tokens = parity::probe(&mut f32, bos, options.seed, MAX_POSITIONS)?;
     let transcript = Transcript {
-        logits_f32: parity::collect(&mut f32_decoder, &tokens)?,
-        logits_f16: parity::collect(&mut f16_decoder, &tokens)?,
-        logits_engine: match engine {
+        logits_f32: parity::collect(&mut f32, &tokens)?,
+        logits_f16: parity::collect(&mut f16, &tokens)?,
+        logits_engine: match options.engine {
             Some(engine) => Some(parity::collect(&mut Decoder::load(bundle, engine)?, &tokens)?),
             None => None,
         },
-        vocab_size,
+        vocab_size: bundle.manifest().architecture.vocab_size,
     };
-    let fast = parity::collect(&mut fast_decoder, &tokens)?;
-    let mut checks = Vec::new();
-    let mut check = |name: &str, reference: &[f32], candidate: &[f32], bound: Bound<'_>| -> Result<Parity> {
-        let parity = Parity::of(reference, candidate, vocab_size)?;
+    let fast = parity::collect(&mut fast, &tokens)?;
+    let mut checks = Checks { vocab_size: transcript.vocab_size, made: Vec::new() };
+    match options.checkpoint {
+        Some(checkpoint) => {
+            let burn = BurnLogits::of(bundle, checkpoint, &tokens, options.backend)?;
+            checks.compare_with_burn(&burn, &transcript, &fast)?;
+        }
+        None => checks.compare_with_f32(&transcript, &fast)?,
+    }
+    if let Some(engine) = options.engine {
+        checks.compare_engine(engine.name(), &transcript)?;
+    }
+    let checks = checks.made;
+    let hazards = if options.hazards { Some(hazards(bundle, &tokens)?) } else { None };
+    let pass = checks.iter().all(|check| check.pass) && hazards.iter().all(Vec::is_empty);
+    Ok(Verification { tokens, checks, pass, hazards, transcript })
+}
+
+/// The comparisons so far.
+struct Checks {
+    vocab_size: usize,
+    made: Vec<Check>,
+}
+
+impl Checks {
+    /// Compares logits with a reference.
+    fn add(&mut self, name: &str, reference: &[f32], candidate: &[f32], bound: Bound<'_>) -> Result<Parity> {
+        let parity = Parity::of(reference, candidate, self.vocab_size)?;
         let (tolerance, relative_to_f16) = match bound {
             Bound::Fixed(tolerance) => (tolerance, false),
             Bound::LossOfF16(f16) => (Tolerance::of_fast(f16), true),
         };
         let pass = parity.passes(&tolerance);
-        checks.push(Check { name: name.to_owned(), parity, tolerance, relative_to_f16, pass });
+        self.made.push(Check { name: name.to_owned(), parity, tolerance, relative_to_f16, pass });
         Ok(parity)
-    };
-    if let Some(checkpoint) = checkpoint {
-        let options = exported_with(manifest, checkpoint)?;
+    }
+
+    fn compare_with_burn(&mut self, burn: &BurnLogits, mil_cpu: &Transcript, fast: &[f32]) -> Result<()> {
+        let BurnLogits { same, full } = burn;
+        let (f32, f16) = (&mil_cpu.logits_f32, &mil_cpu.logits_f16);
+        self.add("mil-cpu f32 against burn, same weights", same, f32, Bound::Fixed(Tolerance::F32))?;
+        let loss =
+            self.add("mil-cpu f16 against burn, same weights", same, f16, Bound::Fixed(Tolerance::F16))?;
+        self.add("mil-cpu fast against burn, same weights", same, fast, Bound::LossOfF16(&loss))?;
+        self.add("mil-cpu f16 against the fp32 checkpoint", full, f16, Bound::Fixed(GOLDEN))?;
+        Ok(())
+    }
+
+    fn compare_with_f32(&mut self, mil_cpu: &Transcript, fast: &[f32]) -> Result<()> {
+        let (f32, f16) = (&mil_cpu.logits_f32, &mil_cpu.logits_f16);
+        let loss = self.add("mil-cpu f16 against mil-cpu f32", f32, f16, Bound::Fixed(Tolerance::F16))?;
+        self.add("mil-cpu fast against mil-cpu f32", f32, fast, Bound::LossOfF16(&loss))?;
+        Ok(())
+    }
+
+    fn compare_engine(&mut self, engine: &str, transcript: &Transcript) -> Result<()> {
+        let Some(logits) = &transcript.logits_engine else { return Ok(()) };
+        for (numerics, reference) in [("f32", &transcript.logits_f32), ("f16", &transcript.logits_f16)] {
+            self.add(
+                &format!("{engine} against mil-cpu {numerics}"),
+                reference,
+                logits,
+                Bound::Fixed(GOLDEN),
+            )?;
+        }
+        Ok(())
+    }
+}
+
+/// burn's logits of a sequence, `[T, V]`.
+struct BurnLogits {
+    /// With the weights that the bundle stores.
+    same: Vec<f32>,
+    /// With the weights of the checkpoint.
+    full: Vec<f32>,
+}
+
+impl BurnLogits {
+    fn of(bundle: &Bundle, checkpoint: &Checkpoint, tokens: &[u32], backend: Backend) -> Result<Self> {
+        let options = exported_with(bundle.manifest(), checkpoint)?;
         let weights = stored_weights(checkpoint, &options)?;
         let same = BurnReference::new(checkpoint.config(), &weights, backend);
         let embeddings = Embeddings::from_bundle(bundle)?;
-        let mut x = vec![0.0; tokens.len() * embeddings.n_embd()];
-        for (position, (&token, x)) in tokens.iter().zip(x.chunks_exact_mut(embeddings.n_embd())).enumerate()
-        {
+        let width = embeddings.n_embd();
+        let mut x = vec![0.0; tokens.len() * width];
+        for (position, (&token, x)) in tokens.iter().zip(x.chunks_exact_mut(width)).enumerate() {
             embeddings.sum(token, position, x)?;
         }
-        let same = same.logits_embedded(x);
-        let full = BurnReference::from_checkpoint(checkpoint, backend)?.logits(&tokens);
-        let (f32, f16) = (&transcript.logits_f32, &transcript.logits_f16);
-        check("mil-cpu f32 against burn, same weights", &same, f32, Bound::Fixed(Tolerance::F32))?;
-        let loss = check("mil-cpu f16 against burn, same weights", &same, f16, Bound::Fixed(Tolerance::F16))?;
-        check("mil-cpu fast against burn, same weights", &same, &fast, Bound::LossOfF16(&loss))?;
-        check("mil-cpu f16 against the fp32 checkpoint", &full, f16, Bound::Fixed(GOLDEN))?;
-    } else {
-        let (f32, f16) = (&transcript.logits_f32, &transcript.logits_f16);
-        let loss = check("mil-cpu f16 against mil-cpu f32", f32, f16, Bound::Fixed(Tolerance::F16))?;
-        check("mil-cpu fast against mil-cpu f32", f32, &fast, Bound::LossOfF16(&loss))?;
+        let full = BurnReference::from_checkpoint(checkpoint, backend)?.logits(tokens);
+        Ok(Self { same: same.logits_embedded(x), full })
     }
-    if let (Some(engine), Some(logits)) = (engine, &transcript.logits_engine) {
-        for (numerics, reference) in [("f32", &transcript.logits_f32), ("f16", &transcript.logits_f16)] {
-            let name = format!("{} against mil-cpu {numerics}", engine.name());
-            check(&name, reference, logits, Bound::Fixed(GOLDEN))?;
-        }
-    }
-    let pass = checks.iter().all(|c| c.pass);
-    Ok((Verification { tokens, checks, pass, hazards: None }, transcript))
 }
 
-/// Searches for fp16 [hazards](Hazard) while a bundle decodes `tokens`.
-///
-/// # Errors
-///
-/// If the bundle does not load, or does not know the tokens.
-pub fn hazards(bundle: &Bundle, tokens: &[u32]) -> Result<Vec<Hazard>> {
+/// The options of a bundle's export; checks that the checkpoint has the bundle's dimensions.
+fn exported_with(manifest: &BundleManifest, checkpoint: &Checkpoint) -> Result<ExportOptions> {
+    let (a, c) = (&manifest.architecture, checkpoint.config());
+    let found = vec![c.vocab_size, c.n_embd, c.n_head, c.n_layer, c.block_size];
+    let expected = vec![a.vocab_size, a.n_embd, a.n_head, a.n_layer, a.context_length];
+    if found != expected {
+        return Err(Error::OtherCheckpoint { path: checkpoint.path().to_owned(), found, expected });
+    }
+    Ok(ExportOptions::of_exporter(&manifest.exporter)?)
+}
+
+/// Searches for fp16 hazards while a bundle decodes `tokens`.
+fn hazards(bundle: &Bundle, tokens: &[u32]) -> Result<Vec<Hazard>> {
     let model = DecodeModel::load_watched(bundle, &MilCpu::new(Numerics::F16))?;
     let mut sequence = model.new_sequence();
     for &token in tokens {
         model.decode(token, &mut sequence)?;
     }
     Ok(sequence.hazards().to_vec())
-}
-
-/// The options of a bundle's export; checks that the checkpoint has the bundle's shape.
-fn exported_with(manifest: &BundleManifest, checkpoint: &Checkpoint) -> Result<ExportOptions> {
-    let (a, c) = (&manifest.architecture, checkpoint.config());
-    let found = [c.vocab_size, c.n_embd, c.n_head, c.n_layer, c.block_size];
-    let expected = [a.vocab_size, a.n_embd, a.n_head, a.n_layer, a.context_length];
-    ensure!(
-        found == expected,
-        "checkpoint {}: vocab_size, n_embd, n_head, n_layer and block_size are {found:?}, the bundle has {expected:?}",
-        checkpoint.path().display()
-    );
-    ExportOptions::of_exporter(&manifest.exporter).context("bundle.json: exporter.options")
-}
-
-/// The inputs of the function at every step while a bundle decodes `tokens`. Caches that the host holds are
-/// those of the f16 run. Every step keeps a copy of all its inputs, whole caches included.
-///
-/// # Errors
-///
-/// If the bundle does not load, or does not know the tokens.
-pub fn inputs(bundle: &Bundle, tokens: &[u32]) -> Result<Vec<StackedInput>> {
-    let mut decoder = Decoder::load(bundle, &MilCpu::new(Numerics::F16))?;
-    let mut stacked: Vec<StackedInput> = Vec::new();
-    for &token in tokens {
-        for (i, (name, tensor)) in decoder.inputs(token)?.into_iter().enumerate() {
-            if stacked.len() == i {
-                let values = match tensor.elements() {
-                    Elements::I32(_) => Data::I32(Vec::new()),
-                    _ => Data::F32(Vec::new()),
-                };
-                let dims = tensor.shape().to_vec();
-                stacked.push(StackedInput { name: name.to_owned(), dims, values });
-            }
-            match (&mut stacked[i].values, tensor.elements()) {
-                (Data::F32(all), Elements::F32(values)) => all.extend_from_slice(values),
-                (Data::I32(all), Elements::I32(values)) => all.extend_from_slice(values),
-                _ => bail!("input {name}: the host passes neither floats nor integers"),
-            }
-        }
-        decoder.step(token)?;
-    }
-    Ok(stacked)
-}
-
-impl Transcript {
-    /// Writes inputs and logits as safetensors, atomically: every input by name with a leading axis of steps,
-    /// as f32 or i32; and `logits_f32`, `logits_f16` and, for another engine, `logits_engine`, all as f32.
-    ///
-    /// # Errors
-    ///
-    /// If the file cannot be written, or the path is not a file.
-    pub fn write(&self, inputs: &[StackedInput], path: &Path) -> Result<()> {
-        let steps = self.logits_f32.len() / self.vocab_size;
-        let floats = |values: &[f32]| values.iter().flat_map(|v| v.to_le_bytes()).collect::<Vec<u8>>();
-        let mut tensors: Vec<(&str, Dtype, Vec<usize>, Vec<u8>)> = Vec::new();
-        for StackedInput { name, dims, values } in inputs {
-            let (dtype, bytes) = match values {
-                Data::F32(values) => (Dtype::F32, floats(values)),
-                Data::I32(values) => (Dtype::I32, values.iter().flat_map(|v| v.to_le_bytes()).collect()),
-                Data::Bool(values) => (Dtype::BOOL, values.iter().map(|v| u8::from(*v)).collect()),
-            };
-            tensors.push((name, dtype, [&[steps], dims.as_slice()].concat(), bytes));
-        }
-        let logits = [("logits_f32", &self.logits_f32), ("logits_f16", &self.logits_f16)];
-        for (name, values) in
-            logits.into_iter().chain(self.logits_engine.iter().map(|v| ("logits_engine", v)))
-        {
-            tensors.push((name, Dtype::F32, vec![steps, self.vocab_size], floats(values)));
-        }
-        let tensors = tensors
-            .iter()
-            .map(|(name, dtype, shape, bytes)| (*name, *dtype, shape.clone(), bytes.as_slice()));
-        Ok(tensor_file::write(path, tensors)?)
-    }
 }

@@ -11,10 +11,10 @@ use ane_runtime::{
     DecodeModel, Decoder, Engine as _, Error, Generation, LoadOptions, LogitsSource as _, MilCpu, Numerics,
     Sampler, Sampling, TextTokenizer, parity,
 };
-use microgpt_ane::export::export;
-use microgpt_ane::reference::BurnReference;
-use microgpt_ane::verification::verify;
-use microgpt_ane::{ane_export, ane_floor, ane_runtime, microgpt_model, mlpackage};
+use microgpt_ane::{
+    BurnReference, Verification, VerifyOptions, ane_export, ane_floor, ane_runtime, export, microgpt_model,
+    mlpackage,
+};
 use microgpt_model::{Backend, Checkpoint, GptConfig, Preset, WIDE_INIT_STD};
 use mlpackage::Package;
 
@@ -23,6 +23,12 @@ fn exported(checkpoint: &Checkpoint, folder: &std::path::Path, options: &ExportO
     let out = folder.join("bundle");
     export(checkpoint, &out, options, None).unwrap();
     Bundle::open(&out).unwrap()
+}
+
+/// Compares a bundle with its checkpoint.
+fn verify(bundle: &Bundle, checkpoint: &Checkpoint, seed: u64, backend: Backend) -> Verification {
+    let options = VerifyOptions::default().with_checkpoint(checkpoint).with_seed(seed).with_backend(backend);
+    microgpt_ane::verify(bundle, &options).unwrap()
 }
 
 fn report(bundle: &Bundle) -> PlacementReport {
@@ -68,7 +74,7 @@ fn every_combination_keeps_parity_with_burn_on_every_backend() {
         let dir = tempfile::tempdir().unwrap();
         let bundle = exported(&checkpoint, dir.path(), &options);
         for &backend in common::backends() {
-            let (verification, transcript) = verify(&bundle, Some(&checkpoint), None, 1, backend).unwrap();
+            let verification = verify(&bundle, &checkpoint, 1, backend);
             let bad = || format!("{options:?} on {backend}: {:#?}", verification.checks);
             if options.norm == NormForm::Safe {
                 // It stores eps / 16 = 6.25e-7 as an fp16 subnormal, which is 4.6 % too small. This, not the
@@ -81,7 +87,7 @@ fn every_combination_keeps_parity_with_burn_on_every_backend() {
             assert_eq!(verification.tokens.len(), 16, "a full context");
             assert_eq!(verification.checks.len(), 4);
             assert!(verification.checks.iter().all(|c| c.parity.positions == 16));
-            assert_eq!(transcript.logits_f32.len(), 16 * 27);
+            assert_eq!(verification.transcript.logits_f32.len(), 16 * 27);
         }
         // Norms of the embedding and before each half of the layer, three projections in one step and four
         // more, attention; and a split, if one projection computes query, key and value.
@@ -137,7 +143,7 @@ fn heads_of_every_width_keep_parity() {
         let dir = tempfile::tempdir().unwrap();
         let checkpoint = common::random(dir.path(), |c| GptConfig { n_embd, n_head, ..c }, 0.2);
         let bundle = exported(&checkpoint, dir.path(), &ExportOptions::default());
-        let (verification, _) = verify(&bundle, Some(&checkpoint), None, 1, Backend::default()).unwrap();
+        let verification = verify(&bundle, &checkpoint, 1, Backend::default());
         // Only f32 is checked: the error of fp16 depends on the size of random weights.
         assert!(verification.checks[0].pass, "{n_embd}/{n_head}: {:#?}", verification.checks);
     }
@@ -163,7 +169,7 @@ fn verification_notices_a_planted_fault() {
         bytes[at..at + 4].copy_from_slice(&value.to_le_bytes());
         std::fs::write(&path, bytes).unwrap();
         let changed = Checkpoint::open(&changed).unwrap();
-        let (verification, _) = verify(&bundle, Some(&changed), None, 0, Backend::default()).unwrap();
+        let verification = verify(&bundle, &changed, 0, Backend::default());
         assert!(!verification.pass && !verification.checks[0].pass, "{tensor}: {:#?}", verification.checks);
     }
 }
@@ -174,7 +180,9 @@ fn a_checkpoint_of_another_shape_is_refused() {
     let bundle =
         exported(&Checkpoint::open(common::trained()).unwrap(), dir.path(), &ExportOptions::default());
     let other = common::random(dir.path(), |c| GptConfig { n_layer: 2, ..c }, 0.08);
-    let error = verify(&bundle, Some(&other), None, 0, Backend::default()).unwrap_err().to_string();
+    let error = microgpt_ane::verify(&bundle, &VerifyOptions::default().with_checkpoint(&other)).unwrap_err();
+    assert!(matches!(error, microgpt_ane::Error::OtherCheckpoint { .. }), "{error}");
+    let error = error.to_string();
     assert!(error.contains("[27, 16, 4, 2, 16], the bundle has [27, 16, 4, 1, 16]"), "{error}");
 }
 
@@ -348,7 +356,7 @@ fn scaled_is_above_the_floor() {
     assert!((placed.compiled_bytes as f64 / experiment - 1.0).abs() < 0.01, "{}", placed.compiled_bytes);
     assert!(placed.scalings.is_none(), "no scaling is suggested");
     // Random weights over a full context of 64 must meet the same bounds as trained ones.
-    let (verification, _) = verify(&bundle, Some(&checkpoint), None, 0, Backend::default()).unwrap();
+    let verification = verify(&bundle, &checkpoint, 0, Backend::default());
     assert!(verification.pass, "{:#?}", verification.checks);
     assert_eq!(verification.tokens.len(), 64);
 }

@@ -5,7 +5,7 @@ use std::path::Path;
 
 use microgpt_ane::ane_bundle::Bundle;
 use microgpt_ane::ane_export::{ExportOptions, Quantization};
-use microgpt_ane::export::export;
+use microgpt_ane::export;
 use microgpt_ane::microgpt_model::{Checkpoint, GptConfig, Preset, Tokenizer, Weights};
 
 /// Threads of the engines and of the bounds.

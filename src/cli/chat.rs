@@ -10,8 +10,8 @@ use clap::Args;
 use mlpackage::counted;
 
 use super::engine::EngineArgs;
-use super::generate::{SamplingArgs, at_least_one, context_is_full};
-use super::{Outcome, folder, output};
+use super::generation::{SamplingArgs, at_least_one, context_is_full};
+use super::{Exit, open, output};
 
 /// Chat with a bundle: type the beginning of a name, get completions streamed back.
 #[derive(Debug, Args)]
@@ -28,7 +28,7 @@ pub(crate) struct Chat {
 }
 
 impl Chat {
-    pub(crate) fn run(self) -> Result<Outcome> {
+    pub(crate) fn run(self) -> Result<Exit> {
         let path = match self.bundle {
             Some(path) => path,
             None if PathBuf::from("bundle").is_dir() => "bundle".into(),
@@ -37,7 +37,7 @@ impl Chat {
                  `microgpt export ckpt --out bundle`"
             ),
         };
-        let bundle = folder::bundle(&path)?;
+        let bundle = open::bundle(&path)?;
         let tokenizer = TextTokenizer::from_bundle(&bundle)?;
         let mut decoder = Decoder::load(&bundle, &*self.engine.decoding()?.engine()?)?;
         let sampling = self.sampling.sampling()?;
@@ -65,6 +65,6 @@ impl Chat {
             interactive || summary.refused == 0 || summary.answered > 0,
             "no line could be answered: each is marked with `!` in the output"
         );
-        Ok(Outcome::Done)
+        Ok(Exit::Done)
     }
 }

@@ -6,10 +6,10 @@ use ane_export::{CacheUpdate, ExportOptions, NormForm, Projections, Quantization
 use anyhow::Result;
 use clap::Args;
 use clap::builder::{PossibleValuesParser, TypedValueParser as _};
-use microgpt_ane::export::export_with_progress;
+use microgpt_ane::export_with_progress;
 use microgpt_model::Backend;
 
-use super::{Outcome, folder, output};
+use super::{Exit, open, out_file, output};
 
 /// Defines a parser that lists an option's values in the help text.
 macro_rules! values {
@@ -52,9 +52,9 @@ pub(crate) struct Export {
 }
 
 impl Export {
-    pub(crate) fn run(self) -> Result<Outcome> {
-        let checkpoint = folder::checkpoint(&self.checkpoint)?;
-        folder::check_outside_models("--out", &self.out)?;
+    pub(crate) fn run(self) -> Result<Exit> {
+        let checkpoint = open::checkpoint(&self.checkpoint)?;
+        out_file::check_outside_models("--out", &self.out)?;
         let options = ExportOptions::default()
             .with_quantization(self.quantize)
             .with_projections(self.projections)
@@ -74,7 +74,7 @@ impl Export {
         if self.json {
             output::print_json(&exported)?;
             output::next(&next);
-            return Ok(Outcome::Done);
+            return Ok(Exit::Done);
         }
         let mut text = format!("bundle: {}\n", self.out.display());
         for report in &exported.placement {
@@ -90,6 +90,6 @@ impl Export {
         }
         output::print(&text)?;
         output::next(&next);
-        Ok(Outcome::Done)
+        Ok(Exit::Done)
     }
 }

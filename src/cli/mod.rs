@@ -1,21 +1,26 @@
 //! Arguments, exit codes, and the commands, one per file.
 
 mod bench;
+mod chart;
 mod chat;
 mod engine;
+mod expected;
 mod export;
 mod field_report;
-mod file_kind;
-mod findings;
 mod floor;
-mod folder;
 mod generate;
+mod generation;
 mod inspect;
+mod open;
+mod out_file;
 mod output;
+mod path_kind;
+mod peak_memory;
 mod run;
 mod settle;
+#[cfg(test)]
+mod test_bundle;
 mod train;
-mod unfit;
 mod verify;
 
 use std::process::ExitCode;
@@ -46,12 +51,12 @@ enum Command {
     Inspect(inspect::Inspect),
     Run(run::Run),
     Settle(settle::Settle),
-    FieldReport(field_report::MakeFieldReport),
+    FieldReport(field_report::FieldReport),
 }
 
 /// The outcome of a command that did not fail with an error.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Outcome {
+enum Exit {
     /// Done; if there was a gate, it passed.
     Done,
     /// The gate failed.
@@ -60,7 +65,7 @@ enum Outcome {
     Stopped,
 }
 
-impl Outcome {
+impl Exit {
     fn of(pass: bool) -> Self {
         if pass { Self::Done } else { Self::GateFailed }
     }
@@ -84,10 +89,10 @@ pub(crate) fn run() -> ExitCode {
         Command::FieldReport(command) => command.run(),
     };
     match result {
-        Ok(Outcome::Done) => ExitCode::SUCCESS,
-        Ok(Outcome::GateFailed) => ExitCode::from(1),
+        Ok(Exit::Done) => ExitCode::SUCCESS,
+        Ok(Exit::GateFailed) => ExitCode::from(1),
         // The exit code that a shell reports for SIGINT.
-        Ok(Outcome::Stopped) => ExitCode::from(130),
+        Ok(Exit::Stopped) => ExitCode::from(130),
         Err(error) if output::is_broken_pipe(&error) => ExitCode::SUCCESS,
         Err(error) => {
             output::tell(&format!("error: {}", output::causes(&error)));

@@ -10,7 +10,9 @@ use anyhow::{Context as _, Result, bail, ensure};
 use clap::Args;
 use mlpackage::Package;
 
-use super::super::output;
+use super::corpus;
+use super::report_file::read_text;
+use crate::cli::output;
 
 /// Where a measurement comes from, and where its rows are written.
 #[derive(Debug, Args)]
@@ -55,7 +57,7 @@ impl MeasuredArgs {
             None => packages.iter().map(record).collect::<Result<Vec<_>, _>>()?,
             Some(file) => {
                 let name = file.display();
-                RecordedPlan::from_json(&super::read_text(file)?).with_context(|| name.to_string())?
+                RecordedPlan::from_json(&read_text(file)?).with_context(|| name.to_string())?
             }
         };
         if let Some(file) = &self.save_plan {
@@ -91,7 +93,7 @@ impl Measured {
         let Self { rows, file, .. } = self;
         let name = file.display();
         let mut corpus = match file.metadata() {
-            Ok(found) if found.is_file() => read_corpus(file)?,
+            Ok(found) if found.is_file() => corpus::read(file)?,
             Ok(_) => bail!("{name}: it is not a file"),
             Err(_) => PlacementCorpus::from_jsonl(&name.to_string(), "")?,
         };
@@ -120,10 +122,6 @@ impl Measured {
         ));
         Ok(())
     }
-}
-
-fn read_corpus(file: &Path) -> Result<PlacementCorpus> {
-    Ok(PlacementCorpus::from_jsonl(&file.display().to_string(), &super::read_text(file)?)?)
 }
 
 /// Compares prediction and measurement, operation by operation.

@@ -1,22 +1,25 @@
 //! `microgpt floor`
 
+mod accuracy;
+mod corpus;
 mod discover;
-mod knowledge;
+mod laws;
 mod measured;
+mod refit;
+mod report_file;
 
-use std::fs::File;
-use std::io::Read as _;
 use std::path::{Path, PathBuf};
 
 use ane_floor::{Basis, PlacementReport, Verdict};
-use anyhow::{Context as _, Result, bail, ensure};
+use anyhow::{Context as _, Result};
 use clap::{Args, Subcommand, ValueEnum};
-use microgpt_ane::placement;
+use microgpt_ane::predict_placement;
 use mlpackage::Package;
 
-use super::file_kind::PathKind;
-use super::unfit::{Expected, expect};
-use super::{Outcome, folder, output};
+use self::report_file::{read_measured, read_reports};
+use super::expected::{Expected, expect};
+use super::path_kind::PathKind;
+use super::{Exit, open, out_file, output};
 
 /// Predict where Core ML will run a bundle or package, by which law, and what would change it.
 #[derive(Debug, Args)]
@@ -52,10 +55,10 @@ pub(crate) struct Floor {
 
 #[derive(Debug, Subcommand)]
 enum About {
-    Corpus(knowledge::Evidence),
-    Laws(knowledge::Laws),
-    Accuracy(knowledge::Record),
-    Refit(knowledge::Refit),
+    PlacementCorpus(corpus::ListCorpus),
+    Laws(laws::ListLaws),
+    Accuracy(accuracy::EvaluateLaws),
+    Refit(refit::Refit),
     Discover(discover::Discover),
 }
 
@@ -65,79 +68,42 @@ enum Require {
     Ane,
 }
 
-/// Size limit of a report or corpus, in bytes.
-const TEXT_LIMIT: u64 = 256 << 20;
-
-/// Reads a text file that the user names, within the size limit.
-fn read_text(path: &Path) -> Result<String> {
-    let name = path.display();
-    let mut text = String::new();
-    let file = File::open(path).with_context(|| format!("open {name}"))?;
-    file.take(TEXT_LIMIT + 1).read_to_string(&mut text).with_context(|| format!("read {name}"))?;
-    ensure!(text.len() as u64 <= TEXT_LIMIT, "{name}: more than {TEXT_LIMIT} bytes");
-    ensure!(!text.trim().is_empty(), "{name}: it is empty");
-    Ok(text)
-}
-
-/// Reads reports that `--json` printed earlier: a list, or a single object.
-fn read_reports(path: &Path) -> Result<Vec<PlacementReport>> {
-    let text = read_text(path)?;
-    let name = path.display();
-    let found = match text.trim_start().starts_with('{') {
-        true => serde_json::from_str(&text).map(|one| vec![one]),
-        false => serde_json::from_str(&text),
-    };
-    let reports: Vec<PlacementReport> =
-        found.with_context(|| format!("{name}: not a report of `microgpt floor --json`"))?;
-    ensure!(!reports.is_empty(), "{name}: it holds no report");
-    for report in &reports {
-        report.check().with_context(|| format!("{name}: the report of {}", report.package))?;
-    }
-    Ok(reports)
-}
-
 /// Opens the packages of a bundle, or a single one, and predicts their placement.
 fn predict(path: &Path) -> Result<(Vec<PlacementReport>, Vec<Package>)> {
     if expect(path, Expected::BundleOrPackage)? == PathKind::Bundle {
-        let bundle = folder::bundle(path)?;
+        let bundle = open::bundle(path)?;
         let shards = bundle.manifest().shards.iter();
         let packages = shards.map(|shard| bundle.package(shard)).collect::<Result<Vec<_>, _>>()?;
-        return Ok((placement::of_bundle(&bundle)?, packages));
+        return Ok((predict_placement(&bundle)?, packages));
     }
-    let package = folder::package(path)?;
+    let package = open::package(path)?;
     Ok((vec![PlacementReport::predict(&package, None)?], vec![package]))
 }
 
 impl Floor {
-    pub(crate) fn run(self) -> Result<Outcome> {
+    pub(crate) fn run(self) -> Result<Exit> {
         match self.about {
-            Some(About::Corpus(evidence)) => return evidence.run(),
-            Some(About::Laws(laws)) => return laws.run(),
-            Some(About::Accuracy(record)) => return record.run(),
-            Some(About::Refit(refit)) => return refit.run(),
-            Some(About::Discover(discover)) => return discover.run(),
-            None => {}
+            Some(About::PlacementCorpus(command)) => command.run(),
+            Some(About::Laws(command)) => command.run(),
+            Some(About::Accuracy(command)) => command.run(),
+            Some(About::Refit(command)) => command.run(),
+            Some(About::Discover(command)) => command.run(),
+            None if self.schema => {
+                output::print(&PlacementReport::schema())?;
+                Ok(Exit::Done)
+            }
+            None => self.report(),
         }
-        if self.schema {
-            output::print(&PlacementReport::schema())?;
-            return Ok(Outcome::Done);
-        }
-        let path = self.path.clone().context("a bundle or package is missing")?;
+    }
+
+    /// Predicts or measures the placement, prints it, and applies the gates.
+    fn report(self) -> Result<Exit> {
+        let path = self.path.as_deref().context("a bundle or package is missing")?;
         self.check_outputs()?;
         // Read before anything is predicted: a gate without its baseline is no gate.
         let baseline = self.baseline.as_deref().map(read_reports).transpose()?;
-        let beside = match &self.measured {
-            None => Vec::new(),
-            Some(file) => {
-                let measured = read_reports(file)?;
-                let name = file.display();
-                if let Some(other) = measured.iter().find(|r| r.basis != Basis::Measured) {
-                    bail!("{name}: the report of {} is {}, not measured", other.package, other.basis);
-                }
-                measured
-            }
-        };
-        let (predicted, packages) = predict(&path).with_context(|| path.display().to_string())?;
+        let beside = self.measured.as_deref().map(read_measured).transpose()?.unwrap_or_default();
+        let (predicted, packages) = predict(path).with_context(|| path.display().to_string())?;
         let measured = self.measuring.measure(&packages)?;
         if let Some(page) = &self.html {
             let beside = measured.as_ref().map_or(&beside, |measured| &measured.reports);
@@ -157,18 +123,23 @@ impl Floor {
         if let Some(measured) = measured {
             measured.add_rows()?;
         }
-        let mut passed = true;
+        Ok(Exit::of(self.passes(&reports, baseline.as_deref())))
+    }
+
+    /// Applies the gates, and reports on standard error what fails them.
+    fn passes(&self, reports: &[PlacementReport], baseline: Option<&[PlacementReport]>) -> bool {
+        let mut passes = true;
         if self.require.is_some() && !reports.iter().all(|r| r.verdict == Verdict::Ane && r.pass) {
             let basis = reports.first().map_or(Basis::Predicted, |r| r.basis);
             output::tell(&format!("required: everything on the ANE; {basis} otherwise"));
-            passed = false;
+            passes = false;
         }
         if let Some(baseline) = baseline {
-            let worse = ane_floor::regressions(&baseline, &reports);
+            let worse = ane_floor::regressions(baseline, reports);
             worse.iter().for_each(|line| output::tell(&format!("worse than the baseline: {line}")));
-            passed &= worse.is_empty();
+            passes &= worse.is_empty();
         }
-        Ok(Outcome::of(passed))
+        passes
     }
 
     /// Checked before measuring, which may take minutes.
@@ -183,7 +154,7 @@ impl Floor {
         for (option, path) in
             written.into_iter().filter_map(|(option, path)| Some((option, path.as_deref()?)))
         {
-            folder::check_output(option, path, &named)?;
+            out_file::check(option, path, &named)?;
             named.push((option, path));
         }
         Ok(())

@@ -2,64 +2,17 @@
 
 use std::borrow::Cow;
 use std::collections::BTreeMap;
-use std::path::{Path, PathBuf};
-use std::str::FromStr;
+use std::path::Path;
 
-use ane_runtime::Tensor;
 use ane_runtime::tensor_file::{Slice, TensorFile};
+use ane_runtime::{Tensor, TensorView};
 use anyhow::{Context as _, Result, bail, ensure};
-use microgpt_ane::image_file::{self, Fit};
 use mlpackage::{Feature, Interface, Package};
 
-use super::super::file_kind::PathKind;
-use super::super::output;
-
-/// A function to call, as an argument of `--function`: `FUNCTION` or `FUNCTION=STEPS`.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct FunctionArg {
-    pub(super) name: String,
-    pub(super) steps: Option<usize>,
-}
-
-impl FromStr for FunctionArg {
-    type Err = String;
-
-    fn from_str(text: &str) -> Result<Self, String> {
-        let (name, steps) = match text.split_once('=') {
-            Some((name, steps)) => (name, Some(steps)),
-            None => (text, None),
-        };
-        if name.is_empty() {
-            return Err("expected FUNCTION or FUNCTION=STEPS, such as prefill,decode=16".into());
-        }
-        let steps = steps.map(|steps| match steps.parse() {
-            Ok(steps @ 1..) => Ok(steps),
-            _ => Err(format!("{steps:?} steps of {name}: expected a number from 1 on")),
-        });
-        Ok(Self { name: name.to_owned(), steps: steps.transpose()? })
-    }
-}
-
-/// An input or output with a file, as an argument of `--image` and `--out-image`: `NAME=FILE`, or
-/// `FUNCTION/NAME=FILE`.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct NamedFile {
-    pub(super) name: String,
-    pub(super) path: PathBuf,
-}
-
-impl FromStr for NamedFile {
-    type Err = String;
-
-    fn from_str(text: &str) -> Result<Self, String> {
-        match text.split_once('=') {
-            Some((name, path)) if !name.is_empty() && !path.is_empty() => {
-                Ok(Self { name: name.to_owned(), path: path.into() })
-            }
-            _ => Err("expected NAME=FILE, such as image=photo.png".into()),
-        }
-    }
-}
+use super::args::{FunctionArg, NamedFile};
+use super::image_file::{self, Fit};
+use crate::cli::output;
+use crate::cli::path_kind::PathKind;
 
 /// A function and how often it is called.
 pub(super) struct Call {
@@ -299,3 +252,8 @@ impl Calls {
 
 /// A tensor for an input.
 pub(super) type Given<'c> = Cow<'c, Tensor>;
+
+/// The same inputs as views.
+pub(super) fn views<'v>(inputs: &'v [(&'v str, Given<'_>)]) -> Vec<(&'v str, TensorView<'v>)> {
+    inputs.iter().map(|(name, tensor)| (*name, tensor.view())).collect()
+}

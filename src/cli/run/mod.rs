@@ -1,25 +1,26 @@
 //! `microgpt run`
 
+mod args;
 mod calls;
+mod execution;
+mod image_file;
 mod results;
 
 use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
-use std::time::Instant;
 
-use ane_runtime::{
-    EngineKind, EngineOptions, Limits, LoadOptions, Memory, Model, ModelFunction, Numerics, State,
-    TensorView, Tensors,
-};
+use ane_runtime::{EngineKind, EngineOptions, Limits, LoadOptions, Model, Numerics};
 use anyhow::{Context as _, Result, ensure};
 use clap::Args;
-use microgpt_ane::image_file::Fit;
-use mlpackage::counted;
+use mlpackage::Package;
 
-use self::calls::{Call, Calls, FunctionArg, Given, NamedFile};
-use self::results::{Looked, OutImages, Results};
+use self::args::{FunctionArg, NamedFile};
+use self::calls::{Calls, views};
+use self::execution::Execution;
+use self::image_file::Fit;
+use self::results::{HazardSearch, OutImages};
 use super::engine::EngineArgs;
-use super::{Outcome, folder, output};
+use super::{Exit, open, out_file, output};
 
 /// Run functions of any .mlpackage on tensors and images from files: no Mac, no Python. By default on mil-cpu
 /// in f32.
@@ -71,25 +72,20 @@ pub(crate) struct Run {
 }
 
 impl Run {
-    pub(crate) fn run(self) -> Result<Outcome> {
+    pub(crate) fn run(self) -> Result<Exit> {
         // f32 is the default because users of `run` ask what a program means more often than how fast it is.
         let engine = self.engine.options(EngineKind::MilCpu, Numerics::F32)?;
         if self.hazards {
             EngineArgs::ensure_watchable(&engine)?;
         }
-        let runs = self.out.is_some() || !self.out_images.is_empty() || self.hazards;
+        let runs = self.runs();
         ensure!(
             runs || self.plan,
             "nothing says where the outputs go: give --out FILE, or --out-image NAME=FILE; --hazards alone discards them"
         );
         self.check_destinations()?;
-        let package = folder::package(&self.package)?;
-        let mut calls = Calls::of(&package, &self.function, self.steps)?;
-        let has_inputs = self.inputs.is_some() || !self.images.is_empty();
-        if runs || has_inputs {
-            let fit = if self.resize { Fit::Resize } else { Fit::Exact };
-            calls.give(self.inputs.as_deref(), &self.images, fit)?;
-        }
+        let package = open::package(&self.package)?;
+        let calls = self.calls(&package)?;
         let images = OutImages::of(&calls, &self.out_images)?;
         let functions = calls.calls.iter().map(|call| &call.function);
         let limits = Limits::default().with_workspace(self.workspace << 20);
@@ -97,44 +93,47 @@ impl Run {
             LoadOptions::default().with_functions(functions).with_hazards(self.hazards).with_limits(limits);
         let model = engine.engine()?.load(&package, &options)?;
         if self.plan {
-            output::print(&plans(&*model, &calls, runs || has_inputs)?)?;
+            output::print(&plans(&*model, &calls, runs || self.has_inputs())?)?;
         }
         if !runs {
-            return Ok(Outcome::Done);
+            return Ok(Exit::Done);
         }
-        let mut ran = Ran {
-            state: model.new_state(),
-            keep: self.out.is_some(),
-            limit: limits.workspace,
-            kept: 0,
-            results: Vec::new(),
-            last: Vec::new(),
-            faulty: Vec::new(),
-            text: String::new(),
-        };
+        let mut execution = Execution::new(model.new_state(), self.out.is_some(), limits.workspace);
         for call in &calls.calls {
-            ran.call(model.function(&call.function)?, &calls, call)?;
+            execution.call(model.function(&call.function)?, &calls, call)?;
         }
         if let Some(out) = &self.out {
-            results::write(&calls, &ran.results, &images, out)?;
+            results::write(&calls, execution.results(), &images, out)?;
         }
-        images.write(&ran.last)?;
-        let hazards = ran.state.hazards();
-        for hazard in hazards {
-            let _ = writeln!(ran.text, "  hazard: {hazard}");
-        }
-        if self.hazards && hazards.is_empty() {
-            let _ = writeln!(ran.text, "  no hazards in {}", arithmetic(&engine));
-        }
-        let looked = match (self.hazards, hazards) {
-            (true, []) => Looked::InVain,
-            (true, _) => Looked::Found,
-            (false, _) if engine.kind.here() == EngineKind::MilCpu => Looked::No,
-            (false, _) => Looked::Cannot,
+        images.write(execution.last_outputs())?;
+        let search = match (self.hazards, execution.hazards()) {
+            (true, []) => HazardSearch::FoundNone,
+            (true, _) => HazardSearch::Found,
+            (false, _) if engine.kind.here() == EngineKind::MilCpu => HazardSearch::NotRequested,
+            (false, _) => HazardSearch::Impossible,
         };
-        results::tell_faults(&calls, &ran.results, &ran.faulty, looked);
-        output::print(&ran.text)?;
-        Ok(Outcome::of(hazards.is_empty()))
+        results::tell_faults(&calls, execution.results(), execution.faulty_inputs(), search);
+        output::print(&format!("{}{}", execution.text(), describe_hazards(&execution, search, &engine)))?;
+        Ok(Exit::of(execution.hazards().is_empty()))
+    }
+
+    /// Whether the functions are called: the outputs are written, or their computation is watched.
+    fn runs(&self) -> bool {
+        self.out.is_some() || !self.out_images.is_empty() || self.hazards
+    }
+
+    fn has_inputs(&self) -> bool {
+        self.inputs.is_some() || !self.images.is_empty()
+    }
+
+    /// The functions to call. They have their inputs if they are called, or if any input is given.
+    fn calls(&self, package: &Package) -> Result<Calls> {
+        let mut calls = Calls::of(package, &self.function, self.steps)?;
+        if self.runs() || self.has_inputs() {
+            let fit = if self.resize { Fit::Resize } else { Fit::Exact };
+            calls.give(self.inputs.as_deref(), &self.images, fit)?;
+        }
+        Ok(calls)
     }
 
     /// Refuses destinations that cannot be written, or that hold something else, before anything is run.
@@ -149,11 +148,23 @@ impl Run {
         for (option, path) in outs.chain(out_images) {
             let others: Vec<(&str, &Path)> =
                 named.iter().map(|(other, path)| (other.as_str(), *path)).collect();
-            folder::check_output(&option, path, &others)?;
+            out_file::check(&option, path, &others)?;
             named.push((option, path));
         }
         Ok(())
     }
+}
+
+/// Lists the hazards that were found, or states in which arithmetic there are none.
+fn describe_hazards(execution: &Execution, search: HazardSearch, engine: &EngineOptions) -> String {
+    let mut text = String::new();
+    for hazard in execution.hazards() {
+        let _ = writeln!(text, "  hazard: {hazard}");
+    }
+    if matches!(search, HazardSearch::FoundNone) {
+        let _ = writeln!(text, "  no hazards in {}", arithmetic(engine));
+    }
+    text
 }
 
 /// The arithmetic in which hazards were searched for.
@@ -182,104 +193,4 @@ fn plans(model: &dyn Model, calls: &Calls, given: bool) -> Result<String> {
         }
     }
     Ok(text)
-}
-
-fn views<'v>(inputs: &'v [(&'v str, Given<'_>)]) -> Vec<(&'v str, TensorView<'v>)> {
-    inputs.iter().map(|(name, tensor)| (*name, tensor.view())).collect()
-}
-
-/// A run in progress.
-struct Ran {
-    state: State,
-    /// Whether the outputs of all calls are kept.
-    keep: bool,
-    /// Limit of the outputs that are kept, in bytes.
-    limit: u64,
-    /// Size of the outputs that the functions so far keep, in bytes.
-    kept: u64,
-    /// Results of each function.
-    results: Vec<Results>,
-    /// Outputs of each function's last call.
-    last: Vec<Tensors>,
-    /// For each function, the inputs with NaN or infinite elements.
-    faulty: Vec<Vec<String>>,
-    /// The text to print.
-    text: String,
-}
-
-impl Ran {
-    /// Calls a function for all of its steps.
-    fn call(&mut self, function: &dyn ModelFunction, calls: &Calls, call: &Call) -> Result<()> {
-        let mut results = Results::default();
-        let mut faulty: Vec<String> = Vec::new();
-        let mut memory = None;
-        let steps = call.steps.unwrap_or(1);
-        let mut seconds = 0.0;
-        for step in 0..steps {
-            let mut one = || -> Result<()> {
-                let inputs = calls.inputs(call, step)?;
-                for (name, tensor) in &inputs {
-                    if results::has_faults(tensor.data()) && !faulty.iter().any(|known| known == name) {
-                        faulty.push((*name).to_owned());
-                    }
-                }
-                let inputs = views(&inputs);
-                if step == 0 {
-                    memory = function.memory_for(&inputs)?;
-                }
-                let begun = Instant::now();
-                let outputs = function.predict(&inputs, &mut self.state)?;
-                seconds += begun.elapsed().as_secs_f64();
-                results.push(outputs, self.keep)?;
-                if step == 0 {
-                    // Every further call returns as much.
-                    self.kept = self.kept.saturating_add(results.bytes().saturating_mul(steps as u64));
-                    ensure!(
-                        self.kept <= self.limit,
-                        "the outputs of {steps} calls take {} bytes, more than the limit of {} bytes: give fewer steps, \
-                         or raise the limit with --workspace",
-                        self.kept,
-                        self.limit
-                    );
-                }
-                Ok(())
-            };
-            one().map_err(|error| match (call.steps, calls.calls.len()) {
-                (Some(_), _) => error.context(format!("call {step} of {}", call.function)),
-                (None, 1) => error,
-                (None, _) => error.context(format!("function {}", call.function)),
-            })?;
-        }
-        self.text.push_str(&describe(function, steps, seconds, memory));
-        let classes = function.classes();
-        for (name, tensor) in self.state.outputs().iter() {
-            let words = classes.and_then(|classes| classes.describe(name));
-            let words = words.map_or(String::new(), |words| format!("{words}, "));
-            let _ = writeln!(self.text, "  {}: {words}{tensor}", calls.full_name(call, name));
-        }
-        if let Some(label) = classes.and_then(|classes| classes.chosen(self.state.outputs())) {
-            let _ = writeln!(self.text, "  label: {label}");
-        }
-        self.last.push(self.state.outputs().clone());
-        self.results.push(results);
-        self.faulty.push(faulty);
-        Ok(())
-    }
-}
-
-/// Describes the calls, their time, and the memory that a call needs for such inputs.
-fn describe(function: &dyn ModelFunction, steps: usize, seconds: f64, memory: Option<Memory>) -> String {
-    let each = seconds * 1e3 / steps as f64;
-    let mut text = format!("{}: {}, {each:.3} ms each\n", function.name(), counted(steps, "call"));
-    match memory {
-        Some(memory) => {
-            let _ = writeln!(
-                text,
-                "memory: {} B of weights as stored, {} B of constants, {} B of state, {} B of workspace",
-                memory.weights, memory.constants, memory.state, memory.workspace
-            );
-        }
-        None => text.push_str("memory: not known beforehand\n"),
-    }
-    text
 }

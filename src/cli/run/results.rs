@@ -6,28 +6,29 @@ use std::path::Path;
 use ane_runtime::tensor_file::{self, Stacked};
 use ane_runtime::{Data, Tensors};
 use anyhow::{Context as _, Result, bail, ensure};
-use microgpt_ane::image_file;
 use mlpackage::ImageType;
 
-use super::super::output;
-use super::calls::{Call, Calls, NamedFile, Side};
+use super::args::NamedFile;
+use super::calls::{Call, Calls, Side};
+use super::image_file;
+use crate::cli::output;
 
 /// The results of all calls of a function.
 #[derive(Default)]
 pub(super) struct Results {
     stacked: Stacked,
-    numbers: BTreeMap<String, Numbers>,
+    non_finite: BTreeMap<String, NonFinite>,
 }
 
 /// Counts of NaN and infinite elements in a tensor of floats.
 #[derive(Clone, Copy, Default)]
-struct Numbers {
+struct NonFinite {
     all: usize,
     nan: usize,
     infinite: usize,
 }
 
-impl Numbers {
+impl NonFinite {
     fn add(&mut self, data: &Data) {
         if let Data::F32(values) = data {
             self.all += values.len();
@@ -54,7 +55,7 @@ impl Results {
     /// Adds the results of a call. They are only counted unless `keep`.
     pub(super) fn push(&mut self, outputs: &Tensors, keep: bool) -> ane_runtime::Result<()> {
         for (name, tensor) in outputs.iter() {
-            self.numbers.entry(name.to_owned()).or_default().add(tensor.data());
+            self.non_finite.entry(name.to_owned()).or_default().add(tensor.data());
         }
         if keep { self.stacked.push(outputs) } else { Ok(()) }
     }
@@ -65,20 +66,29 @@ impl Results {
     }
 }
 
-/// The images to write, each with the index of its function and the name of its output.
-pub(super) struct OutImages<'f>(Vec<(usize, String, ImageType, &'f Path)>);
+/// The images to write.
+pub(super) struct OutImages<'f>(Vec<OutImage<'f>>);
+
+/// An output that is written as an image.
+struct OutImage<'f> {
+    /// Index of the function.
+    function: usize,
+    output: String,
+    image: ImageType,
+    path: &'f Path,
+}
 
 impl<'f> OutImages<'f> {
     /// Looks up the outputs that `--out-image` names, before anything is run.
     pub(super) fn of(calls: &Calls, files: &'f [NamedFile]) -> Result<Self> {
-        let mut images: Vec<(usize, String, ImageType, &Path)> = Vec::new();
+        let mut images: Vec<OutImage<'_>> = Vec::new();
         for NamedFile { name, path } in files {
             let option = || format!("--out-image {name}");
-            let (index, feature) = calls.find(Side::Output, name).with_context(option)?;
+            let (function, feature) = calls.find(Side::Output, name).with_context(option)?;
             let Some(image) = feature.image() else {
                 bail!("{}: the output is {}, not an image: --out writes it", option(), feature.ty)
             };
-            if let Some(steps) = calls.calls[index].steps.filter(|steps| *steps > 1) {
+            if let Some(steps) = calls.calls[function].steps.filter(|steps| *steps > 1) {
                 bail!(
                     "{}: the function has {steps} steps, and one file holds one image: --out writes all of them",
                     option()
@@ -91,20 +101,20 @@ impl<'f> OutImages<'f> {
                 option(),
                 path.display()
             );
-            images.push((index, feature.name.clone(), image, path));
+            images.push(OutImage { function, output: feature.name.clone(), image, path });
         }
         Ok(Self(images))
     }
 
-    fn has(&self, index: usize, output: &str) -> bool {
-        self.0.iter().any(|(i, name, ..)| *i == index && name == output)
+    fn has(&self, function: usize, output: &str) -> bool {
+        self.0.iter().any(|image| image.function == function && image.output == output)
     }
 
     /// Writes each of them, from the function's last outputs.
     pub(super) fn write(&self, last: &[Tensors]) -> Result<()> {
-        for (index, name, image, path) in &self.0 {
-            let option = || format!("--out-image {name}");
-            let tensor = last.get(*index).and_then(|tensors| tensors.get(name));
+        for OutImage { function, output, image, path } in &self.0 {
+            let option = || format!("--out-image {output}");
+            let tensor = last.get(*function).and_then(|tensors| tensors.get(output));
             let tensor = tensor.with_context(|| format!("{}: the function has no such output", option()))?;
             let written = image_file::write(path, image, tensor).with_context(option)?;
             for note in written.notes {
@@ -142,23 +152,23 @@ pub(super) fn write(calls: &Calls, results: &[Results], images: &OutImages<'_>, 
 
 /// Whether a run searched for hazards, which decides the advice for NaN or infinite results.
 #[derive(Clone, Copy)]
-pub(super) enum Looked {
+pub(super) enum HazardSearch {
     /// It found some and prints them.
     Found,
     /// It found none.
-    InVain,
+    FoundNone,
     /// It did not search.
-    No,
+    NotRequested,
     /// The engine cannot search.
-    Cannot,
+    Impossible,
 }
 
 /// Reports on standard error which results are NaN or infinite, and how to find the cause.
-pub(super) fn tell_faults(calls: &Calls, results: &[Results], inputs: &[Vec<String>], looked: Looked) {
+pub(super) fn tell_faults(calls: &Calls, results: &[Results], inputs: &[Vec<String>], search: HazardSearch) {
     let mut any = false;
     for (call, results) in calls.calls.iter().zip(results) {
-        for (name, numbers) in &results.numbers {
-            if let Some(fault) = numbers.fault() {
+        for (name, non_finite) in &results.non_finite {
+            if let Some(fault) = non_finite.fault() {
                 any = true;
                 output::tell(&format!("warning: output {} {fault}", calls.full_name(call, name)));
             }
@@ -172,15 +182,15 @@ pub(super) fn tell_faults(calls: &Calls, results: &[Results], inputs: &[Vec<Stri
     if !given.is_empty() {
         output::tell(&format!("note: {} had NaN or infinite elements already", given.join(", ")));
     }
-    match looked {
-        Looked::Found => {}
-        Looked::InVain => output::tell(
+    match search {
+        HazardSearch::Found => {}
+        HazardSearch::FoundNone => output::tell(
             "note: no operation made them from finite operands: they come from the inputs, a state or the weights",
         ),
-        Looked::No => output::tell(
+        HazardSearch::NotRequested => output::tell(
             "note: to find the first operation that made them, add --hazards, with --numerics f16 for what fp16 cannot hold",
         ),
-        Looked::Cannot => output::tell(
+        HazardSearch::Impossible => output::tell(
             "note: to find the first operation that made them, run it with --engine mil-cpu --hazards --numerics f16",
         ),
     }
@@ -202,9 +212,9 @@ mod tests {
     #[test]
     fn faults_are_described_by_their_extent() {
         let fault = |values: &[f32]| {
-            let mut numbers = Numbers::default();
-            numbers.add(&Data::F32(values.to_vec()));
-            numbers.fault()
+            let mut non_finite = NonFinite::default();
+            non_finite.add(&Data::F32(values.to_vec()));
+            non_finite.fault()
         };
         let (nan, inf) = (f32::NAN, f32::INFINITY);
         assert_eq!(fault(&[]), None);

@@ -3,8 +3,8 @@
 use anyhow::Result;
 use microgpt_model::{Corpus, Layout, Tokenizer, Trainer};
 
-use super::super::output;
 use super::Train;
+use crate::cli::output;
 
 /// Longest context that is chosen for documents: the cost of attention is quadratic in it.
 const MOST: usize = 256;

@@ -58,12 +58,12 @@ impl Dashboard {
         self.interrupter.should_stop()
     }
 
-    pub(super) fn show(&mut self, told: Progress) {
+    pub(super) fn show(&mut self, progress: Progress) {
         let number = |metric: &MetricId, value: f64| {
             let text = SerializedEntry::new(format!("{value:.4}"), value.to_string());
             MetricState::Numeric(MetricEntry::new(metric.clone(), text), Some(NumericEntry::Value(value)))
         };
-        match told {
+        match progress {
             Progress::Step(metrics) => {
                 self.losses.push(f64::from(metrics.loss));
                 if self.shown.elapsed() < TICK && metrics.step < self.steps {

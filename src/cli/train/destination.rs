@@ -4,16 +4,16 @@ use std::path::{Path, PathBuf};
 use std::time::SystemTime;
 
 use anyhow::{Result, anyhow, bail};
-use microgpt_ane::loss_curve;
 use microgpt_model::{Checkpoint, Trained, Trainer};
 
-use super::super::{folder, output, unfit};
-use super::duration;
+use super::duration::duration;
+use super::loss_curve;
+use crate::cli::{expected, out_file, output};
 
 /// Refuses a destination that holds something which the run would replace without permission.
 pub(super) fn check(folder: &Path, force: bool) -> Result<()> {
     let name = output::path(folder);
-    folder::check_outside_models("--out", folder)?;
+    out_file::check_outside_models("--out", folder)?;
     Checkpoint::check_destination(folder)?;
     if Trainer::is_unfinished(folder) {
         let (found, give_up) = match Checkpoint::is_finished(folder) {
@@ -29,7 +29,7 @@ pub(super) fn check(folder: &Path, force: bool) -> Result<()> {
             }
             None => format!(
                 "none of its states is intact, so it cannot be resumed, but {}; another --out keeps it",
-                unfit::salvage(folder)
+                expected::salvage(folder)
             ),
         };
         bail!("{name} holds {found}. Choose one: {further}; {give_up}");

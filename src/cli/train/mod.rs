@@ -4,24 +4,30 @@ mod context;
 #[cfg(feature = "tui")]
 mod dashboard;
 mod destination;
+mod divergence;
+mod duration;
+mod interrupt;
+mod loss_curve;
+mod options;
 mod view;
 
 use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
-use std::time::Duration;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 use anyhow::{Context as _, Error, Result, anyhow, bail, ensure};
-use clap::{Args, ValueEnum};
+use clap::Args;
 use microgpt_model::{
-    Backend, Checkpoint, Corpus, Ended, GptConfig, Layout, Preset, Progress, Resumed, SaveEvery, SaveTo,
-    Schedule, Tokenizer, Trained, Trainer, TrainingConfig,
+    Checkpoint, Corpus, Ended, GptConfig, Layout, Progress, Resumed, SaveEvery, SaveTo, Trainer,
 };
 
+use self::divergence::divergence;
+use self::interrupt::stop_on_signals;
+use self::options::{DataOptions, ModelOptions, RUN_OPTIONS, RecipeOptions};
 use self::view::View;
-use super::unfit::{self, Expected, expect};
-use super::{Outcome, folder, output};
+use super::expected::{self, Expected, expect};
+use super::{Exit, open, output};
 
 /// Train a model and write a checkpoint.
 #[derive(Debug, Args)]
@@ -65,168 +71,8 @@ pub(crate) struct Train {
     json: bool,
 }
 
-/// Every option that defines a run, which a resumed run has stored already.
-const RUN_OPTIONS: &[&str] = &[
-    "out",
-    "preset",
-    "init",
-    "n_embd",
-    "n_head",
-    "n_layer",
-    "block_size",
-    "packed",
-    "tokenizer",
-    "vocab_size",
-    "held_out",
-    "no_shuffle",
-    "seed",
-    "batch_size",
-    "accumulate",
-    "learning_rate",
-    "schedule",
-    "warmup",
-    "weight_decay",
-    "dropout",
-    "clip_norm",
-    "evaluate_every",
-    "keep_best",
-    "patience",
-    "init_std",
-    "backend",
-    "devices",
-];
-
-/// Options of the model.
-#[derive(Debug, Args)]
-#[command(next_help_heading = "Model")]
-struct ModelOptions {
-    /// Dimensions and recipe: original (16 dimensions, 1 layer), scaled (512, 6) or compact (128, 4)
-    #[arg(long, value_enum, default_value = "original")]
-    preset: PresetArg,
-    /// Begin with the weights, dimensions and tokenizer of this checkpoint, this program's or PyTorch's,
-    /// instead of random weights
-    #[arg(long, value_name = "CKPT", conflicts_with_all = ["n_embd", "n_head", "n_layer", "block_size", "tokenizer", "vocab_size", "init_std"])]
-    init: Option<PathBuf>,
-    /// Width, instead of the preset's
-    #[arg(long)]
-    n_embd: Option<usize>,
-    /// Attention heads, instead of the preset's
-    #[arg(long)]
-    n_head: Option<usize>,
-    /// Layers, instead of the preset's
-    #[arg(long)]
-    n_layer: Option<usize>,
-    /// Context length in tokens [default: the preset's, or what the documents of --data need, up to 256; 128
-    /// for running text]
-    #[arg(long, value_name = "TOKENS")]
-    block_size: Option<usize>,
-    /// Standard deviation of the initial weights [default: 0.08 for original, 0.02 for scaled and compact]
-    #[arg(long, allow_negative_numbers = true)]
-    init_std: Option<f32>,
-}
-
-/// Options of the training text.
-#[derive(Debug, Args)]
-#[command(next_help_heading = "Text")]
-struct DataOptions {
-    /// A UTF-8 file with one document per line [default: the built-in corpus of given names]
-    #[arg(long, value_name = "FILE")]
-    data: Option<PathBuf>,
-    /// The file is running text: train on windows as long as the context
-    #[arg(long, requires = "data")]
-    packed: bool,
-    /// What a token is
-    #[arg(long, value_enum, default_value = "characters")]
-    tokenizer: TokenizerArg,
-    /// Vocabulary size of a bpe tokenizer, at least 257 [default: 512]
-    #[arg(long, value_name = "N")]
-    vocab_size: Option<usize>,
-    /// Share of the text that is held out and never trained on
-    #[arg(long, default_value_t = 0.1, allow_negative_numbers = true)]
-    held_out: f64,
-    /// Use documents in the order of the file, in every epoch
-    #[arg(long)]
-    no_shuffle: bool,
-}
-
-/// Options of the recipe.
-#[derive(Debug, Args)]
-#[command(next_help_heading = "Recipe")]
-struct RecipeOptions {
-    /// Training steps [default: 1000, 5000 or 12000]
-    #[arg(long)]
-    steps: Option<usize>,
-    /// Seed of the weights, the order of documents, and dropout
-    #[arg(long, default_value_t = 42)]
-    seed: u64,
-    /// Documents, or windows of running text, per step [default: 1, 32 or 64]
-    #[arg(long)]
-    batch_size: Option<usize>,
-    /// Compute a step's batch in this many parts: less memory and the same step, except for dropout
-    #[arg(long, value_name = "PARTS", default_value_t = 1)]
-    accumulate: usize,
-    /// The highest learning rate [default: 0.01, 0.001 or 0.002]
-    #[arg(long, allow_negative_numbers = true)]
-    learning_rate: Option<f64>,
-    /// How the learning rate falls: linear, cosine or constant [default: linear; cosine for compact]
-    #[arg(long)]
-    schedule: Option<Schedule>,
-    /// Steps over which the learning rate rises first [default: 0; 200 for compact]
-    #[arg(long, value_name = "STEPS")]
-    warmup: Option<usize>,
-    /// Decoupled weight decay, as AdamW has it [default: 0; 0.1 for compact]
-    #[arg(long, allow_negative_numbers = true)]
-    weight_decay: Option<f64>,
-    /// Dropout probability of activations [default: 0; 0.15 for compact]
-    #[arg(long, allow_negative_numbers = true)]
-    dropout: Option<f64>,
-    /// Clip the norm of the gradients to this value; 0 never clips [default: 0; 1 for compact]
-    #[arg(long, value_name = "NORM", allow_negative_numbers = true)]
-    clip_norm: Option<f64>,
-    /// Steps between evaluations of the held-out text; 0: only at the end [default: 0; 500 for compact]
-    #[arg(long, value_name = "STEPS")]
-    evaluate_every: Option<usize>,
-    /// Keep the weights of the best evaluation instead of the last ones [default: yes for compact]
-    #[arg(long, num_args = 0..=1, default_missing_value = "true", value_name = "BOOL")]
-    keep_best: Option<bool>,
-    /// Stop after this many evaluations without improvement; 0 never stops early [default: 0; 8 for compact]
-    #[arg(long, value_name = "EVALUATIONS")]
-    patience: Option<usize>,
-    /// burn's backend; all but flex are build features
-    #[arg(long, visible_alias = "device", default_value_t = Backend::default())]
-    backend: Backend,
-    /// Devices of the backend that share a step
-    #[arg(long, default_value_t = 1)]
-    devices: usize,
-}
-
-#[derive(Clone, Copy, Debug, ValueEnum)]
-enum PresetArg {
-    Original,
-    Scaled,
-    Compact,
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-enum TokenizerArg {
-    /// Every character of the text
-    Characters,
-    /// Byte pairs learnt from the text: encodes every text, and needs fewer tokens for it
-    Bpe,
-}
-
-impl From<PresetArg> for Preset {
-    fn from(preset: PresetArg) -> Self {
-        match preset {
-            PresetArg::Original => Self::Original,
-            PresetArg::Scaled => Self::Scaled,
-            PresetArg::Compact => Self::Compact,
-        }
-    }
-}
-
 impl Train {
-    pub(crate) fn run(self) -> Result<Outcome> {
+    pub(crate) fn run(self) -> Result<Exit> {
         let every = match self.save_every {
             Some(steps) => SaveEvery::Steps(steps),
             None => SaveEvery::default(),
@@ -247,11 +93,11 @@ impl Train {
         let on_disk = if Trainer::is_unfinished(&folder) { trainer.step_count() } else { 0 };
         let saved = Arc::new(AtomicUsize::new(on_disk));
         let stop = stop_on_signals(Arc::clone(&saved), resumed)?;
-        let ended = trainer.run(Some(&save), |trainer, told| {
-            if let Progress::Saved { step } = told {
+        let ended = trainer.run(Some(&save), |trainer, progress| {
+            if let Progress::Saved { step } = progress {
                 saved.store(step, Ordering::Relaxed);
             }
-            view.show(trainer, told);
+            view.show(trainer, progress);
             match stop.load(Ordering::Relaxed) || view.asks_to_stop() {
                 true => ControlFlow::Break(()),
                 false => ControlFlow::Continue(()),
@@ -265,7 +111,7 @@ impl Train {
                 output::tell(&format!(
                     "stopped after step {step}; microgpt train --resume {folder} continues"
                 ));
-                return Ok(Outcome::Stopped);
+                return Ok(Exit::Stopped);
             }
         };
         let diverged = divergence(&trained);
@@ -276,10 +122,10 @@ impl Train {
         }
         if let Some(diverged) = diverged {
             output::tell(&format!("warning: {diverged}"));
-            return Ok(Outcome::GateFailed);
+            return Ok(Exit::GateFailed);
         }
         output::next(&format!("microgpt export {} --out bundle", output::path(&folder)));
-        Ok(Outcome::Done)
+        Ok(Exit::Done)
     }
 
     /// Resumes a stopped run, or a finished one with more steps.
@@ -289,7 +135,7 @@ impl Train {
         let is_lost =
             resumed.is_err() && Trainer::is_unfinished(folder) && Trainer::intact_state(folder).is_none();
         let resumed = resumed.map_err(Error::new).map_err(|error| match is_lost {
-            true => anyhow!("{error}; {}", unfit::salvage(folder)),
+            true => anyhow!("{error}; {}", expected::salvage(folder)),
             false => error,
         });
         let Resumed { mut trainer, skipped } = resumed?;
@@ -336,10 +182,10 @@ impl Train {
             Some(path) => Corpus::from_file(path, layout).context("--data")?,
             None => Corpus::built_in(),
         };
-        let training = self.training();
+        let training = self.recipe.training(&self.model, &self.data);
         let (config, tokenizer, weights) = match &self.model.init {
             Some(path) => {
-                let checkpoint = folder::checkpoint(path)?;
+                let checkpoint = open::checkpoint(path)?;
                 let weights = checkpoint.weights()?;
                 (checkpoint.config().clone(), checkpoint.tokenizer().clone(), Some(weights))
             }
@@ -358,132 +204,5 @@ impl Train {
             trainer.allow_replacing();
         }
         Ok(trainer)
-    }
-
-    fn training(&self) -> TrainingConfig {
-        let preset = TrainingConfig::preset(self.model.preset.into());
-        let recipe = &self.recipe;
-        let evaluate_every = recipe.evaluate_every.unwrap_or(preset.evaluate_every);
-        // Without evaluations there is no best one to keep, unless the user asks for it.
-        let chooses = self.data.held_out > 0.0 && evaluate_every > 0;
-        let keep_best = recipe.keep_best.unwrap_or(preset.keep_best && chooses);
-        TrainingConfig {
-            steps: recipe.steps.unwrap_or(preset.steps),
-            batch_size: recipe.batch_size.unwrap_or(preset.batch_size),
-            accumulate: recipe.accumulate,
-            learning_rate: recipe.learning_rate.unwrap_or(preset.learning_rate),
-            schedule: recipe.schedule.unwrap_or(preset.schedule),
-            // A preset's warm-up must not be longer than a short run.
-            warmup: recipe.warmup.unwrap_or(preset.warmup.min(recipe.steps.unwrap_or(preset.steps) / 10)),
-            weight_decay: recipe.weight_decay.unwrap_or(preset.weight_decay),
-            dropout: recipe.dropout.unwrap_or(preset.dropout),
-            clip_norm: match recipe.clip_norm {
-                Some(clip) => Some(clip).filter(|clip| *clip != 0.0),
-                None => preset.clip_norm,
-            },
-            held_out: self.data.held_out,
-            shuffle: !self.data.no_shuffle,
-            evaluate_every,
-            keep_best,
-            patience: recipe.patience.unwrap_or(if keep_best { preset.patience } else { 0 }),
-            init_std: self.model.init_std.unwrap_or(preset.init_std),
-            seed: recipe.seed,
-            backend: recipe.backend,
-            devices: recipe.devices,
-        }
-    }
-}
-
-impl ModelOptions {
-    fn config(&self, vocab_size: usize) -> GptConfig {
-        let preset = GptConfig::preset(self.preset.into(), vocab_size);
-        GptConfig {
-            n_embd: self.n_embd.unwrap_or(preset.n_embd),
-            n_head: self.n_head.unwrap_or(preset.n_head),
-            n_layer: self.n_layer.unwrap_or(preset.n_layer),
-            block_size: self.block_size.unwrap_or(preset.block_size),
-            ..preset
-        }
-    }
-}
-
-impl DataOptions {
-    fn tokenizer(&self, corpus: &Corpus) -> Result<Tokenizer> {
-        Ok(match (self.tokenizer, self.vocab_size) {
-            (TokenizerArg::Characters, None) => Tokenizer::characters(corpus.documents()),
-            (TokenizerArg::Characters, Some(_)) => {
-                anyhow::bail!(
-                    "--vocab-size is for --tokenizer bpe: a tokenizer of characters has those of the text"
-                )
-            }
-            (TokenizerArg::Bpe, size) => Tokenizer::byte_pairs(corpus.documents(), size.unwrap_or(512))?,
-        })
-    }
-}
-
-/// Stops after the current step on Ctrl-C; a second one ends the process at once. `saved` is the newest step
-/// on disk.
-fn stop_on_signals(saved: Arc<AtomicUsize>, folder: String) -> Result<Arc<AtomicBool>> {
-    let stop = Arc::new(AtomicBool::new(false));
-    let asked = Arc::clone(&stop);
-    ctrlc::set_handler(move || {
-        let step = saved.load(Ordering::Relaxed);
-        let saved = match step {
-            0 => "nothing of this run is saved yet".to_owned(),
-            step => format!("it is saved up to step {step}"),
-        };
-        if asked.swap(true, Ordering::Relaxed) {
-            let resume = match step {
-                0 => String::new(),
-                _ => format!("; microgpt train --resume {folder} continues from there"),
-            };
-            output::tell(&format!("ended at once: {saved}{resume}"));
-            std::process::exit(130);
-        }
-        output::tell(&format!("stopping after this step and saving it; Ctrl-C again ends at once ({saved})"));
-    })?;
-    Ok(stop)
-}
-
-/// A run whose final loss exceeds that of uniform guessing by more than this many nats has diverged.
-const DIVERGED: f32 = 1.0;
-
-/// Reports a run that diverged, and suggests what to try.
-fn divergence(trained: &Trained) -> Option<String> {
-    let (report, vocab) = (&trained.report, trained.config.vocab_size);
-    let nothing = (vocab as f32).ln();
-    let limit = nothing + DIVERGED;
-    if report.train_loss <= limit {
-        return None;
-    }
-    let first = report.history.first().map_or(0.0, |step| step.loss);
-    let small = microgpt_model::WIDE_INIT_STD;
-    let advice = match first > limit && report.init_std > small {
-        true => format!(
-            "it began at {first:.2}, so try smaller initial weights: --init-std {small} instead of {}",
-            report.init_std
-        ),
-        false => {
-            format!(
-                "try --learning-rate {} instead of {}",
-                microgpt_model::a_tenth(report.learning_rate),
-                report.learning_rate
-            )
-        }
-    };
-    Some(format!(
-        "the run diverged: its training loss is {:.2}, and uniform guessing costs ln {vocab} = {nothing:.2}. The model is useless; \
-         {advice}",
-        report.train_loss
-    ))
-}
-
-/// Formats a duration in hours, minutes and seconds, leaving out what is negligible.
-fn duration(seconds: f64) -> String {
-    let whole = Duration::from_secs_f64(seconds.max(0.0)).as_secs();
-    match (whole / 3600, whole / 60 % 60, whole % 60) {
-        (0, 0, _) => format!("{seconds:.1} s"),
-        (0, m, s) => format!("{m} min {s} s"),
-        (h, m, _) => format!("{h} h {m} min"),
     }
 }

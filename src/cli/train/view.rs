@@ -6,13 +6,14 @@ use std::time::Instant;
 
 use anyhow::{Result, ensure};
 use indicatif::ProgressBar;
-use microgpt_ane::memory::peak_memory;
 use microgpt_model::{Progress, Trained, Trainer, generate};
 use mlpackage::counted;
 use rand::SeedableRng as _;
 use rand_chacha::ChaCha8Rng;
 
-use super::{duration, output};
+use super::duration::duration;
+use crate::cli::output;
+use crate::cli::peak_memory::peak_memory;
 
 /// Samples that are shown together.
 const SAMPLES: usize = 4;
@@ -83,12 +84,12 @@ impl View {
         false
     }
 
-    pub(super) fn show(&mut self, trainer: &Trainer, told: Progress) {
+    pub(super) fn show(&mut self, trainer: &Trainer, progress: Progress) {
         #[cfg(feature = "tui")]
         if let Some(dashboard) = &mut self.dashboard {
-            return dashboard.show(told);
+            return dashboard.show(progress);
         }
-        match told {
+        match progress {
             Progress::Step(metrics) => {
                 let loss = self.smoothed.map_or(metrics.loss, |s| 0.98 * s + 0.02 * metrics.loss);
                 self.smoothed = Some(loss);
