@@ -9,7 +9,7 @@ use std::path::Path;
 
 use common::command::{microgpt, ok, workspace};
 use microgpt_ane::microgpt_model::{Corpus, GptConfig, Preset, Tokenizer, Trainer, TrainingConfig};
-use microgpt_ane::mlpackage::mil::builder::FunctionBuilder;
+use microgpt_ane::mlpackage::builder::FunctionBuilder;
 use microgpt_ane::mlpackage::mil::{Opset, Program};
 use microgpt_ane::mlpackage::{
     ColorSpace, DType, Description, FeatureType, ImageSize, ImageType, PackageWriter,

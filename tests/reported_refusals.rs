@@ -7,7 +7,7 @@ mod common;
 use std::path::Path;
 
 use common::command::{microgpt, ok};
-use mlpackage::mil::builder::FunctionBuilder;
+use mlpackage::builder::FunctionBuilder;
 use mlpackage::mil::{Opset, Program, Value};
 use mlpackage::{DType, Metadata, PackageWriter};
 use safetensors::tensor::{Dtype, SafeTensors, TensorView, serialize_to_file};

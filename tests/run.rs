@@ -9,7 +9,7 @@ use std::path::Path;
 
 use common::command::{microgpt, ok, refused};
 use image::{DynamicImage, GrayImage, ImageFormat, Luma, Rgb, RgbImage, Rgba, RgbaImage};
-use microgpt_ane::mlpackage::mil::builder::FunctionBuilder;
+use microgpt_ane::mlpackage::builder::FunctionBuilder;
 use microgpt_ane::mlpackage::mil::{Dim, Opset, Program, Value};
 use microgpt_ane::mlpackage::{
     AllowedShapes, ColorSpace, DType, Description, DimRange, FeatureType, ImageSize, ImageSizes, ImageType,

@@ -10,7 +10,7 @@ use ane_bundle::{
     Architecture, BUNDLE, BUNDLE_FORMAT_VERSION, Bundle, BundleManifest, DecodeInterface, EmbeddingTables,
     Error, Exporter, HostCache, Shard, TokenizerFile,
 };
-use mlpackage::mil::builder::FunctionBuilder;
+use mlpackage::builder::FunctionBuilder;
 use mlpackage::mil::{Opset, Program};
 use mlpackage::{DType, Metadata, PackageWriter};
 use serde_json::Value;

@@ -2,7 +2,7 @@
 
 use ane_bundle::HostCache;
 use microgpt_model::{Checkpoint, GptConfig, Weights};
-use mlpackage::mil::builder::{FunctionBuilder, Var};
+use mlpackage::builder::{FunctionBuilder, Var};
 use mlpackage::mil::{Function, Opset, Value};
 use mlpackage::{BlobWriter, DType};
 

@@ -7,7 +7,7 @@
 use ane_export::{NormForm, rms_norm};
 use ane_runtime::{Engine as _, LoadOptions, MilCpu, Model, Numerics, Tensor};
 use half::f16;
-use mlpackage::mil::builder::FunctionBuilder;
+use mlpackage::builder::FunctionBuilder;
 use mlpackage::mil::{Opset, Program};
 use mlpackage::{DType, Metadata, Package, PackageWriter};
 use proptest::prelude::*;

@@ -2,7 +2,8 @@
 
 use std::collections::HashMap;
 
-use mlpackage::mil::{Binding, BlobInts, Function, Operation, Resolved, TensorType, Value};
+use mlpackage::check::Resolved;
+use mlpackage::mil::{Binding, BlobInts, Function, Operation, TensorType, Value};
 use mlpackage::ops::Args;
 use mlpackage::{DType, Error};
 
@@ -62,7 +63,7 @@ impl<'a> OpContext<'a> {
     ///
     /// The first rule of MIL that the function violates.
     pub(crate) fn list(name: &'a str, function: &'a Function, ints: &'a BlobInts) -> Result<Vec<Self>> {
-        let resolved = mlpackage::mil::resolve(name, function, ints).map_err(|findings| {
+        let resolved = mlpackage::check::resolve(name, function, ints).map_err(|findings| {
             let first = findings.into_iter().find(mlpackage::Finding::is_error);
             Error::from(first.expect("resolve fails for an error that it found"))
         })?;
@@ -234,8 +235,8 @@ fn einsum(args: &Args<'_>) -> Option<u64> {
 #[cfg(test)]
 pub(crate) mod tests {
     use mlpackage::BlobWriter;
+    use mlpackage::builder::FunctionBuilder;
     use mlpackage::mil::Opset;
-    use mlpackage::mil::builder::FunctionBuilder;
 
     use super::*;
     use crate::corpus::WeightFormat;

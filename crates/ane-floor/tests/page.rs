@@ -8,7 +8,7 @@ use std::path::Path;
 use std::process::Command;
 
 use ane_floor::{Basis, Device, PlacementReport, html};
-use mlpackage::mil::builder::FunctionBuilder;
+use mlpackage::builder::FunctionBuilder;
 use mlpackage::mil::{Opset, Program, TensorType};
 use mlpackage::{DType, Metadata, Package, PackageWriter};
 

@@ -7,7 +7,7 @@ use ane_floor::laws::FLOOR_BYTES;
 use ane_floor::{
     Basis, Count, Device, PlacementFindingKind, PlacementReport, Suggestion, Verdict, regressions,
 };
-use mlpackage::mil::builder::FunctionBuilder;
+use mlpackage::builder::FunctionBuilder;
 use mlpackage::mil::{Opset, Program, TensorType, Value};
 use mlpackage::{DType, Metadata, Package, PackageWriter};
 

@@ -209,7 +209,7 @@ pub enum Error {
     #[error(
         "Core ML cannot {doing} {}: {message}{}",
         package.display(),
-        crate::core_ml::advice(message).map_or(String::new(), |advice| format!(" ({advice})"))
+        crate::advice::advice(message).map_or(String::new(), |advice| format!(" ({advice})"))
     )]
     CoreMl {
         /// What it was asked to do: `compile`, `load` or `run`.

@@ -12,7 +12,7 @@ mod reference;
 
 use ane_runtime::{Engine as _, Fusion, LoadOptions, MilCpu, Numerics, State, Tensor, TensorView};
 use common::{package, tensor};
-use mlpackage::mil::builder::{FunctionBuilder, Var};
+use mlpackage::builder::{FunctionBuilder, Var};
 use mlpackage::mil::{TensorType, Value};
 use mlpackage::{DType, Package};
 use proptest::prelude::*;

@@ -7,7 +7,7 @@ use std::path::Path;
 
 use ane_runtime::{Data, Engine as _, Error, Limits, LoadOptions, MilCpu, Numerics, Tensor};
 use common::{load, package, tensor};
-use mlpackage::mil::builder::FunctionBuilder;
+use mlpackage::builder::FunctionBuilder;
 use mlpackage::mil::{Dim, Opset, Program};
 use mlpackage::{AllowedShapes, DType, Description, DimRange, Package, PackageWriter};
 
@@ -511,16 +511,15 @@ fn hazards_are_named(interpreted: bool) {
 /// is not reported.
 #[test]
 fn constants_that_vanish_before_anything_runs_are_hazards() {
-    let watched =
-        |build: &dyn Fn(&mut mlpackage::mil::builder::FunctionBuilder<'_>) -> mlpackage::Result<()>| {
-            let dir = tempfile::tempdir().unwrap();
-            let package = common::package(&dir.path().join("p.mlpackage"), |f| build(f));
-            let options = LoadOptions::default().with_hazards(true);
-            let model = MilCpu::new(Numerics::F16).load(&package, &options).unwrap();
-            let mut state = model.new_state();
-            model.predict(&[("x", tensor(&[2], &[1.0, 2.0]).view())], &mut state).unwrap();
-            state.hazards().iter().map(ToString::to_string).collect::<Vec<_>>()
-        };
+    let watched = |build: &dyn Fn(&mut mlpackage::builder::FunctionBuilder<'_>) -> mlpackage::Result<()>| {
+        let dir = tempfile::tempdir().unwrap();
+        let package = common::package(&dir.path().join("p.mlpackage"), |f| build(f));
+        let options = LoadOptions::default().with_hazards(true);
+        let model = MilCpu::new(Numerics::F16).load(&package, &options).unwrap();
+        let mut state = model.new_state();
+        model.predict(&[("x", tensor(&[2], &[1.0, 2.0]).view())], &mut state).unwrap();
+        state.hazards().iter().map(ToString::to_string).collect::<Vec<_>>()
+    };
     let folded = watched(&|f| {
         let x = f.input("x", DType::Fp16, [2])?;
         let tiny = f.value("tiny", mlpackage::mil::Value::fp16(1e-4))?;

@@ -8,7 +8,7 @@ use ane_runtime::{
     Engine as _, Fusion, LoadOptions, MilCpu, Model, ModelFunction, Numerics, State, Tensor, Tensors,
 };
 use common::{package, tensor};
-use mlpackage::mil::builder::{FunctionBuilder, Var};
+use mlpackage::builder::{FunctionBuilder, Var};
 use mlpackage::mil::{TensorType, Value};
 use mlpackage::{DType, Package, Result};
 

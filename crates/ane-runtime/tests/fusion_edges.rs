@@ -5,7 +5,7 @@ mod common;
 
 use ane_runtime::{Engine as _, LoadOptions, MilCpu, Numerics, Tensor};
 use common::{package, tensor};
-use mlpackage::mil::builder::{FunctionBuilder, Var};
+use mlpackage::builder::{FunctionBuilder, Var};
 use mlpackage::mil::{TensorType, Value};
 use mlpackage::{DType, Result};
 

@@ -7,8 +7,8 @@ mod common;
 use ane_runtime::{Data, Engine as _, HazardKind, LoadOptions, MilCpu, Numerics, Tensor};
 use common::tensor;
 use mlpackage::DType;
+use mlpackage::builder::{FunctionBuilder, Var};
 use mlpackage::mil::Value;
-use mlpackage::mil::builder::{FunctionBuilder, Var};
 
 const ALL: [Numerics; 3] = [Numerics::F32, Numerics::F16, Numerics::Fast];
 

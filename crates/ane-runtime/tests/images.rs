@@ -8,7 +8,7 @@ use std::path::Path;
 
 use ane_runtime::tensor_file::{Slice, TensorFile};
 use ane_runtime::{Engine as _, LoadOptions, MilCpu, Model, Numerics, Tensor};
-use mlpackage::mil::builder::FunctionBuilder;
+use mlpackage::builder::FunctionBuilder;
 use mlpackage::mil::{Dim, Opset, Program, Value};
 use mlpackage::{
     ColorSpace, DType, Description, DimRange, FeatureType, ImageSize, ImageSizes, ImageType, Package,

@@ -11,7 +11,7 @@ use std::path::Path;
 
 use ane_runtime::{Data, Engine as _, Labels, Limits, LoadOptions, MilCpu, Numerics, Tensor, TensorView};
 use common::{load, run, tensor};
-use mlpackage::mil::builder::{FunctionBuilder, Var};
+use mlpackage::builder::{FunctionBuilder, Var};
 use mlpackage::mil::{Literal, Opset, Program, Value};
 use mlpackage::{DType, Metadata, Package, PackageWriter};
 

@@ -7,8 +7,8 @@ mod common;
 
 use ane_runtime::{Engine as _, LoadOptions, MilCpu, Numerics, Tensor};
 use common::{package, tensor};
+use mlpackage::builder::{FunctionBuilder, Var};
 use mlpackage::mil::Value;
-use mlpackage::mil::builder::{FunctionBuilder, Var};
 use mlpackage::{DType, Result};
 
 fn wave(len: usize, step: f32) -> Vec<f32> {

@@ -11,7 +11,7 @@ use std::f32::consts::{E, LN_2};
 use ane_runtime::Numerics;
 use common::{load, run, tensor};
 use mlpackage::DType;
-use mlpackage::mil::builder::Var;
+use mlpackage::builder::Var;
 use mlpackage::mil::{TensorType, Value};
 
 /// Asserts equality within 2e-6 of the largest expected value; a NaN must match a NaN.
@@ -314,7 +314,7 @@ fn linear_has_a_bias() {
 }
 
 fn floats(
-    f: &mut mlpackage::mil::builder::FunctionBuilder<'_>,
+    f: &mut mlpackage::builder::FunctionBuilder<'_>,
     name: &str,
     dims: &[usize],
     values: &[f32],

@@ -6,7 +6,7 @@ mod common;
 
 use ane_runtime::{Engine as _, LoadOptions, MilCpu, Model, Numerics, State, Tensor};
 use common::{package, tensor};
-use mlpackage::mil::builder::{FunctionBuilder, Var};
+use mlpackage::builder::{FunctionBuilder, Var};
 use mlpackage::mil::{TensorType, Value};
 use mlpackage::{DType, Package, Result};
 

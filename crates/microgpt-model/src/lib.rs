@@ -14,6 +14,8 @@ mod batch;
 #[cfg(feature = "train")]
 mod device;
 #[cfg(feature = "train")]
+mod dropout;
+#[cfg(feature = "train")]
 mod examples;
 #[cfg(feature = "train")]
 mod generate;

@@ -17,7 +17,7 @@ use burn::tensor::{Device, Int, Tensor, TensorData};
 
 use crate::batch::Batch;
 use crate::config::GptConfig;
-use crate::training::Dropout;
+use crate::dropout::Dropout;
 use crate::weights::Weights;
 
 /// A microGPT.

@@ -5,7 +5,7 @@
 //! ```
 
 use half::f16;
-use mlpackage::mil::builder::FunctionBuilder;
+use mlpackage::builder::FunctionBuilder;
 use mlpackage::mil::{Opset, Program, TensorType, Value};
 use mlpackage::{DType, Metadata, Package, PackageWriter};
 

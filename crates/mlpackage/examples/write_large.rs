@@ -7,7 +7,7 @@
 
 use std::time::Instant;
 
-use mlpackage::mil::builder::FunctionBuilder;
+use mlpackage::builder::FunctionBuilder;
 use mlpackage::mil::{Opset, Program, TensorType};
 use mlpackage::{DType, Metadata, Package, PackageWriter};
 

@@ -26,14 +26,17 @@ use std::sync::Arc;
 use memmap2::Mmap;
 
 use crate::dtype::DType;
-use crate::elements;
 use crate::error::{Error, Result};
 use crate::files;
 use crate::mil::BlobInts;
+use crate::mil::elements;
 
 const ALIGNMENT: u64 = 64;
 const SENTINEL: u32 = 0xDEAD_BEEF;
 const VERSION: u32 = 2;
+
+/// The name by which a program refers to the package's weight file.
+pub(crate) const WEIGHT_BLOB_NAME: &str = "@model_path/weights/weight.bin";
 
 /// Writes a weight file blob by blob. Memory use depends on the largest tensor, not on the model.
 #[derive(Debug)]

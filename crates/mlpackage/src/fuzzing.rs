@@ -24,13 +24,13 @@ pub fn model(bytes: &[u8]) {
     let whole = findings.is_empty();
     let ints = mil::BlobInts::default();
     let description = Description::from_proto(model.description.unwrap_or_default(), &program, &mut findings);
-    findings.extend(mil::check(&program, &ints));
+    findings.extend(crate::check::program(&program, &ints));
     for finding in &findings {
         assert!(!finding.to_string().is_empty());
     }
     let _ = program.to_string();
     for (name, function) in &program.functions {
-        let _ = mil::resolve(name, function, &ints);
+        let _ = crate::check::resolve(name, function, &ints);
         let _ = description.interface(name).map(|i| i.differences(function));
     }
     if whole {
@@ -49,7 +49,7 @@ pub fn blob(bytes: &[u8]) {
     if let Ok(blobs) = file.blobs() {
         for (offset, blob) in blobs {
             assert_eq!(file.blob(offset).expect("a blob that is listed can be read"), blob);
-            let _ = crate::elements::packed_to_f32(blob.dtype, blob.elements, blob.data);
+            let _ = crate::mil::elements::packed_to_f32(blob.dtype, blob.elements, blob.data);
         }
     }
     for offset in (0..=bytes.len() as u64).step_by(64) {

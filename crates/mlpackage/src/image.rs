@@ -4,7 +4,7 @@ use std::fmt;
 
 use prost::Message as _;
 
-use crate::interface::DimRange;
+use crate::dim_range::DimRange;
 use crate::mil::Dims;
 use crate::proto;
 use crate::shape::Shape;

@@ -2,10 +2,12 @@
 #![cfg_attr(test, allow(clippy::unwrap_used))]
 
 mod blob;
+pub mod builder;
+pub mod check;
 mod counted;
 mod decode_budget;
+mod dim_range;
 mod dtype;
-mod elements;
 mod error;
 pub mod files;
 mod finding;
@@ -24,14 +26,13 @@ mod shape;
 
 pub use blob::{Blob, BlobFile, BlobWriter, StoredBlob};
 pub use counted::counted;
+pub use dim_range::DimRange;
 pub use dtype::DType;
 pub use error::{BoxError, Error, Result};
 pub use finding::{Fault, Finding, Rule, Severity};
 pub use folder_kind::FolderKind;
 pub use git_lfs::GitLfsPointer;
 pub use image::{ColorSpace, ImageSize, ImageSizes, ImageType};
-pub use interface::{
-    AllowedShapes, ArrayType, DefaultValue, DimRange, Feature, FeatureType, Interface, OtherType,
-};
+pub use interface::{AllowedShapes, ArrayType, DefaultValue, Feature, FeatureType, Interface, OtherType};
 pub use package::{Description, Metadata, Package, PackageEdit, PackageWriter, model_type};
 pub use shape::Shape;

@@ -1,7 +1,7 @@
 //! Rules of MIL that the builder enforces, each violated once.
 #![allow(clippy::unwrap_used)]
 
-use mlpackage::mil::builder::{FunctionBuilder, Var};
+use mlpackage::builder::{FunctionBuilder, Var};
 use mlpackage::mil::{Opset, Program, TensorType, Value};
 use mlpackage::{BlobWriter, DType, Metadata, Package, PackageWriter};
 

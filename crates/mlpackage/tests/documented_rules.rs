@@ -3,7 +3,7 @@
 //! computed values.
 #![allow(clippy::unwrap_used)]
 
-use mlpackage::mil::builder::FunctionBuilder;
+use mlpackage::builder::FunctionBuilder;
 use mlpackage::mil::{Dim, Dims, Opset, Value};
 use mlpackage::{BlobWriter, DType};
 

@@ -7,7 +7,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
-use mlpackage::mil::builder::{FunctionBuilder, OpBuilder, StateVar, Var};
+use mlpackage::builder::{FunctionBuilder, OpBuilder, StateVar, Var};
 use mlpackage::mil::{Binding, Container, Function, Operation, Opset, Program, Value, ValueData, ValueType};
 use mlpackage::{DType, Metadata, Package, PackageWriter, ops};
 

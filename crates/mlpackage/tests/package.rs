@@ -4,7 +4,7 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use mlpackage::mil::builder::FunctionBuilder;
+use mlpackage::builder::FunctionBuilder;
 use mlpackage::mil::{Dim, Opset, Program, TensorType, Value, ValueData};
 use mlpackage::{
     AllowedShapes, BlobFile, BlobWriter, DType, Description, DimRange, Error, Metadata, Package,

@@ -1,8 +1,8 @@
 //! Causal attention of new tokens over the KV cache.
 
 use mlpackage::Result;
+use mlpackage::builder::{FunctionBuilder, Var};
 use mlpackage::mil::Value;
-use mlpackage::mil::builder::{FunctionBuilder, Var};
 
 use super::cache::{Cache, CacheWrite};
 

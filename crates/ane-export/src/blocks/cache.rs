@@ -1,7 +1,7 @@
 //! The KV cache: where it is kept, and how new keys and values are written to it.
 
+use mlpackage::builder::{FunctionBuilder, StateVar, Var};
 use mlpackage::mil::Value;
-use mlpackage::mil::builder::{FunctionBuilder, StateVar, Var};
 use mlpackage::{DType, Result};
 
 /// Where a cache is kept between calls.

@@ -1,6 +1,6 @@
 //! The feed-forward block (MLP).
 
-use mlpackage::mil::builder::{FunctionBuilder, Var};
+use mlpackage::builder::{FunctionBuilder, Var};
 
 use crate::error::Result;
 

@@ -1,8 +1,8 @@
 //! RMSNorm without gain over the channel axis, in the forms of [`NormForm`].
 
 use mlpackage::Result;
+use mlpackage::builder::{FunctionBuilder, Var};
 use mlpackage::mil::Value;
-use mlpackage::mil::builder::{FunctionBuilder, Var};
 
 use crate::options::NormForm;
 

@@ -1,7 +1,7 @@
 //! Linear layers as 1x1 convolutions.
 
 use mlpackage::DType;
-use mlpackage::mil::builder::{FunctionBuilder, Var};
+use mlpackage::builder::{FunctionBuilder, Var};
 use mlpackage::mil::{TensorType, Value};
 
 use crate::error::Result;

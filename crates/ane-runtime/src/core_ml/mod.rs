@@ -10,7 +10,6 @@
 //!
 //! The engine and the cache need the crate's feature `coreml`, which is on by default.
 
-mod advice;
 #[cfg(all(target_os = "macos", feature = "coreml"))]
 mod arrays;
 #[cfg(feature = "coreml")]
@@ -29,7 +28,7 @@ mod progress;
 #[cfg(all(feature = "coreml", any(test, target_os = "macos")))]
 mod strided;
 
-pub use advice::advice;
+pub use crate::advice::advice;
 #[cfg(feature = "coreml")]
 pub use cache_key::CacheKey;
 #[cfg(feature = "coreml")]

@@ -4,7 +4,7 @@
 use std::path::Path;
 
 use ane_runtime::{Engine as _, LoadOptions, MilCpu, Model, Numerics, Tensor};
-use mlpackage::mil::builder::{FunctionBuilder, Var};
+use mlpackage::builder::{FunctionBuilder, Var};
 use mlpackage::mil::{Opset, Program};
 use mlpackage::{DType, Metadata, Package, PackageWriter};
 

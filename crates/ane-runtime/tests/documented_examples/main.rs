@@ -13,7 +13,7 @@ mod weights;
 use ane_runtime::{Data, Elements, Engine as _, LoadOptions, MilCpu, Model, Numerics, TensorView};
 use half::f16;
 use mlpackage::DType::{self, Fp32, Int8, Int32, Uint1, Uint2, Uint8, Uint32};
-use mlpackage::mil::builder::{FunctionBuilder, Var};
+use mlpackage::builder::{FunctionBuilder, Var};
 use mlpackage::mil::{Dim, Dims, Literal, Opset, Program, Value};
 use mlpackage::{AllowedShapes, Description, DimRange, Metadata, Package, PackageWriter};
 

@@ -3,8 +3,8 @@
 use burn::tensor::activation::log_softmax;
 use burn::tensor::{Device, Tensor};
 
-use super::dropout::Dropout;
 use crate::batch::Batch;
+use crate::dropout::Dropout;
 use crate::examples::Examples;
 use crate::model::Gpt;
 

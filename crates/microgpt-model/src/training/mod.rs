@@ -6,9 +6,12 @@
 
 mod adam;
 mod config;
-mod dropout;
 mod loss;
 mod memory;
+mod resume;
+#[cfg(test)]
+mod resume_tests;
+mod save;
 mod schedule;
 mod snapshot;
 mod state;
@@ -27,9 +30,9 @@ use crate::report::{Evaluation, StepMetrics};
 use crate::tokenizer::Tokenizer;
 
 pub use self::config::TrainingConfig;
-pub(crate) use self::dropout::Dropout;
+pub use self::resume::{Resumed, SkippedState};
+pub use self::save::SaveEvery;
 pub use self::schedule::Schedule;
-pub use self::state::{Resumed, SaveEvery, SkippedState};
 pub use self::trained::Trained;
 pub use self::trainer::Trainer;
 

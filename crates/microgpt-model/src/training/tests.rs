@@ -7,6 +7,7 @@ use crate::batch::Batch;
 use crate::config::Preset;
 use crate::corpus::Layout;
 use crate::device::Backend;
+use crate::dropout::Dropout;
 use crate::error::Error;
 use crate::examples::Examples;
 use crate::model::Gpt;

@@ -11,10 +11,11 @@ use burn::tensor::Device;
 
 use super::adam::{Adam, AdamOptions};
 use super::state::CorpusIdentity;
-use super::{Dropout, Ended, Progress, SaveTo, Trained, TrainingConfig, TrainingSizes, loss, memory};
+use super::{Ended, Progress, SaveTo, Trained, TrainingConfig, TrainingSizes, loss, memory};
 use crate::batch::Batch;
 use crate::config::GptConfig;
 use crate::corpus::Corpus;
+use crate::dropout::Dropout;
 use crate::error::{Error, Result};
 use crate::examples::Examples;
 use crate::model::Gpt;

@@ -156,7 +156,7 @@ impl Operation {
             });
             (param.as_str(), bindings.collect())
         });
-        let among_attributes = super::check::attributes_are_arguments(&self.op, opset);
+        let among_attributes = attributes_are_arguments(&self.op, opset);
         let attributes = self.attributes.iter().filter(move |(name, _)| among_attributes && *name != "name");
         inputs.chain(attributes.map(|(param, value)| (param.as_str(), vec![BindingRef::Value(value)])))
     }
@@ -180,4 +180,18 @@ impl Operation {
         }
         label
     }
+}
+
+/// Whether an operation of that type stores its arguments as attributes, as the `constexpr` operations of iOS
+/// 16 do. Up to iOS 17 all of them do; later only those that iOS 18 did not change.
+pub(crate) fn attributes_are_arguments(op: &str, opset: Opset) -> bool {
+    let unchanged = ["constexpr_affine_dequantize", "constexpr_cast"].contains(&op);
+    op.starts_with("constexpr_") && (opset < Opset::CoreML8 || unchanged)
+}
+
+/// Whether `name` is `[A-Za-z_][A-Za-z0-9_@]*`.
+pub(crate) fn is_identifier(name: &str) -> bool {
+    let mut chars = name.chars();
+    chars.next().is_some_and(|c| c.is_ascii_alphabetic() || c == '_')
+        && chars.all(|c| c.is_ascii_alphanumeric() || matches!(c, '_' | '@'))
 }

@@ -7,7 +7,7 @@ use super::program::{Binding, Function, Operation, Program};
 use super::types::{NamedType, TensorType, ValueType};
 use super::value::{Literal, Value, ValueData};
 use crate::dtype::DType;
-use crate::elements;
+use crate::mil::elements;
 
 impl fmt::Display for Program {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

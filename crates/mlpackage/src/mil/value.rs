@@ -5,7 +5,7 @@ use half::f16;
 use super::dims::Dims;
 use super::types::{TensorType, ValueType};
 use crate::dtype::DType;
-use crate::elements;
+use crate::mil::elements;
 
 /// A constant of a program.
 #[derive(Clone, Debug, PartialEq)]

@@ -2,9 +2,8 @@
 
 use std::collections::BTreeMap;
 
-use super::spec::{OpSpec, Param};
 use crate::dtype::DType;
-use crate::finding::{Fault, Rule};
+use crate::finding::Fault;
 use crate::mil::{Container, Dims, Opset, TensorType, Value, ValueType};
 use crate::shape::Shape;
 
@@ -70,43 +69,9 @@ impl<'a> Args<'a> {
         self.opset
     }
 
-    /// Checks names, counts, element types and constness of the arguments against `spec`.
-    ///
-    /// # Errors
-    ///
-    /// The first broken rule.
-    pub fn check_against(&self, spec: &OpSpec) -> Result<(), Fault> {
-        for (name, bindings) in &self.bound {
-            let Some(param) = spec.param(name, self.opset) else {
-                let known: Vec<_> = spec.params_of(self.opset).map(|p| p.name).collect();
-                let reason = format!("is unknown, expected one of {}", known.join(", "));
-                return Err(Fault::at(Rule::ArgumentUnknown, name, reason));
-            };
-            let none = bindings.is_empty() && !param.may_be_empty;
-            if none || (bindings.len() > 1 && !param.variadic) {
-                let reason = format!("has {} bindings, expected one", bindings.len());
-                return Err(Fault::at(Rule::ArgumentCount, name, reason));
-            }
-            for arg in bindings {
-                check_binding(arg, param, self.opset)
-                    .map_err(|(rule, reason)| Fault::at(rule, name, reason))?;
-            }
-        }
-        if let Some(missing) =
-            spec.params_of(self.opset).find(|p| p.required && !self.bound.contains_key(p.name))
-        {
-            return Err(Fault::missing(missing.name));
-        }
-        let mut domains: BTreeMap<char, Vec<&str>> = BTreeMap::new();
-        for param in spec.params_of(self.opset) {
-            // Since iOS 17 coremltools writes the default epsilon of a norm as fp32, regardless of the other
-            // types.
-            let apart = param.name == "epsilon" && self.opset >= Opset::CoreML7;
-            if let Some(domain) = param.domain.filter(|_| self.bound.contains_key(param.name) && !apart) {
-                domains.entry(domain).or_default().push(param.name);
-            }
-        }
-        domains.into_values().try_for_each(|names| self.same_dtype(&names).map(|_| ()))
+    /// Returns whether the argument is given, if only as an empty list.
+    pub(crate) fn is_bound(&self, name: &str) -> bool {
+        self.bound.contains_key(name)
     }
 
     /// Returns all bindings, by parameter name.
@@ -342,20 +307,4 @@ impl Rank {
             Self::Vector => "a vector",
         }
     }
-}
-
-fn check_binding(arg: &Arg<'_>, param: &Param, opset: Opset) -> Result<(), (Rule, String)> {
-    if arg.is_state() != param.kind.is_state() {
-        let found = if arg.is_state() { "a state" } else { "a tensor" };
-        return Err((Rule::StateUse, format!("is {found}, expected {}", param.kind.describe(opset))));
-    }
-    let fits = param.kind.takes(arg.container) && param.kind.dtypes(opset).contains(&arg.ty.dtype);
-    if !arg.is_state() && !fits {
-        let expected = param.kind.describe(opset);
-        return Err((Rule::ArgumentType, format!("is {}, expected {expected}", arg.value_type())));
-    }
-    if param.constant && !arg.constant {
-        return Err((Rule::ArgumentConstant, "must be a constant".into()));
-    }
-    Ok(())
 }

@@ -5,6 +5,7 @@
 
 mod activation;
 mod args;
+mod check_arguments;
 mod classifier;
 mod constexpr;
 mod control;

@@ -25,7 +25,7 @@ pub(super) fn package(package: &Package) -> Vec<Finding> {
     ];
     let whole = findings.iter().all(|f| about_files.contains(&f.rule));
     if whole {
-        findings.extend(mil::check(&package.program, &package.blob_ints()));
+        findings.extend(crate::check::program(&package.program, &package.blob_ints()));
         description(&package.program, &package.description, package.specification_version, &mut findings);
         weights(package, &mut findings);
         let refused = refused::check(package);

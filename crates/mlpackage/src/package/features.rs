@@ -1,9 +1,8 @@
 //! Conversion of inputs, outputs and states between their public form and protobuf.
 
+use crate::dim_range::DimRange;
 use crate::dtype::DType;
-use crate::interface::{
-    AllowedShapes, ArrayType, DefaultValue, DimRange, Feature, FeatureType, OtherKind, OtherType,
-};
+use crate::interface::{AllowedShapes, ArrayType, DefaultValue, Feature, FeatureType, OtherKind, OtherType};
 use crate::mil::{Dims, TensorType};
 use crate::proto::array_feature_type::{DefaultOptionalValue, ShapeFlexibility};
 use crate::proto::{self, feature_type};

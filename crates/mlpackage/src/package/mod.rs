@@ -16,11 +16,11 @@ use std::path::{Path, PathBuf};
 use prost::Message as _;
 
 use crate::blob::{Blob, BlobFile, StoredBlob};
-use crate::elements;
 use crate::error::{Error, Reason, Result};
 use crate::finding::{Finding, Rule};
 use crate::interface::Interface;
 use crate::manifest::{MANIFEST, Manifest};
+use crate::mil::elements;
 use crate::mil::{self, BlobInts, BlobRef, Function, Program, TensorType, Value, ValueData};
 use crate::{decode_budget, files, proto};
 
@@ -28,9 +28,6 @@ pub use description::{Description, Metadata};
 pub use edit::PackageEdit;
 pub use kind::model_type;
 pub use writer::PackageWriter;
-
-/// The name by which a program refers to the package's weight file.
-pub(crate) const WEIGHT_BLOB_NAME: &str = "@model_path/weights/weight.bin";
 
 const MODEL_FOLDER: &str = "Data/com.apple.CoreML";
 const MODEL_FILE: &str = "model.mlmodel";

@@ -39,7 +39,7 @@ impl PackageWriter {
         Ok(Self { dir, weights })
     }
 
-    /// Returns the weight file, for [`FunctionBuilder::new`](crate::mil::builder::FunctionBuilder::new).
+    /// Returns the weight file, for [`FunctionBuilder::new`](crate::builder::FunctionBuilder::new).
     pub fn weights(&mut self) -> &mut BlobWriter {
         &mut self.weights
     }
@@ -84,7 +84,7 @@ pub(super) fn check(
     version: i32,
     ints: &BlobInts,
 ) -> Result<()> {
-    let mut findings = mil::check(program, ints);
+    let mut findings = crate::check::program(program, ints);
     super::check::description(program, description, version, &mut findings);
     match findings.into_iter().find(Finding::is_error) {
         Some(finding) => Err(finding.into()),

@@ -11,8 +11,8 @@ use std::path::{Path, PathBuf};
 use prost::Message as _;
 
 use super::{MODEL_FOLDER, Package, PackageWriter};
+use crate::builder::FunctionBuilder;
 use crate::finding::{Finding, Rule};
-use crate::mil::builder::FunctionBuilder;
 use crate::mil::{Literal, Opset, Program, TensorType, Value, value_to_proto};
 use crate::{DType, Metadata, proto};
 

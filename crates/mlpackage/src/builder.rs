@@ -1,7 +1,7 @@
 //! Function builder, which checks every operation and infers its types as it is added.
 //!
 //! ```
-//! use mlpackage::{BlobWriter, DType, mil::{Opset, Value, builder::FunctionBuilder}};
+//! use mlpackage::{BlobWriter, DType, builder::FunctionBuilder, mil::{Opset, Value}};
 //!
 //! # fn main() -> Result<(), Box<dyn std::error::Error>> {
 //! # let dir = tempfile::tempdir()?;
@@ -19,18 +19,15 @@
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 
-use super::check::{attributes_are_arguments, is_identifier};
-use super::dims::Dims;
-use super::opset::Opset;
-use super::program::{Binding, Block, Function, Operation};
-use super::types::{Container, NamedType, TensorType, ValueType};
-use super::value::{BlobRef, Value, ValueData};
-use crate::blob::BlobWriter;
+use crate::blob::{BlobWriter, WEIGHT_BLOB_NAME};
 use crate::dtype::DType;
 use crate::error::{Error, Result};
 use crate::finding::{Fault, Finding, Rule};
+use crate::mil::{
+    Binding, BlobRef, Block, Container, Dims, Function, NamedType, Operation, Opset, TensorType, Value,
+    ValueData, ValueType, attributes_are_arguments, is_identifier,
+};
 use crate::ops::{self, Arg, Args};
-use crate::package::WEIGHT_BLOB_NAME;
 
 /// A tensor or a list of the function under construction, or the result of [`classify`](crate::ops).
 #[derive(Clone, Debug)]
@@ -522,7 +519,7 @@ impl OpBuilder<'_, '_> {
             bound.insert("input", vec![arg]);
         }
         let args = Args::new(self.builder.opset, bound, Vec::new());
-        args.check_against(spec)?;
+        spec.check(&args)?;
         spec.infer(&args)
     }
 }

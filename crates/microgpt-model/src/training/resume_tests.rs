@@ -1,11 +1,17 @@
 //! Tests of stopping, resuming and damaged states.
 
+use std::fs;
 use std::ops::ControlFlow;
+use std::path::Path;
 
-use super::super::{Ended, Progress, Trained};
+use super::state::*;
 use super::*;
+use crate::checkpoint::Checkpoint;
 use crate::config::{GptConfig, Preset};
+use crate::corpus::Layout;
+use crate::error::Error;
 use crate::tokenizer::Tokenizer;
+use crate::weights::Weights;
 
 /// A recipe that exercises everything a state has to keep.
 fn training() -> TrainingConfig {
@@ -29,11 +35,11 @@ fn begin() -> Trainer {
     Trainer::new(&corpus, config, tokenizer, None, training()).unwrap()
 }
 
-fn save_to(folder: &Path, steps: usize) -> super::super::SaveTo {
-    super::super::SaveTo { folder: folder.to_owned(), every: SaveEvery::Steps(steps) }
+fn save_to(folder: &Path, steps: usize) -> SaveTo {
+    SaveTo { folder: folder.to_owned(), every: SaveEvery::Steps(steps) }
 }
 
-fn to_the_end(trainer: Trainer, save: Option<&super::super::SaveTo>) -> Trained {
+fn to_the_end(trainer: Trainer, save: Option<&SaveTo>) -> Trained {
     match trainer.run(save, |_, _| ControlFlow::Continue(())).unwrap() {
         Ended::Trained(trained) => *trained,
         Ended::Stopped { step } => panic!("stopped at {step}"),
@@ -330,7 +336,7 @@ fn a_plan_that_is_extended_is_the_longer_plan() {
     let planned = |steps: usize| {
         let corpus = Corpus::built_in();
         let tokenizer = Tokenizer::characters(corpus.documents());
-        let training = TrainingConfig { steps, schedule: super::super::Schedule::Constant, ..training() };
+        let training = TrainingConfig { steps, schedule: super::Schedule::Constant, ..training() };
         Trainer::new(&corpus, GptConfig::preset(Preset::Original, 27), tokenizer, None, training).unwrap()
     };
     // A run always ends with an evaluation; 21 and 42 are multiples of `evaluate_every` anyway.

@@ -2,14 +2,12 @@
 
 use std::collections::{BTreeMap, HashMap};
 
-use super::blob_ints::BlobInts;
-use super::dims::Dim;
-use super::opset::Opset;
-use super::program::{BindingRef, Block, Function, Operation, Program};
-use super::types::{Container, NamedType, TensorType, ValueType};
-use super::value::{Value, ValueData};
 use crate::dtype::DType;
 use crate::finding::{Fault, Finding, Rule};
+use crate::mil::{
+    BindingRef, BlobInts, Block, Container, Dim, Function, NamedType, Operation, Opset, Program, TensorType,
+    Value, ValueData, ValueType, is_identifier,
+};
 use crate::ops::{self, Arg, Args, BlockTypes, OpSpec};
 
 /// An operation with its table entry and its resolved arguments.
@@ -27,7 +25,7 @@ pub struct Resolved<'a> {
 
 /// Returns every violation of MIL's rules in a program, in order. `ints` holds the integer constants that are
 /// stored in weight files.
-pub fn check(program: &Program, ints: &BlobInts) -> Vec<Finding> {
+pub fn program(program: &Program, ints: &BlobInts) -> Vec<Finding> {
     program.functions.iter().flat_map(|(name, f)| examine(name, f, ints).1).collect()
 }
 
@@ -210,7 +208,7 @@ impl<'a> Scope<'a> {
             return Err(Fault::new(Rule::OperationTooNew, reason));
         }
         let args = Args::new(self.opset, self.bound(operation)?, block_types);
-        args.check_against(spec)?;
+        spec.check(&args)?;
         if args.iter().any(|(_, args)| args.iter().any(|arg| arg.ty.shape.is_of_any_rank())) {
             let reason = "the rank of an argument is unknown, so its result types are not checked";
             let fault = Fault::new(Rule::OperationUnchecked, reason);
@@ -345,18 +343,4 @@ fn check_const(operation: &Operation) -> Result<(), Fault> {
         }
         outputs => Err(Fault::new(Rule::ResultCount, format!("{} outputs, expected one", outputs.len()))),
     }
-}
-
-/// Whether an operation of that type stores its arguments as attributes, as the `constexpr` operations of iOS
-/// 16 do. Up to iOS 17 all of them do; later only those that iOS 18 did not change.
-pub(crate) fn attributes_are_arguments(op: &str, opset: Opset) -> bool {
-    let unchanged = ["constexpr_affine_dequantize", "constexpr_cast"].contains(&op);
-    op.starts_with("constexpr_") && (opset < Opset::CoreML8 || unchanged)
-}
-
-/// Whether `name` is `[A-Za-z_][A-Za-z0-9_@]*`.
-pub(crate) fn is_identifier(name: &str) -> bool {
-    let mut chars = name.chars();
-    chars.next().is_some_and(|c| c.is_ascii_alphabetic() || c == '_')
-        && chars.all(|c| c.is_ascii_alphanumeric() || matches!(c, '_' | '@'))
 }
