@@ -8,7 +8,7 @@ use mlpackage::{DType, Package, Shape};
 
 use super::args;
 use super::compressed::{self, Packed};
-use super::constexpr::{NotRead, Pair, Unfolded, Unfolding};
+use super::constexpr::{CompressedWeights, NotRead, Pair, Unfolded};
 
 /// A constant that can be an operand.
 #[derive(Clone, Debug)]
@@ -74,7 +74,7 @@ impl Reading<'_> {
             if operation.op == "const" {
                 self.stated(operation)?;
             } else if operation.is_constexpr() {
-                match self.unfold(operation, &block.operations) {
+                match self.dequantize(operation, &block.operations) {
                     Ok(()) => {}
                     Err(NotRead::Lacks(lack)) => missing.push(lack),
                     Err(NotRead::Package(error)) => return Err(error),
@@ -104,7 +104,7 @@ impl Reading<'_> {
         Ok(())
     }
 
-    fn unfold(&mut self, operation: &Operation, siblings: &[Operation]) -> Result<(), NotRead> {
+    fn dequantize(&mut self, operation: &Operation, siblings: &[Operation]) -> Result<(), NotRead> {
         let results: Option<Vec<(DType, Shape)>> = operation
             .outputs
             .iter()
@@ -120,7 +120,7 @@ impl Reading<'_> {
             Some(args::Bound { ty: output.ty.tensor()?, container: Container::Tensor, constant: true, value })
         };
         let args = args::bind(operation, self.function.opset, find, Vec::new())?;
-        let unfolding = Unfolding { package: self.package, args: &args, results: &results };
+        let weights = CompressedWeights { package: self.package, args: &args, results: &results };
         let constants = &self.constants;
         let is_integer = |name: &str| {
             let mut outputs = siblings.iter().flat_map(|o| &o.outputs);
@@ -135,7 +135,7 @@ impl Reading<'_> {
             Constant::Packed(packed) => Some(packed.unpack()),
         };
         let pairs = &mut self.pairs;
-        match unfolding.unfold(&operation.op, &values_of, &mut |name| pairs.remove(name))? {
+        match weights.dequantize(&operation.op, &values_of, &mut |name| pairs.remove(name))? {
             Unfolded::Dense(packed) => {
                 self.constants.insert(operation.outputs[0].name.clone(), keep(packed));
             }

@@ -30,7 +30,7 @@ struct Mask {
 }
 
 /// Reads a `constexpr` operation.
-pub(super) struct Unfolding<'a, 'v> {
+pub(super) struct CompressedWeights<'a, 'v> {
     pub(super) package: &'a Package,
     pub(super) args: &'a Args<'v>,
     /// Type and shape of each result of the operation.
@@ -68,10 +68,10 @@ type Read<T> = Result<T, NotRead>;
 /// Returns the values of an earlier constant, by name.
 pub(super) type Before<'b> = dyn Fn(&str) -> Option<Vec<f32>> + 'b;
 
-impl Unfolding<'_, '_> {
+impl CompressedWeights<'_, '_> {
     /// Reads the operation. `values_of` returns the values of an earlier constant, by name; `take` removes
     /// and returns an earlier pair.
-    pub(super) fn unfold(
+    pub(super) fn dequantize(
         &self,
         op: &str,
         values_of: &Before<'_>,

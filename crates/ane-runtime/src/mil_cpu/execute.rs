@@ -6,7 +6,8 @@ use mlpackage::{DType, Shape};
 use super::hazards::{Watch, Watched};
 use super::kernels::{Call, Lowered, Operand};
 use super::numerics::{Numerics, round_to_half};
-use super::plan::{Precision, observe};
+use super::plan::Precision;
+use super::run_plan::observe;
 
 /// A single operation that runs outside of a plan.
 pub(super) struct Execution<'a, 'o> {

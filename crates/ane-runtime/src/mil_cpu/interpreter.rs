@@ -5,77 +5,27 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use mlpackage::mil::{Block, Container, Function, Operation, TensorType, Value};
-use mlpackage::ops::Args;
+use mlpackage::mil::{Block, Container, Function, Operation, TensorType};
+use mlpackage::ops::{Args, OpSpec};
 use mlpackage::{DType, Shape, ops};
 
 use super::args::{self, Bound};
-use super::compressed::Packed;
 use super::constants::{self, Constant, Constants};
 use super::execute::Execution;
-use super::hazards::{self, Watch, Watched};
-use super::kernels::{Operand, is_non_zero};
-use super::lists::{self, List, Taken};
+use super::hazards::{self, Watch};
+use super::kernels::Operand;
+use super::lists::{self, Taken};
 use super::numerics::Numerics;
-use super::resolve::{self, Resolved, Unresolved, VIEWED, container_of};
+use super::resolve::{self, Resolved, Unresolved};
+use super::runtime_value::{Elements, Operands, RuntimeValue, count_non_zero};
 use crate::engine::Limits;
 use crate::error::{Error, Result};
-
-/// A value while the function runs.
-#[derive(Clone)]
-struct RuntimeValue {
-    ty: TensorType,
-    elements: Elements,
-    /// Whether the value is the same in every call.
-    constant: bool,
-    /// Bytes that a computed value occupies; 0 for inputs, constants, states and views.
-    bytes: u64,
-    /// The value itself, if it is short: shapes may depend on it.
-    value: Option<Value>,
-}
-
-#[derive(Clone)]
-enum Elements {
-    Words(Arc<[u32]>),
-    Packed(Arc<Packed>),
-    List(Arc<List>),
-    /// Not a numeric tensor, such as a string.
-    None,
-}
 
 /// An input or an output.
 pub(super) struct Given {
     pub(super) dtype: DType,
     pub(super) shape: Shape,
     pub(super) words: Arc<[u32]>,
-}
-
-impl RuntimeValue {
-    fn new(dtype: DType, shape: Shape, words: Arc<[u32]>) -> Self {
-        let value = constants::value_of(dtype, &shape, &words);
-        let ty = TensorType { dtype, shape: shape.into() };
-        Self { ty, elements: Elements::Words(words), constant: false, bytes: 0, value }
-    }
-
-    fn words(&self) -> Arc<[u32]> {
-        match &self.elements {
-            Elements::Words(words) => Arc::clone(words),
-            Elements::Packed(packed) => packed.unpack().into_iter().map(f32::to_bits).collect(),
-            Elements::List(_) | Elements::None => Arc::from([]),
-        }
-    }
-
-    fn list(list: List) -> Self {
-        let (ty, bytes) = (list.ty.clone(), list.bytes());
-        Self { ty, elements: Elements::List(Arc::new(list)), constant: false, bytes, value: None }
-    }
-
-    fn container(&self) -> Container {
-        match &self.elements {
-            Elements::List(list) => list.container(),
-            _ => container_of(self.value.as_ref()),
-        }
-    }
 }
 
 /// One call of a function.
@@ -244,98 +194,75 @@ impl<'a> Interpreter<'a> {
         args::bind(operation, self.function.opset, find, Vec::new())
     }
 
-    fn compute(&self, operation: &Operation, mut watch: Option<&mut Watch>) -> Result<Effect, Failure> {
+    fn compute(&self, operation: &Operation, watch: Option<&mut Watch>) -> Result<Effect, Failure> {
         let args = self.args(operation)?;
+        let operands = Operands { args: &args, known: &self.known };
         let op = operation.op.as_str();
         if op == "read_state" {
-            let (state, ty) = self.state(&args).ok_or_else(|| "no such state".to_owned())?;
-            let elements = Elements::Words(Arc::clone(&self.states[state]));
-            return Ok(Effect::Define(vec![RuntimeValue {
-                ty,
-                elements,
-                constant: false,
-                bytes: 0,
-                value: None,
-            }]));
+            return Ok(Effect::Define(vec![self.read_state(&args)?]));
         }
-        let is_constant = |param: &str, index: usize| {
-            let arg = args.many(param).get(index);
-            arg.and_then(|arg| self.known.get(arg.name?)).is_none_or(|known| known.constant)
-        };
-        let taken = |param: &str, index: usize| -> Result<Elements, String> {
-            let arg = args.many(param).get(index).ok_or_else(|| format!("no {param}"))?;
-            if let Some(known) = arg.name.and_then(|name| self.known.get(name)) {
-                return Ok(known.elements.clone());
-            }
-            let words = arg.value.and_then(|value| constants::immediate(value, arg.ty));
-            words.map(|w| Elements::Words(w.into())).ok_or_else(|| format!("{param} is not numeric"))
-        };
         let spec = ops::lookup(op).ok_or_else(|| format!("no operation {op}"))?;
         let inferred = match op {
-            "non_zero" => vec![count_non_zero(&args, &taken)?],
+            "non_zero" => vec![count_non_zero(&operands)?],
             _ => resolve::infer(spec, &args).map_err(String::from)?,
         };
         if op == "write_state" {
-            let (state, _) = self.state(&args).ok_or_else(|| "no such state".to_owned())?;
-            let words = match taken("data", 0)? {
-                Elements::Words(words) => words,
-                Elements::Packed(packed) => packed.unpack().into_iter().map(f32::to_bits).collect(),
-                Elements::List(_) | Elements::None => {
-                    return Err(Failure::Here("data is not a tensor".into()));
-                }
-            };
-            if words.len() != self.states[state].len() {
-                let (found, expected) = (words.len(), self.states[state].len());
-                return Err(Failure::Here(format!("data has {found} elements, the state has {expected}")));
-            }
-            return Ok(Effect::Write { state, words });
+            return Ok(self.write_state(&operands)?);
         }
         resolve::check_declared(operation, &args, &inferred)?;
         let results = match resolve::resolve(operation, &args, &inferred)? {
-            Resolved::Computed(results) => results,
+            Resolved::Computed(results) => self.run_kernel(operation, spec, &operands, results, watch)?,
             Resolved::Empty(results) => {
                 let empty = |(dtype, shape)| RuntimeValue::new(dtype, shape, Arc::from([]));
-                return Ok(Effect::Define(results.into_iter().map(empty).collect()));
+                results.into_iter().map(empty).collect()
             }
-            Resolved::View(dtype, shape) => {
-                let (elements, constant) = (taken(VIEWED, 0)?, is_constant(VIEWED, 0));
-                let value = match elements {
-                    Elements::Words(words) => {
-                        RuntimeValue { constant, ..RuntimeValue::new(dtype, shape, words) }
-                    }
-                    elements => {
-                        let ty = TensorType { dtype, shape: shape.into() };
-                        RuntimeValue { ty, elements, constant, bytes: 0, value: None }
-                    }
-                };
-                return Ok(Effect::Define(vec![value]));
-            }
+            Resolved::View(dtype, shape) => vec![operands.view(dtype, shape)?],
         };
+        Ok(Effect::Define(results))
+    }
+
+    fn read_state(&self, args: &Args<'_>) -> Result<RuntimeValue, String> {
+        let (state, ty) = self.state(args).ok_or_else(|| "no such state".to_owned())?;
+        let elements = Elements::Words(Arc::clone(&self.states[state]));
+        Ok(RuntimeValue { ty, elements, constant: false, bytes: 0, value: None })
+    }
+
+    fn write_state(&self, operands: &Operands<'_, '_>) -> Result<Effect, String> {
+        let (state, _) = self.state(operands.args).ok_or_else(|| "no such state".to_owned())?;
+        let words = match operands.elements("data", 0)? {
+            Elements::Words(words) => words,
+            Elements::Packed(packed) => packed.unpack().into_iter().map(f32::to_bits).collect(),
+            Elements::List(_) | Elements::None => return Err("data is not a tensor".into()),
+        };
+        if words.len() != self.states[state].len() {
+            let (found, expected) = (words.len(), self.states[state].len());
+            return Err(format!("data has {found} elements, the state has {expected}"));
+        }
+        Ok(Effect::Write { state, words })
+    }
+
+    /// Computes results with the operation's kernel.
+    fn run_kernel(
+        &self,
+        operation: &Operation,
+        spec: &OpSpec,
+        operands: &Operands<'_, '_>,
+        results: Vec<(DType, Shape)>,
+        mut watch: Option<&mut Watch>,
+    ) -> Result<Vec<RuntimeValue>, Failure> {
+        let args = operands.args;
         let needed: u64 = results.iter().map(|(_, shape)| 4 * shape.elements() as u64).sum();
         self.ensure_room(needed)?;
         if let Some(watch) = watch.as_deref_mut()
             && results.iter().any(|(dtype, _)| self.numerics == Numerics::F16 && *dtype == DType::Fp16)
-            && let Some(hazard) = hazards::vanished_parameter(operation, spec, &args)
+            && let Some(hazard) = hazards::vanished_parameter(operation, spec, args)
         {
             watch.add(&hazard);
         }
-        let lowered = resolve::kernel(op, &args, &results)?;
+        let lowered = resolve::kernel(&operation.op, args, &results)?;
         self.ensure_room(needed + 4 * lowered.scratch as u64)?;
-        let mut operands = Vec::new();
-        let mut params = Vec::new();
-        for param in lowered.operands {
-            for index in 0..args.many(param).len() {
-                let is_float = args.many(param)[index].ty.dtype.is_float();
-                params.push(Watched { param, constant: is_constant(param, index), is_float });
-                operands.push(match (taken(param, index)?, lowered.packed.contains(param)) {
-                    (Elements::Packed(packed), false) => {
-                        Elements::Words(packed.unpack().into_iter().map(f32::to_bits).collect())
-                    }
-                    (elements, _) => elements,
-                });
-            }
-        }
-        let bound: Vec<Operand<'_>> = operands
+        let (elements, watched) = operands.of_kernel(&lowered)?;
+        let bound: Vec<Operand<'_>> = elements
             .iter()
             .map(|elements| match elements {
                 Elements::Words(words) => Operand::Words(words),
@@ -344,14 +271,14 @@ impl<'a> Interpreter<'a> {
             })
             .collect();
         let computed = Execution { operation, lowered: &lowered, operands: &bound, results: &results }
-            .run(self.numerics, watch.map(|watch| (watch, params.as_slice())))?;
-        let constant = !params.is_empty() && params.iter().all(|watched| watched.constant);
+            .run(self.numerics, watch.map(|watch| (watch, watched.as_slice())))?;
+        let constant = !watched.is_empty() && watched.iter().all(|watched| watched.constant);
         let define = |((dtype, shape), words): ((DType, Shape), Vec<u32>)| RuntimeValue {
             constant,
             bytes: 4 * words.len() as u64,
             ..RuntimeValue::new(dtype, shape, words.into())
         };
-        Ok(Effect::Define(results.into_iter().zip(computed).map(define).collect()))
+        Ok(results.into_iter().zip(computed).map(define).collect())
     }
 
     /// Returns an error unless the call may hold `needed` more bytes.
@@ -453,21 +380,6 @@ impl<'a> Interpreter<'a> {
         };
         args.many(param).iter().map(bind).collect()
     }
-}
-
-/// Returns the type of the result of `non_zero`, which depends on the values of `x`.
-fn count_non_zero(
-    args: &Args<'_>,
-    taken: &impl Fn(&str, usize) -> Result<Elements, String>,
-) -> Result<TensorType, String> {
-    let x = args.ty("x").map_err(String::from)?;
-    let words = match taken("x", 0)? {
-        Elements::Words(words) => words,
-        Elements::Packed(packed) => packed.unpack().into_iter().map(f32::to_bits).collect(),
-        Elements::List(_) | Elements::None => Arc::from([]),
-    };
-    let count = words.iter().filter(|word| is_non_zero(**word, x.dtype.is_float())).count();
-    Ok(TensorType::new(DType::Int32, [count, x.shape.rank()]))
 }
 
 /// The effect of an operation.

@@ -3,6 +3,7 @@
 use std::collections::HashMap;
 
 use mlpackage::mil::{Container, Function, Operation, TensorType, Value};
+use mlpackage::ops::{Arg, Args};
 use mlpackage::{DType, Shape, ops};
 
 use super::args::{self, Bound};
@@ -72,6 +73,49 @@ pub(super) fn lower(
         return Err(NoPlan::Lacks(lowering.missing));
     }
     Ok(lowering.finish(inputs))
+}
+
+/// What an argument is bound to: a value by name, or a constant.
+#[derive(Default)]
+struct Binding {
+    name: Option<String>,
+    value: Option<Value>,
+}
+
+impl Binding {
+    fn of(arg: &Arg<'_>) -> Self {
+        Self { name: arg.name.map(str::to_owned), value: arg.value.cloned() }
+    }
+}
+
+/// The operands of a kernel in its order, and the constants that are not among them.
+struct KernelOperands {
+    /// Each operand, whether it may stay packed, and its parameter.
+    bound: Vec<(Binding, bool, &'static str)>,
+    shapes: Vec<Shape>,
+    /// Whether the elements of each operand are floats.
+    floats: Vec<bool>,
+    params: Vec<(String, Value)>,
+}
+
+impl KernelOperands {
+    fn of(args: &Args<'_>, lowered: &Lowered) -> Self {
+        let mut bound = Vec::new();
+        for &param in lowered.operands {
+            let keep = lowered.packed.contains(&param);
+            bound.extend(args.many(param).iter().map(|arg| (Binding::of(arg), keep, param)));
+        }
+        let of_operands = || lowered.operands.iter().flat_map(|param| args.many(param).iter());
+        let others = args.iter().filter(|(param, _)| !lowered.operands.contains(param));
+        Self {
+            bound,
+            shapes: of_operands().map(|arg| arg.ty.shape.known().unwrap_or_default()).collect(),
+            floats: of_operands().map(|arg| arg.ty.dtype.is_float()).collect(),
+            params: others
+                .filter_map(|(param, args)| Some((param.to_owned(), args.first()?.value?.clone())))
+                .collect(),
+        }
+    }
 }
 
 struct Lowering<'a> {
@@ -189,12 +233,8 @@ impl<'a> Lowering<'a> {
         let spec = ops::lookup(&operation.op).ok_or_else(|| Unresolved::Missing(operation.op.clone()))?;
         let inferred = resolve::infer(spec, &args).map_err(|fault| Unresolved::Shapes(fault.to_string()))?;
         if operation.op == "write_state" {
-            let data = args.get("data").and_then(|arg| arg.name.map(str::to_owned));
-            let value = args.get("data").and_then(|arg| arg.value.cloned());
-            let (state, _) = self.state(operation);
-            let source = self.operand(data.as_deref(), value.as_ref(), true)?;
-            self.steps.push(IrStep::Store { state, source });
-            return Ok(());
+            let data = args.get("data").map(Binding::of);
+            return self.write_state(operation, data.unwrap_or_default());
         }
         let results = match resolve::resolve(operation, &args, &inferred)? {
             Resolved::Computed(results) => results,
@@ -205,8 +245,8 @@ impl<'a> Lowering<'a> {
             }
             Resolved::View(dtype, shape) => {
                 let arg = args.get(VIEWED).ok_or_else(|| format!("{} of nothing", operation.op))?;
-                let (name, value) = (arg.name.map(str::to_owned), arg.value.cloned());
-                return self.view(operation, name.as_deref(), value, dtype, shape);
+                let viewed = Binding::of(arg);
+                return self.view(operation, viewed, dtype, shape);
             }
         };
         if let Some((dtype, shape)) = results.iter().find(|(_, shape)| shape.elements() == 0) {
@@ -216,23 +256,29 @@ impl<'a> Lowering<'a> {
             self.hazards.extend(hazards::vanished_parameter(operation, spec, &args));
         }
         let lowered = resolve::kernel(&operation.op, &args, &results)?;
-        let mut bound = Vec::new();
-        for param in lowered.operands {
-            for arg in args.many(param) {
-                let keep = lowered.packed.contains(param);
-                bound.push((arg.name.map(str::to_owned), arg.value.cloned(), keep, *param));
-            }
-        }
-        let of_operands = || lowered.operands.iter().flat_map(|param| args.many(param).iter());
-        let shapes = of_operands().map(|arg| arg.ty.shape.known().unwrap_or_default()).collect();
-        let floats: Vec<bool> = of_operands().map(|arg| arg.ty.dtype.is_float()).collect();
-        let params = args.iter().filter(|(param, _)| !lowered.operands.contains(param));
-        let params =
-            params.filter_map(|(param, args)| Some((param.to_owned(), args.first()?.value?.clone())));
-        let params = params.collect();
+        let operands = KernelOperands::of(&args, &lowered);
         drop(args);
+        self.compute(operation, lowered, operands, results)
+    }
+
+    fn write_state(&mut self, operation: &Operation, data: Binding) -> Result<(), Unresolved> {
+        let (state, _) = self.state(operation);
+        let source = self.operand(data.name.as_deref(), data.value.as_ref(), true)?;
+        self.steps.push(IrStep::Store { state, source });
+        Ok(())
+    }
+
+    /// Adds a step that computes an operation, or computes it now if all operands are constants.
+    fn compute(
+        &mut self,
+        operation: &'a Operation,
+        lowered: Lowered,
+        operands: KernelOperands,
+        results: Vec<(DType, Shape)>,
+    ) -> Result<(), Unresolved> {
+        let KernelOperands { bound, shapes, floats, params } = operands;
         let mut operands = Vec::with_capacity(bound.len());
-        for (name, value, keep, param) in bound {
+        for (Binding { name, value }, keep, param) in bound {
             operands.push((self.operand(name.as_deref(), value.as_ref(), keep)?, param));
         }
         let elements: usize = results.iter().map(|(_, shape)| shape.elements()).sum();
@@ -278,12 +324,12 @@ impl<'a> Lowering<'a> {
     fn view(
         &mut self,
         operation: &'a Operation,
-        name: Option<&str>,
-        value: Option<Value>,
+        viewed: Binding,
         dtype: DType,
         shape: Shape,
     ) -> Result<(), Unresolved> {
-        let place = self.operand(name, value.as_ref(), true)?;
+        let Binding { name, value } = viewed;
+        let place = self.operand(name.as_deref(), value.as_ref(), true)?;
         let value = value.and_then(|v| {
             let words = constants::immediate(&v, v.tensor_type()?)?;
             constants::value_of(dtype, &shape, &words)

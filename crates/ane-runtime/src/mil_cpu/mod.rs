@@ -19,6 +19,8 @@ mod lowering;
 mod numerics;
 mod plan;
 mod resolve;
+mod run_plan;
+mod runtime_value;
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
