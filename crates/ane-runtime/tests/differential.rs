@@ -496,6 +496,7 @@ fn compressed_weights() {
                 let bound = if fixed { SIZE as f64 / 32_512.0 } else { 0.0 };
                 let near = |(f, e): (&f32, &f64)| (f64::from(*f) - e).abs() <= bound;
                 let what = format!("{form}, {engine}, extent {extent}, stride {stride}, {before} before");
+                assert_eq!(found.len(), expected.len(), "{what}");
                 assert!(found.iter().zip(&expected).all(near), "{what}: {found:?}, expected {expected:?}");
                 let fused = model.default_function().plan().contains(" = projection(");
                 assert_eq!(fused, engine == "fast" && extent == 1 && stride + before == 1, "{what}");

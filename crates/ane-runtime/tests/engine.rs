@@ -253,7 +253,8 @@ fn states_belong_to_a_model_and_a_sequence() {
     assert_eq!(step(&mut a), [3.0, -6.0]);
     assert!(matches!(other.predict(&[("x", x.view())], &mut a), Err(Error::ForeignState)));
     // A refused call leaves the state unchanged.
-    assert!(model.predict(&[], &mut a).is_err());
+    let error = model.predict(&[], &mut a).unwrap_err();
+    assert!(matches!(&error, Error::Input { name, .. } if name == "x"), "{error}");
     let outputs = model.predict(&[("x", x.view())], &mut a).unwrap();
     assert_eq!(outputs["after"].as_f32().unwrap(), [4.0, -8.0]);
 }

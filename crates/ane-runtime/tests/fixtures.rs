@@ -60,9 +60,7 @@ fn every_fixture_runs_or_says_what_it_lacks() {
             }
         }
     }
-    println!("{ran} runs; lacking: {lacking:#?}");
-    let expected: [(&str, Vec<&str>); 0] = [];
-    let found: Vec<(&str, Vec<&str>)> =
-        lacking.iter().map(|(n, l)| (n.as_str(), l.iter().map(String::as_str).collect())).collect();
-    assert_eq!(found, expected);
+    assert_eq!(lacking, BTreeMap::new());
+    // Of the 57 packages that `make.py` writes, one has two functions; each runs in two arithmetics.
+    assert_eq!(ran, 2 * 58);
 }

@@ -319,6 +319,7 @@ fn a_fusion_can_be_left_out() {
             let expected = step(&*whole, &inputs, a)["result"].as_f32().unwrap().to_vec();
             let found = step(&*fast, &inputs, b)["result"].as_f32().unwrap();
             let largest = expected.iter().fold(0.0f32, |m, v| m.max(v.abs()));
+            assert!(expected.len() == found.len() && largest > 0.0, "{fusion:?}, step {i}: {found:?}");
             // Both are within the bound of `Numerics::Fast`.
             let near = |(e, f): (&f32, &f32)| (e - f).abs() <= 2e-3 * largest;
             assert!(expected.iter().zip(found).all(near), "{fusion:?}, step {i}");

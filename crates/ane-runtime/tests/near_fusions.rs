@@ -77,8 +77,9 @@ fn assert_case(
         let [a, b] = &mut states;
         let expected = exact.predict(&named, a).unwrap();
         let found = fast.predict(&named, b).unwrap();
-        for ((name, expected), (_, found)) in expected.iter().zip(found.iter()) {
-            assert_eq!(expected.shape(), found.shape(), "{what}");
+        assert!(expected.len() == found.len() && !expected.is_empty(), "{what}");
+        for ((name, expected), (same_name, found)) in expected.iter().zip(found.iter()) {
+            assert_eq!((name, expected.shape()), (same_name, found.shape()), "{what}");
             let (expected, found) = (expected.as_f32().unwrap(), found.as_f32().unwrap());
             let largest = expected.iter().fold(0.0f32, |m, v| m.max(v.abs()));
             assert!(largest.is_finite() && largest > 0.0, "{what}: nothing to compare");

@@ -151,6 +151,7 @@ fn assert_close(what: &str, found: &[Output], expected: &[(&[usize], &[f32])]) {
     assert_eq!(found.len(), expected.len(), "{what}");
     for ((dims, numbers), (expected_dims, expected)) in found.iter().zip(expected) {
         assert_eq!(dims, expected_dims, "{what}: {numbers:?}");
+        assert_eq!(numbers.len(), expected.len(), "{what}: {numbers:?}");
         // A few roundings of fp32.
         let close = |(a, e): (&f32, &f32)| {
             a == e || (a.is_nan() && e.is_nan()) || (a - e).abs() <= 2e-6 * (1.0 + e.abs())
