@@ -1,7 +1,4 @@
 //! The whole path: text to checkpoint to bundle to tokens, with the guarantees of each step.
-#![allow(clippy::unwrap_used)]
-
-mod common;
 
 use ane_export::{CacheUpdate, ExportOptions, NormForm, Projections, Quantization};
 use ane_floor::corpus::Family;
@@ -16,6 +13,8 @@ use microgpt_ane::verification::verify;
 use microgpt_ane::{ane_export, ane_floor, ane_runtime, microgpt_model, mlpackage};
 use microgpt_model::{Backend, Checkpoint, GptConfig, Preset, WIDE_INIT_STD};
 use mlpackage::{Bundle, Package};
+
+use crate::common;
 
 /// Exports a checkpoint with `options` and opens the bundle.
 fn exported(checkpoint: &Checkpoint, folder: &std::path::Path, options: &ExportOptions) -> Bundle {

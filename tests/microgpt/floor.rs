@@ -1,13 +1,11 @@
 //! `microgpt floor` as scripts see it: reports, gates, laws, and the search for the floor.
-#![allow(clippy::unwrap_used)]
-
-mod common;
 
 use std::fs;
 use std::path::Path;
 
-use common::command::{microgpt, ok, refused, workspace};
 use serde_json::Value;
+
+use crate::common::command::{microgpt, ok, refused, workspace};
 
 #[test]
 fn evidence_is_listed_and_checked() {

@@ -1,5 +1,4 @@
 //! `microgpt train` as a user runs it.
-#![allow(clippy::unwrap_used)]
 
 use std::fs;
 use std::path::Path;

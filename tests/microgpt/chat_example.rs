@@ -1,5 +1,4 @@
 //! `cargo run --example chat` with piped input, as in a script.
-#![allow(clippy::unwrap_used)]
 
 use std::path::Path;
 

@@ -1,13 +1,9 @@
 //! `microgpt run` on packages that are not trained models: images, several functions on one state, NaN and
 //! infinite results, and files of other formats.
-#![allow(clippy::unwrap_used)]
-
-mod common;
 
 use std::fs;
 use std::path::Path;
 
-use common::command::{microgpt, ok, refused};
 use image::{DynamicImage, GrayImage, ImageFormat, Luma, Rgb, RgbImage, Rgba, RgbaImage};
 use microgpt_ane::mlpackage::mil::builder::FunctionBuilder;
 use microgpt_ane::mlpackage::mil::{Dim, Opset, Program, Value};
@@ -17,6 +13,9 @@ use microgpt_ane::mlpackage::{
 };
 use safetensors::tensor::TensorView;
 use safetensors::{Dtype, SafeTensors};
+
+use crate::common;
+use crate::common::command::{microgpt, ok, refused};
 
 /// Writes a package with one function.
 fn package(path: &Path, build: impl FnOnce(&mut FunctionBuilder<'_>) -> microgpt_ane::mlpackage::Result<()>) {

@@ -1,19 +1,18 @@
 //! Every command names what a path holds, and advises one next command, which works.
-#![allow(clippy::unwrap_used)]
-
-mod common;
 
 use std::collections::BTreeSet;
 use std::fs;
 use std::path::Path;
 
-use common::command::{microgpt, ok, workspace};
 use microgpt_ane::microgpt_model::{Corpus, GptConfig, Preset, Tokenizer, Trainer, TrainingConfig};
 use microgpt_ane::mlpackage::mil::builder::FunctionBuilder;
 use microgpt_ane::mlpackage::mil::{Opset, Program};
 use microgpt_ane::mlpackage::{
     ColorSpace, DType, Description, FeatureType, ImageSize, ImageType, PackageWriter,
 };
+
+use crate::common;
+use crate::common::command::{microgpt, ok, workspace};
 
 /// Every command with a model argument, marked by MODEL.
 const COMMANDS: &[&[&str]] = &[

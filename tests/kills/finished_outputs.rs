@@ -1,10 +1,7 @@
 //! Kills commands that overwrite finished work at random moments: afterwards either the old output or the new
 //! one must be there, whole.
 //!
-//! `MICROGPT_KILLS=200 cargo test --release --test finished_outputs` kills each command two hundred times.
-#![allow(clippy::unwrap_used)]
-
-mod common;
+//! `MICROGPT_KILLS=200 cargo test --release --test kills finished_outputs::` kills each command two hundred times.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -12,11 +9,13 @@ use std::path::Path;
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
-use common::command::{microgpt, ok, refused, workspace};
 use microgpt_ane::microgpt_model::Checkpoint;
 use microgpt_ane::mlpackage::Bundle;
 use rand::{RngExt as _, SeedableRng as _};
 use rand_chacha::ChaCha8Rng;
+
+use crate::common;
+use crate::common::command::{microgpt, ok, refused, workspace};
 
 fn kills() -> usize {
     std::env::var("MICROGPT_KILLS").map_or(6, |kills| kills.parse().unwrap())

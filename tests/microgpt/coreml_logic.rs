@@ -1,12 +1,8 @@
 //! The command's Mac features, as far as another machine can test them: the choice and refusal of engines,
 //! recorded plans, and the probes of `settle`.
-#![allow(clippy::unwrap_used)]
-
-mod common;
 
 use std::fs;
 
-use common::command::{microgpt, ok, refused, workspace};
 use microgpt_ane::ane_floor::corpus::Corpus;
 use microgpt_ane::ane_runtime::{Engine, Error, LoadOptions, MilCpu, Model, Numerics, Result};
 use microgpt_ane::microgpt_model::{Backend, GptConfig};
@@ -14,6 +10,9 @@ use microgpt_ane::mlpackage::{Bundle, Package};
 use microgpt_ane::probe::{Outcome, ProgramVariant, settle};
 use microgpt_ane::verification::verify;
 use serde_json::Value;
+
+use crate::common;
+use crate::common::command::{microgpt, ok, refused, workspace};
 
 /// The plan of a package as a Mac would record it, made by hand: everything but the first operation on the
 /// Neural Engine.

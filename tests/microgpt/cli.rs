@@ -1,14 +1,13 @@
 //! The `microgpt` command as scripts see it: exit codes, output, and files left behind.
-#![allow(clippy::unwrap_used)]
-
-mod common;
 
 use std::fs;
 use std::path::Path;
 
 use assert_cmd::Command;
-use common::command::{microgpt, ok, refused, run, workspace};
 use serde_json::Value;
+
+use crate::common;
+use crate::common::command::{microgpt, ok, refused, run, workspace};
 
 fn names(dir: &Path) -> Vec<String> {
     let mut names: Vec<_> =

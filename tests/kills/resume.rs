@@ -1,7 +1,6 @@
 //! Training that is killed at any moment resumes as if nothing had happened.
 //!
-//! `MICROGPT_KILLS=200 cargo test --release --test resume` kills it two hundred times.
-#![allow(clippy::unwrap_used)]
+//! `MICROGPT_KILLS=200 cargo test --release --test kills resume::` kills it two hundred times.
 
 use std::fs;
 use std::io::{BufRead as _, BufReader};

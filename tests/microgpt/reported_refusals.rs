@@ -1,16 +1,14 @@
 //! Findings for what the format allows and Core ML is reported to refuse are counted separately and block
 //! nothing.
-#![allow(clippy::unwrap_used)]
-
-mod common;
 
 use std::path::Path;
 
-use common::command::{microgpt, ok};
 use mlpackage::mil::builder::FunctionBuilder;
 use mlpackage::mil::{Opset, Program, Value};
 use mlpackage::{DType, Metadata, PackageWriter};
 use safetensors::tensor::{Dtype, SafeTensors, TensorView, serialize_to_file};
+
+use crate::common::command::{microgpt, ok};
 
 /// Writes `y = scale * x` for int8 `x`, with a scale for each of three channels, the second of which is
 /// negative.
