@@ -149,6 +149,15 @@ proptest! {
     }
 }
 
+/// A row with one element, which the property above once failed for.
+#[test]
+fn the_default_is_exact_for_a_row_of_one_element() {
+    let row = [[0.0; 63].as_slice(), &[8.0]].concat();
+    let got = run(norm(NormForm::default(), 64, 1).as_ref(), std::slice::from_ref(&row));
+    let error = error(&got[0], &row);
+    assert!(error <= BOUND, "{error:.2e}");
+}
+
 /// A sweep at the width of the scaled model; `--nocapture` prints the largest errors that the documentation
 /// quotes.
 #[test]
