@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """Has coremltools load a package of every operation in `mlpackage`'s table, each in the opset of its arguments.
 
-    operations.py FOLDER        the packages that `cargo test -p mlpackage --test every_operation` wrote
+    operations.py FOLDER        the packages that `cargo test -p mlpackage --test integration every_operation::` wrote
 
 The loader infers the type and shape of every result, and compares them with those that the file declares. Exits with 1 if
 it refuses a package.

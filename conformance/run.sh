@@ -37,7 +37,7 @@ if [[ $* != *--selftest* ]]; then
         [[ $what == operations ]] && flag=
         "$venv/bin/python" "$registry/make.py" $flag 2>/dev/null | cmp - "$registry/$what.json"
     done
-    cargo test --quiet -p mlpackage --test every_operation
+    cargo test --quiet -p mlpackage --test integration every_operation::
     "$venv/bin/python" "$here/operations.py" "${CARGO_TARGET_DIR:-target}/tmp/every_operation"
     "$venv/bin/python" "$here/reports.py" --microgpt "$microgpt"
 fi

@@ -158,20 +158,67 @@ mod tests {
         assert!(error.starts_with("tensor w: element 1 is 100000"), "{error}");
     }
 
+    /// Three to six rows, each a sixteenth of the row above it in magnitude: two rows down, the largest weight
+    /// is less than half a step of the first row's scale.
+    fn rows_of_falling_magnitude() -> impl Strategy<Value = Matrix> {
+        (3usize..=6, 1usize..16).prop_flat_map(|(rows, columns)| {
+            prop::collection::vec(-1f32..=1.0, rows * columns).prop_map(move |mut values| {
+                for (row, weights) in values.chunks_mut(columns).enumerate() {
+                    // Every row reaches its magnitude.
+                    weights[0] = 1f32.copysign(weights[0]);
+                    let magnitude = 60_000.0 / 16f32.powi(row as i32);
+                    weights.iter_mut().for_each(|w| *w *= magnitude);
+                }
+                matrix(rows, values)
+            })
+        })
+    }
+
+    fn largest(values: &[f32]) -> f32 {
+        values.iter().fold(0f32, |m, v| m.max(v.abs()))
+    }
+
     proptest! {
-        /// The bound is half a quantization step, plus one fp16 rounding (2^-11) each of the ratio (at most
-        /// 127) and of the product.
+        /// The step is that of the tensor or of the row. The bound is half a step, plus one fp16 rounding
+        /// (2^-11) each of the ratio (at most 127) and of the product.
         #[test]
-        fn error_is_at_most_about_half_a_step(values in prop::collection::vec(-60_000f32..60_000.0, 1..64)) {
-            for quantization in [Quantization::Int8PerTensor, Quantization::Int8PerChannel] {
-                let matrix = matrix(1, values.clone());
-                let stored = Stored::new(&matrix, quantization).unwrap();
-                let max = values.iter().fold(0f32, |m, v| m.max(v.abs()));
-                let bound = max / 127.0 * (0.5 + 127.0 / 2048.0 * 2.0) + max / 1024.0 + 1e-7;
-                for (v, s) in values.iter().zip(stored.values()) {
-                    prop_assert!((v - s).abs() <= bound, "{v} became {s}, step {}", max / 127.0);
+        fn error_is_at_most_about_half_a_step(matrix in rows_of_falling_magnitude()) {
+            for (quantization, group) in [
+                (Quantization::Int8PerTensor, matrix.values.len()),
+                (Quantization::Int8PerChannel, matrix.columns),
+            ] {
+                let stored = Stored::new(&matrix, quantization).unwrap().values();
+                prop_assert_eq!(stored.len(), matrix.values.len());
+                for (values, stored) in matrix.values.chunks(group).zip(stored.chunks(group)) {
+                    let max = largest(values);
+                    let bound = max / 127.0 * (0.5 + 127.0 / 2048.0 * 2.0) + max / 1024.0 + 1e-7;
+                    for (v, s) in values.iter().zip(stored) {
+                        prop_assert!((v - s).abs() <= bound, "{v} became {s}, step {}", max / 127.0);
+                    }
                 }
             }
+        }
+
+        /// Per channel, a row is stored as if it were a tensor; per tensor, one scale serves all rows, and
+        /// rows below half of its step become zeros.
+        #[test]
+        fn the_granularities_differ(matrix in rows_of_falling_magnitude()) {
+            let stored = |matrix: &Matrix, quantization| match Stored::new(matrix, quantization).unwrap() {
+                Stored::Int8 { data, scales } => (data, scales),
+                Stored::Fp16(_) => panic!("not quantized"),
+            };
+            let (data, scales) = stored(&matrix, Quantization::Int8PerChannel);
+            let mut rows = (Vec::new(), Vec::new());
+            for row in matrix.values.chunks(matrix.columns) {
+                let (data, scales) = stored(&self::matrix(1, row.to_vec()), Quantization::Int8PerTensor);
+                rows.0.extend(data);
+                rows.1.extend(scales);
+            }
+            prop_assert_eq!((&data, &scales), (&rows.0, &rows.1));
+
+            let (data, scales) = stored(&matrix, Quantization::Int8PerTensor);
+            prop_assert_eq!(scales, [rows.1[0]]);
+            prop_assert!(data[2 * matrix.columns..].iter().all(|q| *q == 0), "{data:?}");
         }
 
         #[test]

@@ -60,6 +60,9 @@ fn run() -> Result<ExitCode, Box<dyn std::error::Error>> {
         .with_compute_units(args.compute_units);
     let engine = options.engine()?;
     let report = suite::run_some(&*engine, |name| name.contains(&args.only));
+    if report.packages == 0 {
+        return Err(format!("no package of the suite has {:?} in its name", args.only).into());
+    }
     println!("{}: {report}", engine.name());
     report.refused.iter().for_each(|refused| println!("refused: {refused}"));
     report.failures.iter().for_each(|failure| println!("FAIL {failure}"));

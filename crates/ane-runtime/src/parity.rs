@@ -225,7 +225,11 @@ mod tests {
 
     #[test]
     fn sizes_must_match() {
-        assert!(Parity::of(&[1.0, 2.0], &[1.0], 1).is_err());
-        assert!(Parity::of(&[1.0, 2.0, 3.0], &[1.0, 2.0, 3.0], 2).is_err());
+        for (reference, candidate, vocab_size) in
+            [(&[1.0, 2.0][..], &[1.0][..], 1), (&[1.0, 2.0, 3.0], &[1.0, 2.0, 3.0], 2), (&[1.0], &[1.0], 0)]
+        {
+            let error = Parity::of(reference, candidate, vocab_size).unwrap_err();
+            assert!(matches!(error, Error::Parity(_)), "{error}");
+        }
     }
 }

@@ -190,10 +190,11 @@ mod tests {
 
     #[test]
     fn top_k_then_top_p() {
-        // Of the three most likely (0.2, 0.3, 0.4 of 0.9), p = 0.7 of the remaining probability keeps 0.4 +
-        // 0.3.
-        let counts = counts(Sampling::TopKThenTopP { k: 3, p: 0.7, temperature: 1.0 });
+        // The three most likely have 4/9, 3/9 and 2/9 of the remaining probability, and 7/9 reaches p = 0.75.
+        // Without top-k, or with top-p first, 0.4 + 0.3 would not reach it; without top-p, three would remain.
+        let counts = counts(Sampling::TopKThenTopP { k: 3, p: 0.75, temperature: 1.0 });
         assert_eq!(counts[..2], [0, 0]);
+        assert!(near(counts[2], 3.0 / 7.0), "{counts:?}");
     }
 
     #[test]

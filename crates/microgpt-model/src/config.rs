@@ -183,13 +183,16 @@ mod tests {
     #[test]
     fn absurd_dimensions_are_refused() {
         // 12 * 10^12 parameters are 48 TB, which must be rejected without being allocated.
-        for n_embd in [0, 1_000_000, usize::MAX] {
-            assert!(GptConfig { n_embd, ..GptConfig::preset(Preset::Original, 27) }.validate().is_err());
+        for (n_embd, reason) in [
+            (0, "0 is not between 1 and 1048576"),
+            (1_000_000, "parameters, expected at most"),
+            (usize::MAX, "is not between 1 and 1048576"),
+        ] {
+            let config = GptConfig { n_embd, ..GptConfig::preset(Preset::Original, 27) };
+            let error = config.validate().unwrap_err().to_string();
+            assert!(error.contains("n_embd") && error.contains(reason), "{error}");
         }
-        assert!(
-            GptConfig { rms_norm_eps: f64::NAN, ..GptConfig::preset(Preset::Original, 27) }
-                .validate()
-                .is_err()
-        );
+        let config = GptConfig { rms_norm_eps: f64::NAN, ..GptConfig::preset(Preset::Original, 27) };
+        assert!(config.validate().unwrap_err().to_string().contains("rms_norm_eps: NaN"));
     }
 }

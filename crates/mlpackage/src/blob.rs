@@ -620,8 +620,15 @@ mod tests {
     fn record_outside_the_file() {
         let (_dir, path, _) = written();
         let file = BlobFile::open(&path).unwrap();
-        for offset in [0, 63, 256, 1 << 40, u64::MAX - 63] {
-            assert!(file.blob(offset).is_err(), "{offset}");
+        for (offset, reason) in [
+            (0, "records are at multiples of 64"),
+            (63, "records are at multiples of 64"),
+            (256, "outside the file"),
+            (1 << 40, "outside the file"),
+            (u64::MAX - 63, "outside the file"),
+        ] {
+            let error = file.blob(offset).unwrap_err().to_string();
+            assert!(error.contains(reason), "{offset}: {error}");
         }
     }
 
@@ -629,7 +636,9 @@ mod tests {
     fn element_count_must_fit_the_bytes() {
         let dir = tempfile::tempdir().unwrap();
         let mut w = BlobWriter::create(dir.path().join("w")).unwrap();
-        assert!(w.write(DType::Fp16, 3, &[0; 5]).is_err());
-        assert!(w.write(DType::Bool, 1, &[0]).is_err());
+        let mut refused =
+            |dtype, elements, data: &[u8]| w.write(dtype, elements, data).unwrap_err().to_string();
+        assert!(refused(DType::Fp16, 3, &[0; 5]).contains("5 bytes given for 3 elements of fp16"));
+        assert!(refused(DType::Bool, 1, &[0]).contains("bool cannot be stored in a weight file"));
     }
 }

@@ -281,10 +281,52 @@ mod tests {
         assert_eq!(logistic(&values, &turned).1, [0.0; 4]);
     }
 
+    type Change = fn(&mut Features);
+
+    /// For every graph of the corpus that the law judges: with more weights, a larger product, more layers or
+    /// a state it is still placed where it was, or moves to the Neural Engine.
     #[test]
     fn more_of_anything_is_never_less_reason() {
-        let law = AnchorAndWork::built_in();
-        assert!(law.fitted().earns.iter().all(|e| *e >= 0.0));
-        assert!(law.fitted().price > 0.0, "a graph of nothing stays on the CPU");
+        let changes: [(&str, Change); 4] = [
+            ("weights", |f| f.int8_bytes = Some(10 * f.int8_bytes.unwrap_or(0) + 1_000_000)),
+            ("anchor", |f| f.anchor = Some(10 * f.anchor.unwrap_or(0) + 1_000_000)),
+            ("depth", |f| f.depth = Some(2 * f.depth.unwrap_or(1))),
+            ("states", |f| f.stateful = Some(true)),
+        ];
+        // A fit without the constraint would give depth a negative weight.
+        for law in [AnchorAndWork::built_in().clone(), refitted()] {
+            let outcome = |features: &Features| law.graph(features).unwrap().outcome;
+            let mut moved = Vec::new();
+            let graphs = PlacementCorpus::built_in().evidence().map(|row| (&row.id, Features::from(&row.graph)));
+            for (id, features) in graphs.filter(|(_, features)| applies(features)) {
+                for (what, change) in changes {
+                    let mut more = features.clone();
+                    change(&mut more);
+                    match (outcome(&features), outcome(&more)) {
+                        (Verdict::Ane, Verdict::Ane) | (Verdict::Cpu, Verdict::Cpu) => {}
+                        (Verdict::Cpu, Verdict::Ane) => moved.push(what),
+                        (before, after) => panic!("{id} with more {what}: {before:?}, then {after:?}"),
+                    }
+                    let (less, more) = (law.score(&features), law.score(&more));
+                    assert!(more >= less, "{id} with more {what}: {less}, then {more}");
+                }
+            }
+            assert!(moved.contains(&"weights") && moved.contains(&"anchor"), "{moved:?}");
+        }
+    }
+
+    #[test]
+    fn a_graph_of_nothing_stays_on_the_cpu() {
+        let row = PlacementCorpus::built_in().evidence().next().unwrap();
+        let nothing = Features {
+            family: Family::Elementwise,
+            int8_bytes: Some(0),
+            anchor: Some(0),
+            work: Some(0),
+            depth: Some(0),
+            stateful: Some(false),
+            ..Features::from(&row.graph)
+        };
+        assert_eq!(AnchorAndWork::built_in().graph(&nothing).unwrap().outcome, Verdict::Cpu);
     }
 }

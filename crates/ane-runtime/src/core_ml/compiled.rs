@@ -94,6 +94,7 @@ mod tests {
         fs::write(from.join("deep/er/file"), "x").unwrap();
         copy_folder(&from, &dir.path().join("to")).unwrap();
         assert_eq!(fs::read(dir.path().join("to/deep/er/file")).unwrap(), b"x");
-        assert!(copy_folder(&from, &dir.path().join("to")).is_err(), "what is there is not mixed with it");
+        let error = copy_folder(&from, &dir.path().join("to")).unwrap_err();
+        assert_eq!(error.kind(), io::ErrorKind::AlreadyExists, "what is there is not mixed with it");
     }
 }

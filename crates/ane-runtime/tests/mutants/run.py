@@ -101,7 +101,7 @@ def main() -> int:
                 # Copied with new modification times, or cargo would reuse the builds of an earlier run, its last fault included.
                 shutil.copy(ROOT / name, copy / name)
         environment = os.environ | {"CARGO_TARGET_DIR": str(ROOT / "target/mutants"), "RUST_BACKTRACE": "0"}
-        command = ["cargo", "test", "--quiet", "--package", "ane-runtime", *(a for t in TESTS for a in ("--test", t))]
+        command = ["cargo", "test", "--quiet", "--package", "ane-runtime", "--test", "integration", "--", *(f"{t}::" for t in TESTS)]
         if subprocess.run(command, cwd=copy, env=environment, capture_output=True).returncode:
             print("the tests fail without any fault")
             return 1

@@ -9,7 +9,7 @@ use crate::mil::Opset::{self, CoreML5, CoreML6, CoreML7, CoreML8};
 
 /// The arguments that a parameter accepts: tensors of some element types, a state, or a list of such tensors.
 ///
-/// The sets are those of coremltools 9.0's operations, which `tests/registry/main.rs` verifies.
+/// The sets are those of coremltools 9.0's operations, which `tests/integration/registry.rs` verifies.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct DTypeConstraint {
     /// Each set applies until the opset of the next.

@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Writes coremltools 9.0's operation registry as JSON, with which `tests/registry/main.rs` compares this crate's table.
+"""Writes coremltools 9.0's operation registry as JSON, with which `tests/integration/registry.rs` compares this crate's table.
 
     pip install coremltools==9.0
     python make.py > operations.json
