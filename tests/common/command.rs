@@ -1,8 +1,8 @@
 //! Runs the `microgpt` command as a script does.
 
+use std::io::Write as _;
 use std::path::Path;
-
-use assert_cmd::Command;
+use std::process::{Command, Output, Stdio};
 
 /// The result of a run.
 pub(crate) struct Ran {
@@ -13,16 +13,30 @@ pub(crate) struct Ran {
 
 /// Runs `microgpt` in `dir` and checks that it did not panic.
 pub(crate) fn microgpt(dir: &Path, arguments: &[&str]) -> Ran {
-    run(Command::new(env!("CARGO_BIN_EXE_microgpt")).current_dir(dir).args(arguments))
+    with_input(dir, arguments, "")
 }
 
-pub(crate) fn run(command: &mut Command) -> Ran {
-    let output = command.output().unwrap();
+/// Runs `microgpt` in `dir` with a text on its standard input, and checks that it did not panic.
+pub(crate) fn with_input(dir: &Path, arguments: &[&str], input: impl AsRef<[u8]> + Send) -> Ran {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_microgpt"));
+    let output = output_of(command.current_dir(dir).args(arguments), input);
     let text = |bytes| String::from_utf8(bytes).unwrap();
     let ran =
         Ran { code: output.status.code().unwrap_or(-1), out: text(output.stdout), err: text(output.stderr) };
     assert!(!ran.err.contains("panicked"), "{}", ran.err);
     ran
+}
+
+/// Runs a command to its end with a text on its standard input.
+pub(crate) fn output_of(command: &mut Command, input: impl AsRef<[u8]> + Send) -> Output {
+    let piped = command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
+    let mut child = piped.spawn().unwrap();
+    let mut stdin = child.stdin.take().unwrap();
+    std::thread::scope(|scope| {
+        // A command that ends without reading its input closes the pipe.
+        scope.spawn(move || stdin.write_all(input.as_ref()).ok());
+        child.wait_with_output().unwrap()
+    })
 }
 
 /// Runs a command that must succeed; returns its standard output.

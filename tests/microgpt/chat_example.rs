@@ -1,8 +1,9 @@
 //! `cargo run --example chat` with piped input, as in a script.
 
 use std::path::Path;
+use std::process::Command;
 
-use assert_cmd::Command;
+use crate::common::command::output_of;
 
 /// Cargo builds the examples before it runs the tests, beside the binaries.
 fn chat() -> Command {
@@ -13,7 +14,7 @@ fn chat() -> Command {
 
 #[test]
 fn trains_exports_judges_and_answers() {
-    let output = chat().write_stdin("ka\n\n/quit\n").output().unwrap();
+    let output = output_of(&mut chat(), "ka\n\n/quit\n");
     let out = String::from_utf8(output.stdout).unwrap();
     let err = String::from_utf8(output.stderr).unwrap();
     assert!(output.status.success(), "{out}{err}");

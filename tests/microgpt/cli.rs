@@ -3,11 +3,10 @@
 use std::fs;
 use std::path::Path;
 
-use assert_cmd::Command;
 use serde_json::Value;
 
 use crate::common;
-use crate::common::command::{microgpt, ok, refused, run, workspace};
+use crate::common::command::{microgpt, ok, refused, with_input, workspace};
 
 fn names(dir: &Path) -> Vec<String> {
     let mut names: Vec<_> =
@@ -99,11 +98,10 @@ fn a_gate_that_fails_is_exit_code_1() {
 #[test]
 fn chat_answers_piped_lines_and_survives_mistakes() {
     let dir = workspace();
-    let mut command = Command::new(env!("CARGO_BIN_EXE_microgpt"));
     let mut input = b"ka\nK\n\xff\xfe\n".to_vec();
     input.extend(vec![b'a'; 200_000]);
     input.extend(b"\n/temperature 0\n/n 1\njo\n/nonsense\n");
-    let ran = run(command.current_dir(dir.path()).args(["chat", "bundle", "-n", "2"]).write_stdin(input));
+    let ran = with_input(dir.path(), &["chat", "bundle", "-n", "2"], input);
     assert_eq!(ran.code, 0, "{}", ran.err);
     assert_eq!(ran.out.lines().filter(|l| l.starts_with("  ka")).count(), 2, "{}", ran.out);
     assert_eq!(ran.out.lines().filter(|l| l.starts_with("  jo")).count(), 1, "{}", ran.out);
@@ -238,9 +236,8 @@ fn a_full_context_is_reported() {
     let ran = microgpt(dir, &["generate", "bundle", "-n", "1", "--max-tokens", "1", "--json"]);
     let json: Value = serde_json::from_str(&ran.out).unwrap();
     assert!(json["ended"] == serde_json::json!(["limit"]) && !ran.err.contains("is full"), "{}", ran.out);
-    let mut command = Command::new(env!("CARGO_BIN_EXE_microgpt"));
     let chat = ["chat", "bundle", "-n", "1"];
-    let ran = run(command.current_dir(dir).args(chat).write_stdin("la\nl\n"));
+    let ran = with_input(dir, &chat, "la\nl\n");
     assert_eq!(ran.err.matches("the context of 16 tokens is full").count(), 1, "once: {}", ran.err);
     assert!(!ran.out.contains("is full"), "{}", ran.out);
 }
@@ -259,8 +256,7 @@ fn texts_of_several_lines_have_a_line_between_them() {
         assert_eq!(texts.lines().filter(|line| *line == "---").count(), 2, "{texts}");
         assert_eq!(texts.split("---\n").filter(|text| text.starts_with("oh\nmy\n")).count(), 3, "{texts}");
     }
-    let mut command = Command::new(env!("CARGO_BIN_EXE_microgpt"));
-    let ran = run(command.current_dir(dir).args(["chat", "bundle", "-n", "2"]).write_stdin("oh\n"));
+    let ran = with_input(dir, &["chat", "bundle", "-n", "2"], "oh\n");
     assert_eq!(ran.out.lines().filter(|line| *line == "  ---").count(), 1, "{}", ran.out);
     assert!(ran.out.lines().all(|line| line.starts_with("  ")), "{}", ran.out);
 }
@@ -269,10 +265,7 @@ fn texts_of_several_lines_have_a_line_between_them() {
 #[test]
 fn a_piped_chat_without_any_answer_fails() {
     let dir = workspace();
-    let chat = |lines: &str| {
-        let mut command = Command::new(env!("CARGO_BIN_EXE_microgpt"));
-        run(command.current_dir(dir.path()).args(["chat", "bundle"]).write_stdin(lines))
-    };
+    let chat = |lines: &str| with_input(dir.path(), &["chat", "bundle"], lines);
     for lines in ["K\nÄ\n", "/nonsense\n", "aaaaaaaaaaaaaaaa\n"] {
         let ran = chat(lines);
         assert_eq!(ran.code, 2, "{lines:?}: {}", ran.out);
@@ -728,9 +721,7 @@ fn control_characters_from_files_are_escaped() {
     ok(dir.path(), &["export", "esc", "--out", "esc-bundle", "--no-verify"]);
     let out = ok(dir.path(), &["generate", "esc-bundle"]);
     assert!(out.contains(r"\u{1b}") && !raw(&out), "{out:?}");
-    let mut chat = assert_cmd::Command::new(env!("CARGO_BIN_EXE_microgpt"));
-    let ran =
-        common::command::run(chat.current_dir(dir.path()).args(["chat", "esc-bundle"]).write_stdin("\n"));
+    let ran = with_input(dir.path(), &["chat", "esc-bundle"], "\n");
     assert!(ran.out.contains(r"\u{1b}") && !raw(&ran.out), "{:?}", ran.out);
 }
 

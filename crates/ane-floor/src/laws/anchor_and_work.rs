@@ -297,7 +297,8 @@ mod tests {
         for law in [AnchorAndWork::built_in().clone(), refitted()] {
             let outcome = |features: &Features| law.graph(features).unwrap().outcome;
             let mut moved = Vec::new();
-            let graphs = PlacementCorpus::built_in().evidence().map(|row| (&row.id, Features::from(&row.graph)));
+            let graphs =
+                PlacementCorpus::built_in().evidence().map(|row| (&row.id, Features::from(&row.graph)));
             for (id, features) in graphs.filter(|(_, features)| applies(features)) {
                 for (what, change) in changes {
                     let mut more = features.clone();
