@@ -1,10 +1,11 @@
 #!/usr/bin/env python3
-"""Plants one fault at a time in the engine mil-cpu, and checks that the tests find it.
+"""Plants one fault at a time in the engine mil-cpu and in its worker pool, and checks that the tests find it.
 
     python3 run.py [NAME ...]        all, or only the given names
 
-Each fault changes one line in a copy of the workspace; the copy's tests (`TESTS`) must then fail. Exits with 1 if a fault is not
-found, or cannot be planted because its line no longer exists. Needs only Python and cargo; the copy builds into `target/mutants`.
+Each fault changes one line in a copy of the workspace, and the copy's tests must then fail: the engine's (`TESTS`) for a fault in a
+kernel, and the models that loom explores for a fault in the pool. Exits with 1 if a fault is not found, or cannot be planted because
+its line no longer exists. Needs only Python and cargo; the copy builds into `target/mutants` and `target/races/loom`.
 """
 
 import os
@@ -28,7 +29,7 @@ FAULTS = [
     ("swapped operands", "kernels/elementwise.rs", '"sub" => Some((|x, y| x - y,', '"sub" => Some((|x, y| y - x,'),
     ("dropped scale", "compressed.rs", "self.scale[block] * (number", "self.scale[0] * (number"),
     ("dropped zero point", "compressed.rs", "(number - self.offset.as_ref().map_or(0.0, |o| o[block]))", "number"),
-    ("stale state", "plan.rs", "kernels::Operand::Words(words) => target.copy_from_slice(words),", "kernels::Operand::Words(_) => {}"),
+    ("stale state", "run_plan.rs", "kernels::Operand::Words(words) => target.copy_from_slice(words),", "kernels::Operand::Words(_) => {}"),
     ("state read after it was written", "allocate.rs", "reads.retain(|&(state, at, last)| is_written(state, &ir.steps[at..last]));",
      "reads.retain(|&(state, at, last)| is_written(state, &ir.steps[at..last]) && false);"),
     ("dropped bias", "kernels/linear.rs", "out[o] = dot(row, x) + bias;", "out[o] = dot(row, x) + 0.0 * bias;"),
@@ -88,10 +89,65 @@ FAULTS = [
 ]  # fmt: skip
 
 
+# The same for the pool in `WORKERS`.
+WORKERS = "crates/ane-runtime/src/workers"
+POOL_FAULTS = [
+    ("look at the gate before counting in", "gate.rs", "self.0.fetch_add(1, Acquire) & OPEN > 0",
+     "{ let open = self.0.load(Acquire) & OPEN > 0; self.0.fetch_add(1, Acquire); open }"),
+    ("gate that does not wait", "gate.rs", "while self.0.load(Acquire) > 0 {", "while false && self.0.load(Acquire) > 0 {"),
+    ("gate that stays open", "gate.rs", "self.0.fetch_and(!OPEN, Relaxed);", "self.0.fetch_and(usize::MAX, Relaxed);"),
+    ("gate opened without release", "gate.rs", "self.0.fetch_or(OPEN, Release);", "self.0.fetch_or(OPEN, Relaxed);"),
+    ("gate entered without acquire", "gate.rs", "self.0.fetch_add(1, Acquire)", "self.0.fetch_add(1, Relaxed)"),
+    ("gate left without release", "gate.rs", "self.0.fetch_sub(1, Release);", "self.0.fetch_sub(1, Relaxed);"),
+    ("gate closed without acquire", "gate.rs", "while self.0.load(Acquire) > 0 {", "while self.0.load(Relaxed) > 0 {"),
+    ("worker that enters without looking", "mod.rs", "if self.gate.enter() {", "if self.gate.enter() || true {"),
+    ("sleepers that are not looked for", "bell.rs", "self.state.fetch_add(JOB, Release) & ASLEEP > 0", "self.state.fetch_add(JOB, Release) & ASLEEP > ASLEEP"),
+    ("look for sleepers before counting the job", "bell.rs", "if self.state.fetch_add(JOB, Release) & ASLEEP > 0 {",
+     "let before = self.state.load(Acquire); self.state.fetch_add(JOB, Release); if before & ASLEEP > 0 {"),
+    ("look for a job before counting in as a sleeper", "bell.rs", "let mut now = self.state.fetch_add(1, Acquire) & !ASLEEP;",
+     "let mut now = self.state.load(Acquire) & !ASLEEP; self.state.fetch_add(1, Acquire);"),
+    ("notification without the lock", "bell.rs", "let _lock = self.lock.lock().unwrap_or_else(PoisonError::into_inner);\n        self.wake", "self.wake"),
+    ("one worker woken", "bell.rs", "self.wake.notify_all();", "self.wake.notify_one();"),
+    ("bell rung without release", "bell.rs", "self.state.fetch_add(JOB, Release)", "self.state.fetch_add(JOB, Relaxed)"),
+    ("bell heard without acquire", "bell.rs", "now = self.state.load(Acquire) & !ASLEEP;\n        }\n        if", "now = self.state.load(Relaxed) & !ASLEEP;\n        }\n        if"),
+    ("stop that wakes nobody", "bell.rs", "self.state.fetch_or(STOP, Release);\n        self.wake_all();", "self.state.fetch_or(STOP, Release);"),
+    ("job opened before it is written", "mod.rs", "shared.taken.iter()", "shared.gate.open(); shared.taken.iter()"),
+    ("parts that are not dealt anew", "mod.rs", "taken.0.store(0, Relaxed)", "drop(taken)"),
+    ("part taken twice", "mod.rs", "taken[owner].0.fetch_add(1, Relaxed)",
+     "{ let n = taken[owner].0.load(Relaxed); taken[owner].0.store(n + 1, Relaxed); n }"),
+    ("panic of a worker lost", "mod.rs", "self.panicked.store(true, Relaxed);", ""),
+    ("panic reported twice", "mod.rs", "shared.panicked.store(false, Relaxed);", ""),
+    ("pool dropped before its workers have ended", "mod.rs", "let _ = thread.join();", "drop(thread);"),
+    ("two callers at once", "mod.rs", "let guard = match self.busy.try_lock() {", "let guard = match Box::leak(Box::new(Mutex::new(()))).try_lock() {"),
+]  # fmt: skip
+
+class Suite:
+    """Faults in the files of one folder, and the command that must find each of them."""
+
+    def __init__(self, source: str, faults: list, tests: list[str], **environment: str) -> None:
+        self.source, self.faults = source, faults
+        self.command = ["cargo", "test", "--quiet", "--package", "ane-runtime", *tests]
+        self.environment = os.environ | {"RUST_BACKTRACE": "0"} | environment
+
+    def run(self, copy: Path) -> subprocess.CompletedProcess:
+        # A fault in the pool can end a model in the middle of a panic's message, so the output need not be UTF-8.
+        return subprocess.run(self.command, cwd=copy, env=self.environment, capture_output=True, text=True, errors="replace")
+
+
+ENGINE = Suite(SOURCE, FAULTS, ["--test", "integration", "--", *(f"{t}::" for t in TESTS)], CARGO_TARGET_DIR=str(ROOT / "target/mutants"))
+# As `scripts/check-races` builds the models, so that both share what they build.
+OPT_LEVELS = {'package."*"': 0, "package.loom": 3, "package.generator": 3}
+PROFILE = [a for name, level in OPT_LEVELS.items() for a in ("--config", f"profile.dev.{name}.opt-level={level}")]
+# The model of three threads takes the longest, and finds nothing that the others do not.
+POOL = Suite(
+    WORKERS, POOL_FAULTS, [*PROFILE, "--lib", "workers::models", "--", "--skip", "three_threads"],
+    CARGO_TARGET_DIR=str(ROOT / "target/races/loom"), RUSTFLAGS="--cfg loom", CARGO_PROFILE_DEV_OPT_LEVEL="0",
+)  # fmt: skip
+
+
 def main() -> int:
     wanted = sys.argv[1:]
-    faults = [f for f in FAULTS if not wanted or f[0] in wanted]
-    missed = []
+    missed, planted = [], 0
     with tempfile.TemporaryDirectory() as folder:
         copy = Path(folder) / "workspace"
         files = subprocess.run(["git", "ls-files"], cwd=ROOT, check=True, capture_output=True, text=True).stdout
@@ -100,33 +156,34 @@ def main() -> int:
                 (copy / name).parent.mkdir(parents=True, exist_ok=True)
                 # Copied with new modification times, or cargo would reuse the builds of an earlier run, its last fault included.
                 shutil.copy(ROOT / name, copy / name)
-        environment = os.environ | {"CARGO_TARGET_DIR": str(ROOT / "target/mutants"), "RUST_BACKTRACE": "0"}
-        command = ["cargo", "test", "--quiet", "--package", "ane-runtime", "--test", "integration", "--", *(f"{t}::" for t in TESTS)]
-        if subprocess.run(command, cwd=copy, env=environment, capture_output=True).returncode:
-            print("the tests fail without any fault")
-            return 1
-        for name, file, line, fault in faults:
-            path = copy / SOURCE / file
-            text = path.read_text()
-            if text.count(line) == 0:
-                print(f"{name}: {file} has no line {line!r}")
-                missed.append(name)
-                continue
-            path.write_text(text.replace(line, fault, 1))
-            result = subprocess.run(command, cwd=copy, env=environment, capture_output=True, text=True)
-            path.write_text(text)
-            output = result.stdout + result.stderr
-            if "error[" in output or "could not compile" in output:
-                print(f"{name}: does not compile\n{output[-2000:]}")
-                missed.append(name)
-            elif result.returncode == 0:
-                print(f"{name}: NOT FOUND")
-                missed.append(name)
-            else:
-                # cargo lists the names of failed tests after "failures:", indented, one per line.
-                failed = sorted(set(re.findall(r"^    (\w+)$", output, re.MULTILINE)))
-                print(f"{name}: found by {', '.join(failed) or 'the suite'}", flush=True)
-    print(f"{len(faults) - len(missed)} of {len(faults)} faults found")
+        for suite in [ENGINE, POOL]:
+            faults = [f for f in suite.faults if not wanted or f[0] in wanted]
+            if faults and suite.run(copy).returncode:
+                print("the tests fail without any fault")
+                return 1
+            planted += len(faults)
+            for name, file, line, fault in faults:
+                path = copy / suite.source / file
+                text = path.read_text()
+                if text.count(line) == 0:
+                    print(f"{name}: {file} has no line {line!r}")
+                    missed.append(name)
+                    continue
+                path.write_text(text.replace(line, fault, 1))
+                result = suite.run(copy)
+                path.write_text(text)
+                output = result.stdout + result.stderr
+                if "error[" in output or "could not compile" in output:
+                    print(f"{name}: does not compile\n{output[-2000:]}")
+                    missed.append(name)
+                elif result.returncode == 0:
+                    print(f"{name}: NOT FOUND", flush=True)
+                    missed.append(name)
+                else:
+                    # cargo lists the names of failed tests after "failures:", indented, one per line.
+                    failed = sorted(set(re.findall(r"^    (?:\w+::)*(\w+)$", output, re.MULTILINE)))
+                    print(f"{name}: found by {', '.join(failed) or 'the suite'}", flush=True)
+    print(f"{planted - len(missed)} of {planted} faults found")
     return 1 if missed else 0
 
 
