@@ -21,3 +21,4 @@ mod reference;
 mod sharing;
 #[path = "../suite/mod.rs"]
 mod suite;
+mod threads;

@@ -2,15 +2,13 @@
 //!
 //! Elsewhere in the tests, models are so small that a step is not worth a second thread. `scripts/check-races` runs
 //! this file under ThreadSanitizer.
-#![allow(clippy::unwrap_used)]
-
-mod common;
 
 use ane_runtime::{Engine as _, LoadOptions, MilCpu, Model, Numerics, State, Tensor};
-use common::{package, tensor};
-use mlpackage::mil::builder::{FunctionBuilder, Var};
+use mlpackage::builder::{FunctionBuilder, Var};
 use mlpackage::mil::{TensorType, Value};
 use mlpackage::{DType, Package, Result};
+
+use crate::common::{package, tensor};
 
 /// Two threads share a projection of 256 by 256, and attention over 64 or more positions.
 const CHANNELS: usize = 256;
