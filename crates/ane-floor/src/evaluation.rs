@@ -130,30 +130,13 @@ impl Accuracy {
                 law.graph(features).filter(|_| left_out.spares(law.card())).map(|opinion| opinion.outcome)
             });
         }
-        // Each fit without some evidence is computed once.
-        let mut fits: BTreeMap<LeftOut<'_>, AnchorAndWork> = BTreeMap::new();
-        let all = rows
-            .iter()
-            .flat_map(|r| [LeftOut::Source(&r.source), LeftOut::Publication(publication(&r.source))]);
-        for left_out in all.chain([LeftOut::Nothing]) {
-            fits.entry(left_out)
-                .or_insert_with(|| AnchorAndWork::fit(corpus, |row| left_out.hides(&row.source)));
-        }
+        let fits = fits(corpus, &rows);
         ask("anchor-and-work", &|features, left_out| Some(fits[&left_out].graph(features)?.outcome));
         ask("all laws together", &|features, left_out| {
             let laws = Laws { fitted: &fits[&left_out], may_speak: &|card| left_out.spares(card) };
             Some(decide(features, &laws)?.opinion.outcome)
         });
-        let (mut floor_agreed, mut floor_alone) = (Tally::default(), Tally::default());
-        for row in &rows {
-            let (features, left_out) = (Features::from(&row.graph), LeftOut::Source(&row.source));
-            let laws = Laws { fitted: &fits[&left_out], may_speak: &|card| left_out.spares(card) };
-            let decided = decide(&features, &laws).filter(|d| d.law == Floor::OF_SHARDS.card().name);
-            let (Some(decided), Some(fitted)) = (decided, fits[&left_out].graph(&features)) else { continue };
-            let same = fitted.outcome == decided.opinion.outcome;
-            let tally = if same { &mut floor_agreed } else { &mut floor_alone };
-            tally.add(agree(decided.opinion.outcome, row.placed.device));
-        }
+        let (floor_agreed, floor_alone) = floor_records(&rows, &fits);
         let wrong: BTreeSet<&String> = laws[1..].iter().flat_map(|law| &law.wrong).collect();
         let missed = rows.iter().map(|row| row.id.clone()).filter(|id| !right_about.contains(id));
         let (missed_by_all, not_spoken_of) = missed.partition(|id| wrong.contains(id));
@@ -202,13 +185,43 @@ impl Accuracy {
             Some(_) => of(self.floor_alone),
             None => self.record(law),
         };
-        record.min(opinion.clearance)
+        record.min(opinion.margin)
     }
 }
 
+/// The law of anchor and work, fitted without each source and each publication in turn, and to everything.
+type Fits<'a> = BTreeMap<LeftOut<'a>, AnchorAndWork>;
+
+/// Computes each fit once.
+fn fits<'a>(corpus: &PlacementCorpus, rows: &[&'a Placement]) -> Fits<'a> {
+    let mut fits = Fits::new();
+    let all =
+        rows.iter().flat_map(|r| [LeftOut::Source(&r.source), LeftOut::Publication(publication(&r.source))]);
+    for left_out in all.chain([LeftOut::Nothing]) {
+        fits.entry(left_out).or_insert_with(|| AnchorAndWork::fit(corpus, |row| left_out.hides(&row.source)));
+    }
+    fits
+}
+
+/// Returns the floor's records on the rows that it decides, leave-one-source-out: where the fitted law agrees
+/// with it, and where it disagrees.
+fn floor_records<'a>(rows: &[&'a Placement], fits: &Fits<'a>) -> (Tally, Tally) {
+    let (mut agreed, mut alone) = (Tally::default(), Tally::default());
+    for row in rows {
+        let (features, left_out) = (Features::from(&row.graph), LeftOut::Source(&row.source));
+        let laws = Laws { fitted: &fits[&left_out], may_speak: &|card| left_out.spares(card) };
+        let decided = decide(&features, &laws).filter(|d| d.law == Floor::OF_SHARDS.card().name);
+        let (Some(decided), Some(fitted)) = (decided, fits[&left_out].graph(&features)) else { continue };
+        let same = fitted.outcome == decided.opinion.outcome;
+        let tally = if same { &mut agreed } else { &mut alone };
+        tally.add(agree(decided.opinion.outcome, row.placed.device));
+    }
+    (agreed, alone)
+}
+
 /// Whether prediction and observation agree on full ANE placement.
-fn agree(said: Verdict, came: Verdict) -> bool {
-    (said == Verdict::Ane) == (came == Verdict::Ane)
+fn agree(predicted: Verdict, observed: Verdict) -> bool {
+    (predicted == Verdict::Ane) == (observed == Verdict::Ane)
 }
 
 /// Returns the accuracy of a law, and the rows that it is right about.
@@ -223,7 +236,8 @@ fn tally(name: &str, rows: &[&Placement], ask: &Ask<'_>) -> (LawAccuracy, Vec<St
     };
     for row in rows {
         let features = Features::from(&row.graph);
-        let right = |said: Option<Verdict>| said.map(|said| agree(said, row.placed.device));
+        let right =
+            |predicted: Option<Verdict>| predicted.map(|predicted| agree(predicted, row.placed.device));
         if let Some(right) = right(ask(&features, LeftOut::Nothing)) {
             found.fitted.add(right);
             if right { &mut right_about } else { &mut found.wrong }.push(row.id.clone());

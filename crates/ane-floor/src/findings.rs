@@ -60,30 +60,45 @@ pub(crate) fn of(
     first: usize,
 ) -> Vec<PlacementFinding> {
     let mut findings = Vec::new();
-    let mut add = |kind: PlacementFindingKind, text: String, operations: Vec<usize>| {
-        findings.push(PlacementFinding { kind, function: function.name.clone(), text, operations });
-    };
-    let decided = function.outcome;
-    if decided == Verdict::Ane {
-        let mut kept_off: BTreeMap<(&str, &str), Vec<usize>> = BTreeMap::new();
-        for (i, o) in operations.iter().enumerate().filter(|(_, o)| o.device != Device::Ane) {
-            kept_off.entry((&o.rule, &o.reason)).or_default().push(i);
-        }
-        for ((rule, reason), at) in kept_off {
-            let text = format!(
-                "{} on the CPU by {rule}: {reason}",
-                names(at.iter().map(|&i| operations[i].op.as_str()))
-            );
-            add(PlacementFindingKind::KeptOff, text, at.iter().map(|i| i + first).collect());
-        }
-        for at in islands(operations, first) {
-            add(
-                PlacementFindingKind::Island,
-                crossing(operations, &at),
-                at.iter().map(|i| i + first).collect(),
-            );
-        }
+    if function.outcome == Verdict::Ane {
+        findings.extend(kept_off(function, operations, first));
+        findings.extend(islands(operations, first).into_iter().map(|at| PlacementFinding {
+            kind: PlacementFindingKind::Island,
+            function: function.name.clone(),
+            text: crossing(operations, &at),
+            operations: at.iter().map(|i| i + first).collect(),
+        }));
     }
+    findings.extend(hazards(function, sites, first));
+    findings.extend(disagreements(function));
+    findings.extend(doubts(function));
+    findings
+}
+
+/// Returns the operations that are not on the Neural Engine, by the rule and reason that keep them off.
+fn kept_off(
+    function: &FunctionReport,
+    operations: &[PlacedOperation],
+    first: usize,
+) -> Vec<PlacementFinding> {
+    let mut kept_off: BTreeMap<(&str, &str), Vec<usize>> = BTreeMap::new();
+    for (i, o) in operations.iter().enumerate().filter(|(_, o)| o.device != Device::Ane) {
+        kept_off.entry((&o.rule, &o.reason)).or_default().push(i);
+    }
+    let finding = |((rule, reason), at): ((&str, &str), Vec<usize>)| PlacementFinding {
+        kind: PlacementFindingKind::KeptOff,
+        function: function.name.clone(),
+        text: format!(
+            "{} on the CPU by {rule}: {reason}",
+            names(at.iter().map(|&i| operations[i].op.as_str()))
+        ),
+        operations: at.iter().map(|i| i + first).collect(),
+    };
+    kept_off.into_iter().map(finding).collect()
+}
+
+/// Returns the hazards that laws find in operations, each with all of its operations.
+fn hazards(function: &FunctionReport, sites: &[OpContext<'_>], first: usize) -> Vec<PlacementFinding> {
     let mut hazards: BTreeMap<String, Vec<usize>> = BTreeMap::new();
     for (i, site) in sites.iter().enumerate() {
         for law in laws::all() {
@@ -92,31 +107,50 @@ pub(crate) fn of(
             }
         }
     }
-    for (text, at) in hazards {
-        add(PlacementFindingKind::Hazard, text, at);
-    }
-    for opinion in function.opinions.iter().filter(|o| o.opinion.outcome != decided) {
-        let text = format!("{} says {}: {}", opinion.law, opinion.opinion.outcome, opinion.opinion.reason);
-        add(PlacementFindingKind::Disagreement, text, Vec::new());
-    }
-    if function.rule == laws::Floor::OF_SHARDS.card().name
-        && let Some(int8) = function.features.int8_bytes
-    {
-        if int8.abs_diff(FLOOR_BYTES) < FLOOR_BYTES / 5 {
-            let text =
-                "within 20 % of a floor that is only known as \"about 14 MB\", from two points".to_owned();
-            add(PlacementFindingKind::Doubt, text, Vec::new());
+    let finding = |(text, operations)| PlacementFinding {
+        kind: PlacementFindingKind::Hazard,
+        function: function.name.clone(),
+        text,
+        operations,
+    };
+    hazards.into_iter().map(finding).collect()
+}
+
+/// Returns the opinions that differ from the outcome.
+fn disagreements(function: &FunctionReport) -> impl Iterator<Item = PlacementFinding> {
+    function.opinions.iter().filter(|o| o.opinion.outcome != function.outcome).map(|opinion| {
+        PlacementFinding {
+            kind: PlacementFindingKind::Disagreement,
+            function: function.name.clone(),
+            text: format!("{} says {}: {}", opinion.law, opinion.opinion.outcome, opinion.opinion.reason),
+            operations: Vec::new(),
         }
-        let stored = function.features.stored_bytes.unwrap_or(0);
-        if stored > int8 / 2 * 3 {
-            let text = format!(
-                "the weights are stored wider than INT8 ({}); the law was found for INT8, and is applied to their INT8 size",
-                megabytes(stored)
-            );
-            add(PlacementFindingKind::Doubt, text, Vec::new());
-        }
+    })
+}
+
+/// Returns the reasons to doubt the floor's decision.
+fn doubts(function: &FunctionReport) -> Vec<PlacementFinding> {
+    let decided_by_floor = function.rule == laws::Floor::OF_SHARDS.card().name;
+    let Some(int8) = function.features.int8_bytes.filter(|_| decided_by_floor) else { return Vec::new() };
+    let mut texts = Vec::new();
+    if int8.abs_diff(FLOOR_BYTES) < FLOOR_BYTES / 5 {
+        texts
+            .push("within 20 % of a floor that is only known as \"about 14 MB\", from two points".to_owned());
     }
-    findings
+    let stored = function.features.stored_bytes.unwrap_or(0);
+    if stored > int8 / 2 * 3 {
+        texts.push(format!(
+            "the weights are stored wider than INT8 ({}); the law was found for INT8, and is applied to their INT8 size",
+            megabytes(stored)
+        ));
+    }
+    let finding = |text| PlacementFinding {
+        kind: PlacementFindingKind::Doubt,
+        function: function.name.clone(),
+        text,
+        operations: Vec::new(),
+    };
+    texts.into_iter().map(finding).collect()
 }
 
 fn crossing(operations: &[PlacedOperation], at: &[usize]) -> String {
@@ -141,20 +175,20 @@ pub(crate) fn islands_of(operations: &[PlacedOperation]) -> Vec<PlacementFinding
 /// first operation in the report's list.
 fn islands(operations: &[PlacedOperation], first: usize) -> Vec<Vec<usize>> {
     let mut members: BTreeMap<usize, Vec<usize>> = BTreeMap::new();
-    let mut takes: BTreeMap<usize, bool> = BTreeMap::new();
-    let mut gives: BTreeMap<usize, bool> = BTreeMap::new();
+    let mut entered: BTreeMap<usize, bool> = BTreeMap::new();
+    let mut left: BTreeMap<usize, bool> = BTreeMap::new();
     for (i, operation) in operations.iter().enumerate() {
         if operation.device != Device::Ane {
             members.entry(operation.region).or_default().push(i);
         }
         for source in operation.sources.iter().map(|&s| &operations[s - first]) {
             match (source.device == Device::Ane, operation.device == Device::Ane) {
-                (true, false) => drop(takes.insert(operation.region, true)),
-                (false, true) => drop(gives.insert(source.region, true)),
+                (true, false) => drop(entered.insert(operation.region, true)),
+                (false, true) => drop(left.insert(source.region, true)),
                 _ => {}
             }
         }
     }
-    members.retain(|region, _| takes.contains_key(region) && gives.contains_key(region));
+    members.retain(|region, _| entered.contains_key(region) && left.contains_key(region));
     members.into_values().collect()
 }

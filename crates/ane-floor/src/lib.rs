@@ -21,6 +21,7 @@ pub mod measured;
 mod op_context;
 mod placed_operation;
 mod placement;
+mod products;
 mod report;
 mod residency;
 mod scaling;

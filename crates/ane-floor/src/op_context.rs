@@ -8,8 +8,9 @@ use mlpackage::ops::Args;
 use mlpackage::{DType, Error};
 
 use crate::error::Result;
+use crate::products::{kernel, multiply_adds, rows};
 use crate::residency::computes;
-use crate::weight_info::{Weight, elements, names, size, tensor, weights};
+use crate::weight_info::{Weight, names, size, tensor, weights};
 
 /// One operation of a function that is not a constant.
 #[derive(Clone, Debug)]
@@ -97,54 +98,11 @@ impl<'a> OpContext<'a> {
     ) -> Self {
         let outputs: Vec<TensorType> =
             operation.outputs.iter().filter_map(|o| tensor(&o.ty)).cloned().collect();
-        let mut inputs = Vec::new();
-        let mut bytes = outputs.iter().fold(0u64, |sum, ty| sum.saturating_add(size(ty)));
-        let mut named: Vec<&str> = names(operation).collect();
-        let mut state = None;
-        for (_, bound) in args.iter() {
-            for arg in bound {
-                // Strides and similar arguments are not data.
-                if arg.constant && !arg.ty.dtype.is_float() {
-                    continue;
-                }
-                let stored = arg.name.and_then(|name| weights.get(name));
-                bytes = bytes.saturating_add(stored.map_or_else(|| size(arg.ty), |weight| weight.bytes));
-                if arg.is_state() {
-                    state = Some(arg.ty);
-                } else if !arg.constant {
-                    inputs.push(arg.ty.clone());
-                }
-            }
-        }
-        let mut sources: Vec<usize> = named.drain(..).filter_map(|name| makers.get(name).copied()).collect();
-        sources.sort_unstable();
-        sources.dedup();
-        let bound_weight = |param: &str| {
-            let arg = args.get(param)?;
-            let name = arg.name.filter(|_| arg.constant)?;
-            weights.get(name).copied()
-        };
-        let weight = match operation.op.as_str() {
-            "conv" | "conv_transpose" | "linear" => bound_weight("weight"),
-            "matmul" => bound_weight("y").or_else(|| bound_weight("x")),
-            // These have several matrices each; the largest one represents the layer.
-            "lstm" | "gru" | "rnn" => {
-                names(operation).filter_map(|name| weights.get(name)).max_by_key(|w| w.elements).copied()
-            }
-            _ => None,
-        };
-        let kernel = match operation.op.as_str() {
-            "conv" | "conv_transpose" => args.get("weight").map_or(Vec::new(), |a| kernel(a.ty)),
-            _ => Vec::new(),
-        };
+        let written = outputs.iter().fold(0u64, |sum, ty| sum.saturating_add(size(ty)));
+        let Reads { inputs, state, bytes: read } = Reads::of(&args, weights);
+        let weight = multiplied_weight(operation, &args, weights);
         let work = multiply_adds(operation, &args, &outputs, weight);
-        let rows = match (work, operation.op.as_str(), outputs.first()) {
-            (0, ..) | (_, _, None) => 1,
-            (_, "conv" | "conv_transpose", Some(out)) => elements(out) / extent(out, 1).max(1),
-            (_, _, Some(out)) => {
-                elements(out) / out.shape.rank().checked_sub(1).map_or(1, |i| extent(out, i)).max(1)
-            }
-        };
+        let rows = if work == 0 { 1 } else { rows(operation, &outputs) };
         let ty = outputs.first().or(state);
         Self {
             name: site_name(operation),
@@ -152,11 +110,11 @@ impl<'a> OpContext<'a> {
             inputs,
             outputs,
             weight,
-            kernel,
+            kernel: kernel(operation, &args),
             work,
-            rows: rows.max(1),
-            bytes,
-            sources,
+            rows,
+            bytes: written.saturating_add(read),
+            sources: sources(operation, makers),
             has_blocks: !operation.blocks.is_empty(),
             operation,
             args,
@@ -164,72 +122,67 @@ impl<'a> OpContext<'a> {
     }
 }
 
+/// The data that an operation reads.
+struct Reads<'r> {
+    /// Types of tensors that are not constants.
+    inputs: Vec<TensorType>,
+    /// Type of the state, if it has one.
+    state: Option<&'r TensorType>,
+    /// Bytes of tensors, states and weights, with weights as stored.
+    bytes: u64,
+}
+
+impl<'r> Reads<'r> {
+    fn of(args: &Args<'r>, weights: &HashMap<&str, Weight>) -> Self {
+        let mut reads = Self { inputs: Vec::new(), state: None, bytes: 0 };
+        // Strides and similar arguments are not data.
+        for arg in args.iter().flat_map(|(_, bound)| bound).filter(|a| !a.constant || a.ty.dtype.is_float()) {
+            let stored = arg.name.and_then(|name| weights.get(name));
+            reads.bytes =
+                reads.bytes.saturating_add(stored.map_or_else(|| size(arg.ty), |weight| weight.bytes));
+            if arg.is_state() {
+                reads.state = Some(arg.ty);
+            } else if !arg.constant {
+                reads.inputs.push(arg.ty.clone());
+            }
+        }
+        reads
+    }
+}
+
+/// Returns the operations that produce what an operation uses, in order.
+fn sources(operation: &Operation, makers: &HashMap<&str, usize>) -> Vec<usize> {
+    let mut sources: Vec<usize> = names(operation).filter_map(|name| makers.get(name).copied()).collect();
+    sources.sort_unstable();
+    sources.dedup();
+    sources
+}
+
+/// Returns the weight that an operation multiplies with, if any.
+fn multiplied_weight(
+    operation: &Operation,
+    args: &Args<'_>,
+    weights: &HashMap<&str, Weight>,
+) -> Option<Weight> {
+    let bound = |param: &str| {
+        let arg = args.get(param)?;
+        weights.get(arg.name.filter(|_| arg.constant)?).copied()
+    };
+    match operation.op.as_str() {
+        "conv" | "conv_transpose" | "linear" => bound("weight"),
+        "matmul" => bound("y").or_else(|| bound("x")),
+        // These have several matrices each; the largest one represents the layer.
+        "lstm" | "gru" | "rnn" => {
+            names(operation).filter_map(|name| weights.get(name)).max_by_key(|w| w.elements).copied()
+        }
+        _ => None,
+    }
+}
+
 /// Returns the name of the first result or, without results, of the operation.
 fn site_name(operation: &Operation) -> String {
     let own = || operation.attributes.get("name").and_then(|v| v.as_str()).unwrap_or("?").to_owned();
     operation.outputs.first().map_or_else(own, |o| o.name.clone())
-}
-
-fn extent(ty: &TensorType, axis: usize) -> u64 {
-    ty.shape.as_slice().get(axis).and_then(|d| d.known()).unwrap_or(1) as u64
-}
-
-/// Returns the sizes after the two channel axes of a convolution's weight, with unknown ones as 1.
-fn kernel(weight: &TensorType) -> Vec<usize> {
-    weight.shape.iter().skip(2).map(|d| d.known().unwrap_or(1)).collect()
-}
-
-/// Computes the multiply-adds of operations based on products; 0 for all others.
-fn multiply_adds(
-    operation: &Operation,
-    args: &Args<'_>,
-    outputs: &[TensorType],
-    weight: Option<Weight>,
-) -> u64 {
-    let shape = |param: &str| args.get(param).map(|a| a.ty);
-    let out = outputs.first().map_or(0, elements);
-    let last = |ty: &TensorType, from_end: usize| {
-        ty.shape.rank().checked_sub(from_end).map_or(1, |axis| extent(ty, axis))
-    };
-    match operation.op.as_str() {
-        // [Co, Ci / groups, kernel...]
-        "conv" => shape("weight").map_or(0, |w| out.saturating_mul(elements(w) / extent(w, 0).max(1))),
-        // [Ci, Co / groups, kernel...]
-        "conv_transpose" => match (shape("x"), shape("weight")) {
-            (Some(x), Some(w)) => elements(x).saturating_mul(elements(w) / extent(w, 0).max(1)),
-            _ => 0,
-        },
-        "linear" => shape("weight").map_or(0, |w| out.saturating_mul(last(w, 1))),
-        "matmul" => shape("x").map_or(0, |x| {
-            let transposed = args.bool_or("transpose_x", false).unwrap_or(false);
-            out.saturating_mul(if transposed { last(x, 2) } else { last(x, 1) })
-        }),
-        // Two products: queries with keys, and attention weights with values.
-        "scaled_dot_product_attention" => match (shape("query"), shape("key"), shape("value")) {
-            (Some(q), Some(k), Some(v)) => {
-                let scores = (elements(q) / last(q, 1).max(1)).saturating_mul(last(k, 2));
-                scores.saturating_mul(last(q, 1).saturating_add(last(v, 1)))
-            }
-            _ => 0,
-        },
-        "einsum" => einsum(args).unwrap_or(0),
-        "lstm" | "gru" | "rnn" => weight.map_or(0, |w| w.elements),
-        _ => 0,
-    }
-}
-
-/// Returns the product of the sizes of all distinct axes of an einsum.
-fn einsum(args: &Args<'_>) -> Option<u64> {
-    let equation = args.get("equation")?.value?.as_str()?;
-    let (inputs, _) = equation.split_once("->")?;
-    let mut seen: HashMap<char, u64> = HashMap::new();
-    for (letters, arg) in inputs.split(',').zip(args.many("values")) {
-        for (axis, letter) in letters.trim().chars().enumerate() {
-            let n = seen.entry(letter).or_insert(1);
-            *n = (*n).max(extent(arg.ty, axis));
-        }
-    }
-    Some(seen.values().fold(1u64, |product, &n| product.saturating_mul(n)))
 }
 
 #[cfg(test)]

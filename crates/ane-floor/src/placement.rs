@@ -48,7 +48,7 @@ pub(crate) fn place(
             laws::Opinion {
                 outcome: Verdict::Unknown,
                 reason: "no law applies to such a graph".into(),
-                clearance: 0.5,
+                margin: 0.5,
             },
         ),
     };

@@ -179,51 +179,59 @@ impl PlacementReport {
     ///
     /// [`Error::Report`] with the first inconsistency.
     pub fn check(&self) -> Result<()> {
-        let bad = |reason: String| Err(Error::Report { reason });
         if self.report_version != REPORT_VERSION {
-            return bad(format!(
+            return inconsistent(format!(
                 "it has version {}, this program reads {REPORT_VERSION}",
                 self.report_version
             ));
         }
-        let share = |what: &str, value: f64| match (0.0..=1.0 + 1e-6).contains(&value) {
-            true => Ok(()),
-            false => bad(format!("{what} is {value:e}, expected 0 to 1")),
-        };
-        share("confidence", self.confidence)?;
-        share("cost_ane", self.cost_ane)?;
-        let text = |what: &str, text: &str| match text.chars().any(char::is_control) {
-            true => bad(format!("{what} {text:?} holds a control character")),
-            false => Ok(()),
-        };
-        text("package", &self.package)?;
-        for (i, operation) in self.operations.iter().enumerate() {
-            let PlacedOperation { name, function, region, .. } = operation;
-            text("operation", name)?;
-            share(&format!("confidence of operation {name}"), operation.confidence)?;
-            share(&format!("cost of operation {name}"), operation.cost)?;
-            if *region >= self.operations.len() {
-                return bad(format!(
-                    "operation {name} is in region {region} of {} operations",
-                    self.operations.len()
-                ));
-            }
-            if !self.functions.iter().any(|f| f.name == *function) {
-                return bad(format!(
-                    "operation {name} is in function {function:?}, which is not in the report"
-                ));
-            }
-            if let Some(source) = operation.sources.iter().find(|&&s| s >= i) {
-                return bad(format!(
-                    "operation {i}, {}, has the source {source}, which is not before it",
-                    operation.name
-                ));
-            }
+        check_share("confidence", self.confidence)?;
+        check_share("cost_ane", self.cost_ane)?;
+        check_text("package", &self.package)?;
+        for i in 0..self.operations.len() {
+            self.check_operation(i)?;
         }
+        self.check_totals()?;
+        let pointed = self.findings.iter().flat_map(|f| &f.operations).find(|&&o| o >= self.operations.len());
+        match pointed {
+            Some(at) => {
+                inconsistent(format!("a finding is about operation {at} of {}", self.operations.len()))
+            }
+            None => Ok(()),
+        }
+    }
+
+    /// Checks the values and indices of an operation.
+    fn check_operation(&self, i: usize) -> Result<()> {
+        let PlacedOperation { name, function, region, confidence, cost, sources, .. } = &self.operations[i];
+        check_text("operation", name)?;
+        check_share(&format!("confidence of operation {name}"), *confidence)?;
+        check_share(&format!("cost of operation {name}"), *cost)?;
+        if *region >= self.operations.len() {
+            return inconsistent(format!(
+                "operation {name} is in region {region} of {} operations",
+                self.operations.len()
+            ));
+        }
+        if !self.functions.iter().any(|f| f.name == *function) {
+            return inconsistent(format!(
+                "operation {name} is in function {function:?}, which is not in the report"
+            ));
+        }
+        match sources.iter().find(|&&s| s >= i) {
+            Some(source) => inconsistent(format!(
+                "operation {i}, {name}, has the source {source}, which is not before it"
+            )),
+            None => Ok(()),
+        }
+    }
+
+    /// Checks that the totals are those of the operations.
+    fn check_totals(&self) -> Result<()> {
         let counted = Residency::of(&self.operations);
         if counted != self.residency {
             let (conv, compute) = (counted.conv_ane, counted.compute_ane);
-            return bad(format!(
+            return inconsistent(format!(
                 "its operations result in conv_ane={conv} compute_ane={compute}, which is not what it states"
             ));
         }
@@ -231,19 +239,34 @@ impl PlacementReport {
         summed.total();
         if (summed.verdict, summed.pass) != (self.verdict, self.pass) {
             let (verdict, pass) = (summed.verdict, summed.pass);
-            return bad(format!(
+            return inconsistent(format!(
                 "its operations result in the verdict {verdict}, pass {pass}, which is not what it states"
             ));
         }
-        let pointed = self.findings.iter().flat_map(|f| &f.operations).find(|&&o| o >= self.operations.len());
-        match pointed {
-            Some(place) => bad(format!("a finding is about operation {place} of {}", self.operations.len())),
-            None => Ok(()),
-        }
+        Ok(())
     }
 
     /// Returns the operations of a function.
     pub fn operations_of<'a>(&'a self, function: &'a str) -> impl Iterator<Item = &'a PlacedOperation> {
         self.operations.iter().filter(move |o| o.function == function)
+    }
+}
+
+fn inconsistent(reason: String) -> Result<()> {
+    Err(Error::Report { reason })
+}
+
+/// Checks that a value is from 0 to 1, with an allowance for rounding.
+fn check_share(what: &str, value: f64) -> Result<()> {
+    match (0.0..=1.0 + 1e-6).contains(&value) {
+        true => Ok(()),
+        false => inconsistent(format!("{what} is {value:e}, expected 0 to 1")),
+    }
+}
+
+fn check_text(what: &str, text: &str) -> Result<()> {
+    match text.chars().any(char::is_control) {
+        true => inconsistent(format!("{what} {text:?} holds a control character")),
+        false => Ok(()),
     }
 }

@@ -3,12 +3,13 @@
 
 mod graph;
 mod size_bar;
+mod tables;
 
 use maud::{DOCTYPE, Markup, PreEscaped, html};
 
-use crate::comparison::Comparison;
 use crate::device::{Device, Verdict};
-use crate::findings::PlacementFindingKind;
+use crate::evidence::Evidence;
+use crate::findings::{PlacementFinding, PlacementFindingKind};
 use crate::function_report::{FunctionReport, LawOpinion};
 use crate::laws::megabytes;
 use crate::placed_operation::PlacedOperation;
@@ -24,6 +25,10 @@ pub fn page(reports: &[PlacementReport], measured: &[PlacementReport]) -> String
     let title = reports
         .first()
         .map_or("placement".to_owned(), |r| format!("{}: {} ({})", r.package, r.verdict, r.basis));
+    let beside = |report: &PlacementReport| match (reports, measured) {
+        ([_], [only]) => Some(only),
+        _ => measured.iter().find(|m| m.package == report.package),
+    };
     html! {
         (DOCTYPE)
         html lang="en" {
@@ -38,13 +43,7 @@ pub fn page(reports: &[PlacementReport], measured: &[PlacementReport]) -> String
             }
             body {
                 main {
-                    @for report in reports {
-                        @let beside = measured.iter().find(|m| m.package == report.package).or(match (reports, measured) {
-                            ([_], [one]) => Some(one),
-                            _ => None,
-                        });
-                        (one(report, beside))
-                    }
+                    @for report in reports { (report_sections(report, beside(report))) }
                     p.soft {
                         "Predicted placements come from laws with the evidence shown here, not from a run. "
                         "For the laws and their accuracy, run microgpt floor laws and microgpt floor accuracy."
@@ -82,7 +81,36 @@ fn chip(outcome: Verdict) -> Markup {
     html! { span class={ "chip " (outcome_class(outcome)) } { (outcome) } }
 }
 
-fn one(report: &PlacementReport, measured: Option<&PlacementReport>) -> Markup {
+/// The sections about one report.
+fn report_sections(report: &PlacementReport, measured: Option<&PlacementReport>) -> Markup {
+    html! {
+        (summary(report, measured))
+        section {
+            h2 { "Size against the floor and the ceilings" }
+            div.wide { (size_bar::draw(report.compiled.int8_equivalent(), report.compiled_bytes)) }
+        }
+        @if !report.changes.is_empty() || report.scalings.is_some() { (changes(report)) }
+        (findings(report))
+        section {
+            h2 { "Opinions of the laws" }
+            @for function in &report.functions {
+                @if report.functions.len() > 1 { h3 { (function.name) } }
+                @for opinion in &function.opinions { (law(opinion, function)) }
+            }
+        }
+        @if let Some(measured) = measured { (tables::side_by_side(report, measured)) }
+        (graphs(report))
+        section {
+            details {
+                summary { "All " (report.operations.len()) " operations" }
+                (tables::all_operations(report))
+            }
+        }
+    }
+}
+
+/// The verdict, what decided, and the totals.
+fn summary(report: &PlacementReport, measured: Option<&PlacementReport>) -> Markup {
     html! {
         header {
             h1 { (report.package) }
@@ -102,34 +130,36 @@ fn one(report: &PlacementReport, measured: Option<&PlacementReport>) -> Markup {
                 (tile("compiled", &megabytes(report.compiled_bytes), "estimated"))
             }
         }
-        section {
-            h2 { "Size against the floor and the ceilings" }
-            div.wide { (size_bar::draw(report.compiled.int8_equivalent(), report.compiled_bytes)) }
-        }
-        @if !report.changes.is_empty() || report.scalings.is_some() { (changes(report)) }
-        @if report.findings.iter().any(|f| f.kind != PlacementFindingKind::Disagreement) {
+    }
+}
+
+/// All findings except disagreements, which the laws' opinions show.
+fn findings(report: &PlacementReport) -> Markup {
+    let listed = || report.findings.iter().filter(|f| f.kind != PlacementFindingKind::Disagreement);
+    html! {
+        @if listed().next().is_some() {
             section {
                 h2 { "Findings" }
-                ul {
-                    @for finding in report.findings.iter().filter(|f| f.kind != PlacementFindingKind::Disagreement) {
-                        li {
-                            span.kind { (kind(finding.kind)) ": " }
-                            @if report.functions.len() > 1 { (finding.function) ": " }
-                            (finding.text)
-                            @if finding.operations.len() > 1 { span.soft { " (" (finding.operations.len()) " operations)" } }
-                        }
-                    }
-                }
+                ul { @for finding in listed() { (finding_item(report, finding)) } }
             }
         }
-        section {
-            h2 { "Opinions of the laws" }
-            @for function in &report.functions {
-                @if report.functions.len() > 1 { h3 { (function.name) } }
-                @for opinion in &function.opinions { (law(opinion, function)) }
-            }
+    }
+}
+
+fn finding_item(report: &PlacementReport, finding: &PlacementFinding) -> Markup {
+    html! {
+        li {
+            span.kind { (kind(finding.kind)) ": " }
+            @if report.functions.len() > 1 { (finding.function) ": " }
+            (finding.text)
+            @if finding.operations.len() > 1 { span.soft { " (" (finding.operations.len()) " operations)" } }
         }
-        @if let Some(measured) = measured { (side_by_side(report, measured)) }
+    }
+}
+
+/// The graph of each function.
+fn graphs(report: &PlacementReport) -> Markup {
+    html! {
         section {
             h2 { "The graph, by device" }
             p.soft { (legend(report)) "operations. Point at one, or tap it, to see its reason." }
@@ -140,12 +170,6 @@ fn one(report: &PlacementReport, measured: Option<&PlacementReport>) -> Markup {
                 (graph::draw(&operations, first))
             }
             output id="picked" { "No operation selected." }
-        }
-        section {
-            details {
-                summary { "All " (report.operations.len()) " operations" }
-                (table(report))
-            }
         }
     }
 }
@@ -165,17 +189,6 @@ fn kind(kind: PlacementFindingKind) -> &'static str {
 }
 
 fn changes(report: &PlacementReport) -> Markup {
-    let scaling = |label: &str, scaling: Option<Scaling>| {
-        html! {
-            @if let Some(s) = scaling {
-                li {
-                    (label) ": n_embd " (s.n_embd) ", n_head " (s.n_head) ", n_layer " (s.n_layer) ", "
-                    (megabytes(s.int8_bytes)) " in INT8"
-                    @if let Some(predicted) = s.predicted { "; exported and predicted: " (chip(predicted)) }
-                }
-            }
-        }
-    };
     html! {
         section {
             h2 { "What to change" }
@@ -188,11 +201,24 @@ fn changes(report: &PlacementReport) -> Markup {
                     }
                 }
                 @if let Some(scalings) = &report.scalings {
-                    (scaling("the cheapest decoder above the floor", scalings.cheapest))
-                    (scaling("in the experiment's proportions", scalings.balanced))
-                    (scaling("width only", scalings.width))
-                    (scaling("depth only", scalings.depth))
+                    (scaling_item("the cheapest decoder above the floor", scalings.cheapest))
+                    (scaling_item("in the experiment's proportions", scalings.balanced))
+                    (scaling_item("width only", scalings.width))
+                    (scaling_item("depth only", scalings.depth))
                 }
+            }
+        }
+    }
+}
+
+/// A scaled decoder; nothing if there is none.
+fn scaling_item(label: &str, scaling: Option<Scaling>) -> Markup {
+    html! {
+        @if let Some(s) = scaling {
+            li {
+                (label) ": n_embd " (s.n_embd) ", n_head " (s.n_head) ", n_layer " (s.n_layer) ", "
+                (megabytes(s.int8_bytes)) " in INT8"
+                @if let Some(predicted) = s.predicted { "; exported and predicted: " (chip(predicted)) }
             }
         }
     }
@@ -210,14 +236,20 @@ fn law(opinion: &LawOpinion, function: &FunctionReport) -> Markup {
             p { (opinion.opinion.reason) }
             p.soft { (opinion.says) " (" (opinion.source) "); record " (format!("{:.2}", opinion.record)) }
             div.evidence {
-                @for (side, rows) in [("Nearest for", &opinion.evidence_for), ("Nearest against", &opinion.evidence_against)] {
-                    @if !rows.is_empty() {
-                        div {
-                            p.soft { (side) }
-                            ul { @for row in rows { li { (chip(row.placed)) " " (row.summary) span.soft { " (" (row.source) ")" } } } }
-                        }
-                    }
-                }
+                (evidence("Nearest for", &opinion.evidence_for))
+                (evidence("Nearest against", &opinion.evidence_against))
+            }
+        }
+    }
+}
+
+/// The rows of the corpus on one side; nothing if there are none.
+fn evidence(side: &str, rows: &[Evidence]) -> Markup {
+    html! {
+        @if !rows.is_empty() {
+            div {
+                p.soft { (side) }
+                ul { @for row in rows { li { (chip(row.placed)) " " (row.summary) span.soft { " (" (row.source) ")" } } } }
             }
         }
     }
@@ -228,68 +260,6 @@ fn legend(report: &PlacementReport) -> Markup {
     html! {
         @for device in [Device::Ane, Device::Cpu, Device::Gpu, Device::Unknown] {
             @if count(device) > 0 { span class=(class(device)) { b { "\u{25a0} " } } (device) " " (count(device)) " " }
-        }
-    }
-}
-
-/// Every operation with its device in both reports; differences are marked.
-fn side_by_side(predicted: &PlacementReport, measured: &PlacementReport) -> Markup {
-    let comparison = Comparison::of(predicted, measured);
-    let (differ, shared) = (comparison.differing(), comparison.shared());
-    let alone = comparison.operations.len() - shared;
-    let cell = |o: Option<&PlacedOperation>| match o {
-        Some(o) => html! { td class=(class(o.device)) { (o.device) } },
-        None => html! { td.unknown { "-" } },
-    };
-    html! {
-        section {
-            h2 { (predicted.basis) " beside " (measured.basis) }
-            p { (differ) " of " (shared) " operations differ"
-                @if alone > 0 { "; " (alone) " are in only one of the two reports" } "." }
-            div.tiles {
-                (tile("conv_ane", &format!("{} / {}", predicted.residency.conv_ane, measured.residency.conv_ane), "predicted / beside"))
-                (tile("compute_ane", &format!("{} / {}", predicted.residency.compute_ane, measured.residency.compute_ane), "predicted / beside"))
-                (tile("cost_ane", &format!("{:.0} / {:.0} %", 100.0 * predicted.cost_ane, 100.0 * measured.cost_ane), "predicted / beside"))
-            }
-            details open[differ > 0] {
-                summary { "Operation by operation" }
-                div.scroll {
-                    table {
-                        thead { tr { th { "operation" } th { "type" } th { (predicted.basis) } th { (measured.basis) } th.number { "cost" } th { "plan" } } }
-                        tbody {
-                            @for pair in &comparison.operations {
-                                tr class=[pair.differs().then_some("differs")] {
-                                    td { (pair.operation().name) } td { (pair.operation().op) }
-                                    (cell(pair.predicted)) (cell(pair.measured))
-                                    @match pair.measured {
-                                        Some(m) => { td.number { (format!("{:.2} %", 100.0 * m.cost)) } td { (m.reason) } }
-                                        None => { td.number { "-" } td { "-" } }
-                                    }
-                                }
-                            }
-                        }
-                    }
-                }
-            }
-        }
-    }
-}
-
-fn table(report: &PlacementReport) -> Markup {
-    html! {
-        input type="search" data-filter="" hidden placeholder="type, name, device or reason" aria-label="filter the table";
-        div.scroll {
-            table {
-                thead { tr { th { "operation" } th { "type" } th { "device" } th { "by" } th { "reason" } th.number { "confidence" } th.number { "cost" } } }
-                tbody {
-                    @for o in &report.operations {
-                        tr {
-                            td { (o.name) } td { (o.op) } td class=(class(o.device)) { (o.device) } td { (o.rule) } td { (o.reason) }
-                            td.number { (format!("{:.2}", o.confidence)) } td.number { (format!("{:.2} %", 100.0 * o.cost)) }
-                        }
-                    }
-                }
-            }
         }
     }
 }

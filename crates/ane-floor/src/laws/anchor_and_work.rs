@@ -181,7 +181,7 @@ impl Law for AnchorAndWork {
         let outcome = if score > 0.0 { Verdict::Ane } else { Verdict::Cpu };
         let than = if score > 0.0 { "more" } else { "no more" };
         let reason = format!("it earns {earned}: {than} than the price of {:.2}", self.fitted.price);
-        Some(Opinion { outcome, reason, clearance: 1.0 / (1.0 + (-score.abs()).exp()) })
+        Some(Opinion { outcome, reason, margin: 1.0 / (1.0 + (-score.abs()).exp()) })
     }
 }
 

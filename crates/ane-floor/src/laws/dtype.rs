@@ -35,7 +35,7 @@ impl Law for ElementType {
         (features.dtype? == GraphDtype::Fp32).then(|| Opinion {
             outcome: Verdict::Cpu,
             reason: "it computes in fp32, which the Neural Engine does not have".into(),
-            clearance: 0.99,
+            margin: 0.99,
         })
     }
 

@@ -112,8 +112,8 @@ mod tests {
         assert_eq!(of(Family::Decoder, 13_999_999).map(|o| o.outcome), Some(Verdict::Cpu));
         assert_eq!(of(Family::Decoder, 14_000_000).map(|o| o.outcome), Some(Verdict::Ane));
         // Experiment 27's small point has a margin near 1; at the threshold the margin is a half.
-        assert!(of(Family::Decoder, 30_000).unwrap().clearance > 0.99);
-        assert!((of(Family::Decoder, 14_000_000).unwrap().clearance - 0.5).abs() < 1e-9);
+        assert!(of(Family::Decoder, 30_000).unwrap().margin > 0.99);
+        assert!((of(Family::Decoder, 14_000_000).unwrap().margin - 0.5).abs() < 1e-9);
         for family in [Family::ConvNet, Family::Encoder, Family::Matmul, Family::Elementwise] {
             assert!(of(family, 1 << 30).is_none(), "{family}");
         }

@@ -103,7 +103,8 @@ pub struct Opinion {
     /// The reason, in a sentence.
     pub reason: String,
     /// The margin: 0.5 at the law's threshold, near 1 far from it.
-    pub clearance: f64,
+    #[serde(rename = "clearance")]
+    pub margin: f64,
 }
 
 impl Opinion {
@@ -111,7 +112,7 @@ impl Opinion {
     /// logistic function of the logarithm of `value / threshold`.
     pub(crate) fn at_threshold(outcome: Verdict, reason: String, value: f64, threshold: f64) -> Self {
         let octaves = (value.max(1.0) / threshold).log2().abs();
-        Self { outcome, reason, clearance: 1.0 / (1.0 + (-2.0 * octaves).exp()) }
+        Self { outcome, reason, margin: 1.0 / (1.0 + (-2.0 * octaves).exp()) }
     }
 }
 

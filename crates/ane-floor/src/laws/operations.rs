@@ -37,8 +37,8 @@ impl Law for OperationCeiling {
                 "{operations} operations are above the ceiling of {OPERATION_CEILING}: error -14 is known there"
             );
             // Known to within 120 of 3,200, far more precisely than the thresholds in bytes.
-            let clearance = if operations >= 3_284 { 0.95 } else { 0.6 };
-            Opinion { outcome: Verdict::Error, reason, clearance }
+            let margin = if operations >= 3_284 { 0.95 } else { 0.6 };
+            Opinion { outcome: Verdict::Error, reason, margin }
         })
     }
 }

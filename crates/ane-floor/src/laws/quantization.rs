@@ -41,13 +41,13 @@ impl Law for BlockwiseInt4 {
             Opinion {
                 outcome: Verdict::Ane,
                 reason: "its weights are INT4 with per-block scales, and it is deep and has states: the only such graph known was placed".into(),
-                clearance: 0.6,
+                margin: 0.6,
             }
         } else {
             Opinion {
                 outcome: Verdict::Cpu,
                 reason: "its weights are INT4 with per-block scales, which fall to the CPU in small or stateless shards".into(),
-                clearance: 0.9,
+                margin: 0.9,
             }
         })
     }

@@ -5,118 +5,21 @@
 //! bisection between the narrowest and the widest. The oracle decides where a package is placed: the laws on
 //! any machine, `MLComputePlan` on a Mac.
 
+mod boundary;
+mod probe;
+mod sweep;
+
 use std::collections::BTreeMap;
 use std::fmt;
 
 use mlpackage::counted;
-use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use crate::corpus::{Placement, RecordedMachine};
+pub use self::boundary::Boundary;
+pub use self::probe::Probe;
+pub use self::sweep::{Configuration, Sweep};
 use crate::device::Verdict;
 use crate::report::{Basis, PlacementReport};
-
-/// A decoder to probe.
-#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields)]
-pub struct Configuration {
-    /// Its width.
-    pub n_embd: usize,
-    /// Its layers.
-    pub n_layer: usize,
-    /// Tokens per call (T).
-    pub tokens: usize,
-    /// The form of the weights, by the exporter's name.
-    pub quantization: String,
-}
-
-impl Configuration {
-    /// Returns a name that is unique in a sweep; names sort by size.
-    pub fn id(&self) -> String {
-        let Self { n_embd, n_layer, tokens, quantization } = self;
-        format!("l{n_layer:02}-t{tokens:02}-{quantization}-e{n_embd:04}")
-    }
-}
-
-impl fmt::Display for Configuration {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { n_embd, n_layer, tokens, quantization } = self;
-        write!(f, "n_embd {n_embd}, n_layer {n_layer}, T {tokens}, {quantization}")
-    }
-}
-
-/// The parameters of a sweep.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Sweep {
-    /// Widths, ascending.
-    pub n_embd: Vec<usize>,
-    /// Numbers of layers.
-    pub n_layer: Vec<usize>,
-    /// Tokens per call.
-    pub tokens: Vec<usize>,
-    /// Forms of the weights.
-    pub quantization: Vec<String>,
-}
-
-impl Sweep {
-    /// Returns every line, each from the narrowest to the widest.
-    pub fn lines(&self) -> impl Iterator<Item = Vec<Configuration>> {
-        self.n_layer.iter().flat_map(move |&n_layer| {
-            self.tokens.iter().flat_map(move |&tokens| {
-                self.quantization.iter().map(move |quantization| {
-                    let at = |&n_embd: &usize| Configuration {
-                        n_embd,
-                        n_layer,
-                        tokens,
-                        quantization: quantization.clone(),
-                    };
-                    self.n_embd.iter().map(at).collect()
-                })
-            })
-        })
-    }
-
-    /// Returns every configuration.
-    pub fn configurations(&self) -> impl Iterator<Item = Configuration> {
-        self.lines().flatten()
-    }
-}
-
-/// A configuration, and where it was placed.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub struct Probe {
-    /// The configuration that was probed.
-    pub configuration: Configuration,
-    /// Where it was placed as a whole.
-    pub outcome: Verdict,
-    /// The law or the measurement that determined the outcome.
-    pub rule: String,
-    /// Estimated size of the compiled package with its weights in INT8, in bytes.
-    pub int8_bytes: u64,
-    /// The resulting row of the corpus.
-    pub row: Placement,
-}
-
-/// The width at which placement flips along a line.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub struct Boundary {
-    /// Number of layers.
-    pub n_layer: usize,
-    /// Tokens per call.
-    pub tokens: usize,
-    /// Form of the weights.
-    pub quantization: String,
-    /// The widest probe below `above` that is not wholly on the Neural Engine, with its INT8 bytes; `None` if
-    /// the narrowest is.
-    pub below: Option<(usize, u64)>,
-    /// The narrowest probe that is wholly on the Neural Engine, with its INT8 bytes; `None` if none is.
-    pub above: Option<(usize, u64)>,
-    /// The outcome of the widest probe, and the law that determined it.
-    pub widest: (Verdict, String),
-    /// Whether a probe wider than `above` was not placed: the line then has more than one boundary, or an
-    /// inverted one.
-    pub turned: bool,
-}
 
 /// The result of a search.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -143,109 +46,44 @@ pub fn search<E>(
     law: Option<&str>,
     mut probe: impl FnMut(&Configuration) -> Result<PlacementReport, E>,
 ) -> Result<Discovery, E> {
-    let mut found = Discovery { basis: Basis::Predicted, probes: Vec::new(), boundaries: Vec::new() };
+    let mut discovery = Discovery { basis: Basis::Predicted, probes: Vec::new(), boundaries: Vec::new() };
     for line in sweep.lines().filter(|line| !line.is_empty()) {
         let mut placed: Vec<Option<(bool, u64)>> = vec![None; line.len()];
         let mut last = (Verdict::Unknown, String::new());
-        let mut at = |i: usize, found: &mut Discovery| -> Result<bool, E> {
+        let mut at = |i: usize, discovery: &mut Discovery| -> Result<bool, E> {
             if let Some((placed, _)) = placed[i] {
                 return Ok(placed);
             }
             let report = probe(&line[i])?;
-            found.basis = report.basis;
+            discovery.basis = report.basis;
             let seen = Probe::new(&line[i], &report, law);
             let on_ane = seen.outcome == Verdict::Ane;
             if i + 1 == line.len() {
                 last = (seen.outcome, seen.rule.clone());
             }
             placed[i] = Some((on_ane, seen.int8_bytes));
-            found.probes.push(seen);
+            discovery.probes.push(seen);
             Ok(on_ane)
         };
         let (mut low, mut high) = (0, line.len() - 1);
-        let (narrowest, widest) = (at(low, &mut found)?, at(high, &mut found)?);
+        let (narrowest, widest) = (at(low, &mut discovery)?, at(high, &mut discovery)?);
         if exhaustive {
             for i in 0..line.len() {
-                at(i, &mut found)?;
+                at(i, &mut discovery)?;
             }
         } else if narrowest != widest {
             while high - low > 1 {
                 let middle = low + (high - low) / 2;
-                if at(middle, &mut found)? == narrowest { low = middle } else { high = middle }
+                if at(middle, &mut discovery)? == narrowest { low = middle } else { high = middle }
             }
         }
         let known = placed.iter().enumerate();
         let known = known.filter_map(|(i, p)| p.map(|(on, bytes)| (line[i].n_embd, on, bytes)));
         let Configuration { n_layer, tokens, quantization, .. } = line[0].clone();
         let known: Vec<_> = known.collect();
-        found.boundaries.push(Boundary::of_line((n_layer, tokens, quantization), &known, last));
+        discovery.boundaries.push(Boundary::of_line((n_layer, tokens, quantization), &known, last));
     }
-    Ok(found)
-}
-
-impl Boundary {
-    /// Finds the boundary from what is known along a line, narrowest first: width, whether it is on the
-    /// Neural Engine, bytes.
-    fn of_line(
-        (n_layer, tokens, quantization): (usize, usize, String),
-        known: &[(usize, bool, u64)],
-        widest: (Verdict, String),
-    ) -> Self {
-        let known = || known.iter().copied();
-        let above = known().find(|(_, on, _)| *on).map(|(width, _, bytes)| (width, bytes));
-        let before = |width: usize| above.is_none_or(|(first, _)| width < first);
-        let below = known().rfind(|(width, on, _)| !on && before(*width));
-        let turned = above.is_some_and(|(first, _)| known().any(|(width, on, _)| !on && width > first));
-        Self {
-            n_layer,
-            tokens,
-            quantization,
-            below: below.map(|(width, _, bytes)| (width, bytes)),
-            above,
-            widest,
-            turned,
-        }
-    }
-}
-
-impl Probe {
-    /// Creates a probe from a report's verdict or from one law's opinion in it.
-    pub fn new(configuration: &Configuration, report: &PlacementReport, law: Option<&str>) -> Self {
-        let function = report.functions.first();
-        let opinion = law.map(|law| function.and_then(|f| f.opinions.iter().find(|o| o.law == law)));
-        let (outcome, rule) = match (opinion, function) {
-            (Some(Some(opinion)), _) => (opinion.opinion.outcome, opinion.law.clone()),
-            (Some(None), _) => (Verdict::Unknown, law.unwrap_or_default().to_owned()),
-            (None, Some(function)) => (report.verdict, function.rule.clone()),
-            (None, None) => (report.verdict, "none".to_owned()),
-        };
-        let id = format!("discover-{}", configuration.id());
-        let summary = format!("microGPT decode with random weights: {configuration}");
-        let row = match report.basis {
-            Basis::Predicted => Placement::of_prediction(id, summary, report),
-            Basis::Measured => Placement::of_measurement(
-                id,
-                summary,
-                report,
-                RecordedMachine::this(),
-                "microgpt floor discover",
-            ),
-        };
-        Self {
-            configuration: configuration.clone(),
-            outcome,
-            rule,
-            int8_bytes: report.compiled.int8_equivalent(),
-            row,
-        }
-    }
-}
-
-impl Probe {
-    /// Serializes the corpus row as a line.
-    pub fn row_text(&self) -> String {
-        self.row.to_line()
-    }
+    Ok(discovery)
 }
 
 impl Discovery {

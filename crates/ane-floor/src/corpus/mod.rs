@@ -4,265 +4,32 @@
 //! allow for that. The rows are in `corpus/placements.jsonl`, one JSON object per line, described by
 //! `corpus/schema.json`; `null` means that the source does not state it.
 
+mod graph;
+mod machine;
+mod placement;
+
 use std::collections::BTreeSet;
 use std::fmt;
 use std::sync::LazyLock;
 
 use mlpackage::counted;
-use schemars::JsonSchema;
-use serde::{Deserialize, Serialize};
 
+pub use self::graph::{Family, Graph, GraphDtype, WeightFormat};
+pub use self::machine::RecordedMachine;
+pub use self::placement::{How, Placed, Placement};
 pub use crate::device::Verdict;
 use crate::error::{Error, Result};
-use crate::residency::Count;
 
 /// The built-in rows.
-const BUILT_IN: &str = include_str!("../corpus/placements.jsonl");
+const BUILT_IN: &str = include_str!("../../corpus/placements.jsonl");
 
 /// The JSON Schema of a row.
-pub const SCHEMA: &str = include_str!("../corpus/schema.json");
+pub const SCHEMA: &str = include_str!("../../corpus/schema.json");
 
 /// A corpus of placements.
 #[derive(Clone, Debug, PartialEq)]
 pub struct PlacementCorpus {
     rows: Vec<Placement>,
-}
-
-/// A graph, and where it was placed.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct Placement {
-    /// A unique name.
-    pub id: String,
-    /// Number of the note in the project's notes that the row comes from; several rows may share one.
-    pub note: Option<u32>,
-    /// The graph that was placed.
-    pub graph: Graph,
-    /// The machine.
-    pub machine: RecordedMachine,
-    /// Where it was placed.
-    pub placed: Placed,
-    /// How that is known.
-    pub how: How,
-    /// The source of the row.
-    pub source: String,
-    /// Further information.
-    pub remark: Option<String>,
-}
-
-/// Features of a graph. `None` means that the source does not state it.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct Graph {
-    /// A short description.
-    pub summary: String,
-    /// What kind of graph it is.
-    pub family: Family,
-    /// Operations that compute, as counted by the source.
-    pub operations: Option<u64>,
-    /// Number of convolutions.
-    pub convs: Option<u64>,
-    /// Number of matrix products and linear layers.
-    pub matmuls: Option<u64>,
-    /// Multiply-adds of its largest convolution or matrix product, the anchor.
-    pub anchor_multiply_adds: Option<u64>,
-    /// Multiply-adds per call.
-    pub multiply_adds: Option<u64>,
-    /// Number of layers.
-    pub depth: Option<u64>,
-    /// Positions per call (T).
-    pub tokens: Option<u64>,
-    /// Whether it has states.
-    pub stateful: Option<bool>,
-    /// Element type of the computation.
-    pub dtype: Option<GraphDtype>,
-    /// How its weights are stored.
-    pub quantization: Option<WeightFormat>,
-    /// Size in bytes of its weights or of the compiled package, whichever the source states.
-    pub weight_bytes: Option<u64>,
-}
-
-impl Graph {
-    /// Creates a graph of which only the summary is known.
-    pub fn unknown(summary: String) -> Self {
-        Self {
-            summary,
-            family: Family::Any,
-            operations: None,
-            convs: None,
-            matmuls: None,
-            anchor_multiply_adds: None,
-            multiply_adds: None,
-            depth: None,
-            tokens: None,
-            stateful: None,
-            dtype: None,
-            quantization: None,
-            weight_bytes: None,
-        }
-    }
-}
-
-/// A machine, as far as the source states it.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct RecordedMachine {
-    /// The chip, such as `M4 Max`.
-    pub chip: Option<String>,
-    /// The operating system, such as `macOS 15`.
-    pub os: Option<String>,
-}
-
-/// Formats chip and system; what is unknown is omitted.
-impl fmt::Display for RecordedMachine {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match (&self.chip, &self.os) {
-            (Some(chip), Some(os)) => write!(f, "{chip}, {os}"),
-            (Some(one), None) | (None, Some(one)) => f.write_str(one),
-            (None, None) => f.write_str("an unknown machine"),
-        }
-    }
-}
-
-impl RecordedMachine {
-    /// Returns this machine: chip and system on a Mac; nothing on others, which place nothing.
-    pub fn this() -> Self {
-        if !cfg!(target_os = "macos") {
-            return Self { chip: None, os: None };
-        }
-        let said = |program: &str, arguments: &[&str]| {
-            let output = std::process::Command::new(program).args(arguments).output().ok()?;
-            let text = String::from_utf8(output.stdout).ok()?.trim().to_owned();
-            (output.status.success() && !text.is_empty()).then_some(text)
-        };
-        let chip = said("sysctl", &["-n", "machdep.cpu.brand_string"]);
-        let version = said("sw_vers", &["-productVersion"]);
-        Self {
-            chip: chip.map(|chip| chip.trim_start_matches("Apple ").to_owned()),
-            os: version.map(|version| format!("macOS {version}")),
-        }
-    }
-}
-
-/// Where a graph was placed.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct Placed {
-    /// The placement as a whole.
-    pub device: Verdict,
-    /// Its convolutions, if they were counted.
-    pub conv_ane: Option<Count>,
-    /// Its operations that compute, if they were counted.
-    pub compute_ane: Option<Count>,
-}
-
-/// What kind of graph it is.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-#[serde(rename_all = "kebab-case")]
-pub enum Family {
-    /// Layers of a transformer that generates text.
-    Decoder,
-    /// Only attention.
-    Attention,
-    /// Layers of a transformer that encodes text.
-    Encoder,
-    /// Linear layers and the operations between them.
-    Mlp,
-    /// One matrix product.
-    Matmul,
-    /// A convolutional net over images.
-    ConvNet,
-    /// No convolution and no matrix product to speak of.
-    Elementwise,
-    /// Any kind of graph: the statement is general.
-    Any,
-}
-
-/// Element type in which a graph computes.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-#[serde(rename_all = "kebab-case")]
-pub enum GraphDtype {
-    /// Half precision.
-    Fp16,
-    /// Single precision.
-    Fp32,
-}
-
-/// How weights are stored.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-#[serde(rename_all = "kebab-case")]
-pub enum WeightFormat {
-    /// In the element type of the computation.
-    None,
-    /// 8 bits with per-tensor or per-channel scales.
-    Int8,
-    /// 4 bits with per-tensor or per-channel scales.
-    Int4,
-    /// 4 bits with per-block scales.
-    Int4PerBlock,
-    /// 4-bit indices into palettes.
-    Lut4,
-    /// Indices of other widths into palettes.
-    Lut,
-    /// Only nonzero weights.
-    Sparse,
-}
-
-impl WeightFormat {
-    /// Bits per weight, if the form determines them; for `None`, those of fp16, in which graphs on the Neural
-    /// Engine compute.
-    pub fn bits(self) -> Option<u64> {
-        match self {
-            Self::None => Some(16),
-            Self::Int8 => Some(8),
-            Self::Int4 | Self::Int4PerBlock | Self::Lut4 => Some(4),
-            Self::Lut | Self::Sparse => None,
-        }
-    }
-}
-
-impl fmt::Display for WeightFormat {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.pad(match self {
-            Self::None => "fp16",
-            Self::Int8 => "int8",
-            Self::Int4 => "int4",
-            Self::Int4PerBlock => "int4/block",
-            Self::Lut4 => "lut4",
-            Self::Lut => "lut",
-            Self::Sparse => "sparse",
-        })
-    }
-}
-
-impl fmt::Display for Family {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.pad(match self {
-            Self::Decoder => "decoder",
-            Self::Attention => "attention",
-            Self::Encoder => "encoder",
-            Self::Mlp => "mlp",
-            Self::Matmul => "matmul",
-            Self::ConvNet => "conv net",
-            Self::Elementwise => "elementwise",
-            Self::Any => "any",
-        })
-    }
-}
-
-/// How a placement is known.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum How {
-    /// `MLComputePlan`, or Xcode's display of it, shows it.
-    Plan,
-    /// It ran at a speed that only that device reaches.
-    Timing,
-    /// The source states it without saying how it is known.
-    Stated,
-    /// Laws predict it, and nothing was run. Such rows are not evidence: no law is fitted to or evaluated on
-    /// them.
-    Predicted,
 }
 
 impl PlacementCorpus {
@@ -362,46 +129,6 @@ impl PlacementCorpus {
     }
 }
 
-impl Placement {
-    /// Serializes the row as a line.
-    pub fn to_line(&self) -> String {
-        serde_json::to_string(self).expect("a row serializes") + "\n"
-    }
-
-    /// Checks the row by itself.
-    fn check(&self) -> Result<(), String> {
-        let texts = [("id", &self.id), ("source", &self.source), ("graph.summary", &self.graph.summary)];
-        if let Some((field, _)) = texts.into_iter().find(|(_, text)| text.trim().is_empty()) {
-            return Err(format!("{field} is empty"));
-        }
-        let all = texts.into_iter().chain(self.remark.as_ref().map(|remark| ("remark", remark)));
-        if let Some((field, text)) = all.into_iter().find(|(_, text)| text.chars().any(char::is_control)) {
-            return Err(format!("{field} {text:?} holds a control character"));
-        }
-        if self.graph.tokens == Some(0) {
-            return Err("graph.tokens is 0, expected at least 1".into());
-        }
-        if let (Some(anchor), Some(all)) = (self.graph.anchor_multiply_adds, self.graph.multiply_adds)
-            && anchor > all
-        {
-            return Err(format!("the anchor has {anchor} multiply-adds, the whole graph {all}"));
-        }
-        let Placed { device, conv_ane, compute_ane } = self.placed;
-        for (field, count) in [("conv_ane", conv_ane), ("compute_ane", compute_ane)] {
-            let Some(Count { ane, total }) = count else { continue };
-            let holds = match device {
-                Verdict::Ane => ane == total,
-                Verdict::Cpu | Verdict::Gpu | Verdict::Error => ane == 0,
-                Verdict::Mixed | Verdict::Unknown => ane <= total,
-            };
-            if total == 0 || !holds {
-                return Err(format!("placed.{field} is {ane}/{total}, which contradicts {device}"));
-            }
-        }
-        Ok(())
-    }
-}
-
 /// Formats the rows as a table: note, outcome, weights, summary, source.
 impl fmt::Display for PlacementCorpus {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -432,6 +159,7 @@ impl fmt::Display for PlacementCorpus {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::residency::Count;
 
     #[test]
     fn the_built_in_corpus_has_every_note_of_its_sources() {
