@@ -53,10 +53,10 @@ impl Sampling {
             return bad("temperature", format!("{temperature} is not a number of at least 0"));
         }
         if top_k == Some(0) {
-            return bad("top_k", "0, expected at least 1".into());
+            return bad("top-k", "0, expected at least 1".into());
         }
         if let Some(p) = top_p.filter(|p| !(*p > 0.0 && *p <= 1.0)) {
-            return bad("top_p", format!("{p} is not above 0 and at most 1"));
+            return bad("top-p", format!("{p} is not above 0 and at most 1"));
         }
         Ok(match (top_k, top_p) {
             _ if temperature == 0.0 => Self::Greedy,
