@@ -134,7 +134,7 @@ pub struct Transcript {
 /// # Errors
 ///
 /// [`Error::Runtime`] if the bundle does not load or run; [`Error::OtherCheckpoint`] if the checkpoint has
-/// other dimensions; [`Error::ExporterOption`] or [`Error::Export`] if the bundle does not state how it was
+/// other dimensions; [`Error::Export`] if the bundle does not state how it was
 /// exported; [`Error::Checkpoint`] if a tensor cannot be read.
 pub fn verify(bundle: &Bundle, options: &VerifyOptions<'_>) -> Result<Verification> {
     let load = |numerics| Decoder::load(bundle, &MilCpu::new(numerics));

@@ -217,8 +217,8 @@ fn a_signal_saves_and_ends_a_run() {
         assert!(output.stdout.is_empty(), "no report of what is not finished");
         let states = fs::read_dir(out.join("training")).unwrap().count();
         assert!((1..=2).contains(&states), "{states}");
-        refused(dir.path(), &["train", "--out", signal], &["not finished", "resume it"]);
-        refused(dir.path(), &["export", signal, "--out", "x"], &["not finished", "resume it"]);
+        refused(dir.path(), &["train", "--out", signal], &["not finished", "--resume"]);
+        refused(dir.path(), &["export", signal, "--out", "x"], &["not finished", "--resume"]);
     }
 }
 
@@ -339,9 +339,9 @@ fn options_of_the_recipe_are_checked() {
     refused(dir, &train(&["--devices", "2"]), &["devices", "accumulate"]);
     refused(dir, &train(&["--schedule", "stairs"]), &["stairs", "linear, cosine or constant"]);
     refused(dir, &train(&["--keep-best"]), &["keep_best", "evaluate_every"]);
-    refused(dir, &train(&["--patience", "3"]), &["patience", "--keep-best"]);
+    refused(dir, &train(&["--patience", "3"]), &["patience", "needs keep_best"]);
     refused(dir, &train(&["--warmup", "3"]), &["warmup", "2 steps"]);
-    refused(dir, &train(&["--backend", "cuda"]), &["cuda", "--features cuda"]);
+    refused(dir, &train(&["--backend", "cuda"]), &["cuda", "enable the feature cuda"]);
     ok(
         dir,
         &["train", "--force", "--preset", "compact", "--steps", "2", "--keep-best", "false", "--out", "out"],

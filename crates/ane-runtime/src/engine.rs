@@ -135,7 +135,7 @@ pub trait Model: Send + Sync {
         self.default_function().describe()
     }
 
-    /// Runs the [default function](Function::predict).
+    /// Runs the [default function](ModelFunction::predict).
     ///
     /// # Errors
     ///

@@ -175,7 +175,7 @@ impl FromStr for Backend {
             let built = built.join(", ");
             let reason = match FEATURES.contains(&name) {
                 true => {
-                    format!("{name} is not in this build, which has {built}: enable its feature")
+                    format!("{name} is not in this build, which has {built}: enable the feature {name}")
                 }
                 false => {
                     format!("{name:?} is unknown: this build has {built}; all are {}", FEATURES.join(", "))

@@ -55,7 +55,7 @@ pub(crate) struct Floor {
 
 #[derive(Debug, Subcommand)]
 enum About {
-    PlacementCorpus(corpus::ListCorpus),
+    Corpus(corpus::ListCorpus),
     Laws(laws::ListLaws),
     Accuracy(accuracy::EvaluateLaws),
     Refit(refit::Refit),
@@ -83,7 +83,7 @@ fn predict(path: &Path) -> Result<(Vec<PlacementReport>, Vec<Package>)> {
 impl Floor {
     pub(crate) fn run(self) -> Result<Exit> {
         match self.about {
-            Some(About::PlacementCorpus(command)) => command.run(),
+            Some(About::Corpus(command)) => command.run(),
             Some(About::Laws(command)) => command.run(),
             Some(About::Accuracy(command)) => command.run(),
             Some(About::Refit(command)) => command.run(),

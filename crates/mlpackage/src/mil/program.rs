@@ -96,7 +96,7 @@ impl Function {
         })
     }
 
-    /// Returns the output tensors, in order. Skips names that nothing defines, which [`super::check`]
+    /// Returns the output tensors, in order. Skips names that nothing defines, which [`check`](crate::check)
     /// reports.
     pub fn outputs(&self) -> impl Iterator<Item = (&str, &TensorType)> {
         self.all_outputs().filter_map(|(name, ty)| Some((name, ty.tensor()?)))

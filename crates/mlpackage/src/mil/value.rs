@@ -187,7 +187,7 @@ impl Value {
         Self { ty: ty.into(), data: ValueData::Blob(blob) }
     }
 
-    /// Creates a tensor whose elements are stored in the program. [`builder`](super::builder) refuses
+    /// Creates a tensor whose elements are stored in the program. [`builder`](crate::builder) refuses
     /// elements that do not match the type.
     pub fn immediate(dtype: DType, shape: impl Into<Dims>, literal: Literal) -> Self {
         Self { ty: TensorType::new(dtype, shape).into(), data: ValueData::Immediate(literal) }
