@@ -20,7 +20,7 @@ use crate::{files, mil, proto};
 /// # fn main() -> mlpackage::Result<()> {
 /// use mlpackage::Package;
 ///
-/// let package = Package::open("model.mlpackage".as_ref())?;
+/// let package = Package::open("model.mlpackage")?;
 /// let mut edit = package.edit();
 /// edit.description_mut().metadata.author = "A. N. Other".into();
 /// edit.save("signed.mlpackage".as_ref())
