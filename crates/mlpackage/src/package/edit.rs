@@ -23,7 +23,7 @@ use crate::{files, mil, proto};
 /// let package = Package::open("model.mlpackage")?;
 /// let mut edit = package.edit();
 /// edit.description_mut().metadata.author = "A. N. Other".into();
-/// edit.save("signed.mlpackage".as_ref())
+/// edit.save("signed.mlpackage")
 /// # }
 /// ```
 #[derive(Debug)]
