@@ -11,7 +11,7 @@ use crate::op_context::OpContext;
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Features {
-    /// What kind of graph it is.
+    /// The kind of graph.
     pub family: Family,
     /// Operations that compute.
     pub operations: Option<u64>,

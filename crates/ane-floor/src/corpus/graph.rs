@@ -11,7 +11,7 @@ use serde::{Deserialize, Serialize};
 pub struct Graph {
     /// A short description.
     pub summary: String,
-    /// What kind of graph it is.
+    /// The kind of graph.
     pub family: Family,
     /// Operations that compute, as counted by the source.
     pub operations: Option<u64>,
@@ -58,7 +58,7 @@ impl Graph {
     }
 }
 
-/// What kind of graph it is.
+/// The kind of graph.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "kebab-case")]
 pub enum Family {

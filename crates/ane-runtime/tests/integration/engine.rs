@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use ane_runtime::{Data, Engine as _, Error, Limits, LoadOptions, MilCpu, Numerics, Tensor};
+use ane_runtime::{Data, Engine as _, Error, Limits, LoadOptions, MilCpu, Model, Numerics, Tensor};
 use mlpackage::builder::FunctionBuilder;
 use mlpackage::mil::{Dim, Opset, Program};
 use mlpackage::{AllowedShapes, DType, Description, DimRange, Package, PackageWriter};
@@ -220,21 +220,23 @@ fn inputs_that_do_not_fit_are_named() {
     assert!(matches!(Tensor::new([2, 3], vec![0.0; 5]), Err(Error::TensorSize { elements: 5, .. })));
 }
 
+/// Returns a model whose state accumulates its input.
+fn accumulator(numerics: Numerics) -> Box<dyn Model> {
+    load(numerics, |f| {
+        let x = f.input("x", DType::Fp16, [2])?;
+        let total = f.state("total", DType::Fp16, [2])?;
+        let before = f.read_state("before", &total)?;
+        let after = f.op("add", "after").arg("x", &before).arg("y", &x).one()?;
+        f.write_state(&total, &after)?;
+        f.output(&after);
+        Ok(())
+    })
+}
+
 /// A state keeps what was written to it; each sequence has its own; a state of another model is refused.
 #[test]
 fn states_belong_to_a_model_and_a_sequence() {
-    let counter = || {
-        load(Numerics::F16, |f| {
-            let x = f.input("x", DType::Fp16, [2])?;
-            let total = f.state("total", DType::Fp16, [2])?;
-            let before = f.read_state("before", &total)?;
-            let after = f.op("add", "after").arg("x", &before).arg("y", &x).one()?;
-            f.write_state(&total, &after)?;
-            f.output(&after);
-            Ok(())
-        })
-    };
-    let (model, other) = (counter(), counter());
+    let (model, other) = (accumulator(Numerics::F16), accumulator(Numerics::F16));
     let x = tensor(&[2], &[1.0, -2.0]);
     let (mut a, mut b) = (model.new_state(), model.new_state());
     let step = |state: &mut _| {
@@ -257,18 +259,7 @@ fn states_belong_to_a_model_and_a_sequence() {
 #[test]
 fn a_state_can_be_reset() {
     for numerics in [Numerics::F32, Numerics::Fast] {
-        let counter = || {
-            load(numerics, |f| {
-                let x = f.input("x", DType::Fp16, [2])?;
-                let total = f.state("total", DType::Fp16, [2])?;
-                let before = f.read_state("before", &total)?;
-                let after = f.op("add", "after").arg("x", &before).arg("y", &x).one()?;
-                f.write_state(&total, &after)?;
-                f.output(&after);
-                Ok(())
-            })
-        };
-        let (model, other) = (counter(), counter());
+        let (model, other) = (accumulator(numerics), accumulator(numerics));
         let x = tensor(&[2], &[1.0, -2.0]);
         let mut foreign = other.new_state();
         other.predict(&[("x", x.view())], &mut foreign).unwrap();
