@@ -1,6 +1,7 @@
 //! Faults in recurrent layers, lists, detectors and classifiers.
 
-use super::{Draft, Fault, in_fixture, ints, tensor};
+use super::draft::{Draft, ints, tensor};
+use super::fault::{Fault, in_fixture};
 use crate::finding::Rule;
 use crate::mil::{Literal, Value, value_to_proto};
 use crate::{DType, proto};

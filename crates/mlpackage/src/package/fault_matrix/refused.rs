@@ -1,37 +1,13 @@
 //! Faults that the format allows but Core ML is reported to refuse.
 
-use super::*;
-
-/// Builds a program to which the rules apply without a finding: padding of the last two axes, quantization by
-/// positive scales (ten of them, so that they are stored in the weight file), an index that is not validated.
-pub(super) fn build(f: &mut FunctionBuilder<'_>) -> crate::Result<()> {
-    let x = f.input("x", DType::Fp16, [1, 10, 4, 6])?;
-    let steps = f.input("steps", DType::Int32, [2])?;
-    let w = f.weight("w", TensorType::new(DType::Fp16, [10, 10, 1, 1]), &[0; 200])?;
-    let conv = f.op("conv", "conv").arg("x", &x).arg("weight", &w);
-    let conv = conv.value("pad", ints(&[0; 4])).one()?;
-    let grown = [("reflect", [0, 0, 0, 0, 3, 2, 5, 5]), ("replicate", [0, 0, 0, 0, 4, 0, 6, 6])];
-    for (mode, pad) in grown {
-        let padded = f.op("pad", mode).arg("x", &conv).value("pad", ints(&pad));
-        let padded =
-            padded.value("mode", Value::string(mode)).value("constant_val", Value::fp16(0.0)).one()?;
-        f.output(&padded);
-    }
-    let scale = f.weight("scale", TensorType::new(DType::Fp16, [10]), &half_bytes(0.5))?;
-    let whole = f.op("quantize", "whole").arg("input", &conv).arg("scale", &scale);
-    let whole = whole.value("axis", Value::int(1)).value("output_dtype", Value::string("int8")).one()?;
-    let back = f.op("dequantize", "back").arg("input", &whole).value("scale", Value::fp16(0.5)).one()?;
-    let picked = f.op("gather", "picked").arg("x", &back).arg("indices", &steps).value("axis", Value::int(3));
-    let picked = picked.value("validate_indices", Value::bool(false)).one()?;
-    let same = f.op("reshape", "same").arg("x", &picked).value("shape", ints(&[1, 10, 4, 2, 1])).one()?;
-    f.output(&same);
-    Ok(())
-}
-
-/// Returns the bytes of the same fp16 value ten times.
-fn half_bytes(x: f32) -> Vec<u8> {
-    half::f16::from_f32(x).to_le_bytes().repeat(10)
-}
+use super::base::Base;
+use super::describe;
+use super::draft::{Draft, fixed, ints, tensor};
+use super::fault::{Expected, Fault, in_fixture};
+use crate::finding::Rule;
+use crate::mil::Value;
+use crate::package::Package;
+use crate::proto;
 
 const fn refusal(name: &'static str, rule: Rule, words: &'static str, plant: fn(&mut Draft)) -> Fault {
     (Base::Refusable, name, Expected::Finding(rule, words), plant)
@@ -80,7 +56,7 @@ fn rename(d: &mut Draft, name: &str) {
     d.program().functions.insert(name.into(), function);
 }
 
-pub(super) const REFUSED: &[Fault] = &[
+pub(super) const FAULTS: &[Fault] = &[
     refusal("a result of six axes", Rule::RefusedRank, "%same has 6 axes", |d| {
         d.bind("same", "shape", ints(&[1, 10, 4, 2, 1, 1]));
         d.result_type("same").dimensions.push(fixed(1));
@@ -223,7 +199,7 @@ pub(super) const REFUSED: &[Fault] = &[
 /// Reported refusals neither prevent opening the package nor count as errors.
 #[test]
 fn reported_refusals_are_not_errors() {
-    for &(base, name, _, change) in REFUSED {
+    for &(base, name, _, change) in FAULTS {
         let dir = tempfile::tempdir().unwrap();
         let path = base.write(dir.path());
         let mut draft = Draft::open(&path);
