@@ -1,25 +1,8 @@
-//! Findings of the checker: what is wrong with a package, where, which rule it breaks, and how to fix it.
+//! The rules that the checker enforces, with the severity of a violation and the advice.
 
 use std::fmt;
 
 use serde::Serialize;
-
-/// A single violation of a rule.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
-#[non_exhaustive]
-pub struct Finding {
-    /// The broken rule.
-    pub rule: Rule,
-    /// The function; `None` if the finding concerns the package as a whole.
-    pub function: Option<String>,
-    /// The operation's type and results, such as `conv -> %logits`.
-    pub operation: Option<String>,
-    /// The parameter with the wrong argument.
-    pub argument: Option<String>,
-    /// What was found and what was expected. If `argument` is set, the reason continues a sentence that
-    /// begins with its name.
-    pub reason: String,
-}
 
 /// The severity of a finding, lowest first.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
@@ -34,44 +17,6 @@ pub enum Severity {
     Error,
 }
 
-impl Finding {
-    /// Creates a finding about the package as a whole.
-    pub(crate) fn package(rule: Rule, reason: impl Into<String>) -> Self {
-        Self { rule, function: None, operation: None, argument: None, reason: reason.into() }
-    }
-
-    /// Creates a finding about a function as a whole.
-    pub(crate) fn function(rule: Rule, function: &str, reason: impl Into<String>) -> Self {
-        Self { function: Some(function.to_owned()), ..Self::package(rule, reason) }
-    }
-
-    /// Creates a finding about an operation.
-    pub(crate) fn operation(function: &str, operation: String, fault: Fault) -> Self {
-        Self {
-            rule: fault.rule,
-            function: Some(function.to_owned()),
-            operation: Some(operation),
-            argument: fault.argument,
-            reason: fault.reason,
-        }
-    }
-
-    /// Returns the severity, which depends only on the rule.
-    pub fn severity(&self) -> Severity {
-        self.rule.severity()
-    }
-
-    /// Returns whether the finding is an error, as opposed to a warning or a reported refusal.
-    pub fn is_error(&self) -> bool {
-        self.severity() == Severity::Error
-    }
-
-    /// Returns how to fix the problem.
-    pub fn advice(&self) -> &'static str {
-        self.rule.advice()
-    }
-}
-
 impl fmt::Display for Severity {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
@@ -79,97 +24,6 @@ impl fmt::Display for Severity {
             Self::Refused => "refused",
             Self::Error => "error",
         })
-    }
-}
-
-/// Formats a finding as `function main, operation conv -> %y: argument groups is 3, expected ..`.
-///
-/// The alternate form, `{:#}`, begins with the severity and the rule. It adds one line with the advice and,
-/// for a reported refusal, another with its source.
-impl fmt::Display for Finding {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        if f.alternate() {
-            write!(f, "{}[{}]: ", self.severity(), self.rule)?;
-        }
-        match (&self.function, &self.operation) {
-            (None, _) => {}
-            (Some(function), None) => write!(f, "function {function}: ")?,
-            (Some(function), Some(operation)) => write!(f, "function {function}, operation {operation}: ")?,
-        }
-        if let Some(argument) = &self.argument {
-            write!(f, "argument {argument} ")?;
-        }
-        f.write_str(&self.reason)?;
-        if f.alternate() {
-            write!(f, "\n  {}", self.advice())?;
-            if let Some(source) = self.rule.source() {
-                write!(f, "\n  Core ML is reported to refuse this: {source}")?;
-            }
-        }
-        Ok(())
-    }
-}
-
-/// A problem with an operation that has not been identified yet.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Fault {
-    pub(crate) rule: Rule,
-    pub(crate) argument: Option<String>,
-    pub(crate) reason: String,
-}
-
-impl Fault {
-    pub(crate) fn new(rule: Rule, reason: impl Into<String>) -> Self {
-        Self { rule, argument: None, reason: reason.into() }
-    }
-
-    /// Creates a fault of an argument; `reason` continues a sentence that begins with its name: `is 3,
-    /// expected ..`.
-    pub(crate) fn at(rule: Rule, argument: &str, reason: impl Into<String>) -> Self {
-        Self { rule, argument: Some(argument.to_owned()), reason: reason.into() }
-    }
-
-    /// An argument whose value, type or shape the operation does not accept.
-    pub(crate) fn value(argument: &str, reason: impl Into<String>) -> Self {
-        Self::at(Rule::ArgumentValue, argument, reason)
-    }
-
-    /// An argument that is inconsistent with other arguments.
-    pub(crate) fn mismatch(argument: &str, reason: impl Into<String>) -> Self {
-        Self::at(Rule::ArgumentsMismatch, argument, reason)
-    }
-
-    pub(crate) fn missing(argument: &str) -> Self {
-        Self::at(Rule::ArgumentMissing, argument, "is missing")
-    }
-}
-
-impl fmt::Display for Fault {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        if let Some(argument) = &self.argument {
-            write!(f, "argument {argument} ")?;
-        }
-        f.write_str(&self.reason)
-    }
-}
-
-/// Most rules of the operation table are about inconsistent arguments.
-impl From<String> for Fault {
-    fn from(reason: String) -> Self {
-        Self::new(Rule::ArgumentsMismatch, reason)
-    }
-}
-
-/// For callers whose errors are plain strings.
-impl From<Fault> for String {
-    fn from(fault: Fault) -> Self {
-        fault.to_string()
-    }
-}
-
-impl From<&str> for Fault {
-    fn from(reason: &str) -> Self {
-        reason.to_owned().into()
     }
 }
 
@@ -366,34 +220,5 @@ mod tests {
             assert_eq!(rule.severity() == Severity::Refused, rule.source().is_some(), "{rule}");
             assert_eq!(rule.severity() == Severity::Refused, rule.id().starts_with("refused-"), "{rule}");
         }
-    }
-
-    #[test]
-    fn a_reported_refusal_names_its_source() {
-        let fault = Fault::at(Rule::RefusedScale, "scale", "holds -0.5");
-        let finding = Finding::operation("main", "dequantize -> %y".into(), fault);
-        assert!(!finding.is_error());
-        assert_eq!(
-            format!("{finding:#}"),
-            "refused[refused-scale]: function main, operation dequantize -> %y: argument scale holds -0.5\n  \
-             use positive scales, and negate the elements instead\n  \
-             Core ML is reported to refuse this: webmachinelearning/webnn issue 822, pull request 906"
-        );
-    }
-
-    #[test]
-    fn a_finding_reads_as_a_sentence() {
-        let fault = Fault::value("groups", "is 3, expected a divisor of 4");
-        let finding = Finding::operation("main", "conv -> %y".into(), fault);
-        assert_eq!(
-            finding.to_string(),
-            "function main, operation conv -> %y: argument groups is 3, expected a divisor of 4"
-        );
-        assert_eq!(
-            format!("{finding:#}"),
-            "error[argument-value]: function main, operation conv -> %y: argument groups is 3, expected a divisor of 4\n  \
-             bind a value that the operation accepts"
-        );
-        assert!(finding.is_error());
     }
 }
