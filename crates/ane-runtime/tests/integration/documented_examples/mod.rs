@@ -1,6 +1,6 @@
 //! The examples of coremltools 9.0's documentation of MIL's operations (`mil/ops/defs`), and small examples
 //! of its formulas, computed in each opset. The values are those of the documentation, or follow from its
-//! formulas by hand. `docs/operations.md` lists them by operation; `mlpackage/tests/integration/documented_rules.rs`
+//! formulas by hand. `docs/operations.md` lists them by operation; `mlpackage/tests/integration/documented_rules`
 //! tests which arguments are accepted.
 
 mod elements;
