@@ -62,21 +62,40 @@ pub fn export_with_progress(
     options: &ExportOptions,
     progress: impl FnMut(usize, usize),
 ) -> Result<StagedBundle> {
-    let config = checkpoint.config();
     let dir = BUNDLE.create(destination)?;
     let folder = dir.path();
-
-    let mut writer = PackageWriter::create(folder.join(PACKAGE))?;
-    let function = microgpt::decode_function(checkpoint, options, 1, writer.weights(), progress)?;
-    let states = function.states().count();
-    let program = Program::new([(microgpt::FUNCTION, function)]);
-    writer.finish(&program, &metadata(checkpoint, options))?;
-
+    let states = write_package(checkpoint, options, &folder.join(PACKAGE), progress)?;
     write_embeddings(checkpoint, &folder.join(EMBEDDINGS))?;
     let tokenizer = folder.join(TOKENIZER);
     fs::write(&tokenizer, checkpoint.tokenizer().to_json()).map_err(|e| write_error(&tokenizer, e))?;
 
-    let mut manifest = BundleManifest {
+    let mut manifest = manifest(checkpoint, options, states);
+    manifest.files = BundleManifest::digest_folder(folder)?;
+    let card = model_card::render(checkpoint, options, &manifest);
+    let mut staged = StagedBundle { dir, manifest, card: String::new() };
+    staged.add_to_card(&card)?;
+    Ok(staged)
+}
+
+/// Writes the package of the decode function, and returns the number of the function's states.
+fn write_package(
+    checkpoint: &Checkpoint,
+    options: &ExportOptions,
+    path: &Path,
+    progress: impl FnMut(usize, usize),
+) -> Result<usize> {
+    let mut writer = PackageWriter::create(path)?;
+    let function = microgpt::decode_function(checkpoint, options, 1, writer.weights(), progress)?;
+    let states = function.states().count();
+    let program = Program::new([(microgpt::FUNCTION, function)]);
+    writer.finish(&program, &metadata(checkpoint, options))?;
+    Ok(states)
+}
+
+/// Returns the manifest of a bundle, which lists no files yet. `states` is the number of the decode function's states.
+fn manifest(checkpoint: &Checkpoint, options: &ExportOptions, states: usize) -> BundleManifest {
+    let config = checkpoint.config();
+    BundleManifest {
         format_version: BUNDLE_FORMAT_VERSION,
         architecture: Architecture {
             model_type: config.model_type.clone(),
@@ -110,12 +129,7 @@ pub fn export_with_progress(
         tokenizer: TokenizerFile { file: TOKENIZER.into(), bos_token_id: checkpoint.tokenizer().bos() },
         exporter: options.exporter(),
         files: BTreeMap::new(),
-    };
-    manifest.files = BundleManifest::digest_folder(folder)?;
-    let card = model_card::render(checkpoint, options, &manifest);
-    let mut staged = StagedBundle { dir, manifest, card: String::new() };
-    staged.add_to_card(&card)?;
-    Ok(staged)
+    }
 }
 
 impl StagedBundle {

@@ -6,7 +6,9 @@ use mlpackage::builder::{FunctionBuilder, Var};
 use mlpackage::mil::{Function, Opset, Value};
 use mlpackage::{BlobWriter, DType};
 
-use crate::blocks::{Attention, Cache, CacheStorage, CacheWrite, Heads, project, relu_mlp, rms_norm};
+use crate::blocks::{
+    Attended, Attention, Cache, CacheStorage, CacheWrite, Heads, project, relu_mlp, rms_norm,
+};
 use crate::error::Result;
 use crate::options::{CacheUpdate, ExportOptions, Projections};
 use crate::quantize::{Matrix, Stored, to_half};
@@ -116,9 +118,6 @@ pub(crate) fn decode_function(
     mut progress: impl FnMut(usize, usize),
 ) -> Result<Function> {
     let config = model.config();
-    let (c, s) = (config.n_embd, config.block_size);
-    let heads = Heads { count: config.n_head, width: config.head_dim(), tokens };
-    let eps = config.rms_norm_eps as f32;
     let plans = matrices(config, options.projections);
     let mut begun = 0;
     let mut load = |matrix: &str| -> Result<Matrix> {
@@ -134,37 +133,85 @@ pub(crate) fn decode_function(
 
     let mut builder = FunctionBuilder::new(FUNCTION, Opset::CoreML8, weights);
     let f = &mut builder;
-    let x = f.input(EMBEDDING, DType::Fp16, [1, c, 1, tokens])?;
-    let mask = f.input(ATTN_MASK, DType::Fp16, [1, 1, tokens, s])?;
-    let update = options.cache_update;
-    let write = match update {
-        CacheUpdate::OneHot | CacheUpdate::Host => {
-            f.input(kv_write(update), DType::Fp16, [1, 1, s, tokens])?
-        }
-        CacheUpdate::SliceUpdate => f.input(kv_write(update), DType::Int32, [1])?,
-    };
-    let mut layers = Vec::with_capacity(config.n_layer);
-    for [keys, values] in caches(config) {
-        let mut declare = |HostCache { cache, new }: &HostCache| {
-            let keeper = match update {
-                CacheUpdate::OneHot | CacheUpdate::SliceUpdate => CacheStorage::State,
-                CacheUpdate::Host => CacheStorage::Host { new },
-            };
-            Cache::new(f, cache, [1, heads.count, s, heads.width], keeper)
-        };
-        layers.push((declare(&keys)?, declare(&values)?));
-    }
-    let write = match update {
-        CacheUpdate::OneHot | CacheUpdate::Host => CacheWrite::one_hot(f, &write, tokens)?,
-        CacheUpdate::SliceUpdate => CacheWrite::slice(f, &write, tokens)?,
-    };
+    let x = f.input(EMBEDDING, DType::Fp16, [1, config.n_embd, 1, tokens])?;
+    let graph = Graph::declare(f, config, options, tokens)?;
     let mut results = Vec::new();
+    let mut x = rms_norm(f, "embedding_norm", &x, graph.eps, options.norm)?;
+    for layer in 0..config.n_layer {
+        let attended = graph.attention(f, layer, &x, &mut linear)?;
+        results.extend(attended.new.into_iter().filter(|_| options.cache_update == CacheUpdate::Host));
+        x = graph.mlp(f, layer, &attended.mixed, &mut linear)?;
+    }
+    let logits = linear(f, LOGITS, &x)?;
+    f.output(&logits);
+    results.iter().for_each(|new| f.output(new));
+    Ok(builder.finish())
+}
 
-    let mut x = rms_norm(f, "embedding_norm", &x, eps, options.norm)?;
-    for (i, (keys, values)) in layers.iter().enumerate() {
-        let name = |part: &str| format!("layers_{i}_{part}");
-        let h = rms_norm(f, &name("attn_norm"), &x, eps, options.norm)?;
-        let [q, k, v] = match options.projections {
+/// What the layers of a decode function share: its mask, its caches, and the options.
+struct Graph<'a> {
+    options: &'a ExportOptions,
+    heads: Heads,
+    eps: f32,
+    mask: Var,
+    write: CacheWrite,
+    layers: Vec<LayerCaches>,
+}
+
+/// The caches of one layer.
+struct LayerCaches {
+    keys: Cache,
+    values: Cache,
+}
+
+impl<'a> Graph<'a> {
+    /// Declares the inputs after the embedding, and the states.
+    fn declare(
+        f: &mut FunctionBuilder<'_>,
+        config: &GptConfig,
+        options: &'a ExportOptions,
+        tokens: usize,
+    ) -> Result<Self> {
+        let s = config.block_size;
+        let heads = Heads { count: config.n_head, width: config.head_dim(), tokens };
+        let mask = f.input(ATTN_MASK, DType::Fp16, [1, 1, tokens, s])?;
+        let update = options.cache_update;
+        let write = match update {
+            CacheUpdate::OneHot | CacheUpdate::Host => {
+                f.input(kv_write(update), DType::Fp16, [1, 1, s, tokens])?
+            }
+            CacheUpdate::SliceUpdate => f.input(kv_write(update), DType::Int32, [1])?,
+        };
+        let mut layers = Vec::with_capacity(config.n_layer);
+        for [keys, values] in caches(config) {
+            let mut declare = |HostCache { cache, new }: &HostCache| {
+                let keeper = match update {
+                    CacheUpdate::OneHot | CacheUpdate::SliceUpdate => CacheStorage::State,
+                    CacheUpdate::Host => CacheStorage::Host { new },
+                };
+                Cache::new(f, cache, [1, heads.count, s, heads.width], keeper)
+            };
+            layers.push(LayerCaches { keys: declare(&keys)?, values: declare(&values)? });
+        }
+        let write = match update {
+            CacheUpdate::OneHot | CacheUpdate::Host => CacheWrite::one_hot(f, &write, tokens)?,
+            CacheUpdate::SliceUpdate => CacheWrite::slice(f, &write, tokens)?,
+        };
+        Ok(Self { options, heads, eps: config.rms_norm_eps as f32, mask, write, layers })
+    }
+
+    /// Adds the attention of a layer with its norm, its projections and its residual. The result's `mixed` is the
+    /// sum with `x`, `[1, C, 1, T]`.
+    fn attention(
+        &self,
+        f: &mut FunctionBuilder<'_>,
+        layer: usize,
+        x: &Var,
+        mut linear: impl FnMut(&mut FunctionBuilder<'_>, &str, &Var) -> Result<Var>,
+    ) -> Result<Attended> {
+        let name = |part: &str| format!("layers_{layer}_{part}");
+        let h = rms_norm(f, &name("attn_norm"), x, self.eps, self.options.norm)?;
+        let [q, k, v] = match self.options.projections {
             Projections::Separate => [
                 linear(f, &name("attn_q"), &h)?,
                 linear(f, &name("attn_k"), &h)?,
@@ -175,20 +222,27 @@ pub(crate) fn decode_function(
                 split_qkv(f, &qkv, [&name("attn_q"), &name("attn_k"), &name("attn_v")])?
             }
         };
-        let attention = Attention { heads, keys, values, write: &write, mask: &mask };
+        let LayerCaches { keys, values } = &self.layers[layer];
+        let attention = Attention { heads: self.heads, keys, values, write: &self.write, mask: &self.mask };
         let attended = attention.attend(f, &name("attn"), [&q, &k, &v])?;
-        results.extend(attended.new.into_iter().filter(|_| update == CacheUpdate::Host));
-        let attended = linear(f, &name("attn_o"), &attended.mixed)?;
-        x = f.op("add", &name("attn_residual")).arg("x", &x).arg("y", &attended).one()?;
-
-        let h = rms_norm(f, &name("mlp_norm"), &x, eps, options.norm)?;
-        let h = relu_mlp(f, [&name("mlp_fc1"), &name("mlp_fc2")], &h, &mut linear)?;
-        x = f.op("add", &name("mlp_residual")).arg("x", &x).arg("y", &h).one()?;
+        let mixed = linear(f, &name("attn_o"), &attended.mixed)?;
+        let mixed = f.op("add", &name("attn_residual")).arg("x", x).arg("y", &mixed).one()?;
+        Ok(Attended { mixed, new: attended.new })
     }
-    let logits = linear(f, LOGITS, &x)?;
-    f.output(&logits);
-    results.iter().for_each(|new| f.output(new));
-    Ok(builder.finish())
+
+    /// Adds the feed-forward block of a layer with its norm and its residual.
+    fn mlp(
+        &self,
+        f: &mut FunctionBuilder<'_>,
+        layer: usize,
+        x: &Var,
+        linear: impl FnMut(&mut FunctionBuilder<'_>, &str, &Var) -> Result<Var>,
+    ) -> Result<Var> {
+        let name = |part: &str| format!("layers_{layer}_{part}");
+        let h = rms_norm(f, &name("mlp_norm"), x, self.eps, self.options.norm)?;
+        let h = relu_mlp(f, [&name("mlp_fc1"), &name("mlp_fc2")], &h, linear)?;
+        Ok(f.op("add", &name("mlp_residual")).arg("x", x).arg("y", &h).one()?)
+    }
 }
 
 /// Splits the channel axis into three equal parts.

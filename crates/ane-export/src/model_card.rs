@@ -3,7 +3,7 @@
 use std::fmt::Write as _;
 
 use ane_bundle::BundleManifest;
-use microgpt_model::{Checkpoint, GptConfig};
+use microgpt_model::{Checkpoint, GptConfig, TrainingReport};
 use mlpackage::counted;
 
 use crate::microgpt;
@@ -13,15 +13,40 @@ use crate::options::{CacheUpdate, ExportOptions};
 /// the machine or the time.
 pub(crate) fn render(checkpoint: &Checkpoint, options: &ExportOptions, manifest: &BundleManifest) -> String {
     let config = checkpoint.config();
-    let mut card = String::new();
-    let mut line = |text: &str| {
-        writeln!(card, "{text}").expect("writing to a string");
-    };
-    line(&format!("# {} for Core ML\n", config.model_type));
+    let mut card = format!("# {} for Core ML\n\n", config.model_type);
     line(
+        &mut card,
         "A decoder exported by microgpt-ane: one decode step as a Core ML package, with the files that a host needs.\n",
     );
-    line("| | |\n|---|---|");
+    line(&mut card, "| | |\n|---|---|");
+    for (name, value) in facts(checkpoint, options, manifest) {
+        line(&mut card, &format!("| {name} | {value} |"));
+    }
+    line(&mut card, "\n## Inputs and outputs\n");
+    line(&mut card, "One call is one token.\n");
+    line(&mut card, "| | name | type | |\n|---|---|---|---|");
+    for [kind, name, ty, what] in interface(config, options.cache_update) {
+        line(&mut card, &format!("| {kind} | {name} | {ty} | {what} |"));
+    }
+    line(&mut card, "\n## Training\n");
+    match checkpoint.report() {
+        None => line(&mut card, "Unknown: the checkpoint has no training report."),
+        Some(report) => line(&mut card, &training(report)),
+    }
+    card
+}
+
+fn line(card: &mut String, text: &str) {
+    writeln!(card, "{text}").expect("writing to a string");
+}
+
+/// Returns the rows of the first table: the name and the value of each property of the export.
+fn facts(
+    checkpoint: &Checkpoint,
+    options: &ExportOptions,
+    manifest: &BundleManifest,
+) -> Vec<(String, String)> {
+    let config = checkpoint.config();
     let rows = [
         ("parameters", config.parameters().to_string()),
         ("n_embd / n_head / n_layer", format!("{} / {} / {}", config.n_embd, config.n_head, config.n_layer)),
@@ -32,43 +57,27 @@ pub(crate) fn render(checkpoint: &Checkpoint, options: &ExportOptions, manifest:
         ("cache update", options.cache_update.to_string()),
         ("norm", options.norm.to_string()),
     ];
-    for (name, value) in rows {
-        line(&format!("| {name} | {value} |"));
-    }
-    for (file, digest) in &manifest.files {
-        if file.ends_with("weight.bin") {
-            line(&format!("| `{file}` | {} bytes |", digest.bytes));
-        }
-    }
-    line("\n## Inputs and outputs\n");
-    line("One call is one token.\n");
-    line("| | name | type | |\n|---|---|---|---|");
-    for [kind, name, ty, what] in interface(config, options.cache_update) {
-        line(&format!("| {kind} | {name} | {ty} | {what} |"));
-    }
-    line("\n## Training\n");
-    match checkpoint.report() {
-        None => line("Unknown: the checkpoint has no training report."),
-        Some(report) => {
-            line(&format!(
-                "{} of {} from {} ({} to train on, {} held out), seed {}.\n",
-                counted(report.steps, "step"),
-                counted(report.batch_size, "document"),
-                std::path::Path::new(&report.corpus)
-                    .file_name()
-                    .map_or_else(|| report.corpus.clone(), |n| n.to_string_lossy().into_owned()),
-                report.train_documents,
-                report.held_out_documents,
-                report.seed
-            ));
-            let held_out = report.held_out_loss.map_or("none held out".to_owned(), |l| format!("{l:.4}"));
-            line(&format!(
-                "Training loss {:.4} (last 50 steps), held-out loss {held_out}, in nats per token.",
-                report.train_loss
-            ));
-        }
-    }
-    card
+    let weights = manifest.files.iter().filter(|(file, _)| file.ends_with("weight.bin"));
+    let weights = weights.map(|(file, digest)| (format!("`{file}`"), format!("{} bytes", digest.bytes)));
+    rows.into_iter().map(|(name, value)| (name.to_owned(), value)).chain(weights).collect()
+}
+
+/// Returns the paragraphs about the training run.
+fn training(report: &TrainingReport) -> String {
+    let corpus = std::path::Path::new(&report.corpus)
+        .file_name()
+        .map_or_else(|| report.corpus.clone(), |n| n.to_string_lossy().into_owned());
+    let held_out = report.held_out_loss.map_or("none held out".to_owned(), |l| format!("{l:.4}"));
+    format!(
+        "{} of {} from {corpus} ({} to train on, {} held out), seed {}.\n\n\
+         Training loss {:.4} (last 50 steps), held-out loss {held_out}, in nats per token.",
+        counted(report.steps, "step"),
+        counted(report.batch_size, "document"),
+        report.train_documents,
+        report.held_out_documents,
+        report.seed,
+        report.train_loss
+    )
 }
 
 /// Returns the rows of the interface table: kind, name, type and meaning of each input, state and output.

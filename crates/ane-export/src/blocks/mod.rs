@@ -6,7 +6,7 @@ mod mlp;
 mod norm;
 mod projection;
 
-pub(crate) use attention::{Attention, Heads};
+pub(crate) use attention::{Attended, Attention, Heads};
 pub(crate) use cache::{Cache, CacheStorage, CacheWrite};
 pub(crate) use mlp::relu_mlp;
 pub use norm::rms_norm;
