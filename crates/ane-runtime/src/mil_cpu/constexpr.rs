@@ -77,86 +77,123 @@ impl CompressedWeights<'_, '_> {
         values_of: &Before<'_>,
         take: &mut dyn FnMut(&str) -> Option<Pair>,
     ) -> Read<Unfolded> {
-        let (dtype, shape) = &self.results[self.results.len() - 1];
-        let elements = shape.elements();
-        let dense = |form| Ok(Unfolded::Dense(Packed { dtype: *dtype, elements, form }));
-        match op {
-            "constexpr_cast" => dense(Encoding::Plain(self.numbers("source_val")?)),
-            "constexpr_affine_dequantize" => {
-                let numbers = self.numbers("quantized_data")?;
-                let axis = self.args.axis("axis", self.args.dims("quantized_data")?)?;
-                let scale = self.values("scale", values_of)?;
-                let offset = self.values("zero_point", values_of)?;
-                let len = scale.len().max(offset.len());
-                let mut counts = vec![1; shape.rank()];
-                counts[axis] = len;
-                // A single value may apply to the whole axis.
-                let spread = |v: Vec<f32>| match *v.as_slice() {
-                    [one] => vec![one; len],
-                    _ => v,
-                };
-                let blocks = Blocks::new(shape.dims(), &counts);
-                let scales = Scales { blocks, scale: spread(scale), offset: Some(spread(offset)) };
-                dense(Encoding::Scaled { numbers, scales })
-            }
+        let encoding = match op {
+            "constexpr_cast" => Encoding::Plain(self.numbers("source_val")?),
+            "constexpr_affine_dequantize" => self.affine(values_of)?,
             "constexpr_blockwise_shift_scale" => {
                 let numbers = self.numbers_of("data", values_of)?;
-                dense(Encoding::Scaled { numbers, scales: self.scales(shape, values_of)? })
+                Encoding::Scaled { numbers, scales: self.scales(self.result_shape(), values_of)? }
             }
-            "constexpr_lut_to_dense" => {
-                let numbers = match self.args.opset() < Opset::CoreML8 {
-                    true => self.bits("indices", elements, values_of)?,
-                    false => self.numbers("indices")?,
-                };
-                let indices = match self.args.opset() < Opset::CoreML8 {
-                    true => shape.clone(),
-                    false => self.shape("indices")?,
-                };
-                dense(Encoding::Table { numbers, table: self.table(&indices, values_of)? })
-            }
-            "constexpr_lut_to_sparse" => {
-                let mask = self.mask("indices_mask")?;
-                let table = self.table(&mask.shape, values_of)?;
-                if table.vector != 1 {
-                    let indices = self.numbers("indices_nonzero_data")?;
-                    let grown = self.results[0].1.clone();
-                    let pair = sparse_vectors(mask, &indices, &table, (grown, *dtype));
-                    return Ok(Unfolded::Pair(pair.map_err(|reason| self.damaged(op, reason))?));
-                }
-                let values = Values::Table(self.numbers("indices_nonzero_data")?, table, *dtype);
-                Ok(Unfolded::Pair(Pair { mask, values, dtype: *dtype }))
-            }
+            "constexpr_lut_to_dense" => self.lut_to_dense(values_of)?,
+            "constexpr_lut_to_sparse" => return self.lut_to_sparse(op, values_of).map(Unfolded::Pair),
             "constexpr_sparse_blockwise_shift_scale" => {
-                let (mask, values) = match self.name("nonzero_data").and_then(|name| take(&name)) {
-                    Some(pair) => (pair.mask, pair.values),
-                    None => {
-                        let mask = self.mask("data_mask")?;
-                        (mask, Values::Plain(self.numbers("nonzero_data")?))
-                    }
-                };
-                let scales = self.scales(&mask.shape, values_of)?;
-                let values = Values::Scaled(Box::new(values), scales, *dtype);
-                Ok(Unfolded::Pair(Pair { mask, values, dtype: *dtype }))
+                return self.sparse_scaled(values_of, take).map(Unfolded::Pair);
             }
-            "constexpr_sparse_to_dense" => {
-                let pair = match self.name("nonzero_data").and_then(|name| take(&name)) {
-                    Some(pair) => pair,
-                    None => {
-                        let values = Values::Plain(self.numbers("nonzero_data")?);
-                        let numbers = match self.args.opset() < Opset::CoreML8 {
-                            true => self.packed_bits("mask", elements, DType::Uint1)?,
-                            false => self.numbers("mask")?,
-                        };
-                        let mask = Mask { numbers, shape: shape.clone() };
-                        Pair { mask, values, dtype: *dtype }
-                    }
-                };
-                debug_assert_eq!(pair.dtype, *dtype);
-                let sparse = Sparse::new(pair.mask.numbers, elements, pair.values);
-                dense(Encoding::Sparse(Box::new(sparse.map_err(|reason| self.damaged(op, reason))?)))
-            }
-            _ => Err(op.to_owned().into()),
+            "constexpr_sparse_to_dense" => self.sparse_to_dense(op, take)?,
+            _ => return Err(op.to_owned().into()),
+        };
+        let elements = self.result_shape().elements();
+        Ok(Unfolded::Dense(Packed { dtype: self.result_dtype(), elements, form: encoding }))
+    }
+
+    /// Returns the element type of the values.
+    fn result_dtype(&self) -> DType {
+        self.results[self.results.len() - 1].0
+    }
+
+    /// Returns the shape of the values; for a pair, that of the values at the set bits.
+    fn result_shape(&self) -> &Shape {
+        &self.results[self.results.len() - 1].1
+    }
+
+    /// Reads `constexpr_affine_dequantize`: a scale and a zero point for each index of an axis, or for all.
+    fn affine(&self, values_of: &Before<'_>) -> Read<Encoding> {
+        let shape = self.result_shape();
+        let numbers = self.numbers("quantized_data")?;
+        let axis = self.args.axis("axis", self.args.dims("quantized_data")?)?;
+        let scale = self.values("scale", values_of)?;
+        let offset = self.values("zero_point", values_of)?;
+        let len = scale.len().max(offset.len());
+        let mut counts = vec![1; shape.rank()];
+        counts[axis] = len;
+        // A single value may apply to the whole axis.
+        let spread = |v: Vec<f32>| match *v.as_slice() {
+            [one] => vec![one; len],
+            _ => v,
+        };
+        let blocks = Blocks::new(shape.dims(), &counts);
+        let scales = Scales { blocks, scale: spread(scale), offset: Some(spread(offset)) };
+        Ok(Encoding::Scaled { numbers, scales })
+    }
+
+    /// Reads `constexpr_lut_to_dense`: an index into a table for each element, or for each vector of elements.
+    fn lut_to_dense(&self, values_of: &Before<'_>) -> Read<Encoding> {
+        let shape = self.result_shape();
+        let numbers = match self.args.opset() < Opset::CoreML8 {
+            true => self.bits("indices", shape.elements(), values_of)?,
+            false => self.numbers("indices")?,
+        };
+        let indices = match self.args.opset() < Opset::CoreML8 {
+            true => shape.clone(),
+            false => self.shape("indices")?,
+        };
+        Ok(Encoding::Table { numbers, table: self.table(&indices, values_of)? })
+    }
+
+    /// Reads `constexpr_lut_to_sparse`: a mask, and an index into a table for each of its set bits.
+    fn lut_to_sparse(&self, op: &str, values_of: &Before<'_>) -> Read<Pair> {
+        let dtype = self.result_dtype();
+        let mask = self.mask("indices_mask")?;
+        let table = self.table(&mask.shape, values_of)?;
+        if table.vector != 1 {
+            let indices = self.numbers("indices_nonzero_data")?;
+            let grown = self.results[0].1.clone();
+            return sparse_vectors(mask, &indices, &table, (grown, dtype))
+                .map_err(|reason| self.damaged(op, reason));
         }
+        let values = Values::Table(self.numbers("indices_nonzero_data")?, table, dtype);
+        Ok(Pair { mask, values, dtype })
+    }
+
+    /// Reads `constexpr_sparse_blockwise_shift_scale`: scales of the values of an earlier pair, or of a mask and
+    /// values that the program states.
+    fn sparse_scaled(
+        &self,
+        values_of: &Before<'_>,
+        take: &mut dyn FnMut(&str) -> Option<Pair>,
+    ) -> Read<Pair> {
+        let dtype = self.result_dtype();
+        let (mask, values) = match self.name("nonzero_data").and_then(|name| take(&name)) {
+            Some(pair) => (pair.mask, pair.values),
+            None => {
+                let mask = self.mask("data_mask")?;
+                (mask, Values::Plain(self.numbers("nonzero_data")?))
+            }
+        };
+        let scales = self.scales(&mask.shape, values_of)?;
+        let values = Values::Scaled(Box::new(values), scales, dtype);
+        Ok(Pair { mask, values, dtype })
+    }
+
+    /// Reads `constexpr_sparse_to_dense`: an earlier pair, or a mask and values that the program states.
+    fn sparse_to_dense(&self, op: &str, take: &mut dyn FnMut(&str) -> Option<Pair>) -> Read<Encoding> {
+        let (dtype, shape) = (self.result_dtype(), self.result_shape());
+        let elements = shape.elements();
+        let pair = match self.name("nonzero_data").and_then(|name| take(&name)) {
+            Some(pair) => pair,
+            None => {
+                let values = Values::Plain(self.numbers("nonzero_data")?);
+                let numbers = match self.args.opset() < Opset::CoreML8 {
+                    true => self.packed_bits("mask", elements, DType::Uint1)?,
+                    false => self.numbers("mask")?,
+                };
+                let mask = Mask { numbers, shape: shape.clone() };
+                Pair { mask, values, dtype }
+            }
+        };
+        debug_assert_eq!(pair.dtype, dtype);
+        let sparse = Sparse::new(pair.mask.numbers, elements, pair.values);
+        Ok(Encoding::Sparse(Box::new(sparse.map_err(|reason| self.damaged(op, reason))?)))
     }
 
     /// Returns the error for values that contradict each other.

@@ -187,50 +187,20 @@ pub(super) fn fuse(graph: &mut Graph<'_>, target: &Target) {
 fn find(graph: &Graph<'_>, last: usize) -> Option<Found> {
     let mixed = graph.compute(last).filter(|c| c.op == "matmul" && !c.is_true("transpose_x"))?;
     let &[1, heads, context, width] = mixed.shape("y")?.dims() else { return None };
-    if mixed.is_true("transpose_y") || mixed.shape("x")?.dims() != [1, heads, 1, context] {
+    let rows = [1, heads, 1, context];
+    if mixed.is_true("transpose_y") || mixed.shape("x")?.dims() != rows {
         return None;
     }
-    let mut members = vec![last];
-    let mut follow = |found: Option<(usize, _)>| -> Option<&IrCompute> {
-        let (step, compute) = found?;
-        members.push(step);
-        Some(compute)
-    };
-    let softmax = follow(graph.made_by(mixed.operand("x")?, &["softmax"]))?;
+    let (softmax_step, softmax) = graph.made_by(mixed.operand("x")?, &["softmax"])?;
     let axis = softmax.param("axis").and_then(|v| v.to_ints()).unwrap_or_else(|| vec![-1]);
-    let rows = [1, heads, 1, context];
     if softmax.shape("x")?.dims() != rows || softmax.shape("x")?.axis(*axis.first()?) != Some(3) {
         return None;
     }
-    let mut scores = softmax.operand("x")?;
-    let mut mask = None;
-    if let Some((step, sum)) = graph.made_by(scores, &["add"]) {
-        let (product, other) = sum
-            .pair()
-            .into_iter()
-            .flatten()
-            .find(|(p, _)| graph.made_by(*p, &["matmul", "mul"]).is_some())?;
-        let shape = sum.shape_of(other)?;
-        let one_row = shape.elements() == context && shape.dims().last() == Some(&context);
-        if !one_row || sum.shape_of(product)?.dims() != rows || shape.rank() > rows.len() {
-            return None;
-        }
-        follow(Some((step, sum)))?;
-        (scores, mask) = (product, Some(other));
-    }
-    let mut scale = 1.0;
-    let mut scaled = |graph: &Graph<'_>, place: ValueRef| -> Option<(usize, ValueRef)> {
-        let (step, product) = graph.made_by(place, &["mul"])?;
-        let (inner, factor) =
-            product.pair().into_iter().flatten().find_map(|(inner, f)| Some((inner, graph.scalar(f)?)))?;
-        scale *= factor;
-        Some((step, inner))
-    };
-    if let Some((step, inner)) = scaled(graph, scores) {
-        follow(graph.compute(step).map(|compute| (step, compute)))?;
-        scores = inner;
-    }
-    let product = follow(graph.made_by(scores, &["matmul"]))?;
+    let mut members = vec![last, softmax_step];
+    let Masked { scores, mask } = masked(graph, softmax.operand("x")?, rows, &mut members)?;
+    let scores = scaled(graph, scores, &mut members);
+    let (product_step, product) = graph.made_by(scores.value, &["matmul"])?;
+    members.push(product_step);
     let fits = product.is_true("transpose_y")
         && !product.is_true("transpose_x")
         && product.shape("x")?.dims() == [1, heads, 1, width]
@@ -238,11 +208,7 @@ fn find(graph: &Graph<'_>, last: usize) -> Option<Found> {
     if !fits {
         return None;
     }
-    let mut query = product.operand("x")?;
-    if let Some((step, inner)) = scaled(graph, query) {
-        follow(graph.compute(step).map(|compute| (step, compute)))?;
-        query = inner;
-    }
+    let query = scaled(graph, product.operand("x")?, &mut members);
     let keys = update(graph, product.operand("y")?)?;
     let values = update(graph, mixed.operand("y")?)?;
     let same_shape =
@@ -254,10 +220,55 @@ fn find(graph: &Graph<'_>, last: usize) -> Option<Found> {
     if !graph.is_closed(&members, last) {
         return None;
     }
-    let mut operands = vec![query, keys.new, values.new, keys.write];
+    let mut operands = vec![query.value, keys.new, values.new, keys.write];
     operands.extend(mask);
     let states = [keys.state, values.state];
-    Some(Found { members, operands, states, heads, context, width, scale })
+    Some(Found { members, operands, states, heads, context, width, scale: scores.factor * query.factor })
+}
+
+/// The operands of a sum of scores and a mask.
+struct Masked {
+    scores: ValueRef,
+    /// `None` if nothing is added to the scores.
+    mask: Option<ValueRef>,
+}
+
+/// Finds the mask that is added to scores of shape `rows`, and appends the step of the sum to `members`. Returns
+/// `None` if something other than a mask of one row is added.
+fn masked(graph: &Graph<'_>, place: ValueRef, rows: [usize; 4], members: &mut Vec<usize>) -> Option<Masked> {
+    let Some((step, sum)) = graph.made_by(place, &["add"]) else {
+        return Some(Masked { scores: place, mask: None });
+    };
+    let (scores, mask) =
+        sum.pair().into_iter().flatten().find(|(p, _)| graph.made_by(*p, &["matmul", "mul"]).is_some())?;
+    let (shape, context) = (sum.shape_of(mask)?, rows[3]);
+    let one_row = shape.elements() == context && shape.dims().last() == Some(&context);
+    if !one_row || sum.shape_of(scores)?.dims() != rows || shape.rank() > rows.len() {
+        return None;
+    }
+    members.push(step);
+    Some(Masked { scores, mask: Some(mask) })
+}
+
+/// A value and the scalar with which it is multiplied.
+struct Scaled {
+    value: ValueRef,
+    factor: f32,
+}
+
+/// Finds the scalar factor of a value, which is 1 if there is none, and appends the step of the product to `members`.
+fn scaled(graph: &Graph<'_>, place: ValueRef, members: &mut Vec<usize>) -> Scaled {
+    let product = graph.made_by(place, &["mul"]).and_then(|(step, product)| {
+        let mut pairs = product.pair().into_iter().flatten();
+        pairs.find_map(|(value, factor)| Some((step, Scaled { value, factor: graph.scalar(factor)? })))
+    });
+    match product {
+        Some((step, scaled)) => {
+            members.push(step);
+            scaled
+        }
+        None => Scaled { value: place, factor: 1.0 },
+    }
 }
 
 /// A cache in which a row is replaced.
