@@ -1,7 +1,7 @@
 //! Products of a matrix, as a package stores it, with vectors.
 
 use super::fixed_point::BLOCK;
-use super::{Fixed, Isa, elementwise};
+use super::{Fixed, Isa, products};
 
 /// A matrix whose rows are consecutive, unless a variant states otherwise.
 #[derive(Clone, Copy, Debug)]
@@ -66,11 +66,11 @@ impl Matrix<'_> {
             }
             (Self::Single(values), Vector::Plain(x)) => {
                 let rows = values[first * d_in..(first + out.len()) * d_in].chunks_exact(d_in);
-                rows.zip(out).for_each(|(row, out)| *out = elementwise::dot(isa, row, x));
+                rows.zip(out).for_each(|(row, out)| *out = products::dot(isa, row, x));
             }
             (Self::Interleaved(groups), Vector::Plain(x)) => {
                 assert_eq!(first % 16, 0, "a group is whole");
-                elementwise::interleaved(isa, &groups[first / 16 * d_in..], x, out);
+                products::interleaved(isa, &groups[first / 16 * d_in..], x, out);
             }
             (Self::Lut(lut), Vector::Plain(x)) => lut.matvec(isa, first, x, out),
             _ => unreachable!("weights of 8 bits, and no others, need vectors in fixed point"),
@@ -251,7 +251,7 @@ fn in_stretches(isa: Isa, x: &[f32], make: impl Fn(usize, &mut [f32])) -> f32 {
     let sums = stretches.map(|(i, x)| {
         let buffer = &mut buffer[..x.len()];
         make(i * STRETCH, buffer);
-        elementwise::dot(isa, buffer, x)
+        products::dot(isa, buffer, x)
     });
     sums.sum()
 }

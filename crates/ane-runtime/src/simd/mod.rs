@@ -10,23 +10,27 @@
     reason = "loads and stores whole vectors, within slices whose lengths are asserted beforehand"
 )]
 
+mod attention;
 #[cfg(target_arch = "x86_64")]
 mod avx2;
 #[cfg(target_arch = "x86_64")]
 mod avx512;
-mod elementwise;
 mod fixed_point;
+mod for_each_isa;
 mod isa;
 mod matrix;
 #[cfg(target_arch = "aarch64")]
 mod neon;
 mod portable;
+mod products;
 mod quantized_activations;
+mod rounding;
 mod throughput;
 
-pub(crate) use elementwise::{Cache, LANES, attend, multiply_adds, rms_norm, sum_of_words};
+pub(crate) use attention::{Cache, attend};
 pub(crate) use fixed_point::Fixed;
 pub(crate) use isa::Isa;
 pub(crate) use matrix::{Lut, Matrix, Vector, interleaved};
+pub(crate) use products::rms_norm;
 pub(crate) use quantized_activations::FixedBuffer;
-pub(crate) use throughput::byte_products;
+pub(crate) use throughput::{LANES, byte_products, multiply_adds, sum_of_words};

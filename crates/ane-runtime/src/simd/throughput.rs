@@ -1,6 +1,44 @@
-//! The highest rate at which the machine adds up products of bytes, on values that stay in registers.
+//! Loops that measure the machine's highest rates: at which it adds up products of bytes, multiplies and adds floats, both
+//! on values that stay in registers, and reads words.
 
 use super::Isa;
+use super::for_each_isa::{for_each_isa, mul_add};
+
+/// Lanes of [`multiply_adds`]: enough registers that no operation waits for the one before.
+pub(crate) const LANES: usize = 128;
+
+for_each_isa! {
+    /// Returns the sum of all words, to measure how fast they are read.
+    pub(crate) fn sum_of_words(words: &[u64]) -> u64 => sum_of_words_of;
+    /// Multiplies and adds [`LANES`] f32 values in registers, `times` times.
+    pub(crate) fn multiply_adds(times: usize, factor: f32, sums: &mut [f32; LANES]) => multiply_adds_of;
+}
+
+#[inline(always)]
+fn sum_of_words_of<const FMA: bool>(words: &[u64]) -> u64 {
+    // Reads from four positions at once, as a product of four rows does, because the processor then has more
+    // reads in flight.
+    let (ab, cd) = words.split_at(words.len() / 4 * 2);
+    let (a, b) = ab.split_at(ab.len() / 2);
+    let (c, d) = cd.split_at(ab.len() / 2);
+    let (d, rest) = d.split_at(a.len());
+    let mut sum = 0u64;
+    for (((a, b), c), d) in a.iter().zip(b).zip(c).zip(d) {
+        sum = sum.wrapping_add(a.wrapping_add(*b).wrapping_add(c.wrapping_add(*d)));
+    }
+    rest.iter().fold(sum, |sum, word| sum.wrapping_add(*word))
+}
+
+#[inline(always)]
+fn multiply_adds_of<const FMA: bool>(times: usize, factor: f32, sums: &mut [f32; LANES]) {
+    let mut lanes = *sums;
+    for _ in 0..times {
+        for lane in &mut lanes {
+            *lane = mul_add::<FMA>(*lane, factor, factor);
+        }
+    }
+    *sums = lanes;
+}
 
 /// Adds up products of 8-bit integers in 32 bits, `times` times over some registers.
 ///

@@ -1,7 +1,7 @@
 //! Rounds activations to fixed point.
 
 use super::fixed_point::{BLOCK, Fixed, Numbers, PRECISE, TERMS, blocks, padded};
-use super::{Isa, elementwise};
+use super::{Isa, rounding};
 
 /// Memory for a [`Fixed`], in words.
 #[derive(Debug)]
@@ -71,7 +71,7 @@ impl Terms<'_> {
 
     /// Whether `x` needs another term after one with this step; see [`Fixed`].
     fn is_coarse(&self, x: &[f32], step: f32) -> bool {
-        let (precise, other_than_zero) = elementwise::count(self.isa, x, PRECISE * step);
+        let (precise, other_than_zero) = rounding::count(self.isa, x, PRECISE * step);
         // A block that contains a NaN or an infinity needs no further terms: its result is NaN anyway.
         2 * precise < other_than_zero && !step.is_nan()
     }
@@ -96,7 +96,7 @@ impl Terms<'_> {
         let start = term * padded(self.len) + block * BLOCK;
         let range = start..start + padded(x.len());
         match &mut self.numbers {
-            Unfilled::Whole(whole) => elementwise::whole(self.isa, x, &mut whole[range]),
+            Unfilled::Whole(whole) => rounding::whole(self.isa, x, &mut whole[range]),
             Unfilled::Limbs(high, low, sums) => {
                 let sums = &mut sums[term * blocks(self.len) + block];
                 let (high, low) = (&mut high[range.clone()], &mut low[range]);
@@ -104,7 +104,7 @@ impl Terms<'_> {
                     // SAFETY: `Isa` values exist only for instructions that the machine has.
                     #[cfg(target_arch = "x86_64")]
                     Isa::Avx512 => unsafe { super::avx512::limbs(x, high, low, sums) },
-                    _ => elementwise::limbs(self.isa, x, high, low, sums),
+                    _ => rounding::limbs(self.isa, x, high, low, sums),
                 }
             }
         }
@@ -120,9 +120,9 @@ impl Terms<'_> {
         let start = term * padded(self.len) + block * BLOCK;
         let range = start..start + left.len();
         match &self.numbers {
-            Unfilled::Whole(whole) => elementwise::subtract_whole(self.isa, step, &whole[range], left),
+            Unfilled::Whole(whole) => rounding::subtract_whole(self.isa, step, &whole[range], left),
             Unfilled::Limbs(high, low, _) => {
-                elementwise::subtract_limbs(self.isa, step, &high[range.clone()], &low[range], left);
+                rounding::subtract_limbs(self.isa, step, &high[range.clone()], &low[range], left);
             }
         }
     }
