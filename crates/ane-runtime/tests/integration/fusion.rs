@@ -5,15 +5,15 @@ use ane_runtime::{
     Engine as _, Fusion, LoadOptions, MilCpu, Model, ModelFunction, Numerics, State, Tensor, Tensors,
 };
 use mlpackage::builder::{FunctionBuilder, Var};
-use mlpackage::mil::{TensorType, Value};
+use mlpackage::mil::Value;
 use mlpackage::{DType, Package, Result};
 
+use crate::common::attention::{Attended, Attention, projection};
 use crate::common::{package, tensor};
 
 const CHANNELS: usize = 96;
-const HEADS: usize = 4;
-const WIDTH: usize = CHANNELS / HEADS;
 const CONTEXT: usize = 8;
+const ATTENTION: Attention = Attention { channels: CHANNELS, heads: 4, context: CONTEXT, scale: 0.25 };
 
 /// How a row is normalized.
 #[derive(Clone, Copy, Debug)]
@@ -67,60 +67,15 @@ fn norm(f: &mut FunctionBuilder<'_>, name: &str, x: &Var, form: Norm) -> Result<
     Ok((f.op("mul", name).arg("x", &row).arg("y", &factor).one()?, square))
 }
 
-/// Adds a 1x1 convolution with INT8 weights and a scale per channel.
-fn projection(f: &mut FunctionBuilder<'_>, name: &str, x: &Var, d_out: usize) -> Result<Var> {
-    let d_in = x.dims()[1].known().unwrap();
-    let numbers: Vec<u8> = (0..d_out * d_in).map(|i| ((i * 7919 + name.len() * 31) % 251) as u8).collect();
-    let scales: Vec<u8> = (0..d_out)
-        .flat_map(|i| {
-            half::f16::from_f32((1.0 + (i % 5) as f32) / (700.0 * (d_in as f32).sqrt())).to_le_bytes()
-        })
-        .collect();
-    let data = f.blob(TensorType::new(DType::Int8, [d_out, d_in, 1, 1]), &numbers)?;
-    let scale = f.blob(TensorType::new(DType::Fp16, [d_out, 1, 1, 1]), &scales)?;
-    let weight = f.op("constexpr_blockwise_shift_scale", &format!("{name}_weight"));
-    let weight = weight.inline("data", data).inline("scale", scale).one()?;
-    f.op("conv", name).arg("x", x).arg("weight", &weight).one()
-}
-
 fn layer(f: &mut FunctionBuilder<'_>, form: Norm, twist: Twist) -> Result<()> {
     let x = f.input("x", DType::Fp16, [1, CHANNELS, 1, 1])?;
-    let mask = f.input("mask", DType::Fp16, [1, 1, 1, CONTEXT])?;
-    let write = f.input("write", DType::Fp16, [1, 1, CONTEXT, 1])?;
-    let keep = f.value("one", Value::fp16(1.0))?;
-    let keep = f.op("sub", "keep").arg("x", &keep).arg("y", &write).one()?;
+    let masks = ATTENTION.masks(f)?;
     let (normed, _) = norm(f, "before", &x, form)?;
-    let heads = |f: &mut FunctionBuilder<'_>, name: &str| {
-        let flat = projection(f, name, &normed, CHANNELS)?;
-        let shape = Value::ints([4], [1, HEADS as i32, 1, WIDTH as i32]);
-        f.op("reshape", &format!("{name}_heads")).arg("x", &flat).value("shape", shape).one()
-    };
-    let query = heads(f, "query")?;
-    let query = f.op("mul", "query_scaled").arg("x", &query).value("y", Value::fp16(0.25)).one()?;
-    let mut caches = Vec::new();
-    for name in ["keys", "values"] {
-        let new = heads(f, name)?;
-        let state = f.state(&format!("{name}_cache"), DType::Fp16, [1, HEADS, CONTEXT, WIDTH])?;
-        let read = f.read_state(&format!("{name}_read"), &state)?;
-        let kept = f.op("mul", &format!("{name}_kept")).arg("x", &read).arg("y", &keep).one()?;
-        let placed = f.op("mul", &format!("{name}_placed")).arg("x", &new).arg("y", &write).one()?;
-        let updated = f.op("add", &format!("{name}_updated")).arg("x", &kept).arg("y", &placed).one()?;
-        f.write_state(&state, &updated)?;
-        if name == "values" && twist == Twist::CacheReadTwice {
-            let again = f.op("square", "again").arg("x", &read).one()?;
-            f.output(&again);
-        }
-        caches.push(updated);
+    let Attended { merged, keys, old_values } = ATTENTION.attend(f, &normed, &masks)?;
+    if twist == Twist::CacheReadTwice {
+        let again = f.op("square", "again").arg("x", &old_values).one()?;
+        f.output(&again);
     }
-    let matmul = |f: &mut FunctionBuilder<'_>, name: &str, x: &Var, y: &Var, transposed: bool| {
-        f.op("matmul", name).arg("x", x).arg("y", y).value("transpose_y", Value::bool(transposed)).one()
-    };
-    let scores = matmul(f, "scores", &query, &caches[0], true)?;
-    let masked = f.op("add", "masked").arg("x", &scores).arg("y", &mask).one()?;
-    let weights = f.op("softmax", "weights").arg("x", &masked).value("axis", Value::int(-1)).one()?;
-    let mixed = matmul(f, "mixed", &weights, &caches[1], false)?;
-    let merged = Value::ints([4], [1, CHANNELS as i32, 1, 1]);
-    let merged = f.op("reshape", "merged").arg("x", &mixed).value("shape", merged).one()?;
     let out = projection(f, "out", &merged, CHANNELS)?;
     let attended = f.op("add", "attended").arg("x", &x).arg("y", &out).one()?;
     let (normed, squares) = norm(f, "between", &attended, form)?;
@@ -130,7 +85,7 @@ fn layer(f: &mut FunctionBuilder<'_>, form: Norm, twist: Twist) -> Result<()> {
     let result = f.op("add", "result").arg("x", &attended).arg("y", &narrow).one()?;
     f.output(&result);
     match twist {
-        Twist::KeysReturned => f.output(&caches[0]),
+        Twist::KeysReturned => f.output(&keys),
         Twist::SquaresReturned => f.output(&squares),
         Twist::None | Twist::CacheReadTwice => {}
     }
@@ -147,16 +102,9 @@ fn model(package: &Package, numerics: Numerics, threads: usize) -> Box<dyn Model
     MilCpu::new(numerics).with_threads(threads).load(package, &LoadOptions::default()).unwrap()
 }
 
-/// Inputs of a step: a row, the attention mask, and a write mask with the value `write` at `position`.
+/// Inputs of a step, with a write mask of the value `write` at `position`.
 fn inputs(position: usize, write: f32) -> [Tensor; 3] {
-    let row: Vec<f32> = (0..CHANNELS).map(|i| ((i * 37 + position * 101) % 89) as f32 / 22.0 - 2.0).collect();
-    let visible: Vec<f32> = (0..CONTEXT).map(|i| if i <= position { 0.0 } else { -1e4 }).collect();
-    let place: Vec<f32> = (0..CONTEXT).map(|i| if i == position { write } else { 0.0 }).collect();
-    [
-        tensor(&[1, CHANNELS, 1, 1], &row),
-        tensor(&[1, 1, 1, CONTEXT], &visible),
-        tensor(&[1, 1, CONTEXT, 1], &place),
-    ]
+    ATTENTION.inputs(position, 0, write)
 }
 
 fn step<'s>(model: &dyn Model, inputs: &[Tensor; 3], state: &'s mut State) -> &'s Tensors {
