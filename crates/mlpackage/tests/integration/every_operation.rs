@@ -75,63 +75,104 @@ fn at_the_border(dtype: DType, opset: Opset) -> DType {
 
 /// Builds a function around a use of an operation.
 fn build(f: &mut FunctionBuilder<'_>, used: &Use<'_>) {
-    let operation = used.operation;
-    let opset = used.function.opset;
-    let mut states: BTreeMap<&str, StateVar> = BTreeMap::new();
-    let mut vars: BTreeMap<&str, Var> = BTreeMap::new();
-    // Inputs precede states, and both precede computed values.
-    let names: BTreeSet<&str> = operation
-        .inputs
-        .values()
-        .flatten()
-        .filter_map(|b| match b {
-            Binding::Name(name) => Some(name.as_str()),
-            Binding::Value(_) => None,
-        })
-        .collect();
-    let mut casts = Vec::new();
-    for name in names.iter().filter(|name| used.constant(name).is_none()) {
-        if let ValueType::Tensor(ty) = used.type_of(name) {
-            let border = at_the_border(ty.dtype, opset);
-            let input = f.input(&format!("in_{name}"), border, ty.shape.clone()).unwrap();
-            casts.push((*name, ty.dtype, input));
-        }
+    let given = Given::declare(f, used);
+    if ["read_state", "write_state"].contains(&used.operation.op.as_str()) {
+        return use_state(f, &given);
     }
-    for name in &names {
-        if let ValueType::State(ty) = used.type_of(name) {
-            states.insert(name, f.state(name, ty.dtype, ty.shape.clone()).unwrap());
-        }
-    }
-    if states.is_empty() && casts.is_empty() {
-        // A program needs an input.
-        let input = f.input("unused", DType::Fp32, [1]).unwrap();
-        let output = f.op("identity", "passed").arg("x", &input).one().unwrap();
-        f.output(&output);
-    }
-    for (name, dtype, input) in casts {
-        let var =
-            if input.ty().dtype == dtype { input } else { cast(f, &format!("cast_{name}"), &input, dtype) };
-        vars.insert(name, var);
-    }
-    for name in names {
-        if let Some(value) = used.constant(name) {
-            let value = used.copied(f, value);
-            vars.insert(name, f.value(name, value).unwrap());
-        }
-    }
-
-    if operation.op == "read_state" || operation.op == "write_state" {
-        let state = states.values().next().unwrap();
-        let data = match vars.values().next() {
-            Some(data) => data.clone(),
-            None => f.read_state("before", state).unwrap(),
-        };
-        f.write_state(state, &data).unwrap();
-        let read = f.read_state("after", state).unwrap();
-        f.output(&read);
+    let results = add(f, used, &given);
+    // A sparse result is converted to dense before it is returned.
+    if let [mask, values] = results.as_slice()
+        && mask.ty().dtype == DType::Uint1
+    {
+        let dense = f.op("constexpr_sparse_to_dense", "dense").arg("nonzero_data", values).arg("mask", mask);
+        let dense = dense.one().unwrap();
+        f.output(&dense);
         return;
     }
+    for result in results {
+        let border = at_the_border(result.ty().dtype, used.function.opset);
+        let output = if result.ty().dtype == border {
+            result
+        } else {
+            cast(f, &format!("{}_at_the_border", result.name()), &result, border)
+        };
+        f.output(&output);
+    }
+}
 
+/// The arguments of a use that have a name, in the function under construction.
+struct Given<'a> {
+    states: BTreeMap<&'a str, StateVar>,
+    vars: BTreeMap<&'a str, Var>,
+}
+
+impl<'a> Given<'a> {
+    /// Declares inputs and states, and adds constants. Inputs precede states, and both precede computed values.
+    fn declare(f: &mut FunctionBuilder<'_>, used: &Use<'a>) -> Self {
+        let opset = used.function.opset;
+        let names: BTreeSet<&str> = used
+            .operation
+            .inputs
+            .values()
+            .flatten()
+            .filter_map(|b| match b {
+                Binding::Name(name) => Some(name.as_str()),
+                Binding::Value(_) => None,
+            })
+            .collect();
+        let (mut states, mut vars) = (BTreeMap::new(), BTreeMap::new());
+        let mut casts = Vec::new();
+        for name in names.iter().filter(|name| used.constant(name).is_none()) {
+            if let ValueType::Tensor(ty) = used.type_of(name) {
+                let border = at_the_border(ty.dtype, opset);
+                let input = f.input(&format!("in_{name}"), border, ty.shape.clone()).unwrap();
+                casts.push((*name, ty.dtype, input));
+            }
+        }
+        for name in &names {
+            if let ValueType::State(ty) = used.type_of(name) {
+                states.insert(*name, f.state(name, ty.dtype, ty.shape.clone()).unwrap());
+            }
+        }
+        if states.is_empty() && casts.is_empty() {
+            // A program needs an input.
+            let input = f.input("unused", DType::Fp32, [1]).unwrap();
+            let output = f.op("identity", "passed").arg("x", &input).one().unwrap();
+            f.output(&output);
+        }
+        for (name, dtype, input) in casts {
+            let var = if input.ty().dtype == dtype {
+                input
+            } else {
+                cast(f, &format!("cast_{name}"), &input, dtype)
+            };
+            vars.insert(name, var);
+        }
+        for name in names {
+            if let Some(value) = used.constant(name) {
+                let value = used.copied(f, value);
+                vars.insert(name, f.value(name, value).unwrap());
+            }
+        }
+        Self { states, vars }
+    }
+}
+
+/// Writes the state and reads it again.
+fn use_state(f: &mut FunctionBuilder<'_>, given: &Given<'_>) {
+    let state = given.states.values().next().unwrap();
+    let data = match given.vars.values().next() {
+        Some(data) => data.clone(),
+        None => f.read_state("before", state).unwrap(),
+    };
+    f.write_state(state, &data).unwrap();
+    let read = f.read_state("after", state).unwrap();
+    f.output(&read);
+}
+
+/// Adds the operation, and returns its results, which must have the types that coremltools declared.
+fn add(f: &mut FunctionBuilder<'_>, used: &Use<'_>, given: &Given<'_>) -> Vec<Var> {
+    let operation = used.operation;
     let results: Vec<String> = operation.outputs.iter().map(|o| o.name.clone()).collect();
     let results: Vec<&str> = results.iter().map(String::as_str).collect();
     // Directly bound values. Those of iOS 16 operations are attributes.
@@ -143,12 +184,12 @@ fn build(f: &mut FunctionBuilder<'_>, used: &Use<'_>) {
             continue;
         }
         let bound = bindings.iter().map(|binding| match binding {
-            Binding::Name(name) => vars[name.as_str()].clone(),
+            Binding::Name(name) => given.vars[name.as_str()].clone(),
             Binding::Value(value) => f.value(param, value.clone()).unwrap(),
         });
         several.insert(param, bound.collect());
     }
-    if operation.op.starts_with("constexpr_") && opset < Opset::CoreML8 {
+    if operation.op.starts_with("constexpr_") && used.function.opset < Opset::CoreML8 {
         for (param, value) in operation.attributes.iter().filter(|(name, _)| *name != "name") {
             inline.push((param, used.copied(f, value)));
         }
@@ -164,25 +205,7 @@ fn build(f: &mut FunctionBuilder<'_>, used: &Use<'_>) {
     for (result, declared) in results.iter().zip(&operation.outputs) {
         assert_eq!(ValueType::Tensor(result.ty().clone()), declared.ty, "{}", operation.op);
     }
-
-    // A sparse result is converted to dense before it is returned.
-    if let [mask, values] = results.as_slice()
-        && mask.ty().dtype == DType::Uint1
-    {
-        let dense = f.op("constexpr_sparse_to_dense", "dense").arg("nonzero_data", values).arg("mask", mask);
-        let dense = dense.one().unwrap();
-        f.output(&dense);
-        return;
-    }
-    for result in results {
-        let border = at_the_border(result.ty().dtype, opset);
-        let output = if result.ty().dtype == border {
-            result
-        } else {
-            cast(f, &format!("{}_at_the_border", result.name()), &result, border)
-        };
-        f.output(&output);
-    }
+    results
 }
 
 fn cast(f: &mut FunctionBuilder<'_>, name: &str, x: &Var, to: DType) -> Var {
