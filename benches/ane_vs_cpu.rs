@@ -20,7 +20,7 @@ use microgpt_ane::ane_runtime::{ComputeUnits, DecodeModel, Engine, EngineKind, E
 use microgpt_ane::microgpt_model::Preset;
 use support::{THREADS, made};
 
-/// Every engine of this machine, with names for the report.
+/// Returns every engine of this machine, with names for the report.
 fn engines() -> Vec<(String, Box<dyn Engine>)> {
     let mil_cpu = [(Numerics::Fast, THREADS), (Numerics::Fast, 1), (Numerics::F32, 1)];
     let mil_cpu = mil_cpu.map(|(numerics, threads)| {

@@ -15,7 +15,7 @@ use mlpackage::mil::{Opset, Program};
 use mlpackage::{DType, Metadata, PackageWriter};
 use serde_json::Value;
 
-/// A manifest of a model with one layer. The other files are not interpreted by this crate.
+/// Returns a manifest of a model with one layer. The other files are not interpreted by this crate.
 fn manifest(host_caches: Vec<HostCache>) -> BundleManifest {
     BundleManifest {
         format_version: BUNDLE_FORMAT_VERSION,

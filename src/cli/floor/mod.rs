@@ -142,7 +142,7 @@ impl Floor {
         passes
     }
 
-    /// Checked before measuring, which may take minutes.
+    /// Checks the outputs before measuring, which may take minutes.
     fn check_outputs(&self) -> Result<()> {
         let measuring = &self.measuring;
         let read =

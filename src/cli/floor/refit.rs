@@ -49,7 +49,7 @@ impl Refit {
     }
 }
 
-/// The fitted terms, one per line.
+/// Returns the fitted terms, one per line.
 pub(super) fn fit_table(law: &AnchorAndWork) -> String {
     let fitted = law.fitted();
     let mut text = format!(

@@ -18,8 +18,8 @@ const WINDOWS: usize = 16;
 /// Longest context that is suggested for documents; longer ones should be running text.
 const WORTH_ADVISING: usize = 4096;
 
-/// The context for a text: the preset's, or a longer one if the text's documents need it, which is then
-/// reported.
+/// Returns the context for a text: the preset's, or a longer one if the text's documents need it, which is
+/// then reported.
 ///
 /// For documents it is the smallest multiple of 32 that holds the longest one, up to 256; for running text
 /// the largest multiple of 32 that leaves sixteen windows, up to 128.
@@ -77,7 +77,8 @@ pub(super) fn warn_of_cut_documents(trainer: &Trainer, command: &Train) {
     ));
 }
 
-/// The command of a new run on the same text, without the options that set its context and destination.
+/// Returns the command of a new run on the same text, without the options that set its context and
+/// destination.
 fn another_run(command: &Train) -> String {
     let mut words = vec!["microgpt train".to_owned()];
     if command.resume.is_some() || command.model.init.is_some() {

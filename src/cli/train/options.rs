@@ -167,7 +167,7 @@ impl From<PresetArg> for Preset {
 }
 
 impl ModelOptions {
-    /// The dimensions of the model.
+    /// Returns the dimensions of the model.
     pub(super) fn config(&self, vocab_size: usize) -> GptConfig {
         let preset = GptConfig::preset(self.preset.into(), vocab_size);
         GptConfig {
@@ -181,7 +181,7 @@ impl ModelOptions {
 }
 
 impl DataOptions {
-    /// The tokenizer for a text.
+    /// Returns the tokenizer for a text.
     pub(super) fn tokenizer(&self, corpus: &Corpus) -> Result<Tokenizer> {
         Ok(match (self.tokenizer, self.vocab_size) {
             (TokenizerArg::Characters, None) => Tokenizer::characters(corpus.documents()),
@@ -194,7 +194,7 @@ impl DataOptions {
 }
 
 impl RecipeOptions {
-    /// The recipe of a run with this model and text.
+    /// Returns the recipe of a run with this model and text.
     pub(super) fn training(&self, model: &ModelOptions, data: &DataOptions) -> TrainingConfig {
         let preset = TrainingConfig::preset(model.preset.into());
         let evaluate_every = self.evaluate_every.unwrap_or(preset.evaluate_every);

@@ -10,7 +10,7 @@ use microgpt_model::{Checkpoint, GptConfig, Preset, Tokenizer, Weights};
 
 const CONTEXT: usize = 16;
 
-/// Two layers of random weights, large enough for the logits to differ.
+/// Exports two layers of random weights, large enough for the logits to differ.
 fn bundle(folder: &Path, cache_update: CacheUpdate) -> PathBuf {
     let tokenizer = Tokenizer::characters(&["abcdefghijklmnopqrstuvwxyz"]);
     let config = GptConfig { n_layer: 2, ..GptConfig::preset(Preset::Original, tokenizer.vocab_size()) };

@@ -115,7 +115,7 @@ const CARD: Card = Card {
 };
 
 impl AnchorAndWork {
-    /// The law, fitted to the built-in corpus.
+    /// Returns the law, fitted to the built-in corpus.
     ///
     /// # Panics
     ///
@@ -138,7 +138,7 @@ impl AnchorAndWork {
         Self { fitted: Fitted { price, earns, rows: rows.iter().map(|r| r.id.clone()).collect() } }
     }
 
-    /// The fit.
+    /// Returns the fit.
     pub fn fitted(&self) -> &Fitted {
         &self.fitted
     }
@@ -149,8 +149,8 @@ impl AnchorAndWork {
         values.iter().zip(&self.fitted.earns).map(|(v, e)| v * e).sum::<f64>() - self.fitted.price
     }
 
-    /// How much of a term, in bytes, multiply-adds or layers, reaches the price without the others; `None` if
-    /// no amount does.
+    /// Returns how much of a term, in bytes, multiply-adds or layers, reaches the price without the other
+    /// terms; `None` if no amount does.
     pub fn alone(&self, term: usize) -> Option<f64> {
         let earns = self.fitted.earns[term];
         if earns <= 0.0 || self.fitted.price <= 0.0 {
@@ -185,7 +185,7 @@ impl Law for AnchorAndWork {
     }
 }
 
-/// Per-block INT4 and fp32 are covered by other laws.
+/// Returns whether the law applies to a graph. Per-block INT4 and fp32 are covered by other laws.
 fn applies(features: &Features) -> bool {
     // Depth and states are not enough: a row without bytes or work would teach that four layers of any size
     // are placed.
@@ -195,8 +195,8 @@ fn applies(features: &Features) -> bool {
         && features.family != Family::Any
 }
 
-/// Whether a row is used for the fit: it was placed wholly on one of the two devices, the law applies to it,
-/// and it is not above a ceiling.
+/// Returns whether a row is used for the fit: it was placed wholly on one of the two devices, the law applies
+/// to it, and it is not above a ceiling.
 fn tells_enough(row: &Placement) -> bool {
     let features = Features::from(&row.graph);
     let within =
@@ -208,7 +208,7 @@ fn values(features: &Features) -> [f64; TERMS.len()] {
     TERMS.map(|term| (term.value)(features))
 }
 
-/// Logistic regression by coordinate descent, with terms of at least 0 and a ridge on them. Each step
+/// Fits a logistic regression by coordinate descent, with terms of at least 0 and a ridge on them. Each step
 /// minimises a parabola above the loss, whose curvature is at most a quarter, so no step makes the fit worse.
 fn logistic(values: &[[f64; TERMS.len()]], placed: &[bool]) -> (f64, [f64; TERMS.len()]) {
     let (mut price, mut earns) = (0.0, [0.0; TERMS.len()]);

@@ -102,12 +102,12 @@ impl Tokenizer {
         self.kind
     }
 
-    /// Number of tokens, BOS included.
+    /// Returns the number of tokens, BOS included.
     pub fn vocab_size(&self) -> usize {
         self.inner.get_vocab_size(true)
     }
 
-    /// The id of [`BOS_TOKEN`].
+    /// Returns the id of [`BOS_TOKEN`].
     pub fn bos(&self) -> u32 {
         self.bos
     }

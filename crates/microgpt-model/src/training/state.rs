@@ -164,7 +164,7 @@ pub(super) fn lock(folder: &Path) -> Result<Option<fs::File>> {
     }
 }
 
-/// The states in a checkpoint's folder, newest first: steps done and path.
+/// Returns the states in a checkpoint's folder, newest first: steps done and path.
 pub(super) fn states(folder: &Path) -> Result<Vec<(usize, PathBuf)>> {
     if !folder.is_dir() {
         let missing = std::io::Error::new(std::io::ErrorKind::NotFound, "no such folder");

@@ -254,7 +254,7 @@ fn a_literal_must_fit_its_type() {
     assert!(error.to_string().contains("constant v"), "{error}");
 }
 
-/// A function with one unknown dimension: `y = x + x`.
+/// Builds a function with one unknown dimension: `y = x + x`.
 fn open_dimension(f: &mut FunctionBuilder<'_>) -> mlpackage::Result<()> {
     let x = f.input("x", DType::Fp16, [Dim::Known(1), Dim::Unknown, Dim::Known(4)])?;
     let y = f.op("add", "y").arg("x", &x).arg("y", &x).one()?;
