@@ -4,8 +4,8 @@
 //! cargo bench -p microgpt-bench --features criterion --bench ane_vs_cpu
 //! ```
 //!
-//! This is Experiment 27's question: which of the two presets runs on the Neural Engine, and what is that
-//! worth? An engine is an entry in [`engines`]; the rest knows only the trait [`Engine`]. With Core ML,
+//! This is Experiment 27's question: which of the two presets runs on the Neural Engine, and how much faster
+//! is it there? An engine is an entry in [`engines`]; the rest knows only the trait [`Engine`]. With Core ML,
 //! `microgpt floor --measure` shows whether a model that may use the Neural Engine is placed on it.
 
 mod support;

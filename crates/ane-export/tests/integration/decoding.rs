@@ -108,7 +108,7 @@ fn inputs_are_what_the_function_asks_for() {
     for &cache_update in CacheUpdate::ALL {
         let model = load(dir.path(), cache_update, Numerics::F16);
         let mut sequence = model.new_sequence();
-        // A full context first, of which nothing may remain.
+        // Decodes a full context first; the reset must remove all of it.
         context(&model, &mut sequence);
         model.reset(&mut sequence);
         for token in [26, 1, 2] {

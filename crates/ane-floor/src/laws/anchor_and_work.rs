@@ -1,8 +1,8 @@
 //! The law of anchor and work, fitted to the corpus.
 //!
-//! Placement on the Neural Engine has a price, which a graph pays with what it brings: weights to stream, a
-//! convolution or matrix product large enough to carry the rest (the *anchor*), depth, states. Each term adds
-//! to the score; none subtracts:
+//! The law scores what a graph has: weights to stream, a convolution or matrix product large enough to carry
+//! the rest (the *anchor*), depth, and states. Each term adds to the score; a threshold, the *price*, is
+//! subtracted:
 //!
 //! ```text
 //! score = -price + a log10(1 + INT8 bytes / 1 M) + b log10(1 + anchor multiply-adds / 1 M) + c log2(layers) + d [has states]
@@ -68,7 +68,7 @@ pub const TERMS: [Term; 4] = [
     },
     Term {
         name: "states",
-        what: "states: having any",
+        what: "1 if there are states",
         value: |f| f64::from(u8::from(f.stateful == Some(true))),
         raw: |_| None,
     },
@@ -98,7 +98,7 @@ pub struct AnchorAndWork {
 
 const CARD: Card = Card {
     name: "anchor-and-work",
-    says: "a graph goes to the Neural Engine if its weights, its largest product, its depth and its states earn the price",
+    says: "a graph is placed on the Neural Engine if the terms of its weights, largest product, depth and states sum to more than a threshold",
     source: "fitted to this corpus",
     // The fit uses every suitable row; accuracy is computed by leaving each source out of the fit in turn.
     made_from: &[],
@@ -149,7 +149,7 @@ impl AnchorAndWork {
         values.iter().zip(&self.fitted.earns).map(|(v, e)| v * e).sum::<f64>() - self.fitted.price
     }
 
-    /// Returns how much of a term, in bytes, multiply-adds or layers, reaches the price without the other
+    /// Returns how much of a term, in bytes, multiply-adds or layers, exceeds the price without the other
     /// terms; `None` if no amount does.
     pub fn alone(&self, term: usize) -> Option<f64> {
         let earns = self.fitted.earns[term];
@@ -177,10 +177,11 @@ impl Law for AnchorAndWork {
             .filter(|((value, earns), _)| *value * *earns >= 0.005)
             .map(|((value, earns), term)| format!("{} {:.2}", term.name, value * earns))
             .collect();
-        let earned = if earned.is_empty() { "nothing".to_owned() } else { earned.join(", ") };
+        let earned = if earned.is_empty() { "all zero".to_owned() } else { earned.join(", ") };
         let outcome = if score > 0.0 { Verdict::Ane } else { Verdict::Cpu };
         let than = if score > 0.0 { "more" } else { "no more" };
-        let reason = format!("it earns {earned}: {than} than the price of {:.2}", self.fitted.price);
+        let reason =
+            format!("its terms ({earned}) sum to {than} than the threshold of {:.2}", self.fitted.price);
         Some(Opinion { outcome, reason, margin: 1.0 / (1.0 + (-score.abs()).exp()) })
     }
 }

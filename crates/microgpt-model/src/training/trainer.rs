@@ -203,7 +203,7 @@ impl Trainer {
     ///
     /// # Errors
     ///
-    /// [`Error::Diverged`] if the loss, and so an update of an earlier step, is not finite.
+    /// [`Error::Diverged`] if the loss is not finite, which an update of an earlier step has caused.
     pub fn step(&mut self) -> Result<StepMetrics> {
         let started = Instant::now();
         let (step, size) = (self.step_count(), self.training.batch_size);
@@ -234,7 +234,7 @@ impl Trainer {
     ///
     /// # Errors
     ///
-    /// [`Error::Diverged`] if one is not finite, which the next step's loss would show.
+    /// [`Error::Diverged`] if a weight is not finite, which the loss of the next step would reveal.
     pub(super) fn weights(&self) -> Result<Weights> {
         let weights = self.model().weights(&self.config);
         let finite = weights.iter().all(|(_, values)| values.iter().all(|v| v.is_finite()));

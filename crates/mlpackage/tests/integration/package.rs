@@ -184,7 +184,7 @@ fn a_model_of_another_kind_is_refused() {
     assert!(error.contains("not an ML Program"), "{error}");
 }
 
-/// Opening a pipe would block for ever.
+/// Opening a pipe would block forever.
 #[cfg(target_os = "linux")]
 #[test]
 fn a_pipe_is_not_a_file() {
