@@ -43,7 +43,7 @@ fn predict(c: &mut Criterion) {
         let path = dir.path().join(format!("{name}.mlpackage"));
         let config = GptConfig::preset(preset, 27);
         write_probe(&config, &ExportOptions::default(), 1, &path).expect("a decoder with random weights");
-        bench(name, &Package::open(&path).expect("what was just written"));
+        bench(name, &Package::open(&path).expect("the package that was just written"));
     }
     group.finish();
 }

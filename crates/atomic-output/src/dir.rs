@@ -102,7 +102,7 @@ impl AtomicDir {
         check_replaceable(&self.destination, &self.refusal)?;
         let Self { staging, destination, _lock, parents, .. } = self;
         let moved = if destination.exists() {
-            // After the exchange, the staging path holds what was replaced, and dropping it removes that.
+            // After the exchange, the staging path holds the earlier folder, which is removed on drop.
             exchange(staging.path(), &destination)
         } else {
             fs::rename(staging.path(), &destination)

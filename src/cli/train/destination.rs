@@ -1,4 +1,4 @@
-//! Where a run's result is written, and what it must not replace.
+//! The destination of a run's result, and the folders that it must not replace.
 
 use std::path::{Path, PathBuf};
 use std::time::SystemTime;

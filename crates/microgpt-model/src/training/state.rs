@@ -8,7 +8,7 @@
 //!       config.json, model.safetensors, tokenizer.json    an ordinary checkpoint
 //!       optimizer.safetensors                             Adam's moments, and the best weights so far
 //!       metrics.jsonl                                     every step up to this one
-//!       state.json                                        the rest, and the SHA-256 of the files above and of itself
+//!       state.json                                        the rest, and the SHA-256 of the files above and of its own content
 //!     last/                 the same, after the last step of a finished run
 //! ```
 //!

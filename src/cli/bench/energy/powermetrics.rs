@@ -1,4 +1,4 @@
-//! Runs `powermetrics` beside some work, and parses what it prints.
+//! Runs `powermetrics` during some work, and parses its output.
 
 use std::fmt;
 use std::fs::File;
