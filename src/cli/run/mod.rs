@@ -22,8 +22,8 @@ use self::results::{HazardSearch, OutImages};
 use super::engine::EngineArgs;
 use super::{Exit, open, out_file, output};
 
-/// Run functions of any .mlpackage on tensors and images from files: no Mac, no Python. By default on mil-cpu
-/// in f32.
+/// Run functions of any .mlpackage on tensors and images from files, without a Mac or Python. By default on
+/// mil-cpu in f32.
 ///
 /// Several functions run one after the other on one state: `--function prefill,decode=16` calls prefill once
 /// and decode 16 times. Their inputs are then named FUNCTION/INPUT, or INPUT if only one of them has such an

@@ -76,7 +76,7 @@ pub(super) struct DataOptions {
     /// The file is running text: train on windows as long as the context
     #[arg(long, requires = "data")]
     pub(super) packed: bool,
-    /// What a token is
+    /// The unit of text that a token represents
     #[arg(long, value_enum, default_value = "characters")]
     tokenizer: TokenizerArg,
     /// Vocabulary size of a bpe tokenizer, at least 257 [default: 512]
@@ -115,7 +115,7 @@ pub(super) struct RecipeOptions {
     /// Steps over which the learning rate rises first [default: 0; 200 for compact]
     #[arg(long, value_name = "STEPS")]
     warmup: Option<usize>,
-    /// Decoupled weight decay, as AdamW has it [default: 0; 0.1 for compact]
+    /// Decoupled weight decay, as in AdamW [default: 0; 0.1 for compact]
     #[arg(long, allow_negative_numbers = true)]
     weight_decay: Option<f64>,
     /// Dropout probability of activations [default: 0; 0.15 for compact]
