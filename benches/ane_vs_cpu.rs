@@ -4,8 +4,8 @@
 //! cargo bench -p microgpt-bench --features criterion --bench ane_vs_cpu
 //! ```
 //!
-//! This is Experiment 27's question: which of the two presets runs on the Neural Engine, and what is that
-//! worth? An engine is an entry in [`engines`]; the rest knows only the trait [`Engine`]. With Core ML,
+//! This is Experiment 27's question: which of the two presets runs on the Neural Engine, and how much faster
+//! is it there? An engine is an entry in [`engines`]; the rest knows only the trait [`Engine`]. With Core ML,
 //! `microgpt floor --measure` shows whether a model that may use the Neural Engine is placed on it.
 
 mod support;
@@ -20,7 +20,7 @@ use microgpt_ane::ane_runtime::{ComputeUnits, DecodeModel, Engine, EngineKind, E
 use microgpt_ane::microgpt_model::Preset;
 use support::{THREADS, made};
 
-/// Every engine of this machine, with names for the report.
+/// Returns every engine of this machine, with names for the report.
 fn engines() -> Vec<(String, Box<dyn Engine>)> {
     let mil_cpu = [(Numerics::Fast, THREADS), (Numerics::Fast, 1), (Numerics::F32, 1)];
     let mil_cpu = mil_cpu.map(|(numerics, threads)| {

@@ -1,4 +1,4 @@
-//! Measures decoding on the CPU, next to the most that the machine could reach and to burn.
+//! Measures decoding on the CPU, beside the machine's upper bound and burn.
 //!
 //! ```text
 //! cargo bench -p microgpt-bench --features criterion --bench decode                     # all of it, some minutes
@@ -163,7 +163,7 @@ fn layers(c: &mut Criterion) {
     group.finish();
 }
 
-/// Measures from a closed bundle to the logits of the first token.
+/// Measures the time from opening a bundle to the logits of the first token.
 fn load(c: &mut Criterion) {
     let mut group = c.benchmark_group("load");
     for (name, preset) in [("scaled", Preset::Scaled), ("original", Preset::Original)] {
@@ -178,7 +178,7 @@ fn load(c: &mut Criterion) {
     group.finish();
 }
 
-/// Measures what each fusion is worth: with all of them, and without one.
+/// Measures the effect of each fusion: with all of them, and without one.
 fn without(c: &mut Criterion) {
     let made = made(Preset::Scaled, Quantization::Int8PerChannel, |config| config);
     let mut group = c.benchmark_group("without");

@@ -15,7 +15,7 @@ use microgpt_ane::microgpt_model::{GptConfig, Preset};
 use microgpt_ane::mlpackage::Package;
 
 fn fixtures() -> Vec<PathBuf> {
-    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("crates/mlpackage/tests/fixtures");
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../crates/mlpackage/tests/fixtures");
     let entries = std::fs::read_dir(folder).expect("the fixtures are part of the repository");
     let mut found: Vec<PathBuf> = entries.map(|e| e.expect("a folder that can be read").path()).collect();
     found.retain(|path| path.extension().is_some_and(|e| e == "mlpackage"));
@@ -43,7 +43,7 @@ fn predict(c: &mut Criterion) {
         let path = dir.path().join(format!("{name}.mlpackage"));
         let config = GptConfig::preset(preset, 27);
         write_probe(&config, &ExportOptions::default(), 1, &path).expect("a decoder with random weights");
-        bench(name, &Package::open(&path).expect("what was just written"));
+        bench(name, &Package::open(&path).expect("the package that was just written"));
     }
     group.finish();
 }

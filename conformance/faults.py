@@ -355,7 +355,7 @@ INT8_FAULTS = (
 
 #: Faults of a package whose caches are updated by `slice_update`.
 SLICE_FAULTS = (
-    Fault("a box that begins behind its place", "graph", "slice_update %", _other_corner),
+    Fault("a box that begins after its position", "graph", "slice_update %", _other_corner),
     Fault("a mask of another box", "graph", "slice_update %", _unmask_heads),
     Fault("a position described as a float", "description", "input position", _float_position),
 )

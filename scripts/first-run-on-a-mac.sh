@@ -12,7 +12,7 @@
 #
 # The script resumes where it stopped: completed steps are skipped, failed ones are repeated. It needs macOS 15 on Apple silicon, Xcode's
 # command line tools, a Rust toolchain, about 30 GB of disk (10 with --quick) and some hours; nobody has timed it. Power is measured if
-# `sudo -v` was run before. Nothing is installed, and nothing leaves the machine: sending the archive is up to you.
+# `sudo -v` was run before. Nothing is installed, and nothing is sent: you decide whether to send the archive.
 set -u
 
 usage() {
@@ -91,7 +91,7 @@ need() {
 need cargo "install Rust from https://rustup.rs"
 if [ -z "$dry" ]; then
   if [ "$(uname -s)" != Darwin ]; then
-    echo "Core ML is Apple's: run this on a Mac, or with --dry-run to see what it would do" >&2
+    echo "Core ML exists only on a Mac: run this on one, or use --dry-run to see what it would do" >&2
     exit 2
   fi
   if [ "$(sysctl -n hw.optional.arm64 2>/dev/null)" != 1 ]; then
@@ -111,7 +111,7 @@ if [ -z "$dry" ]; then
   need swift "part of Xcode's command line tools: xcode-select --install"
 fi
 if [ -n "$missing" ]; then
-  echo "what is missing:$missing" >&2
+  echo "missing:$missing" >&2
   exit 2
 fi
 

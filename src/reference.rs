@@ -29,12 +29,12 @@ impl BurnReference {
         Ok(Self::new(checkpoint.config(), &checkpoint.weights()?, backend))
     }
 
-    /// Logits of every position of a sequence at once, row-major `[T, V]`.
+    /// Returns the logits of every position of a sequence at once, row-major `[T, V]`.
     pub fn logits(&self, tokens: &[u32]) -> Vec<f32> {
         self.model.logits(tokens)
     }
 
-    /// The same from embedding sums `[T, C]`, the input of the exported decode graph.
+    /// Returns the same logits from embedding sums `[T, C]`, the input of the exported decode graph.
     pub(crate) fn logits_embedded(&self, x: Vec<f32>) -> Vec<f32> {
         self.model.logits_embedded(x, self.config.n_embd)
     }

@@ -243,7 +243,7 @@ impl BurnLogits {
     }
 }
 
-/// The options of a bundle's export; checks that the checkpoint has the bundle's dimensions.
+/// Returns the options of a bundle's export, and checks that the checkpoint has the bundle's dimensions.
 fn exported_with(manifest: &BundleManifest, checkpoint: &Checkpoint) -> Result<ExportOptions> {
     let (a, c) = (&manifest.architecture, checkpoint.config());
     let found = vec![c.vocab_size, c.n_embd, c.n_head, c.n_layer, c.block_size];

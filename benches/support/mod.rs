@@ -41,7 +41,7 @@ pub(crate) fn open(path: &Path) -> Bundle {
     Bundle::open(path).expect("a bundle")
 }
 
-/// Returns as many bytes as the weights of the bundle's model, for measuring the machine's read speed.
+/// Returns a buffer of the size of the bundle's weights in INT8, for measuring the machine's read speed.
 pub(crate) fn bytes_like(bundle: &Bundle) -> Vec<u8> {
     let config = &bundle.manifest().architecture;
     let (c, v, l) = (config.n_embd, config.vocab_size, config.n_layer);

@@ -18,7 +18,7 @@ from runner import Runner
 from safetensors.numpy import save_file
 
 
-# What is counted: elements that are compared, elements whose values hang on a rounding, and configurations without a defined result.
+# The counts: elements that are compared, elements whose values depend on a rounding, and configurations without a defined result.
 COMPARED, UNKNOWN, UNDEFINED = "compared", "unknown", "undefined"
 # Phrases with which an empty tensor may be refused.
 EMPTY = ("no elements", "without elements", "with nothing")

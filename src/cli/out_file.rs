@@ -24,7 +24,7 @@ pub(super) fn check(option: &str, path: &Path, named: &[(&str, &Path)]) -> Resul
     Ok(atomic_output::check_file(path)?)
 }
 
-/// Whether a path, which need not exist, is a file or folder or inside it.
+/// Returns whether a path, which need not exist, is a file or folder or inside it.
 pub(super) fn is_within(path: &Path, folder: &Path) -> bool {
     resolved(path).starts_with(resolved(folder))
 }
@@ -50,8 +50,8 @@ pub(super) fn check_outside_models(option: &str, path: &Path) -> Result<()> {
     Ok(())
 }
 
-/// Whether a folder of some kind is a model. Other programs use the names `config.json`, `bundle.json` and
-/// `Manifest.json` as well, so one of these alone does not suffice.
+/// Returns whether a folder of some kind is a model. Other programs use the names `config.json`,
+/// `bundle.json` and `Manifest.json` as well, so one of these alone does not suffice.
 fn is_model(folder: &Path, kind: &PathKind, replaces: bool) -> bool {
     let has = |name: &str| folder.join(name).exists();
     match kind {

@@ -82,8 +82,8 @@ pub(super) fn print_json(value: &impl Serialize) -> Result<()> {
     print(&json)
 }
 
-/// An error and its causes, in one line. A cause that the message so far contains is omitted; a cause that begins
-/// with the message so far replaces it. A path is therefore named only once.
+/// Formats an error and its causes in one line. A cause that the message so far contains is omitted; a cause
+/// that begins with the message so far replaces it. A path is therefore named only once.
 pub(super) fn causes(error: &anyhow::Error) -> String {
     error.chain().map(ToString::to_string).fold(String::new(), |line, cause| match line {
         line if line.is_empty() => cause,
@@ -93,21 +93,21 @@ pub(super) fn causes(error: &anyhow::Error) -> String {
     })
 }
 
-/// Whether the error is a closed output pipe, as in `microgpt ... | head`.
+/// Returns whether the error is a closed output pipe, as in `microgpt ... | head`.
 pub(super) fn is_broken_pipe(error: &anyhow::Error) -> bool {
     error
         .chain()
         .any(|e| e.downcast_ref::<io::Error>().is_some_and(|e| e.kind() == io::ErrorKind::BrokenPipe))
 }
 
-/// A progress bar on standard error, if that is a terminal. Its message can be changed while it runs.
+/// Creates a progress bar on standard error, if that is a terminal. Its message can be changed while it runs.
 pub(super) fn progress_bar(length: usize, unit: &str) -> ProgressBar {
     let template = format!("{{bar:32}} {{pos}}/{{len}} {unit}, {{elapsed}} (left {{eta}})  {{msg}}");
     let style = ProgressStyle::with_template(&template).unwrap_or_else(|_| ProgressStyle::default_bar());
     ProgressBar::new(length as u64).with_style(style)
 }
 
-/// A spinner on standard error, for long work whose progress cannot be counted.
+/// Creates a spinner on standard error, for long work whose progress cannot be counted.
 pub(super) fn spinner(message: &'static str) -> ProgressBar {
     let spinner = ProgressBar::new_spinner().with_message(message);
     spinner.enable_steady_tick(std::time::Duration::from_millis(120));

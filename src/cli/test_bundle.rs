@@ -6,7 +6,7 @@ use ane_bundle::Bundle;
 use ane_export::ExportOptions;
 use microgpt_model::{Checkpoint, GptConfig, Preset, Tokenizer, Weights};
 
-/// A bundle of the original preset with random weights, in a folder.
+/// Exports a bundle of the original preset with random weights into a folder.
 pub(crate) fn bundle(folder: &Path) -> Bundle {
     let tokenizer = Tokenizer::characters(&["abcdefghijklmnopqrstuvwxyz"]);
     let config = GptConfig::preset(Preset::Original, tokenizer.vocab_size());

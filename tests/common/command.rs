@@ -57,7 +57,7 @@ pub(crate) fn refused(dir: &Path, arguments: &[&str], words: &[&str]) {
     }
 }
 
-/// A folder with `ckpt` and its export `bundle`.
+/// Creates a folder with `ckpt` and its export `bundle`.
 pub(crate) fn workspace() -> tempfile::TempDir {
     let dir = tempfile::tempdir().unwrap();
     super::copy(super::trained(), &dir.path().join("ckpt"));

@@ -10,8 +10,8 @@ use microgpt_ane::microgpt_model::{
     Backend, Checkpoint, Corpus, GptConfig, Preset, Tokenizer, TrainingConfig, Weights, train,
 };
 
-/// The original preset after 200 steps on the built-in names: less than a second, and its logits are those of
-/// a model that has learned something.
+/// Returns a checkpoint of the original preset after 200 steps on the built-in names. Training takes less
+/// than a second, and the logits are those of a model that has learned something.
 pub(crate) fn trained() -> &'static Path {
     static TRAINED: OnceLock<(tempfile::TempDir, PathBuf)> = OnceLock::new();
     let (_, path) = TRAINED.get_or_init(|| {
@@ -50,7 +50,7 @@ pub(crate) fn copy(from: &Path, to: &Path) {
     }
 }
 
-/// burn's backends in this build.
+/// Returns burn's backends in this build.
 pub(crate) fn backends() -> &'static [Backend] {
     Backend::ALL
 }

@@ -26,7 +26,7 @@ fn start(dir: &Path, arguments: &[&str]) -> std::process::Child {
     command.current_dir(dir).args(arguments).stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap()
 }
 
-/// The files below a folder, including hidden ones, or a single file.
+/// Returns the files below a folder, including hidden ones, or a single file.
 fn contents(path: &Path) -> BTreeMap<String, Vec<u8>> {
     let mut files = BTreeMap::new();
     if path.is_file() {
@@ -194,7 +194,7 @@ fn train_over_a_finished_checkpoint() {
     assert!(weights(&dir.join("ckpt")) == new);
 }
 
-/// The weights of a checkpoint, which must open.
+/// Returns the weights of a checkpoint, which must open.
 fn weights(folder: &Path) -> Vec<u8> {
     Checkpoint::open(folder).unwrap();
     fs::read(folder.join("model.safetensors")).unwrap()

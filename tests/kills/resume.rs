@@ -14,7 +14,8 @@ use rand_chacha::ChaCha8Rng;
 const SAVE_EVERY: usize = 20;
 const STEPS: usize = 2_000;
 
-/// A small model and a recipe that uses everything that a state has to keep.
+/// Returns the command that begins a run: a small model, and a recipe that uses everything that a state has
+/// to keep.
 fn begin(out: &Path) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_microgpt"));
     command.args(["train", "--n-layer", "2", "--batch-size", "3", "--dropout", "0.1", "--keep-best"]);

@@ -606,7 +606,7 @@ fn bench_refuses_what_cannot_be_measured() {
     }
 }
 
-/// What a user keeps at any depth of a bundle, a package or a checkpoint is never lost to a new one.
+/// Files that a user keeps at any depth of a bundle, package or checkpoint are never lost to a new one.
 #[test]
 fn files_of_the_user_inside_an_output_refuse_its_replacement() {
     let dir = workspace();
@@ -725,7 +725,7 @@ fn control_characters_from_files_are_escaped() {
     assert!(ran.out.contains(r"\u{1b}") && !raw(&ran.out), "{:?}", ran.out);
 }
 
-/// Messages name the file and what is wrong with it, in words of the user's.
+/// Messages name the file and the problem, in terms that the user knows.
 #[test]
 fn damaged_and_misplaced_files_are_described_in_plain_words() {
     let dir = workspace();

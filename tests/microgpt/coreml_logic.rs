@@ -14,8 +14,8 @@ use serde_json::Value;
 use crate::common;
 use crate::common::command::{microgpt, ok, refused, workspace};
 
-/// The plan of a package as a Mac would record it, made by hand: everything but the first operation on the
-/// Neural Engine.
+/// Returns a plan of a package as a Mac would record it, made by hand: all operations except the first are on
+/// the Neural Engine.
 fn plan_by_hand(report: &Value) -> Value {
     let device =
         |kind: &str| serde_json::json!({"kind": kind, "description": kind, "total_core_count": null});

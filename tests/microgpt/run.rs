@@ -73,7 +73,7 @@ fn read(path: &Path, name: &str) -> (Vec<usize>, Vec<f32>) {
     (tensor.shape().to_vec(), tensor.data().as_chunks().0.iter().map(|b| f32::from_le_bytes(*b)).collect())
 }
 
-/// Two pixels, orange and dark blue, over white and black.
+/// Returns two pixels, orange and dark blue, over white and black.
 fn photo() -> RgbImage {
     RgbImage::from_vec(2, 2, vec![255, 128, 0, 1, 2, 90, 255, 255, 255, 0, 0, 0]).unwrap()
 }
@@ -236,7 +236,7 @@ fn another_size_is_refused_without_resize() {
     assert_eq!(image::open(at("out.png")).unwrap().width(), 4);
 }
 
-/// CRC-32 as PNG uses it.
+/// Returns the CRC-32 as PNG uses it.
 fn crc(bytes: &[u8]) -> u32 {
     !bytes.iter().fold(u32::MAX, |crc, byte| {
         (0..8).fold(

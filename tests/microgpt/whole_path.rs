@@ -35,14 +35,14 @@ fn report(bundle: &Bundle) -> PlacementReport {
     PlacementReport::predict(&package, Some(&bundle.manifest().architecture)).unwrap()
 }
 
-/// Number of steps of a bundle's decode function in the arithmetic `fast`.
+/// Returns the number of steps of a bundle's decode function in the arithmetic `fast`.
 fn fast_steps(bundle: &Bundle) -> usize {
     let package = bundle.package(&bundle.manifest().shards[0]).unwrap();
     let model = MilCpu::new(Numerics::Fast).load(&package, &LoadOptions::default()).unwrap();
     model.default_function().plan().lines().filter(|line| line.contains(" = ")).count()
 }
 
-/// Every combination of options.
+/// Returns every combination of options.
 fn combinations() -> Vec<ExportOptions> {
     let mut all = Vec::new();
     for &quantization in Quantization::ALL {

@@ -123,7 +123,7 @@ def pool(g: Gen, name):
         pad=g.i(pad) if pad_type == "custom" else None, **more,
     )  # fmt: skip
     if not np.all(np.isfinite(g.value(result))):
-        raise Rejected("a window of padding alone")
+        raise Rejected("a window of only padding")
     return result
 
 

@@ -99,7 +99,7 @@ def resize(c, x, shape, resized_dims, interpolation_mode="LINEAR", sampling_mode
     if interpolation_mode == "NEAREST_NEIGHBOR":
         return nearest(x, sizes, sampling_mode)
     if x.dtype.kind != "f":
-        raise Unsupported("how a mean of whole numbers is rounded")
+        raise Unsupported("how a mean of integers is rounded")
     return linear(c, x, sizes, sampling_mode)
 
 
@@ -188,7 +188,7 @@ def crop_resize(
     spatial_scale=1.0, box_coordinate_mode="CORNERS_HEIGHT_FIRST", sampling_mode="DEFAULT", pad_value=0.0,
 ):  # fmt: skip
     if sampling_mode not in ("STRICT_ALIGN_CORNERS", "ALIGN_CORNERS"):
-        raise Unsupported("where the other grids stand within a box")
+        raise Unsupported("the sampling points of the other modes within a box")
     sizes = (int(target_height), int(target_width))
     if 1 in sizes:
         raise Unsupported("the point of a single element")

@@ -13,7 +13,7 @@ use crate::manifest::{BUNDLE_FORMAT_VERSION, BUNDLE_MANIFEST, BundleManifest, Sh
 /// Size limit of the manifest, in bytes.
 const MANIFEST_LIMIT: u64 = 16 << 20;
 
-/// What `bundle.json` is, for errors.
+/// The description of `bundle.json` in errors.
 const EXPECTED: &str = "the manifest of a bundle";
 
 /// An opened bundle. Its manifest is valid, and every file has the size and hash that the manifest lists.

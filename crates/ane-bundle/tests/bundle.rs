@@ -15,7 +15,7 @@ use mlpackage::mil::{Opset, Program};
 use mlpackage::{DType, Metadata, PackageWriter};
 use serde_json::Value;
 
-/// A manifest of a model with one layer. The other files are not interpreted by this crate.
+/// Returns a manifest of a model with one layer. The other files are not interpreted by this crate.
 fn manifest(host_caches: Vec<HostCache>) -> BundleManifest {
     BundleManifest {
         format_version: BUNDLE_FORMAT_VERSION,
@@ -102,7 +102,7 @@ fn what_is_written_opens_again() {
     assert!(package.check().is_empty());
 }
 
-/// Flips one byte of each file, and cuts one off; every change is noticed.
+/// Flips a bit of each file, cuts a byte off, and removes the file; each change is detected.
 #[test]
 fn a_changed_file_is_noticed_by_its_hash() {
     let dir = tempfile::tempdir().unwrap();

@@ -33,12 +33,12 @@ pub struct Pair<'r> {
 }
 
 impl<'r> Pair<'r> {
-    /// The operation, from the first report that has it.
+    /// Returns the operation, from the first report that has it.
     pub fn operation(&self) -> &'r PlacedOperation {
         self.predicted.or(self.measured).expect("a pair has one of them at least")
     }
 
-    /// Whether both reports have it, on different devices.
+    /// Returns whether both reports have it, on different devices.
     pub fn differs(&self) -> bool {
         matches!((self.predicted, self.measured), (Some(p), Some(m)) if p.device != m.device)
     }
@@ -56,12 +56,12 @@ impl<'r> Comparison<'r> {
         Self { predicted, measured, operations }
     }
 
-    /// Number of operations that both have, on different devices.
+    /// Returns the number of operations that both have, on different devices.
     pub fn differing(&self) -> usize {
         self.operations.iter().filter(|pair| pair.differs()).count()
     }
 
-    /// Number of operations that both have.
+    /// Returns the number of operations that both have.
     pub fn shared(&self) -> usize {
         self.operations.iter().filter(|pair| pair.predicted.is_some() && pair.measured.is_some()).count()
     }

@@ -44,18 +44,18 @@ impl CompiledSize {
         }
     }
 
-    /// The total size.
+    /// Returns the total size.
     pub fn total(&self) -> u64 {
         self.weights + self.program + self.descriptions
     }
 
-    /// The size with every weight in INT8, with which the floor of Experiment 27 is stated.
+    /// Returns the size with every weight in INT8, with which the floor of Experiment 27 is stated.
     pub fn int8_equivalent(&self) -> u64 {
         self.weight_elements.saturating_add(self.program + self.descriptions)
     }
 }
 
-/// Number of elements in the constants that anchor operations multiply with.
+/// Returns the number of elements in the constants that anchor operations multiply with.
 fn weight_elements(function: &Function) -> u64 {
     let operations = &function.block.operations;
     let constants: HashMap<&str, u64> = operations

@@ -50,7 +50,7 @@ pub enum Verdict {
 }
 
 impl Verdict {
-    /// The device that all operations share, or `Unknown` if there is no such device.
+    /// Returns the device that all operations share, or `Unknown` if there is no such device.
     pub fn device(self) -> Device {
         match self {
             Self::Ane => Device::Ane,

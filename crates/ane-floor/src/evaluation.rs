@@ -89,7 +89,7 @@ impl LeftOut<'_> {
         }
     }
 
-    /// Whether a law remains: one that was made from left-out evidence does not.
+    /// Returns whether a law remains. A law that was made from left-out evidence does not.
     fn spares(self, card: &Card) -> bool {
         !card.made_from.iter().any(|source| self.hides(source))
     }
@@ -151,7 +151,7 @@ impl Accuracy {
         }
     }
 
-    /// The accuracy of the built-in laws on the built-in corpus.
+    /// Returns the accuracy of the built-in laws on the built-in corpus.
     pub fn built_in() -> &'static Self {
         static ACCURACY: LazyLock<Accuracy> = LazyLock::new(|| Accuracy::of(PlacementCorpus::built_in()));
         &ACCURACY
@@ -219,7 +219,7 @@ fn floor_records<'a>(rows: &[&'a Placement], fits: &Fits<'a>) -> (Tally, Tally) 
     (agreed, alone)
 }
 
-/// Whether prediction and observation agree on full ANE placement.
+/// Returns whether prediction and observation agree on full ANE placement.
 fn agree(predicted: Verdict, observed: Verdict) -> bool {
     (predicted == Verdict::Ane) == (observed == Verdict::Ane)
 }

@@ -65,7 +65,7 @@ pub fn nearest(
 /// Distance of a feature that is unknown on one side: as much as a factor of ten.
 const UNTOLD: f64 = 1.0;
 
-/// How different two graphs are.
+/// Returns how different two graphs are.
 ///
 /// A factor of ten in bytes, work or anchor counts 1, a factor of two in layers a half. A different element
 /// type, form of the weights, or statefulness counts 1 each. A different family counts 2, or 1 if one is

@@ -40,14 +40,14 @@ pub struct Features {
 }
 
 impl Features {
-    /// Whether the law of Experiment 27 applies: layers of a transformer or parts of them, as 1x1
+    /// Returns whether the law of Experiment 27 applies: layers of a transformer or parts of them, as 1x1
     /// convolutions if that is known.
     pub fn is_shard(&self) -> bool {
         matches!(self.family, Family::Decoder | Family::Attention | Family::Mlp)
             && self.pointwise.is_none_or(|share| share > 0.5)
     }
 
-    /// Whether it has an operation that can anchor it to the Neural Engine; unknown counts as yes.
+    /// Returns whether it has an operation that can anchor it to the Neural Engine; unknown counts as yes.
     pub fn is_anchored(&self) -> bool {
         self.family != Family::Elementwise
     }
@@ -81,7 +81,7 @@ impl Features {
     }
 }
 
-/// Number of attentions: matrix products of a softmax's result, and fused attention operations.
+/// Returns the number of attentions: matrix products of a softmax's result, and fused attention operations.
 fn attentions(sites: &[OpContext<'_>]) -> u64 {
     let found =
         |s: &&OpContext<'_>| s.operation.op == "scaled_dot_product_attention" || is_after_softmax(s, sites);
@@ -92,8 +92,8 @@ fn is_after_softmax(site: &OpContext<'_>, sites: &[OpContext<'_>]) -> bool {
     site.operation.op == "matmul" && site.sources.iter().any(|&i| sites[i].operation.op == "softmax")
 }
 
-/// Whether an attention covers more positions than the call has: the others come from a cache, in a state or
-/// an input.
+/// Returns whether an attention covers more positions than the call has: the others come from a cache, in a
+/// state or an input.
 fn over_a_cache(sites: &[OpContext<'_>]) -> bool {
     let mut weights =
         sites.iter().filter(|s| is_after_softmax(s, sites)).filter_map(|s| Some(s.args.get("x")?.ty));
@@ -121,7 +121,7 @@ fn family(sites: &[OpContext<'_>], attentions: u64, stateful: bool, tokens: Opti
     }
 }
 
-/// The length of the longest chain of dependent convolutions and matrix products.
+/// Returns the length of the longest chain of dependent convolutions and matrix products.
 fn longest_chain(sites: &[OpContext<'_>]) -> u64 {
     let mut chain: Vec<u64> = Vec::with_capacity(sites.len());
     for site in sites {
@@ -131,7 +131,7 @@ fn longest_chain(sites: &[OpContext<'_>]) -> u64 {
     chain.into_iter().max().unwrap_or(0)
 }
 
-/// How most weights are stored, by number of elements.
+/// Returns how most weights are stored, by number of elements.
 fn storage(sites: &[OpContext<'_>]) -> Option<WeightFormat> {
     let weights = || sites.iter().filter_map(|s| s.weight);
     let elements =
@@ -223,7 +223,7 @@ impl Features {
 pub(crate) mod tests {
     use super::*;
 
-    /// Features with only the family and the element type fp16 known.
+    /// Returns features of which only the family and the element type, fp16, are known.
     pub(crate) fn unknown(family: Family) -> Features {
         let graph = Graph { family, dtype: Some(GraphDtype::Fp16), ..Graph::unknown("a graph".into()) };
         Features::from(&graph)

@@ -44,7 +44,7 @@ pub struct OpContext<'a> {
 }
 
 impl<'a> OpContext<'a> {
-    /// Whether it is a convolution of kernel size 1 with a weight.
+    /// Returns whether it is a convolution of kernel size 1 with a weight.
     pub fn is_pointwise(&self) -> bool {
         self.operation.op == "conv" && self.weight.is_some() && self.kernel.iter().all(|&k| k == 1)
     }

@@ -15,8 +15,8 @@ const BYTES_A_SECOND: f64 = 51e9;
 /// Multiply-adds per second: Apple states 11 trillion operations for the M1, two per multiply-add.
 const MULTIPLY_ADDS_A_SECOND: f64 = 5.5e12;
 
-/// Estimated seconds of an operation on an M1's Neural Engine, bound by memory bandwidth or by work. Only
-/// ratios of it are used.
+/// Estimates the seconds that an operation takes on an M1's Neural Engine, bound by memory bandwidth or by
+/// work. Only ratios of it are used.
 fn seconds(site: &OpContext<'_>) -> f64 {
     (site.bytes as f64 / BYTES_A_SECOND).max(site.work as f64 / MULTIPLY_ADDS_A_SECOND)
 }

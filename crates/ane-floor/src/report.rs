@@ -232,7 +232,7 @@ impl PlacementReport {
         if counted != self.residency {
             let (conv, compute) = (counted.conv_ane, counted.compute_ane);
             return inconsistent(format!(
-                "its operations result in conv_ane={conv} compute_ane={compute}, which is not what it states"
+                "its operations result in conv_ane={conv} compute_ane={compute}, but it states other counts"
             ));
         }
         let mut summed = self.clone();
@@ -240,7 +240,7 @@ impl PlacementReport {
         if (summed.verdict, summed.pass) != (self.verdict, self.pass) {
             let (verdict, pass) = (summed.verdict, summed.pass);
             return inconsistent(format!(
-                "its operations result in the verdict {verdict}, pass {pass}, which is not what it states"
+                "its operations result in the verdict {verdict}, pass {pass}, but it states others"
             ));
         }
         Ok(())

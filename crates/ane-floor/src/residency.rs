@@ -45,7 +45,7 @@ impl Residency {
         Self { conv_ane: count(is_conv), compute_ane: count(computes) }
     }
 
-    /// Whether there is a convolution, and everything is on the Neural Engine.
+    /// Returns whether there is a convolution, and everything is on the Neural Engine.
     pub fn passes(&self) -> bool {
         let all = |c: Count| c.ane == c.total;
         self.conv_ane.total > 0 && all(self.conv_ane) && all(self.compute_ane)
@@ -56,7 +56,7 @@ fn is_conv(op: &str) -> bool {
     matches!(op, "conv" | "ios18.conv" | "ios18.convolution")
 }
 
-/// Whether an operation counts among those that compute.
+/// Returns whether an operation counts among those that compute.
 pub(crate) fn computes(op: &str) -> bool {
     !op.starts_with("const") && !op.starts_with("ios18.constexpr")
 }

@@ -78,8 +78,8 @@ impl Scalings {
     }
 }
 
-/// Number of weights in a microGPT's projections: 12 C^2 per layer and the LM head. The embedding tables stay
-/// on the host.
+/// Returns the number of weights in a microGPT's projections: 12 C^2 per layer and the LM head. The embedding
+/// tables stay on the host.
 fn projection_weights(vocab_size: usize, n_embd: usize, n_layer: usize) -> u64 {
     let (v, c, l) = (vocab_size as u64, n_embd as u64, n_layer as u64);
     l * 12 * c * c + v * c

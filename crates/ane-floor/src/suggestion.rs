@@ -34,7 +34,7 @@ impl Suggestion {
     pub fn describe(self) -> String {
         match self {
             Self::LeaveToHost => {
-                "leave the operations that are kept off at its beginning and end to the host".into()
+                "leave to the host the operations at its beginning and end that are kept off".into()
             }
             Self::ComputeInFp16 => "compute in fp16 (coremltools: compute_precision=FLOAT16)".into(),
             Self::StoreInInt8 => {
@@ -48,7 +48,7 @@ impl Suggestion {
     }
 }
 
-/// Edits that together place a function as a whole.
+/// A set of edits after which a whole function is placed.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Change {
@@ -64,7 +64,7 @@ pub struct Change {
     pub reason: String,
 }
 
-/// Upper bound of the number of packages: about 120 programs can be loaded in a process.
+/// Upper bound on the number of packages: a process can load about 120 programs.
 const MOST_PARTS: u64 = 120;
 
 /// Sets of edits, cheapest first: work on the host costs a copy; another element type or storage needs a new

@@ -115,7 +115,7 @@ pub(crate) fn tensor(ty: &ValueType) -> Option<&TensorType> {
     }
 }
 
-/// Number of elements, with unknown dimensions counted as 1.
+/// Returns the number of elements, with unknown dimensions counted as 1.
 pub(crate) fn elements(ty: &TensorType) -> u64 {
     ty.shape.least_elements().map_or(u64::MAX, |n| n as u64)
 }

@@ -41,7 +41,7 @@ fn main() -> ExitCode {
     ExitCode::SUCCESS
 }
 
-/// The variants that every package runs in: each arithmetic, and the fast one without any fusion.
+/// Returns the variants that every package runs in: each arithmetic, and the fast one without any fusion.
 fn variants() -> [(&'static str, MilCpu); 4] {
     let fast = MilCpu::new(Numerics::Fast);
     let unfused = Fusion::ALL.into_iter().fold(fast, MilCpu::without);

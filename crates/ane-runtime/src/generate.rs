@@ -207,8 +207,8 @@ mod tests {
         }
     }
 
-    /// A byte-level tokenizer, like byte pair encoding without merges: the id of a byte is the index of its
-    /// character in the alphabet.
+    /// Returns a byte-level tokenizer, like byte pair encoding without merges: the id of a byte is the index
+    /// of its character in the alphabet.
     fn bytes() -> TextTokenizer {
         use std::fmt::Write as _;
         let alphabet: std::collections::BTreeSet<char> =

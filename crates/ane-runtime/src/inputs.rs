@@ -128,7 +128,8 @@ fn check_shape(dims: &[usize], declared: &TensorType, feature: Option<&Feature>)
     }
 }
 
-/// The error text for a value of more than [`MAX_ELEMENTS`] elements; `None` means the count overflowed.
+/// Returns the error text for a value of more than [`MAX_ELEMENTS`] elements; `None` means the count
+/// overflowed.
 pub(crate) fn too_many(elements: Option<usize>) -> String {
     let found = elements.map_or("more elements than can be counted".to_owned(), |n| format!("{n} elements"));
     format!("{found}, at most {MAX_ELEMENTS} in one value")

@@ -40,7 +40,7 @@ impl Tolerance {
     /// For every result rounded to fp16 (2^-11 each) against f32.
     pub const F16: Self = Self { largest_error: 2e-3, cosine: 0.999_99 };
 
-    /// The tolerance of [`Fast`](crate::Numerics::Fast) arithmetic, where `f16` is the parity of
+    /// Returns the tolerance of [`Fast`](crate::Numerics::Fast) arithmetic, where `f16` is the parity of
     /// [`F16`](crate::Numerics::F16) arithmetic on the same inputs. `Fast` may lose as much as that, or as
     /// much as two roundings to fp16 (2^-11 each, of activations and of weights), whichever is more.
     ///

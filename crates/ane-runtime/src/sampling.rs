@@ -151,7 +151,8 @@ mod tests {
         counts
     }
 
-    /// Within four standard deviations of a binomial with probability `p` over 10,000 draws.
+    /// Returns whether `count` is within four standard deviations of a binomial with probability `p` over
+    /// 10,000 draws.
     fn near(count: usize, p: f64) -> bool {
         (count as f64 - 10_000.0 * p).abs() <= 4.0 * (10_000.0 * p * (1.0 - p)).sqrt()
     }

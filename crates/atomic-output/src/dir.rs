@@ -10,7 +10,7 @@ use tempfile::TempDir;
 use crate::error::{Error, Result};
 use crate::remains;
 
-/// Says why an existing folder must not be replaced; `None` allows it.
+/// Returns why an existing folder must not be replaced; `None` allows it.
 type Refusal = Box<dyn Fn(&Path) -> Option<String> + Send + Sync>;
 
 /// A folder under construction. Dropped without [`commit`](Self::commit), it is removed.
@@ -18,7 +18,8 @@ pub struct AtomicDir {
     staging: TempDir,
     destination: PathBuf,
     refusal: Refusal,
-    /// Held until the commit, so that no other process takes the folder for remains.
+    /// Held until the commit, so that no other process mistakes the folder for one that a killed process
+    /// left.
     _lock: Option<File>,
     parents: NewParents,
 }
@@ -45,7 +46,7 @@ impl NewParents {
 impl Drop for NewParents {
     fn drop(&mut self) {
         for folder in &self.0 {
-            // It fails for a folder with something in it, which must stay.
+            // This fails for a folder that is not empty, which must stay.
             let _ = fs::remove_dir(folder);
         }
     }
@@ -54,13 +55,14 @@ impl Drop for NewParents {
 impl AtomicDir {
     /// Opens a folder that becomes `destination` on [`commit`](Self::commit). Missing parents are created.
     ///
-    /// An existing destination is replaced if it is an empty folder, or one for which `refusal` returns `None`: this is checked now and
-    /// again at the commit. What a killed process left half written of the same destination is removed; what it had begun to replace is
-    /// completed.
+    /// An existing destination is replaced if it is an empty folder, or one for which `refusal` returns
+    /// `None`. This is checked now and again at the commit. If a killed process left a folder for the same
+    /// destination, an unfinished one is removed, and an unfinished replacement is completed.
     ///
     /// # Errors
     ///
-    /// [`Error::Occupied`] for any other destination, [`Error::Interrupted`], or [`Error::Io`] if nothing can be written beside it.
+    /// [`Error::Occupied`] for any other destination; [`Error::Interrupted`] if a replacement cannot be
+    /// completed; [`Error::Io`] if nothing can be written beside the destination.
     pub fn create(
         destination: impl AsRef<Path>,
         refusal: impl Fn(&Path) -> Option<String> + Send + Sync + 'static,
@@ -78,28 +80,29 @@ impl AtomicDir {
         Ok(Self { staging, destination, refusal: Box::new(refusal), _lock: lock, parents })
     }
 
-    /// Where to write until the commit.
+    /// Returns the folder to write to until the commit.
     pub fn path(&self) -> &Path {
         self.staging.path()
     }
 
-    /// Where the folder will be.
+    /// Returns the path of the folder after the commit.
     pub fn destination(&self) -> &Path {
         &self.destination
     }
 
-    /// Flushes everything to disk and puts the folder in its place, in one step where the file system can.
+    /// Flushes everything to disk and moves the folder to its destination, in one step if the file system
+    /// supports that.
     ///
     /// # Errors
     ///
-    /// [`Error::Io`], or [`Error::Occupied`] if something that must not be replaced has taken the destination since; it is then
-    /// unchanged.
+    /// [`Error::Io`]; [`Error::Occupied`] if the destination now holds something that must not be replaced.
+    /// It is then unchanged.
     pub fn commit(self) -> Result<()> {
         sync_tree(self.staging.path())?;
         check_replaceable(&self.destination, &self.refusal)?;
         let Self { staging, destination, _lock, parents, .. } = self;
         let moved = if destination.exists() {
-            // After the exchange, the staging path holds what was replaced, and dropping it removes that.
+            // After the exchange, the staging path holds the earlier folder, which is removed on drop.
             exchange(staging.path(), &destination)
         } else {
             fs::rename(staging.path(), &destination)
@@ -113,7 +116,7 @@ impl AtomicDir {
     }
 }
 
-/// A hidden folder and the lock on it.
+/// Creates a hidden folder and locks it.
 fn stage(parent: &Path, prefix: &str) -> Result<(TempDir, Option<File>)> {
     let mut builder = tempfile::Builder::new();
     builder.prefix(prefix).suffix(remains::PARTIAL);
@@ -124,7 +127,7 @@ fn stage(parent: &Path, prefix: &str) -> Result<(TempDir, Option<File>)> {
         builder.permissions(fs::Permissions::from_mode(0o777));
     }
     loop {
-        // Only the kind of the error: tempfile adds a name that means nothing to the caller.
+        // Keeps only the kind of the error: tempfile adds a name that means nothing to the caller.
         let staging = builder
             .tempdir_in(parent)
             .map_err(|e| Error::io("create a folder in", parent, e.kind().into()))?;
@@ -174,19 +177,19 @@ fn exchange(staged: &Path, destination: &Path) -> io::Result<()> {
     step_aside(staged, destination)
 }
 
-/// Replaces a folder by two renames. If the second fails, the first is undone; if the process is killed between them, the next one with
-/// the same destination does the second.
+/// Replaces a folder by two renames. If the second fails, the first is undone. If the process is killed
+/// between them, the next process with the same destination does the second.
 fn step_aside(staged: &Path, destination: &Path) -> io::Result<()> {
     let aside = staged.with_extension(&remains::REPLACED[1..]);
-    // The lock goes with the folder, so that no other process settles what is still going on. Where somebody else holds it, theirs
-    // does the same.
+    // The lock stays on the folder when it is renamed, so no other process interferes with the replacement. A
+    // lock that another process holds has the same effect.
     let _lock = remains::lock(destination);
     fs::rename(destination, &aside)?;
     if let Err(e) = fs::rename(staged, destination) {
         fs::rename(&aside, destination)?;
         return Err(e);
     }
-    // If it cannot be removed, the next process does it.
+    // If it cannot be removed, the next process removes it.
     let _ = fs::remove_dir_all(&aside);
     Ok(())
 }
@@ -273,7 +276,7 @@ mod tests {
             assert!(matches!(error, Error::Occupied { .. }));
             assert!(error.to_string().contains(words), "{error}");
         };
-        // It is refused at the commit, too, if it was created since.
+        // A folder that was created in the meantime is refused at the commit, too.
         let dir = create(&out).unwrap();
         fs::create_dir(&out).unwrap();
         fs::write(out.join("thesis.tex"), "years of work").unwrap();
@@ -283,8 +286,8 @@ mod tests {
         assert_eq!((names(&out), names(base.path())), (vec!["thesis.tex".into()], vec!["out".into()]));
     }
 
-    /// A process that is killed leaves its folder. The next one with the same output removes it, but not that of one which is still
-    /// at work.
+    /// A process that is killed leaves its folder. The next process with the same output removes it, but not
+    /// the folder of a process that is still at work.
     #[cfg(unix)]
     #[test]
     fn remains_of_the_dead_are_removed() {
@@ -296,7 +299,7 @@ mod tests {
         assert!(at_work.path().is_dir() && another.path().is_dir());
         drop((at_work, another));
         assert_eq!(names(base.path()), [".out.notes.partial"]);
-        // Of numbered outputs, by the start of their names.
+        // Remains of numbered outputs are found by the start of their names.
         for name in [".step-000001.AbCd12.partial", ".step-notes.partial", ".other.AbCd12.partial"] {
             fs::create_dir(base.path().join(name)).unwrap();
         }
@@ -320,7 +323,7 @@ mod tests {
         assert_eq!((marker(&out), names(base.path())), ("new".into(), vec!["out".into()]));
     }
 
-    /// While a process is between its two renames, another one leaves both folders where they are.
+    /// While a process is between its two renames, other processes leave both folders where they are.
     #[cfg(unix)]
     #[test]
     fn a_replacement_that_is_going_on_is_not_disturbed() {
@@ -335,18 +338,18 @@ mod tests {
         drop(locks);
     }
 
-    /// Every moment at which a process can be killed where two names cannot be exchanged.
+    /// Covers every moment at which a process can be killed if two names cannot be exchanged.
     #[test]
     fn a_replacement_that_was_interrupted_is_completed() {
         let base = tempfile::tempdir().unwrap();
         let at = |name: &str| base.path().join(name);
         let (out, partial, aside) = (at("out"), at(".out.AbCd12.partial"), at(".out.AbCd12.replaced"));
-        // Between the renames: the successor is complete.
+        // Killed between the renames: the successor is complete.
         marked(&aside, "old");
         marked(&partial, "new");
         drop(create(&out).unwrap());
         assert_eq!((marker(&out), names(base.path())), ("new".into(), vec!["out".into()]));
-        // After the second one.
+        // Killed after the second rename.
         marked(&aside, "old");
         drop(create(&out).unwrap());
         assert_eq!((marker(&out), names(base.path())), ("new".into(), vec!["out".into()]));

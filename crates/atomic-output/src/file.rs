@@ -20,7 +20,7 @@ pub struct AtomicFile {
 
 #[derive(Debug)]
 enum Target {
-    /// A hidden file, and where it is renamed to.
+    /// A hidden file, and the path that it is renamed to.
     Staged { staged: NamedTempFile, path: PathBuf },
     /// A pipe or device, which is written to directly.
     Special(File),
@@ -29,12 +29,13 @@ enum Target {
 impl AtomicFile {
     /// Opens a file that becomes `destination` on [`commit`](Self::commit), with the permissions that the umask leaves.
     ///
-    /// A symbolic link is followed, and the file that it leads to is replaced. A pipe or device, such as `/dev/stdout`, is written to
-    /// directly. What a killed process left half written of the same file is removed.
+    /// A symbolic link is followed, and the file that it leads to is replaced. A pipe or device, such as
+    /// `/dev/stdout`, is written to directly. An unfinished file that a killed process left for the same
+    /// destination is removed.
     ///
     /// # Errors
     ///
-    /// [`Error::Io`] as [`check_file`].
+    /// [`Error::Io`], as for [`check_file`].
     pub fn create(destination: impl AsRef<Path>) -> Result<Self> {
         let destination = destination.as_ref();
         let refused = |e| Error::io("write", destination, e);
@@ -47,7 +48,7 @@ impl AtomicFile {
         Ok(Self { target, destination: destination.to_owned() })
     }
 
-    /// Flushes what was written to disk. [`commit`](Self::commit) does so, too.
+    /// Flushes the file to disk. [`commit`](Self::commit) does this as well.
     ///
     /// # Errors
     ///
@@ -96,8 +97,8 @@ impl Write for AtomicFile {
     }
 }
 
-/// Commits files that belong together. All of them are on disk before the first is renamed, so only a crash between the renames can
-/// leave some of them beside some of an earlier set.
+/// Commits files that belong together. All of them are on disk before the first is renamed, so only a crash
+/// between the renames can leave a mixture of old and new files.
 ///
 /// # Errors
 ///
@@ -107,7 +108,7 @@ pub fn commit_all(files: Vec<AtomicFile>) -> Result<()> {
     files.into_iter().try_for_each(AtomicFile::rename)
 }
 
-/// Writes a file whole or not at all. As [`AtomicFile::create`] for links, pipes and devices.
+/// Writes a file whole or not at all. Links, pipes and devices are treated as in [`AtomicFile::create`].
 ///
 /// # Errors
 ///
@@ -123,7 +124,8 @@ pub fn write_file(path: impl AsRef<Path>, bytes: impl AsRef<[u8]>) -> Result<()>
 ///
 /// # Errors
 ///
-/// [`Error::Io`] if `destination` is a folder, or its folder does not exist or admits no new file.
+/// [`Error::Io`] if `destination` is a folder, or if its parent does not exist or no file can be created
+/// there.
 pub fn check_file(destination: impl AsRef<Path>) -> Result<()> {
     let destination = destination.as_ref();
     match target_of(destination)? {
@@ -132,7 +134,7 @@ pub fn check_file(destination: impl AsRef<Path>) -> Result<()> {
     }
 }
 
-/// What a destination leads to.
+/// The kind of file that a destination leads to.
 enum Place {
     Special,
     File(PathBuf),
@@ -163,25 +165,26 @@ fn target_of(destination: &Path) -> Result<Place> {
     }
 }
 
-/// Follows symbolic links, the last of which may lead to a file that does not exist yet. [`AtomicFile`] writes there.
+/// Follows symbolic links and returns the path that [`AtomicFile`] writes to. The last link may lead to a
+/// file that does not exist yet.
 ///
 /// # Errors
 ///
-/// If the links form a circle.
+/// Returns an error if the links form a circle.
 pub fn follow_links(path: impl AsRef<Path>) -> io::Result<PathBuf> {
     let mut path = path.as_ref().to_owned();
-    // As many links as Linux follows.
+    // Linux follows the same number of links.
     for _ in 0..40 {
         match fs::read_link(&path) {
             Ok(target) => path = folder_of(&path).join(target),
-            // Not a link, or nothing at all.
+            // The path is not a link, or does not exist.
             Err(_) => return Ok(path),
         }
     }
     Err(io::Error::other("too many symbolic links"))
 }
 
-/// A locked hidden file beside `path`.
+/// Creates a locked hidden file beside `path`.
 fn stage(path: &Path) -> io::Result<NamedTempFile> {
     let folder = folder_of(path);
     let prefix = remains::prefix(path);
@@ -201,8 +204,9 @@ fn stage(path: &Path) -> io::Result<NamedTempFile> {
     loop {
         // Only the kind of the error: tempfile adds the hidden name, which means nothing to the caller.
         let staged = builder.tempfile_in(folder).map_err(|e| io::Error::from(e.kind()))?;
-        // Held until the rename, so that no other process takes the file for remains. Where locks are mandatory, it would keep this
-        // process from writing through another handle.
+        // The lock is held until the rename, so that no other process mistakes the file for one that a killed
+        // process left. Where locks are mandatory, a lock would keep this process from writing through
+        // another handle.
         if cfg!(not(unix)) || remains::claim(staged.path(), staged.as_file()) {
             return Ok(staged);
         }

@@ -1,8 +1,8 @@
-//! What killed processes leave beside a destination.
+//! The hidden files and folders that killed processes leave beside a destination.
 //!
-//! `.NAME.RANDOM.partial` was being written. `.NAME.RANDOM.replaced` is an earlier folder that was moved aside, where the file system
-//! cannot exchange two names: its successor has the same RANDOM, and is complete. A process holds a lock on either for as long as it
-//! needs them.
+//! `.NAME.RANDOM.partial` is an output that was being written. `.NAME.RANDOM.replaced` is an earlier folder
+//! that was moved aside because the file system cannot exchange two names; its successor has the same RANDOM
+//! and is complete. A process holds a lock on each of them for as long as it needs it.
 
 use std::fs::{self, File, TryLockError};
 use std::io;
@@ -13,12 +13,12 @@ use crate::error::{Error, Result};
 pub(crate) const PARTIAL: &str = ".partial";
 pub(crate) const REPLACED: &str = ".replaced";
 
-/// The start of the hidden names of a destination.
+/// Returns the start of the hidden names of a destination.
 pub(crate) fn prefix(destination: &Path) -> String {
     format!(".{}.", destination.file_name().unwrap_or_default().to_string_lossy())
 }
 
-/// Entries of `parent` named `prefix`, six letters or digits, and `suffix`.
+/// Returns the entries of `parent` whose names are `prefix`, six letters or digits, and `suffix`.
 pub(crate) fn find(parent: &Path, prefix: &str, suffix: &str) -> Vec<PathBuf> {
     entries(parent, |name| {
         name.strip_prefix(prefix).and_then(|n| n.strip_suffix(suffix)).is_some_and(is_random)
@@ -31,28 +31,31 @@ fn entries(parent: &Path, ours: impl Fn(&str) -> bool) -> Vec<PathBuf> {
     entries.flatten().filter(ours).map(|entry| entry.path()).collect()
 }
 
-/// Whether `part` has the form of tempfile's random names.
+/// Returns whether `part` has the form of tempfile's random names.
 fn is_random(part: &str) -> bool {
     part.len() == 6 && part.chars().all(|c| c.is_ascii_alphanumeric())
 }
 
-/// Locks a file or folder that no other process uses. `None` if it is in use, or the file system has no locks.
+/// Locks a file or folder that no other process uses. Returns `None` if it is in use, or the file system has
+/// no locks.
 pub(crate) fn lock(path: &Path) -> Option<File> {
     File::open(path).ok().filter(|file| file.try_lock().is_ok())
 }
 
-/// Locks the output under construction at `path`, which is open as `file`. Returns whether it is this process's own from now on: before
-/// it was locked, another process may have taken it for remains and removed it, or be about to.
+/// Locks the output under construction at `path`, which is open as `file`. Returns whether this process now
+/// owns it: before the lock, another process may have mistaken it for an output that a killed process left,
+/// and removed or locked it.
 pub(crate) fn claim(path: &Path, file: &File) -> bool {
     match file.try_lock() {
         Ok(()) => names(path, file),
         Err(TryLockError::WouldBlock) => false,
-        // A file system without locks has none by which another process could remove it, either.
+        // Without locks in the file system, other processes cannot lock the output either, and so do not
+        // remove it.
         Err(TryLockError::Error(_)) => true,
     }
 }
 
-/// Whether `path` still names the open `file`.
+/// Returns whether `path` still names the open `file`.
 #[cfg(unix)]
 fn names(path: &Path, file: &File) -> bool {
     use std::os::unix::fs::MetadataExt as _;
@@ -66,11 +69,12 @@ fn names(path: &Path, _: &File) -> bool {
     path.exists()
 }
 
-/// Completes what a killed process began to replace, and removes what it left half written.
+/// Completes the replacements that killed processes began, and removes their unfinished outputs.
 ///
 /// # Errors
 ///
-/// [`Error::Interrupted`] if that is impossible without losing something, [`Error::Io`] if a rename fails.
+/// [`Error::Interrupted`] if a replacement cannot be completed without losing something; [`Error::Io`] if a
+/// rename fails.
 pub(crate) fn settle(destination: &Path, parent: &Path) -> Result<()> {
     let prefix = prefix(destination);
     for earlier in find(parent, &prefix, REPLACED) {
@@ -85,7 +89,7 @@ pub(crate) fn settle(destination: &Path, parent: &Path) -> Result<()> {
             // Killed between the two renames. The successor was complete before the first one.
             (false, true) => {
                 rename(&successor)?;
-                // If it cannot be removed, the next process does it.
+                // If it cannot be removed, the next process removes it.
                 let _ = fs::remove_dir_all(&earlier);
             }
             (false, false) => rename(&earlier)?,
@@ -102,8 +106,8 @@ pub(crate) fn settle(destination: &Path, parent: &Path) -> Result<()> {
     Ok(())
 }
 
-/// Removes files and folders in `parent` whose names begin with `prefix` and end as those of outputs under construction do, and which
-/// no process holds. For the remains of outputs whose destinations are not known, such as numbered ones.
+/// Removes the unfinished outputs in `parent` whose names begin with `prefix` and which no process has
+/// locked. This is for outputs whose destinations are not known, such as numbered ones.
 pub fn remove_remains(parent: impl AsRef<Path>, prefix: &str) {
     let ours = |name: &str| {
         let rest = name.strip_prefix(prefix).and_then(|rest| rest.strip_suffix(PARTIAL));
@@ -112,10 +116,11 @@ pub fn remove_remains(parent: impl AsRef<Path>, prefix: &str) {
     entries(parent.as_ref(), ours).iter().for_each(|path| remove(path));
 }
 
-/// Removes a file or folder that no process holds. A failure is no harm: the next process tries again.
+/// Removes a file or folder that no process has locked. A failure does no harm, because the next process
+/// tries again.
 pub(crate) fn remove(path: &Path) {
     let Ok(found) = fs::symlink_metadata(path) else { return };
-    // Where locks on files are mandatory, those under construction have none.
+    // Where locks on files are mandatory, files under construction are not locked, so they are not removed.
     if found.is_file() && cfg!(not(unix)) {
         return;
     }

@@ -74,7 +74,7 @@ impl GptConfig {
         }
     }
 
-    /// Width of a head (D).
+    /// Returns the width of a head (D).
     pub fn head_dim(&self) -> usize {
         self.n_embd / self.n_head
     }
@@ -103,14 +103,14 @@ impl GptConfig {
         tensors
     }
 
-    /// Number of parameters.
+    /// Returns the number of parameters.
     pub fn parameters(&self) -> u64 {
         let (v, c, s, l) =
             (self.vocab_size as u64, self.n_embd as u64, self.block_size as u64, self.n_layer as u64);
         2 * v * c + s * c + l * 12 * c * c
     }
 
-    /// Bytes that training permanently needs: weights, gradients and Adam's two moments, in f32.
+    /// Returns the bytes that training permanently needs: weights, gradients and Adam's two moments, in f32.
     pub fn training_bytes(&self) -> u64 {
         self.parameters().saturating_mul(16)
     }

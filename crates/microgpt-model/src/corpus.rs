@@ -49,7 +49,7 @@ pub struct Split {
 }
 
 impl Corpus {
-    /// The corpus that comes with the crate: given names, lower-case, a to z.
+    /// Returns the corpus that comes with the crate: given names, lower-case, a to z.
     pub fn built_in() -> Self {
         Self::from_text("built-in names", BUILT_IN, Layout::Lines).expect("the built-in corpus has documents")
     }
@@ -127,34 +127,34 @@ impl Corpus {
         Ok(Self { origin: origin.to_owned(), path: None, layout, documents, sha256 })
     }
 
-    /// The same corpus under another name: the one it had when the run began.
+    /// Returns the same corpus under another name: the one it had when the run began.
     #[cfg(feature = "train")]
     pub(crate) fn called(mut self, origin: &str) -> Self {
         self.origin = origin.to_owned();
         self
     }
 
-    /// The name of the corpus: the path as given, for a file.
+    /// Returns the name of the corpus: the path as given, for a file.
     pub fn origin(&self) -> &str {
         &self.origin
     }
 
-    /// The absolute path of the file, if the corpus was read from one.
+    /// Returns the absolute path of the file, if the corpus was read from one.
     pub fn path(&self) -> Option<&Path> {
         self.path.as_deref()
     }
 
-    /// How the text is divided into documents.
+    /// Returns how the text is divided into documents.
     pub fn layout(&self) -> Layout {
         self.layout
     }
 
-    /// SHA-256 of the text, in hexadecimal.
+    /// Returns the SHA-256 of the text, in hexadecimal.
     pub fn sha256(&self) -> &str {
         &self.sha256
     }
 
-    /// The documents, in the order of the text; running text is one document.
+    /// Returns the documents, in the order of the text; running text is one document.
     pub fn documents(&self) -> &[String] {
         &self.documents
     }

@@ -48,7 +48,7 @@ impl Backend {
         Self::Rocm,
     ];
 
-    /// The backend's name, as `--backend` accepts it.
+    /// Returns the backend's name, as `--backend` accepts it.
     pub fn name(self) -> &'static str {
         match self {
             #[cfg(feature = "flex")]
@@ -66,8 +66,8 @@ impl Backend {
         }
     }
 
-    /// The device type under which burn lists the hardware; `None` for the CPU, whose tensors are in this
-    /// process's memory.
+    /// Returns the device type under which burn lists the hardware; `None` for the CPU, whose tensors are in
+    /// this process's memory.
     fn hardware(self) -> Option<DeviceType> {
         match self {
             #[cfg(feature = "flex")]
@@ -85,7 +85,7 @@ impl Backend {
         }
     }
 
-    /// Whether tensors are in this process's memory.
+    /// Returns whether tensors are in this process's memory.
     pub(crate) fn is_host(self) -> bool {
         self.hardware().is_none()
     }

@@ -53,7 +53,7 @@ impl Examples {
         self.ends.push(self.tokens.len());
     }
 
-    /// Number of examples.
+    /// Returns the number of examples.
     pub(crate) fn len(&self) -> usize {
         self.ends.len()
     }
@@ -63,18 +63,19 @@ impl Examples {
         self.cut
     }
 
-    /// The context that would hold every document, including BOS; for running text, the actual context.
+    /// Returns the context that would hold every document, including BOS; for running text, the actual
+    /// context.
     pub(crate) fn whole(&self) -> usize {
         self.whole
     }
 
-    /// The tokens of example `i`.
+    /// Returns the tokens of example `i`.
     pub(crate) fn get(&self, i: usize) -> &[u32] {
         let begin = if i == 0 { 0 } else { self.ends[i - 1] };
         &self.tokens[begin..self.ends[i]]
     }
 
-    /// All examples, in order.
+    /// Returns all examples, in order.
     pub(crate) fn iter(&self) -> impl Iterator<Item = &[u32]> {
         (0..self.len()).map(|i| self.get(i))
     }

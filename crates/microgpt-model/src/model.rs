@@ -76,7 +76,7 @@ impl Gpt {
         }
     }
 
-    /// The weights, in the layout of a checkpoint.
+    /// Returns the weights, in the layout of a checkpoint.
     pub fn weights(&self, config: &GptConfig) -> Weights {
         let read = |param: &Param<Tensor<2>>| -> Vec<f32> {
             param.val().into_data().try_into_vec_as::<f32>().expect("parameters are floats")
@@ -247,7 +247,7 @@ mod tests {
     use crate::device::Backend;
     use crate::weights::INIT_STD;
 
-    /// A scalar reference, written only from the formulas above.
+    /// Computes the logits with scalars only, by the formulas above.
     fn reference(config: &GptConfig, weights: &Weights, tokens: &[u32]) -> Vec<f64> {
         let c = config.n_embd;
         let d = config.head_dim();

@@ -44,7 +44,7 @@ impl Weights {
         Self { tensors: tensors.collect() }
     }
 
-    /// The elements of a tensor.
+    /// Returns the elements of a tensor.
     ///
     /// # Panics
     ///
@@ -53,7 +53,7 @@ impl Weights {
         self.tensors.get(name).unwrap_or_else(|| panic!("no tensor {name} in a microGPT"))
     }
 
-    /// All tensors, by name.
+    /// Returns all tensors, by name.
     pub fn iter(&self) -> impl Iterator<Item = (&str, &[f32])> {
         self.tensors.iter().map(|(name, values)| (name.as_str(), values.as_slice()))
     }

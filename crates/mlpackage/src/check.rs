@@ -296,7 +296,8 @@ fn check_results(
     Ok(())
 }
 
-/// Whether coremltools is known to declare this result with a shape that the operation does not produce.
+/// Returns whether coremltools is known to declare this result with a shape that the operation does not
+/// produce.
 fn is_declared_otherwise(
     operation: &Operation,
     args: &Args<'_>,
@@ -308,9 +309,9 @@ fn is_declared_otherwise(
         && ops::declared_otherwise(&operation.op, args).is_some_and(|dims| declared.shape == dims)
 }
 
-/// Whether this is a result whose declared type contradicts the operation's documentation: `crop_resize`
-/// before iOS 17 returns `[N, 1, ..]` if a box names the image that it crops, but coremltools declares `[N,
-/// B, ..]`.
+/// Returns whether this is a result whose declared type contradicts the operation's documentation:
+/// `crop_resize` before iOS 17 returns `[N, 1, ..]` if a box names the image that it crops, but coremltools
+/// declares `[N, B, ..]`.
 fn is_crop_of_each_image(
     operation: &Operation,
     declared: &ValueType,

@@ -138,7 +138,8 @@ pub fn read_small(path: impl AsRef<Path>, limit: u64) -> Result<Vec<u8>> {
     Ok(bytes)
 }
 
-/// Parses a JSON object. The error says what it should have been: `expected`, such as `the manifest of a bundle`.
+/// Parses a JSON object. The error names the expected content, `expected`, such as `the manifest of a
+/// bundle`.
 ///
 /// # Errors
 ///

@@ -102,14 +102,14 @@ fn seconds_to_load(bundle: &Bundle, engine: &dyn Engine) -> Result<Vec<f64>> {
     (0..LOADS).map(|_| load()).collect()
 }
 
-/// Energy per token while contexts are decoded.
+/// Measures the energy per token while contexts are decoded.
 fn energy_per_token(model: &DecodeModel, sequence: &mut Sequence, duration: Duration) -> EnergyReport {
     let decode =
         || context_of(model, sequence).map(|()| model.context_length()).map_err(|error| error.to_string());
     EnergyReport::from(Meter::of_system().and_then(|meter| meter.measure(duration, decode)))
 }
 
-/// Multiply-adds of weights per token: 12 C² in each layer, and the LM head.
+/// Returns the multiply-adds with weights per token: 12 C² in each layer, and the LM head.
 fn multiply_adds_a_token(architecture: &Architecture) -> u64 {
     let (c, v, l) = (architecture.n_embd as u64, architecture.vocab_size as u64, architecture.n_layer as u64);
     12 * c * c * l + v * c

@@ -15,7 +15,7 @@ use self::measure::{BenchmarkOptions, benchmark};
 use super::engine::EngineArgs;
 use super::{Exit, open, output};
 
-/// Measure how fast a bundle decodes, and the most that this machine could reach
+/// Measure how fast a bundle decodes, and how fast this machine could decode it at most
 #[derive(Debug, Args)]
 pub(crate) struct Bench {
     /// The bundle's folder

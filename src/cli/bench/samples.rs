@@ -96,7 +96,7 @@ impl Samples {
         [floors, contexts, tokens, batches].into_iter().for_each(Vec::clear);
     }
 
-    /// The speed of one sequence; `floor` is the memory-bandwidth bound in seconds.
+    /// Computes the speed of one sequence; `floor` is the memory-bandwidth bound in seconds.
     pub(super) fn decode_speed(&mut self, floor: f64) -> DecodeSpeed {
         let tokens_per_second = percentile(&mut self.contexts, 50);
         let mut milliseconds = |percent| 1e3 * percentile(&mut self.tokens, percent);
@@ -115,7 +115,7 @@ fn read(machine: &Machine, weights: &[&[u8]]) -> f64 {
     weights.iter().map(|file| machine.read(file).as_secs_f64()).sum()
 }
 
-/// Some token, not always the same.
+/// Returns a token, not always the same.
 fn token_at(model: &DecodeModel, position: usize) -> u32 {
     (position % model.vocab_size()) as u32
 }
@@ -127,7 +127,7 @@ pub(super) fn context_of(model: &DecodeModel, sequence: &mut Sequence) -> Result
         .try_for_each(|position| model.decode(token_at(model, position), sequence).map(drop))
 }
 
-/// Tokens per second of several sequences at once, over a context.
+/// Measures the tokens per second of several sequences at once, over a context.
 fn batch(model: &DecodeModel, sequences: &mut [Sequence]) -> Result<f64> {
     sequences.iter_mut().for_each(|sequence| model.reset(sequence));
     let mut all: Vec<&mut Sequence> = sequences.iter_mut().collect();
@@ -140,7 +140,7 @@ fn batch(model: &DecodeModel, sequences: &mut [Sequence]) -> Result<f64> {
     Ok((all.len() * model.context_length()) as f64 / started.elapsed().as_secs_f64())
 }
 
-/// The value below or at which the given percentage of values lies.
+/// Returns the value below or at which the given percentage of values lies.
 pub(super) fn percentile(values: &mut [f64], percent: usize) -> f64 {
     values.sort_by(f64::total_cmp);
     let last = values.len().saturating_sub(1);

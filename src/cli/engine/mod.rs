@@ -57,8 +57,8 @@ impl From<NumericsArg> for Numerics {
 }
 
 impl EngineChoice {
-    /// The requested engine, or `otherwise` if none was requested. `of_mil_cpu` names an option in use that
-    /// only mil-cpu has.
+    /// Returns the requested engine, or `otherwise` if none was requested. `of_mil_cpu` names an option in
+    /// use that only mil-cpu has.
     pub(super) fn options(&self, otherwise: EngineKind, of_mil_cpu: Option<&str>) -> Result<EngineOptions> {
         let kind = match &self.engine {
             Some(name) => name.parse()?,
@@ -85,7 +85,7 @@ impl EngineChoice {
 }
 
 impl EngineArgs {
-    /// The requested engine, or `otherwise` if none was requested. mil-cpu defaults to the arithmetic
+    /// Returns the requested engine, or `otherwise` if none was requested. mil-cpu defaults to the arithmetic
     /// `numerics`.
     pub(super) fn options(&self, otherwise: EngineKind, numerics: Numerics) -> Result<EngineOptions> {
         let of_mil_cpu = [("--numerics", self.numerics.is_some()), ("--threads", self.threads.is_some())];
@@ -96,13 +96,13 @@ impl EngineArgs {
         Ok(options)
     }
 
-    /// Whether an engine or an option of one was given.
+    /// Returns whether an engine or an option of one was given.
     pub(super) fn given(&self) -> bool {
         let EngineChoice { engine, compute_units } = &self.choice;
         engine.is_some() || compute_units.is_some() || self.numerics.is_some() || self.threads.is_some()
     }
 
-    /// The requested engine, or the machine's best engine for decoding.
+    /// Returns the requested engine, or the machine's best engine for decoding.
     pub(super) fn decoding(&self) -> Result<EngineOptions> {
         self.options(EngineKind::Auto, Numerics::Fast)
     }

@@ -11,7 +11,7 @@ use super::nearby::{around, belongs_to, packages};
 use crate::cli::output;
 use crate::cli::path_kind::PathKind;
 
-/// What to do with a path of another kind than expected. No advice names a command that refuses it.
+/// Advises what to do with a path of another kind than expected. No advice names a command that refuses it.
 pub(super) fn of(path: &Path, kind: &PathKind, expected: Expected) -> String {
     // The model file of a package gets advice about its own package, which is more specific than that for any
     // such file.
@@ -33,7 +33,7 @@ pub(super) fn of(path: &Path, kind: &PathKind, expected: Expected) -> String {
     }
 }
 
-/// What to do with a path that was found in place of the one that was given.
+/// Advises what to do with a path that was found in place of the one that was given.
 pub(super) fn of_found(path: &Path, kind: &PathKind, expected: Expected, give: &str) -> String {
     if expected.takes(kind) { give.to_owned() } else { of(path, kind, expected) }
 }
@@ -86,7 +86,7 @@ fn of_package(path: &Path, expected: Expected) -> String {
     }
 }
 
-/// What to do with a file, or with a folder of a kind that is not this program's.
+/// Advises what to do with a file, or with a folder of a kind that is not this program's.
 fn of_other(path: &Path, expected: Expected) -> String {
     match belongs_to(path) {
         Some((folder, kind)) => {
@@ -121,7 +121,7 @@ pub(in super::super) fn salvage(run: &Path) -> String {
     }
 }
 
-/// The command that runs a package's own function, with an option for each kind of its inputs.
+/// Returns the command that runs a package's own function, with an option for each kind of its inputs.
 fn run_command(package: &Package) -> String {
     let mut command = format!("microgpt run {}", output::path(package.path()));
     let name = package.default_function();

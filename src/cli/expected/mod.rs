@@ -66,7 +66,7 @@ pub(super) fn expect(path: &Path, expected: Expected) -> Result<PathKind> {
     if expected.takes(&kind) { Ok(kind) } else { Err(unexpected(path, &kind, expected)) }
 }
 
-/// An error about a path that is not what was expected.
+/// Returns an error about a path that is not what was expected.
 fn unexpected(path: &Path, kind: &PathKind, expected: Expected) -> Error {
     let (name, wanted) = (path.display(), expected.name());
     match kind {

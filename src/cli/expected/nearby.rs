@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use super::Expected;
 use crate::cli::path_kind::PathKind;
 
-/// The packages in a folder, sorted.
+/// Returns the packages in a folder, sorted.
 pub(super) fn packages(folder: &Path) -> Vec<PathBuf> {
     let entries = folder.read_dir().into_iter().flatten().flatten().map(|entry| entry.path());
     let mut packages: Vec<PathBuf> =
@@ -31,7 +31,7 @@ pub(super) fn inside(folder: &Path, expected: Expected) -> Option<(PathBuf, Path
     (best < models.len()).then(|| models.swap_remove(best))
 }
 
-/// The folder around a path, if it is of the wanted kind.
+/// Returns the folder around a path, if it is of the wanted kind.
 pub(super) fn around(path: &Path, wanted: &PathKind) -> Option<PathBuf> {
     let real = path.canonicalize().ok()?;
     let folder = real.parent()?;
@@ -42,7 +42,7 @@ pub(super) fn around(path: &Path, wanted: &PathKind) -> Option<PathBuf> {
     is_wanted.then(|| written.unwrap_or(folder).to_owned())
 }
 
-/// A path that the current folder's is not left empty.
+/// Returns the path, or `.` in place of the empty path of the current folder.
 fn here(path: &Path) -> &Path {
     if path.as_os_str().is_empty() { Path::new(".") } else { path }
 }

@@ -219,7 +219,7 @@ fn file_name(path: &Path) -> String {
     path.file_name().unwrap_or_default().to_string_lossy().into_owned()
 }
 
-/// The last lines of a log.
+/// Returns the last lines of a log.
 fn tail(log: &str) -> String {
     let mut from = log.len().saturating_sub(LOG_END);
     while !log.is_char_boundary(from) {

@@ -12,7 +12,7 @@ use mlpackage::counted;
 use self::first_run::FirstRun;
 use super::{Exit, out_file, output};
 
-/// Make a page of the results that scripts/first-run-on-a-mac.sh wrote to a folder
+/// Create a page from the results that scripts/first-run-on-a-mac.sh wrote to a folder
 #[derive(Debug, Args)]
 pub(crate) struct FieldReport {
     /// The folder

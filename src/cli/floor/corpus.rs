@@ -46,7 +46,7 @@ pub(super) fn read(path: &Path) -> Result<PlacementCorpus> {
     Ok(PlacementCorpus::from_jsonl(&path.display().to_string(), &read_text(path)?)?)
 }
 
-/// The built-in corpus with the rows of `files`.
+/// Returns the built-in corpus with the rows of `files`.
 pub(super) fn built_in_with(files: &[PathBuf]) -> Result<PlacementCorpus> {
     let mut corpus = PlacementCorpus::built_in().clone();
     for path in files {

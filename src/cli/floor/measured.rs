@@ -40,7 +40,7 @@ pub(super) struct Measured {
 }
 
 impl MeasuredArgs {
-    /// Where the row is written; `None` if nothing is measured.
+    /// Returns where the row is written; `None` if nothing is measured.
     pub(super) fn rows_file(&self) -> Option<PathBuf> {
         let measures = self.measure || self.plan.is_some();
         measures.then(|| self.rows.clone().unwrap_or_else(|| "measured.jsonl".into()))
@@ -88,7 +88,7 @@ impl MeasuredArgs {
 }
 
 impl Measured {
-    /// The user's corpus with the rows added.
+    /// Returns the user's corpus with the rows added.
     fn joined(&self) -> Result<PlacementCorpus> {
         let Self { rows, file, .. } = self;
         let name = file.display();

@@ -30,11 +30,11 @@ pub(crate) struct Floor {
     /// A bundle or a .mlpackage
     #[arg(value_name = "BUNDLE|PACKAGE", required_unless_present = "schema")]
     path: Option<PathBuf>,
-    /// Exit with 1 unless everything is placed there
+    /// Exit with 1 unless everything is placed on this device
     #[arg(long, value_enum)]
     require: Option<Require>,
-    /// Exit with 1 if anything is placed worse than in this earlier report of --json. Packages are matched by
-    /// name; if both reports have only one, these two are compared
+    /// Exit with 1 if anything is placed worse than in this earlier report, written with --json. Packages are
+    /// matched by name; if both reports have only one, these two are compared
     #[arg(long, value_name = "REPORT.json")]
     baseline: Option<PathBuf>,
     /// Print the report as JSON: a list with one object per package
@@ -142,7 +142,7 @@ impl Floor {
         passes
     }
 
-    /// Checked before measuring, which may take minutes.
+    /// Checks the outputs before measuring, which may take minutes.
     fn check_outputs(&self) -> Result<()> {
         let measuring = &self.measuring;
         let read =

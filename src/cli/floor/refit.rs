@@ -49,21 +49,21 @@ impl Refit {
     }
 }
 
-/// The fitted terms, one per line.
+/// Returns the fitted terms, one per line.
 pub(super) fn fit_table(law: &AnchorAndWork) -> String {
     let fitted = law.fitted();
     let mut text = format!(
-        "\nanchor-and-work, fitted to {}: a graph is placed if its terms earn more than {:.3}\n",
+        "\nanchor-and-work, fitted to {}: a graph is placed if its terms sum to more than {:.3}\n",
         counted(fitted.rows.len(), "row"),
         fitted.price
     );
     for (i, (term, earns)) in TERMS.iter().zip(&fitted.earns).enumerate() {
         let alone = match law.alone(i) {
-            Some(raw) if term.name == "weights" => format!("; alone enough at {:.2} MB", raw / 1e6),
+            Some(raw) if term.name == "weights" => format!("; sufficient by itself at {:.2} MB", raw / 1e6),
             Some(raw) if term.name == "anchor" => {
-                format!("; alone enough at {:.1} M multiply-adds", raw / 1e6)
+                format!("; sufficient by itself at {:.1} M multiply-adds", raw / 1e6)
             }
-            Some(raw) => format!("; alone enough at {raw:.1} layers"),
+            Some(raw) => format!("; sufficient by itself at {raw:.1} layers"),
             None => String::new(),
         };
         text.push_str(&format!("  {earns:>6.3}  {} ({}){alone}\n", term.name, term.what));

@@ -28,8 +28,7 @@ pub(crate) struct Generate {
     /// The beginning of each text
     #[arg(long, default_value = "")]
     prompt: String,
-    /// Number of texts; if texts may have several lines, a line `---` separates two texts of which one has
-    /// several
+    /// Number of texts; a line `---` separates two texts if one of them has several lines
     #[arg(short, default_value_t = 5, value_parser = at_least_one)]
     n: usize,
     /// Limit of the tokens added to each prompt [default: what the context holds]

@@ -23,8 +23,8 @@ pub(crate) struct Inspect {
     /// Print the program of each package as MIL text
     #[arg(long, conflicts_with = "json")]
     mil: bool,
-    /// Check the packages against every rule of the format: exit code 0 without errors, 1 with errors. What
-    /// the format allows and Core ML is reported to refuse is listed, but is not an error
+    /// Check the packages against every rule of the format: exit code 0 without errors, 1 with errors.
+    /// Constructs that the format allows but Core ML is reported to refuse are listed, but are not errors
     #[arg(long, conflicts_with = "mil")]
     check: bool,
     /// Print JSON

@@ -70,7 +70,8 @@ pub(super) fn summary(package: &Package) -> PackageSummary {
     }
 }
 
-/// An input, output or state with its type, in words for the outputs of a classifier. If its shape is not described, the program's shape is shown.
+/// Formats an input, output or state with its type, in words for the outputs of a classifier. If its shape is
+/// not described, the program's shape is shown.
 fn line(feature: &Feature, function: &Function) -> String {
     let Feature { name, ty, .. } = feature;
     if let Some(words) = Classes::of(function).and_then(|classes| classes.describe(name)) {

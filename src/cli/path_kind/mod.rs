@@ -141,7 +141,7 @@ impl fmt::Display for PathKind {
 }
 
 impl PathKind {
-    /// Whether it is a folder that commands of this project write.
+    /// Returns whether it is a folder that commands of this project write.
     pub(crate) fn is_of_this_project(&self) -> bool {
         matches!(self, Bundle | Package | Checkpoint | UnfinishedRun)
     }
@@ -161,12 +161,12 @@ impl PathKind {
         }
     }
 
-    /// Whether it is an image of any format.
+    /// Returns whether it is an image of any format.
     pub(crate) fn is_image(&self) -> bool {
         matches!(self, Png | Jpeg | OtherImage(_))
     }
 
-    /// How to proceed with it, whichever command found it; `None` if that depends on the command.
+    /// Returns how to proceed with it, whichever command found it; `None` if that depends on the command.
     pub(crate) fn advice(&self) -> Option<&'static str> {
         match self {
             GitLfsPointer { .. } => Some("fetch the file itself with `git lfs pull`"),

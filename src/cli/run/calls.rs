@@ -62,7 +62,7 @@ pub(super) struct Calls {
 }
 
 impl Calls {
-    /// The requested functions; by default the package's own, called once or for `steps`.
+    /// Returns the requested functions; by default the package's own, called once or for `steps`.
     pub(super) fn of(package: &Package, functions: &[FunctionArg], steps: Option<usize>) -> Result<Self> {
         ensure!(steps != Some(0), "--steps 0: there is nothing to run");
         let default = || FunctionArg { name: package.default_function().to_owned(), steps: None };
@@ -87,8 +87,8 @@ impl Calls {
         Ok(Self { calls, file: None })
     }
 
-    /// The name of an input or output in files and on the command line: prefixed with the function's name if
-    /// several functions are called.
+    /// Returns the name of an input or output in files and on the command line: prefixed with the function's
+    /// name if several functions are called.
     pub(super) fn full_name(&self, call: &Call, name: &str) -> String {
         if self.calls.len() == 1 { name.to_owned() } else { format!("{}/{name}", call.function) }
     }
@@ -234,7 +234,7 @@ impl Calls {
         Ok(())
     }
 
-    /// The inputs of one call of a function.
+    /// Returns the inputs of one call of a function.
     pub(super) fn inputs<'c>(&'c self, call: &'c Call, step: usize) -> Result<Vec<(&'c str, Given<'c>)>> {
         let slice = call.steps.map(|steps| Slice { step, steps });
         let mut inputs = Vec::with_capacity(call.sources.len());
@@ -253,7 +253,7 @@ impl Calls {
 /// A tensor for an input.
 pub(super) type Given<'c> = Cow<'c, Tensor>;
 
-/// The same inputs as views.
+/// Returns the same inputs as views.
 pub(super) fn views<'v>(inputs: &'v [(&'v str, Given<'_>)]) -> Vec<(&'v str, TensorView<'v>)> {
     inputs.iter().map(|(name, tensor)| (*name, tensor.view())).collect()
 }

@@ -40,7 +40,8 @@ struct Called {
 }
 
 impl Execution {
-    /// A run of which nothing is called yet. The outputs of all calls are kept up to `limit` bytes, if `keep`.
+    /// Creates a run in which nothing has been called yet. If `keep`, it keeps the outputs of all calls, up
+    /// to `limit` bytes.
     pub(super) fn new(state: State, keep: bool, limit: u64) -> Self {
         Self {
             state,
@@ -54,22 +55,22 @@ impl Execution {
         }
     }
 
-    /// Results of each function.
+    /// Returns the results of each function.
     pub(super) fn results(&self) -> &[Results] {
         &self.results
     }
 
-    /// Outputs of each function's last call.
+    /// Returns the outputs of each function's last call.
     pub(super) fn last_outputs(&self) -> &[Tensors] {
         &self.last
     }
 
-    /// For each function, the inputs with NaN or infinite elements.
+    /// Returns, for each function, the inputs with NaN or infinite elements.
     pub(super) fn faulty_inputs(&self) -> &[Vec<String>] {
         &self.faulty
     }
 
-    /// The hazards of all functions.
+    /// Returns the hazards of all functions.
     pub(super) fn hazards(&self) -> &[Hazard] {
         self.state.hazards()
     }

@@ -22,8 +22,8 @@ use self::results::{HazardSearch, OutImages};
 use super::engine::EngineArgs;
 use super::{Exit, open, out_file, output};
 
-/// Run functions of any .mlpackage on tensors and images from files: no Mac, no Python. By default on mil-cpu
-/// in f32.
+/// Run functions of any .mlpackage on tensors and images from files, without a Mac or Python. By default on
+/// mil-cpu in f32.
 ///
 /// Several functions run one after the other on one state: `--function prefill,decode=16` calls prefill once
 /// and decode 16 times. Their inputs are then named FUNCTION/INPUT, or INPUT if only one of them has such an
@@ -117,7 +117,7 @@ impl Run {
         Ok(Exit::of(execution.hazards().is_empty()))
     }
 
-    /// Whether the functions are called: the outputs are written, or their computation is watched.
+    /// Returns whether the functions are called: the outputs are written, or their computation is watched.
     fn runs(&self) -> bool {
         self.out.is_some() || !self.out_images.is_empty() || self.hazards
     }
@@ -126,7 +126,7 @@ impl Run {
         self.inputs.is_some() || !self.images.is_empty()
     }
 
-    /// The functions to call. They have their inputs if they are called, or if any input is given.
+    /// Returns the functions to call. They have their inputs if they are called, or if any input is given.
     fn calls(&self, package: &Package) -> Result<Calls> {
         let mut calls = Calls::of(package, &self.function, self.steps)?;
         if self.runs() || self.has_inputs() {
@@ -167,7 +167,7 @@ fn describe_hazards(execution: &Execution, search: HazardSearch, engine: &Engine
     text
 }
 
-/// The arithmetic in which hazards were searched for.
+/// Returns the arithmetic in which hazards were searched for.
 fn arithmetic(engine: &EngineOptions) -> &'static str {
     match engine.numerics {
         Numerics::F16 => "fp16",
@@ -175,7 +175,7 @@ fn arithmetic(engine: &EngineOptions) -> &'static str {
     }
 }
 
-/// How each function was lowered, for the inputs of its first call or for the default shapes.
+/// Returns how each function was lowered, for the inputs of its first call or for the default shapes.
 fn plans(model: &dyn Model, calls: &Calls, given: bool) -> Result<String> {
     let mut text = String::new();
     for call in &calls.calls {

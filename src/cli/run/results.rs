@@ -60,7 +60,7 @@ impl Results {
         if keep { self.stacked.push(outputs) } else { Ok(()) }
     }
 
-    /// Size of the results that are kept, in bytes.
+    /// Returns the size of the results that are kept, in bytes.
     pub(super) fn bytes(&self) -> u64 {
         self.stacked.bytes()
     }
@@ -200,7 +200,7 @@ fn names(calls: &Calls, call: &Call, inputs: &[String]) -> Vec<String> {
     inputs.iter().map(|name| format!("input {}", calls.full_name(call, name))).collect()
 }
 
-/// Whether a tensor has a NaN or infinite element.
+/// Returns whether a tensor has a NaN or infinite element.
 pub(super) fn has_faults(data: &Data) -> bool {
     matches!(data, Data::F32(values) if values.iter().any(|v| !v.is_finite()))
 }

@@ -15,7 +15,7 @@ use super::{Exit, open, output};
 
 /// Probe which forms of a program an engine accepts, and whether the epsilon of norms survives.
 ///
-/// Only Core ML can answer these questions; on mil-cpu they test the probes themselves.
+/// Only Core ML can answer these questions; on mil-cpu the command tests the probes themselves.
 #[derive(Debug, Args)]
 pub(crate) struct Settle {
     /// The bundle's folder

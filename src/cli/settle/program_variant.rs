@@ -35,7 +35,7 @@ impl ProgramVariant {
         Self::WithoutNames,
     ];
 
-    /// The name of the form.
+    /// Returns the name of the form.
     pub(crate) fn name(self) -> &'static str {
         match self {
             Self::AsExported => "as exported: shared constants",
@@ -72,7 +72,7 @@ impl ProgramVariant {
     }
 }
 
-/// The small constants of a block by name: those that are not in the weight file.
+/// Returns the small constants of a block by name: those that are not in the weight file.
 fn small_constants(block: &Block) -> BTreeMap<String, Value> {
     let constants = block.operations.iter().filter(|operation| operation.op == "const");
     let small = constants.filter_map(|operation| {

@@ -18,8 +18,8 @@ const WINDOWS: usize = 16;
 /// Longest context that is suggested for documents; longer ones should be running text.
 const WORTH_ADVISING: usize = 4096;
 
-/// The context for a text: the preset's, or a longer one if the text's documents need it, which is then
-/// reported.
+/// Returns the context for a text: the preset's, or a longer one if the text's documents need it, which is
+/// then reported.
 ///
 /// For documents it is the smallest multiple of 32 that holds the longest one, up to 256; for running text
 /// the largest multiple of 32 that leaves sixteen windows, up to 128.
@@ -34,13 +34,13 @@ pub(super) fn choose(preset: usize, corpus: &Corpus, tokenizer: &Tokenizer) -> R
                 }
             }
             let fits = if longest <= preset { preset } else { longest.next_multiple_of(MULTIPLE).min(MOST) };
-            (fits, format!("the longest document has {longest}, its beginning included"))
+            (fits, format!("the longest document has {longest}, including BOS"))
         }
         Layout::Packed => {
             let text: String = corpus.documents()[0].chars().take(WINDOWS * MOST_PACKED * 8).collect();
             let window = tokenizer.encode(&text)?.len() / WINDOWS;
             let fits = (window / MULTIPLE * MULTIPLE).min(MOST_PACKED);
-            (fits, "running text has no length of its own".to_owned())
+            (fits, "the running text then has at least sixteen windows".to_owned())
         }
     };
     if chosen <= preset {
@@ -62,7 +62,7 @@ pub(super) fn warn_of_cut_documents(trainer: &Trainer, command: &Train) {
     let mut advice = Vec::new();
     let whole = sizes.longest.next_multiple_of(MULTIPLE);
     if whole <= WORTH_ADVISING {
-        advice.push(format!("`{again} --block-size {whole}` takes all of each"));
+        advice.push(format!("`{again} --block-size {whole}` trains on whole documents"));
     }
     // The built-in names are not running text.
     if command.data.data.is_some() || command.resume.is_some() {
@@ -77,7 +77,8 @@ pub(super) fn warn_of_cut_documents(trainer: &Trainer, command: &Train) {
     ));
 }
 
-/// The command of a new run on the same text, without the options that set its context and destination.
+/// Returns the command of a new run on the same text, without the options that set its context and
+/// destination.
 fn another_run(command: &Train) -> String {
     let mut words = vec!["microgpt train".to_owned()];
     if command.resume.is_some() || command.model.init.is_some() {

@@ -1,4 +1,4 @@
-//! Where a run's result is written, and what it must not replace.
+//! The destination of a run's result, and the folders that it must not replace.
 
 use std::path::{Path, PathBuf};
 use std::time::SystemTime;
@@ -100,7 +100,7 @@ pub(super) fn publish(trained: &Trained, folder: PathBuf, diverged: bool) -> Res
     Ok(beside)
 }
 
-/// The first of `CKPT.SUFFIX`, `CKPT.SUFFIX-2`, `CKPT.SUFFIX-3` and so on that is not there yet.
+/// Returns the first of `CKPT.SUFFIX`, `CKPT.SUFFIX-2`, `CKPT.SUFFIX-3` and so on that is not there yet.
 fn beside(folder: &Path, suffix: &str) -> PathBuf {
     let name = |number: usize| {
         let mut name = folder.as_os_str().to_owned();

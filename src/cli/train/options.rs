@@ -76,7 +76,7 @@ pub(super) struct DataOptions {
     /// The file is running text: train on windows as long as the context
     #[arg(long, requires = "data")]
     pub(super) packed: bool,
-    /// What a token is
+    /// The unit of text that a token represents
     #[arg(long, value_enum, default_value = "characters")]
     tokenizer: TokenizerArg,
     /// Vocabulary size of a bpe tokenizer, at least 257 [default: 512]
@@ -115,7 +115,7 @@ pub(super) struct RecipeOptions {
     /// Steps over which the learning rate rises first [default: 0; 200 for compact]
     #[arg(long, value_name = "STEPS")]
     warmup: Option<usize>,
-    /// Decoupled weight decay, as AdamW has it [default: 0; 0.1 for compact]
+    /// Decoupled weight decay, as in AdamW [default: 0; 0.1 for compact]
     #[arg(long, allow_negative_numbers = true)]
     weight_decay: Option<f64>,
     /// Dropout probability of activations [default: 0; 0.15 for compact]
@@ -167,7 +167,7 @@ impl From<PresetArg> for Preset {
 }
 
 impl ModelOptions {
-    /// The dimensions of the model.
+    /// Returns the dimensions of the model.
     pub(super) fn config(&self, vocab_size: usize) -> GptConfig {
         let preset = GptConfig::preset(self.preset.into(), vocab_size);
         GptConfig {
@@ -181,7 +181,7 @@ impl ModelOptions {
 }
 
 impl DataOptions {
-    /// The tokenizer for a text.
+    /// Returns the tokenizer for a text.
     pub(super) fn tokenizer(&self, corpus: &Corpus) -> Result<Tokenizer> {
         Ok(match (self.tokenizer, self.vocab_size) {
             (TokenizerArg::Characters, None) => Tokenizer::characters(corpus.documents()),
@@ -194,7 +194,7 @@ impl DataOptions {
 }
 
 impl RecipeOptions {
-    /// The recipe of a run with this model and text.
+    /// Returns the recipe of a run with this model and text.
     pub(super) fn training(&self, model: &ModelOptions, data: &DataOptions) -> TrainingConfig {
         let preset = TrainingConfig::preset(model.preset.into());
         let evaluate_every = self.evaluate_every.unwrap_or(preset.evaluate_every);

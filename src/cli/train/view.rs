@@ -75,7 +75,7 @@ impl View {
         })
     }
 
-    /// Whether the user of the dashboard asks to stop the run.
+    /// Returns whether the user of the dashboard asks to stop the run.
     pub(super) fn asks_to_stop(&self) -> bool {
         #[cfg(feature = "tui")]
         if let Some(dashboard) = &self.dashboard {

@@ -58,8 +58,8 @@ fn little_endian(values: &[f32]) -> Vec<u8> {
     values.iter().flat_map(|v| v.to_le_bytes()).collect()
 }
 
-/// The inputs of the function at every step while a bundle decodes `tokens`. Caches that the host holds are
-/// those of the f16 run. Every step keeps a copy of all its inputs, whole caches included.
+/// Returns the inputs of the function at every step while a bundle decodes `tokens`. Caches that the host
+/// holds are those of the f16 run. Every step keeps a copy of all its inputs, whole caches included.
 fn inputs(bundle: &Bundle, tokens: &[u32]) -> Result<Vec<StackedInput>> {
     let mut decoder = Decoder::load(bundle, &MilCpu::new(Numerics::F16))?;
     let mut stacked: Vec<StackedInput> = Vec::new();

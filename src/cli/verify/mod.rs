@@ -81,7 +81,7 @@ impl Verify {
     }
 }
 
-/// A table of the comparisons.
+/// Formats the comparisons as a table.
 pub(super) fn describe(verification: &Verification) -> String {
     let mut text = format!("parity over {}:\n", counted(verification.tokens.len(), "position"));
     for check in &verification.checks {

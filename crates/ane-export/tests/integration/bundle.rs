@@ -79,7 +79,7 @@ fn scaled_has_the_experiments_operations() {
         assert_eq!(count(&package, "split"), splits);
         assert_eq!(count(&package, "constexpr_blockwise_shift_scale"), convs);
         for op in ["read_state", "write_state"] {
-            assert_eq!(count(&package, op), 12, "one a state");
+            assert_eq!(count(&package, op), 12, "one per state");
         }
         assert_eq!(package.specification_version(), 9);
     }

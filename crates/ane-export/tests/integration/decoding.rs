@@ -10,7 +10,7 @@ use microgpt_model::{Checkpoint, GptConfig, Preset, Tokenizer, Weights};
 
 const CONTEXT: usize = 16;
 
-/// Two layers of random weights, large enough for the logits to differ.
+/// Exports two layers of random weights, large enough for the logits to differ.
 fn bundle(folder: &Path, cache_update: CacheUpdate) -> PathBuf {
     let tokenizer = Tokenizer::characters(&["abcdefghijklmnopqrstuvwxyz"]);
     let config = GptConfig { n_layer: 2, ..GptConfig::preset(Preset::Original, tokenizer.vocab_size()) };
@@ -108,7 +108,7 @@ fn inputs_are_what_the_function_asks_for() {
     for &cache_update in CacheUpdate::ALL {
         let model = load(dir.path(), cache_update, Numerics::F16);
         let mut sequence = model.new_sequence();
-        // A full context first, of which nothing may remain.
+        // Decodes a full context first; the reset must remove all of it.
         context(&model, &mut sequence);
         model.reset(&mut sequence);
         for token in [26, 1, 2] {

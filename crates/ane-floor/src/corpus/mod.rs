@@ -118,12 +118,12 @@ impl PlacementCorpus {
         self.rows.iter().map(Placement::to_line).collect()
     }
 
-    /// The rows that are evidence, excluding predictions, in order.
+    /// Returns the rows that are evidence, excluding predictions, in order.
     pub fn evidence(&self) -> impl Iterator<Item = &Placement> {
         self.rows.iter().filter(|row| row.how != How::Predicted)
     }
 
-    /// All rows, in the order of the file.
+    /// Returns all rows, in the order of the file.
     pub fn rows(&self) -> &[Placement] {
         &self.rows
     }

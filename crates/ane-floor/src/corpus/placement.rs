@@ -12,7 +12,7 @@ use crate::residency::Count;
 pub struct Placement {
     /// A unique name.
     pub id: String,
-    /// Number of the note in the project's notes that the row comes from; several rows may share one.
+    /// The number of the project's note from which the row was taken; several rows may share a note.
     pub note: Option<u32>,
     /// The graph that was placed.
     pub graph: Graph,

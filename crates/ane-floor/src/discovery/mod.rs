@@ -159,7 +159,7 @@ mod tests {
         Sweep { n_embd, n_layer: vec![1, 2], tokens: vec![1], quantization: vec!["int8".into()] }
     }
 
-    /// A report for a package that is placed or not.
+    /// Returns a report for a package that is placed or not.
     fn report(placed: bool) -> PlacementReport {
         let device = if placed { "ane" } else { "cpu" };
         let json = serde_json::json!({

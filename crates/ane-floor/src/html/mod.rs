@@ -81,7 +81,7 @@ fn chip(outcome: Verdict) -> Markup {
     html! { span class={ "chip " (outcome_class(outcome)) } { (outcome) } }
 }
 
-/// The sections about one report.
+/// Renders the sections about one report.
 fn report_sections(report: &PlacementReport, measured: Option<&PlacementReport>) -> Markup {
     html! {
         (summary(report, measured))
@@ -109,7 +109,7 @@ fn report_sections(report: &PlacementReport, measured: Option<&PlacementReport>)
     }
 }
 
-/// The verdict, what decided, and the totals.
+/// Renders the verdict, what decided, and the totals.
 fn summary(report: &PlacementReport, measured: Option<&PlacementReport>) -> Markup {
     html! {
         header {
@@ -133,7 +133,7 @@ fn summary(report: &PlacementReport, measured: Option<&PlacementReport>) -> Mark
     }
 }
 
-/// All findings except disagreements, which the laws' opinions show.
+/// Renders all findings except disagreements, which the laws' opinions show.
 fn findings(report: &PlacementReport) -> Markup {
     let listed = || report.findings.iter().filter(|f| f.kind != PlacementFindingKind::Disagreement);
     html! {
@@ -157,7 +157,7 @@ fn finding_item(report: &PlacementReport, finding: &PlacementFinding) -> Markup 
     }
 }
 
-/// The graph of each function.
+/// Renders the graph of each function.
 fn graphs(report: &PlacementReport) -> Markup {
     html! {
         section {
@@ -211,7 +211,7 @@ fn changes(report: &PlacementReport) -> Markup {
     }
 }
 
-/// A scaled decoder; nothing if there is none.
+/// Renders a scaled decoder; nothing if there is none.
 fn scaling_item(label: &str, scaling: Option<Scaling>) -> Markup {
     html! {
         @if let Some(s) = scaling {
@@ -243,7 +243,7 @@ fn law(opinion: &LawOpinion, function: &FunctionReport) -> Markup {
     }
 }
 
-/// The rows of the corpus on one side; nothing if there are none.
+/// Renders the rows of the corpus on one side; nothing if there are none.
 fn evidence(side: &str, rows: &[Evidence]) -> Markup {
     html! {
         @if !rows.is_empty() {

@@ -7,7 +7,7 @@ use crate::comparison::{Comparison, Pair};
 use crate::placed_operation::PlacedOperation;
 use crate::report::PlacementReport;
 
-/// Every operation with its device in both reports; differences are marked.
+/// Renders every operation with its device in both reports; differences are marked.
 pub(super) fn side_by_side(predicted: &PlacementReport, measured: &PlacementReport) -> Markup {
     let comparison = Comparison::of(predicted, measured);
     let (differ, shared) = (comparison.differing(), comparison.shared());
@@ -55,7 +55,7 @@ fn device_cell(operation: Option<&PlacedOperation>) -> Markup {
     }
 }
 
-/// Every operation of a report, with a field that filters them.
+/// Renders every operation of a report, with a field that filters them.
 pub(super) fn all_operations(report: &PlacementReport) -> Markup {
     html! {
         input type="search" data-filter="" hidden placeholder="type, name, device or reason" aria-label="filter the table";

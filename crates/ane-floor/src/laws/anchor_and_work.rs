@@ -1,8 +1,8 @@
 //! The law of anchor and work, fitted to the corpus.
 //!
-//! Placement on the Neural Engine has a price, which a graph pays with what it brings: weights to stream, a
-//! convolution or matrix product large enough to carry the rest (the *anchor*), depth, states. Each term adds
-//! to the score; none subtracts:
+//! The law scores what a graph has: weights to stream, a convolution or matrix product large enough to carry
+//! the rest (the *anchor*), depth, and states. Each term adds to the score; a threshold, the *price*, is
+//! subtracted:
 //!
 //! ```text
 //! score = -price + a log10(1 + INT8 bytes / 1 M) + b log10(1 + anchor multiply-adds / 1 M) + c log2(layers) + d [has states]
@@ -68,7 +68,7 @@ pub const TERMS: [Term; 4] = [
     },
     Term {
         name: "states",
-        what: "states: having any",
+        what: "1 if there are states",
         value: |f| f64::from(u8::from(f.stateful == Some(true))),
         raw: |_| None,
     },
@@ -98,7 +98,7 @@ pub struct AnchorAndWork {
 
 const CARD: Card = Card {
     name: "anchor-and-work",
-    says: "a graph goes to the Neural Engine if its weights, its largest product, its depth and its states earn the price",
+    says: "a graph is placed on the Neural Engine if the terms of its weights, largest product, depth and states sum to more than a threshold",
     source: "fitted to this corpus",
     // The fit uses every suitable row; accuracy is computed by leaving each source out of the fit in turn.
     made_from: &[],
@@ -115,7 +115,7 @@ const CARD: Card = Card {
 };
 
 impl AnchorAndWork {
-    /// The law, fitted to the built-in corpus.
+    /// Returns the law, fitted to the built-in corpus.
     ///
     /// # Panics
     ///
@@ -138,7 +138,7 @@ impl AnchorAndWork {
         Self { fitted: Fitted { price, earns, rows: rows.iter().map(|r| r.id.clone()).collect() } }
     }
 
-    /// The fit.
+    /// Returns the fit.
     pub fn fitted(&self) -> &Fitted {
         &self.fitted
     }
@@ -149,8 +149,8 @@ impl AnchorAndWork {
         values.iter().zip(&self.fitted.earns).map(|(v, e)| v * e).sum::<f64>() - self.fitted.price
     }
 
-    /// How much of a term, in bytes, multiply-adds or layers, reaches the price without the others; `None` if
-    /// no amount does.
+    /// Returns how much of a term, in bytes, multiply-adds or layers, exceeds the price without the other
+    /// terms; `None` if no amount does.
     pub fn alone(&self, term: usize) -> Option<f64> {
         let earns = self.fitted.earns[term];
         if earns <= 0.0 || self.fitted.price <= 0.0 {
@@ -177,15 +177,16 @@ impl Law for AnchorAndWork {
             .filter(|((value, earns), _)| *value * *earns >= 0.005)
             .map(|((value, earns), term)| format!("{} {:.2}", term.name, value * earns))
             .collect();
-        let earned = if earned.is_empty() { "nothing".to_owned() } else { earned.join(", ") };
+        let earned = if earned.is_empty() { "all zero".to_owned() } else { earned.join(", ") };
         let outcome = if score > 0.0 { Verdict::Ane } else { Verdict::Cpu };
         let than = if score > 0.0 { "more" } else { "no more" };
-        let reason = format!("it earns {earned}: {than} than the price of {:.2}", self.fitted.price);
+        let reason =
+            format!("its terms ({earned}) sum to {than} than the threshold of {:.2}", self.fitted.price);
         Some(Opinion { outcome, reason, margin: 1.0 / (1.0 + (-score.abs()).exp()) })
     }
 }
 
-/// Per-block INT4 and fp32 are covered by other laws.
+/// Returns whether the law applies to a graph. Per-block INT4 and fp32 are covered by other laws.
 fn applies(features: &Features) -> bool {
     // Depth and states are not enough: a row without bytes or work would teach that four layers of any size
     // are placed.
@@ -195,8 +196,8 @@ fn applies(features: &Features) -> bool {
         && features.family != Family::Any
 }
 
-/// Whether a row is used for the fit: it was placed wholly on one of the two devices, the law applies to it,
-/// and it is not above a ceiling.
+/// Returns whether a row is used for the fit: it was placed wholly on one of the two devices, the law applies
+/// to it, and it is not above a ceiling.
 fn tells_enough(row: &Placement) -> bool {
     let features = Features::from(&row.graph);
     let within =
@@ -208,7 +209,7 @@ fn values(features: &Features) -> [f64; TERMS.len()] {
     TERMS.map(|term| (term.value)(features))
 }
 
-/// Logistic regression by coordinate descent, with terms of at least 0 and a ridge on them. Each step
+/// Fits a logistic regression by coordinate descent, with terms of at least 0 and a ridge on them. Each step
 /// minimises a parabola above the loss, whose curvature is at most a quarter, so no step makes the fit worse.
 fn logistic(values: &[[f64; TERMS.len()]], placed: &[bool]) -> (f64, [f64; TERMS.len()]) {
     let (mut price, mut earns) = (0.0, [0.0; TERMS.len()]);

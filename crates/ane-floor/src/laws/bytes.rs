@@ -25,7 +25,7 @@ pub struct PackageCeiling;
 
 const CEILING: Card = Card {
     name: "byte-ceiling",
-    says: "a program of more than about 2.1 GB goes to the CPU as a whole",
+    says: "a program of more than about 2.1 GB is placed on the CPU as a whole",
     source: "ane-book, history: 2,016 MB placed, 2,300 MB not",
     made_from: &["ane-book, history"],
     statements: &[Statement::supporting("about 3 GB of memory per process on the Neural Engine", "ane-book")],

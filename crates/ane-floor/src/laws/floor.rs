@@ -45,7 +45,7 @@ impl Floor {
 
 const CARD: Card = Card {
     name: "floor",
-    says: "a transformer shard of 1x1 convolutions under about 14 MB compiled in INT8 goes to the CPU, without an error",
+    says: "a transformer shard of 1x1 convolutions whose compiled size in INT8 is below about 14 MB is placed on the CPU, without an error",
     source: "ane-book, Experiment 27",
     made_from: &["ane-book, Experiment 27"],
     statements: &[

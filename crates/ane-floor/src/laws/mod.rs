@@ -38,20 +38,20 @@ pub trait Law: Send + Sync {
     /// Describes the law.
     fn card(&self) -> &'static Card;
 
-    /// Where a whole graph is placed; `None` if the law does not apply to such a graph, or too little is
-    /// known about it.
+    /// Returns where a whole graph is placed; `None` if the law does not apply to such a graph, or too little
+    /// is known about it.
     fn graph(&self, features: &Features) -> Option<Opinion> {
         let _ = features;
         None
     }
 
-    /// Why an operation stays off the Neural Engine; `None` if this law does not keep it off.
+    /// Returns why an operation stays off the Neural Engine; `None` if this law does not keep it off.
     fn operation(&self, site: &OpContext<'_>) -> Option<String> {
         let _ = site;
         None
     }
 
-    /// A hazard of an operation that is placed; `sites` are all operations of its function.
+    /// Returns a hazard of an operation that is placed; `sites` are all operations of its function.
     fn hazard(&self, site: &OpContext<'_>, sites: &[OpContext<'_>]) -> Option<String> {
         let _ = (site, sites);
         None
@@ -116,7 +116,7 @@ impl Opinion {
     }
 }
 
-/// Every law: first those that decide placements, in order of precedence.
+/// Returns every law: first those that decide placements, in order of precedence.
 pub fn all() -> [&'static dyn Law; 11] {
     [
         &ElementType,

@@ -39,7 +39,8 @@ const KINDS: &[(&[&str], &str)] = &[
     (&["shape", "range_1d"], "it computes a shape, not elements"),
 ];
 
-/// Whether an operation is of a kind: its name is `kind`, or `kind` followed by an underscore and more.
+/// Returns whether an operation is of a kind: its name is `kind`, or `kind` followed by an underscore and
+/// more.
 fn is_of(op: &str, kind: &str) -> bool {
     let kind = kind.trim_end_matches('_');
     op.strip_prefix(kind).is_some_and(|rest| rest.is_empty() || rest.starts_with('_'))

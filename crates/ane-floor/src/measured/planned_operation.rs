@@ -21,13 +21,13 @@ pub struct PlannedOperation {
 }
 
 impl PlannedOperation {
-    /// Its function, if it is not within a nested block.
+    /// Returns its function, if it is not within a nested block.
     pub(super) fn function(&self) -> Option<&str> {
         let (function, index) = self.path.strip_prefix("functions.")?.split_once(".block.operations[")?;
         index.strip_suffix(']').filter(|index| index.bytes().all(|b| b.is_ascii_digit())).map(|_| function)
     }
 
-    /// Its type without the opset.
+    /// Returns its type without the opset.
     pub(super) fn bare_op(&self) -> &str {
         self.op.split_once('.').map_or(&self.op, |(_, op)| op)
     }

@@ -187,7 +187,7 @@ impl RecordedPlan {
         Ok(())
     }
 
-    /// The operations of the plan.
+    /// Returns the operations of the plan.
     pub fn operations(&self) -> Vec<PlannedOperation> {
         self.plan.program_operation_plans.iter().map(planned).collect()
     }

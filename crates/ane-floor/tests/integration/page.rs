@@ -11,7 +11,7 @@ use mlpackage::builder::FunctionBuilder;
 use mlpackage::mil::{Opset, Program, TensorType};
 use mlpackage::{DType, Metadata, Package, PackageWriter};
 
-/// A package of the given name with a convolution above the floor, and a gather that stays off.
+/// Predicts a package of the given name with a convolution above the floor, and a gather that stays off.
 fn report(name: &str) -> PlacementReport {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join(name);
@@ -29,7 +29,7 @@ fn report(name: &str) -> PlacementReport {
     PlacementReport::predict(&Package::open(&path).unwrap(), None).unwrap()
 }
 
-/// The prediction as if it had been measured, with the convolution on the CPU.
+/// Returns the prediction as if it had been measured, with the convolution on the CPU.
 fn otherwise(report: &PlacementReport) -> PlacementReport {
     let mut other = report.clone();
     other.basis = Basis::Measured;
@@ -76,7 +76,7 @@ fn nothing_that_a_report_says_becomes_markup() {
     assert!(!page.contains("<img") && !page.contains("alert(1)</script>"));
 }
 
-/// The browser, if there is one.
+/// Returns the browser, if there is one.
 fn chromium() -> Option<String> {
     if let Ok(named) = std::env::var("CHROMIUM") {
         return Some(named);

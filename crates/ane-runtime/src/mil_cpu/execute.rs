@@ -18,7 +18,7 @@ pub(super) struct Execution<'a, 'o> {
 }
 
 impl Execution<'_, '_> {
-    /// Computes the results. A watch comes with what it knows about each operand.
+    /// Computes the results. A watch is passed together with what it knows about each operand.
     pub(super) fn run(
         &self,
         numerics: Numerics,

@@ -139,7 +139,7 @@ pub(super) struct Taken<'a> {
     pub(super) value: Option<(Shape, Arc<[u32]>)>,
 }
 
-/// Whether an operation accepts or returns lists.
+/// Returns whether an operation accepts or returns lists.
 pub(super) fn is_list_operation(op: &str) -> bool {
     op == "make_list" || op.starts_with("list_")
 }

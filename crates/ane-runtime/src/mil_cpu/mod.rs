@@ -63,7 +63,7 @@ impl MilCpu {
         Self { threads: threads.clamp(1, most), ..self }
     }
 
-    /// Disables a fusion, to measure what it is worth. Only [`Fast`](Numerics::Fast) fuses operations.
+    /// Disables a fusion, to measure its effect. Only [`Fast`](Numerics::Fast) fuses operations.
     #[must_use]
     pub fn without(mut self, fusion: Fusion) -> Self {
         self.left_out[fusion as usize] = true;

@@ -102,7 +102,7 @@ pub(super) fn kernel(op: &str, args: &Args<'_>, results: &[(DType, Shape)]) -> R
     kernels::lower(&Node { op, args: args.clone(), results: results.to_vec() })
 }
 
-/// Whether an operation only changes the axes of its operand, which needs no computation.
+/// Returns whether an operation only changes the axes of its operand, which needs no computation.
 fn is_view(op: &str) -> bool {
     ["identity", "reshape", "reshape_like", "flatten2d", "expand_dims", "squeeze"].contains(&op)
 }
@@ -110,7 +110,7 @@ fn is_view(op: &str) -> bool {
 /// The parameter whose elements a view returns.
 pub(super) const VIEWED: &str = "x";
 
-/// Whether two calls with the same operands may return different results.
+/// Returns whether two calls with the same operands may return different results.
 pub(super) fn is_random(op: &str) -> bool {
     op.starts_with("random_")
 }
@@ -145,7 +145,7 @@ fn concrete(op: &str, inferred: &TensorType, declared: Option<&Dims>) -> Result<
     declared.ok_or(Unresolved::DependsOnValues(inferred.clone()))
 }
 
-/// Whether there is nothing to compute, because every result is a tensor without elements.
+/// Returns whether there is nothing to compute, because every result is a tensor without elements.
 fn are_empty(results: &[(DType, Shape)]) -> bool {
     let empty = |(_, shape): &(DType, Shape)| {
         shape.checked_elements() == Some(0) && shape.rank() <= kernels::MAX_RANK

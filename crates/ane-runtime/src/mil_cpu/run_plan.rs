@@ -243,7 +243,7 @@ impl Plan {
     }
 }
 
-/// Rounds `values` to `precision`. Returns what they hold before and after; `None` for integers.
+/// Rounds `values` to `precision`. Returns observations of the values before and after; `None` for integers.
 pub(super) fn observe(precision: Precision, values: &mut [f32]) -> Option<(Observed, Observed)> {
     if precision == Precision::Whole {
         return None;

@@ -65,7 +65,7 @@ impl Isa {
         }
     }
 
-    /// Whether weights of 8 bits are multiplied with limbs of 8 bits instead of integers of 16 bits.
+    /// Returns whether weights of 8 bits are multiplied with limbs of 8 bits instead of integers of 16 bits.
     pub(super) fn takes_limbs(self) -> bool {
         match self {
             #[cfg(target_arch = "x86_64")]

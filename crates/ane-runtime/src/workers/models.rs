@@ -1,7 +1,7 @@
 //! Models of the pool, which loom explores: `RUSTFLAGS="--cfg loom" cargo test -p ane-runtime --lib workers`.
 //!
 //! A model fails if an assertion fails, if a cell is accessed while another thread may access it, if all threads
-//! wait, or if a thread spins for ever. `tests/mutants/run.py` plants faults that these models must find.
+//! wait, or if a thread spins forever. `tests/mutants/run.py` plants faults that these models must find.
 
 use loom::cell::UnsafeCell;
 use loom::model::Builder;
@@ -106,7 +106,7 @@ fn the_gate_closes_again() {
 }
 
 /// Both workers hear the bell, whether they poll or sleep when it rings, and see what the caller wrote before. A
-/// worker that slept through it would sleep for ever.
+/// worker that slept through it would sleep forever.
 #[test]
 fn nobody_sleeps_through_the_bell() {
     explore(|| {

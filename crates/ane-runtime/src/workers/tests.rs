@@ -8,7 +8,7 @@ use super::*;
 
 /// Waits until two threads have called it, and returns at once from then on.
 ///
-/// The limit turns a test that would wait for ever into one that fails.
+/// The limit turns a test that would wait forever into one that fails.
 struct Meeting(Mutex<HashSet<ThreadId>>, Condvar);
 
 impl Meeting {

@@ -97,7 +97,8 @@ fn pre_tokenizer() -> ByteLevel {
     ByteLevel::new(false, true, true)
 }
 
-/// The `tokenizer.json` for these tokens and merges; merges are in the order in which they were learnt.
+/// Returns the `tokenizer.json` for these tokens and merges; merges are in the order in which they were
+/// learnt.
 fn canonical(vocab: Map<String, Value>, merges: Value) -> Value {
     let bos = vocab.len() - 1;
     let model = json!({

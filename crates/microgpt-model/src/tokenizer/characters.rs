@@ -28,7 +28,7 @@ fn from_characters(characters: impl ExactSizeIterator<Item = char>) -> Tokenizer
     Tokenizer { inner, bos, kind: KIND }
 }
 
-/// The `tokenizer.json` for characters whose ids are their indices.
+/// Returns the `tokenizer.json` for characters whose ids are their indices.
 fn canonical(characters: impl ExactSizeIterator<Item = char>) -> Value {
     let bos = characters.len();
     let mut vocab: serde_json::Map<String, Value> =

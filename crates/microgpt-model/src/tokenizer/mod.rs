@@ -22,7 +22,7 @@ pub const MIN_BYTE_PAIR_VOCAB: usize = 257;
 /// Size limit of a `tokenizer.json`: some hundred bytes for each of 2^20 tokens.
 const LIMIT: u64 = 256 << 20;
 
-/// The units of text that tokens stand for.
+/// The units of text that tokens represent.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum TokenizerKind {
@@ -97,17 +97,17 @@ impl Tokenizer {
         self.inner.to_string(true).expect("a tokenizer serializes into memory")
     }
 
-    /// Returns the units of text that tokens stand for.
+    /// Returns the units of text that tokens represent.
     pub fn kind(&self) -> TokenizerKind {
         self.kind
     }
 
-    /// Number of tokens, BOS included.
+    /// Returns the number of tokens, BOS included.
     pub fn vocab_size(&self) -> usize {
         self.inner.get_vocab_size(true)
     }
 
-    /// The id of [`BOS_TOKEN`].
+    /// Returns the id of [`BOS_TOKEN`].
     pub fn bos(&self) -> u32 {
         self.bos
     }

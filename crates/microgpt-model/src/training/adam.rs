@@ -92,7 +92,7 @@ impl Adam {
     }
 }
 
-/// The Euclidean norm of all gradients as one vector.
+/// Returns the Euclidean norm of all gradients as one vector.
 fn norm(model: &Gpt, gradients: &GradientsParams) -> f64 {
     struct Squares<'a>(&'a GradientsParams, f64);
     impl burn::module::ModuleVisitor for Squares<'_> {
@@ -225,7 +225,7 @@ mod tests {
     const OPTIONS: AdamOptions =
         AdamOptions { beta_1: 0.85, beta_2: 0.99, epsilon: 1e-8, weight_decay: 0.1, clip_norm: 0.5 };
 
-    /// Adam by its formulas, in f64.
+    /// Applies Adam by its formulas, in f64.
     fn by_hand(mut w: f64, gradients: &[f64], scale: f64, rate: f64) -> f64 {
         let (mut m, mut v) = (0.0, 0.0);
         for (t, g) in gradients.iter().enumerate() {

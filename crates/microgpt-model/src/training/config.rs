@@ -53,7 +53,7 @@ pub struct TrainingConfig {
 }
 
 impl TrainingConfig {
-    /// The recipe of a preset.
+    /// Returns the recipe of a preset.
     ///
     /// The original preset uses microGPT's own recipe. The scaled one has larger batches, a lower learning
     /// rate and smaller initial weights, without which a model of that width starts at a loss of 37 and
@@ -146,7 +146,7 @@ impl TrainingConfig {
         Ok(())
     }
 
-    /// The learning rate of a step, counted from 0.
+    /// Returns the learning rate of a step, counted from 0.
     pub(super) fn learning_rate_at(&self, step: usize) -> f64 {
         self.learning_rate * self.schedule.share(step, self.steps, self.warmup)
     }

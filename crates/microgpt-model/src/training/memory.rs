@@ -46,7 +46,7 @@ pub(super) fn check_attention(config: &GptConfig, rows: usize, positions: usize)
     }
 }
 
-/// Memory that Linux reports as available without swapping, in bytes; `None` on other systems.
+/// Returns the memory that Linux reports as available without swapping, in bytes; `None` on other systems.
 fn available() -> Option<u64> {
     let info = std::fs::read_to_string("/proc/meminfo").ok()?;
     let line = info.lines().find_map(|line| line.strip_prefix("MemAvailable:"))?;

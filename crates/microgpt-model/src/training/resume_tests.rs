@@ -13,7 +13,7 @@ use crate::error::Error;
 use crate::tokenizer::Tokenizer;
 use crate::weights::Weights;
 
-/// A recipe that exercises everything a state has to keep.
+/// Returns a recipe that exercises everything a state has to keep.
 fn training() -> TrainingConfig {
     TrainingConfig {
         steps: 40,

@@ -42,7 +42,7 @@ impl SaveEvery {
 }
 
 impl Trainer {
-    /// Whether `folder` holds states of a run that is not finished.
+    /// Returns whether `folder` holds states of a run that is not finished.
     pub fn is_unfinished(folder: impl AsRef<Path>) -> bool {
         let folder = folder.as_ref();
         state::states(folder).is_ok_and(|states| !states.is_empty())
@@ -119,13 +119,14 @@ impl Trainer {
         })
     }
 
-    /// The states of an unfinished run in `folder`, newest first. Each is a checkpoint, intact or damaged.
+    /// Returns the states of an unfinished run in `folder`, newest first. Each is a checkpoint, intact or
+    /// damaged.
     pub fn states(folder: impl AsRef<Path>) -> Vec<PathBuf> {
         let folder = folder.as_ref();
         state::states(folder).unwrap_or_default().into_iter().map(|(_, state)| state).collect()
     }
 
-    /// The newest intact state of an unfinished run in `folder`. The corpus is not read.
+    /// Returns the newest intact state of an unfinished run in `folder`. The corpus is not read.
     pub fn intact_state(folder: impl AsRef<Path>) -> Option<PathBuf> {
         let folder = folder.as_ref();
         Self::states(folder).into_iter().find(|path| state::read_state(path).is_ok())

@@ -24,7 +24,7 @@ impl Schedule {
     /// Every schedule.
     pub const ALL: [Self; 3] = [Self::Linear, Self::Cosine, Self::Constant];
 
-    /// The schedule's name, as `--schedule` accepts it.
+    /// Returns the schedule's name, as `--schedule` accepts it.
     pub fn name(self) -> &'static str {
         match self {
             Self::Linear => "linear",

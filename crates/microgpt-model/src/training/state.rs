@@ -8,7 +8,7 @@
 //!       config.json, model.safetensors, tokenizer.json    an ordinary checkpoint
 //!       optimizer.safetensors                             Adam's moments, and the best weights so far
 //!       metrics.jsonl                                     every step up to this one
-//!       state.json                                        the rest, and the SHA-256 of the files above and of itself
+//!       state.json                                        the rest, and the SHA-256 of the files above and of its own content
 //!     last/                 the same, after the last step of a finished run
 //! ```
 //!
@@ -164,7 +164,7 @@ pub(super) fn lock(folder: &Path) -> Result<Option<fs::File>> {
     }
 }
 
-/// The states in a checkpoint's folder, newest first: steps done and path.
+/// Returns the states in a checkpoint's folder, newest first: steps done and path.
 pub(super) fn states(folder: &Path) -> Result<Vec<(usize, PathBuf)>> {
     if !folder.is_dir() {
         let missing = std::io::Error::new(std::io::ErrorKind::NotFound, "no such folder");

@@ -75,7 +75,7 @@ impl Trained {
         Ok(())
     }
 
-    /// Whether an existing finished model at the destination may be replaced.
+    /// Returns whether an existing finished model at the destination may be replaced.
     pub fn may_replace(&self) -> bool {
         self.replaces
     }

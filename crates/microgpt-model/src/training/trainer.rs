@@ -112,22 +112,22 @@ impl Trainer {
         })
     }
 
-    /// The dimensions of the model.
+    /// Returns the dimensions of the model.
     pub fn config(&self) -> &GptConfig {
         &self.config
     }
 
-    /// The tokenizer.
+    /// Returns the tokenizer.
     pub fn tokenizer(&self) -> &Tokenizer {
         &self.tokenizer
     }
 
-    /// The training settings.
+    /// Returns the training settings.
     pub fn training(&self) -> &TrainingConfig {
         &self.training
     }
 
-    /// The current model, on its first device.
+    /// Returns the current model, on its first device.
     pub fn model(&self) -> Gpt {
         self.parameters().valid()
     }
@@ -136,12 +136,12 @@ impl Trainer {
         self.model.as_ref().expect("a step gives back the model that it takes")
     }
 
-    /// Number of steps done.
+    /// Returns the number of steps done.
     pub fn step_count(&self) -> usize {
         self.history.len()
     }
 
-    /// Sizes of the training and held-out data.
+    /// Returns the sizes of the training and held-out data.
     pub fn sizes(&self) -> TrainingSizes {
         TrainingSizes {
             examples: self.train.len(),
@@ -152,7 +152,7 @@ impl Trainer {
         }
     }
 
-    /// Whether all steps are done, or patience has run out since the best evaluation.
+    /// Returns whether all steps are done, or patience has run out since the best evaluation.
     pub fn is_finished(&self) -> bool {
         let since_best = || {
             let best = self.best.as_ref().map_or(0, |(best, _)| best.step);
@@ -203,7 +203,7 @@ impl Trainer {
     ///
     /// # Errors
     ///
-    /// [`Error::Diverged`] if the loss, and so an update of an earlier step, is not finite.
+    /// [`Error::Diverged`] if the loss is not finite, which an update of an earlier step has caused.
     pub fn step(&mut self) -> Result<StepMetrics> {
         let started = Instant::now();
         let (step, size) = (self.step_count(), self.training.batch_size);
@@ -230,11 +230,11 @@ impl Trainer {
         Error::Diverged { step, loss, learning_rate, init_std }
     }
 
-    /// The current weights.
+    /// Returns the current weights.
     ///
     /// # Errors
     ///
-    /// [`Error::Diverged`] if one is not finite, which the next step's loss would show.
+    /// [`Error::Diverged`] if a weight is not finite, which the loss of the next step would reveal.
     pub(super) fn weights(&self) -> Result<Weights> {
         let weights = self.model().weights(&self.config);
         let finite = weights.iter().all(|(_, values)| values.iter().all(|v| v.is_finite()));
@@ -365,7 +365,7 @@ impl Trainer {
     }
 }
 
-/// Mean loss of the last 50 steps: a single document's loss is too noisy to judge a run by.
+/// Returns the mean loss of the last 50 steps: a single document's loss is too noisy to judge a run by.
 fn closing_loss(history: &[StepMetrics]) -> f32 {
     let last = &history[history.len().saturating_sub(50)..];
     last.iter().map(|s| s.loss).sum::<f32>() / last.len().max(1) as f32

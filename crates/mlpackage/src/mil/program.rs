@@ -182,14 +182,14 @@ impl Operation {
     }
 }
 
-/// Whether an operation of that type stores its arguments as attributes, as the `constexpr` operations of iOS
-/// 16 do. Up to iOS 17 all of them do; later only those that iOS 18 did not change.
+/// Returns whether an operation of that type stores its arguments as attributes, as the `constexpr`
+/// operations of iOS 16 do. Up to iOS 17 all of them do; later only those that iOS 18 did not change.
 pub(crate) fn attributes_are_arguments(op: &str, opset: Opset) -> bool {
     let unchanged = ["constexpr_affine_dequantize", "constexpr_cast"].contains(&op);
     op.starts_with("constexpr_") && (opset < Opset::CoreML8 || unchanged)
 }
 
-/// Whether `name` is `[A-Za-z_][A-Za-z0-9_@]*`.
+/// Returns whether `name` is `[A-Za-z_][A-Za-z0-9_@]*`.
 pub(crate) fn is_identifier(name: &str) -> bool {
     let mut chars = name.chars();
     chars.next().is_some_and(|c| c.is_ascii_alphabetic() || c == '_')

@@ -26,7 +26,7 @@ fn two<'a>(args: &'a Args<'_>, what: &str) -> Result<[&'a BlockTypes; 2], Fault>
     }
 }
 
-/// Whether the two lists have equal length and compatible types.
+/// Returns whether the two lists have equal length and compatible types.
 fn may_be(a: &[ValueType], b: &[ValueType]) -> bool {
     a.len() == b.len() && a.iter().zip(b).all(|(a, b)| a.may_be(b))
 }
@@ -37,8 +37,8 @@ fn list(types: &[ValueType]) -> String {
     format!("({})", types.join(", "))
 }
 
-/// Whether the type is a single bool: a scalar or, as in the loops that coremltools generates for a GRU, a
-/// vector of one element.
+/// Returns whether the type is a single bool: a scalar or, as in the loops that coremltools generates for a
+/// GRU, a vector of one element.
 fn is_one_bool(ty: &TensorType) -> bool {
     ty.dtype == DType::Bool && (ty.shape.rank() == 0 || ty.shape == [1])
 }

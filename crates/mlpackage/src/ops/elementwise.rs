@@ -19,12 +19,12 @@ const fn unary(name: &'static str) -> OpSpec {
     OpSpec::new(name, UNARY, like_x)
 }
 
-/// An operation on fp16 and fp32 only.
+/// Returns an operation on fp16 and fp32 only.
 const fn float_unary(name: &'static str) -> OpSpec {
     OpSpec::new(name, FLOAT_UNARY, like_x)
 }
 
-/// A function with an epsilon that avoids its pole. Up to iOS 16 the epsilon has the type of `x`.
+/// Returns a function with an epsilon that avoids its pole. Up to iOS 16 the epsilon has the type of `x`.
 const fn with_epsilon(name: &'static str, params: &'static [Param]) -> OpSpec {
     OpSpec::new(name, params, like_x)
 }

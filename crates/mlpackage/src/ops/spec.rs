@@ -167,7 +167,7 @@ impl Param {
         }
     }
 
-    /// Whether it applies to the indices of `topk`; it must not be bound if `topk` returns none.
+    /// Returns whether it applies to the indices of `topk`; it must not be bound if `topk` returns none.
     pub(crate) fn is_of_indices(&self) -> bool {
         self.name == "output_indices_dtype"
     }

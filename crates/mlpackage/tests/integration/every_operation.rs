@@ -30,7 +30,7 @@ impl<'p> Use<'p> {
         constants.find(|o| o.outputs[0].name == name).map(|o| &o.attributes["val"])
     }
 
-    /// Whether all arguments have shapes that are known before the program runs.
+    /// Returns whether all arguments have shapes that are known before the program runs.
     fn is_fixed(&self) -> bool {
         let given = self.operation.inputs.values().flatten().filter_map(|b| match b {
             Binding::Name(name) => Some(self.type_of(name)),
@@ -43,7 +43,7 @@ impl<'p> Use<'p> {
         })
     }
 
-    /// Whether it has blocks, or arguments or results other than tensors and states.
+    /// Returns whether it has blocks, or arguments or results other than tensors and states.
     fn is_more_than_tensors(&self) -> bool {
         let given = self.operation.inputs.values().flatten().map(|binding| match binding {
             Binding::Name(name) => self.type_of(name),

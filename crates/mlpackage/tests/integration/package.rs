@@ -184,7 +184,7 @@ fn a_model_of_another_kind_is_refused() {
     assert!(error.contains("not an ML Program"), "{error}");
 }
 
-/// Opening a pipe would block for ever.
+/// Opening a pipe would block forever.
 #[cfg(target_os = "linux")]
 #[test]
 fn a_pipe_is_not_a_file() {
@@ -254,7 +254,7 @@ fn a_literal_must_fit_its_type() {
     assert!(error.to_string().contains("constant v"), "{error}");
 }
 
-/// A function with one unknown dimension: `y = x + x`.
+/// Builds a function with one unknown dimension: `y = x + x`.
 fn open_dimension(f: &mut FunctionBuilder<'_>) -> mlpackage::Result<()> {
     let x = f.input("x", DType::Fp16, [Dim::Known(1), Dim::Unknown, Dim::Known(4)])?;
     let y = f.op("add", "y").arg("x", &x).arg("y", &x).one()?;

@@ -104,7 +104,7 @@ fn the_table_matches_coremltools() {
 /// Defaults of parameters, by operation and opset in which they changed.
 type Defaults = BTreeMap<String, BTreeMap<String, BTreeMap<String, serde_json::Value>>>;
 
-/// Whether a default equals coremltools', compared in fp32.
+/// Returns whether a default equals coremltools', compared in fp32.
 fn is_default(ours: ops::Default, theirs: &serde_json::Value) -> bool {
     match ours {
         ops::Default::Int(v) => theirs.as_i64() == Some(i64::from(v)),

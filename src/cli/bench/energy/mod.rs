@@ -23,12 +23,12 @@ pub(crate) struct Power {
 }
 
 impl Power {
-    /// The sum of the parts that are reported.
+    /// Returns the sum of the parts that are reported.
     pub(crate) fn total(&self) -> f64 {
         self.cpu + self.gpu.unwrap_or(0.0) + self.ane.unwrap_or(0.0)
     }
 
-    /// The mean of some readings.
+    /// Returns the mean of some readings.
     fn mean(readings: &[Self]) -> Self {
         let mean = |of: fn(&Self) -> Option<f64>| {
             let reported: Vec<f64> = readings.iter().filter_map(of).collect();

@@ -1,4 +1,4 @@
-//! Runs `powermetrics` beside some work, and parses what it prints.
+//! Runs `powermetrics` during some work, and parses its output.
 
 use std::fmt;
 use std::fs::File;
@@ -54,7 +54,7 @@ pub(crate) struct Meter {
 }
 
 impl Meter {
-    /// The meter of this system.
+    /// Returns the meter of this system.
     ///
     /// # Errors
     ///
@@ -80,7 +80,7 @@ impl Meter {
         Ok(Self { command: sudo.iter().chain(&powermetrics).map(|&part| part.to_owned()).collect() })
     }
 
-    /// A program in place of `powermetrics`, called with `-i MILLISECONDS -n READINGS`.
+    /// Creates a meter that calls `command` in place of `powermetrics`, with `-i MILLISECONDS -n READINGS`.
     #[cfg(test)]
     fn new(command: Vec<String>) -> Self {
         Self { command }

@@ -2,7 +2,7 @@
 
 use serde_json::Value;
 
-/// A JSON value as text: strings without quotes, null as the empty string.
+/// Formats a JSON value as text: strings without quotes, null as the empty string.
 pub(super) fn words(value: &Value) -> String {
     match value {
         Value::Null => String::new(),

@@ -28,7 +28,7 @@ pub(super) fn questions(report: &FirstRun) -> Markup {
     }
 }
 
-/// A question that only a Mac can answer, with the answer if there is one.
+/// Renders a question that only a Mac can answer, with the answer if there is one.
 fn question(title: &str, found: Option<Markup>) -> Markup {
     html! {
         h3 { (title) }
@@ -68,7 +68,7 @@ fn settled(report: &FirstRun, question: &str) -> Option<Markup> {
     })
 }
 
-/// The variants that differ from the default in this part of their name only.
+/// Renders the variants whose names differ from the default's only in this part.
 fn differing(report: &FirstRun, part: usize, head: &[&str]) -> Markup {
     const DEFAULT: [&str; 4] = ["int8-per-tensor", "one-hot", "separate", "max-scaled"];
     let parts = |variant: &Variant| variant.name.split('.').map(str::to_owned).collect::<Vec<_>>();

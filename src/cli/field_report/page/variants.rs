@@ -56,7 +56,7 @@ pub(super) fn speed(variant: &Variant, engine: &str) -> String {
         .map_or("-".to_owned(), |v| format!("{v:.0}"))
 }
 
-/// The parity of the engine with mil-cpu in f16.
+/// Returns the parity of the engine with mil-cpu in f16.
 fn against_f16(variant: &Variant) -> &Value {
     const NONE: &Value = &Value::Null;
     let checks = variant.verify.as_ref().and_then(|found| found["checks"].as_array());

@@ -12,8 +12,8 @@ const SIZE: (u32, u32) = (900, 560);
 /// Layers and width.
 type Points = Vec<(f64, f64)>;
 
-/// The narrowest widths that were placed on the Neural Engine, as SVG text. Each form of the weights and
-/// number of tokens has a line; coinciding lines are drawn once.
+/// Draws the narrowest widths that were placed on the Neural Engine, as SVG text. Each form of the weights
+/// and number of tokens has a line; coinciding lines are drawn once.
 ///
 /// # Errors
 ///
@@ -63,7 +63,7 @@ pub(crate) fn draw(found: &Discovery) -> Result<String, Box<dyn std::error::Erro
     Ok(svg)
 }
 
-/// The lines with the names of each. Coinciding lines become one with several names.
+/// Returns the lines with the names of each. Coinciding lines become one with several names.
 fn lines(found: &Discovery) -> Vec<(Vec<String>, Points)> {
     let mut lines: BTreeMap<(usize, &str), Points> = BTreeMap::new();
     for boundary in &found.boundaries {

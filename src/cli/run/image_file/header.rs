@@ -58,7 +58,7 @@ impl<'b> Header<'b> {
         Ok(Self { decoder: Box::new(decoder), orientation })
     }
 
-    /// The size of the image once its orientation is applied.
+    /// Returns the size of the image once its orientation is applied.
     pub(super) fn size(&self) -> ImageSize {
         use Orientation::{Rotate90, Rotate90FlipH, Rotate270, Rotate270FlipH};
         let (width, height) = self.decoder.dimensions();
@@ -101,7 +101,7 @@ fn explained(error: ImageError) -> Error {
     }
 }
 
-/// Number of pixels that are not opaque; `None` without an alpha channel.
+/// Returns the number of pixels that are not opaque; `None` without an alpha channel.
 fn translucent(image: &DynamicImage) -> Option<usize> {
     Some(match image {
         DynamicImage::ImageLumaA8(pixels) => pixels.pixels().filter(|p| p.0[1] != u8::MAX).count(),

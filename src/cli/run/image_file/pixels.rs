@@ -4,12 +4,12 @@ use image::imageops::{self, FilterType};
 use image::{DynamicImage, GrayImage, ImageBuffer, Luma, RgbImage};
 use mlpackage::ImageSize;
 
-/// The upper 8 bits.
+/// Returns the upper 8 bits.
 fn upper(value: u16) -> u8 {
     (value >> 8) as u8
 }
 
-/// Luma as Pillow computes it, from components of 8 or 16 bits.
+/// Returns luma as Pillow computes it, from components of 8 or 16 bits.
 fn luma(r: u64, g: u64, b: u64) -> u64 {
     (r * 19_595 + g * 38_470 + b * 7_471 + 0x8000) >> 16
 }
@@ -103,7 +103,7 @@ where
     }
 }
 
-/// The channels of an image as consecutive planes, in the order of `channels`.
+/// Returns the channels of an image as consecutive planes, in the order of `channels`.
 pub(super) fn planes(image: &RgbImage, channels: [usize; 3]) -> Vec<f32> {
     channels
         .iter()

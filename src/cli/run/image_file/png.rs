@@ -1,7 +1,7 @@
 //! Chunks of PNG files.
 
-/// A PNG file without its colour profile and texts. They are not used, and decompressing them could take any amount of
-/// memory.
+/// Returns a PNG file without its colour profile and texts. They are not used, and decompressing them could
+/// take any amount of memory.
 pub(super) fn without_metadata(png: &[u8]) -> Vec<u8> {
     const CHUNKS: [&[u8]; 4] = [b"iCCP", b"iTXt", b"tEXt", b"zTXt"];
     let signature = png.len().min(8);

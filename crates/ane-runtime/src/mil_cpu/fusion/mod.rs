@@ -168,7 +168,7 @@ impl<'d> Graph<'d> {
         }
     }
 
-    /// Whether only `members` read the results of `members`, except for the results of `last`.
+    /// Returns whether only `members` read the results of `members`, except for the results of `last`.
     fn is_closed(&self, members: &[usize], last: usize) -> bool {
         let made =
             members.iter().filter(|member| **member != last).filter_map(|member| self.compute(*member));
@@ -220,7 +220,8 @@ impl IrCompute {
         self.shapes.get(at)
     }
 
-    /// Whether every operand has `elements` elements. If the result has as many, all are read in step.
+    /// Returns whether every operand has `elements` elements. If the result has as many, all are read in
+    /// step.
     fn takes(&self, elements: usize) -> bool {
         self.shapes.iter().all(|shape| shape.elements() == elements)
     }

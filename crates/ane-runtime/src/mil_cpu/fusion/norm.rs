@@ -85,7 +85,7 @@ impl RowLayout {
         self.reduced.elements()
     }
 
-    /// Whether `operation` combines the rows, read from `row`, with one value for each row, read from
+    /// Returns whether `operation` combines the rows, read from `row`, with one value for each row, read from
     /// `number`. It compares shapes, not only counts: reshapes are not steps, and as many values along
     /// another axis would belong to other elements.
     fn meet(&self, graph: &Graph<'_>, operation: &IrCompute, row: ValueRef, number: ValueRef) -> bool {
@@ -97,7 +97,7 @@ impl RowLayout {
             && graph.ir.lengths[operation.result()] == self.shape.elements()
     }
 
-    /// Whether `operation` maps one value for each row to one value for each row, apart from constant
+    /// Returns whether `operation` maps one value for each row to one value for each row, apart from constant
     /// operands.
     fn are_met_by(&self, graph: &Graph<'_>, operation: &IrCompute) -> bool {
         let constant = |at: usize| graph.scalar(operation.operands[at].0).is_some();

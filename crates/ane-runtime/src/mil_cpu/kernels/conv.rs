@@ -124,7 +124,8 @@ impl Window {
         self.kernel.iter().product()
     }
 
-    /// Whether every output position reads exactly one element of each channel, the one at the same position.
+    /// Returns whether every output position reads exactly one element of each channel, the one at the same
+    /// position.
     fn is_pointwise(&self) -> bool {
         self.taps() == 1 && self.stride == [1; 3] && self.before == [0; 3] && self.input == self.output
     }

@@ -149,7 +149,7 @@ impl Suppression {
     }
 }
 
-/// Whether a score is greater. Every score is greater than NaN.
+/// Returns whether a score is greater. Every score is greater than NaN.
 fn is_better(score: f32, than: f32) -> bool {
     score > than || (than.is_nan() && !score.is_nan())
 }

@@ -56,7 +56,7 @@ impl Node<'_> {
         Ok(self.args.ty(name)?.dtype)
     }
 
-    /// Whether an argument is bound.
+    /// Returns whether an argument is bound.
     fn has(&self, name: &str) -> bool {
         self.args.get(name).is_some()
     }
@@ -137,7 +137,7 @@ impl<'a> Call<'a, '_> {
         i.map(|i| self.f32(i))
     }
 
-    /// Whether all `calls` read operand `i` from the same memory. This is true of constants.
+    /// Returns whether all `calls` read operand `i` from the same memory. This is true of constants.
     fn share(calls: &[Self], i: usize) -> bool {
         calls.windows(2).all(|pair| match (pair[0].operands[i], pair[1].operands[i]) {
             (Operand::Words(a), Operand::Words(b)) => std::ptr::eq(a, b),
@@ -175,8 +175,8 @@ pub(super) trait Kernel: Send + Sync {
         calls.iter_mut().try_for_each(|call| self.run(call))
     }
 
-    /// Whether the result is `weight [d_out, d_in]` times each row of `x [.., d_in]`, plus `bias`, and
-    /// nothing else.
+    /// Returns whether the result is `weight [d_out, d_in]` times each row of `x [.., d_in]`, plus `bias`,
+    /// and nothing else.
     ///
     /// The kernel answers this because lowering has checked every parameter: strides, padding, groups,
     /// element types.

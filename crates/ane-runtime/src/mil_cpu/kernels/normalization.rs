@@ -1,4 +1,4 @@
-//! Normalizations that are one operation.
+//! Normalizations that MIL defines as single operations.
 
 use super::strided::Lines;
 use super::{Lowered, Node, pairs, position};

@@ -69,7 +69,7 @@ impl Terms<'_> {
         }
     }
 
-    /// Whether `x` needs another term after one with this step; see [`Fixed`].
+    /// Returns whether `x` needs another term after one with this step; see [`Fixed`].
     fn is_coarse(&self, x: &[f32], step: f32) -> bool {
         let (precise, other_than_zero) = rounding::count(self.isa, x, PRECISE * step);
         // A block that contains a NaN or an infinity needs no further terms: its result is NaN anyway.

@@ -84,7 +84,7 @@ enum Kind {
     HeavyTailed,
 }
 
-/// A block with elements of about `2^exponent`, and outliers of any size at any position.
+/// Generates a block with elements of about `2^exponent`, and outliers of any size at any position.
 fn block(len: usize, exponents: std::ops::Range<i32>) -> impl Strategy<Value = Vec<f32>> {
     let kinds = [
         Kind::Zero,
@@ -122,7 +122,7 @@ fn block(len: usize, exponents: std::ops::Range<i32>) -> impl Strategy<Value = V
     )
 }
 
-/// Up to two whole independent blocks, and part of another.
+/// Generates up to two whole independent blocks, and part of another.
 fn vectors_of(exponents: std::ops::Range<i32>) -> impl Strategy<Value = Vec<f32>> {
     let whole = prop::collection::vec(block(BLOCK, exponents.clone()), 0..3);
     let part = (1usize..BLOCK).prop_flat_map(move |len| block(len, exponents.clone()));
