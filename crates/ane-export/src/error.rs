@@ -38,7 +38,7 @@ pub enum Error {
     /// The number of tokens per call is 0, or exceeds the context.
     #[error("{tokens} tokens per call, expected 1 to {block_size}, the length of the context")]
     Tokens {
-        /// The number of tokens that was asked for.
+        /// The requested number of tokens.
         tokens: usize,
         /// The length of the context.
         block_size: usize,

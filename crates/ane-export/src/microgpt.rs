@@ -34,7 +34,7 @@ pub(crate) fn kv_write(update: CacheUpdate) -> &'static str {
     }
 }
 
-/// Returns the names of the key and value caches of each layer, and of the outputs that enter them.
+/// Returns the names of the key and value caches of each layer, and of the outputs that update them.
 fn caches(config: &GptConfig) -> impl Iterator<Item = [HostCache; 2]> {
     (0..config.n_layer).map(|i| {
         ["k", "v"]

@@ -1,5 +1,4 @@
-//! Probe packages, which are made to be placed and not to be useful: the decode graph of given dimensions
-//! with random weights.
+//! Probe packages, which serve only to be placed: the decode graph of given dimensions with random weights.
 
 use std::path::Path;
 
@@ -56,7 +55,7 @@ pub fn write_probe(
     Ok(writer.finish(&Program::new([(microgpt::FUNCTION, function)]), &metadata)?)
 }
 
-/// Random weights. A compiler might fold zeros away, but not these.
+/// Random weights. A compiler could remove zeros, but not random values.
 struct Noise<'a>(&'a GptConfig);
 
 impl Tensors for Noise<'_> {

@@ -61,9 +61,9 @@ impl Stored {
             Self::Fp16(halves) => halves.iter().map(|h| h.to_f32()).collect(),
             Self::Int8 { data, scales } => {
                 let group = data.len() / scales.len();
-                let unfold =
+                let dequantize =
                     |(i, &q): (usize, &i8)| f16::from_f32(scales[i / group].to_f32() * f32::from(q)).to_f32();
-                data.iter().enumerate().map(unfold).collect()
+                data.iter().enumerate().map(dequantize).collect()
             }
         }
     }
@@ -158,8 +158,8 @@ mod tests {
         assert!(error.starts_with("tensor w: element 1 is 100000"), "{error}");
     }
 
-    /// Three to six rows, each a sixteenth of the row above it in magnitude: two rows down, the largest weight
-    /// is less than half a step of the first row's scale.
+    /// Generates three to six rows, each a sixteenth of the row above it in magnitude: two rows down, the
+    /// largest weight is less than half a step of the first row's scale.
     fn rows_of_falling_magnitude() -> impl Strategy<Value = Matrix> {
         (3usize..=6, 1usize..16).prop_flat_map(|(rows, columns)| {
             prop::collection::vec(-1f32..=1.0, rows * columns).prop_map(move |mut values| {

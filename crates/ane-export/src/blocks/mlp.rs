@@ -8,7 +8,7 @@ use crate::error::Result;
 ///
 /// # Errors
 ///
-/// Whatever error `linear` returns.
+/// Returns the error of `linear`, or an error if a name is taken.
 pub(crate) fn relu_mlp(
     f: &mut FunctionBuilder<'_>,
     [up, down]: [&str; 2],

@@ -1,4 +1,5 @@
-//! The blocks of decoders. A block takes values and matrices and adds operations; it knows no architecture.
+//! The blocks of decoders. A block takes values and matrices and adds operations; it is independent of any
+//! architecture.
 
 mod attention;
 mod cache;

@@ -26,8 +26,8 @@ fn plain(f: &mut FunctionBuilder<'_>, name: &str, x: &Var, eps: f32) -> Result<V
     f.op("mul", name).arg("x", x).arg("y", &scale).one()
 }
 
-/// Adds the epsilon as an fp16 constant of a separate operation, as the experiment does. That is the trap: it
-/// may round to 0.
+/// Adds the epsilon as an fp16 constant of a separate operation, as the experiment does. In fp16 this
+/// constant may round to 0.
 fn safe(f: &mut FunctionBuilder<'_>, name: &str, x: &Var, eps: f32) -> Result<Var> {
     let d = x.dims()[1].known().expect("the exporter leaves no dimension open") as f32;
     let scaled =

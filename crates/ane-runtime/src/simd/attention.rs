@@ -64,8 +64,8 @@ fn attend_of<const FMA: bool>(
     }
 }
 
-/// The same for heads of a width that is known at compile time, so that the result stays in registers until
-/// the end.
+/// Computes the same for heads of a width that is known at compile time, so that the result stays in registers
+/// until the end.
 #[inline(always)]
 fn attend_fixed_of<const FMA: bool, const WIDTH: usize>(
     query: &[f32],

@@ -77,8 +77,8 @@ impl Matrix<'_> {
         }
     }
 
-    /// As [`matvec`](Self::matvec), for several vectors of the same length. The result of each vector is the
-    /// same as by itself.
+    /// Does the same as [`matvec`](Self::matvec), for several vectors of the same length. The result of each
+    /// vector is the same as by itself.
     pub(crate) fn matvec_all(&self, isa: Isa, first: usize, x: &[Vector<'_>], out: &mut [&mut [f32]]) {
         if let Self::Int8(weights) = self {
             let mut fixed: smallvec::SmallVec<[Fixed<'_>; 16]> = smallvec::SmallVec::new();
@@ -343,7 +343,7 @@ mod tests {
         }
     }
 
-    /// Shapes that are not a multiple of a vector, and shapes of a decoder.
+    /// Generates shapes that are not a multiple of a vector, and shapes of a decoder.
     fn shapes() -> impl Strategy<Value = (usize, usize)> {
         let odd = (1usize..40, 1usize..1200);
         prop_oneof![4 => odd, 1 => Just((9, 512)), 1 => Just((5, 2048)), 1 => Just((3, 2500))]

@@ -8,7 +8,7 @@ use std::arch::asm;
 
 use super::fixed_point::Limbs;
 
-/// `sum + w . x` in four lanes of four bytes each.
+/// Returns `sum + w . x` in four lanes of four bytes each.
 #[target_feature(enable = "neon,dotprod")]
 fn sdot(sum: int32x4_t, w: int8x16_t, x: int8x16_t) -> int32x4_t {
     let mut sum = sum;

@@ -11,7 +11,7 @@ for_each_isa! {
     pub(super) fn whole(x: &[f32], numbers: &mut [i16]) -> f32 => whole_of;
     /// Subtracts `step * number` from each element of `left`.
     pub(super) fn subtract_whole(step: f32, numbers: &[i16], left: &mut [f32]) => subtract_whole_of;
-    /// The same for integers of two limbs.
+    /// Subtracts `step * number` from each element of `left`, for integers of two limbs.
     pub(super) fn subtract_limbs(step: f32, high: &[i8], low: &[i8], left: &mut [f32]) => subtract_limbs_of;
     /// Returns how many elements have a magnitude of at least `least`, and how many are not zero.
     pub(super) fn count(x: &[f32], least: f32) -> (u32, u32) => count_of;

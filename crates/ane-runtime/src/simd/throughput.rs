@@ -58,7 +58,7 @@ pub(crate) fn byte_products(isa: Isa, times: usize) -> (u64, i64) {
     }
 }
 
-/// Vectorized by the compiler, as the portable kernel is.
+/// Adds up products in a loop that the compiler vectorizes, as it does the portable kernel.
 fn portable(times: usize) -> (u64, i64) {
     let weights: [i8; 32] = std::hint::black_box(std::array::from_fn(|i| i as i8));
     let mut sums = [0i32; 32];

@@ -16,7 +16,7 @@ const HANGS: &str = "COMPILE_CACHE_TEST_HANGS";
 /// Number of files of a compiled package, written one by one.
 const FILES: usize = 20;
 
-/// A slow compiler that logs its calls.
+/// Compiles slowly and logs its calls.
 fn compile(folder: &Path) -> PathBuf {
     let id = std::process::id();
     let mut log = fs::File::options().create(true).append(true).open(folder.join("log")).unwrap();
@@ -34,7 +34,7 @@ fn compile(folder: &Path) -> PathBuf {
     made
 }
 
-/// What each process does: gets the package, whoever compiled it, and checks that it is complete.
+/// Runs in each process: gets the package, whichever process compiled it, and checks that it is complete.
 fn get(folder: &Path) {
     let fixture = "../mlpackage/tests/fixtures/multifunction.mlpackage";
     let package = Package::open(Path::new(env!("CARGO_MANIFEST_DIR")).join(fixture)).unwrap();

@@ -8,7 +8,7 @@ use mlpackage::{DType, Package};
 
 use crate::suite;
 
-/// An input of small values; floats are all different.
+/// Returns an input of small values; floats are all different.
 fn input(dtype: DType, shape: mlpackage::Shape) -> Tensor {
     let n = shape.elements();
     let data = match dtype {

@@ -102,7 +102,7 @@ fn model(package: &Package, numerics: Numerics, threads: usize) -> Box<dyn Model
     MilCpu::new(numerics).with_threads(threads).load(package, &LoadOptions::default()).unwrap()
 }
 
-/// Inputs of a step, with a write mask of the value `write` at `position`.
+/// Returns the inputs of a step, with a write mask of the value `write` at `position`.
 fn inputs(position: usize, write: f32) -> [Tensor; 3] {
     ATTENTION.inputs(position, 0, write)
 }

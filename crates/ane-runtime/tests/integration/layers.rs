@@ -315,7 +315,8 @@ fn random_categorical_draws_by_shares() {
     assert_eq!(draw(&[f32::NEG_INFINITY; 2], &[2], 1, "logits", 1), [0.0]);
 }
 
-/// A list of `[2]` elements that is read, gathered or written at `at`; the workspace of a call is limited.
+/// Builds a list of `[2]` elements that is read, gathered or written at `at`; the workspace of a call is
+/// limited.
 fn with_list(
     length: i32,
     grows: bool,

@@ -29,7 +29,7 @@ struct Case {
 
 const ROWS: usize = 24;
 
-/// Random fp16 values from -1 to 1, without a pattern that could favor a kernel.
+/// Returns random fp16 values from -1 to 1, without a pattern that could favor a kernel.
 fn noise(len: usize, seed: u64) -> Vec<f32> {
     let mut state = seed;
     let mut next = || {
@@ -59,7 +59,7 @@ impl Case {
         Self { form, x, matrices, scales }
     }
 
-    /// The results in double precision.
+    /// Computes the results in double precision.
     fn expected(&self) -> Vec<f64> {
         let of = |matrix: &Vec<i8>| -> Vec<f64> {
             let rows = matrix.chunks(self.x.len()).zip(&self.scales);
@@ -131,7 +131,8 @@ fn error(found: &[f32], expected: &[f64]) -> f64 {
     found.iter().zip(expected).map(|(f, e)| (f64::from(*f) - e).abs() / largest).fold(0.0, f64::max)
 }
 
-/// Positions of outliers: one and several, small and huge, in one block of 1,024 elements and in all of them.
+/// Returns positions of outliers: one and several, small and huge, in one block of 1,024 elements and in all
+/// of them.
 fn places() -> Vec<(usize, Vec<(usize, f32)>)> {
     let every = |step: usize, value: f32, len: usize| (0..len).step_by(step).map(|at| (at, value)).collect();
     vec![

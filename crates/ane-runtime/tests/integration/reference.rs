@@ -81,12 +81,12 @@ impl Convolution {
         [&channels, self.kernel.as_slice()].concat()
     }
 
-    /// Extent of the dilated kernel on an axis.
+    /// Returns the size of the dilated kernel on an axis.
     fn reach(&self, axis: usize) -> usize {
         (self.kernel[axis] - 1) * self.dilations[axis] + 1
     }
 
-    /// Number of output positions on an axis, and the padding or cropping before the first.
+    /// Returns the number of output positions on an axis, and the padding or cropping before the first.
     fn places(&self, axis: usize) -> (usize, usize) {
         let (n, stride, reach) = (self.input[axis], self.strides[axis], self.reach(axis));
         let full = (n - 1) * stride + reach;

@@ -18,7 +18,7 @@ const ATTENTION: Attention = Attention { channels: CHANNELS, heads: 4, context: 
 /// A batch of 16 sequences of 256 elements is rounded to fixed point by two threads.
 const SEQUENCES: usize = 16;
 
-/// Attention with its four projections.
+/// Builds attention with its four projections.
 fn attention(f: &mut FunctionBuilder<'_>) -> Result<()> {
     let x = f.input("x", DType::Fp16, [1, CHANNELS, 1, 1])?;
     let masks = ATTENTION.masks(f)?;

@@ -24,18 +24,18 @@ pub(crate) const PICTURE: &str = file::PICTURE;
 #[cfg(feature = "train")]
 pub(crate) const WEIGHTS: &str = file::WEIGHTS;
 
-/// The files of a model, without those of its training.
+/// The files of a model, except those that training writes.
 #[cfg(feature = "train")]
 pub(crate) const FILES: [&str; 3] = [file::CONFIG, file::TOKENIZER, file::WEIGHTS];
 
-/// Whether the folder has states of an unfinished run.
+/// Returns whether the folder has states of an unfinished run.
 pub(super) fn has_states(path: &Path) -> bool {
     let entries = fs::read_dir(path.join(file::TRAINING)).into_iter().flatten().flatten();
     entries.into_iter().any(|entry| entry.file_name().to_string_lossy().starts_with("step-"))
 }
 
-/// Returns why a folder is not a checkpoint written by this crate, or what else it holds; `None` if it is a
-/// checkpoint and nothing else.
+/// Returns why a folder must not be replaced: it is not a checkpoint of this crate, or it holds other files.
+/// Returns `None` if it is a checkpoint and nothing else.
 pub(crate) fn differs(folder: &Path) -> Option<String> {
     let Ok(bytes) = read_small(&folder.join(file::CONFIG)) else {
         return Some(format!("has no {}", file::CONFIG));
@@ -47,14 +47,14 @@ pub(crate) fn differs(folder: &Path) -> Option<String> {
     atomic_output::stranger(folder, belongs)
 }
 
-/// Whether a path below a checkpoint's folder, with `/`, is one that this crate writes. Files of an unfinished run
-/// are. The path of an empty folder ends in `/`.
+/// Returns whether this crate writes a file of this path in a checkpoint's folder; files of an unfinished run
+/// count. Folders are separated by `/`, and the path of an empty folder ends in `/`.
 fn belongs(path: &str) -> bool {
     let number = |state: &str| state.strip_prefix("step-").is_some_and(|n| n.parse::<usize>().is_ok());
     match path.split('/').collect::<Vec<_>>().as_slice() {
         [name] => [file::CONFIG, file::WEIGHTS, file::TOKENIZER, file::METRICS, file::PICTURE].contains(name),
         [file::TRAINING, "" | "report.json"] => true,
-        // Remains of a state that was being written or removed.
+        // A state that a killed process was writing or removing.
         [file::TRAINING, hidden, ..] if hidden.starts_with(".step-") || *hidden == ".removed" => true,
         [file::TRAINING, state, name] if *state == "last" || number(state) => {
             name.is_empty() || is_of_state(name)
@@ -63,7 +63,7 @@ fn belongs(path: &str) -> bool {
     }
 }
 
-/// Whether a state of a run has a file of this name.
+/// Returns whether a state of a run has a file of this name.
 pub(crate) fn is_of_state(name: &str) -> bool {
     [file::CONFIG, file::WEIGHTS, file::TOKENIZER, file::METRICS, "optimizer.safetensors", "state.json"]
         .contains(&name)

@@ -53,33 +53,33 @@ impl Checkpoint {
         Ok(checkpoint)
     }
 
-    /// Whether a folder holds the weights of a finished model, intact or damaged.
+    /// Returns whether a folder holds the weights of a finished model, intact or damaged.
     pub fn is_finished(folder: impl AsRef<Path>) -> bool {
         let folder = folder.as_ref();
         folder.join(file::WEIGHTS).exists()
     }
 
-    /// The checkpoint's folder.
+    /// Returns the checkpoint's folder.
     pub fn path(&self) -> &Path {
         &self.path
     }
 
-    /// The dimensions.
+    /// Returns the model's dimensions.
     pub fn config(&self) -> &GptConfig {
         &self.config
     }
 
-    /// The tokenizer.
+    /// Returns the tokenizer.
     pub fn tokenizer(&self) -> &Tokenizer {
         &self.tokenizer
     }
 
-    /// Path of `tokenizer.json`.
+    /// Returns the path of `tokenizer.json`.
     pub fn tokenizer_path(&self) -> PathBuf {
         self.path.join(file::TOKENIZER)
     }
 
-    /// The training report, if the model was trained by this crate.
+    /// Returns the training report, if the model was trained by this crate.
     pub fn report(&self) -> Option<&TrainingReport> {
         self.report.as_ref()
     }
@@ -132,7 +132,8 @@ impl Checkpoint {
         let file = self.safetensors()?;
         let specs = self.config.tensors();
         let known: std::collections::HashSet<&str> = specs.iter().map(|spec| spec.name.as_str()).collect();
-        // Ignoring it would make another model: one without its biases, or without the gains of its norms.
+        // Ignoring an unknown tensor would change the model: it would lack its biases, or the gains of its
+        // norms.
         if let Some(stranger) = file.names().into_iter().filter(|name| !known.contains(name)).min() {
             return Err(self.bad_tensor(stranger, "a microGPT of this config has no such tensor"));
         }

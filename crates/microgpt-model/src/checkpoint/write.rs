@@ -18,7 +18,7 @@ use crate::weights::Weights;
 
 impl Checkpoint {
     /// Writes a checkpoint folder, whole or not at all. An existing checkpoint is replaced in one step;
-    /// [`Checkpoint::is_finished`] tells whether there is one.
+    /// [`Checkpoint::is_finished`] returns whether there is one.
     ///
     /// # Errors
     ///
@@ -34,7 +34,7 @@ impl Checkpoint {
         Self::write_with(path, config, tokenizer, weights, report, |_| Ok(()))
     }
 
-    /// Like [`write`](Self::write); `more` adds files to the folder.
+    /// Does the same as [`write`](Self::write); `more` adds files to the folder.
     pub(crate) fn write_with(
         path: &Path,
         config: &GptConfig,
@@ -68,7 +68,7 @@ impl Checkpoint {
     }
 }
 
-/// Lets `fill` write a folder that appears at `destination` whole or not at all.
+/// Creates a folder that `fill` writes, and which appears at `destination` whole or not at all.
 pub(crate) fn write_folder(
     destination: &Path,
     refusal: fn(&Path) -> Option<String>,
@@ -79,7 +79,7 @@ pub(crate) fn write_folder(
     Ok(dir.commit()?)
 }
 
-/// Writes the files of a model, without those of its training, into a folder.
+/// Writes the files of a model into a folder, except those that training writes.
 pub(crate) fn write_files(
     dir: &Path,
     config: &GptConfig,
@@ -92,8 +92,8 @@ pub(crate) fn write_files(
     open_to_all(&tensors)
 }
 
-/// The safetensors library creates private files; this gives the tensors the permissions of the config beside
-/// them.
+/// Gives the tensors the permissions of the config beside them, because the safetensors library creates
+/// private files.
 pub(crate) fn open_to_all(tensors: &Path) -> Result<()> {
     let beside = tensors.with_file_name(file::CONFIG);
     fs::metadata(beside)

@@ -17,7 +17,7 @@ pub(crate) struct Contents<'a> {
 }
 
 impl BlobFile {
-    /// As [`blobs`](Self::blobs), with deviations from the usual layout.
+    /// Returns the same as [`blobs`](Self::blobs), and the deviations from the usual layout.
     pub(crate) fn contents(&self) -> Result<Contents<'_>> {
         let mut contents = Contents::default();
         // The end of the last record, and the end of all data so far.

@@ -20,7 +20,7 @@ fn written() -> (tempfile::TempDir, PathBuf, Vec<u64>) {
     (dir, path, offsets)
 }
 
-/// 4,000 records before 64 MiB of zeros: a search of the zeros for each record would read 256 GB.
+/// 4,000 records precede 64 MiB of zeros. If each record searched the zeros again, 256 GB would be read.
 #[test]
 fn a_long_run_of_zeros_is_searched_once() {
     const RECORDS: u32 = 4_000;
@@ -42,7 +42,7 @@ fn a_long_run_of_zeros_is_searched_once() {
     assert_eq!(file.blobs().unwrap().len(), RECORDS as usize);
 }
 
-/// The old weights may be in use, or be all that is left of a package.
+/// The earlier weights may be in use, or be the only part of a package that is left.
 #[test]
 fn an_existing_file_is_never_truncated() {
     let (_dir, path, _) = written();
@@ -74,7 +74,7 @@ fn reads_back_what_was_written() {
     assert_eq!((blob.dtype, blob.elements, blob.data), (DType::Int4, 5, &[0xf8, 0x17, 0x02][..]));
 }
 
-/// A file like [`written`]'s with one 8-byte field replaced.
+/// Returns the error for a file like [`written`]'s with one 8-byte field replaced.
 fn damaged(at: usize, value: u64) -> String {
     let (_dir, path, offsets) = written();
     let mut bytes = std::fs::read(&path).unwrap();
@@ -170,7 +170,7 @@ fn bytes_between_blobs_are_unusual_and_no_error() {
     assert_eq!(unusual(|b| b.extend([0; 5])), ["5 bytes follow the 2 blobs that are counted"]);
 }
 
-/// Blobs with an alignment of more than 64 bytes, such as a memory page.
+/// Blobs that are aligned to more than 64 bytes, such as to a memory page.
 #[test]
 fn a_wider_gap_is_unusual_and_no_error() {
     let moved = unusual(|bytes| {

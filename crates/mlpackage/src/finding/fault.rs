@@ -23,12 +23,12 @@ impl Fault {
         Self { rule, argument: Some(argument.to_owned()), reason: reason.into() }
     }
 
-    /// An argument whose value, type or shape the operation does not accept.
+    /// Creates a fault of an argument whose value, type or shape the operation does not accept.
     pub(crate) fn value(argument: &str, reason: impl Into<String>) -> Self {
         Self::at(Rule::ArgumentValue, argument, reason)
     }
 
-    /// An argument that is inconsistent with other arguments.
+    /// Creates a fault of an argument that is inconsistent with other arguments.
     pub(crate) fn mismatch(argument: &str, reason: impl Into<String>) -> Self {
         Self::at(Rule::ArgumentsMismatch, argument, reason)
     }

@@ -82,7 +82,7 @@ fn compare(kind: &str, described: &[Feature], found: &[Found], differences: &mut
 }
 
 impl Feature {
-    /// Whether a value of type `ty` in the program agrees with this description.
+    /// Returns whether a value of type `ty` in the program agrees with this description.
     fn may_be(&self, kind: &str, ty: &ValueType) -> bool {
         let described = match (&self.ty, OtherType::of(ty)) {
             // A classifier's output. For a dictionary, the key types must agree.

@@ -41,7 +41,8 @@ impl OtherType {
         Some(Self { kind, encoded: encoded.to_vec() })
     }
 
-    /// Whether both dictionaries have keys of the same type. A description without a key type matches any.
+    /// Returns whether both dictionaries have keys of the same type. A description without a key type matches
+    /// any.
     pub(super) fn has_keys_of(&self, other: &Self) -> bool {
         match (self.encoded.first(), other.encoded.first()) {
             (Some(a), Some(b)) => a == b,

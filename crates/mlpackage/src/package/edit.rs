@@ -126,7 +126,7 @@ fn write(
     let model = writer::encode(program, description, package.specification_version, package.is_updatable)?;
     let dir = folder_kind::PACKAGE.create(destination)?;
     let model_file = relative(package, &package.model_path)?;
-    // A package without weights also lists their folder, which is then empty.
+    // A package without weights also lists the folder of weights, which is then empty.
     for listed in package.manifest.paths() {
         if files::inside(&package.path, &listed).is_ok_and(|path| path.is_dir()) {
             let target = dir.path().join(&listed);

@@ -76,7 +76,7 @@ pub(super) fn of(mut model: &[u8]) -> Option<&'static str> {
 pub(super) fn refuse_file(path: &Path) -> Error {
     let no_package = |reason: String| Error::NoPackage { path: path.to_owned(), reason };
     let expected = "expected the folder of a .mlpackage";
-    // `read_small` opens no pipe and reads no file that is larger than any program.
+    // `read_small` refuses pipes, and files that are larger than any program.
     let bytes = match files::read_small(path, super::MODEL_LIMIT) {
         Ok(bytes) => bytes,
         Err(pointer @ Error::GitLfsPointer { .. }) => return pointer,

@@ -90,9 +90,9 @@ impl Package {
     /// one error does not hide the others.
     ///
     /// # Errors
+    ///
     /// As [`open`](Self::open), if the package cannot be read: no folder, no manifest, no model, a model of
     /// another kind.
-    /// kind.
     pub fn check_path(path: impl AsRef<Path>) -> Result<Vec<Finding>> {
         let path = path.as_ref();
         let mut package = Self::read(path)?;
@@ -246,7 +246,8 @@ impl Package {
         self.blob_ints_of(&self.program, |_| None)
     }
 
-    /// Returns those of `program`, with the elements that `replaced` returns in place of the stored ones.
+    /// Returns the short integer constants of `program`, with the elements that `replaced` returns in place of
+    /// the stored ones.
     fn blob_ints_of<'a>(
         &'a self,
         program: &Program,
@@ -304,7 +305,7 @@ impl Package {
         self.located(value)?.map(|(file, offset)| file.blob(offset)).transpose()
     }
 
-    /// As [`blob_of`](Self::blob_of), but the blob may outlive the package.
+    /// Returns the same as [`blob_of`](Self::blob_of), as a value that may outlive the package.
     ///
     /// # Errors
     ///
@@ -336,7 +337,7 @@ fn differs(blob: &Blob<'_>, ty: &TensorType) -> Option<String> {
 
 /// Decodes the message of an ML Program, or returns why the bytes hold none.
 pub(crate) fn decode_model(bytes: &[u8]) -> Result<proto::Model, Reason> {
-    // Checked before decoding: a model of another kind may be far larger than a program.
+    // The kind is checked before decoding, because a model of another kind may be far larger than a program.
     if let Some(kind) = kind::of(bytes).filter(|kind| *kind != "an ML Program") {
         return Err(kind::no_program(kind).into());
     }
@@ -371,7 +372,7 @@ fn weight_path(model_path: &Path, file: &str) -> Result<PathBuf> {
     })?;
     let folder = model_path.parent().unwrap_or(Path::new("."));
     files::inside(folder, relative).map_err(|reason| {
-        // The reference is right if the file is there, but as a link that leads elsewhere.
+        // The reference is valid if the file is there, but as a link that leads elsewhere.
         let is_link = files::is_plain(relative) && folder.join(relative).exists();
         bad(
             if is_link { Rule::WeightIncomplete } else { Rule::WeightPath },

@@ -104,7 +104,7 @@ impl<'a> Scope<'a> {
             _ => None,
         };
         let inputs = self.function.inputs.iter().map(|input| (None, input));
-        // Constants are left out: the tables of a compressed weight have two axes more than the weight.
+        // Constants are skipped, because the tables of a compressed weight have two axes more than the weight.
         let operations = self.function.block.all_operations().filter(|o| o.op != "const");
         let results = operations.flat_map(|o| o.outputs.iter().map(move |output| (Some(o), output)));
         let mut found = inputs.chain(results).filter_map(|(o, named)| Some((o, named, wide(&named.ty)?)));
@@ -257,7 +257,7 @@ fn described_image(other: &OtherType) -> Option<ImageFeatureType> {
     is_image.then(|| ImageFeatureType::decode(other.encoded.as_slice()).ok()).flatten()
 }
 
-/// Describes what is wrong with an image feature; `None` if it is valid or no image.
+/// Describes what is wrong with an image feature; `None` if it is valid or not an image.
 fn image(feature: &Feature, function: &Function, specification_version: i32) -> Option<String> {
     let FeatureType::Other(other) = &feature.ty else { return None };
     let image = described_image(other)?;

@@ -59,8 +59,8 @@ impl PackageWriter {
         self.finish_with(program, &description)
     }
 
-    /// As [`finish`](Self::finish), with a description that adds to the program, such as the allowed shapes
-    /// of an input or the default function.
+    /// Does the same as [`finish`](Self::finish), with a description that adds to the program, such as the
+    /// allowed shapes of an input or the default function.
     ///
     /// # Errors
     ///

@@ -52,7 +52,7 @@ impl Compiled {
     ///
     /// # Errors
     ///
-    /// Returns whatever error `compile` fails with.
+    /// Returns the error of `compile`.
     pub fn get(
         package: &Package,
         cache: Option<&CompileCache>,
@@ -103,8 +103,7 @@ impl CompileCache {
     ///
     /// # Errors
     ///
-    /// [`Error::Cache`] if the folder cannot be used; whatever error `compile` fails with, in which case
-    /// nothing is left behind.
+    /// [`Error::Cache`] if the folder cannot be used; the error of `compile`, in which case no entry remains.
     pub fn get_or_compile(
         &self,
         package: &Package,

@@ -15,7 +15,7 @@ impl CompileCache {
     /// Removes the least recently used entries until the rest is within the limit; never `newest`, and
     /// nothing that is in use.
     ///
-    /// Lock files stay: everyone who waits for a key must wait for the same file.
+    /// Lock files are never removed, because all processes that wait for a key must wait for the same file.
     pub(super) fn prune(&self, newest: &CacheKey) {
         let Ok(entries) = fs::read_dir(&self.folder) else { return };
         let (hidden, entries): (Vec<_>, Vec<_>) =
@@ -37,7 +37,8 @@ impl CompileCache {
                 continue;
             }
             let Ok(lock) = File::options().write(true).open(self.lock_path(key)) else { continue };
-            // Renamed before removal: a process that is killed halfway leaves nothing that looks complete.
+            // The entry is renamed before it is removed, so that a process killed halfway leaves no entry that
+            // looks complete.
             let aside = self.folder.join(format!(".{key}{REMOVED}"));
             if lock.try_lock().is_ok() && fs::rename(&path, &aside).is_ok() {
                 // An entry that cannot be removed does no harm.
@@ -48,8 +49,8 @@ impl CompileCache {
     }
 }
 
-/// Removes a hidden folder that a process left when it was killed while it removed or created an entry. Nobody holds
-/// such a folder any more.
+/// Removes a hidden folder of a process that was killed while it removed or created an entry. No process has
+/// locked such a folder.
 fn remove_remains(entry: &DirEntry) {
     let alone = File::open(entry.path()).is_ok_and(|folder| folder.try_lock().is_ok());
     if alone || entry.file_name().to_string_lossy().ends_with(REMOVED) {

@@ -147,7 +147,7 @@ fn waiting_has_an_end() {
     assert_eq!(steps.into_inner(), [LoadStep::Compiling, LoadStep::Waiting, LoadStep::Compiling]);
 }
 
-/// As after a run by root: existing entries are used, and nothing is changed.
+/// The lock file is read-only, as after a run by root: the existing entry is used.
 #[cfg(unix)]
 #[test]
 fn a_cache_that_is_only_readable_is_read() {

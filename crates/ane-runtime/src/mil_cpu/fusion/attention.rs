@@ -16,9 +16,9 @@ use crate::workers::Parts;
 /// Below this number of multiply-adds, waking another thread costs more than it saves.
 const LEAST_WORK: usize = 32_768;
 
-/// A position is skipped if its mask is more than this below the largest. It could count only if its score
-/// were larger than the best by about as much, and scores of a sound model are in the tens. Decoders mask
-/// with -10,000.
+/// A position is skipped if its mask is more than this below the largest. It could matter only if its score
+/// exceeded that of the position with the largest mask by about this much, and the scores of a sound model are
+/// in the tens. Decoders mask with -10,000.
 const LEFT_OUT: f32 = 8_192.0;
 
 struct Attention {
@@ -314,7 +314,7 @@ fn update(graph: &Graph<'_>, place: ValueRef) -> Option<Update> {
         && kept.shape_of(keep)?.dims() == [1, 1, context, 1]
         && sum.takes(elements)
         && graph.ir.lengths[sum.result()] == elements;
-    // This must be the only reader and the only writer of the state.
+    // This step must be the only reader and the only writer of the state.
     let reads = graph.computes().flat_map(|(_, compute)| &compute.operands);
     let reads =
         reads.filter(|(place, _)| matches!(place, ValueRef::State { state: s, .. } if *s == state)).count();

@@ -59,7 +59,7 @@ struct Axis {
     pad: [usize; 2],
 }
 
-/// Small sizes, often 1.
+/// Generates small sizes, often 1.
 fn axis() -> impl Strategy<Value = Axis> {
     let often_one = |most: usize| prop_oneof![2 => Just(1usize), 3 => 1..=most];
     let pad = || prop_oneof![2 => Just(0usize), 3 => 0usize..=2];

@@ -17,7 +17,7 @@ use mlpackage::{DType, Package};
 use crate::common::tensor;
 use crate::reference::Quarters;
 
-/// Every arithmetic; the fast one with and without its fusions.
+/// Returns an engine for each arithmetic, and for the fast one without fusions.
 fn engines() -> [(&'static str, MilCpu); 4] {
     let fast = MilCpu::new(Numerics::Fast).with_threads(2);
     let unfused = Fusion::ALL.into_iter().fold(fast, MilCpu::without);

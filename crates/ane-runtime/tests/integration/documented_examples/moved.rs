@@ -192,7 +192,7 @@ fn slices_are_numpys() {
     fails(SINCE_IOS18, "slice_update", &short, &bounds[2..], "name a box of [1], expected [2]");
 }
 
-/// A function of an fp32 input whose first axis has any size up to 20, and 3 by default.
+/// Builds a function of an fp32 input whose first axis has any size up to 20, and 3 by default.
 fn flexible(
     opset: Opset,
     rest: &[usize],

@@ -13,7 +13,7 @@ pub(super) use description::description;
 pub(super) fn package(package: &Package) -> Vec<Finding> {
     let mut findings = package.incomplete.clone();
     manifest(package, &mut findings);
-    // Content that could not be read would look missing everywhere else, and one fault would cause many
+    // Unreadable content would be reported as missing by other rules, so that one fault would cause many
     // findings.
     let about_files = [
         Rule::WeightFile,
@@ -28,7 +28,7 @@ pub(super) fn package(package: &Package) -> Vec<Finding> {
         description(&package.program, &package.description, package.specification_version, &mut findings);
         weights::weights(package, &mut findings);
         let refused = refused::check(package);
-        // The reported refusal replaces the warning about the same argument, because it states more.
+        // The reported refusal replaces the warning about the same argument, because it is more specific.
         findings.retain(|f| {
             let known = |r: &Finding| {
                 r.rule == Rule::RefusedDefault && (&r.operation, &r.argument) == (&f.operation, &f.argument)
