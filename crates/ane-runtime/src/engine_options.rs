@@ -1,39 +1,24 @@
 //! The choice of an engine and its options, for programs that leave it to their users.
 
-use std::fmt;
-use std::str::FromStr;
-
+use crate::choice::choice;
 use crate::core_ml::{ComputeUnits, LoadObserver};
 use crate::engine::Engine;
 use crate::error::{Error, Result};
 use crate::mil_cpu::{MilCpu, Numerics};
 
-/// An engine, chosen by name.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
-#[non_exhaustive]
-pub enum EngineKind {
-    /// Core ML if it can run decoders, which it can on macOS 15 and later; mil-cpu otherwise.
-    #[default]
-    Auto,
-    /// Core ML.
-    CoreMl,
-    /// The engine mil-cpu, which runs on any machine.
-    MilCpu,
+choice! {
+    /// An engine, chosen by name.
+    EngineKind, "engine", default Auto, {
+        /// Core ML if it can run decoders, which it can on macOS 15 and later; mil-cpu otherwise.
+        Auto = "auto",
+        /// Core ML.
+        CoreMl = "coreml",
+        /// The engine mil-cpu, which runs on any machine.
+        MilCpu = "mil-cpu",
+    }
 }
 
 impl EngineKind {
-    /// Every kind.
-    pub const ALL: [Self; 3] = [Self::Auto, Self::CoreMl, Self::MilCpu];
-
-    /// Returns the name, as a command line accepts it.
-    pub fn name(self) -> &'static str {
-        match self {
-            Self::Auto => "auto",
-            Self::CoreMl => "coreml",
-            Self::MilCpu => "mil-cpu",
-        }
-    }
-
     /// Resolves `Auto` to the engine for this machine; returns any other kind unchanged.
     #[must_use]
     pub fn here(self) -> Self {
@@ -42,24 +27,6 @@ impl EngineKind {
         #[cfg(not(all(target_os = "macos", feature = "coreml")))]
         let best = Self::MilCpu;
         if self == Self::Auto { best } else { self }
-    }
-}
-
-impl fmt::Display for EngineKind {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.pad(self.name())
-    }
-}
-
-impl FromStr for EngineKind {
-    type Err = Error;
-
-    fn from_str(text: &str) -> Result<Self, Error> {
-        Self::ALL.into_iter().find(|kind| kind.name() == text).ok_or_else(|| Error::Choice {
-            choice: "engine",
-            found: text.to_owned(),
-            expected: Self::ALL.map(Self::name).join(", "),
-        })
     }
 }
 
@@ -178,7 +145,7 @@ mod tests {
 
     #[test]
     fn kinds_read_back() {
-        for kind in EngineKind::ALL {
+        for &kind in EngineKind::ALL {
             assert_eq!(kind.name().parse::<EngineKind>().unwrap(), kind);
         }
         let error = "ane".parse::<EngineKind>().unwrap_err().to_string();

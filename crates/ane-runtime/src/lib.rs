@@ -4,6 +4,7 @@
 mod advice;
 #[cfg(feature = "tokenizer")]
 pub mod chat;
+mod choice;
 mod classes;
 pub mod core_ml;
 mod decoder;

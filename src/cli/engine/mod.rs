@@ -4,6 +4,7 @@ mod load_progress;
 
 use ane_runtime::{ComputeUnits, EngineKind, EngineOptions, Numerics};
 use anyhow::{Result, bail, ensure};
+use clap::builder::PossibleValuesParser;
 use clap::{Args, ValueEnum};
 
 use self::load_progress::progress;
@@ -13,10 +14,10 @@ use self::load_progress::progress;
 pub(super) struct EngineChoice {
     /// auto selects Core ML on a Mac and mil-cpu elsewhere; without --engine, an option of one engine selects
     /// that engine
-    #[arg(long, value_name = "ENGINE", value_parser = EngineKind::ALL.map(EngineKind::name))]
+    #[arg(long, value_name = "ENGINE", value_parser = PossibleValuesParser::new(EngineKind::ALL.iter().map(|kind| kind.name())))]
     engine: Option<String>,
     /// Devices that Core ML may use [default: cpu-and-ane]
-    #[arg(long, value_name = "UNITS", value_parser = ComputeUnits::ALL.map(ComputeUnits::name))]
+    #[arg(long, value_name = "UNITS", value_parser = PossibleValuesParser::new(ComputeUnits::ALL.iter().map(|units| units.name())))]
     compute_units: Option<String>,
 }
 
