@@ -162,7 +162,10 @@ fn the_context_follows_from_the_text() {
     // Running text.
     fs::write(dir.join("text"), TEXT.repeat(40)).unwrap();
     let (found, out) = train("text", &["--packed"]);
-    assert!(found == 128 && out.contains("context: 128 tokens, as running text"), "{found}: {out}");
+    assert!(
+        found == 128 && out.contains("context: 128 tokens, as the running text then has"),
+        "{found}: {out}"
+    );
     fs::write(dir.join("little"), TEXT).unwrap();
     assert_eq!(
         train("little", &["--packed"]).0,
