@@ -5,6 +5,7 @@
 //! -min = max|w|`, and `q = clip(round_half_even(fp16(w / scale)), -127, 127)`.
 
 use half::f16;
+use half::slice::HalfFloatSliceExt as _;
 
 use crate::error::{Error, Result};
 use crate::options::Quantization;
@@ -47,10 +48,11 @@ impl Stored {
         for group in halves.chunks(group) {
             let scale = scale(group);
             scales.push(scale);
-            data.extend(group.iter().map(|w| {
-                let ratio = f16::from_f32(w.to_f32() / scale.to_f32());
-                ratio.to_f32().round_ties_even().clamp(-127.0, 127.0) as i8
-            }));
+            // Whole rows are converted with the processor's instructions for fp16.
+            let mut ratios = floats(group);
+            ratios.iter_mut().for_each(|w| *w /= scale.to_f32());
+            let ratios = floats(&halves_of(&ratios));
+            data.extend(ratios.iter().map(|ratio| ratio.round_ties_even().clamp(-127.0, 127.0) as i8));
         }
         Ok(Self::Int8 { data, scales })
     }
@@ -58,7 +60,7 @@ impl Stored {
     /// Returns the values that a program sees: fp16, as `constexpr_blockwise_shift_scale` dequantizes them.
     pub(crate) fn values(&self) -> Vec<f32> {
         match self {
-            Self::Fp16(halves) => halves.iter().map(|h| h.to_f32()).collect(),
+            Self::Fp16(halves) => floats(halves),
             Self::Int8 { data, scales } => {
                 let group = data.len() / scales.len();
                 let dequantize =
@@ -75,19 +77,31 @@ impl Stored {
 ///
 /// [`Error::Overflow`] for a value that does not fit into fp16.
 pub(crate) fn to_half(tensor: &str, values: &[f32]) -> Result<Vec<f16>> {
-    let halves: Vec<f16> = values.iter().map(|&v| f16::from_f32(v)).collect();
+    let halves = halves_of(values);
     match halves.iter().position(|h| !h.is_finite()) {
         None => Ok(halves),
         Some(element) => Err(Error::Overflow { tensor: tensor.to_owned(), element, value: values[element] }),
     }
 }
 
+/// Rounds values to the nearest fp16 number; those beyond its range become infinite.
+fn halves_of(values: &[f32]) -> Vec<f16> {
+    let mut halves = vec![f16::ZERO; values.len()];
+    halves.convert_from_f32_slice(values);
+    halves
+}
+
+fn floats(halves: &[f16]) -> Vec<f32> {
+    let mut values = vec![0.0; halves.len()];
+    halves.convert_to_f32_slice(&mut values);
+    values
+}
+
 /// Returns the scale of a group: 1 for a group of zeros, because 0 would make the division undefined; at
 /// least the smallest fp16 number for a group of tiny values.
 fn scale(group: &[f16]) -> f16 {
-    let max = group.iter().fold(f16::ZERO, |m, w| {
-        if w.to_f32().abs() > m.to_f32() { f16::from_f32(w.to_f32().abs()) } else { m }
-    });
+    // The order of finite fp16 numbers without their sign is that of their bits.
+    let max = f16::from_bits(group.iter().map(|w| w.to_bits() & 0x7fff).max().unwrap_or(0));
     if max == f16::ZERO {
         return f16::ONE;
     }
