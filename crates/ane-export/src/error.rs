@@ -43,16 +43,9 @@ pub enum Error {
         /// The length of the context.
         block_size: usize,
     },
-    /// The value of an option is unknown.
-    #[error("{option}: {found:?}, expected one of {expected}")]
-    Option {
-        /// The option.
-        option: &'static str,
-        /// The value that was given.
-        found: String,
-        /// The values that are allowed.
-        expected: String,
-    },
+    /// An option has no value of this name.
+    #[error(transparent)]
+    UnknownName(#[from] mlpackage::UnknownName),
     /// The host-side tables or another file of the bundle cannot be written.
     #[error("write {}: {source}", path.display())]
     Write {

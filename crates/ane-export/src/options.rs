@@ -3,59 +3,16 @@
 //! Each choice exists because the evidence does not settle it; the defaults are what the evidence favors.
 
 use std::collections::BTreeMap;
-use std::fmt;
 use std::str::FromStr;
 
 use ane_bundle::Exporter;
+use mlpackage::{UnknownName, named_enum};
 
-use crate::error::{Error, Result};
+#[cfg(doc)]
+use crate::error::Error;
+use crate::error::Result;
 
-/// Defines an option as an enum with named variants.
-macro_rules! option {
-    ($(#[$doc:meta])* $name:ident, $option:literal, default $default:ident,
-     { $($(#[$variant_doc:meta])* $variant:ident = $text:literal),+ $(,)? }) => {
-        $(#[$doc])*
-        #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-        #[non_exhaustive]
-        pub enum $name { $($(#[$variant_doc])* $variant),+ }
-
-        impl $name {
-            /// Every value, in order of declaration.
-            pub const ALL: &'static [Self] = &[$(Self::$variant),+];
-
-            /// Returns the name of the value, as the command line accepts it.
-            pub fn name(self) -> &'static str {
-                match self { $(Self::$variant => $text),+ }
-            }
-        }
-
-        impl Default for $name {
-            fn default() -> Self {
-                Self::$default
-            }
-        }
-
-        impl fmt::Display for $name {
-            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                f.pad(self.name())
-            }
-        }
-
-        impl FromStr for $name {
-            type Err = Error;
-
-            fn from_str(text: &str) -> Result<Self, Error> {
-                Self::ALL.iter().copied().find(|v| v.name() == text).ok_or_else(|| Error::Option {
-                    option: $option,
-                    found: text.to_owned(),
-                    expected: Self::ALL.iter().map(|v| v.name()).collect::<Vec<_>>().join(", "),
-                })
-            }
-        }
-    };
-}
-
-option! {
+named_enum! {
     /// How projection weights are stored. Activations are always fp16.
     Quantization, "quantize", default Int8PerTensor, {
         /// fp16.
@@ -68,7 +25,7 @@ option! {
     }
 }
 
-option! {
+named_enum! {
     /// Layout of the query, key and value projections.
     Projections, "projections", default Separate, {
         /// Three convolutions: 37 in the scaled model, as Experiment 27 counts.
@@ -78,7 +35,7 @@ option! {
     }
 }
 
-option! {
+named_enum! {
     /// Where the KV cache is kept, and how the new key and value are written to it.
     CacheUpdate, "cache-update", default OneHot, {
         /// In states, updated elementwise: `old * (1 - one_hot) + new * one_hot`. None of its operations is
@@ -94,7 +51,7 @@ option! {
     }
 }
 
-option! {
+named_enum! {
     /// How RMSNorm is computed in fp16. All forms are equal in exact arithmetic.
     NormForm, "norm", default MaxScaled, {
         /// `x * rsqrt(mean(x^2) + eps)`. Overflows if |x| exceeds 255.
@@ -179,9 +136,9 @@ impl ExportOptions {
     ///
     /// # Errors
     ///
-    /// [`Error::Option`] with an option that is missing or unknown.
+    /// [`Error::UnknownName`] with an option that is missing or unknown.
     pub fn of_exporter(exporter: &Exporter) -> Result<Self> {
-        fn option<T: FromStr<Err = Error>>(exporter: &Exporter, name: &str) -> Result<T> {
+        fn option<T: FromStr<Err = UnknownName>>(exporter: &Exporter, name: &str) -> Result<T, UnknownName> {
             exporter.options.get(name).map_or("", String::as_str).parse()
         }
         Ok(Self {
@@ -208,7 +165,7 @@ mod tests {
         let mut exporter = ExportOptions::default().exporter();
         exporter.options.remove("norm");
         let error = ExportOptions::of_exporter(&exporter).unwrap_err().to_string();
-        assert_eq!(error, "norm: \"\", expected one of plain, safe, max-scaled");
+        assert_eq!(error, "norm \"\": expected one of plain, safe, max-scaled");
     }
 
     #[test]
@@ -217,6 +174,6 @@ mod tests {
             assert_eq!(q.name().parse::<Quantization>().unwrap(), *q);
         }
         let error = "int4".parse::<Quantization>().unwrap_err().to_string();
-        assert_eq!(error, "quantize: \"int4\", expected one of none, int8-per-tensor, int8-per-channel");
+        assert_eq!(error, "quantize \"int4\": expected one of none, int8-per-tensor, int8-per-channel");
     }
 }

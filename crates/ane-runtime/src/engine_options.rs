@@ -1,12 +1,13 @@
 //! The choice of an engine and its options, for programs that leave it to their users.
 
-use crate::choice::choice;
+use mlpackage::named_enum;
+
 use crate::core_ml::{ComputeUnits, LoadObserver};
 use crate::engine::Engine;
 use crate::error::{Error, Result};
 use crate::mil_cpu::{MilCpu, Numerics};
 
-choice! {
+named_enum! {
     /// An engine, chosen by name.
     EngineKind, "engine", default Auto, {
         /// Core ML if it can run decoders, which it can on macOS 15 and later; mil-cpu otherwise.

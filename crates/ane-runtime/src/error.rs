@@ -181,16 +181,6 @@ pub enum Error {
     /// The logits of two sources cannot be compared.
     #[error("{0}")]
     Parity(String),
-    /// A value is not one of a fixed set.
-    #[error("{choice} {found:?}: expected one of {expected}")]
-    Choice {
-        /// What is chosen.
-        choice: &'static str,
-        /// The value that was given.
-        found: String,
-        /// The values that are allowed.
-        expected: String,
-    },
     /// Only Core ML can do this.
     #[error("{what}: run this on a Mac with macOS 15, or on the engine mil-cpu")]
     NeedsMac {

@@ -4,7 +4,6 @@
 mod advice;
 #[cfg(feature = "tokenizer")]
 pub mod chat;
-mod choice;
 mod classes;
 pub mod core_ml;
 mod decoder;

@@ -1,8 +1,8 @@
 //! Which devices Core ML may choose from.
 
-use crate::choice::choice;
+use mlpackage::named_enum;
 
-choice! {
+named_enum! {
     /// `MLComputeUnits`.
     ///
     /// Only `MLComputePlan` reports how Core ML uses them: a program that may use the Neural Engine may run on

@@ -1,4 +1,4 @@
-//! What is wrong with an operation, before it is known which operation it is.
+//! A problem with an operation whose name and type are added later.
 
 use std::fmt;
 
