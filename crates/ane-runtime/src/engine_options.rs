@@ -4,7 +4,7 @@ use mlpackage::named_enum;
 
 use crate::core_ml::{ComputeUnits, LoadObserver};
 use crate::engine::Engine;
-use crate::error::{Error, Result};
+use crate::error::Result;
 use crate::mil_cpu::{MilCpu, Numerics};
 
 named_enum! {
@@ -103,7 +103,7 @@ impl EngineOptions {
     ///
     /// # Errors
     ///
-    /// [`Error::NeedsMac`] if the engine is Core ML and this is not a Mac.
+    /// [`Error::NeedsMac`](crate::Error::NeedsMac) if the engine is Core ML and this is not a Mac.
     pub fn engine(&self) -> Result<Box<dyn Engine>> {
         match self.kind.here() {
             EngineKind::CoreMl => self.core_ml(),
@@ -131,12 +131,12 @@ impl EngineOptions {
 
     #[cfg(all(target_os = "macos", not(feature = "coreml")))]
     fn core_ml(&self) -> Result<Box<dyn Engine>> {
-        Err(Error::NeedsFeature { what: "the engine coreml", feature: "coreml" })
+        Err(crate::Error::NeedsFeature { what: "the engine coreml", feature: "coreml" })
     }
 
     #[cfg(not(target_os = "macos"))]
     fn core_ml(&self) -> Result<Box<dyn Engine>> {
-        Err(Error::NeedsMac { what: "the engine coreml is Core ML itself" })
+        Err(crate::Error::NeedsMac { what: "the engine coreml is Core ML itself" })
     }
 }
 
