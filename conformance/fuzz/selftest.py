@@ -25,7 +25,7 @@ KERNELS = "crates/ane-runtime/src/mil_cpu/kernels"
 FUSION = "crates/ane-runtime/src/mil_cpu/fusion"
 # Name, file, original text, faulty text.
 MUTANTS = [
-    ("swapped operands", f"{KERNELS}/elementwise.rs", '"sub" => Some((|x, y| x - y,', '"sub" => Some((|x, y| y - x,'),
+    ("swapped operands", f"{KERNELS}/elementwise.rs", '"sub" => (|x, y| x - y,', '"sub" => (|x, y| y - x,'),
     ("wrong broadcast", f"{KERNELS}/strided.rs", "if i < missing || from[i - missing] == 1 { 0 }", "if i < missing { 0 }"),
     (
         "residual of a fused projection",

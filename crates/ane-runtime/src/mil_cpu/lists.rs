@@ -144,71 +144,99 @@ pub(super) fn is_list_operation(op: &str) -> bool {
     op == "make_list" || op.starts_with("list_")
 }
 
+impl<'a> Taken<'a> {
+    fn list(&self) -> Result<&'a List, String> {
+        self.list.ok_or_else(|| "ls is not a list".to_owned())
+    }
+
+    fn numbers(&self) -> &[i32] {
+        bytemuck::cast_slice(&self.numbers)
+    }
+
+    fn index(&self) -> Result<i32, String> {
+        self.numbers().first().copied().ok_or_else(|| "index is empty".to_owned())
+    }
+
+    fn value(&self) -> Result<&(Shape, Arc<[u32]>), String> {
+        self.value.as_ref().ok_or_else(|| "value is not a tensor".to_owned())
+    }
+}
+
 /// Runs an operation on lists. Its result may occupy at most `most` bytes.
 pub(super) fn run(op: &str, args: &Args<'_>, taken: &Taken<'_>, most: u64) -> Result<Given, String> {
-    let numbers: &[i32] = bytemuck::cast_slice(&taken.numbers);
-    let first = || numbers.first().copied().ok_or_else(|| format!("{op} without an index"));
-    let list = || taken.list.ok_or_else(|| "ls is not a list".to_owned());
-    let value = || taken.value.as_ref().ok_or_else(|| "value is not a tensor".to_owned());
     match op {
-        "make_list" => {
-            let spec = mlpackage::ops::lookup(op).ok_or("no operation make_list")?;
-            let ty = spec.infer(args)?.into_iter().next();
-            let ty = ty.as_ref().and_then(|ty| ty.content()).map(|(ty, _)| ty.clone());
-            let length = numbers.first().copied().unwrap_or(1);
-            let length = usize::try_from(length).map_err(|_| format!("init_length is {length}"))?;
-            let grows = args.bool_or("dynamic_length", true)?;
-            List::make(ty.ok_or("make_list returns no list")?, length, grows, most).map(Given::List)
-        }
-        "list_length" => {
-            let length = list()?.length();
-            let length =
-                i32::try_from(length).map_err(|_| format!("{length} elements do not fit in int32"))?;
-            Ok(Given::Tensor { dtype: DType::Int32, shape: Shape::default(), words: vec![length as u32] })
-        }
-        "list_write" => {
-            let mut list = list()?.clone();
-            let (shape, words) = value()?;
-            list.write(first()?, shape, Arc::clone(words), most)?;
-            Ok(Given::List(list))
-        }
-        "list_scatter" => {
-            let mut list = list()?.clone();
-            let (shape, words) = value()?;
-            let element = Shape::from(shape.dims().get(1..).unwrap_or_default());
-            if shape.dims().first() != Some(&numbers.len()) {
-                return Err(format!("{} indices for values of {shape}", numbers.len()));
-            }
-            let size = element.elements();
-            for (i, index) in numbers.iter().enumerate() {
-                list.write(*index, &element, words[i * size..(i + 1) * size].into(), most)?;
-            }
-            Ok(Given::List(list))
-        }
-        "list_read" => {
-            let (list, index) = (list()?, first()?);
-            list.place(index)?;
-            let shape = list.shape()?;
-            let mut words = vec![0; shape.elements()];
-            list.read(index, &mut words)?;
-            Ok(Given::Tensor { dtype: list.ty.dtype, shape, words })
-        }
-        "list_gather" => {
-            let list = list()?;
-            numbers.iter().try_for_each(|index| list.place(*index).map(|_| ()))?;
-            let element = list.shape()?;
-            let shape: Shape = [&[numbers.len()], element.dims()].concat().into();
-            let elements = shape.checked_elements().filter(|n| 4 * *n as u64 <= most);
-            let elements = elements.ok_or_else(|| format!("{shape} takes more than {most} B"))?;
-            let mut words = vec![0; elements];
-            let size = element.elements().max(1);
-            for (index, out) in numbers.iter().zip(words.chunks_exact_mut(size)) {
-                list.read(*index, out)?;
-            }
-            Ok(Given::Tensor { dtype: list.ty.dtype, shape, words })
-        }
+        "make_list" => make(args, taken, most).map(Given::List),
+        "list_length" => length(taken),
+        "list_write" => write(taken, most).map(Given::List),
+        "list_scatter" => scatter(taken, most).map(Given::List),
+        "list_read" => read(taken),
+        "list_gather" => gather(taken, most),
         _ => Err(format!("no operation {op} on lists")),
     }
+}
+
+fn make(args: &Args<'_>, taken: &Taken<'_>, most: u64) -> Result<List, String> {
+    let spec = mlpackage::ops::lookup("make_list").ok_or("no operation make_list")?;
+    let ty = spec.infer(args)?.into_iter().next();
+    let ty = ty.as_ref().and_then(|ty| ty.content()).map(|(ty, _)| ty.clone());
+    let length = taken.numbers().first().copied().unwrap_or(1);
+    let length = usize::try_from(length).map_err(|_| format!("init_length is {length}"))?;
+    let grows = args.bool_or("dynamic_length", true)?;
+    List::make(ty.ok_or("make_list returns no list")?, length, grows, most)
+}
+
+fn length(taken: &Taken<'_>) -> Result<Given, String> {
+    let length = taken.list()?.length();
+    let length = i32::try_from(length).map_err(|_| format!("{length} elements do not fit in int32"))?;
+    Ok(Given::Tensor { dtype: DType::Int32, shape: Shape::default(), words: vec![length as u32] })
+}
+
+fn write(taken: &Taken<'_>, most: u64) -> Result<List, String> {
+    let mut list = taken.list()?.clone();
+    let (shape, words) = taken.value()?;
+    list.write(taken.index()?, shape, Arc::clone(words), most)?;
+    Ok(list)
+}
+
+/// Writes the rows of `value [N, ..]` to the `N` places that `indices` names.
+fn scatter(taken: &Taken<'_>, most: u64) -> Result<List, String> {
+    let mut list = taken.list()?.clone();
+    let (shape, words) = taken.value()?;
+    let indices = taken.numbers();
+    let element = Shape::from(shape.dims().get(1..).unwrap_or_default());
+    if shape.dims().first() != Some(&indices.len()) {
+        return Err(format!("{} indices for values of {shape}", indices.len()));
+    }
+    let size = element.elements();
+    for (i, index) in indices.iter().enumerate() {
+        list.write(*index, &element, words[i * size..(i + 1) * size].into(), most)?;
+    }
+    Ok(list)
+}
+
+fn read(taken: &Taken<'_>) -> Result<Given, String> {
+    let (list, index) = (taken.list()?, taken.index()?);
+    list.place(index)?;
+    let shape = list.shape()?;
+    let mut words = vec![0; shape.elements()];
+    list.read(index, &mut words)?;
+    Ok(Given::Tensor { dtype: list.ty.dtype, shape, words })
+}
+
+/// Returns the elements that `indices` names as one tensor `[N, ..]`.
+fn gather(taken: &Taken<'_>, most: u64) -> Result<Given, String> {
+    let (list, indices) = (taken.list()?, taken.numbers());
+    indices.iter().try_for_each(|index| list.place(*index).map(|_| ()))?;
+    let element = list.shape()?;
+    let shape: Shape = [&[indices.len()], element.dims()].concat().into();
+    let elements = shape.checked_elements().filter(|n| 4 * *n as u64 <= most);
+    let elements = elements.ok_or_else(|| format!("{shape} takes more than {most} B"))?;
+    let mut words = vec![0; elements];
+    let size = element.elements().max(1);
+    for (index, out) in indices.iter().zip(words.chunks_exact_mut(size)) {
+        list.read(*index, out)?;
+    }
+    Ok(Given::Tensor { dtype: list.ty.dtype, shape, words })
 }
 
 #[cfg(test)]

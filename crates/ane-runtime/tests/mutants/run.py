@@ -26,7 +26,7 @@ FAULTS = [
      'Lines::new(shape.dims(), &[node.axis("axis", &shape, -1)?])',
      'Lines::new(shape.dims(), &[(node.axis("axis", &shape, -1)? + 1) % shape.rank()])'),
     ("wrong broadcast", "kernels/strided.rs", "if i < missing || from[i - missing] == 1 { 0 }", "if i < missing { 0 }"),
-    ("swapped operands", "kernels/elementwise.rs", '"sub" => Some((|x, y| x - y,', '"sub" => Some((|x, y| y - x,'),
+    ("swapped operands", "kernels/elementwise.rs", '"sub" => (|x, y| x - y,', '"sub" => (|x, y| y - x,'),
     ("dropped scale", "compressed.rs", "self.scale[block] * (number", "self.scale[0] * (number"),
     ("dropped zero point", "compressed.rs", "(number - self.offset.as_ref().map_or(0.0, |o| o[block]))", "number"),
     ("stale state", "run_plan.rs", "kernels::Operand::Words(words) => target.copy_from_slice(words),", "kernels::Operand::Words(_) => {}"),

@@ -4,7 +4,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
-use ane_runtime::{Data, Elements, Engine, Error, LoadOptions, TensorView};
+use ane_runtime::{Data, Elements, Engine, Error, LoadOptions, Tensor, TensorView};
 use mlpackage::Package;
 use safetensors::{Dtype, SafeTensors};
 
@@ -104,12 +104,7 @@ impl Case {
             }
             Err(error) => return report.failures.push(format!("{}: {error}", self.name)),
         };
-        // A package computes in fp16 if its name contains fp16, whatever its inputs and outputs are; Core ML
-        // computes in the package's types.
-        let rounds = ["f16", "coreml"].iter().any(|name| engine.name().contains(name));
-        let rounds = rounds && self.name.contains("fp16");
-        // The fast arithmetic only promises errors as small as those of fp16.
-        let rounds = rounds || engine.name().contains("fast");
+        let rounds = self.rounds(engine);
         let mut state = model.new_state();
         let file = SafeTensors::deserialize(&self.tensors).unwrap();
         for (number, function) in self.functions.iter().enumerate() {
@@ -128,36 +123,57 @@ impl Case {
                 file.tensors().iter().filter_map(|(n, t)| Some((n.strip_prefix(&prefix)?, t)))
             {
                 report.outputs += 1;
-                let Some(found) = outputs.get(name) else {
-                    report.failures.push(format!("{}: call {number} gives no {name}", self.name));
-                    continue;
-                };
-                let expected_values = floats(expected);
-                let exception = self.exceptions.get(name);
-                let bound = match (exception, rounds) {
-                    (Some(e), true) => e.f16,
-                    (Some(e), false) => e.f32,
-                    (None, true) => F16,
-                    (None, false) => F32,
-                };
-                let difference = if found.shape().dims() == expected.shape() {
-                    difference(found.data(), &expected_values)
-                } else {
-                    f64::INFINITY
-                };
-                if exception.is_none() && !rounds {
-                    report.largest = report.largest.max(difference);
-                }
-                if difference.is_nan() || difference > bound {
-                    report.failures.push(format!(
-                        "{}: call {number}, {name}: off by {difference:.2e}, at most {bound:.0e}: {found} {:?}, expected {:?} {:?}",
-                        self.name,
-                        head(&values(found.data())),
-                        expected.shape(),
-                        head(&expected_values)
-                    ));
+                match outputs.get(name) {
+                    Some(found) => self.compare(number, name, found, expected, rounds, report),
+                    None => report.failures.push(format!("{}: call {number} gives no {name}", self.name)),
                 }
             }
+        }
+    }
+
+    /// Returns whether the engine may be as inexact as fp16 is on this package.
+    fn rounds(&self, engine: &dyn Engine) -> bool {
+        // A package computes in fp16 if its name contains fp16, whatever its inputs and outputs are; Core ML
+        // computes in the package's types.
+        let types_of_package = ["f16", "coreml"].iter().any(|name| engine.name().contains(name));
+        // The fast arithmetic only promises errors as small as those of fp16.
+        types_of_package && self.name.contains("fp16") || engine.name().contains("fast")
+    }
+
+    /// Compares one output of a call with what coremltools computed.
+    fn compare(
+        &self,
+        number: usize,
+        name: &str,
+        found: &Tensor,
+        expected: &safetensors::tensor::TensorView<'_>,
+        rounds: bool,
+        report: &mut Report,
+    ) {
+        let expected_values = floats(expected);
+        let exception = self.exceptions.get(name);
+        let bound = match (exception, rounds) {
+            (Some(e), true) => e.f16,
+            (Some(e), false) => e.f32,
+            (None, true) => F16,
+            (None, false) => F32,
+        };
+        let difference = if found.shape().dims() == expected.shape() {
+            difference(found.data(), &expected_values)
+        } else {
+            f64::INFINITY
+        };
+        if exception.is_none() && !rounds {
+            report.largest = report.largest.max(difference);
+        }
+        if difference.is_nan() || difference > bound {
+            report.failures.push(format!(
+                "{}: call {number}, {name}: off by {difference:.2e}, at most {bound:.0e}: {found} {:?}, expected {:?} {:?}",
+                self.name,
+                head(&values(found.data())),
+                expected.shape(),
+                head(&expected_values)
+            ));
         }
     }
 }

@@ -47,14 +47,7 @@ pub(super) fn lower(node: &Node<'_>) -> Result<Option<Lowered>, String> {
         "softplus_parametric" => {
             per_channel(node, &["x", "alpha", "beta"], |x, alpha, beta| alpha * softplus(beta * x))?
         }
-        "gelu" => match node.args.string("mode")?.unwrap_or("EXACT") {
-            "TANH_APPROXIMATION" => map(|x| {
-                let inner = (2.0 / std::f32::consts::PI).sqrt() * (x + 0.044_715 * x * x * x);
-                0.5 * x * (1.0 + inner.tanh())
-            }),
-            "SIGMOID_APPROXIMATION" => map(|x| x * sigmoid(1.702 * x)),
-            _ => map(|x| 0.5 * x * (1.0 + libm::erff(x * std::f32::consts::FRAC_1_SQRT_2))),
-        },
+        "gelu" => gelu(node)?,
         "softmax" => {
             let shape = node.shape("x")?;
             let lines = Lines::new(shape.dims(), &[node.axis("axis", &shape, -1)?]);
@@ -65,6 +58,17 @@ pub(super) fn lower(node: &Node<'_>) -> Result<Option<Lowered>, String> {
         }
         _ => return Ok(None),
     }))
+}
+
+fn gelu(node: &Node<'_>) -> Result<Lowered, String> {
+    Ok(match node.args.string("mode")?.unwrap_or("EXACT") {
+        "TANH_APPROXIMATION" => map(|x| {
+            let inner = (2.0 / std::f32::consts::PI).sqrt() * (x + 0.044_715 * x * x * x);
+            0.5 * x * (1.0 + inner.tanh())
+        }),
+        "SIGMOID_APPROXIMATION" => map(|x| x * sigmoid(1.702 * x)),
+        _ => map(|x| 0.5 * x * (1.0 + libm::erff(x * std::f32::consts::FRAC_1_SQRT_2))),
+    })
 }
 
 /// Returns `1 / (1 + exp(-x))`, without overflow of `exp(-x)`, of which `x * sigmoid(x)` would show the error.

@@ -1,5 +1,7 @@
 //! Elementwise operations.
 
+use std::cmp::Ordering;
+
 use mlpackage::{DType, Shape};
 
 use super::strided::{Strided, broadcast_strides};
@@ -35,6 +37,10 @@ fn map_i32(f: impl Fn(i32) -> i32 + Send + Sync + 'static) -> Lowered {
     })
 }
 
+fn takes_floats(node: &Node<'_>) -> bool {
+    node.args.get("x").is_some_and(|x| x.ty.dtype.is_float())
+}
+
 fn unary(node: &Node<'_>) -> Result<Option<Lowered>, String> {
     if node.op == "identity" {
         return Ok(Some(Lowered::new(&["x"], |call| {
@@ -42,20 +48,10 @@ fn unary(node: &Node<'_>) -> Result<Option<Lowered>, String> {
             call.out().copy_from_slice(x);
         })));
     }
-    let epsilon = |default: f32| node.args.float_or("epsilon", default);
-    if !node.args.get("x").is_some_and(|x| x.ty.dtype.is_float()) {
-        return Ok(match node.op {
-            "abs" => Some(map_i32(i32::wrapping_abs)),
-            "exp2" => Some(map_i32(|x| u32::try_from(x).map_or(0, |x| 1i32.checked_shl(x).unwrap_or(0)))),
-            "sign" => Some(map_i32(i32::signum)),
-            "square" => Some(map_i32(|x| x.wrapping_mul(x))),
-            "threshold" => {
-                let alpha = node.args.int("alpha")?.ok_or("threshold without alpha")?;
-                Some(map_i32(move |x| x.max(alpha)))
-            }
-            _ => None,
-        });
+    if !takes_floats(node) {
+        return unary_of_integers(node);
     }
+    let epsilon = |default: f32| node.args.float_or("epsilon", default);
     Ok(Some(match node.op {
         "abs" => map(f32::abs),
         "acos" => map(f32::acos),
@@ -71,16 +67,7 @@ fn unary(node: &Node<'_>) -> Result<Option<Lowered>, String> {
         "floor" => map(f32::floor),
         // Rounds ties to even, as NumPy and PyTorch do.
         "round" => map(f32::round_ties_even),
-        // Keeps zero and NaN.
-        "sign" => map(|x| {
-            if x > 0.0 {
-                1.0
-            } else if x < 0.0 {
-                -1.0
-            } else {
-                x
-            }
-        }),
+        "sign" => map(sign),
         "sin" => map(f32::sin),
         "sinh" => map(f32::sinh),
         "sqrt" => map(f32::sqrt),
@@ -113,6 +100,31 @@ fn unary(node: &Node<'_>) -> Result<Option<Lowered>, String> {
         }
         _ => return Ok(None),
     }))
+}
+
+fn unary_of_integers(node: &Node<'_>) -> Result<Option<Lowered>, String> {
+    Ok(match node.op {
+        "abs" => Some(map_i32(i32::wrapping_abs)),
+        "exp2" => Some(map_i32(|x| u32::try_from(x).map_or(0, |x| 1i32.checked_shl(x).unwrap_or(0)))),
+        "sign" => Some(map_i32(i32::signum)),
+        "square" => Some(map_i32(|x| x.wrapping_mul(x))),
+        "threshold" => {
+            let alpha = node.args.int("alpha")?.ok_or("threshold without alpha")?;
+            Some(map_i32(move |x| x.max(alpha)))
+        }
+        _ => None,
+    })
+}
+
+/// Returns the sign of `x` as -1 or 1. Zero and NaN are returned unchanged.
+fn sign(x: f32) -> f32 {
+    if x > 0.0 {
+        1.0
+    } else if x < 0.0 {
+        -1.0
+    } else {
+        x
+    }
 }
 
 /// Two operands that are broadcast to one shape.
@@ -151,68 +163,77 @@ impl Pairs {
 }
 
 fn binary(node: &Node<'_>) -> Result<Option<Lowered>, String> {
+    for lower in [arithmetic, comparison, logical] {
+        if let Some(lowered) = lower(node)? {
+            return Ok(Some(lowered));
+        }
+    }
+    Ok(None)
+}
+
+fn arithmetic(node: &Node<'_>) -> Result<Option<Lowered>, String> {
     type Floats = fn(f32, f32) -> f32;
     type Ints = fn(i32, i32) -> i32;
-    let arithmetic: Option<(Floats, Ints)> = match node.op {
-        "add" => Some((|x, y| x + y, i32::wrapping_add)),
-        "sub" => Some((|x, y| x - y, i32::wrapping_sub)),
-        "mul" => Some((|x, y| x * y, i32::wrapping_mul)),
-        "real_div" => Some((|x, y| x / y, |x, y| if y == 0 { 0 } else { x.wrapping_div(y) })),
-        "floor_div" => Some((|x, y| (x / y).floor(), floor_div)),
-        "mod" => Some((modulo, |x, y| x.wrapping_sub(floor_div(x, y).wrapping_mul(y)))),
-        "maximum" => Some((larger, i32::max)),
-        "minimum" => Some((|x, y| -larger(-x, -y), i32::min)),
-        "pow" => Some((f32::powf, power)),
-        _ => None,
+    let (floats, ints): (Floats, Ints) = match node.op {
+        "add" => (|x, y| x + y, i32::wrapping_add),
+        "sub" => (|x, y| x - y, i32::wrapping_sub),
+        "mul" => (|x, y| x * y, i32::wrapping_mul),
+        "real_div" => (|x, y| x / y, |x, y| if y == 0 { 0 } else { x.wrapping_div(y) }),
+        "floor_div" => (|x, y| (x / y).floor(), floor_div),
+        "mod" => (modulo, |x, y| x.wrapping_sub(floor_div(x, y).wrapping_mul(y))),
+        "maximum" => (larger, i32::max),
+        "minimum" => (|x, y| -larger(-x, -y), i32::min),
+        "pow" => (f32::powf, power),
+        _ => return Ok(None),
     };
-    let is_float = node.args.get("x").is_some_and(|x| x.ty.dtype.is_float());
-    if let Some((floats, ints)) = arithmetic {
-        let pairs = Pairs::of(node)?;
-        return Ok(Some(if is_float {
-            Lowered::new(&["x", "y"], move |call| {
-                let (x, y) = (call.f32(0), call.f32(1));
-                pairs.zip(x, y, call.out_f32(), floats);
-            })
+    let pairs = Pairs::of(node)?;
+    Ok(Some(if takes_floats(node) {
+        Lowered::new(&["x", "y"], move |call| {
+            let (x, y) = (call.f32(0), call.f32(1));
+            pairs.zip(x, y, call.out_f32(), floats);
+        })
+    } else {
+        Lowered::new(&["x", "y"], move |call| {
+            let (x, y) = (call.i32(0), call.i32(1));
+            pairs.zip(x, y, call.out_i32(), ints);
+        })
+    }))
+}
+
+fn comparison(node: &Node<'_>) -> Result<Option<Lowered>, String> {
+    // The order of two floats is `None` if one of them is NaN.
+    let holds: fn(Option<Ordering>) -> bool = match node.op {
+        "equal" => |order| order.is_some_and(Ordering::is_eq),
+        "not_equal" => |order| order.is_none_or(Ordering::is_ne),
+        "less" => |order| order.is_some_and(Ordering::is_lt),
+        "less_equal" => |order| order.is_some_and(Ordering::is_le),
+        "greater" => |order| order.is_some_and(Ordering::is_gt),
+        "greater_equal" => |order| order.is_some_and(Ordering::is_ge),
+        _ => return Ok(None),
+    };
+    let (pairs, floats) = (Pairs::of(node)?, takes_floats(node));
+    Ok(Some(Lowered::new(&["x", "y"], move |call: &mut Call<'_, '_>| {
+        if floats {
+            let (x, y) = (call.f32(0), call.f32(1));
+            pairs.zip(x, y, call.out(), |x, y| u32::from(holds(x.partial_cmp(&y))));
         } else {
-            Lowered::new(&["x", "y"], move |call| {
-                let (x, y) = (call.i32(0), call.i32(1));
-                pairs.zip(x, y, call.out_i32(), ints);
-            })
-        }));
-    }
-    type Order = fn(Option<std::cmp::Ordering>) -> bool;
-    let compare: Option<Order> = match node.op {
-        "equal" => Some(|o| o.is_some_and(std::cmp::Ordering::is_eq)),
-        "not_equal" => Some(|o| o.is_none_or(std::cmp::Ordering::is_ne)),
-        "less" => Some(|o| o.is_some_and(std::cmp::Ordering::is_lt)),
-        "less_equal" => Some(|o| o.is_some_and(std::cmp::Ordering::is_le)),
-        "greater" => Some(|o| o.is_some_and(std::cmp::Ordering::is_gt)),
-        "greater_equal" => Some(|o| o.is_some_and(std::cmp::Ordering::is_ge)),
-        _ => None,
+            let (x, y) = (call.i32(0), call.i32(1));
+            pairs.zip(x, y, call.out(), |x, y| u32::from(holds(Some(x.cmp(&y)))));
+        }
+    })))
+}
+
+fn logical(node: &Node<'_>) -> Result<Option<Lowered>, String> {
+    let f: fn(u32, u32) -> u32 = match node.op {
+        "logical_and" => |x, y| x & y,
+        "logical_or" => |x, y| x | y,
+        "logical_xor" => |x, y| x ^ y,
+        _ => return Ok(None),
     };
-    if let Some(holds) = compare {
-        let pairs = Pairs::of(node)?;
-        return Ok(Some(Lowered::new(&["x", "y"], move |call: &mut Call<'_, '_>| {
-            if is_float {
-                let (x, y) = (call.f32(0), call.f32(1));
-                pairs.zip(x, y, call.out(), |x, y| u32::from(holds(x.partial_cmp(&y))));
-            } else {
-                let (x, y) = (call.i32(0), call.i32(1));
-                pairs.zip(x, y, call.out(), |x, y| u32::from(holds(Some(x.cmp(&y)))));
-            }
-        })));
-    }
-    let logical: Option<fn(u32, u32) -> u32> = match node.op {
-        "logical_and" => Some(|x, y| x & y),
-        "logical_or" => Some(|x, y| x | y),
-        "logical_xor" => Some(|x, y| x ^ y),
-        _ => None,
-    };
-    let Some(logical) = logical else { return Ok(None) };
     let pairs = Pairs::of(node)?;
     Ok(Some(Lowered::new(&["x", "y"], move |call| {
         let (x, y) = (call.words(0), call.words(1));
-        pairs.zip(x, y, call.out(), logical);
+        pairs.zip(x, y, call.out(), f);
     })))
 }
 

@@ -9,70 +9,74 @@ use super::{Lowered, Node};
 
 pub(super) fn lower(node: &Node<'_>) -> Result<Option<Lowered>, String> {
     Ok(Some(match node.op {
-        "slice_by_index" => {
-            let (x, bounds) = (node.shape("x")?, SliceBounds::of(&node.args)?);
-            if bounds.are_stated() {
-                read(place(&x, &bounds, None)?.walk())
-            } else {
-                let result = node.result();
-                Lowered::fallible(&["x", "begin", "end"], move |call| {
-                    let (source, given) = (call.words(0), (call.i32(1), call.i32(2)));
-                    let place = place(&x, &bounds, Some(given))?;
-                    place.expect(&result)?;
-                    place.walk().read(source, call.out());
-                    Ok(())
-                })
-            }
-        }
-        "slice_by_size" => {
-            let (x, result) = (node.shape("x")?, node.result());
-            let own = strides(x.dims());
-            match node.args.ints_if_known("begin") {
-                Some(begin) => {
-                    let start = start(&x, &result, &begin)?;
-                    read(Strided::new(result.dims(), [&own], [start]))
-                }
-                None => Lowered::fallible(&["x", "begin"], move |call| {
-                    let source = call.words(0);
-                    let start = start(&x, &result, call.i32(1))?;
-                    Strided::new(result.dims(), [&own], [start]).read(source, call.out());
-                    Ok(())
-                }),
-            }
-        }
-        "slice_update" => {
-            let (x, bounds) = (node.shape("x")?, SliceBounds::of(&node.args)?);
-            if bounds.are_stated() {
-                let walk = place(&x, &bounds, None)?.walk();
-                Lowered::new(&["x", "update"], move |call| {
-                    let (x, update) = (call.words(0), call.words(1));
-                    let out = call.out();
-                    out.copy_from_slice(x);
-                    walk.write(update, out);
-                })
-            } else {
-                let updated = node.shape("update")?;
-                Lowered::fallible(&["x", "update", "begin", "end"], move |call| {
-                    let (source, update) = (call.words(0), call.words(1));
-                    let place = place(&x, &bounds, Some((call.i32(2), call.i32(3))))?;
-                    place.expect(&updated)?;
-                    let out = call.out();
-                    out.copy_from_slice(source);
-                    place.write(update, out);
-                    Ok(())
-                })
-            }
-        }
-        // The first value of each pair is cropped at the start, the second at the end.
-        "crop" => {
-            let (x, result) = (node.shape("x")?, node.result());
-            let [height, width] = ["crop_height", "crop_width"].map(|n| node.args.extents(n, 2, 0, 0));
-            let own = strides(x.dims());
-            let start = height?[0] * own[x.rank() - 2] as usize + width?[0];
-            read(Strided::new(result.dims(), [&own], [start]))
-        }
+        "slice_by_index" => slice_by_index(node)?,
+        "slice_by_size" => slice_by_size(node)?,
+        "slice_update" => slice_update(node)?,
+        "crop" => crop(node)?,
         _ => return Ok(None),
     }))
+}
+
+fn slice_by_index(node: &Node<'_>) -> Result<Lowered, String> {
+    let (x, bounds) = (node.shape("x")?, SliceBounds::of(&node.args)?);
+    if bounds.are_stated() {
+        return Ok(read(place(&x, &bounds, None)?.walk()));
+    }
+    let result = node.result();
+    Ok(Lowered::fallible(&["x", "begin", "end"], move |call| {
+        let (source, given) = (call.words(0), (call.i32(1), call.i32(2)));
+        let place = place(&x, &bounds, Some(given))?;
+        place.expect(&result)?;
+        place.walk().read(source, call.out());
+        Ok(())
+    }))
+}
+
+fn slice_by_size(node: &Node<'_>) -> Result<Lowered, String> {
+    let (x, result) = (node.shape("x")?, node.result());
+    let own = strides(x.dims());
+    if let Some(begin) = node.args.ints_if_known("begin") {
+        let start = start(&x, &result, &begin)?;
+        return Ok(read(Strided::new(result.dims(), [&own], [start])));
+    }
+    Ok(Lowered::fallible(&["x", "begin"], move |call| {
+        let source = call.words(0);
+        let start = start(&x, &result, call.i32(1))?;
+        Strided::new(result.dims(), [&own], [start]).read(source, call.out());
+        Ok(())
+    }))
+}
+
+fn slice_update(node: &Node<'_>) -> Result<Lowered, String> {
+    let (x, bounds) = (node.shape("x")?, SliceBounds::of(&node.args)?);
+    if bounds.are_stated() {
+        let walk = place(&x, &bounds, None)?.walk();
+        return Ok(Lowered::new(&["x", "update"], move |call| {
+            let (x, update) = (call.words(0), call.words(1));
+            let out = call.out();
+            out.copy_from_slice(x);
+            walk.write(update, out);
+        }));
+    }
+    let updated = node.shape("update")?;
+    Ok(Lowered::fallible(&["x", "update", "begin", "end"], move |call| {
+        let (source, update) = (call.words(0), call.words(1));
+        let place = place(&x, &bounds, Some((call.i32(2), call.i32(3))))?;
+        place.expect(&updated)?;
+        let out = call.out();
+        out.copy_from_slice(source);
+        place.write(update, out);
+        Ok(())
+    }))
+}
+
+/// Lowers `crop`, whose parameters are pairs: the number of rows or columns to remove at the start and at the end.
+fn crop(node: &Node<'_>) -> Result<Lowered, String> {
+    let (x, result) = (node.shape("x")?, node.result());
+    let [height, width] = ["crop_height", "crop_width"].map(|n| node.args.extents(n, 2, 0, 0));
+    let own = strides(x.dims());
+    let start = height?[0] * own[x.rank() - 2] as usize + width?[0];
+    Ok(read(Strided::new(result.dims(), [&own], [start])))
 }
 
 /// A box: its sizes, and the strides with which a tensor is read along it. It is on the stack, because it may
