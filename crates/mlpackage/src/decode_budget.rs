@@ -21,6 +21,7 @@ enum Kind {
     StateFeature,
     Array,
     Shapes,
+    Shape,
     Program,
     Entry(&'static Kind),
     Function,
@@ -59,7 +60,8 @@ impl Kind {
             (K::FeatureType, 5) | (K::StateFeature, 1) => K::Array,
             (K::FeatureType, 8) => K::StateFeature,
             (K::Array, 21 | 31) => K::Shapes,
-            (K::Array, 1) | (K::Shapes, 1) => K::LongInts,
+            (K::Shapes, 1) => K::Shape,
+            (K::Array | K::Shape, 1) => K::LongInts,
             (K::Program, 2) => K::Entry(&K::Function),
             (K::Function, 3) => K::Entry(&K::Block),
             (K::Operation, 2) => K::Entry(&K::Argument),
@@ -108,7 +110,7 @@ impl Kind {
             // A node of a map, its key and unused capacity.
             Self::Entry(_) => 4 * size_of::<String>(),
             Self::Type | Self::Wrapper => size_of::<proto::ValueType>(),
-            Self::Shapes => size_of::<proto::SizeRange>(),
+            Self::Shape => size_of::<proto::ArrayShape>().max(size_of::<proto::SizeRange>()),
             Self::Leaf | Self::Strings => size_of::<String>(),
             _ => 0,
         };
@@ -172,6 +174,7 @@ fn walk(kind: Kind, mut message: &[u8], depth: usize) -> Option<u64> {
 mod tests {
     use super::*;
     use prost::Message as _;
+    use prost::encoding::{WireType, encode_key, encode_varint};
 
     /// A thousand operations of two bytes each.
     #[test]
@@ -188,6 +191,126 @@ mod tests {
         assert!(model.len() < 2_100, "{}", model.len());
         let least = 1_000 * size_of::<proto::Operation>() as u64;
         assert!(of(&model) > least, "{} bytes are estimated, {least} are needed", of(&model));
+    }
+
+    /// Encodes a model in which the messages that `path` names by field numbers are nested, and the last of
+    /// them holds `payload`.
+    fn nested(path: &[u32], payload: &[u8]) -> Vec<u8> {
+        let Some((field, inner)) = path.split_first() else { return payload.to_vec() };
+        let inner = nested(inner, payload);
+        let mut message = Vec::new();
+        encode_key(*field, WireType::LengthDelimited, &mut message);
+        encode_varint(inner.len() as u64, &mut message);
+        message.extend(inner);
+        message
+    }
+
+    /// Asserts that `model` is estimated to need `least` bytes, and that the schema has all of its fields:
+    /// decoding drops unknown ones.
+    #[track_caller]
+    fn assert_counted(path: &[u32], model: &[u8], least: usize) {
+        let decoded = proto::Model::decode(model).unwrap();
+        assert_eq!(decoded.encoded_len(), model.len(), "{path:?} is not in the schema");
+        let estimate = of(model);
+        assert!(estimate >= least as u64, "{path:?}: {estimate} bytes are estimated, {least} are needed");
+    }
+
+    const VALUE: [u32; 3] = [502, 4, 2];
+    const FUNCTION: [u32; 3] = [502, 2, 2];
+    const BLOCK: [u32; 5] = [502, 2, 2, 3, 2];
+
+    /// A thousand empty messages, two bytes each, in every repeated field of the schema.
+    #[test]
+    fn messages_are_counted_in_every_repeated_field() {
+        let feature = size_of::<proto::FeatureDescription>();
+        let (value, ty) = (size_of::<proto::Value>(), size_of::<proto::ValueType>());
+        let (named, dimension) = (size_of::<proto::NamedValueType>(), size_of::<proto::Dimension>());
+        let description: &[(&[u32], usize)] = &[
+            (&[2, 1], feature),
+            (&[2, 10], feature),
+            (&[2, 13], feature),
+            (&[2, 50], feature),
+            (&[2, 20], size_of::<proto::FunctionDescription>()),
+            (&[2, 20, 2], feature),
+            (&[2, 20, 3], feature),
+            (&[2, 20, 6], feature),
+            (&[2, 1, 3, 5, 21, 1], size_of::<proto::ArrayShape>()),
+            (&[2, 1, 3, 5, 31, 1], size_of::<proto::SizeRange>()),
+            (&[2, 1, 3, 8, 1, 21, 1], size_of::<proto::ArrayShape>()),
+        ];
+        // Every way to a value or a type, and the repeated fields in it.
+        let values: &[(&[u32], usize)] = &[
+            (&[2, 1, 3], dimension),
+            (&[2, 1, 4, 2, 2, 1, 3], dimension),
+            (&[2, 2, 1, 1, 3], dimension),
+            (&[2, 3, 1], ty),
+            (&[2, 4, 1, 1, 3], dimension),
+            (&[2, 4, 2, 1, 3], dimension),
+            (&[2, 5, 1, 1, 3], dimension),
+            (&[3, 1, 4, 1], size_of::<String>()),
+            (&[3, 2, 1], value),
+            (&[3, 3, 1], value),
+            (&[3, 4, 1], size_of::<proto::KeyValuePair>()),
+            (&[3, 4, 1, 1, 2, 1, 3], dimension),
+            (&[3, 4, 1, 2, 2, 1, 3], dimension),
+        ];
+        let functions: &[(&[u32], usize)] =
+            &[(&[1], named), (&[1, 2, 1, 3], dimension), (&[4, 2, 2, 1, 3], dimension)];
+        let blocks: &[(&[u32], usize)] = &[
+            (&[1], named),
+            (&[2], size_of::<String>()),
+            (&[3], size_of::<proto::Operation>()),
+            (&[4, 2, 2, 1, 3], dimension),
+            (&[3, 2, 2, 1], size_of::<proto::Binding>()),
+            (&[3, 2, 2, 1, 2, 2, 1, 3], dimension),
+            (&[3, 3], named),
+            (&[3, 4], size_of::<proto::Block>()),
+            (&[3, 5, 2, 2, 1, 3], dimension),
+        ];
+        let groups: [(&[u32], _); 4] =
+            [(&[], description), (&VALUE, values), (&FUNCTION, functions), (&BLOCK, blocks)];
+        for (start, (rest, size)) in
+            groups.iter().flat_map(|(start, ends)| ends.iter().map(|end| (*start, end)))
+        {
+            let path = [start, rest].concat();
+            let (last, outer) = path.split_last().unwrap();
+            let model = nested(outer, &nested(&[*last], &[]).repeat(1_000));
+            assert_counted(&path, &model, 1_000 * size);
+        }
+    }
+
+    /// A thousand numbers, one byte each.
+    #[test]
+    fn packed_numbers_are_counted_at_their_decoded_size() {
+        let array = [2, 1, 3, 5];
+        for (path, size) in [
+            ([&VALUE[..], &[3, 1, 2, 1]].concat(), 4),
+            ([&VALUE[..], &[3, 1, 5, 1]].concat(), 8),
+            ([&array[..], &[1]].concat(), 8),
+            ([&array[..], &[21, 1, 1]].concat(), 8),
+            (vec![2, 1, 3, 8, 1, 1], 8),
+        ] {
+            assert_counted(&path, &nested(&path, &[1; 1_000]), 1_000 * size);
+        }
+    }
+
+    /// A thousand entries of a map, each a key without a value, for which decoding makes an empty one.
+    #[test]
+    fn entries_without_a_value_are_counted() {
+        for (path, size) in [
+            (vec![502, 2], size_of::<proto::Function>()),
+            ([&FUNCTION[..], &[3]].concat(), size_of::<proto::Block>()),
+            ([&BLOCK[..], &[3, 2]].concat(), size_of::<proto::Argument>()),
+            ([&BLOCK[..], &[3, 5]].concat(), size_of::<proto::Value>()),
+            (vec![502, 4], size_of::<proto::Value>()),
+        ] {
+            let (last, outer) = path.split_last().unwrap();
+            let keys = (1_000..2_000).flat_map(|key| nested(&[*last, 1], key.to_string().as_bytes()));
+            let model = nested(outer, &keys.collect::<Vec<_>>());
+            let estimate = of(&model);
+            let least = 1_000 * (size_of::<String>() + size) as u64;
+            assert!(estimate >= least, "{path:?}: {estimate} bytes are estimated, {least} are needed");
+        }
     }
 
     #[test]
