@@ -43,7 +43,7 @@ impl EngineKind {
 #[derive(Clone)]
 #[non_exhaustive]
 pub struct EngineOptions {
-    /// Which engine.
+    /// The kind of engine.
     pub kind: EngineKind,
     /// Arithmetic of mil-cpu.
     pub numerics: Numerics,
@@ -69,7 +69,7 @@ impl Default for EngineOptions {
 }
 
 impl EngineOptions {
-    /// Sets which engine.
+    /// Sets the kind of engine.
     #[must_use]
     pub fn with_kind(self, kind: EngineKind) -> Self {
         Self { kind, ..self }

@@ -342,7 +342,7 @@ impl Tensors {
     }
 }
 
-/// Named tensors in the given order. Of two tensors with one name, only the first is found by it.
+/// Keeps the given order. Of two tensors with the same name, only the first can be found by that name.
 impl<N: Into<String>> FromIterator<(N, Tensor)> for Tensors {
     fn from_iter<I: IntoIterator<Item = (N, Tensor)>>(tensors: I) -> Self {
         Self(tensors.into_iter().map(|(name, tensor)| (name.into(), tensor)).collect())
@@ -352,6 +352,8 @@ impl<N: Into<String>> FromIterator<(N, Tensor)> for Tensors {
 impl std::ops::Index<&str> for Tensors {
     type Output = Tensor;
 
+    /// Returns the tensor called `name`.
+    ///
     /// # Panics
     ///
     /// Panics if there is no tensor of that name; [`get`](Tensors::get) returns `None` instead.

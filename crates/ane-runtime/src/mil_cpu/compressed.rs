@@ -164,7 +164,7 @@ impl Table {
 #[derive(Debug)]
 pub(super) struct Sparse {
     mask: Numbers,
-    /// Number of bits that are set before each chunk of [`STRETCH`] elements.
+    /// Number of bits that are set before each chunk of [`CHUNK`] elements.
     before: Vec<u32>,
     values: Values,
 }
@@ -179,7 +179,7 @@ pub(super) enum Values {
     Table(Numbers, Table, DType),
 }
 
-const STRETCH: usize = 256;
+const CHUNK: usize = 256;
 
 impl Values {
     fn len(&self) -> usize {
@@ -363,12 +363,12 @@ impl Sparse {
     ///
     /// Returns an error if the number of values differs from the number of set bits.
     pub(super) fn new(mask: Numbers, elements: usize, values: Values) -> Result<Self, String> {
-        let mut before = Vec::with_capacity(elements.div_ceil(STRETCH));
+        let mut before = Vec::with_capacity(elements.div_ceil(CHUNK));
         let mut count = 0;
-        for start in (0..elements).step_by(STRETCH) {
+        for start in (0..elements).step_by(CHUNK) {
             before.push(count);
-            let mut bits = [0.0; STRETCH];
-            let bits = &mut bits[..STRETCH.min(elements - start)];
+            let mut bits = [0.0; CHUNK];
+            let bits = &mut bits[..CHUNK.min(elements - start)];
             mask.read(start, bits);
             count += bits.iter().filter(|b| **b != 0.0).count() as u32;
         }
@@ -380,13 +380,13 @@ impl Sparse {
     }
 
     fn read(&self, start: usize, out: &mut [f32]) {
-        let first = start / STRETCH * STRETCH;
-        let mut number = self.before.get(start / STRETCH).map_or(0, |n| *n as usize);
-        let mut bits = [0.0; STRETCH];
+        let first = start / CHUNK * CHUNK;
+        let mut number = self.before.get(start / CHUNK).map_or(0, |n| *n as usize);
+        let mut bits = [0.0; CHUNK];
         let end = start + out.len();
         let mut at = first;
         while at < end {
-            let bits = &mut bits[..STRETCH.min(end - at)];
+            let bits = &mut bits[..CHUNK.min(end - at)];
             self.mask.read(at, bits);
             for bit in bits.iter() {
                 let set = *bit != 0.0;

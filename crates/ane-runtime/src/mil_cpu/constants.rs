@@ -8,7 +8,7 @@ use mlpackage::{DType, Package, Shape};
 
 use super::args;
 use super::compressed::{self, Packed};
-use super::constexpr::{CompressedWeights, NotRead, Pair, Unfolded};
+use super::constexpr::{CompressedWeights, ConstexprResult, NotRead, Pair};
 
 /// A constant that can be an operand.
 #[derive(Clone, Debug)]
@@ -136,10 +136,10 @@ impl Reading<'_> {
         };
         let pairs = &mut self.pairs;
         match weights.dequantize(&operation.op, &values_of, &mut |name| pairs.remove(name))? {
-            Unfolded::Dense(packed) => {
+            ConstexprResult::Dense(packed) => {
                 self.constants.insert(operation.outputs[0].name.clone(), keep(packed));
             }
-            Unfolded::Pair(pair) => {
+            ConstexprResult::Pair(pair) => {
                 let values = &operation.outputs[operation.outputs.len() - 1];
                 self.pairs.insert(values.name.clone(), pair);
             }

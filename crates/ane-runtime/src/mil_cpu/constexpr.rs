@@ -10,7 +10,7 @@ use super::compressed::{Blocks, Encoding, Numbers, Packed, Scales, Sparse, Store
 
 /// The result of a `constexpr` operation: a constant, or a mask and its values.
 #[derive(Debug)]
-pub(super) enum Unfolded {
+pub(super) enum ConstexprResult {
     Dense(Packed),
     Pair(Pair),
 }
@@ -76,7 +76,7 @@ impl CompressedWeights<'_, '_> {
         op: &str,
         values_of: &Before<'_>,
         take: &mut dyn FnMut(&str) -> Option<Pair>,
-    ) -> Read<Unfolded> {
+    ) -> Read<ConstexprResult> {
         let encoding = match op {
             "constexpr_cast" => Encoding::Plain(self.numbers("source_val")?),
             "constexpr_affine_dequantize" => self.affine(values_of)?,
@@ -85,15 +85,15 @@ impl CompressedWeights<'_, '_> {
                 Encoding::Scaled { numbers, scales: self.scales(self.result_shape(), values_of)? }
             }
             "constexpr_lut_to_dense" => self.lut_to_dense(values_of)?,
-            "constexpr_lut_to_sparse" => return self.lut_to_sparse(op, values_of).map(Unfolded::Pair),
+            "constexpr_lut_to_sparse" => return self.lut_to_sparse(op, values_of).map(ConstexprResult::Pair),
             "constexpr_sparse_blockwise_shift_scale" => {
-                return self.sparse_scaled(values_of, take).map(Unfolded::Pair);
+                return self.sparse_scaled(values_of, take).map(ConstexprResult::Pair);
             }
             "constexpr_sparse_to_dense" => self.sparse_to_dense(op, take)?,
             _ => return Err(op.to_owned().into()),
         };
         let elements = self.result_shape().elements();
-        Ok(Unfolded::Dense(Packed { dtype: self.result_dtype(), elements, form: encoding }))
+        Ok(ConstexprResult::Dense(Packed { dtype: self.result_dtype(), elements, form: encoding }))
     }
 
     /// Returns the element type of the values.

@@ -1,5 +1,5 @@
-//! Resolves an operation whose operands have known types: the types of its results, and how they are computed. Lowering and the
-//! interpreter share it.
+//! Resolves an operation whose operands have known types: the types of its results, and how they are computed.
+//! Lowering and the interpreter share it.
 
 use mlpackage::mil::{Container, Dim, Dims, Operation, TensorType, Value};
 use mlpackage::ops::{Args, Inferred, OpSpec};

@@ -41,8 +41,8 @@ pub(super) const PADDING: usize = 64;
 ///
 /// Let `m` be the largest magnitude of a block and `h` the largest value that at least half of its non-zero
 /// elements reach in magnitude. If `m` is less than 2^127, the error of each element is at most
-/// `max(2^-11 h, 2^-44 m, 2^-126)`. (Above that, the product of a step and an integer may be infinite, and so may be every product with
-/// a weight larger than 1.)
+/// `max(2^-11 h, 2^-44 m, 2^-126)`. For a larger `m`, the product of a step and an integer may be infinite, and
+/// so may every product with a weight larger than 1.
 ///
 /// - The error of an element is at most 0.502 steps of the last term: half a step, plus the f32 rounding of
 ///   the product that converts an element to steps.

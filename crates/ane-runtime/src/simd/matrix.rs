@@ -237,20 +237,20 @@ fn dot_halves(isa: Isa, row: &[u8], x: &[f32]) -> f32 {
         // SAFETY: as above.
         #[cfg(target_arch = "aarch64")]
         Isa::Neon | Isa::NeonDot => unsafe { super::neon::dot_halves(row, x) },
-        Isa::Portable => in_stretches(isa, x, |start, out| {
+        Isa::Portable => in_chunks(isa, x, |start, out| {
             super::portable::halves(&row[2 * start..2 * (start + out.len())], out);
         }),
     }
 }
 
 /// Returns the dot product of `x` with a vector that `make` computes a chunk at a time.
-fn in_stretches(isa: Isa, x: &[f32], make: impl Fn(usize, &mut [f32])) -> f32 {
-    const STRETCH: usize = 256;
-    let mut buffer = [0.0; STRETCH];
-    let stretches = x.chunks(STRETCH).enumerate();
-    let sums = stretches.map(|(i, x)| {
+fn in_chunks(isa: Isa, x: &[f32], make: impl Fn(usize, &mut [f32])) -> f32 {
+    const CHUNK: usize = 256;
+    let mut buffer = [0.0; CHUNK];
+    let chunks = x.chunks(CHUNK).enumerate();
+    let sums = chunks.map(|(i, x)| {
         let buffer = &mut buffer[..x.len()];
-        make(i * STRETCH, buffer);
+        make(i * CHUNK, buffer);
         products::dot(isa, buffer, x)
     });
     sums.sum()
@@ -299,7 +299,7 @@ impl Lut<'_> {
                 rows.for_each(|(row, out)| *out = unsafe { super::avx2::dot_entries(table, row, x) });
             }
             _ => rows.for_each(|(row, out)| {
-                *out = in_stretches(isa, x, |start, out| {
+                *out = in_chunks(isa, x, |start, out| {
                     super::portable::entries(self.bits, row, start, table, out);
                 });
             }),

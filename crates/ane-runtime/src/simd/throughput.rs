@@ -1,5 +1,5 @@
-//! Loops that measure the machine's highest rates: at which it adds up products of bytes, multiplies and adds floats, both
-//! on values that stay in registers, and reads words.
+//! Loops that measure the highest rates of the machine: products of bytes and multiply-adds of floats, both on
+//! values that stay in registers, and reads of words from memory.
 
 use super::Isa;
 use super::for_each_isa::{for_each_isa, mul_add};

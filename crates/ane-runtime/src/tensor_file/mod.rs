@@ -170,7 +170,8 @@ pub struct Slice {
     pub steps: usize,
 }
 
-/// Writes tensors as a safetensors file, which appears whole or not at all. A link is followed; a pipe or device is written to directly.
+/// Writes tensors as a safetensors file, which appears whole or not at all. A link is followed; a pipe or device
+/// is written to directly.
 ///
 /// # Errors
 ///

@@ -4,8 +4,10 @@
 //! it and tells the caller when they have left. `models.rs` explores the interleavings of all three with loom;
 //! `scripts/check-races` runs these models, ThreadSanitizer and Miri.
 
-// Workers borrow a job for the duration of the call that starts it, which the borrow checker cannot verify.
-#![allow(unsafe_code)]
+#![allow(
+    unsafe_code,
+    reason = "workers borrow a job until the call that starts it returns, which the borrow checker cannot verify"
+)]
 
 use std::marker::PhantomData;
 use std::ops::Range;

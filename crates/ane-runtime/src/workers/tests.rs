@@ -1,3 +1,5 @@
+//! Tests of the pool with real threads, which also run under ThreadSanitizer and in Miri.
+
 use std::collections::HashSet;
 use std::sync::atomic::{AtomicU32, Ordering::SeqCst};
 use std::sync::{Condvar, Mutex};

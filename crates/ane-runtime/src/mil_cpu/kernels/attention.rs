@@ -7,7 +7,8 @@ use super::linear::dot;
 use super::strided::{Strided, broadcast_strides};
 use super::{Call, Lowered, Node};
 
-/// `softmax(query key^T / sqrt(E) + mask) value`: `query [.., L, E]`, `key [.., S, E]`, `value [.., S, EV]`.
+/// Lowers `scaled_dot_product_attention`: `softmax(query key^T / sqrt(E) + mask) value`, for `query [.., L, E]`,
+/// `key [.., S, E]` and `value [.., S, EV]`.
 ///
 /// A boolean mask selects the positions that may be seen. If a query may see none, its result is NaN,
 /// according to the formula in the documentation of coremltools. PyTorch returns zeros there since 2.5.

@@ -2,7 +2,7 @@
 
 use super::{Lowered, Node};
 
-/// `classify` returns the index of the most probable label, the first of equal ones, and the probabilities in
+/// Lowers `classify`: the index of the most probable label, the first of equal ones, and the probabilities in
 /// the order of the labels. The labels themselves are not numeric;
 /// [`ModelFunction::classes`](crate::ModelFunction::classes) returns them.
 pub(super) fn lower(node: &Node<'_>) -> Result<Option<Lowered>, String> {

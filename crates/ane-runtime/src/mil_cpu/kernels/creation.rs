@@ -130,7 +130,7 @@ fn non_zero(node: &Node<'_>) -> Result<Lowered, String> {
     }))
 }
 
-/// Whether an element is non-zero. Negative zero is zero.
+/// Returns whether an element is non-zero. Negative zero is zero.
 pub(in crate::mil_cpu) fn is_non_zero(word: u32, is_float: bool) -> bool {
     if is_float { f32::from_bits(word) != 0.0 } else { word != 0 }
 }

@@ -207,7 +207,7 @@ fn crop_resize(node: &Node<'_>) -> Result<Lowered, String> {
     let padding = node.args.float_or("pad_value", 0.0)?;
     let [to_height, to_width] = [result.dims()[result.rank() - 2], result.dims()[result.rank() - 1]];
     let patch = channels * to_height * to_width;
-    Ok(Lowered::fallible(if boxes.since { SINCE } else { BEFORE }, move |call| {
+    Ok(Lowered::fallible(if boxes.since_ios17 { SINCE } else { BEFORE }, move |call| {
         let (x, words) = (call.f32(0), call.words(1));
         let indices = boxes.has_indices.then(|| call.i32(2));
         for (i, out) in call.out_f32().chunks_exact_mut(patch).enumerate() {
@@ -233,7 +233,7 @@ fn crop_resize(node: &Node<'_>) -> Result<Lowered, String> {
 /// The encoding of boxes.
 struct Boxes {
     /// Whether the boxes are in the form of iOS 17.
-    since: bool,
+    since_ios17: bool,
     has_indices: bool,
     is_float: bool,
     /// Number of values of a box. If there are five, the first is its image.
@@ -249,17 +249,17 @@ struct Boxes {
 
 impl Boxes {
     fn of(node: &Node<'_>, images: usize, size: [usize; 2]) -> Result<Self, String> {
-        let since = node.args.opset() >= Opset::CoreML7;
-        let name = if since { "boxes" } else { "roi" };
+        let since_ios17 = node.args.opset() >= Opset::CoreML7;
+        let name = if since_ios17 { "boxes" } else { "roi" };
         let mode = node.args.string("box_coordinate_mode")?.unwrap_or("CORNERS_HEIGHT_FIRST");
         let scale = f64::from(node.args.float_or("spatial_scale", 1.0)?);
-        let numbers = node.shape(name)?.dims()[if since { 1 } else { 2 }];
+        let numbers = node.shape(name)?.dims()[if since_ios17 { 1 } else { 2 }];
         Ok(Self {
-            since,
+            since_ios17,
             has_indices: node.has("box_indices"),
             is_float: node.dtype(name)?.is_float(),
             numbers,
-            crops: if since || numbers == 5 { 1 } else { images },
+            crops: if since_ios17 || numbers == 5 { 1 } else { images },
             centered: mode.starts_with("CENTER"),
             width_first: mode.ends_with("WIDTH_FIRST"),
             scale: match node.args.bool_or("normalized_coordinates", false)? {
@@ -278,7 +278,7 @@ impl Boxes {
         match (indices, self.numbers) {
             (Some(indices), _) => f64::from(indices[n]),
             (None, 5) => self.number(words[n * self.numbers]),
-            (None, _) if self.since => n as f64,
+            (None, _) if self.since_ios17 => n as f64,
             (None, _) => crop as f64,
         }
     }

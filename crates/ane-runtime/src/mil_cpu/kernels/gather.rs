@@ -46,8 +46,8 @@ fn axis_of(node: &Node<'_>, name: &str) -> Result<usize, String> {
     node.axis("axis", &node.shape(name)?, 0)
 }
 
-/// `x [batch.., outer.., axis, inner..]`, `indices [batch.., I..]` → `[batch.., outer.., I.., inner..]`.
-/// Unpacks only the requested rows of a packed `x`.
+/// Lowers `gather`: `x [batch.., outer.., axis, inner..]`, `indices [batch.., I..]` →
+/// `[batch.., outer.., I.., inner..]`. Unpacks only the requested rows of a packed `x`.
 fn gather(node: &Node<'_>) -> Result<Lowered, String> {
     let (x, indices) = (node.shape("x")?, node.shape("indices")?);
     let axis = axis_of(node, "x")?;

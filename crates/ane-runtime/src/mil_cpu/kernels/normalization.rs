@@ -37,7 +37,8 @@ pub(super) fn lower(node: &Node<'_>) -> Result<Option<Lowered>, String> {
     }))
 }
 
-/// `x [N, C, ..]`, parameters `[C]`: `gamma (x - mean) / sqrt(variance + epsilon) + beta`.
+/// Lowers `batch_norm`: `gamma (x - mean) / sqrt(variance + epsilon) + beta`, for `x [N, C, ..]` and parameters
+/// `[C]`.
 fn batch_norm(node: &Node<'_>) -> Result<Lowered, String> {
     const OPERANDS: &[&str] = &["x", "mean", "variance", "gamma", "beta"];
     let x = node.shape("x")?;
@@ -59,7 +60,7 @@ fn batch_norm(node: &Node<'_>) -> Result<Lowered, String> {
 }
 
 /// Normalizes each group to mean 0 and variance 1, then multiplies by gamma and adds beta. `parameter`
-/// returns the index of their elements, from the group and the position in it.
+/// returns the index of the element of gamma and beta that applies at a position in a group.
 fn norm(
     node: &Node<'_>,
     axes: &[usize],
@@ -86,8 +87,8 @@ fn norm(
     }))
 }
 
-/// `x / (k + alpha / size * squares)^beta`, where `squares` is the sum of squares over the `size` channels
-/// around each element's own.
+/// Lowers `local_response_norm`: `x / (k + alpha / size * squares)^beta`, where `squares` is the sum of squares
+/// over the `size` channels around each element's own.
 fn local_response_norm(node: &Node<'_>) -> Result<Lowered, String> {
     let x = node.shape("x")?;
     let (channels, inner) = (x.dims()[1], x.dims()[2..].iter().product::<usize>());

@@ -46,7 +46,8 @@ pub(super) fn read(walk: Strided<1>) -> Lowered {
     })
 }
 
-/// `[N, C b^2, H, W]` → `[N, C, H b, W b]`.
+/// Moves channels into blocks of space, `[N, C b^2, H, W]` → `[N, C, H b, W b]`, for `depth_to_space` and
+/// `pixel_shuffle`.
 fn spread(node: &Node<'_>, block: &str, blocks_first: bool) -> Result<Lowered, String> {
     let (x, b) = (node.shape("x")?, node.args.extent(block)?.unwrap_or(1));
     let [n, c, h, w] = [0, 1, 2, 3].map(|i| x.dims()[i]);
@@ -62,7 +63,8 @@ fn spread(node: &Node<'_>, block: &str, blocks_first: bool) -> Result<Lowered, S
     Ok(read(Strided::new(&[n, channels, h, b, w, b], [&along], [0])))
 }
 
-/// `[N, C, H, W]` → `[N, C b^2, H / b, W / b]`.
+/// Moves blocks of space into channels, `[N, C, H, W]` → `[N, C b^2, H / b, W / b]`, for `space_to_depth` and
+/// `pixel_unshuffle`.
 fn gather_blocks(node: &Node<'_>, block: &str, blocks_first: bool) -> Result<Lowered, String> {
     let (x, b) = (node.shape("x")?, node.args.extent(block)?.unwrap_or(1));
     let [n, c, h, w] = [0, 1, 2, 3].map(|i| x.dims()[i]);
@@ -84,7 +86,8 @@ fn blocks(node: &Node<'_>, borders: &str) -> Result<([usize; 2], [usize; 4]), St
     Ok(([block[0], block[1]], [border[0], border[1], border[2], border[3]]))
 }
 
-/// The batch of the result is block row, block column, batch of `x`: TensorFlow's order.
+/// Lowers `space_to_batch`. The batch of the result is block row, block column, batch of `x`: TensorFlow's
+/// order.
 fn space_to_batch(node: &Node<'_>) -> Result<Lowered, String> {
     let (x, out) = (node.shape("x")?, node.result());
     let (block, pad) = blocks(node, "paddings")?;

@@ -127,7 +127,7 @@ impl Place {
         Err(format!("begin and end name a box of {found}, expected {shape}"))
     }
 
-    /// As [`Strided::write`], but without allocating a walk.
+    /// Copies `source` to the positions of the box in `out`, as [`Strided::write`] does, without allocating.
     fn write(&self, source: &[u32], out: &mut [u32]) {
         let (extents, strides) = (&self.extents[..self.rank], &self.strides[..self.rank]);
         for (i, word) in source.iter().enumerate() {

@@ -173,8 +173,8 @@ impl Lines {
         });
     }
 
-    /// Returns the sum of `f` over the group that starts at `start`. Squares of large or small elements are beyond the range of
-    /// f32, although their root is not: f64 holds them.
+    /// Returns the sum of `f` over the group that starts at `start`. The sum is in f64, because the squares of
+    /// large or small elements can be outside the range of f32, although the root of their sum is not.
     pub(super) fn sum(&self, values: &[f32], start: usize, f: impl Fn(f64) -> f64) -> f64 {
         let mut lanes = [0.0f64; 8];
         self.along(start, |number, at| lanes[number % 8] += f(f64::from(values[at])));
