@@ -1,4 +1,4 @@
-//! Opening a bundle.
+//! An opened bundle, and how its files are verified.
 
 use std::path::{Path, PathBuf};
 

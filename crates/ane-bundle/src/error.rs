@@ -36,7 +36,7 @@ impl Error {
         Self::Invalid { path: path.to_owned(), field: field.into(), reason: reason.into(), source: None }
     }
 
-    /// The message of `error` is the reason.
+    /// Returns the error about a field or file whose reason is the message of `error`.
     pub(crate) fn revealed(path: &Path, field: impl Into<String>, error: impl Into<BoxError>) -> Self {
         let error = error.into();
         let reason = error.to_string();

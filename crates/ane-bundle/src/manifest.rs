@@ -146,7 +146,8 @@ impl BundleManifest {
     ///
     /// # Errors
     ///
-    /// [`Error::Package`](crate::Error::Package) if a file cannot be read, also for an entry that is neither a file nor a folder.
+    /// [`Error::Package`](crate::Error::Package) if a file cannot be read, also for an entry that is neither a file
+    /// nor a folder.
     pub fn digest_folder(folder: impl AsRef<Path>) -> Result<BTreeMap<String, FileDigest>> {
         let folder = folder.as_ref();
         let names = files::files_below(folder)?.into_iter().filter(|name| name != BUNDLE_MANIFEST);

@@ -115,7 +115,7 @@ pub(crate) struct Reason {
 }
 
 impl Reason {
-    /// The message of an error is the reason.
+    /// Returns the reason that is the message of `error`.
     pub(crate) fn of(error: impl Into<BoxError>) -> Self {
         let error = error.into();
         Self { text: error.to_string(), source: Some(error) }

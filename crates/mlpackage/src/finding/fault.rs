@@ -1,10 +1,10 @@
-//! A problem with an operation whose name and type are added later.
+//! A problem with an operation, before it is known which operation of which function it is.
 
 use std::fmt;
 
 use super::rule::Rule;
 
-/// A problem with an operation that has not been identified yet.
+/// A problem with an operation. A [`Finding`](super::Finding) adds the function and the operation.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Fault {
     pub(crate) rule: Rule,

@@ -40,8 +40,8 @@ pub(crate) fn read(dtype: DType, data: &[u8], start: usize, out: &mut [f32]) {
     }
 }
 
-/// Element `i` occupies bits `[i * bits, (i + 1) * bits)`, counted from the least significant bit of the
-/// first byte.
+/// Returns element `i`, which occupies bits `[i * bits, (i + 1) * bits)`, counted from the least significant bit
+/// of the first byte.
 fn sub_byte(dtype: DType, data: &[u8], i: usize) -> f32 {
     let bits = dtype.bits();
     let at = i * bits;

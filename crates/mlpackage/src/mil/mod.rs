@@ -2,8 +2,8 @@
 //!
 //! A [`Program`] has functions. A [`Function`] has tensor inputs, states and one [`Block`], which is an
 //! ordered list of [`Operation`]s. Each operation binds its arguments to earlier results or to constants, and
-//! each result has a unique name. [`FunctionBuilder`](crate::builder::FunctionBuilder) creates functions and infers every type;
-//! the module [`check`](crate::check) repeats the inference for programs that were read.
+//! each result has a unique name. [`FunctionBuilder`](crate::builder::FunctionBuilder) creates functions and
+//! infers every type; the module [`check`](crate::check) repeats the inference for programs that were read.
 
 mod blob_ints;
 mod decode;

@@ -57,7 +57,7 @@ pub(super) const OPS: &[OpSpec] = &[
     OpSpec::new("softmax", &[X, Param::constant("axis", DTypeConstraint::INT32).or_int(-1)], softmax),
 ];
 
-/// `x [N, C, ..]`, parameters `[C]`.
+/// Infers the type of an activation of `x [N, C, ..]` with parameters `[C]`.
 fn per_channel(args: &Args<'_>) -> Inferred {
     let x = args.ty("x")?;
     if x.shape.rank() < 3 {

@@ -120,8 +120,8 @@ fn named_shape(args: &Args<'_>) -> Result<(Shape, usize), Fault> {
     shape.ok_or_else(|| Fault::value("shape", format!("is {given:?}, which is not a shape")))
 }
 
-/// `quantized_data` is int8 or uint8. `scale` and `zero_point` are scalars or have one element for each index
-/// of `axis`. The type of `zero_point` may differ from the type of the data.
+/// Infers the type of dequantized int8 or uint8 data. `scale` and `zero_point` are scalars or have one element
+/// for each index of `axis`. The type of `zero_point` may differ from the type of the data.
 fn affine_dequantize(args: &Args<'_>) -> Inferred {
     let data = args.ty("quantized_data")?;
     let axis = args.axis("axis", &data.shape)?;

@@ -186,7 +186,7 @@ fn boxes_of(args: &Args<'_>, images: Dim, normalized: bool) -> Result<Dim, Fault
     }
 }
 
-/// `x [B, C, H, W]` and `transform_matrix [B, 6]` or `[1, 6]`.
+/// Infers the type of `x [B, C, H, W]` transformed by `transform_matrix`, `[B, 6]` or `[1, 6]`.
 fn affine(args: &Args<'_>) -> Inferred {
     let (x, matrix) = (args.ty("x")?, args.ty("transform_matrix")?);
     for (name, only) in [

@@ -160,7 +160,7 @@ fn cast(args: &Args<'_>) -> Inferred {
     Ok(vec![TensorType { dtype, shape: args.dims("x")?.clone() }])
 }
 
-/// Since iOS 17 `alpha` must be less than `beta`.
+/// Returns the type of `x`. Since iOS 17 `alpha` must be less than `beta`.
 fn clip(args: &Args<'_>) -> Inferred {
     let bound = |name: &str| args.get(name).and_then(|arg| arg.value).and_then(Value::as_float);
     match bound("alpha").zip(bound("beta")) {

@@ -116,7 +116,7 @@ fn check_bias(args: &Args<'_>, channels: Dim) -> Result<(), Fault> {
     }
 }
 
-/// `x [N, Ci, *spatial]`, `weight [Co, Ci / groups, *kernel]` → `[N, Co, *out]`.
+/// Infers a convolution: `x [N, Ci, *spatial]`, `weight [Co, Ci / groups, *kernel]` → `[N, Co, *out]`.
 fn conv(args: &Args<'_>) -> Inferred {
     let dtype = args.ty("x")?.dtype;
     let (x, w) = (args.dims("x")?, args.dims("weight")?);
@@ -151,7 +151,8 @@ fn conv(args: &Args<'_>) -> Inferred {
     Ok(vec![TensorType { dtype, shape: [&[x[0], w[0]], out.as_slice()].concat().into() }])
 }
 
-/// `x [N, Ci, *spatial]`, `weight [Ci, Co / groups, *kernel]` → `[N, Co, *out]`.
+/// Infers a transposed convolution: `x [N, Ci, *spatial]`, `weight [Ci, Co / groups, *kernel]` →
+/// `[N, Co, *out]`.
 fn conv_transpose(args: &Args<'_>) -> Inferred {
     let dtype = args.ty("x")?.dtype;
     let (x, w) = (args.dims("x")?, args.dims("weight")?);
@@ -197,7 +198,7 @@ fn conv_transpose(args: &Args<'_>) -> Inferred {
     Ok(vec![TensorType { dtype, shape: out.into() }])
 }
 
-/// `x [.., Di]`, `weight [Do, Di]` → `[.., Do]`.
+/// Infers a linear layer: `x [.., Di]`, `weight [Do, Di]` → `[.., Do]`.
 fn linear(args: &Args<'_>) -> Inferred {
     let dtype = args.ty("x")?.dtype;
     let (x, w) = (args.dims("x")?, args.dims("weight")?);
@@ -210,8 +211,8 @@ fn linear(args: &Args<'_>) -> Inferred {
     }
 }
 
-/// Returns the element type of a product: the common type of `x` and `y`, or that of the other if one is a
-/// constant.
+/// Returns the element type of a product: the common type of `x` and `y` or, if one of them is a constant, the
+/// type of the other.
 fn product_dtype(args: &Args<'_>) -> Result<DType, Fault> {
     let constant = |name: &str| args.get(name).is_some_and(|arg| arg.constant);
     match (constant("x"), constant("y")) {
@@ -260,8 +261,8 @@ fn matmul(args: &Args<'_>) -> Inferred {
     Ok(vec![TensorType { dtype, shape: shape.into() }])
 }
 
-/// The two forms that MIL supports: `[B, C, H, W1] x [B, W1, H, W2]` and the same without B, with any
-/// letters.
+/// Infers one of the two equations that MIL supports: `[B, C, H, W1] x [B, W1, H, W2]`, and the same without B.
+/// Any letters may be used.
 fn einsum(args: &Args<'_>) -> Inferred {
     let dtype = args.same_dtype(&["values"])?;
     let equation = args.string("equation")?.unwrap_or_default();
@@ -311,7 +312,7 @@ fn numbered(equation: &str) -> Option<String> {
         .collect()
 }
 
-/// `query [.., L, E]`, `key [.., S, E]`, `value [.., S, EV]` → `[.., L, EV]`.
+/// Infers attention: `query [.., L, E]`, `key [.., S, E]`, `value [.., S, EV]` → `[.., L, EV]`.
 fn attention(args: &Args<'_>) -> Inferred {
     let dtype = args.same_dtype(&["query", "key", "value"])?;
     let (query, key, value) = (args.dims("query")?, args.dims("key")?, args.dims("value")?);

@@ -15,12 +15,12 @@ const GAMMA: Param = Param::constant("gamma", DTypeConstraint::FLOAT).optional()
 const BETA: Param = Param::constant("beta", DTypeConstraint::FLOAT).optional();
 const EPSILON: Param = Param::constant("epsilon", DTypeConstraint::FLOAT).or_fp32(1e-5);
 
-/// Up to iOS 16 the parameter has the type of `x`.
+/// Returns the parameter in the form up to iOS 16, which has the type of `x`.
 const fn early(param: Param) -> Param {
     param.domain('T').until(IOS17)
 }
 
-/// Since iOS 17 the parameters need only agree with each other.
+/// Returns the parameter in the form since iOS 17, which need only agree with the other parameters.
 const fn late(param: Param) -> Param {
     param.domain('U').since(IOS17)
 }
@@ -100,7 +100,7 @@ fn at_least(args: &Args<'_>, rank: usize) -> Result<(), Fault> {
     }
 }
 
-/// `x [N, C, ..]`, parameters `[C]`.
+/// Infers the type of a norm of `x [N, C, ..]` with parameters `[C]`.
 fn per_channel(args: &Args<'_>, params: &[&str]) -> Inferred {
     at_least(args, 3)?;
     let channels = args.dims("x")?[1];

@@ -37,7 +37,7 @@ pub(super) const OPS: &[OpSpec] = &[
     }),
 ];
 
-/// `x [N, C, *spatial]` → `[N, C, *out]`.
+/// Infers pooling: `x [N, C, *spatial]` → `[N, C, *out]`.
 fn pool(args: &Args<'_>) -> Inferred {
     let x = args.ty("x")?;
     let spatial = x.shape.rank().checked_sub(2).filter(|n| (1..=3).contains(n));

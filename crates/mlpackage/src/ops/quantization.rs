@@ -44,7 +44,8 @@ pub(super) const OPS: &[OpSpec] = &[
     .since(Opset::CoreML7),
 ];
 
-/// `scale` and `zero_point` are scalars, or have an element for each index of `axis`.
+/// Infers the type of a result that is scaled by `scale` and `zero_point`, which are scalars or have an element
+/// for each index of `axis`.
 fn scaled(args: &Args<'_>, quantized: DType, result: DType) -> Inferred {
     let input = args.ty("input")?;
     let of_scale = args.dims("scale")?.rank();

@@ -186,7 +186,8 @@ fn reshape_like(args: &Args<'_>) -> Inferred {
     }
 }
 
-/// `lengths [x.shape[batch_axis]]`; no length exceeds the size of `seq_axis`.
+/// Returns the type of `x`. There is one length for each index of `batch_axis`, and none exceeds the size of
+/// `seq_axis`.
 fn reverse_sequence(args: &Args<'_>) -> Inferred {
     let x = args.dims("x")?;
     let extent = |name: &str| -> Result<Dim, Fault> {
@@ -265,7 +266,7 @@ fn four(args: &Args<'_>) -> Result<[Dim; 4], Fault> {
     <[Dim; 4]>::try_from(x.as_slice()).map_err(|_| Fault::value("x", format!("is {x}, expected rank 4")))
 }
 
-/// `[N, C, H, W]` → `[N, C / b^2, H b, W b]`.
+/// Infers a move of channels to space: `[N, C, H, W]` → `[N, C / b^2, H b, W b]`.
 fn to_space(args: &Args<'_>, block: &str) -> Inferred {
     let [n, c, h, w] = four(args)?;
     let b = args.extent(block)?.ok_or_else(|| Fault::missing(block))?;
@@ -277,7 +278,7 @@ fn to_space(args: &Args<'_>, block: &str) -> Inferred {
     Ok(vec![TensorType { dtype: args.ty("x")?.dtype, shape }])
 }
 
-/// `[N, C, H, W]` → `[N, C b^2, H / b, W / b]`.
+/// Infers a move of space to channels: `[N, C, H, W]` → `[N, C b^2, H / b, W / b]`.
 fn to_depth(args: &Args<'_>, block: &str) -> Inferred {
     let [n, c, h, w] = four(args)?;
     let b = args.extent(block)?.ok_or_else(|| Fault::missing(block))?;

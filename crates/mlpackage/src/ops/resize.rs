@@ -135,7 +135,8 @@ fn resize_to(args: &Args<'_>) -> Inferred {
     with_size(args, target("target_size_height")?, target("target_size_width")?)
 }
 
-/// The last `resized_dims` sizes of the result are the last elements of `shape`; a 0 keeps the size of `x`.
+/// Infers the type of a resized `x`. The last `resized_dims` sizes of the result are the last elements of
+/// `shape`; a 0 keeps the size of `x`.
 fn resize(args: &Args<'_>) -> Inferred {
     let x = args.ty("x")?;
     check_mode(args, "interpolation_mode", &["LINEAR", "NEAREST_NEIGHBOR"])?;
@@ -178,7 +179,7 @@ fn crop(args: &Args<'_>) -> Inferred {
     with_size(args, cut(height, "crop_height")?, cut(width, "crop_width")?)
 }
 
-/// `x [N, C, H, W]`, `coordinates [N, H', W', 2]` → `[N, C, H', W']`.
+/// Infers sampling at coordinates: `x [N, C, H, W]`, `coordinates [N, H', W', 2]` → `[N, C, H', W']`.
 fn resample(args: &Args<'_>) -> Inferred {
     let (x, coordinates) = (args.dims("x")?, args.dims("coordinates")?);
     check_mode(args, "sampling_mode", &["nearest", "bilinear"])?;

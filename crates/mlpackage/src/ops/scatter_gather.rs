@@ -41,7 +41,7 @@ fn axis_or_first(args: &Args<'_>, dims: &Dims) -> Result<usize, Fault> {
     }
 }
 
-/// `dims[..axis] + indices + dims[axis + 1..]`.
+/// Returns `dims` with `indices` in place of `axis`: `dims[..axis] + indices + dims[axis + 1..]`.
 fn replaced(dims: &Dims, axis: usize, indices: &[Dim]) -> Dims {
     [&dims.as_slice()[..axis], indices, &dims.as_slice()[axis + 1..]].concat().into()
 }
@@ -52,7 +52,7 @@ fn check_indices(args: &Args<'_>, size: Dim) -> Result<(), Fault> {
     check_index_rows(args, &[size])
 }
 
-/// As `check_indices`, for rows of indices with an entry for each of `sizes`.
+/// Does the same as [`check_indices`] for rows of indices, which have an entry for each of `sizes`.
 fn check_index_rows(args: &Args<'_>, sizes: &[Dim]) -> Result<(), Fault> {
     let validate = args.bool_or("validate_indices", false)?;
     let Some(indices) = args.ints_if_known("indices") else { return Ok(()) };

@@ -254,7 +254,7 @@ pub fn box_begin(begin: i32, size: usize) -> Option<usize> {
     usize::try_from(begin).ok().filter(|&begin| begin <= size)
 }
 
-/// A `size` of -1 selects all remaining elements.
+/// Infers the type of a box of constant size. A `size` of -1 selects all remaining elements.
 fn slice_by_size(args: &Args<'_>) -> Inferred {
     let x = args.ty("x")?;
     for name in ["begin", "size"] {

@@ -172,8 +172,8 @@ fn tile(args: &Args<'_>) -> Inferred {
     Ok(vec![TensorType { dtype: x.dtype, shape: dims.collect::<Result<Dims, Fault>>()? }])
 }
 
-/// `pad` holds the padding at the beginning and the end of the last axes of `x`; of all axes if `pad` is
-/// computed.
+/// Infers the type of a padded `x`. `pad` holds the padding at the beginning and the end of the last axes; if it
+/// is computed, of all axes.
 fn pad(args: &Args<'_>) -> Inferred {
     let x = args.ty("x")?;
     let mode = args.string("mode")?.unwrap_or("constant");
