@@ -9,7 +9,7 @@ use crate::laws::{
 #[derive(Clone, Copy)]
 pub(crate) struct Laws<'a> {
     pub(crate) fitted: &'a AnchorAndWork,
-    /// Which laws may be used: when sources are left out, not those that were made from them.
+    /// Whether a law may be used. When sources are left out, laws that were made from them may not.
     pub(crate) may_speak: &'a dyn Fn(&Card) -> bool,
 }
 

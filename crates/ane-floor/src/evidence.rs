@@ -63,7 +63,7 @@ pub fn nearest(
 }
 
 /// Distance of a feature that is unknown on one side: as much as a factor of ten.
-const UNTOLD: f64 = 1.0;
+const UNKNOWN: f64 = 1.0;
 
 /// Returns how different two graphs are.
 ///
@@ -73,10 +73,10 @@ const UNTOLD: f64 = 1.0;
 fn distance(a: &Features, b: &Features) -> f64 {
     let scale = |a: Option<u64>, b: Option<u64>| match (a, b) {
         (Some(a), Some(b)) => ((1.0 + a as f64 / 1e5).log10() - (1.0 + b as f64 / 1e5).log10()).abs(),
-        _ => UNTOLD,
+        _ => UNKNOWN,
     };
     let layers = |f: &Features| f.depth.map(|d| (d.max(1) as f64).log2());
-    let depth = layers(a).zip(layers(b)).map_or(UNTOLD, |(a, b)| (a - b).abs() / 2.0);
+    let depth = layers(a).zip(layers(b)).map_or(UNKNOWN, |(a, b)| (a - b).abs() / 2.0);
     let family = match (a.family, b.family) {
         (a, b) if a == b => 0.0,
         (Family::Any, _) | (_, Family::Any) => 1.0,

@@ -177,7 +177,7 @@ impl From<&Graph> for Features {
                     .zip(layers)
                     .map(|(products, layers)| products.saturating_mul(layers.max(1)))
             }
-            told => Some(told),
+            stated => Some(stated),
         };
         let anchor =
             graph.anchor_multiply_adds.or(work.zip(products).map(|(work, products)| work / products));

@@ -111,8 +111,8 @@ pub enum WeightFormat {
 }
 
 impl WeightFormat {
-    /// Bits per weight, if the form determines them; for `None`, those of fp16, in which graphs on the Neural
-    /// Engine compute.
+    /// Returns the number of bits per weight, if the form determines it. For [`None`](Self::None) it is that of
+    /// fp16, in which graphs on the Neural Engine compute.
     pub fn bits(self) -> Option<u64> {
         match self {
             Self::None => Some(16),

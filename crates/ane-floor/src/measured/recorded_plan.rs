@@ -135,13 +135,13 @@ impl RecordedPlan {
     /// Checks the plan by itself.
     fn check(&self) -> Result<(), String> {
         let Self { package, machine, compute_units, plan, .. } = self;
-        let told = [Some(package), Some(compute_units), machine.chip.as_ref(), machine.os.as_ref()];
+        let texts = [Some(package), Some(compute_units), machine.chip.as_ref(), machine.os.as_ref()];
         let operations = || plan.program_operation_plans.iter();
         let named = operations().flat_map(|o| {
             let outputs = o.operation.outputs.iter().map(|output| &output.name);
             [&o.path, &o.operation.operator_name].into_iter().chain(outputs)
         });
-        for text in told.into_iter().flatten().chain([&plan.model_type]).chain(named) {
+        for text in texts.into_iter().flatten().chain([&plan.model_type]).chain(named) {
             if text.chars().count() > LONGEST || text.chars().any(char::is_control) {
                 let begin: String = text.chars().take(40).collect();
                 return Err(format!(
@@ -214,9 +214,9 @@ impl RecordedPlan {
         let id = format!("measured-{program}-{}-{}", self.machine, self.compute_units);
         let id = id.to_lowercase().replace(|c: char| !c.is_ascii_alphanumeric() && c != '.', "-");
         // The package's own description, of which a row uses one line.
-        let told = [&package.metadata().short_description, &report.package];
-        let told = told.into_iter().find(|text| !text.trim().is_empty()).map_or("a package", String::as_str);
-        let summary: String = told.chars().filter(|c| !c.is_control()).take(200).collect();
+        let texts = [&package.metadata().short_description, &report.package];
+        let text = texts.into_iter().find(|text| !text.trim().is_empty()).map_or("a package", String::as_str);
+        let summary: String = text.chars().filter(|c| !c.is_control()).take(200).collect();
         let mut row =
             Placement::of_measurement(id, summary, report, self.machine.clone(), "microgpt floor --measure");
         row.remark = Some(format!("compute units {}", self.compute_units));
