@@ -2,8 +2,9 @@
 
 use burn::tensor::{Device, Int, Tensor, TensorData};
 
-/// Target row length: rows hold documents up to this length, or up to that of the longest document. The cost
-/// of attention grows with the square of the row length; projections do not depend on it.
+/// Target length of a row, or the length of the longest document if that is larger; the number of rows follows
+/// from it. The cost of attention grows with the square of the row length, that of projections does not depend
+/// on it.
 const ROW: usize = 64;
 
 /// Examples packed into rows.
@@ -73,8 +74,8 @@ impl Batch {
     }
 }
 
-/// Assigns examples to rows and returns the row length. The longest example is placed first, each into the
-/// emptiest row.
+/// Assigns examples to rows, and returns the rows and their length. Examples are placed from the longest to the
+/// shortest, each into the emptiest row.
 fn layout(examples: &[&[u32]]) -> (Vec<Vec<usize>>, usize) {
     let lengths: Vec<usize> = examples.iter().map(|e| e.len() - 1).collect();
     let (total, longest) = (lengths.iter().sum::<usize>(), lengths.iter().copied().max().unwrap_or(0));

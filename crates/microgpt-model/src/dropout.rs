@@ -14,18 +14,20 @@ pub(crate) struct Dropout {
 }
 
 impl Dropout {
-    /// Masks for one forward pass; `pass` is its index in the whole run.
+    /// Creates the dropout of one forward pass; `pass` is its index in the whole run.
     pub(crate) fn new(rate: f64, seed: u64, pass: u64) -> Self {
         let mut rng = ChaCha8Rng::seed_from_u64(seed);
         rng.set_stream(pass);
         Self { rate, rng }
     }
 
-    /// Drops nothing, for use outside training.
+    /// Creates a dropout that drops nothing, for use outside training.
     pub(crate) fn none() -> Self {
         Self::new(0.0, 0, 0)
     }
 
+    /// Drops elements of `x`.
+    ///
     /// # Shapes
     ///
     /// - x: `[N, C]`

@@ -13,7 +13,7 @@ pub(crate) struct Examples {
     tokens: Vec<u32>,
     /// End of each example in `tokens`.
     ends: Vec<usize>,
-    /// Documents longer than the context, which are truncated.
+    /// Number of documents longer than the context, which are truncated.
     cut: usize,
     /// The context that would hold every document.
     whole: usize,
@@ -58,7 +58,7 @@ impl Examples {
         self.ends.len()
     }
 
-    /// Documents that were truncated to the context.
+    /// Returns the number of documents that were truncated to the context.
     pub(crate) fn cut(&self) -> usize {
         self.cut
     }
@@ -80,12 +80,12 @@ impl Examples {
         (0..self.len()).map(|i| self.get(i))
     }
 
-    /// Predictions of the longest example.
+    /// Returns the number of predictions of the longest example.
     pub(crate) fn longest(&self) -> usize {
         self.iter().map(|e| e.len() - 1).max().unwrap_or(0)
     }
 
-    /// Predictions of all examples together.
+    /// Returns the number of predictions of all examples together.
     pub(crate) fn predictions(&self) -> usize {
         self.tokens.len() - self.ends.len()
     }

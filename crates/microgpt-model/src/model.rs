@@ -219,7 +219,7 @@ impl Layer {
     }
 }
 
-/// `x * (mean(x^2) + eps)^-0.5` over the last axis. burn's variant has a gain; microGPT's has none.
+/// Computes `x * (mean(x^2) + eps)^-0.5` over the last axis. burn's variant has a gain; microGPT's has none.
 fn rms_norm(x: Tensor<2>, eps: f64) -> Tensor<2> {
     let scale = (x.clone().powi_scalar(2).mean_dim(1) + eps).sqrt().recip(); // [N, 1]
     x * scale

@@ -143,7 +143,7 @@ impl Tokenizer {
             .collect()
     }
 
-    /// Each character is a token, so the library is only asked for its id, once.
+    /// Encodes a text whose characters are tokens. The library is asked once for the id of each character.
     fn encode_characters(&self, text: &str) -> Result<Vec<u32>> {
         let mut ids: HashMap<char, Option<u32>> = HashMap::new();
         let mut buffer = [0; 4];
