@@ -56,8 +56,8 @@ fn floor(group: &mut BenchmarkGroup<'_, WallTime>, made: &Made, threads: usize) 
     });
 }
 
-/// burn has no cache here: a token is a forward pass over all positions so far. The pass for the last token
-/// covers a whole context.
+/// Measures burn's forward pass over a whole context and over one position. burn has no cache here, so each token
+/// takes a pass over all positions so far.
 fn burn(group: &mut BenchmarkGroup<'_, WallTime>, made: &Made) {
     let model = BurnReference::from_checkpoint(&made.checkpoint, Backend::default()).expect("burn's model");
     let tokens: Vec<u32> = (0..made.checkpoint.config().block_size as u32).map(|i| i % 27).collect();

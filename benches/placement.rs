@@ -1,8 +1,11 @@
 //! Measures the prediction of placement for every fixture that coremltools wrote, and for the experiment's
 //! two shards.
 //!
-//! `cargo bench -p microgpt-bench --features criterion --bench placement` prints a time per package. A package is opened and checked once, and then
-//! predicted repeatedly.
+//! ```text
+//! cargo bench -p microgpt-bench --features criterion --bench placement
+//! ```
+//!
+//! Prints a time per package. A package is opened and checked once, and then predicted repeatedly.
 
 use std::hint::black_box;
 use std::path::{Path, PathBuf};

@@ -76,9 +76,9 @@ fn card(placement: &[PlacementReport], verification: Option<&Verification>) -> S
         card.push_str("Not checked at export; `microgpt verify BUNDLE --checkpoint CHECKPOINT` does.\n");
         return card;
     };
-    // The bounds that hold, not the measurements: those differ in the last digits between machines, and the
-    // same checkpoint must produce the same bundle.
-    card.push_str("Checked at export over a full context; `microgpt verify` prints the figures.\n\n");
+    // States the bounds that hold instead of the measurements, whose last digits differ between machines: the
+    // same checkpoint must produce the same bundle on all of them.
+    card.push_str("Checked at export over the context, or its first 1,024 positions; `microgpt verify` prints the figures.\n\n");
     card.push_str("| comparison | largest error at most | cosine at least | holds |\n|---|---|---|---|\n");
     for check in &verification.checks {
         let error = match check.tolerance.largest_error {

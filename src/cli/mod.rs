@@ -1,4 +1,4 @@
-//! Arguments, exit codes, and the commands, one per file.
+//! Arguments, exit codes, and the commands, each in a module of its own.
 
 mod bench;
 mod chart;

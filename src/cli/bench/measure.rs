@@ -90,7 +90,7 @@ pub(crate) fn benchmark(
     })
 }
 
-/// Seconds from opening the bundle to the logits of the first token, several times.
+/// Measures the seconds from opening the bundle to the logits of the first token, several times.
 fn seconds_to_load(bundle: &Bundle, engine: &dyn Engine) -> Result<Vec<f64>> {
     let load = || {
         let started = Instant::now();

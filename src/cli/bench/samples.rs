@@ -110,7 +110,7 @@ impl Samples {
     }
 }
 
-/// Seconds that the machine needs to read all weights once.
+/// Measures the seconds that the machine needs to read all weights once.
 fn read(machine: &Machine, weights: &[&[u8]]) -> f64 {
     weights.iter().map(|file| machine.read(file).as_secs_f64()).sum()
 }
@@ -140,7 +140,7 @@ fn batch(model: &DecodeModel, sequences: &mut [Sequence]) -> Result<f64> {
     Ok((all.len() * model.context_length()) as f64 / started.elapsed().as_secs_f64())
 }
 
-/// Returns the value below or at which the given percentage of values lies.
+/// Sorts the values, and returns the one at a percentile, without interpolation; NaN if there are none.
 pub(super) fn percentile(values: &mut [f64], percent: usize) -> f64 {
     values.sort_by(f64::total_cmp);
     let last = values.len().saturating_sub(1);

@@ -42,8 +42,8 @@ pub(super) enum NumericsArg {
     F32,
     /// Every fp16 result rounded to fp16
     F16,
-    /// The fastest for decoders: projections and attention are fused and use all threads, with errors as small as
-    /// those of fp16. Other operations, such as convolutions, run as in f32
+    /// The fastest for decoders: projections and attention are fused and use several threads, with errors as small
+    /// as those of fp16. Other operations, such as convolutions, run as in f32
     Fast,
 }
 

@@ -106,7 +106,7 @@ fn of_other(path: &Path, expected: Expected) -> String {
     }
 }
 
-/// What can still be done with a run that has no intact state.
+/// Advises what can still be done with a run that has no intact state.
 pub(in super::super) fn salvage(run: &Path) -> String {
     let is_sound = |state: &PathBuf| Checkpoint::open(state).is_ok_and(|found| found.weights().is_ok());
     match Trainer::states(run).into_iter().find(is_sound) {

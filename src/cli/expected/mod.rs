@@ -93,7 +93,7 @@ fn unexpected(path: &Path, kind: &PathKind, expected: Expected) -> Error {
     }
 }
 
-/// Details read from the file: a model's architectures.
+/// Returns details that are read from the file, such as a model's architectures.
 fn detail(path: &Path, kind: &PathKind) -> Option<String> {
     match kind {
         PathKind::HuggingFace { .. } => {

@@ -12,7 +12,7 @@
 //! results/discover-NAME/boundary.txt  a sweep, with boundary.svg
 //! ```
 //!
-//! Missing files are allowed: a run that stopped halfway has a page as well.
+//! Files may be missing: a run that stopped halfway has a page as well.
 
 use std::collections::HashSet;
 use std::fs;
@@ -207,7 +207,7 @@ impl FirstRun {
     }
 }
 
-/// Paths in a folder, sorted by name.
+/// Returns the paths in a folder, sorted by name.
 fn entries(folder: &Path) -> Result<Vec<std::path::PathBuf>> {
     let entries = fs::read_dir(folder).with_context(|| format!("list {}", folder.display()))?;
     let mut paths: Vec<_> = entries.flatten().map(|entry| entry.path()).collect();

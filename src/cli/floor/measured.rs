@@ -21,7 +21,7 @@ pub(super) struct MeasuredArgs {
     /// and add a row to the corpus of --rows. The other options then apply to the measurement
     #[arg(long, conflicts_with = "measured")]
     measure: bool,
-    /// Do the same with a plan that --save-plan recorded, on any machine
+    /// Use a plan that --save-plan recorded in place of --measure, on any machine
     #[arg(long, value_name = "PLAN.json", conflicts_with_all = ["measure", "measured"])]
     pub(super) plan: Option<PathBuf>,
     /// Save Core ML's plan as JSON

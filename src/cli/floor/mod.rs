@@ -48,7 +48,7 @@ pub(crate) struct Floor {
     measured: Option<PathBuf>,
     #[command(flatten)]
     measuring: measured::MeasuredArgs,
-    /// Print the JSON Schema of such an object
+    /// Print the JSON Schema of an object that --json prints
     #[arg(long, conflicts_with_all = ["path", "require", "baseline", "json", "html", "measure", "plan"])]
     schema: bool,
 }

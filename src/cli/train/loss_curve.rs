@@ -73,7 +73,7 @@ pub(crate) fn draw(report: &TrainingReport) -> Result<String, Box<dyn std::error
     Ok(svg)
 }
 
-/// Means over chunks of steps, each at the last step of its chunk.
+/// Returns the mean losses of chunks of steps, each at the last step of its chunk.
 fn means(history: &[StepMetrics]) -> Vec<(f64, f64)> {
     let stretch = history.len().div_ceil(POINTS).max(1);
     let mean = |steps: &[StepMetrics]| {

@@ -131,7 +131,7 @@ impl View {
     }
 }
 
-/// Samples of what the model generates now, on one line.
+/// Returns samples of what the model generates now, on one line.
 fn samples(trainer: &Trainer) -> String {
     let mut rng = ChaCha8Rng::seed_from_u64(trainer.training().seed);
     let (model, config, tokenizer) = (trainer.model(), trainer.config(), trainer.tokenizer());

@@ -32,8 +32,8 @@ pub(crate) struct Verify {
     /// Write every step's inputs and logits as safetensors, for other executors to compare with
     #[arg(long, value_name = "FILE")]
     dump: Option<PathBuf>,
-    /// Search for silent failures of fp16: the first operation that produces an infinity, a NaN, or zero from
-    /// a constant that is not zero. Each counts as a failure
+    /// Search for silent failures of fp16: the first operation that overflows, produces a NaN, or produces only
+    /// zeros, and nonzero constants that round to zero. Each counts as a failure
     #[arg(long)]
     hazards: bool,
     /// burn's backend: flex, or ndarray in a build with `--features ndarray`

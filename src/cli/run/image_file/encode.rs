@@ -36,7 +36,7 @@ pub(super) fn png(image: &ImageType, tensor: &Tensor) -> Result<(Vec<u8>, Vec<St
     Ok((png.into_inner(), lost(values, white)))
 }
 
-/// Notes on values that the image does not represent.
+/// Describes the values that the image does not represent.
 fn lost(values: &[f32], white: f32) -> Vec<String> {
     let mut notes = Vec::new();
     let nans = values.iter().filter(|v| v.is_nan()).count();

@@ -88,7 +88,7 @@ impl<'b> Header<'b> {
     }
 }
 
-/// Says what an error of the decoder means for the file.
+/// Explains what an error of the decoder means for the file.
 fn explained(error: ImageError) -> Error {
     match &error {
         ImageError::Limits(_) => {
