@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Runs microgpt on packages written by five versions of coremltools. See README.md.
 #
-#   MICROGPT        binary to check                              [built]
+#   MICROGPT        binary to check, instead of building one
 #   WRITERS_VENVS   folder of the virtual environments           [target/writers-venvs]
 #   PYTHON          interpreter that installs uv                 [python3]
 #
