@@ -2,7 +2,7 @@
 """Checks with coremltools the packages that `microgpt export` writes. Runs on Linux; nothing here runs on Core ML.
 
 The script creates checkpoints, exports them with every option, loads each package with coremltools' own loader, and compares
-graph, weights and weight file with the same decoder built, converted and quantised by coremltools. It then plants faults into
+graph, weights and weight file with the same decoder built, converted and quantized by coremltools. It then plants faults into
 packages and requires that they are reported, and checks the edge cases in which exporter and coremltools are known to differ.
 Exits with 1 if a package fails, a fault goes unnoticed or an edge case has changed.
 """
@@ -73,7 +73,7 @@ class Judge:
         self.run("train", "--preset", "original", "--steps", "50", "--seed", "42", "--out", path)
         return checkpoints.load(path)
 
-    def synthesise(self, original: Checkpoint) -> Checkpoint:
+    def synthesize(self, original: Checkpoint) -> Checkpoint:
         """Writes a checkpoint of the `scaled` preset's dimensions with random weights, from Python."""
         path = self.work / "checkpoints" / "scaled"
         dimensions = replace(original.config, n_embd=512, n_head=8, n_layer=6, block_size=64)
@@ -89,7 +89,7 @@ class Judge:
         return bundle
 
     def reference(self, checkpoint: Checkpoint, options: Options) -> Reference:
-        """Builds, converts and quantises with coremltools, once for each combination of options."""
+        """Builds, converts and quantizes with coremltools, once for each combination of options."""
         key = (checkpoint.name, options)
         if key not in self.references:
             path = self.work / "reference" / f"{label(checkpoint, options)}.mlpackage"
@@ -211,7 +211,7 @@ def main() -> int:
         sizes = ("ops/theirs", "blobs", "weight.bin")
         header = ("model", "quantize", "projection", "norm", "cache", *sizes, "weights, to coremltools'", "s", "result")
         print(COLUMNS.format(*header))
-        for checkpoint, options in cases(original, judge.synthesise(original)):
+        for checkpoint, options in cases(original, judge.synthesize(original)):
             failures += judge.judge(checkpoint, options)
     failures += self_test(judge, original)
     print("where the exporter is known to differ from coremltools:")

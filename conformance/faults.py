@@ -260,7 +260,7 @@ def _change_int8(draft: Draft) -> None:
 
 
 def _change_int8_scale(draft: Draft) -> None:
-    """Changes the scale of one channel by one unit in the last place: far less than a quantisation step."""
+    """Changes the scale of one channel by one unit in the last place: far less than a quantization step."""
     scales = draft.operation("constexpr_blockwise_shift_scale").inputs["scale"].arguments[0].value
     offset = scales.blobFileValue.offset + 64
     draft.patch(offset, bytes([draft.weight_file.read_bytes()[offset] ^ 1]))

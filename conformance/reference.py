@@ -1,4 +1,4 @@
-"""The decode graph built independently with coremltools' own Builder, and converted and quantised by coremltools itself.
+"""The decode graph built independently with coremltools' own Builder, and converted and quantized by coremltools itself.
 
 Nothing here is translated from the exporter. The sources are the architecture (RMSNorm without gain after the embedding and
 before attention and MLP, 1x1 convolutions, a KV cache, an MLP of 4x with ReLU, no final norm) and the documented formula of
@@ -218,7 +218,7 @@ def convert(program: Program, path: Path) -> ct.models.MLModel:
 
 
 def quantize(model: ct.models.MLModel, quantization: str, path: Path) -> None:
-    """Quantises every weight of `model` with coremltools and saves the result."""
+    """Quantizes every weight of `model` with coremltools and saves the result."""
     config = cto.OpLinearQuantizerConfig(
         mode="linear_symmetric",
         dtype="int8",

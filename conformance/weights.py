@@ -10,7 +10,7 @@ from graph import Stored, convolutions, stored_weight
 from package import Package, Problem
 from reference import Options, matrices
 
-#: Largest error in steps. Half a step is the error of quantisation; coremltools and the exporter round the ratio of weight
+#: Largest error in steps. Half a step is the error of quantization; coremltools and the exporter round the ratio of weight
 #: and scale, at most about 127, to fp16 before they round it to an integer, which adds at most 1/32.
 LARGEST_ERROR = 0.5 + 1 / 32
 #: A scale is the range divided by 254 and rounded to fp16, by at most 2^-11 of itself; twice that is allowed. A small
@@ -20,7 +20,7 @@ SMALLEST_FP16 = 2.0**-24
 
 
 def check_weights(package: Package, checkpoint: Checkpoint, options: Options) -> list[Problem]:
-    """Compares every convolution's weight with the checkpoint's: equal in fp16, or within half a quantisation step."""
+    """Compares every convolution's weight with the checkpoint's: equal in fp16, or within half a quantization step."""
     convs, expected = convolutions(package.program), matrices(checkpoint, options.projections)
     if len(convs) != len(expected):
         return [Problem("weights", "program", f"{len(convs)} convolutions, expected {len(expected)}")]

@@ -42,7 +42,7 @@ pub enum Error {
         expected: Vec<usize>,
     },
     /// There is no temporary folder for a larger decoder, whose placement is predicted.
-    #[error("create a temporary folder in which to try a larger decoder")]
+    #[error("make a temporary folder for a larger decoder")]
     TemporaryFolder(#[source] io::Error),
     /// A larger decoder, whose placement is predicted, cannot be exported.
     #[error("export a larger decoder to try it")]

@@ -10,7 +10,7 @@
 //!    numerics. The bounds are 2e-3, and a cosine of 0.99999.
 //! 3. Does it do so in the arithmetic `fast`? The bound is the error of fp16 on the same inputs, or two
 //!    roundings to fp16 (2^-10) if that is larger: [`Tolerance::of_fast`].
-//! 4. How far is it from the fp32 checkpoint? This tests quantisation. The result is reported, and must reach
+//! 4. How far is it from the fp32 checkpoint? This tests quantization. The result is reported, and must reach
 //!    the cosine of 0.97 below which the ane-book does not count a shard at all.
 //!
 //! Another engine, Core ML, is compared with mil-cpu. The result is reported, and must reach the same cosine:

@@ -1,7 +1,7 @@
 """Packages from configurations, written by coremltools 9.
 
 Many configurations share one function, each with inputs and outputs of its own, so that the cost per package in coremltools and
-the executor is paid only once. No optimisation pass runs, so the package contains exactly what was drawn. coremltools' own
+the executor is paid only once. No optimization pass runs, so the package contains exactly what was drawn. coremltools' own
 inference of shapes and types is compared with the oracle's.
 """
 

@@ -36,7 +36,7 @@ impl<W: io::Write> io::Write for Visible<W> {
     }
 }
 
-/// Prints text. The error for a closed reader can be recognised with [`is_broken_pipe`].
+/// Prints text. The error for a closed reader can be recognized with [`is_broken_pipe`].
 pub(super) fn print(text: &str) -> Result<()> {
     let mut out = io::stdout().lock();
     out.write_all(visible(text).as_bytes()).and_then(|()| out.flush()).context("write to standard output")

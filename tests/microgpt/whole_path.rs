@@ -62,7 +62,7 @@ fn combinations() -> Vec<ExportOptions> {
     all
 }
 
-/// Every quantisation, layout of projections, cache update and norm form computes the same as burn with the
+/// Every quantization, layout of projections, cache update and norm form computes the same as burn with the
 /// same weights.
 #[test]
 fn every_combination_keeps_parity_with_burn_on_every_backend() {
@@ -97,7 +97,7 @@ fn every_combination_keeps_parity_with_burn_on_every_backend() {
     }
 }
 
-/// The floor recognises a decoder with every cache update and any number of tokens per call.
+/// The floor recognizes a decoder with every cache update and any number of tokens per call.
 #[test]
 fn every_cache_update_is_a_decoder_to_the_floor() {
     let dir = tempfile::tempdir().unwrap();

@@ -1,4 +1,4 @@
-"""Elementwise operations, reductions, products and normalisations."""
+"""Elementwise operations, reductions, products and normalizations."""
 
 import numpy as np
 from program import Const, Rejected
@@ -374,7 +374,7 @@ def attention(g: Gen):
     return g.emit("scaled_dot_product_attention", query=query, key=key, value=value, attn_mask=mask)
 
 
-# --- normalisation
+# --- normalization
 
 
 def vector(g: Gen, size, low, high):
@@ -408,7 +408,7 @@ def layer_norm(g: Gen):
     shape = g.shape_of(x)
     rank = len(shape)
     first = g.int(0, rank - 1)
-    # Core ML normalises over consecutive axes up to the last, or over the channels only.
+    # Core ML normalizes over consecutive axes up to the last, or over the channels only.
     axes = list(range(first, rank)) if g.chance(0.75) or rank < 3 else [1]
     size = tuple(shape[a] for a in axes)
     gamma = g.maybe(0.6, vector(g, size, 0.5, 2))

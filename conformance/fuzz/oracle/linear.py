@@ -1,4 +1,4 @@
-"""Products, reductions and normalisations."""
+"""Products, reductions and normalizations."""
 
 import math
 

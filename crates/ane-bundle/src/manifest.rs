@@ -90,7 +90,7 @@ pub struct DecodeInterface {
     /// The write position of the new key and value: one-hot over positions, fp16 `[1, 1, S, 1]`, or the
     /// position as an index, int32 `[1]`. The type of the function's input distinguishes the two.
     pub kv_write: String,
-    /// Unnormalised log probabilities, fp16 `[1, V, 1, 1]`.
+    /// Unnormalized log probabilities, fp16 `[1, V, 1, 1]`.
     pub logits: String,
     /// Caches that the host holds, two per layer; empty if the caches are states.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]

@@ -1,6 +1,6 @@
 //! Options of an export.
 //!
-//! Each choice exists because the evidence does not settle it; the defaults are what the evidence favors.
+//! Each choice exists because the evidence does not settle it; the defaults are what the evidence favours.
 
 use std::collections::BTreeMap;
 use std::str::FromStr;

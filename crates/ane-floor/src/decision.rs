@@ -25,7 +25,7 @@ pub(crate) struct Decision {
     pub(crate) opinion: Opinion,
 }
 
-/// Returns the first opinion in order of precedence: laws that exclude a graph, the form of quantisation, the
+/// Returns the first opinion in order of precedence: laws that exclude a graph, the form of quantization, the
 /// floor of Experiment 27 for the shards that it covers, and the fitted law for everything else.
 pub(crate) fn decide(features: &Features, laws: &Laws<'_>) -> Option<Decision> {
     let order: [&dyn Law; 6] =

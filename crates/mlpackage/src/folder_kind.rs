@@ -1,4 +1,4 @@
-//! Recognises an earlier output, so that nothing else is ever replaced.
+//! Recognizes an earlier output, so that nothing else is ever replaced.
 
 use std::path::Path;
 

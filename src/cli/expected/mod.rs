@@ -56,7 +56,7 @@ impl Expected {
     }
 }
 
-/// Recognises what a path holds, if a command expects it.
+/// Recognizes what a path holds, if a command expects it.
 ///
 /// # Errors
 ///

@@ -42,7 +42,7 @@ pub(super) struct FunctionSummary {
     pub(super) operations: BTreeMap<String, usize>,
 }
 
-/// Summarises a package.
+/// Summarizes a package.
 pub(super) fn summary(package: &Package) -> PackageSummary {
     let functions = package.program().functions.iter().map(|(name, f)| {
         let interface = package.interface(name).cloned().unwrap_or_else(|| Interface::of(f));

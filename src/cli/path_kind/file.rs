@@ -1,4 +1,4 @@
-//! Recognises a file by its first bytes.
+//! Recognizes a file by its first bytes.
 
 use std::fs::File;
 use std::io::{self, BufRead as _, BufReader, Read as _, Seek as _, SeekFrom};
@@ -7,10 +7,10 @@ use std::path::Path;
 use super::PathKind::{self, *};
 use super::protobuf;
 
-/// Bytes of a file that are read to recognise it.
+/// Bytes of a file that are read to recognize it.
 const HEAD: usize = 4096;
 
-/// Recognises a file of `len` bytes.
+/// Recognizes a file of `len` bytes.
 pub(super) fn kind_of(path: &Path, len: u64) -> io::Result<PathKind> {
     let mut file = BufReader::new(File::open(path)?);
     let mut head = vec![0; HEAD];
@@ -63,7 +63,7 @@ const MAGIC: &[(usize, &[u8], PathKind)] = &[
     (0, b"%PDF-", Other("a PDF document")),
 ];
 
-/// Recognises a file of `len` bytes by its first bytes.
+/// Recognizes a file of `len` bytes by its first bytes.
 fn of_head(head: &[u8], len: u64) -> Option<PathKind> {
     if head.is_empty() {
         return Some(EmptyFile);
@@ -87,7 +87,7 @@ fn of_head(head: &[u8], len: u64) -> Option<PathKind> {
     (header.first() == Some(&b'{') && length >= 2 && length <= len.saturating_sub(8)).then_some(Safetensors)
 }
 
-/// Recognises the content of a zip archive by the name of its first entry.
+/// Recognizes the content of a zip archive by the name of its first entry.
 fn of_zip(head: &[u8]) -> PathKind {
     let length = head.get(26..28).map_or(0, |bytes| usize::from(bytes[0]) | usize::from(bytes[1]) << 8);
     let name = head.get(30..).map_or(&[][..], |rest| &rest[..length.min(rest.len())]);
@@ -107,7 +107,7 @@ fn of_zip(head: &[u8]) -> PathKind {
     }
 }
 
-/// Recognises the kind of text; `None` if the bytes are not text.
+/// Recognizes the kind of text; `None` if the bytes are not text.
 fn of_text(head: &[u8]) -> Option<PathKind> {
     let text = match std::str::from_utf8(head) {
         Ok(text) => text,
@@ -155,7 +155,7 @@ mod tests {
     }
 
     #[test]
-    fn files_are_recognised_by_their_first_bytes() {
+    fn files_are_recognized_by_their_first_bytes() {
         let pointer = "version https://git-lfs.github.com/spec/v1\noid sha256:4d7a\nsize 12345\n";
         assert_eq!(kind(pointer.as_bytes()), GitLfsPointer { bytes: Some(12_345) });
         assert_eq!(kind(b""), EmptyFile);
@@ -178,7 +178,7 @@ mod tests {
 
     /// The system gives files of `/proc` the size 0.
     #[test]
-    fn a_file_larger_than_the_system_says_is_recognised() {
+    fn a_file_larger_than_the_system_says_is_recognized() {
         assert_eq!(of_head(b"\x08\0\0\0\0\0\0\0{}      ", 0), None);
         assert_eq!(of_head(b"\x08\0\0\0\0\0\0\0{}      ", 16), Some(Safetensors));
     }

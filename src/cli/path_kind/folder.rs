@@ -1,4 +1,4 @@
-//! Recognises a folder by the names in it.
+//! Recognizes a folder by the names in it.
 
 use std::fs::File;
 use std::io::{self, Read as _};
@@ -11,7 +11,7 @@ use super::PathKind::{self, *};
 /// Size limit of a configuration, in bytes.
 const CONFIG_LIMIT: u64 = 1 << 20;
 
-/// Recognises what a folder holds.
+/// Recognizes what a folder holds.
 pub(super) fn kind_of(path: &Path) -> io::Result<PathKind> {
     let has = |name: &str| path.join(name).exists();
     if has("Manifest.json") {
@@ -33,7 +33,7 @@ pub(super) fn kind_of(path: &Path) -> io::Result<PathKind> {
     Ok(if is_empty { EmptyFolder } else { UnknownFolder })
 }
 
-/// Recognises a folder with a `config.json`, which Hugging Face and this program write for models.
+/// Recognizes a folder with a `config.json`, which Hugging Face and this program write for models.
 fn of_config(path: &Path) -> io::Result<PathKind> {
     let config = path.join("config.json");
     if !config.is_file() {
@@ -67,7 +67,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn folders_are_recognised_by_their_content() {
+    fn folders_are_recognized_by_their_content() {
         let dir = tempfile::tempdir().unwrap();
         let folder = |files: &[(&str, &str)]| {
             let path = dir.path().join("folder");

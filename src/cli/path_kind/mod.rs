@@ -1,4 +1,4 @@
-//! Recognises what a path holds by its first bytes or by the names in a folder, for messages about a file of
+//! Recognizes what a path holds by its first bytes or by the names in a folder, for messages about a file of
 //! another kind than the command expects. Nothing here decides what a command accepts.
 
 mod file;
@@ -146,7 +146,7 @@ impl PathKind {
         matches!(self, Bundle | Package | Checkpoint | UnfinishedRun)
     }
 
-    /// Recognises what `path` holds. Reads a few kilobytes at most.
+    /// Recognizes what `path` holds. Reads a few kilobytes at most.
     ///
     /// # Errors
     ///

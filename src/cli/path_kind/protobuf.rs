@@ -1,4 +1,4 @@
-//! Recognises ONNX and Core ML models, which have no magic bytes, by the fields of their protobuf message.
+//! Recognizes ONNX and Core ML models, which have no magic bytes, by the fields of their protobuf message.
 
 use std::fs::File;
 use std::io::{self, BufReader, Read as _, Seek as _, SeekFrom};
@@ -8,7 +8,7 @@ use super::PathKind::{self, *};
 /// Limit of the fields of a protobuf message that are examined.
 const FIELDS: usize = 64;
 
-/// Recognises ONNX and Core ML models, which have no magic bytes. Both begin with a small version in field 1.
+/// Recognizes ONNX and Core ML models, which have no magic bytes. Both begin with a small version in field 1.
 /// Then `ModelProto` of ONNX has its graph in field 7, and `Model` of Core ML its model in a field from 200
 /// on.
 pub(super) fn kind_of(file: &mut BufReader<File>, len: u64) -> io::Result<Option<PathKind>> {
@@ -76,7 +76,7 @@ mod tests {
     /// field of an ML Program or a neural network of Core ML. A graph larger than the read buffer is skipped,
     /// not read.
     #[test]
-    fn models_without_magic_bytes_are_recognised_by_their_fields() {
+    fn models_without_magic_bytes_are_recognized_by_their_fields() {
         assert_eq!(kind(b"\x08\x08\x12\x07pytorch\x3a\x01\x00"), Onnx);
         assert_eq!(kind(b"\x08\x09\x12\x00\xb2\x1f\x01\x00"), MlModel { field: 502 });
         let mut large = b"\x08\x04\x12\x80\x80\x01".to_vec();

@@ -1,4 +1,4 @@
-//! Recognises a run that diverged.
+//! Recognizes a run that diverged.
 
 use microgpt_model::Trained;
 

@@ -140,7 +140,7 @@ fn samples(trainer: &Trainer) -> String {
     texts.join(" ")
 }
 
-/// Summarises the result of a run.
+/// Summarizes the result of a run.
 pub(super) fn summary(trained: &Trained, folder: &Path) -> String {
     let report = &trained.report;
     let held_out = match report.held_out_loss {

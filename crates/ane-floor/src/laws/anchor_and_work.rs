@@ -210,7 +210,7 @@ fn values(features: &Features) -> [f64; TERMS.len()] {
 }
 
 /// Fits a logistic regression by coordinate descent, with terms of at least 0 and a ridge on them. Each step
-/// minimises a parabola above the loss, whose curvature is at most a quarter, so no step makes the fit worse.
+/// minimizes a parabola above the loss, whose curvature is at most a quarter, so no step makes the fit worse.
 fn logistic(values: &[[f64; TERMS.len()]], placed: &[bool]) -> (f64, [f64; TERMS.len()]) {
     let (mut price, mut earns) = (0.0, [0.0; TERMS.len()]);
     let n = values.len() as f64;

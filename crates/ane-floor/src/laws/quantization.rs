@@ -1,4 +1,4 @@
-//! Forms of quantisation.
+//! Forms of quantization.
 //!
 //! INT8 with per-tensor or per-channel scales keeps every convolution on the Neural Engine in most sources.
 //! INT4 with per-block scales (`constexpr_blockwise_shift_scale`) falls to the CPU in small or stateless

@@ -33,7 +33,7 @@ impl PlacementReport {
         if operations.is_empty() {
             return Err(Error::CoreMl { what: "the plan has no operation that computes".into() });
         }
-        normalise(&mut operations);
+        normalize(&mut operations);
         placement::number_regions(&mut operations);
         report.basis = Basis::Measured;
         report.confidence = 1.0;
@@ -151,7 +151,7 @@ fn reason(planned: &PlannedOperation) -> String {
 }
 
 /// Scales the costs of each function to shares of 1; without costs in the plan, all shares are equal.
-fn normalise(operations: &mut [PlacedOperation]) {
+fn normalize(operations: &mut [PlacedOperation]) {
     let mut totals: BTreeMap<String, (f64, usize)> = BTreeMap::new();
     for operation in operations.iter() {
         let (cost, count) = totals.entry(operation.function.clone()).or_default();

@@ -48,7 +48,7 @@ pub(super) struct LoadedFunction {
     /// The plan for the default shapes, or why the function is interpreted.
     plan: Result<Arc<Plan>, String>,
     /// Plans for other shapes of flexible inputs.
-    others: RwLock<Vec<Specialised>>,
+    others: RwLock<Vec<Specialized>>,
 }
 
 /// What all functions of a model are loaded with.
@@ -60,7 +60,7 @@ pub(super) struct Loading<'a> {
 }
 
 /// Shapes of the inputs, and the plan for them; `None` if such calls are interpreted.
-type Specialised = (Vec<Shape>, Option<Arc<Plan>>);
+type Specialized = (Vec<Shape>, Option<Arc<Plan>>);
 
 /// The memory of a [`State`] of this engine.
 pub(super) struct CpuState {

@@ -1,4 +1,4 @@
-//! Recurrent layers, lists, detectors and classifiers: literal values, refusals, and behavior that depends on
+//! Recurrent layers, lists, detectors and classifiers: literal values, refusals, and behaviour that depends on
 //! values.
 //!
 //! Values "from coremltools" are those that its own tests compare with Core ML (`mil/ops/tests` in its

@@ -70,7 +70,7 @@ impl Tokenizer {
     /// # Errors
     ///
     /// [`Error::Io`]; [`Error::File`] if it is not a tokenizer of characters or byte pairs with ids from 0
-    /// and [`BOS_TOKEN`] last, or if it also normalises, truncates or pads.
+    /// and [`BOS_TOKEN`] last, or if it also normalizes, truncates or pads.
     pub fn from_file(path: impl AsRef<Path>) -> Result<Self> {
         let path = path.as_ref();
         let metadata = fs::metadata(path).map_err(|e| Error::io("open", path, e))?;

@@ -57,7 +57,7 @@ impl TrainingConfig {
     ///
     /// The original preset uses microGPT's own recipe. The scaled one has larger batches, a lower learning
     /// rate and smaller initial weights, without which a model of that width starts at a loss of 37 and
-    /// learns slowly. The compact one adds regularisation and keeps the weights that are best on the held-out
+    /// learns slowly. The compact one adds regularization and keeps the weights that are best on the held-out
     /// documents.
     pub fn preset(preset: Preset) -> Self {
         let microgpt = Self {

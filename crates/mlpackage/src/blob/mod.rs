@@ -11,7 +11,7 @@
 //! Everything is little endian. A program refers to a blob by the offset of its *record*.
 //!
 //! [`BlobWriter`] writes zeros to reserved fields and gaps, but a reader must not rely on them. coremltools
-//! before version 8 left the reserved fields uninitialised, which for whole-byte types include the padding
+//! before version 8 left the reserved fields uninitialized, which for whole-byte types include the padding
 //! bits (`struct blob_metadata` in coremltools' `mlmodel/src/MILBlob/Blob/StorageFormat.hpp`). Other writers
 //! align blobs to memory pages.
 

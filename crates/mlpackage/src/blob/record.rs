@@ -82,7 +82,7 @@ impl Record {
         if start.checked_add(size).is_none_or(|end| end > len) {
             return Err(cut(format!("data of {size} bytes at {start} reach past the file of {len} bytes")));
         }
-        // For whole-byte types the field is reserved, and coremltools before version 8 left it uninitialised.
+        // For whole-byte types the field is reserved, and coremltools before version 8 left it uninitialized.
         let padding = if dtype.bits() < 8 { padding } else { 0 };
         let bits = size
             .checked_mul(8)

@@ -113,7 +113,7 @@ fn padding_too_large() {
     assert!(damaged(216, 9).contains("not a whole number of int4"));
 }
 
-/// coremltools 7 leaves reserved fields uninitialised: bytes 24 to 64 of a record for whole-byte types,
+/// coremltools 7 leaves reserved fields uninitialized: bytes 24 to 64 of a record for whole-byte types,
 /// 32 to 64 for the others, and 8 to 64 of the header.
 #[test]
 fn reserved_fields_mean_nothing() {

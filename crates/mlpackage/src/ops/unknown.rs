@@ -33,7 +33,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn misspelt_names_are_recognised() {
+    fn misspelt_names_are_recognized() {
         for (name, meant) in [
             ("relv", "relu"),
             ("Softmax", "softmax"),

@@ -192,7 +192,7 @@ fn norms_and_pools() {
     gives(ALL, "layer_norm", &x, &[e(0.0)], &[(&[1, 2, 2], &all)]);
     let length = [1.0, 3.0, 2.0, 6.0].map(|v: f32| v / (50f32 + 14.0).sqrt());
     gives(ALL, "l2_norm", &x, &[e(14.0)], &[(&[1, 2, 2], &length)]);
-    // x / (k + alpha / size * sum of squares of the neighboring channels)^beta.
+    // x / (k + alpha / size * sum of squares of the neighbouring channels)^beta.
     let local = [
         ("size", Value::int(3)),
         ("alpha", Value::fp32(3.0)),
