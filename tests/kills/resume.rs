@@ -49,7 +49,7 @@ fn kill_after(mut command: Command, time: Duration) -> (Option<usize>, Option<us
         for line in errors.lines().map_while(Result::ok) {
             assert!(!line.starts_with("error") && !line.starts_with("warning"), "{line}");
             saved = number(&line, "step ", ": saved").or(saved);
-            from = number(&line, "going on after step ", " of").or(from);
+            from = number(&line, "resuming after step ", " of").or(from);
         }
         (saved, from)
     });

@@ -78,21 +78,21 @@ impl Train {
             None => SaveEvery::default(),
         };
         let (trainer, folder) = match &self.resume {
-            Some(folder) => (self.go_on(folder)?, folder.clone()),
+            Some(folder) => (self.resume_run(folder)?, folder.clone()),
             None => {
                 let folder = self.out.clone().context("--out is missing")?;
-                (self.begin(&folder)?, folder)
+                (self.begin_run(&folder)?, folder)
             }
         };
         let mut view = View::new(&trainer, self.sample_every, self.tui)?;
         context::warn_of_cut_documents(&trainer, &self);
-        let resumed = output::path(&folder);
+        let name = output::path(&folder);
         // A folder can be replaced by its absolute path, `.` cannot.
         let folder = folder.canonicalize().unwrap_or(folder);
         let save = SaveTo { folder: folder.clone(), every };
         let on_disk = if Trainer::is_unfinished(&folder) { trainer.step_count() } else { 0 };
         let saved = Arc::new(AtomicUsize::new(on_disk));
-        let stop = stop_on_signals(Arc::clone(&saved), resumed)?;
+        let stop = stop_on_signals(Arc::clone(&saved), name)?;
         let ended = trainer.run(Some(&save), |trainer, progress| {
             if let Progress::Saved { step } = progress {
                 saved.store(step, Ordering::Relaxed);
@@ -129,7 +129,7 @@ impl Train {
     }
 
     /// Resumes a stopped run, or a finished one with more steps.
-    fn go_on(&self, folder: &Path) -> Result<Trainer> {
+    fn resume_run(&self, folder: &Path) -> Result<Trainer> {
         expect(folder, Expected::Run)?;
         let resumed = Trainer::resume(folder, self.data.data.as_deref());
         let is_lost =
@@ -170,12 +170,12 @@ impl Train {
         if self.force {
             trainer.allow_replacing();
         }
-        output::tell(&format!("going on after step {done} of {}", trainer.training().steps));
+        output::tell(&format!("resuming after step {done} of {}", trainer.training().steps));
         Ok(trainer)
     }
 
     /// Begins a new run.
-    fn begin(&self, folder: &Path) -> Result<Trainer> {
+    fn begin_run(&self, folder: &Path) -> Result<Trainer> {
         destination::check(folder, self.force)?;
         let layout = if self.data.packed { Layout::Packed } else { Layout::Lines };
         let corpus = match &self.data.data {

@@ -130,7 +130,7 @@ impl LoadedFunction {
         if missing.is_empty() {
             loaded.default_shapes =
                 function.tensor_inputs().map(|(name, ty)| loaded.default_shape(name, ty)).collect();
-            match loaded.default_shapes.as_ref().map(|shapes| loaded.lower(shapes)) {
+            match loaded.default_shapes.as_ref().map(|shapes| loaded.compile(shapes)) {
                 Some(Ok(plan)) => loaded.plan = Ok(Arc::new(plan)),
                 Some(Err(NoPlan::Lacks(lacks))) => missing.extend(lacks),
                 Some(Err(NoPlan::DependsOnValues(operation))) => {
@@ -145,7 +145,7 @@ impl LoadedFunction {
         Ok(loaded)
     }
 
-    fn lower(&self, shapes: &[Shape]) -> Result<Plan, NoPlan> {
+    fn compile(&self, shapes: &[Shape]) -> Result<Plan, NoPlan> {
         compile(&self.function, &self.constants, shapes, self.numerics, self.limits, self.target.as_ref())
     }
 
@@ -182,7 +182,7 @@ impl LoadedFunction {
         }
         drop(kept);
         let shapes: Vec<Shape> = inputs.iter().map(|input| input.shape().into()).collect();
-        let plan = match self.lower(&shapes) {
+        let plan = match self.compile(&shapes) {
             Ok(plan) => Some(Arc::new(plan)),
             Err(NoPlan::DependsOnValues(_)) => None,
             Err(NoPlan::Shapes(reason)) => {
@@ -282,7 +282,7 @@ impl LoadedFunction {
                 input.write(name, ty.dtype, self.numerics, buffer)?;
             }
         }
-        calls.iter_mut().for_each(|h| h.memory.lend(&self.states));
+        calls.iter_mut().for_each(|call| call.memory.lend(&self.states));
         let outcome = {
             let mut sequences: smallvec::SmallVec<[SequenceBuffers<'_>; 1]> = calls
                 .iter_mut()
@@ -295,7 +295,7 @@ impl LoadedFunction {
                 .collect();
             plan.run(&mut sequences)
         };
-        calls.iter_mut().for_each(|h| h.memory.take_back(&self.states));
+        calls.iter_mut().for_each(|call| call.memory.take_back(&self.states));
         outcome
     }
 
@@ -308,14 +308,14 @@ impl LoadedFunction {
         Error::Execution { operation: self.name.clone(), reason }
     }
 
-    fn run_interpreted(&self, inputs: &[Input<'_>], calls: &mut CallState<'_>) -> Result<()> {
-        calls.memory.lend(&self.states);
-        let results = self.interpret(inputs, &mut calls.memory.lent, calls.watch.as_mut());
-        calls.memory.take_back(&self.states);
-        for (i, given) in results?.into_iter().enumerate() {
-            let tensor = calls.outputs.at_mut(i);
-            tensor.reset(given.dtype, &given.shape);
-            copy_out(&given.words, tensor.data_mut());
+    fn run_interpreted(&self, inputs: &[Input<'_>], call: &mut CallState<'_>) -> Result<()> {
+        call.memory.lend(&self.states);
+        let results = self.interpret(inputs, &mut call.memory.lent, call.watch.as_mut());
+        call.memory.take_back(&self.states);
+        for (i, result) in results?.into_iter().enumerate() {
+            let tensor = call.outputs.at_mut(i);
+            tensor.reset(result.dtype, &result.shape);
+            copy_out(&result.words, tensor.data_mut());
         }
         Ok(())
     }

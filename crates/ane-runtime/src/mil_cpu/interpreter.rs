@@ -14,7 +14,7 @@ use super::constants::{self, Constant, Constants};
 use super::execute::Execution;
 use super::hazards::{self, Watch};
 use super::kernels::Operand;
-use super::lists::{self, Taken};
+use super::lists::{self, ListOperands, ListResult};
 use super::numerics::Numerics;
 use super::resolve::{self, Resolved, Unresolved};
 use super::runtime_value::{Elements, Operands, RuntimeValue, count_non_zero};
@@ -310,11 +310,11 @@ impl<'a> Interpreter<'a> {
         let value = one("value")?;
         let value = value.and_then(|known| Some((known.ty.shape.known()?, known.words())));
         let numbers = numbers.map_or_else(|| Arc::from([]), |known| known.words());
-        let taken = Taken { list: list.as_deref(), numbers, value };
+        let operands = ListOperands { list: list.as_deref(), numbers, value };
         let room = self.limits.workspace.saturating_sub(self.held);
-        Ok(match lists::run(&operation.op, &args, &taken, room)? {
-            lists::Given::List(list) => RuntimeValue::list(list),
-            lists::Given::Tensor { dtype, shape, words } => {
+        Ok(match lists::run(&operation.op, &args, &operands, room)? {
+            ListResult::List(list) => RuntimeValue::list(list),
+            ListResult::Tensor { dtype, shape, words } => {
                 let bytes = 4 * words.len() as u64;
                 RuntimeValue { bytes, ..RuntimeValue::new(dtype, shape, words.into()) }
             }

@@ -124,13 +124,13 @@ fn bytes(ty: &TensorType, length: usize) -> Option<u64> {
 }
 
 /// The result of an operation on lists.
-pub(super) enum Given {
+pub(super) enum ListResult {
     List(List),
     Tensor { dtype: DType, shape: Shape, words: Vec<u32> },
 }
 
 /// The operands of an operation on lists, besides the arguments that the program states.
-pub(super) struct Taken<'a> {
+pub(super) struct ListOperands<'a> {
     /// `ls`; `None` for `make_list`.
     pub(super) list: Option<&'a List>,
     /// `index`, `indices` or `init_length`.
@@ -144,7 +144,7 @@ pub(super) fn is_list_operation(op: &str) -> bool {
     op == "make_list" || op.starts_with("list_")
 }
 
-impl<'a> Taken<'a> {
+impl<'a> ListOperands<'a> {
     fn list(&self) -> Result<&'a List, String> {
         self.list.ok_or_else(|| "ls is not a list".to_owned())
     }
@@ -163,46 +163,51 @@ impl<'a> Taken<'a> {
 }
 
 /// Runs an operation on lists. Its result may occupy at most `most` bytes.
-pub(super) fn run(op: &str, args: &Args<'_>, taken: &Taken<'_>, most: u64) -> Result<Given, String> {
+pub(super) fn run(
+    op: &str,
+    args: &Args<'_>,
+    operands: &ListOperands<'_>,
+    most: u64,
+) -> Result<ListResult, String> {
     match op {
-        "make_list" => make(args, taken, most).map(Given::List),
-        "list_length" => length(taken),
-        "list_write" => write(taken, most).map(Given::List),
-        "list_scatter" => scatter(taken, most).map(Given::List),
-        "list_read" => read(taken),
-        "list_gather" => gather(taken, most),
+        "make_list" => make(args, operands, most).map(ListResult::List),
+        "list_length" => length(operands),
+        "list_write" => write(operands, most).map(ListResult::List),
+        "list_scatter" => scatter(operands, most).map(ListResult::List),
+        "list_read" => read(operands),
+        "list_gather" => gather(operands, most),
         _ => Err(format!("no operation {op} on lists")),
     }
 }
 
-fn make(args: &Args<'_>, taken: &Taken<'_>, most: u64) -> Result<List, String> {
+fn make(args: &Args<'_>, operands: &ListOperands<'_>, most: u64) -> Result<List, String> {
     let spec = mlpackage::ops::lookup("make_list").ok_or("no operation make_list")?;
     let ty = spec.infer(args)?.into_iter().next();
     let ty = ty.as_ref().and_then(|ty| ty.content()).map(|(ty, _)| ty.clone());
-    let length = taken.numbers().first().copied().unwrap_or(1);
+    let length = operands.numbers().first().copied().unwrap_or(1);
     let length = usize::try_from(length).map_err(|_| format!("init_length is {length}"))?;
     let grows = args.bool_or("dynamic_length", true)?;
     List::make(ty.ok_or("make_list returns no list")?, length, grows, most)
 }
 
-fn length(taken: &Taken<'_>) -> Result<Given, String> {
-    let length = taken.list()?.length();
+fn length(operands: &ListOperands<'_>) -> Result<ListResult, String> {
+    let length = operands.list()?.length();
     let length = i32::try_from(length).map_err(|_| format!("{length} elements do not fit in int32"))?;
-    Ok(Given::Tensor { dtype: DType::Int32, shape: Shape::default(), words: vec![length as u32] })
+    Ok(ListResult::Tensor { dtype: DType::Int32, shape: Shape::default(), words: vec![length as u32] })
 }
 
-fn write(taken: &Taken<'_>, most: u64) -> Result<List, String> {
-    let mut list = taken.list()?.clone();
-    let (shape, words) = taken.value()?;
-    list.write(taken.index()?, shape, Arc::clone(words), most)?;
+fn write(operands: &ListOperands<'_>, most: u64) -> Result<List, String> {
+    let mut list = operands.list()?.clone();
+    let (shape, words) = operands.value()?;
+    list.write(operands.index()?, shape, Arc::clone(words), most)?;
     Ok(list)
 }
 
 /// Writes the rows of `value [N, ..]` to the `N` places that `indices` names.
-fn scatter(taken: &Taken<'_>, most: u64) -> Result<List, String> {
-    let mut list = taken.list()?.clone();
-    let (shape, words) = taken.value()?;
-    let indices = taken.numbers();
+fn scatter(operands: &ListOperands<'_>, most: u64) -> Result<List, String> {
+    let mut list = operands.list()?.clone();
+    let (shape, words) = operands.value()?;
+    let indices = operands.numbers();
     let element = Shape::from(shape.dims().get(1..).unwrap_or_default());
     if shape.dims().first() != Some(&indices.len()) {
         return Err(format!("{} indices for values of {shape}", indices.len()));
@@ -214,18 +219,18 @@ fn scatter(taken: &Taken<'_>, most: u64) -> Result<List, String> {
     Ok(list)
 }
 
-fn read(taken: &Taken<'_>) -> Result<Given, String> {
-    let (list, index) = (taken.list()?, taken.index()?);
+fn read(operands: &ListOperands<'_>) -> Result<ListResult, String> {
+    let (list, index) = (operands.list()?, operands.index()?);
     list.place(index)?;
     let shape = list.shape()?;
     let mut words = vec![0; shape.elements()];
     list.read(index, &mut words)?;
-    Ok(Given::Tensor { dtype: list.ty.dtype, shape, words })
+    Ok(ListResult::Tensor { dtype: list.ty.dtype, shape, words })
 }
 
 /// Returns the elements that `indices` names as one tensor `[N, ..]`.
-fn gather(taken: &Taken<'_>, most: u64) -> Result<Given, String> {
-    let (list, indices) = (taken.list()?, taken.numbers());
+fn gather(operands: &ListOperands<'_>, most: u64) -> Result<ListResult, String> {
+    let (list, indices) = (operands.list()?, operands.numbers());
     indices.iter().try_for_each(|index| list.place(*index).map(|_| ()))?;
     let element = list.shape()?;
     let shape: Shape = [&[indices.len()], element.dims()].concat().into();
@@ -236,7 +241,7 @@ fn gather(taken: &Taken<'_>, most: u64) -> Result<Given, String> {
     for (index, out) in indices.iter().zip(words.chunks_exact_mut(size)) {
         list.read(*index, out)?;
     }
-    Ok(Given::Tensor { dtype: list.ty.dtype, shape, words })
+    Ok(ListResult::Tensor { dtype: list.ty.dtype, shape, words })
 }
 
 #[cfg(test)]

@@ -41,7 +41,7 @@ struct ValueInfo {
     place: ValueRef,
 }
 
-/// Lowers `function` for inputs of `shapes`. Returns the hazards that are known before anything runs, too.
+/// Lowers `function` for inputs of `shapes`. Also returns the hazards that are known before anything runs.
 pub(super) fn lower(
     function: &Function,
     constants: &Constants,

@@ -75,7 +75,8 @@ pub(super) fn resolve(
     Ok(Resolved::Computed(results))
 }
 
-/// Checks that the results have the shapes that the program declares. Only a call shows those that depend on values.
+/// Checks that the results have the shapes that the program declares. Shapes that depend on values are known only
+/// in a call.
 pub(super) fn check_declared(
     operation: &Operation,
     args: &Args<'_>,
