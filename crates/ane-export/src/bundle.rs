@@ -92,7 +92,8 @@ fn write_package(
     Ok(states)
 }
 
-/// Returns the manifest of a bundle, which lists no files yet. `states` is the number of the decode function's states.
+/// Returns the manifest of a bundle, which lists no files yet. `states` is the number of the decode function's
+/// states.
 fn manifest(checkpoint: &Checkpoint, options: &ExportOptions, states: usize) -> BundleManifest {
     let config = checkpoint.config();
     BundleManifest {

@@ -76,31 +76,31 @@ struct MatrixSpec {
 
 /// Returns every matrix of the graph, in the order in which the graph uses them.
 fn matrices(config: &GptConfig, projections: Projections) -> Vec<MatrixSpec> {
-    let mut plans = Vec::new();
+    let mut specs = Vec::new();
     for i in 0..config.n_layer {
         let tensor = |part: &str| format!("layers.{i}.{part}.weight");
         let single =
             |part: &str| MatrixSpec { matrix: format!("layers_{i}_{part}"), tensors: vec![tensor(part)] };
         match projections {
-            Projections::Separate => plans.extend(["attn_q", "attn_k", "attn_v"].map(single)),
-            Projections::FusedQkv => plans.push(MatrixSpec {
+            Projections::Separate => specs.extend(["attn_q", "attn_k", "attn_v"].map(single)),
+            Projections::FusedQkv => specs.push(MatrixSpec {
                 matrix: format!("layers_{i}_attn_qkv"),
                 tensors: ["attn_q", "attn_k", "attn_v"].map(tensor).to_vec(),
             }),
         }
-        plans.extend(["attn_o", "mlp_fc1", "mlp_fc2"].map(single));
+        specs.extend(["attn_o", "mlp_fc1", "mlp_fc2"].map(single));
     }
-    plans.push(MatrixSpec { matrix: LOGITS.into(), tensors: vec!["lm_head.weight".into()] });
-    plans
+    specs.push(MatrixSpec { matrix: LOGITS.into(), tensors: vec!["lm_head.weight".into()] });
+    specs
 }
 
 /// Reads the tensors of a matrix.
-fn read(model: &impl Tensors, plan: &MatrixSpec) -> Result<Matrix> {
-    let specs = model.config().tensors();
-    let mut matrix = Matrix { name: plan.tensors.join(" + "), rows: 0, columns: 0, values: Vec::new() };
-    for tensor in &plan.tensors {
+fn read(model: &impl Tensors, spec: &MatrixSpec) -> Result<Matrix> {
+    let known = model.config().tensors();
+    let mut matrix = Matrix { name: spec.tensors.join(" + "), rows: 0, columns: 0, values: Vec::new() };
+    for tensor in &spec.tensors {
         let [rows, columns] =
-            specs.iter().find(|s| &s.name == tensor).expect("the plan names the config's tensors").shape;
+            known.iter().find(|t| &t.name == tensor).expect("a matrix names the config's tensors").shape;
         matrix.rows += rows;
         matrix.columns = columns;
         matrix.values.append(&mut model.tensor(tensor)?);
@@ -118,14 +118,14 @@ pub(crate) fn decode_function(
     mut progress: impl FnMut(usize, usize),
 ) -> Result<Function> {
     let config = model.config();
-    let plans = matrices(config, options.projections);
+    let specs = matrices(config, options.projections);
     let mut begun = 0;
     let mut load = |matrix: &str| -> Result<Matrix> {
-        let plan =
-            plans.iter().find(|p| p.matrix == matrix).expect("the plan has every matrix that is used below");
+        let spec =
+            specs.iter().find(|s| s.matrix == matrix).expect("the list has every matrix that is used below");
         begun += 1;
-        progress(begun, plans.len());
-        read(model, plan)
+        progress(begun, specs.len());
+        read(model, spec)
     };
     let mut linear = |f: &mut FunctionBuilder<'_>, name: &str, x: &Var| {
         project(f, name, x, &load(name)?, options.quantization)
@@ -185,11 +185,11 @@ impl<'a> Graph<'a> {
         let mut layers = Vec::with_capacity(config.n_layer);
         for [keys, values] in caches(config) {
             let mut declare = |HostCache { cache, new }: &HostCache| {
-                let keeper = match update {
+                let storage = match update {
                     CacheUpdate::OneHot | CacheUpdate::SliceUpdate => CacheStorage::State,
                     CacheUpdate::Host => CacheStorage::Host { new },
                 };
-                Cache::new(f, cache, [1, heads.count, s, heads.width], keeper)
+                Cache::new(f, cache, [1, heads.count, s, heads.width], storage)
             };
             layers.push(LayerCaches { keys: declare(&keys)?, values: declare(&values)? });
         }
@@ -267,10 +267,10 @@ fn split_qkv(f: &mut FunctionBuilder<'_>, qkv: &Var, names: [&str; 3]) -> Result
 pub fn stored_weights(checkpoint: &Checkpoint, options: &ExportOptions) -> Result<Weights> {
     let config = checkpoint.config();
     let mut stored = std::collections::BTreeMap::new();
-    for plan in matrices(config, options.projections) {
-        let mut values = Stored::new(&read(checkpoint, &plan)?, options.quantization)?.values();
-        let part = values.len() / plan.tensors.len();
-        for tensor in plan.tensors {
+    for spec in matrices(config, options.projections) {
+        let mut values = Stored::new(&read(checkpoint, &spec)?, options.quantization)?.values();
+        let part = values.len() / spec.tensors.len();
+        for tensor in spec.tensors {
             let rest = values.split_off(part);
             stored.insert(tensor, std::mem::replace(&mut values, rest));
         }

@@ -111,7 +111,7 @@ impl fmt::Display for PathKind {
             Onnx => "an ONNX model",
             MlModel { field: 502 } => "the model file (.mlmodel) of a package",
             MlModel { field } => {
-                let kind = mlpackage::model_type(*field).unwrap_or("of an unknown type");
+                let kind = mlpackage::model_type(*field).unwrap_or("its type is unknown");
                 return write!(f, "a single-file Core ML model (.mlmodel): {kind}");
             }
             Npz => "a NumPy archive (.npz)",

@@ -306,10 +306,10 @@ impl Trainer {
     ) -> Result<()> {
         let device = self.devices[0].clone().inner();
         let model = self.model();
-        let told = |done, total| {
+        let report = |done, total| {
             let _ = progress(self, Progress::Evaluation { done, total });
         };
-        let Some(loss) = loss::evaluate(&model, &self.held_out, &device, told) else { return Ok(()) };
+        let Some(loss) = loss::evaluate(&model, &self.held_out, &device, report) else { return Ok(()) };
         if !loss.is_finite() {
             return Err(self.diverged(self.step_count(), loss));
         }
