@@ -52,26 +52,26 @@ impl Features {
         self.family != Family::Elementwise
     }
 
-    /// Computes the features of a function; `sites` are its operations.
-    pub(crate) fn of(sites: &[OpContext<'_>], stateful: bool, size: &CompiledSize) -> Self {
-        let anchors = || sites.iter().filter(|s| s.work > 0);
+    /// Computes the features of a function; `contexts` are those of its operations.
+    pub(crate) fn of(contexts: &[OpContext<'_>], stateful: bool, size: &CompiledSize) -> Self {
+        let anchors = || contexts.iter().filter(|s| s.work > 0);
         let largest = anchors().max_by_key(|s| s.work);
         let work = anchors().fold(0u64, |sum, s| sum.saturating_add(s.work));
         let pointwise: u64 = anchors().filter(|s| s.is_pointwise()).map(|s| s.work).sum();
         let weighted = || anchors().filter(|s| s.weight.is_some());
         let heaviest = weighted().max_by_key(|s| s.work).or(largest);
-        let attentions = attentions(sites);
+        let attentions = attentions(contexts);
         let tokens = heaviest.map(|s| s.rows);
         let halves = anchors().any(|s| s.dtype == mlpackage::DType::Fp16);
-        let floats = sites.iter().any(|s| s.dtype == mlpackage::DType::Fp32);
+        let floats = contexts.iter().any(|s| s.dtype == mlpackage::DType::Fp32);
         Self {
-            family: family(sites, attentions, stateful, tokens),
-            operations: Some(sites.len() as u64),
-            depth: Some(if attentions > 0 { attentions } else { longest_chain(sites) }),
+            family: family(contexts, attentions, stateful, tokens),
+            operations: Some(contexts.len() as u64),
+            depth: Some(if attentions > 0 { attentions } else { longest_chain(contexts) }),
             tokens,
             stateful: Some(stateful),
             dtype: Some(if floats && !halves { GraphDtype::Fp32 } else { GraphDtype::Fp16 }),
-            weights: storage(sites),
+            weights: storage(contexts),
             stored_bytes: Some(size.total()),
             int8_bytes: Some(size.int8_equivalent()),
             anchor: Some(largest.map_or(0, |s| s.work)),
@@ -82,21 +82,22 @@ impl Features {
 }
 
 /// Returns the number of attentions: matrix products of a softmax's result, and fused attention operations.
-fn attentions(sites: &[OpContext<'_>]) -> u64 {
-    let found =
-        |s: &&OpContext<'_>| s.operation.op == "scaled_dot_product_attention" || is_after_softmax(s, sites);
-    sites.iter().filter(found).count() as u64
+fn attentions(contexts: &[OpContext<'_>]) -> u64 {
+    let found = |s: &&OpContext<'_>| {
+        s.operation.op == "scaled_dot_product_attention" || is_after_softmax(s, contexts)
+    };
+    contexts.iter().filter(found).count() as u64
 }
 
-fn is_after_softmax(site: &OpContext<'_>, sites: &[OpContext<'_>]) -> bool {
-    site.operation.op == "matmul" && site.sources.iter().any(|&i| sites[i].operation.op == "softmax")
+fn is_after_softmax(context: &OpContext<'_>, contexts: &[OpContext<'_>]) -> bool {
+    context.operation.op == "matmul" && context.sources.iter().any(|&i| contexts[i].operation.op == "softmax")
 }
 
 /// Returns whether an attention covers more positions than the call has: the others come from a cache, in a
 /// state or an input.
-fn over_a_cache(sites: &[OpContext<'_>]) -> bool {
+fn over_a_cache(contexts: &[OpContext<'_>]) -> bool {
     let mut weights =
-        sites.iter().filter(|s| is_after_softmax(s, sites)).filter_map(|s| Some(s.args.get("x")?.ty));
+        contexts.iter().filter(|s| is_after_softmax(s, contexts)).filter_map(|s| Some(s.args.get("x")?.ty));
     weights.any(|ty| match ty.shape.as_slice() {
         [.., queries, keys] => {
             queries.known().zip(keys.known()).is_some_and(|(queries, keys)| queries < keys)
@@ -105,35 +106,35 @@ fn over_a_cache(sites: &[OpContext<'_>]) -> bool {
     })
 }
 
-fn family(sites: &[OpContext<'_>], attentions: u64, stateful: bool, tokens: Option<u64>) -> Family {
-    let anchors = sites.iter().filter(|s| s.work > 0).count();
-    let weighted = sites.iter().filter(|s| s.work > 0 && s.weight.is_some()).count() as u64;
-    let spatial = sites.iter().any(|s| s.kernel.iter().any(|&k| k > 1));
+fn family(contexts: &[OpContext<'_>], attentions: u64, stateful: bool, tokens: Option<u64>) -> Family {
+    let anchors = contexts.iter().filter(|s| s.work > 0).count();
+    let weighted = contexts.iter().filter(|s| s.work > 0 && s.weight.is_some()).count() as u64;
+    let spatial = contexts.iter().any(|s| s.kernel.iter().any(|&k| k > 1));
     match () {
         () if anchors == 0 => Family::Elementwise,
         // The projections of query, key, value and output are at most four.
         () if attentions > 0 && weighted <= 4 * attentions => Family::Attention,
-        () if attentions > 0 && (stateful || tokens == Some(1) || over_a_cache(sites)) => Family::Decoder,
+        () if attentions > 0 && (stateful || tokens == Some(1) || over_a_cache(contexts)) => Family::Decoder,
         () if attentions > 0 => Family::Encoder,
         () if spatial => Family::ConvNet,
-        () if anchors == 1 && (weighted == 0 || sites.len() == 1) => Family::Matmul,
+        () if anchors == 1 && (weighted == 0 || contexts.len() == 1) => Family::Matmul,
         () => Family::Mlp,
     }
 }
 
 /// Returns the length of the longest chain of dependent convolutions and matrix products.
-fn longest_chain(sites: &[OpContext<'_>]) -> u64 {
-    let mut chain: Vec<u64> = Vec::with_capacity(sites.len());
-    for site in sites {
-        let before = site.sources.iter().map(|&i| chain[i]).max().unwrap_or(0);
-        chain.push(before + u64::from(site.work > 0));
+fn longest_chain(contexts: &[OpContext<'_>]) -> u64 {
+    let mut chain: Vec<u64> = Vec::with_capacity(contexts.len());
+    for context in contexts {
+        let before = context.sources.iter().map(|&i| chain[i]).max().unwrap_or(0);
+        chain.push(before + u64::from(context.work > 0));
     }
     chain.into_iter().max().unwrap_or(0)
 }
 
 /// Returns how most weights are stored, by number of elements.
-fn storage(sites: &[OpContext<'_>]) -> Option<WeightFormat> {
-    let weights = || sites.iter().filter_map(|s| s.weight);
+fn storage(contexts: &[OpContext<'_>]) -> Option<WeightFormat> {
+    let weights = || contexts.iter().filter_map(|s| s.weight);
     let elements =
         |stored: WeightFormat| weights().filter(|w| w.stored == stored).map(|w| w.elements).sum::<u64>();
     weights().map(|w| w.stored).max_by_key(|&stored| elements(stored))

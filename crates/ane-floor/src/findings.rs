@@ -55,7 +55,7 @@ fn names<'a>(operations: impl Iterator<Item = &'a str>) -> String {
 /// list.
 pub(crate) fn of(
     function: &FunctionReport,
-    sites: &[OpContext<'_>],
+    contexts: &[OpContext<'_>],
     operations: &[PlacedOperation],
     first: usize,
 ) -> Vec<PlacementFinding> {
@@ -69,7 +69,7 @@ pub(crate) fn of(
             operations: at.iter().map(|i| i + first).collect(),
         }));
     }
-    findings.extend(hazards(function, sites, first));
+    findings.extend(hazards(function, contexts, first));
     findings.extend(disagreements(function));
     findings.extend(doubts(function));
     findings
@@ -98,11 +98,11 @@ fn kept_off(
 }
 
 /// Returns the hazards that laws find in operations, each with all of its operations.
-fn hazards(function: &FunctionReport, sites: &[OpContext<'_>], first: usize) -> Vec<PlacementFinding> {
+fn hazards(function: &FunctionReport, contexts: &[OpContext<'_>], first: usize) -> Vec<PlacementFinding> {
     let mut hazards: BTreeMap<String, Vec<usize>> = BTreeMap::new();
-    for (i, site) in sites.iter().enumerate() {
+    for (i, context) in contexts.iter().enumerate() {
         for law in laws::all() {
-            if let Some(text) = law.hazard(site, sites) {
+            if let Some(text) = law.hazard(context, contexts) {
                 hazards.entry(format!("{}: {text}", law.card().name)).or_default().push(i + first);
             }
         }

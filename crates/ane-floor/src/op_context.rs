@@ -35,7 +35,8 @@ pub struct OpContext<'a> {
     pub rows: u64,
     /// Bytes that it reads and writes, with weights as stored.
     pub bytes: u64,
-    /// The operations that it depends on, through values or states, as indices into the list of sites.
+    /// The operations that it depends on, through values or states, as indices into the list of the function's
+    /// operations.
     pub sources: Vec<usize>,
     /// Its arguments, by parameter.
     pub args: Args<'a>,
@@ -69,25 +70,25 @@ impl<'a> OpContext<'a> {
             Error::from(first.expect("resolve fails for an error that it found"))
         })?;
         let weights = weights(function);
-        // The site that produces each value; constants have none. A reader of a state depends on its last
+        // The operation that produces each value; constants have none. A reader of a state depends on its last
         // writer.
         let mut makers: HashMap<&str, usize> = HashMap::new();
-        let mut sites = Vec::new();
+        let mut contexts = Vec::new();
         for Resolved { operation, args, .. } in resolved {
             if !computes(&operation.op) {
                 continue;
             }
-            let site = Self::new(operation, args, &weights, &makers);
-            let index = sites.len();
+            let context = Self::new(operation, args, &weights, &makers);
+            let index = contexts.len();
             if operation.op == "write_state"
                 && let Some(Binding::Name(state)) = operation.inputs.get("input").and_then(|b| b.first())
             {
                 makers.insert(state, index);
             }
             makers.extend(operation.outputs.iter().map(|o| (o.name.as_str(), index)));
-            sites.push(site);
+            contexts.push(context);
         }
-        Ok(sites)
+        Ok(contexts)
     }
 
     fn new(
@@ -105,7 +106,7 @@ impl<'a> OpContext<'a> {
         let rows = if work == 0 { 1 } else { rows(operation, &outputs) };
         let ty = outputs.first().or(state);
         Self {
-            name: site_name(operation),
+            name: context_name(operation),
             dtype: ty.map_or(DType::Fp16, |ty| ty.dtype),
             inputs,
             outputs,
@@ -180,7 +181,7 @@ fn multiplied_weight(
 }
 
 /// Returns the name of the first result or, without results, of the operation.
-fn site_name(operation: &Operation) -> String {
+fn context_name(operation: &Operation) -> String {
     let own = || operation.attributes.get("name").and_then(|v| v.as_str()).unwrap_or("?").to_owned();
     operation.outputs.first().map_or_else(own, |o| o.name.clone())
 }
@@ -195,8 +196,8 @@ pub(crate) mod tests {
     use crate::corpus::WeightFormat;
     use crate::laws::Law;
 
-    /// Builds a function and lists its sites; the function is leaked.
-    pub(crate) fn sites(
+    /// Builds a function and lists its operations; the function is leaked.
+    pub(crate) fn contexts(
         build: impl FnOnce(&mut FunctionBuilder<'_>) -> mlpackage::Result<()>,
     ) -> Vec<OpContext<'static>> {
         let dir = tempfile::tempdir().unwrap();
@@ -208,15 +209,15 @@ pub(crate) mod tests {
     }
 
     /// Returns why a law keeps the named operation off.
-    pub(crate) fn kept_off(law: &dyn Law, sites: &[OpContext<'_>], name: &str) -> Option<String> {
-        law.operation(sites.iter().find(|s| s.name == name).unwrap())
+    pub(crate) fn kept_off(law: &dyn Law, contexts: &[OpContext<'_>], name: &str) -> Option<String> {
+        law.operation(contexts.iter().find(|s| s.name == name).unwrap())
     }
 
     /// Computed by hand: output elements times the length of the reduction.
     #[test]
     fn multiply_adds_are_those_of_the_shapes() {
         use mlpackage::mil::{TensorType, Value};
-        let sites = sites(|f| {
+        let contexts = contexts(|f| {
             let x = f.input("x", DType::Fp16, [1, 8, 6, 6])?;
             let w = f.weight("w", TensorType::new(DType::Fp16, [4, 8, 3, 3]), &[0; 4 * 8 * 9 * 2])?;
             let c = f
@@ -235,15 +236,18 @@ pub(crate) mod tests {
             f.output(&r);
             Ok(())
         });
-        let work: Vec<_> = sites.iter().map(|s| (s.name.as_str(), s.work)).collect();
+        let work: Vec<_> = contexts.iter().map(|s| (s.name.as_str(), s.work)).collect();
         // [1, 4, 4, 4] elements of 8 * 9 each; [1, 4, 4, 4] elements of 4 each.
         assert_eq!(work, [("c", 64 * 72), ("m", 64 * 4), ("r", 0)]);
-        assert_eq!(sites[0].weight, Some(Weight { stored: WeightFormat::None, elements: 288, bytes: 576 }));
         assert_eq!(
-            (sites[0].rows, sites[0].kernel.clone(), sites[1].sources.clone()),
+            contexts[0].weight,
+            Some(Weight { stored: WeightFormat::None, elements: 288, bytes: 576 })
+        );
+        assert_eq!(
+            (contexts[0].rows, contexts[0].kernel.clone(), contexts[1].sources.clone()),
             (16, vec![3, 3], vec![0])
         );
         // Input, weight and output, in fp16.
-        assert_eq!(sites[0].bytes, 2 * (8 * 36 + 288 + 64));
+        assert_eq!(contexts[0].bytes, 2 * (8 * 36 + 288 + 64));
     }
 }

@@ -17,8 +17,8 @@ const MULTIPLY_ADDS_A_SECOND: f64 = 5.5e12;
 
 /// Estimates the seconds that an operation takes on an M1's Neural Engine, bound by memory bandwidth or by
 /// work. Only ratios of it are used.
-fn seconds(site: &OpContext<'_>) -> f64 {
-    (site.bytes as f64 / BYTES_A_SECOND).max(site.work as f64 / MULTIPLY_ADDS_A_SECOND)
+fn seconds(context: &OpContext<'_>) -> f64 {
+    (context.bytes as f64 / BYTES_A_SECOND).max(context.work as f64 / MULTIPLY_ADDS_A_SECOND)
 }
 
 /// The placement of a function.
@@ -34,7 +34,7 @@ pub(crate) struct Placement {
 /// added to the region numbers.
 pub(crate) fn place(
     function: &str,
-    sites: &[OpContext<'_>],
+    contexts: &[OpContext<'_>],
     features: &Features,
     first: usize,
     first_region: usize,
@@ -54,30 +54,30 @@ pub(crate) fn place(
     };
     let confidence = laws::named(rule).map_or(0.5, |law| accuracy.confidence(law, &opinion, features));
     let excluding: [&dyn Law; 3] = [&laws::ElementType, &laws::NeverPlaced, &laws::Shapes];
-    let total: f64 = sites.iter().map(seconds).sum();
-    let mut operations: Vec<PlacedOperation> = sites
+    let total: f64 = contexts.iter().map(seconds).sum();
+    let mut operations: Vec<PlacedOperation> = contexts
         .iter()
-        .map(|site| {
-            let kept_off = excluding.into_iter().find_map(|law| Some((law, law.operation(site)?)));
+        .map(|context| {
+            let kept_off = excluding.into_iter().find_map(|law| Some((law, law.operation(context)?)));
             let (device, rule, reason, confidence) = match kept_off {
                 Some((law, reason)) => (Device::Cpu, law.card().name, reason, accuracy.record(law)),
                 None => (opinion.outcome.device(), rule, opinion.reason.clone(), confidence),
             };
             PlacedOperation {
                 function: function.to_owned(),
-                name: site.name.clone(),
-                op: site.operation.op.clone(),
+                name: context.name.clone(),
+                op: context.operation.op.clone(),
                 device,
                 rule: rule.to_owned(),
                 reason,
                 confidence,
-                cost: if total > 0.0 { seconds(site) / total } else { 0.0 },
-                sources: site.sources.clone(),
+                cost: if total > 0.0 { seconds(context) / total } else { 0.0 },
+                sources: context.sources.clone(),
                 region: 0,
             }
         })
         .collect();
-    if drop_unanchored(&mut operations, sites) > 0 {
+    if drop_unanchored(&mut operations, contexts) > 0 {
         // Dropped operations may merge with the regions around them.
         number_regions(&mut operations);
     }
@@ -91,11 +91,11 @@ pub(crate) fn place(
 /// Numbers the regions, and moves regions on the Neural Engine without a convolution or matrix product to the
 /// CPU if another region has one: elementwise work follows an anchor, and is dropped without one. Returns the
 /// number of moved operations.
-fn drop_unanchored(operations: &mut [PlacedOperation], sites: &[OpContext<'_>]) -> usize {
+fn drop_unanchored(operations: &mut [PlacedOperation], contexts: &[OpContext<'_>]) -> usize {
     let regions = number_regions(operations);
     let mut anchored = vec![false; regions];
-    for (operation, site) in operations.iter().zip(sites) {
-        anchored[operation.region] |= site.work > 0;
+    for (operation, context) in operations.iter().zip(contexts) {
+        anchored[operation.region] |= context.work > 0;
     }
     if !operations.iter().any(|o| o.device == Device::Ane && anchored[o.region]) {
         return 0;

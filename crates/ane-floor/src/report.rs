@@ -104,14 +104,14 @@ impl PlacementReport {
         let (mut functions, mut findings, mut changes) = (Vec::new(), Vec::new(), Vec::new());
         let mut regions = 0;
         for (name, function) in &package.program().functions {
-            let sites = OpContext::list(name, function, &ints)?;
-            let features = Features::of(&sites, function.states().count() > 0, &compiled);
+            let contexts = OpContext::list(name, function, &ints)?;
+            let features = Features::of(&contexts, function.states().count() > 0, &compiled);
             let first = operations.len();
-            let placed = placement::place(name, &sites, &features, first, regions);
+            let placed = placement::place(name, &contexts, &features, first, regions);
             let report = FunctionReport::new(name, features, &placed, corpus);
-            findings.append(&mut findings::of(&report, &sites, &placed.operations, first));
+            findings.append(&mut findings::of(&report, &contexts, &placed.operations, first));
             if placed.operations.iter().any(|o| o.device != Device::Ane) {
-                changes.extend(suggestion::cheapest(name, &sites, &report.features, &compiled));
+                changes.extend(suggestion::cheapest(name, &contexts, &report.features, &compiled));
             }
             regions = placed.operations.iter().map(|o| o.region + 1).max().unwrap_or(regions);
             operations.extend(placed.operations);

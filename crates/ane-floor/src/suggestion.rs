@@ -83,21 +83,21 @@ const CANDIDATES: [&[Suggestion]; 7] = [
 /// `None` if there is none.
 pub(crate) fn cheapest(
     function: &str,
-    sites: &[OpContext<'_>],
+    contexts: &[OpContext<'_>],
     features: &Features,
     size: &CompiledSize,
 ) -> Option<Change> {
-    split(function, sites, features).or_else(|| {
+    split(function, contexts, features).or_else(|| {
         CANDIDATES.into_iter().find_map(|edits| {
-            let (sites, features) = edited(sites, features, size, edits)?;
-            placed_whole(function, &sites, &features, edits, "")
+            let (contexts, features) = edited(contexts, features, size, edits)?;
+            placed_whole(function, &contexts, &features, edits, "")
         })
     })
 }
 
 /// Returns the smallest number of parts that are each predicted to be placed, for a program above a ceiling.
 /// A part is assumed to have its share of operations, bytes, work and layers, and the same largest product.
-fn split(function: &str, sites: &[OpContext<'_>], features: &Features) -> Option<Change> {
+fn split(function: &str, contexts: &[OpContext<'_>], features: &Features) -> Option<Change> {
     let ceilings: [&dyn Law; 2] = [&OperationCeiling, &ByteCeiling];
     ceilings.iter().find(|law| law.graph(features).is_some())?;
     let share = |whole: Option<u64>, parts: u64| whole.map(|n| n.div_ceil(parts));
@@ -110,19 +110,19 @@ fn split(function: &str, sites: &[OpContext<'_>], features: &Features) -> Option
             work: share(features.work, parts),
             ..features.clone()
         };
-        placed_whole(function, sites, &part, &[Suggestion::SplitInto(parts)], "each part: ")
+        placed_whole(function, contexts, &part, &[Suggestion::SplitInto(parts)], "each part: ")
     })
 }
 
 /// Predicts a function after `edits`; `None` unless all of it is on the Neural Engine.
 fn placed_whole(
     function: &str,
-    sites: &[OpContext<'_>],
+    contexts: &[OpContext<'_>],
     features: &Features,
     edits: &[Suggestion],
     of: &str,
 ) -> Option<Change> {
-    let placed = placement::place(function, sites, features, 0, 0);
+    let placed = placement::place(function, contexts, features, 0, 0);
     let all = !placed.operations.is_empty() && placed.operations.iter().all(|o| o.device == Device::Ane);
     let (rule, opinion) = placed.decided.filter(|_| all)?;
     Some(Change {
@@ -136,12 +136,12 @@ fn placed_whole(
 
 /// Applies the edits; `None` if one of them changes nothing.
 fn edited<'a>(
-    sites: &[OpContext<'a>],
+    contexts: &[OpContext<'a>],
     features: &Features,
     size: &CompiledSize,
     edits: &[Suggestion],
 ) -> Option<(Vec<OpContext<'a>>, Features)> {
-    let mut sites = sites.to_vec();
+    let mut contexts = contexts.to_vec();
     let mut weights = features.weights;
     for edit in edits {
         match edit {
@@ -153,54 +153,54 @@ fn edited<'a>(
                         *dtype = DType::Fp16;
                     }
                 };
-                for site in &mut sites {
-                    halve(&mut site.dtype);
-                    site.inputs.iter_mut().chain(&mut site.outputs).for_each(|ty| halve(&mut ty.dtype));
+                for context in &mut contexts {
+                    halve(&mut context.dtype);
+                    context.inputs.iter_mut().chain(&mut context.outputs).for_each(|ty| halve(&mut ty.dtype));
                 }
                 changed.then_some(())?;
             }
             Suggestion::StoreInInt8 => {
                 (weights? == WeightFormat::Int4PerBlock).then_some(())?;
                 weights = Some(WeightFormat::Int8);
-                for weight in sites.iter_mut().filter_map(|s| s.weight.as_mut()) {
+                for weight in contexts.iter_mut().filter_map(|s| s.weight.as_mut()) {
                     weight.stored = WeightFormat::Int8;
                 }
             }
-            Suggestion::LeaveToHost => sites = without_ends(&sites, features)?,
+            Suggestion::LeaveToHost => contexts = without_ends(&contexts, features)?,
             // Not among the candidates: `split` searches for it.
             Suggestion::SplitInto(_) => return None,
         }
     }
     let stateful = features.stateful == Some(true);
-    Some((sites.clone(), Features { weights, ..Features::of(&sites, stateful, size) }))
+    Some((contexts.clone(), Features { weights, ..Features::of(&contexts, stateful, size) }))
 }
 
-/// Removes the sites that are kept off and either depend on nothing on the Neural Engine or feed nothing on
+/// Removes the operations that are kept off and either depend on nothing on the Neural Engine or feed nothing on
 /// it.
-fn without_ends<'a>(sites: &[OpContext<'a>], features: &Features) -> Option<Vec<OpContext<'a>>> {
-    let placed: Vec<PlacedOperation> = placement::place("", sites, features, 0, 0).operations;
+fn without_ends<'a>(contexts: &[OpContext<'a>], features: &Features) -> Option<Vec<OpContext<'a>>> {
+    let placed: Vec<PlacedOperation> = placement::place("", contexts, features, 0, 0).operations;
     let on_ane = |i: usize| placed[i].device == Device::Ane;
-    let mut after = vec![false; sites.len()];
-    let mut before = vec![false; sites.len()];
-    for (i, site) in sites.iter().enumerate() {
-        after[i] = site.sources.iter().any(|&s| on_ane(s) || after[s]);
+    let mut after = vec![false; contexts.len()];
+    let mut before = vec![false; contexts.len()];
+    for (i, context) in contexts.iter().enumerate() {
+        after[i] = context.sources.iter().any(|&s| on_ane(s) || after[s]);
     }
-    for (i, site) in sites.iter().enumerate().rev() {
-        for &source in &site.sources {
+    for (i, context) in contexts.iter().enumerate().rev() {
+        for &source in &context.sources {
             before[source] |= on_ane(i) || before[i];
         }
     }
-    let kept: Vec<usize> = (0..sites.len()).filter(|&i| on_ane(i) || (after[i] && before[i])).collect();
-    if kept.is_empty() || kept.len() == sites.len() {
+    let kept: Vec<usize> = (0..contexts.len()).filter(|&i| on_ane(i) || (after[i] && before[i])).collect();
+    if kept.is_empty() || kept.len() == contexts.len() {
         return None;
     }
-    let mut place = vec![None; sites.len()];
+    let mut place = vec![None; contexts.len()];
     kept.iter().enumerate().for_each(|(new, &old)| place[old] = Some(new));
     Some(
         kept.iter()
             .map(|&i| {
-                let sources = sites[i].sources.iter().filter_map(|&s| place[s]).collect();
-                OpContext { sources, ..sites[i].clone() }
+                let sources = contexts[i].sources.iter().filter_map(|&s| place[s]).collect();
+                OpContext { sources, ..contexts[i].clone() }
             })
             .collect(),
     )

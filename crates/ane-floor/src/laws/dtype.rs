@@ -39,16 +39,16 @@ impl Law for ElementType {
         })
     }
 
-    fn operation(&self, site: &OpContext<'_>) -> Option<String> {
+    fn operation(&self, context: &OpContext<'_>) -> Option<String> {
         let of = |dtype: DType| (dtype != DType::Fp16).then(|| unplaced(dtype));
-        if site.operation.op == "cast" {
+        if context.operation.op == "cast" {
             // A cast between float types brings fp32 inputs into an fp16 program, and is placed with its fp32
             // side.
-            return of(site.dtype).or_else(|| site.inputs.first().and_then(|ty| of(ty.dtype)));
+            return of(context.dtype).or_else(|| context.inputs.first().and_then(|ty| of(ty.dtype)));
         }
-        of(site.dtype).or_else(|| {
+        of(context.dtype).or_else(|| {
             // A comparison or a selection may have operands of another type than its result.
-            let taken = site.inputs.iter().map(|ty| ty.dtype).find(|d| d.is_float() && *d != DType::Fp16);
+            let taken = context.inputs.iter().map(|ty| ty.dtype).find(|d| d.is_float() && *d != DType::Fp16);
             taken.map(unplaced)
         })
     }

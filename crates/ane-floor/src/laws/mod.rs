@@ -46,14 +46,14 @@ pub trait Law: Send + Sync {
     }
 
     /// Returns why an operation stays off the Neural Engine; `None` if this law does not keep it off.
-    fn operation(&self, site: &OpContext<'_>) -> Option<String> {
-        let _ = site;
+    fn operation(&self, context: &OpContext<'_>) -> Option<String> {
+        let _ = context;
         None
     }
 
-    /// Returns a hazard of an operation that is placed; `sites` are all operations of its function.
-    fn hazard(&self, site: &OpContext<'_>, sites: &[OpContext<'_>]) -> Option<String> {
-        let _ = (site, sites);
+    /// Returns a hazard of an operation that is placed; `contexts` are those of all operations of its function.
+    fn hazard(&self, context: &OpContext<'_>, contexts: &[OpContext<'_>]) -> Option<String> {
+        let _ = (context, contexts);
         None
     }
 }

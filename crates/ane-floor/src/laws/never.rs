@@ -51,19 +51,19 @@ impl Law for NeverPlaced {
         &CARD
     }
 
-    fn operation(&self, site: &OpContext<'_>) -> Option<String> {
-        let op = site.operation.op.as_str();
+    fn operation(&self, context: &OpContext<'_>) -> Option<String> {
+        let op = context.operation.op.as_str();
         let kind = KINDS.iter().find(|(names, _)| names.iter().any(|kind| is_of(op, kind)));
         if let Some((_, why)) = kind {
             return Some((*why).to_owned());
         }
-        if site.has_blocks {
+        if context.has_blocks {
             return Some("control flow stays on the CPU".into());
         }
-        if op == "linear" && site.inputs.first().is_some_and(|x| x.shape.rank() <= 2) {
+        if op == "linear" && context.inputs.first().is_some_and(|x| x.shape.rank() <= 2) {
             return Some("all known linear layers of rank 2 ran on the CPU: use a 1x1 convolution".into());
         }
-        let computed = |param: &str| site.args.get(param).is_some_and(|arg| !arg.constant);
+        let computed = |param: &str| context.args.get(param).is_some_and(|arg| !arg.constant);
         let bounds = ["begin", "end", "size"].into_iter().find(|param| computed(param));
         (op.starts_with("slice_by") && bounds.is_some())
             .then(|| "the bounds of the slice are computed at run time".to_owned())
@@ -76,11 +76,11 @@ mod tests {
     use mlpackage::mil::{TensorType, Value};
 
     use super::*;
-    use crate::op_context::tests::{kept_off, sites};
+    use crate::op_context::tests::{contexts, kept_off};
 
     #[test]
     fn linear_layers_and_slices_depend_on_how_they_are_used() {
-        let sites = sites(|f| {
+        let contexts = contexts(|f| {
             let x = f.input("x", DType::Fp16, [1, 8])?;
             let wide = f.input("wide", DType::Fp16, [1, 4, 8])?;
             let at = f.input("at", DType::Int32, [2])?;
@@ -103,10 +103,10 @@ mod tests {
             [&deep, &fixed, &moving].into_iter().for_each(|y| f.output(y));
             Ok(())
         });
-        assert!(kept_off(&NeverPlaced, &sites, "flat").unwrap().contains("rank 2"));
-        assert!(kept_off(&NeverPlaced, &sites, "deep").is_none());
-        assert!(kept_off(&NeverPlaced, &sites, "fixed").is_none());
-        assert!(kept_off(&NeverPlaced, &sites, "moving").unwrap().contains("bounds"));
+        assert!(kept_off(&NeverPlaced, &contexts, "flat").unwrap().contains("rank 2"));
+        assert!(kept_off(&NeverPlaced, &contexts, "deep").is_none());
+        assert!(kept_off(&NeverPlaced, &contexts, "fixed").is_none());
+        assert!(kept_off(&NeverPlaced, &contexts, "moving").unwrap().contains("bounds"));
     }
 
     /// Kinds match `gather` and `gather_nd`, but not other operations whose names begin the same way.

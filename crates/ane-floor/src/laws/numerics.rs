@@ -38,13 +38,13 @@ impl Law for Fp16Range {
         &CARD
     }
 
-    fn hazard(&self, site: &OpContext<'_>, sites: &[OpContext<'_>]) -> Option<String> {
-        let op = site.operation.op.as_str();
+    fn hazard(&self, context: &OpContext<'_>, contexts: &[OpContext<'_>]) -> Option<String> {
+        let op = context.operation.op.as_str();
         match op {
             "rsqrt" | "log" | "inverse" => {
-                let epsilon = site.stated("epsilon").and_then(|v| v.first().copied())?;
+                let epsilon = context.stated("epsilon").and_then(|v| v.first().copied())?;
                 // The sum before it may add an epsilon, if fp16 has not rounded it to 0.
-                let sum = site.sources.iter().map(|&i| &sites[i]).find(|s| s.operation.op == "add");
+                let sum = context.sources.iter().map(|&i| &contexts[i]).find(|s| s.operation.op == "add");
                 let guarded = sum.is_some_and(|s| {
                     ["x", "y"]
                         .into_iter()
@@ -56,15 +56,15 @@ impl Law for Fp16Range {
                 })
             }
             "add" | "select" | "where" => {
-                let masks = ["x", "y", "a", "b"].into_iter().filter_map(|param| site.stated(param));
+                let masks = ["x", "y", "a", "b"].into_iter().filter_map(|param| context.stated(param));
                 let least = masks.flatten().fold(0f32, f32::min);
                 (least < MASK).then(|| {
                     format!("it uses the mask value {least:e}, which is below -4e4: the result can be -inf")
                 })
             }
             "softmax" => {
-                let ty = site.outputs.first()?;
-                let axis = site.args.int("axis").ok().flatten().unwrap_or(-1);
+                let ty = context.outputs.first()?;
+                let axis = context.args.int("axis").ok().flatten().unwrap_or(-1);
                 let n = ty.shape.axis(axis).and_then(|axis| ty.shape[axis].known())?;
                 (!n.is_power_of_two())
                     .then(|| format!("softmax over {n} elements, not a power of two, is suspect"))

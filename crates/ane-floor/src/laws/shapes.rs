@@ -40,41 +40,41 @@ impl Law for Shapes {
         &CARD
     }
 
-    fn operation(&self, site: &OpContext<'_>) -> Option<String> {
-        if let Some(ty) = tensors(site).find(|ty| ty.shape.rank() > MAX_RANK) {
+    fn operation(&self, context: &OpContext<'_>) -> Option<String> {
+        if let Some(ty) = tensors(context).find(|ty| ty.shape.rank() > MAX_RANK) {
             return Some(format!(
                 "{ty} has rank {}; {MAX_RANK} is the highest that was seen placed",
                 ty.shape.rank()
             ));
         }
         if let Some((ty, n)) =
-            tensors(site).find_map(|ty| longest(ty).filter(|&n| n > MAX_AXIS).map(|n| (ty, n)))
+            tensors(context).find_map(|ty| longest(ty).filter(|&n| n > MAX_AXIS).map(|n| (ty, n)))
         {
             return Some(format!(
                 "{ty} has an axis of size {n}; the largest is {MAX_AXIS}, from A16 and M4 on"
             ));
         }
-        let kernel = site.kernel.iter().max().filter(|&&k| k > MAX_KERNEL);
+        let kernel = context.kernel.iter().max().filter(|&&k| k > MAX_KERNEL);
         kernel.map(|k| format!("its kernel size is {k}; the largest is {MAX_KERNEL}"))
     }
 
-    fn hazard(&self, site: &OpContext<'_>, _: &[OpContext<'_>]) -> Option<String> {
-        let open = tensors(site).find(|ty| ty.shape.iter().any(|d| d.known().is_none()));
+    fn hazard(&self, context: &OpContext<'_>, _: &[OpContext<'_>]) -> Option<String> {
+        let open = tensors(context).find(|ty| ty.shape.iter().any(|d| d.known().is_none()));
         if let Some(ty) = open {
             return Some(format!(
                 "{ty} has an unknown dimension: enumerated shapes reach the Neural Engine, ranges often do not"
             ));
         }
-        if let Some(ty) = tensors(site).find(|ty| ty.shape.rank() > SAFE_RANK) {
+        if let Some(ty) = tensors(context).find(|ty| ty.shape.rank() > SAFE_RANK) {
             return Some(format!("{ty} has rank {MAX_RANK}, which only some sources saw placed"));
         }
         if let Some((ty, n)) =
-            tensors(site).find_map(|ty| longest(ty).filter(|&n| n > SAFE_AXIS).map(|n| (ty, n)))
+            tensors(context).find_map(|ty| longest(ty).filter(|&n| n > SAFE_AXIS).map(|n| (ty, n)))
         {
             return Some(format!("{ty} has an axis of size {n}: too large before A16 and M4"));
         }
         // A single column is padded to 32 elements; after a long axis, most of the memory is padding.
-        let padded = site.outputs.iter().find(|ty| {
+        let padded = context.outputs.iter().find(|ty| {
             let dims: Vec<usize> = ty.shape.iter().filter_map(|d| d.known()).collect();
             matches!(dims[..], [.., before, 1] if dims.len() >= 3 && before >= PADDED)
                 && ty.shape.least_elements().is_some_and(|n| n >= PADDED_BYTES / 64)
@@ -85,8 +85,8 @@ impl Law for Shapes {
     }
 }
 
-fn tensors<'s>(site: &'s OpContext<'_>) -> impl Iterator<Item = &'s TensorType> {
-    site.inputs.iter().chain(&site.outputs)
+fn tensors<'s>(context: &'s OpContext<'_>) -> impl Iterator<Item = &'s TensorType> {
+    context.inputs.iter().chain(&context.outputs)
 }
 
 fn longest(ty: &TensorType) -> Option<usize> {
@@ -99,18 +99,18 @@ mod tests {
     use mlpackage::mil::TensorType;
 
     use super::*;
-    use crate::op_context::tests::{kept_off, sites};
+    use crate::op_context::tests::{contexts, kept_off};
 
     #[test]
     fn what_is_too_long_or_of_too_many_axes_stays_off() {
         let relu = |shape: &[usize]| {
-            let sites = sites(|f| {
+            let contexts = contexts(|f| {
                 let x = f.input("x", DType::Fp16, shape.to_vec())?;
                 let y = f.op("relu", "y").arg("x", &x).one()?;
                 f.output(&y);
                 Ok(())
             });
-            (kept_off(&Shapes, &sites, "y").is_some(), Shapes.hazard(&sites[0], &sites).is_some())
+            (kept_off(&Shapes, &contexts, "y").is_some(), Shapes.hazard(&contexts[0], &contexts).is_some())
         };
         assert_eq!(relu(&[1, 64, 1, 128]), (false, false));
         assert_eq!(relu(&[1, 2, 3, 4, 5]), (false, true), "rank 5: tolerated according to some sources");
@@ -126,14 +126,14 @@ mod tests {
     #[test]
     fn kernels_are_up_to_16() {
         let conv = |k: usize| {
-            let sites = sites(|f| {
+            let contexts = contexts(|f| {
                 let x = f.input("x", DType::Fp16, [1, 1, 32, 32])?;
                 let w = f.weight("w", TensorType::new(DType::Fp16, [1, 1, k, 1]), &vec![0; 2 * k])?;
                 let y = f.op("conv", "y").arg("x", &x).arg("weight", &w).one()?;
                 f.output(&y);
                 Ok(())
             });
-            kept_off(&Shapes, &sites, "y")
+            kept_off(&Shapes, &contexts, "y")
         };
         assert!(conv(16).is_none());
         assert_eq!(conv(17).as_deref(), Some("its kernel size is 17; the largest is 16"));

@@ -36,11 +36,11 @@ impl Law for States {
         &CARD
     }
 
-    fn hazard(&self, site: &OpContext<'_>, _: &[OpContext<'_>]) -> Option<String> {
-        if site.operation.op != "write_state" {
+    fn hazard(&self, context: &OpContext<'_>, _: &[OpContext<'_>]) -> Option<String> {
+        if context.operation.op != "write_state" {
             return None;
         }
-        let state = site.args.iter().flat_map(|(_, bound)| bound).find(|arg| arg.is_state())?;
+        let state = context.args.iter().flat_map(|(_, bound)| bound).find(|arg| arg.is_state())?;
         let dims: Vec<usize> = state.ty.shape.iter().filter_map(|d| d.known()).collect();
         let odd: Vec<String> = dims
             .iter()
@@ -65,13 +65,13 @@ mod tests {
     use mlpackage::DType;
 
     use super::*;
-    use crate::op_context::tests::sites;
+    use crate::op_context::tests::contexts;
 
     /// From coremltools, issue 2631: 270 fails, 256 works.
     #[test]
     fn multiples_of_32_are_wanted() {
         let hazards = |n: usize| {
-            let sites = sites(|f| {
+            let contexts = contexts(|f| {
                 let x = f.input("x", DType::Fp16, [1, 64, n])?;
                 let state = f.state("s", DType::Fp16, [1, 64, n])?;
                 f.write_state(&state, &x)?;
@@ -79,7 +79,7 @@ mod tests {
                 f.output(&y);
                 Ok(())
             });
-            let found: Vec<String> = sites.iter().filter_map(|s| States.hazard(s, &sites)).collect();
+            let found: Vec<String> = contexts.iter().filter_map(|s| States.hazard(s, &contexts)).collect();
             found
         };
         assert!(hazards(256).is_empty());
