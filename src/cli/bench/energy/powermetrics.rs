@@ -18,7 +18,7 @@ const LIMIT: u64 = 64 << 20;
 const SHOWN: usize = 120;
 
 /// Parses the readings that `powermetrics` printed, one after the other. Each has a line for CPU, GPU and
-/// Neural Engine, in this order; a chip without one of the latter two has no line for it.
+/// Neural Engine, in this order; a chip that lacks the GPU's or the Neural Engine's sensor has no line for it.
 pub(crate) fn readings(text: &str) -> Vec<Power> {
     let mut readings: Vec<Power> = Vec::new();
     for line in text.lines() {

@@ -113,9 +113,9 @@ impl Terms<'_> {
     /// Subtracts a term from `left`.
     ///
     /// The result is exact. A step has ten significant bits and an integer fourteen, so their product is an
-    /// f32. The remainder is a multiple of the unit in the last place of either the product or the element:
-    /// less than 2^10 units of the former, or less than 2^24 of the latter, because an element that is
-    /// rounded to any integer but 0 is at least half a step.
+    /// f32. The remainder is a whole number of units in the last place: less than 2^10 units of the product, or
+    /// less than 2^24 units of the element, because an element that is rounded to any integer but 0 is at least
+    /// half a step.
     fn subtract(&self, block: usize, term: usize, step: f32, left: &mut [f32]) {
         let start = term * padded(self.len) + block * BLOCK;
         let range = start..start + left.len();
