@@ -124,8 +124,8 @@ fn manifest(checkpoint: &Checkpoint, options: &ExportOptions, states: usize) -> 
         },
         embeddings: EmbeddingTables {
             file: EMBEDDINGS.into(),
-            token: "wte.weight".into(),
-            position: "wpe.weight".into(),
+            token: microgpt::TOKEN_EMBEDDING.into(),
+            position: microgpt::POSITION_EMBEDDING.into(),
         },
         tokenizer: TokenizerFile { file: TOKENIZER.into(), bos_token_id: checkpoint.tokenizer().bos() },
         exporter: options.exporter(),
@@ -186,9 +186,11 @@ fn metadata(checkpoint: &Checkpoint, options: &ExportOptions) -> Metadata {
 /// Writes both tables in fp16. The decode graph's input is the sum of a row of each.
 fn write_embeddings(checkpoint: &Checkpoint, path: &Path) -> Result<()> {
     let mut data: Vec<(&str, Vec<usize>, Vec<f16>)> = Vec::new();
-    for spec in checkpoint.config().tensors().into_iter().take(2) {
-        let name = if spec.name == "wte.weight" { "wte.weight" } else { "wpe.weight" };
-        data.push((name, spec.shape.to_vec(), to_half(name, &checkpoint.tensor(name)?)?));
+    let config = checkpoint.config();
+    for (name, rows) in
+        [(microgpt::TOKEN_EMBEDDING, config.vocab_size), (microgpt::POSITION_EMBEDDING, config.block_size)]
+    {
+        data.push((name, vec![rows, config.n_embd], to_half(name, &checkpoint.tensor(name)?)?));
     }
     let views: std::result::Result<Vec<_>, _> = data
         .iter()

@@ -25,6 +25,10 @@ const KV_WRITE: &str = "kv_write";
 const POSITION: &str = "position";
 /// Unnormalized log probabilities, fp16 `[1, V, 1, T]`.
 pub(crate) const LOGITS: &str = "logits";
+/// The tensor of the token embeddings.
+pub(crate) const TOKEN_EMBEDDING: &str = "wte.weight";
+/// The tensor of the position embeddings.
+pub(crate) const POSITION_EMBEDDING: &str = "wpe.weight";
 
 /// Returns the name of the input with the write position of the new key and value.
 pub(crate) fn kv_write(update: CacheUpdate) -> &'static str {
@@ -275,7 +279,7 @@ pub fn stored_weights(checkpoint: &Checkpoint, options: &ExportOptions) -> Resul
             stored.insert(tensor, std::mem::replace(&mut values, rest));
         }
     }
-    for table in ["wte.weight", "wpe.weight"] {
+    for table in [TOKEN_EMBEDDING, POSITION_EMBEDDING] {
         let halves = to_half(table, &checkpoint.tensor(table)?)?;
         stored.insert(table.to_owned(), halves.iter().map(|h| h.to_f32()).collect());
     }

@@ -40,7 +40,6 @@ impl Placement {
         };
         Self {
             id,
-            note: None,
             graph,
             machine,
             placed: Placed {

@@ -10,12 +10,12 @@ use crate::laws::{
 pub(crate) struct Laws<'a> {
     pub(crate) fitted: &'a AnchorAndWork,
     /// Whether a law may be used. When sources are left out, laws that were made from them may not.
-    pub(crate) may_speak: &'a dyn Fn(&Card) -> bool,
+    pub(crate) allowed: &'a dyn Fn(&Card) -> bool,
 }
 
 impl Laws<'static> {
     pub(crate) fn built_in() -> Self {
-        Self { fitted: AnchorAndWork::built_in(), may_speak: &|_| true }
+        Self { fitted: AnchorAndWork::built_in(), allowed: &|_| true }
     }
 }
 
@@ -32,7 +32,7 @@ pub(crate) fn decide(features: &Features, laws: &Laws<'_>) -> Option<Decision> {
         [&ElementType, &OperationCeiling, &ByteCeiling, &BlockwiseInt4, &Floor::OF_SHARDS, laws.fitted];
     order
         .into_iter()
-        .filter(|law| (laws.may_speak)(law.card()))
+        .filter(|law| (laws.allowed)(law.card()))
         .find_map(|law| Some(Decision { law: law.card().name, opinion: law.graph(features)? }))
 }
 

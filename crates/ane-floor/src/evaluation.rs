@@ -29,7 +29,7 @@ pub struct Accuracy {
     /// Rows for which every law that applies is wrong.
     pub missed_by_all: Vec<String>,
     /// Rows to which no law applies.
-    pub not_spoken_of: Vec<String>,
+    pub not_covered: Vec<String>,
 }
 
 /// How often a law is right about whether *all* of a graph is on the Neural Engine.
@@ -90,7 +90,7 @@ impl LeftOut<'_> {
     }
 
     /// Returns whether a law remains. A law that was made from left-out evidence does not.
-    fn spares(self, card: &Card) -> bool {
+    fn allows(self, card: &Card) -> bool {
         !card.made_from.iter().any(|source| self.hides(source))
     }
 }
@@ -102,7 +102,7 @@ fn publication(source: &str) -> &str {
 
 /// The opinion on a graph of a law made without the left-out evidence; `None` if there is none, or the law
 /// depends on that evidence.
-type Ask<'a> = dyn for<'s> Fn(&Features, LeftOut<'s>) -> Option<Verdict> + 'a;
+type Predictor<'a> = dyn for<'s> Fn(&Features, LeftOut<'s>) -> Option<Verdict> + 'a;
 
 /// Number of rows that are listed by name; further ones are counted.
 const LISTED: usize = 24;
@@ -115,31 +115,31 @@ impl Accuracy {
         let sources: BTreeSet<&str> = rows.iter().map(|r| r.source.as_str()).collect();
         let mut laws = Vec::new();
         let mut right_about: BTreeSet<String> = BTreeSet::new();
-        let mut ask = |name: &str, ask: &Ask<'_>| {
-            let (law, right) = tally(name, &rows, ask);
+        let mut evaluate = |name: &str, predict: &Predictor<'_>| {
+            let (law, right) = tally(name, &rows, predict);
             if law.fitted.of > 0 {
                 right_about.extend(right.into_iter().filter(|_| !laws.is_empty()));
                 laws.push(law);
             }
         };
-        ask("always the Neural Engine", &|_, _| Some(Verdict::Ane));
+        evaluate("always the Neural Engine", &|_, _| Some(Verdict::Ane));
         let fixed: [&'static dyn Law; 2] = [&Floor::OF_EVERYTHING, &Floor::AS_STORED];
-        let fixed = fixed.into_iter().chain(laws::all()).filter(|law| law.card().name != "anchor-and-work");
+        let fixed = fixed.into_iter().chain(laws::all()).filter(|law| law.card().name != AnchorAndWork::NAME);
         for law in fixed {
-            ask(law.card().name, &|features, left_out| {
-                law.graph(features).filter(|_| left_out.spares(law.card())).map(|opinion| opinion.outcome)
+            evaluate(law.card().name, &|features, left_out| {
+                law.graph(features).filter(|_| left_out.allows(law.card())).map(|opinion| opinion.outcome)
             });
         }
         let fits = fits(corpus, &rows);
-        ask("anchor-and-work", &|features, left_out| Some(fits[&left_out].graph(features)?.outcome));
-        ask("all laws together", &|features, left_out| {
-            let laws = Laws { fitted: &fits[&left_out], may_speak: &|card| left_out.spares(card) };
+        evaluate(AnchorAndWork::NAME, &|features, left_out| Some(fits[&left_out].graph(features)?.outcome));
+        evaluate("all laws together", &|features, left_out| {
+            let laws = Laws { fitted: &fits[&left_out], allowed: &|card| left_out.allows(card) };
             Some(decide(features, &laws)?.opinion.outcome)
         });
         let (floor_agreed, floor_alone) = floor_records(&rows, &fits);
         let wrong: BTreeSet<&String> = laws[1..].iter().flat_map(|law| &law.wrong).collect();
         let missed = rows.iter().map(|row| row.id.clone()).filter(|id| !right_about.contains(id));
-        let (missed_by_all, not_spoken_of) = missed.partition(|id| wrong.contains(id));
+        let (missed_by_all, not_covered) = missed.partition(|id| wrong.contains(id));
         Self {
             rows: rows.len(),
             sources: sources.len(),
@@ -147,7 +147,7 @@ impl Accuracy {
             floor_agreed,
             floor_alone,
             missed_by_all,
-            not_spoken_of,
+            not_covered,
         }
     }
 
@@ -209,7 +209,7 @@ fn floor_records<'a>(rows: &[&'a Placement], fits: &Fits<'a>) -> (Tally, Tally) 
     let (mut agreed, mut alone) = (Tally::default(), Tally::default());
     for row in rows {
         let (features, left_out) = (Features::from(&row.graph), LeftOut::Source(&row.source));
-        let laws = Laws { fitted: &fits[&left_out], may_speak: &|card| left_out.spares(card) };
+        let laws = Laws { fitted: &fits[&left_out], allowed: &|card| left_out.allows(card) };
         let decided = decide(&features, &laws).filter(|d| d.law == Floor::OF_SHARDS.card().name);
         let (Some(decided), Some(fitted)) = (decided, fits[&left_out].graph(&features)) else { continue };
         let same = fitted.outcome == decided.opinion.outcome;
@@ -225,7 +225,7 @@ fn agree(predicted: Verdict, observed: Verdict) -> bool {
 }
 
 /// Returns the accuracy of a law, and the rows that it is right about.
-fn tally(name: &str, rows: &[&Placement], ask: &Ask<'_>) -> (LawAccuracy, Vec<String>) {
+fn tally(name: &str, rows: &[&Placement], predict: &Predictor<'_>) -> (LawAccuracy, Vec<String>) {
     let mut right_about = Vec::new();
     let mut found = LawAccuracy {
         law: name.to_owned(),
@@ -238,14 +238,14 @@ fn tally(name: &str, rows: &[&Placement], ask: &Ask<'_>) -> (LawAccuracy, Vec<St
         let features = Features::from(&row.graph);
         let right =
             |predicted: Option<Verdict>| predicted.map(|predicted| agree(predicted, row.placed.device));
-        if let Some(right) = right(ask(&features, LeftOut::Nothing)) {
+        if let Some(right) = right(predict(&features, LeftOut::Nothing)) {
             found.fitted.add(right);
             if right { &mut right_about } else { &mut found.wrong }.push(row.id.clone());
         }
-        if let Some(right) = right(ask(&features, LeftOut::Source(&row.source))) {
+        if let Some(right) = right(predict(&features, LeftOut::Source(&row.source))) {
             found.source_left_out.add(right);
         }
-        if let Some(right) = right(ask(&features, LeftOut::Publication(publication(&row.source)))) {
+        if let Some(right) = right(predict(&features, LeftOut::Publication(publication(&row.source)))) {
             found.publication_left_out.add(right);
         }
     }
@@ -283,6 +283,6 @@ impl fmt::Display for Accuracy {
             writeln!(f, "{law}: wrong about {}", listed(wrong))?;
         }
         writeln!(f, "\nevery law that applies is wrong about: {}", listed(&self.missed_by_all))?;
-        writeln!(f, "no law applies to: {}", listed(&self.not_spoken_of))
+        writeln!(f, "no law applies to: {}", listed(&self.not_covered))
     }
 }

@@ -58,7 +58,6 @@ impl FunctionReport {
     pub(crate) fn new(name: &str, features: Features, placed: &Placement, corpus: &PlacementCorpus) -> Self {
         let accuracy = Accuracy::built_in();
         let opinions: Vec<LawOpinion> = laws::all()
-            .into_iter()
             .filter_map(|law| {
                 let opinion = law.graph(&features)?;
                 let card = law.card();

@@ -27,7 +27,8 @@ for package in "$fixtures"/*.mlpackage; do
     # Three lengths of two bytes each, then the three files.
     files=("$package/Manifest.json" "$package/$model")
     if [[ -f $package/$weights ]]; then files+=("$package/$weights"); fi
-    sizes=($(stat -c %s "${files[@]}") 0)
+    mapfile -t sizes < <(stat -c %s "${files[@]}")
+    sizes+=(0)
     if ((sizes[0] < 65536 && sizes[1] < 65536 && sizes[2] < 65536)); then
         for n in "${sizes[@]:0:3}"; do
             # shellcheck disable=SC2059

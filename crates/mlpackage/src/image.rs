@@ -117,7 +117,7 @@ impl ImageSizes {
     }
 
     /// Returns whether `size` is allowed.
-    pub fn admit(&self, size: ImageSize) -> bool {
+    pub fn admits(&self, size: ImageSize) -> bool {
         match self {
             Self::Fixed(only) => *only == size,
             Self::Enumerated { sizes, .. } => sizes.contains(&size),
@@ -146,7 +146,7 @@ impl ImageType {
     pub fn admits(&self, dims: &[usize]) -> bool {
         match *dims {
             [1, channels, height, width] => {
-                channels == self.color_space.channels() && self.sizes.admit(ImageSize { width, height })
+                channels == self.color_space.channels() && self.sizes.admits(ImageSize { width, height })
             }
             _ => false,
         }

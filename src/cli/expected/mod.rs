@@ -96,12 +96,8 @@ fn unexpected(path: &Path, kind: &PathKind, expected: Expected) -> Error {
 /// Returns details that are read from the file, such as a model's architectures.
 fn detail(path: &Path, kind: &PathKind) -> Option<String> {
     match kind {
-        PathKind::HuggingFace { .. } => {
-            let config: serde_json::Value =
-                serde_json::from_str(&std::fs::read_to_string(path.join("config.json")).ok()?).ok()?;
-            let names = config.get("architectures")?.as_array()?.iter().filter_map(serde_json::Value::as_str);
-            let names: Vec<String> = names.map(str::to_owned).collect();
-            (!names.is_empty()).then(|| names.join(", "))
+        PathKind::HuggingFace { architectures, .. } => {
+            (!architectures.is_empty()).then(|| architectures.join(", "))
         }
         PathKind::Gguf => gguf::architecture(path).map(|name| format!("architecture {name:?}")),
         _ => None,

@@ -17,7 +17,7 @@ pub(super) struct ListLaws {
 
 impl ListLaws {
     pub(super) fn run(self) -> Result<Exit> {
-        let cards: Vec<&Card> = laws::all().into_iter().map(|law| law.card()).collect();
+        let cards: Vec<&Card> = laws::all().map(|law| law.card()).collect();
         if self.json {
             output::print_json(&cards)?;
             return Ok(Exit::Done);

@@ -51,7 +51,14 @@ fn of_config(path: &Path) -> io::Result<PathKind> {
     let value: serde_json::Value = serde_json::from_str(&text).unwrap_or_default();
     let own = microgpt_model::MODEL_TYPE;
     match value.get("model_type").and_then(serde_json::Value::as_str) {
-        Some(model_type) if model_type != own => Ok(HuggingFace { model_type: model_type.to_owned() }),
+        Some(model_type) if model_type != own => {
+            let architectures = value.get("architectures").and_then(serde_json::Value::as_array);
+            let architectures = architectures.into_iter().flatten().filter_map(serde_json::Value::as_str);
+            Ok(HuggingFace {
+                model_type: model_type.to_owned(),
+                architectures: architectures.map(str::to_owned).collect(),
+            })
+        }
         // A checkpoint with a damaged configuration is still a checkpoint; opening it reports the damage.
         _ if !path.join("model.safetensors").exists() && microgpt_model::Trainer::is_unfinished(path) => {
             Ok(UnfinishedRun)
@@ -86,7 +93,10 @@ mod tests {
         assert_eq!(folder(&[("saved_model.pb", "")]), SavedModel);
         assert_eq!(folder(&[("notes.txt", "")]), UnknownFolder);
         let llama = r#"{"model_type": "llama", "architectures": ["LlamaForCausalLM"]}"#;
-        assert_eq!(folder(&[("config.json", llama)]), HuggingFace { model_type: "llama".into() });
+        assert_eq!(
+            folder(&[("config.json", llama)]),
+            HuggingFace { model_type: "llama".into(), architectures: vec!["LlamaForCausalLM".into()] }
+        );
         let own = format!("{{\"model_type\": {:?}}}", microgpt_model::MODEL_TYPE);
         assert_eq!(folder(&[("config.json", &own), ("model.safetensors", "")]), Checkpoint);
         assert_eq!(folder(&[("config.json", &own), ("training/step-1/state.json", "")]), UnfinishedRun);

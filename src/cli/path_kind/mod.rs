@@ -81,6 +81,8 @@ pub(crate) enum PathKind {
     HuggingFace {
         /// `model_type` of its `config.json`.
         model_type: String,
+        /// `architectures` of its `config.json`.
+        architectures: Vec<String>,
     },
     /// A TensorFlow SavedModel folder.
     SavedModel,
@@ -132,7 +134,9 @@ impl fmt::Display for PathKind {
             Bundle => "a bundle",
             Checkpoint => "a checkpoint",
             UnfinishedRun => "a training run that is not finished",
-            HuggingFace { model_type } => return write!(f, "a Hugging Face model of type {model_type:?}"),
+            HuggingFace { model_type, .. } => {
+                return write!(f, "a Hugging Face model of type {model_type:?}");
+            }
             SavedModel => "a TensorFlow SavedModel",
             EmptyFolder => "an empty folder",
             UnknownFolder => "a folder",

@@ -129,12 +129,11 @@ impl PlacementCorpus {
     }
 }
 
-/// Formats the rows as a table: note, outcome, weights, summary, source.
+/// Formats the rows as a table: outcome, weights, summary, source.
 impl fmt::Display for PlacementCorpus {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        writeln!(f, "{:>4}  {:<7}  {:>9}  {:<12}  graph (source)", "note", "placed", "weights", "stored as")?;
-        for Placement { note, graph, placed, source, remark, .. } in &self.rows {
-            let note = note.map_or(String::new(), |n| n.to_string());
+        writeln!(f, "{:<7}  {:>9}  {:<12}  graph (source)", "placed", "weights", "stored as")?;
+        for Placement { graph, placed, source, remark, .. } in &self.rows {
             let bytes = graph.weight_bytes.map_or("-".into(), |b| format!("{:.2} MB", b as f64 / 1e6));
             let stored = match (graph.dtype, graph.quantization) {
                 (Some(GraphDtype::Fp32), _) => "fp32".to_owned(),
@@ -147,7 +146,7 @@ impl fmt::Display for PlacementCorpus {
             let summary = &graph.summary;
             writeln!(
                 f,
-                "{note:>4}  {:<7}  {bytes:>9}  {stored:<12}  {summary}{tokens}{states} ({source}){remark}",
+                "{:<7}  {bytes:>9}  {stored:<12}  {summary}{tokens}{states} ({source}){remark}",
                 placed.device
             )?;
         }
@@ -162,16 +161,8 @@ mod tests {
     use crate::residency::Count;
 
     #[test]
-    fn the_built_in_corpus_has_every_note_of_its_sources() {
-        let corpus = PlacementCorpus::built_in();
-        assert_eq!(corpus.rows().len(), 58);
-        let notes: BTreeSet<u32> = corpus.rows().iter().filter_map(|row| row.note).collect();
-        // Numbers of the notes; the missing ones were removed from the notes.
-        let expected = [
-            1, 2, 3, 4, 5, 6, 7, 9, 10, 12, 13, 14, 15, 17, 19, 20, 21, 22, 23, 25, 26, 27, 28, 29, 30, 31,
-            32,
-        ];
-        assert_eq!(notes, expected.into_iter().chain(33..=35).collect());
+    fn the_built_in_corpus_is_complete() {
+        assert_eq!(PlacementCorpus::built_in().rows().len(), 58);
     }
 
     /// The two points of Experiment 27, exactly as published.
@@ -205,7 +196,7 @@ mod tests {
         assert!(refused(r#""tokens": 1"#, r#""tokens": 0"#).contains("graph.tokens is 0"));
         assert!(refused("18888192", "7").contains("the anchor has 1048576"));
         assert!(refused(r#""how": "plan""#, r#""how": "guess""#).contains("unknown variant `guess`"));
-        assert!(refused(r#""note": 2"#, r#""nota": 2"#).contains("unknown field `nota`"));
+        assert!(refused(r#""source":"#, r#""sauce":"#).contains("unknown field `sauce`"));
         let twice = format!("{sound}\n\n{sound}");
         let error = PlacementCorpus::from_jsonl("t", &twice).unwrap_err().to_string();
         assert!(error.contains("line 3") && error.contains("another row has this id"), "{error}");

@@ -12,8 +12,6 @@ use crate::residency::Count;
 pub struct Placement {
     /// A unique name.
     pub id: String,
-    /// The number of the project's note from which the row was taken; several rows may share a note.
-    pub note: Option<u32>,
     /// The graph that was placed.
     pub graph: Graph,
     /// The machine.

@@ -97,7 +97,7 @@ pub struct AnchorAndWork {
 }
 
 const CARD: Card = Card {
-    name: "anchor-and-work",
+    name: AnchorAndWork::NAME,
     says: "a graph is placed on the Neural Engine if the terms of its weights, largest product, depth and states sum to more than a threshold",
     source: "fitted to this corpus",
     // The fit uses every suitable row; accuracy is computed by leaving each source out of the fit in turn.
@@ -115,6 +115,9 @@ const CARD: Card = Card {
 };
 
 impl AnchorAndWork {
+    /// Its name.
+    pub const NAME: &str = "anchor-and-work";
+
     /// Returns the law, fitted to the built-in corpus.
     ///
     /// # Panics
@@ -130,7 +133,7 @@ impl AnchorAndWork {
     /// Fits the law to the rows of a corpus that have enough information, except those for which `skip`
     /// returns true.
     pub fn fit(corpus: &PlacementCorpus, skip: impl Fn(&Placement) -> bool) -> Self {
-        let rows: Vec<&Placement> = corpus.evidence().filter(|r| tells_enough(r) && !skip(r)).collect();
+        let rows: Vec<&Placement> = corpus.evidence().filter(|r| is_fitted(r) && !skip(r)).collect();
         let values: Vec<[f64; TERMS.len()]> =
             rows.iter().map(|r| values(&Features::from(&r.graph))).collect();
         let placed: Vec<bool> = rows.iter().map(|r| r.placed.device == Verdict::Ane).collect();
@@ -198,7 +201,7 @@ fn applies(features: &Features) -> bool {
 
 /// Returns whether a row is used for the fit: it was placed wholly on one of the two devices, the law applies
 /// to it, and it is not above a ceiling.
-fn tells_enough(row: &Placement) -> bool {
+fn is_fitted(row: &Placement) -> bool {
     let features = Features::from(&row.graph);
     let within =
         super::ByteCeiling.graph(&features).is_none() && super::OperationCeiling.graph(&features).is_none();

@@ -117,8 +117,8 @@ impl Opinion {
 }
 
 /// Returns every law: first those that decide placements, in order of precedence.
-pub fn all() -> [&'static dyn Law; 11] {
-    [
+pub fn all() -> impl Iterator<Item = &'static dyn Law> {
+    let laws: [&dyn Law; _] = [
         &ElementType,
         &NeverPlaced,
         &Shapes,
@@ -130,7 +130,8 @@ pub fn all() -> [&'static dyn Law; 11] {
         &PackageCeiling,
         &States,
         &Fp16Range,
-    ]
+    ];
+    laws.into_iter()
 }
 
 /// Returns the law with the given name.

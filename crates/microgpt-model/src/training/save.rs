@@ -64,28 +64,30 @@ impl Trainer {
             None => false,
         };
         let snapshot = self.snapshot()?;
-        if at_home {
-            let state = folder.join(STATES).join(&name);
-            checkpoint::write_folder(&state, stranger_in, |dir| snapshot.write(dir, None))?;
+        if !at_home && Self::is_unfinished(folder) {
+            return Err(Error::occupied(folder, "holds a run that is not finished"));
+        }
+        if !at_home && !Checkpoint::is_finished(folder) {
+            checkpoint::write_folder(folder, checkpoint::differs, |dir| {
+                checkpoint::write_config(dir, &self.config, &self.tokenizer)?;
+                let state = dir.join(STATES).join(&name);
+                fs::create_dir_all(&state).map_err(|e| Error::io("create folder", &state, e))?;
+                snapshot.write(&state, None)
+            })?;
+            self.home = Some((folder.to_owned(), lock(folder)?));
         } else {
-            if Self::is_unfinished(folder) {
-                return Err(Error::occupied(folder, "holds a run that is not finished"));
-            }
-            if Checkpoint::is_finished(folder) {
+            if !at_home {
                 Checkpoint::check_destination(folder)?;
                 self.home = Some((folder.to_owned(), lock(folder)?));
-                let state = folder.join(STATES).join(&name);
-                checkpoint::write_folder(&state, stranger_in, |dir| snapshot.write(dir, None))?;
-            } else {
-                checkpoint::write_folder(folder, checkpoint::differs, |dir| {
-                    checkpoint::write_config(dir, &self.config, &self.tokenizer)?;
-                    let state = dir.join(STATES).join(&name);
-                    fs::create_dir_all(&state).map_err(|e| Error::io("create folder", &state, e))?;
-                    snapshot.write(&state, None)
-                })?;
-                self.home = Some((folder.to_owned(), lock(folder)?));
             }
+            let state = folder.join(STATES).join(&name);
+            checkpoint::write_folder(&state, stranger_in, |dir| snapshot.write(dir, None))?;
         }
+        self.remove_old_states(folder)
+    }
+
+    /// Removes all states but the newest two, and those with more steps than this run has.
+    fn remove_old_states(&self, folder: &Path) -> Result<()> {
         // States with more steps are not this run's past: they are damaged, or the run would have resumed
         // from them.
         let (beyond, past): (Vec<_>, Vec<_>) =

@@ -108,7 +108,7 @@ impl Feature {
                 shapes.iter().all(|s| Dims::from(s).may_be(&ty.shape))
             }
             Some(ranged @ AllowedShapes::Ranged { default, ranges }) => {
-                ranged.admit(default)
+                ranged.admits(default)
                     && Dims::from(default).may_be(&ty.shape)
                     && ranges.iter().zip(ty.shape.iter()).all(|(r, d)| d.known().is_none() || r.dim() == d)
             }

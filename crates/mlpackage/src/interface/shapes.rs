@@ -47,7 +47,7 @@ impl AllowedShapes {
     }
 
     /// Returns whether `shape` is allowed.
-    pub fn admit(&self, shape: &Shape) -> bool {
+    pub fn admits(&self, shape: &Shape) -> bool {
         match self {
             Self::FromType => true,
             Self::Enumerated { shapes, .. } => shapes.contains(shape),

@@ -138,7 +138,7 @@ fn array_to_proto(
         AllowedShapes::Enumerated { default, shapes } => {
             shapes.contains(default) && shapes.iter().all(|s| s.rank() == default.rank())
         }
-        ranged @ AllowedShapes::Ranged { default, .. } => ranged.admit(default),
+        ranged @ AllowedShapes::Ranged { default, .. } => ranged.admits(default),
     };
     if !sound {
         return Err(format!(

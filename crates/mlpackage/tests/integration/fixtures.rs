@@ -90,7 +90,7 @@ fn flexible_shapes_are_read() {
     assert_eq!(x.tensor.shape.as_slice(), [Dim::Known(1), Dim::Unknown, Dim::Known(4)]);
     let ranges = vec![DimRange::fixed(1), DimRange { lower: 1, upper: Some(64) }, DimRange::fixed(4)];
     assert_eq!(x.shapes, AllowedShapes::Ranged { default: Shape::from([1, 8, 4]), ranges });
-    assert!(x.shapes.admit(&Shape::from([1, 64, 4])) && !x.shapes.admit(&Shape::from([1, 65, 4])));
+    assert!(x.shapes.admits(&Shape::from([1, 64, 4])) && !x.shapes.admits(&Shape::from([1, 65, 4])));
     let x = open("flexible_enumerated.mlpackage");
     let shapes = [[1, 8, 4], [1, 16, 4], [1, 32, 4]].map(Shape::from).to_vec();
     let AllowedShapes::Enumerated { default, shapes: mut found } = x.shapes.clone() else {
@@ -99,7 +99,7 @@ fn flexible_shapes_are_read() {
     found.sort_by_key(|s| s.dims().to_vec());
     assert_eq!((default, found), (Shape::from([1, 16, 4]), shapes));
     assert_eq!(x.default_shape(), Some(Shape::from([1, 16, 4])));
-    assert!(!x.shapes.admit(&Shape::from([1, 9, 4])));
+    assert!(!x.shapes.admits(&Shape::from([1, 9, 4])));
 }
 
 proptest! {

@@ -11,6 +11,7 @@ use std::time::Instant;
 use ane_export::{ExportOptions, Quantization, write_probe};
 use ane_floor::PlacementReport;
 use ane_floor::discovery::{Configuration, Discovery, Sweep, search};
+use ane_floor::laws::{AnchorAndWork, Floor, Law as _};
 use ane_floor::measured::measure;
 use anyhow::{Context as _, Result, ensure};
 use atomic_output::AtomicFile;
@@ -153,7 +154,7 @@ impl Discover {
             "nothing to sweep: give layers, widths, tokens and forms"
         );
         if let Some(law) = &self.law {
-            let known = ["floor", "anchor-and-work"];
+            let known = [Floor::OF_SHARDS.card().name, AnchorAndWork::NAME];
             ensure!(known.contains(&law.as_str()), "--law {law}: expected one of {}", known.join(", "));
         }
         if self.oracle == Oracle::Measured && !cfg!(target_os = "macos") {

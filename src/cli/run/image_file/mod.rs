@@ -77,7 +77,7 @@ pub(crate) fn read(path: &Path, image: &ImageType, fit: Fit) -> Result<Converted
     let name = path.display();
     let bytes = read_bytes(path)?;
     let mut notes = Vec::new();
-    let admit = |found: ImageSize| match (image.sizes.admit(found), fit) {
+    let admit = |found: ImageSize| match (image.sizes.admits(found), fit) {
         (true, _) => Ok(found),
         (false, Fit::Resize) => Ok(image.sizes.default_size()),
         (false, Fit::Exact) => bail!(

@@ -73,9 +73,7 @@ fn weight_file(name: &str, file: &BlobFile, references: &References<'_>, finding
         // Already reported at the constant that is stored there.
         Err(Error::Blob { offset, .. }) if references.damaged.contains(&(name, offset)) => return,
         Err(error) => {
-            let is_cut = matches!(error, Error::Blob { is_cut: true, .. });
-            let rule = if is_cut { Rule::WeightIncomplete } else { Rule::WeightFile };
-            findings.push(Finding::package(rule, error.to_string()));
+            findings.push(Finding::package(broken_rule(&error, Rule::WeightFile), error.to_string()));
             return;
         }
     };
@@ -95,13 +93,16 @@ fn weight_file(name: &str, file: &BlobFile, references: &References<'_>, finding
     }
 }
 
+/// Returns the rule that an unreadable weight file breaks: that it is complete, or `otherwise`.
+fn broken_rule(error: &Error, otherwise: Rule) -> Rule {
+    if matches!(error, Error::Blob { is_cut: true, .. }) { Rule::WeightIncomplete } else { otherwise }
+}
+
 /// Returns the rule that the blob at `offset` breaks, given the type of the constant that refers to it.
 fn wrong_blob(file: &BlobFile, offset: u64, ty: &TensorType) -> Option<(Rule, String)> {
     match file.blob(offset) {
         Err(error) => {
-            let is_cut = matches!(error, Error::Blob { is_cut: true, .. });
-            let rule = if is_cut { Rule::WeightIncomplete } else { Rule::BlobRecord };
-            Some((rule, format!("is in a blob that is damaged: {error}")))
+            Some((broken_rule(&error, Rule::BlobRecord), format!("is in a blob that is damaged: {error}")))
         }
         Ok(blob) => differs(&blob, ty).map(|reason| {
             (Rule::BlobType, format!("is in the blob at offset {offset}, which holds {reason}"))
