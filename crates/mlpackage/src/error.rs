@@ -82,11 +82,24 @@ pub enum Error {
         reason: String,
     },
     /// A program or its description breaks a rule.
-    #[error("{0}")]
-    Rule(Box<Finding>),
+    #[error("{}{finding}", path.as_ref().map_or(String::new(), |path| format!("{}: ", path.display())))]
+    Rule {
+        /// The package; `None` for a program that is not yet in one.
+        path: Option<PathBuf>,
+        /// What is wrong.
+        finding: Box<Finding>,
+    },
 }
 
 impl Error {
+    /// Names the package whose program or description breaks a rule.
+    pub(crate) fn in_package(self, package: &Path) -> Self {
+        match self {
+            Self::Rule { path: None, finding } => Self::Rule { path: Some(package.to_owned()), finding },
+            other => other,
+        }
+    }
+
     pub(crate) fn io(action: &'static str, path: impl AsRef<Path>, source: io::Error) -> Self {
         Self::Io { action, path: path.as_ref().to_owned(), source }
     }
@@ -104,7 +117,7 @@ impl Error {
 
 impl From<Finding> for Error {
     fn from(finding: Finding) -> Self {
-        Self::Rule(Box::new(finding))
+        Self::Rule { path: None, finding: Box::new(finding) }
     }
 }
 

@@ -95,7 +95,7 @@ pub fn regular_file_size(path: impl AsRef<Path>) -> Result<u64> {
 ///
 /// # Errors
 ///
-/// [`Error::Io`], also for an entry that is neither a file nor a folder.
+/// [`Error::Io`], also for an entry that is neither a file nor a folder, or whose name is not UTF-8.
 pub fn files_below(folder: impl AsRef<Path>) -> Result<Vec<String>> {
     let folder = folder.as_ref();
     let mut files = Vec::new();
@@ -105,7 +105,10 @@ pub fn files_below(folder: impl AsRef<Path>) -> Result<Vec<String>> {
         for entry in fs::read_dir(&dir).map_err(|e| Error::io("list", &dir, e))? {
             let entry = entry.map_err(|e| Error::io("list", &dir, e))?;
             let kind = entry.file_type().map_err(|e| Error::io("read", entry.path(), e))?;
-            let name = format!("{prefix}{}", entry.file_name().to_string_lossy());
+            let Ok(name) = entry.file_name().into_string() else {
+                return Err(Error::io("read", entry.path(), io::Error::other("its name is not UTF-8")));
+            };
+            let name = format!("{prefix}{name}");
             if kind.is_dir() {
                 pending.push(format!("{name}/"));
             } else if kind.is_file() {

@@ -118,6 +118,10 @@ fn inputs_are_what_the_function_asks_for() {
         let names: Vec<&str> = inputs.iter().map(|(name, _)| *name).collect();
         let declared: Vec<&str> = model.model().describe().inputs.iter().map(|f| f.name.as_str()).collect();
         assert_eq!(names, declared, "{cache_update}");
+        // The step attends to positions 0 to 3. The blocked positions add a large negative score.
+        let Elements::F32(mask) = inputs[1].1.elements() else { panic!("the mask holds floats") };
+        assert_eq!(mask[..4], [0.0; 4], "{cache_update}");
+        assert!(mask.len() == CONTEXT && mask[4..].iter().all(|v| *v <= -1e4), "{cache_update}: {mask:?}");
         let write = inputs[2].1;
         match write.elements() {
             Elements::I32(position) => assert_eq!((write.shape(), position), (&[1][..], &[3][..])),

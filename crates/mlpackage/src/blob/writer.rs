@@ -1,5 +1,6 @@
 //! Writing of weight files.
 
+use std::collections::BTreeMap;
 use std::fs::File;
 use std::io::{BufWriter, Seek, SeekFrom, Write};
 use std::path::{Path, PathBuf};
@@ -15,7 +16,8 @@ pub struct BlobWriter {
     path: PathBuf,
     file: BufWriter<File>,
     position: u64,
-    count: u32,
+    /// The type and the number of the elements of each blob, by offset.
+    blobs: BTreeMap<u64, (DType, usize)>,
     /// Written integer constants, which the checker needs to infer shapes.
     pub(crate) ints: BlobInts,
 }
@@ -33,7 +35,7 @@ impl BlobWriter {
             path: path.to_owned(),
             file: BufWriter::with_capacity(1 << 20, file),
             position: 0,
-            count: 0,
+            blobs: BTreeMap::new(),
             ints: BlobInts::default(),
         };
         writer.put(&header(0))?;
@@ -60,8 +62,13 @@ impl BlobWriter {
         self.put(&[0u8; ALIGNMENT as usize][..gap])?;
         self.put(&record)?;
         self.put(data)?;
-        self.count += 1;
+        self.blobs.insert(offset, (dtype, elements));
         Ok(offset)
+    }
+
+    /// Returns the type and the number of the elements of the blob at `offset`.
+    pub(crate) fn written(&self, offset: u64) -> Option<(DType, usize)> {
+        self.blobs.get(&offset).copied()
     }
 
     /// Writes the number of blobs into the header and closes the file.
@@ -72,7 +79,7 @@ impl BlobWriter {
     pub fn finish(mut self) -> Result<()> {
         let io = |e| Error::io("write", &self.path, e);
         self.file.seek(SeekFrom::Start(0)).map_err(io)?;
-        self.file.write_all(&header(self.count)).map_err(io)?;
+        self.file.write_all(&header(self.blobs.len() as u32)).map_err(io)?;
         self.file.flush().map_err(io)
     }
 

@@ -200,7 +200,12 @@ impl<'w> FunctionBuilder<'w> {
     ///
     /// If the type of `data` is not the state's.
     pub fn write_state(&mut self, state: &StateVar, data: &Var) -> Result<()> {
-        let name = format!("{}_write", state.name);
+        // Two operations of a function must not have one name.
+        let first = format!("{}_write", state.name);
+        let further = (2usize..).map(|n| format!("{first}_{n}"));
+        let name = std::iter::once(first.clone()).chain(further).find(|name| !self.names.contains(name));
+        let name = name.expect("there are more integers than names");
+        self.names.insert(name.clone());
         self.op("write_state", &name).arg("data", data).state(state).many(&[]).map(|_| ())
     }
 

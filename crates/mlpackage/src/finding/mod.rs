@@ -3,7 +3,7 @@
 mod fault;
 mod rule;
 
-use std::fmt;
+use std::fmt::{self, Write as _};
 
 use serde::Serialize;
 
@@ -74,15 +74,22 @@ impl fmt::Display for Finding {
         if f.alternate() {
             write!(f, "{}[{}]: ", self.severity(), self.rule)?;
         }
+        let mut text = String::new();
         match (&self.function, &self.operation) {
             (None, _) => {}
-            (Some(function), None) => write!(f, "function {function}: ")?,
-            (Some(function), Some(operation)) => write!(f, "function {function}, operation {operation}: ")?,
+            (Some(function), None) => write!(text, "function {function}: ")?,
+            (Some(function), Some(operation)) => {
+                write!(text, "function {function}, operation {operation}: ")?
+            }
         }
         if let Some(argument) = &self.argument {
-            write!(f, "argument {argument} ")?;
+            write!(text, "argument {argument} ")?;
         }
-        f.write_str(&self.reason)?;
+        text.push_str(&self.reason);
+        // Names come from files, and could otherwise move the cursor of a terminal or add lines.
+        for c in text.chars() {
+            if c.is_control() { write!(f, "{}", c.escape_default())? } else { f.write_char(c)? }
+        }
         if f.alternate() {
             write!(f, "\n  {}", self.advice())?;
             if let Some(source) = self.rule.source() {
@@ -96,6 +103,16 @@ impl fmt::Display for Finding {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn control_characters_of_names_are_escaped() {
+        let fault = Fault::value("x", "is %\u{1b}[31mred\nerror");
+        let finding = Finding::operation("main", "relu -> %\r".into(), fault);
+        assert_eq!(
+            finding.to_string(),
+            "function main, operation relu -> %\\r: argument x is %\\u{1b}[31mred\\nerror"
+        );
+    }
 
     #[test]
     fn a_reported_refusal_names_its_source() {

@@ -18,7 +18,7 @@ pub struct Program {
 }
 
 impl Program {
-    /// Creates a program from its functions.
+    /// Creates a program from its functions. Of functions with the same name, the last one is kept.
     pub fn new<N: Into<String>>(functions: impl IntoIterator<Item = (N, Function)>) -> Self {
         let functions = functions.into_iter().map(|(name, f)| (name.into(), f)).collect();
         Self { functions, ..Self::default() }

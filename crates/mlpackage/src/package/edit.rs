@@ -98,6 +98,9 @@ impl<'p> PackageEdit<'p> {
         let replaced = |at: &BlobRef| self.blobs.get(&(at.file.clone(), at.offset)).map(Vec::as_slice);
         let ints = self.package.blob_ints_of(&self.program, replaced);
         writer::check(&self.program, &self.description, self.package.specification_version, &ints)?;
+        let mut findings = Vec::new();
+        super::check::weights::changed(&self.program, self.package, &mut findings);
+        writer::refuse(findings)?;
         let mut blobs = std::mem::take(&mut self.blobs);
         let mut next = |at: &BlobRef, blob: Blob<'_>| match blobs.remove(&(at.file.clone(), at.offset)) {
             Some(data) => Some(data),
@@ -123,6 +126,7 @@ fn write(
     destination: &Path,
 ) -> Result<()> {
     refuse_loss(package)?;
+    refuse_inside(package, destination)?;
     let model = writer::encode(program, description, package.specification_version, package.is_updatable)?;
     let dir = folder_kind::PACKAGE.create(destination)?;
     let model_file = relative(package, &package.model_path)?;
@@ -141,7 +145,8 @@ fn write(
         if file == model_file {
             writer::write(&target, &model)?;
         } else {
-            fs::copy(package.path.join(&file), &target).map_err(|e| Error::io("copy to", &target, e))?;
+            let source = package.path.join(&file);
+            fs::copy(&source, &target).map_err(|e| Error::io("copy", &source, e))?;
         }
     }
     for at in blobs_of(program) {
@@ -158,6 +163,21 @@ fn write(
         patch(&target).map_err(|e| Error::io("write", &target, e))?;
     }
     Ok(dir.commit()?)
+}
+
+/// Refuses a destination in the package, which would become part of the package that is copied.
+fn refuse_inside(package: &Package, destination: &Path) -> Result<()> {
+    let folder = destination.parent().filter(|folder| !folder.as_os_str().is_empty());
+    let (Ok(folder), Ok(root)) =
+        (folder.unwrap_or(Path::new(".")).canonicalize(), package.path.canonicalize())
+    else {
+        return Ok(());
+    };
+    if folder.starts_with(&root) {
+        let reason = format!("it is inside the package that is copied, {}", package.path.display());
+        return Err(Error::io("write", destination, std::io::Error::other(reason)));
+    }
+    Ok(())
 }
 
 /// Returns every blob that a program uses, once, ordered by file and offset.

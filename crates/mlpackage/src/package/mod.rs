@@ -16,6 +16,7 @@ use std::path::{Path, PathBuf};
 use prost::Message as _;
 
 use crate::blob::{Blob, BlobFile, StoredBlob};
+use crate::dtype::DType;
 use crate::error::{Error, Reason, Result};
 use crate::finding::{Finding, Rule};
 use crate::interface::Interface;
@@ -75,10 +76,10 @@ impl Package {
         let path = path.as_ref();
         let mut package = Self::read(path)?;
         if let Some(finding) = package.incomplete.first() {
-            return Err(finding.clone().into());
+            return Err(Error::from(finding.clone()).in_package(path));
         }
         for file in weight_files(&package.program) {
-            let file_path = weight_path(&package.model_path, &file)?;
+            let file_path = weight_path(&package.model_path, &file).map_err(|e| e.in_package(path))?;
             package.weights.insert(file, BlobFile::open(&file_path)?);
         }
         Ok(package)
@@ -99,7 +100,7 @@ impl Package {
         for file in weight_files(&package.program) {
             match weight_path(&package.model_path, &file).and_then(|path| BlobFile::open(&path)) {
                 Ok(opened) => drop(package.weights.insert(file, opened)),
-                Err(Error::Rule(finding)) => package.incomplete.push(*finding),
+                Err(Error::Rule { finding, .. }) => package.incomplete.push(*finding),
                 // A file that was not downloaded breaks no rule: the package is not complete on this machine.
                 Err(error @ Error::GitLfsPointer { .. }) => return Err(error),
                 Err(error @ Error::Blob { is_cut: false, .. }) => {
@@ -123,8 +124,11 @@ impl Package {
             return Err(Error::NoPackage { path: path.to_owned(), reason: reason.into() });
         }
         if !path.is_dir() {
-            let missing = std::io::Error::new(std::io::ErrorKind::NotFound, "no such folder");
-            return Err(Error::io("open package", path, missing));
+            let (kind, reason) = match path.symlink_metadata() {
+                Ok(_) => (std::io::ErrorKind::NotADirectory, "it is not a folder"),
+                Err(_) => (std::io::ErrorKind::NotFound, "no such folder"),
+            };
+            return Err(Error::io("open package", path, std::io::Error::new(kind, reason)));
         }
         let manifest = Manifest::read(path)?;
         let relative = manifest.model_path(path)?;
@@ -235,7 +239,7 @@ impl Package {
     /// [`Error::Rule`] with the first error that [`check`](Self::check) finds.
     pub fn require_sound(&self) -> Result<()> {
         match self.check().into_iter().find(Finding::is_error) {
-            Some(finding) => Err(finding.into()),
+            Some(finding) => Err(Error::from(finding).in_package(&self.path)),
             None => Ok(()),
         }
     }
@@ -255,7 +259,7 @@ impl Package {
     ) -> BlobInts {
         BlobInts::of(program, |at, ty| {
             let blob = self.weights.get(&at.file)?.blob(at.offset).ok()?;
-            differs(&blob, ty).is_none().then(|| replaced(at).unwrap_or(blob.data))
+            differs(blob.dtype, blob.elements, ty).is_none().then(|| replaced(at).unwrap_or(blob.data))
         })
     }
 
@@ -320,7 +324,8 @@ impl Package {
         let file = self.weights.get(&at.file).ok_or_else(|| {
             Error::model(&self.path, format!("it refers to {:?}, which is not there", at.file))
         })?;
-        match differs(&file.blob(at.offset)?, ty) {
+        let blob = file.blob(at.offset)?;
+        match differs(blob.dtype, blob.elements, ty) {
             Some(reason) => {
                 Err(Error::Blob { path: file.path().to_owned(), offset: at.offset, is_cut: false, reason })
             }
@@ -330,9 +335,9 @@ impl Package {
 }
 
 /// Describes how a blob differs from the type that the program declares; `None` if they agree.
-fn differs(blob: &Blob<'_>, ty: &TensorType) -> Option<String> {
-    let same = blob.dtype == ty.dtype && Some(blob.elements) == ty.shape.elements();
-    (!same).then(|| format!("{} elements of {}, the program declares {ty}", blob.elements, blob.dtype))
+fn differs(dtype: DType, elements: usize, ty: &TensorType) -> Option<String> {
+    let same = dtype == ty.dtype && Some(elements) == ty.shape.elements();
+    (!same).then(|| format!("{elements} elements of {dtype}, the program declares {ty}"))
 }
 
 /// Decodes the message of an ML Program, or returns why the bytes hold none.

@@ -68,6 +68,9 @@ impl PackageWriter {
     pub fn finish_with(self, program: &Program, description: &Description) -> Result<()> {
         let version = least_specification_version(program, description);
         check(program, description, version, &self.weights.ints)?;
+        let mut findings = Vec::new();
+        super::check::weights::written(program, &self.weights, &mut findings);
+        refuse(findings)?;
         let model = encode(program, description, version, false)?;
         self.weights.finish()?;
         let root = self.dir.path();
@@ -86,6 +89,11 @@ pub(super) fn check(
 ) -> Result<()> {
     let mut findings = crate::check::program(program, ints);
     super::check::description(program, description, version, &mut findings);
+    refuse(findings)
+}
+
+/// Returns the first error as an error.
+pub(super) fn refuse(findings: Vec<Finding>) -> Result<()> {
     match findings.into_iter().find(Finding::is_error) {
         Some(finding) => Err(finding.into()),
         None => Ok(()),

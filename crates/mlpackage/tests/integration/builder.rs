@@ -1,7 +1,7 @@
 //! Rules of MIL that the builder enforces, each violated once.
 
 use mlpackage::builder::{FunctionBuilder, Var};
-use mlpackage::mil::{Opset, Program, TensorType, Value};
+use mlpackage::mil::{Opset, Program, TensorType, Value, ValueData};
 use mlpackage::{BlobWriter, DType, Metadata, Package, PackageWriter};
 
 fn with_builder<T>(opset: Opset, test: impl FnOnce(&mut FunctionBuilder<'_>) -> T) -> T {
@@ -24,6 +24,17 @@ fn refused(test: impl FnOnce(&mut FunctionBuilder<'_>, &Var, &Var) -> mlpackage:
 fn says(error: &str, what: &str) {
     assert!(error.contains(what), "{error}");
     assert!(error.contains("main"), "names the function: {error}");
+}
+
+/// coremltools stores values of fewer than ten elements in the program.
+#[test]
+fn arrays_of_ten_elements_are_stored_in_the_weight_file() {
+    with_builder(Opset::CoreML8, |f| {
+        for (elements, is_in_file) in [(9, false), (10, true)] {
+            let value = f.fp16_array([elements], &vec![half::f16::ONE; elements]).unwrap();
+            assert_eq!(matches!(value.data, ValueData::Blob(_)), is_in_file, "{elements} elements");
+        }
+    });
 }
 
 #[test]
@@ -198,4 +209,17 @@ fn lists_are_checked_as_they_are_built() {
         "argument x is list<tensor<fp32, [2]>, 1>, expected fp16 or fp32",
     );
     says(&refused(|f, x, _| f.op("list_length", "y").arg("ls", x).one()), "expected a list of bool");
+}
+
+/// Core ML names operations, and two of one function must not share a name.
+#[test]
+fn each_write_of_a_state_has_its_own_name() {
+    with_builder(Opset::CoreML8, |f| {
+        let x = f.input("x", DType::Fp16, [1, 2]).unwrap();
+        let s = f.state("s", DType::Fp16, [1, 2]).unwrap();
+        f.write_state(&s, &x).unwrap();
+        f.write_state(&s, &x).unwrap();
+        // The names are also taken for results.
+        assert!(f.op("relu", "s_write_2").arg("x", &x).one().is_err());
+    });
 }

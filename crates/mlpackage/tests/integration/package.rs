@@ -446,6 +446,71 @@ fn weights_are_swapped() {
     assert_eq!(Package::open(&copy).unwrap().metadata().version, "2");
 }
 
+/// A constant must refer to a blob that the package has, and of its type; otherwise nothing is written.
+#[test]
+fn a_reference_to_another_blob_is_not_saved() {
+    let (dir, path) = written();
+    let package = Package::open(&path).unwrap();
+    let refused = |change: &dyn Fn(&mut mlpackage::mil::BlobRef)| {
+        let mut edit = package.edit();
+        let operations = &mut edit.program_mut().functions.get_mut("main").unwrap().block.operations;
+        let constant = operations.iter_mut().find(|o| o.outputs[0].name == "w").unwrap();
+        let ValueData::Blob(at) = &mut constant.attributes.get_mut("val").unwrap().data else { panic!() };
+        change(at);
+        let copy = dir.path().join("refused.mlpackage");
+        let error = edit.save(&copy).unwrap_err().to_string();
+        assert!(!copy.exists(), "{error}");
+        error
+    };
+    let error = refused(&|at| at.file = "@model_path/weights/other.bin".into());
+    let expected = "is in the weight file \"@model_path/weights/other.bin\", the package has \
+                    @model_path/weights/weight.bin";
+    assert!(error.contains(expected), "{error}");
+    let error = refused(&|at| at.file = "/etc/passwd".into());
+    assert!(error.contains("is in the weight file \"/etc/passwd\""), "{error}");
+    let error = refused(&|at| at.offset += 64);
+    assert!(error.contains("is in a blob that is damaged"), "{error}");
+}
+
+/// A program whose weights another writer holds.
+#[test]
+fn weights_of_another_package_are_not_published() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut other = PackageWriter::create(dir.path().join("other.mlpackage")).unwrap();
+    let mut f = FunctionBuilder::new("main", Opset::CoreML8, other.weights());
+    let x = f.input("x", DType::Fp16, [1, 2]).unwrap();
+    let w = f.weight("w", TensorType::new(DType::Fp16, [1, 2]), &[0; 4]).unwrap();
+    let y = f.op("add", "y").arg("x", &x).arg("y", &w).one().unwrap();
+    f.output(&y);
+    let program = Program::new([("main", f.finish())]);
+    let path = dir.path().join("own.mlpackage");
+    let writer = PackageWriter::create(&path).unwrap();
+    let error = writer.finish(&program, &Metadata::default()).unwrap_err().to_string();
+    assert!(error.contains("blob at offset 64, where this package's writer wrote none"), "{error}");
+    assert!(!path.exists());
+}
+
+/// Saving into the package would make the copy part of the original.
+#[test]
+fn a_package_is_not_saved_into_itself() {
+    let (_dir, path) = written();
+    let package = Package::open(&path).unwrap();
+    let error = package.save(path.join("Data/copy.mlpackage")).unwrap_err().to_string();
+    assert!(error.contains("it is inside the package that is copied"), "{error}");
+    assert_eq!(package.check(), []);
+}
+
+#[cfg(target_os = "linux")]
+#[test]
+fn a_file_whose_name_is_not_utf_8_is_named() {
+    use std::os::unix::ffi::OsStrExt as _;
+    let (dir, path) = written();
+    fs::write(path.join("Data").join(std::ffi::OsStr::from_bytes(b"n\xff")), "").unwrap();
+    let error =
+        Package::open(&path).unwrap().save(dir.path().join("copy.mlpackage")).unwrap_err().to_string();
+    assert!(error.contains("Data/n\u{fffd}: its name is not UTF-8"), "{error}");
+}
+
 /// Git without LFS leaves a short text in place of any large file.
 #[test]
 fn a_git_lfs_pointer_is_named_with_the_way_out() {

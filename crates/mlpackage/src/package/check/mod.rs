@@ -1,7 +1,7 @@
 //! Rules about the package as a whole: description, specification version, weight files, manifest.
 
 mod description;
-mod weights;
+pub(super) mod weights;
 
 use super::{Package, refused, weight_files};
 use crate::files;

@@ -2,10 +2,11 @@
 
 use std::collections::BTreeMap;
 
-use crate::blob::BlobFile;
+use crate::blob::{BlobFile, BlobWriter, WEIGHT_BLOB_NAME};
+use crate::dtype::DType;
 use crate::error::Error;
 use crate::finding::{Fault, Finding, Rule};
-use crate::mil::{self, TensorType, Value};
+use crate::mil::{self, BlobRef, Program, TensorType, Value};
 use crate::package::{Package, differs};
 
 /// Compares every constant with its blob, and every weight file with its header.
@@ -33,24 +34,65 @@ impl<'a> References<'a> {
     /// Collects the references of a program, and compares each constant with its blob.
     fn of(package: &'a Package, findings: &mut Vec<Finding>) -> Self {
         let mut references = Self::default();
-        for (name, function) in &package.program.functions {
-            for operation in function.block.all_operations() {
-                for (param, value) in constants(operation) {
-                    for (ty, at) in Value::blobs(value) {
-                        references.used.entry(&at.file).or_default().push(at.offset);
-                        let Some(file) = package.weights.get(&at.file) else { continue };
-                        if let Some((rule, reason)) = wrong_blob(file, at.offset, ty) {
-                            if [Rule::BlobRecord, Rule::WeightIncomplete].contains(&rule) {
-                                references.damaged.push((&at.file, at.offset));
-                            }
-                            let fault = Fault::at(rule, param, reason);
-                            findings.push(Finding::operation(name, operation.label(), fault));
-                        }
+        each_constant(&package.program, findings, |ty, at| {
+            references.used.entry(&at.file).or_default().push(at.offset);
+            // A missing file is already reported.
+            let wrong = wrong_blob(package.weights.get(&at.file)?, at.offset, ty);
+            if let Some((Rule::BlobRecord | Rule::WeightIncomplete, _)) = wrong {
+                references.damaged.push((&at.file, at.offset));
+            }
+            wrong
+        });
+        references
+    }
+}
+
+/// Compares the constants of a changed program with the blobs of the package, which keep their places.
+pub(in crate::package) fn changed(program: &Program, package: &Package, findings: &mut Vec<Finding>) {
+    each_constant(program, findings, |ty, at| match package.weights.get(&at.file) {
+        Some(file) => wrong_blob(file, at.offset, ty),
+        None => Some(missing_file(at, package.weights.keys())),
+    });
+}
+
+/// Compares the constants of a program with the blobs that were written to its only weight file.
+pub(in crate::package) fn written(program: &Program, weights: &BlobWriter, findings: &mut Vec<Finding>) {
+    each_constant(program, findings, |ty, at| {
+        if at.file != WEIGHT_BLOB_NAME {
+            return Some(missing_file(at, [&WEIGHT_BLOB_NAME.to_owned()]));
+        }
+        let Some((dtype, elements)) = weights.written(at.offset) else {
+            let reason =
+                format!("is in a blob at offset {}, where this package's writer wrote none", at.offset);
+            return Some((Rule::BlobRecord, reason));
+        };
+        wrong_type(dtype, elements, at.offset, ty)
+    });
+}
+
+fn missing_file<'n>(at: &BlobRef, names: impl IntoIterator<Item = &'n String>) -> (Rule, String) {
+    let names: Vec<&str> = names.into_iter().map(String::as_str).collect();
+    let has = if names.is_empty() { "no weight file".to_owned() } else { names.join(", ") };
+    (Rule::WeightPath, format!("is in the weight file {:?}, the package has {has}", at.file))
+}
+
+/// Calls `wrong` with the type and the place of every constant in a weight file, and reports what it returns.
+fn each_constant<'a>(
+    program: &'a Program,
+    findings: &mut Vec<Finding>,
+    mut wrong: impl FnMut(&TensorType, &'a BlobRef) -> Option<(Rule, String)>,
+) {
+    for (name, function) in &program.functions {
+        for operation in function.block.all_operations() {
+            for (param, value) in constants(operation) {
+                for (ty, at) in Value::blobs(value) {
+                    if let Some((rule, reason)) = wrong(ty, at) {
+                        let fault = Fault::at(rule, param, reason);
+                        findings.push(Finding::operation(name, operation.label(), fault));
                     }
                 }
             }
         }
-        references
     }
 }
 
@@ -104,8 +146,11 @@ fn wrong_blob(file: &BlobFile, offset: u64, ty: &TensorType) -> Option<(Rule, St
         Err(error) => {
             Some((broken_rule(&error, Rule::BlobRecord), format!("is in a blob that is damaged: {error}")))
         }
-        Ok(blob) => differs(&blob, ty).map(|reason| {
-            (Rule::BlobType, format!("is in the blob at offset {offset}, which holds {reason}"))
-        }),
+        Ok(blob) => wrong_type(blob.dtype, blob.elements, offset, ty),
     }
+}
+
+fn wrong_type(dtype: DType, elements: usize, offset: u64, ty: &TensorType) -> Option<(Rule, String)> {
+    differs(dtype, elements, ty)
+        .map(|reason| (Rule::BlobType, format!("is in the blob at offset {offset}, which holds {reason}")))
 }
