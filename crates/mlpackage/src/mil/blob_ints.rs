@@ -73,3 +73,18 @@ fn integers(dtype: DType, data: &[u8]) -> Option<Literal> {
         _ => return None,
     })
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn integers_are_read_with_their_sign() {
+        let data = [0xff, 0xff, 1, 0];
+        assert_eq!(integers(DType::Int16, &data), Some(Literal::Ints(vec![-1, 1])));
+        assert_eq!(integers(DType::Uint16, &data), Some(Literal::Ints(vec![65_535, 1])));
+        assert_eq!(integers(DType::Int32, &data), Some(Literal::Ints(vec![131_071])));
+        assert_eq!(integers(DType::Int8, &data), Some(Literal::Bytes(data.to_vec())));
+        assert_eq!(integers(DType::Fp16, &data), None);
+    }
+}

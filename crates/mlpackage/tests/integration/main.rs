@@ -7,3 +7,4 @@ mod every_operation;
 mod fixtures;
 mod package;
 mod registry;
+mod text;

@@ -4,7 +4,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use mlpackage::builder::FunctionBuilder;
-use mlpackage::mil::{Dim, Opset, Program, TensorType, Value, ValueData};
+use mlpackage::mil::{Dim, Opset, Program, TensorType, Value, ValueData, ValueType};
 use mlpackage::{
     AllowedShapes, BlobFile, BlobWriter, DType, Description, DimRange, Error, Metadata, Package,
     PackageWriter, Rule, Shape,
@@ -72,6 +72,39 @@ fn reads_back_what_was_written() {
     let value = &constant.attributes["val"];
     // Bytes 0, 1 are the fp16 0x0100: 2^-24 * 256.
     assert_eq!(package.floats(value).unwrap()[0], 256.0 * 2f32.powi(-24));
+}
+
+/// Attributes, and constants that are no tensors.
+#[test]
+fn attributes_are_read_back() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("p.mlpackage");
+    let mut writer = PackageWriter::create(&path).unwrap();
+    let mut f = FunctionBuilder::new("main", Opset::CoreML8, writer.weights());
+    build(&mut f).unwrap();
+    let mut function = f.finish();
+    let pair = vec![Value::int(1), Value::bool(true)];
+    let types = pair.iter().map(|value| value.ty.clone()).collect();
+    let pair = Value { ty: ValueType::Tuple(types), data: ValueData::Tuple(pair) };
+    function.attributes.insert("pair".into(), pair.clone());
+    function.block.attributes.insert("name".into(), Value::string("body"));
+    let mut program = Program::new([("main", function)]);
+    program.attributes.insert("version".into(), Value::int(7));
+    writer.finish(&program, &Metadata::default()).unwrap();
+    let package = Package::open(&path).unwrap();
+    assert_eq!(*package.program(), program);
+    assert_eq!(package.program().functions["main"].attributes["pair"], pair);
+}
+
+#[test]
+fn resolution_returns_every_operation() {
+    let (_dir, path) = written();
+    let package = Package::open(&path).unwrap();
+    let function = package.function("main").unwrap();
+    let ints = package.blob_ints();
+    let resolved = mlpackage::check::resolve("main", function, &ints).unwrap();
+    assert_eq!(resolved.len(), function.block.operations.len());
+    assert!(resolved.iter().zip(&function.block.operations).all(|(r, o)| r.operation == o));
 }
 
 #[test]

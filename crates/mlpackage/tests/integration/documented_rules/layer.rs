@@ -198,6 +198,20 @@ fn shapes_of_attention_and_norms() {
         }
     };
     attend(None, Ok(()));
+    // "query: tensor<[B, *?, L, E], T>", "key: tensor<[B, *?, S, E], T>", "value: tensor<[B, *?, S, EV], T>".
+    for (query, key, value) in [
+        (&[1, 2, 3, 8][..], &[1, 2, 5, 7][..], &[1, 2, 5, 4][..]),
+        (&[1, 2, 3, 8], &[1, 2, 5, 8], &[1, 2, 6, 4]),
+        (&[1, 2, 3, 8], &[1, 3, 5, 8], &[1, 2, 5, 4]),
+        (&[1, 2, 3, 8], &[1, 2, 5, 8], &[1, 3, 5, 4]),
+        (&[2, 2, 3, 8], &[1, 2, 5, 8], &[1, 2, 5, 4]),
+    ] {
+        let inputs = [("query", Fp32, query), ("key", Fp32, key), ("value", Fp32, value)];
+        used("scaled_dot_product_attention", &inputs, &[]).is_refused(SINCE_IOS18, "do not match");
+    }
+    let matrices = [("query", Fp32, &[3, 8][..]), ("key", Fp32, &[5, 8]), ("value", Fp32, &[5, 4])];
+    used("scaled_dot_product_attention", &matrices, &[])
+        .is_refused(SINCE_IOS18, "expected one rank of 3 or more");
     // "attn_mask: tensor<[*?, S], M>", "broadcastable to [B, *?, L, S]", "bool or float matching query, key, or value".
     attend(Some((Bool, &[5])), Ok(()));
     attend(Some((Fp32, &[3, 5])), Ok(()));
@@ -220,4 +234,31 @@ fn shapes_of_attention_and_norms() {
     norm(Some(&[2, 3]), &[4, 5], Err("expected [5, 6]"));
     norm(None, &[3, 4, 5, 6], Ok(()));
     norm(None, &[5, 6], Err("expected [3, 4, 5, 6]"));
+    let batch = |mean: Value, expected: Result<(), &str>| {
+        let constants = [("mean", mean), ("variance", floats(&[1.0; 3]))];
+        let batch = used("batch_norm", &[("x", Fp32, &[2, 3, 4, 5])], &constants);
+        match expected {
+            Ok(()) => batch.gives(ALL, &["tensor<fp32, [2, 3, 4, 5]>"]),
+            Err(words) => batch.is_refused(ALL, words),
+        }
+    };
+    // "mean: const tensor<[C], T>".
+    batch(floats(&[0.0; 3]), Ok(()));
+    batch(floats(&[0.0; 4]), Err("mean is [4], expected [3]"));
+    batch(Value::fp32s([3, 1], vec![0.0; 3]), Err("mean is [3, 1], expected [3]"));
+}
+
+#[test]
+fn shapes_of_transposed_convolutions() {
+    let weight = Value::fp32s([2, 3, 4], vec![0.0; 24]);
+    let constants = |bias: usize| {
+        let spread =
+            [("strides", ints(&[3])), ("dilations", ints(&[2])), ("pad_type", Value::string("custom"))];
+        let given = [("weight", weight.clone()), ("bias", floats(&vec![0.0; bias])), ("pad", ints(&[1, 2]))];
+        spread.into_iter().chain(given).collect::<Vec<_>>()
+    };
+    let x = [("x", Fp32, &[1, 2, 5][..])];
+    // (5 - 1) * 3 + (4 - 1) * 2 + 1 - 1 - 2 = 16.
+    used("conv_transpose", &x, &constants(3)).gives(ALL, &["tensor<fp32, [1, 3, 16]>"]);
+    used("conv_transpose", &x, &constants(2)).is_refused(ALL, "bias is [2], expected [3]");
 }
