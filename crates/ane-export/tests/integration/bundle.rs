@@ -5,7 +5,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use ane_bundle::Bundle;
-use ane_export::{CacheUpdate, ExportOptions, NormForm, Projections, Quantization, export};
+use ane_export::{CacheUpdate, ExportOptions, NormForm, Projections, Quantization, export, stored_weights};
 use microgpt_model::{Checkpoint, GptConfig, INIT_STD, Preset, Tokenizer, Weights};
 use mlpackage::Package;
 
@@ -213,4 +213,77 @@ fn an_export_that_is_dropped_leaves_nothing() {
     assert!(staged.open().is_ok());
     drop(staged);
     assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 1, "only the checkpoint");
+}
+
+/// The package and the card state what was exported, and each option sets what its name says.
+#[test]
+fn an_export_describes_itself() {
+    let dir = tempfile::tempdir().unwrap();
+    let checkpoint = checkpoint(dir.path(), Preset::Original, random);
+    let options = ExportOptions::default()
+        .with_quantization(Quantization::Int8PerChannel)
+        .with_projections(Projections::FusedQkv)
+        .with_cache_update(CacheUpdate::Host)
+        .with_norm(NormForm::Plain);
+    assert_eq!(
+        (options.quantization, options.projections, options.cache_update, options.norm),
+        (Quantization::Int8PerChannel, Projections::FusedQkv, CacheUpdate::Host, NormForm::Plain)
+    );
+    let out = dir.path().join("bundle");
+    let package = exported(&checkpoint, &out, options);
+    let metadata = package.metadata();
+    assert_eq!(
+        metadata.short_description,
+        "microgpt decode step: 16 dimensions, 1 layer, context 16, int8-per-channel"
+    );
+    assert_eq!(metadata.version, env!("CARGO_PKG_VERSION"));
+    let card = fs::read_to_string(out.join("README.md")).unwrap();
+    for row in [
+        // 27 x 16 token and 16 x 16 position embeddings, 12 x 16 x 16 in the layer, 27 x 16 in the head.
+        "| parameters | 4192 |",
+        "| n_embd / n_head / n_layer | 16 / 4 / 1 |",
+        "| context | 16 |",
+        "| weights | int8-per-channel |",
+        "| projections | fused-qkv |",
+        "| cache update | host |",
+        "| norm | plain |",
+    ] {
+        assert!(card.lines().any(|line| line == row), "{row} is not in {card}");
+    }
+    assert!(card.contains(&format!("weight.bin` | {} bytes |", package.weight_bytes())), "{card}");
+    assert!(card.contains("Unknown: the checkpoint has no training report."), "{card}");
+}
+
+/// Without quantization the stored weights are those of the checkpoint, rounded to fp16; those of the queries
+/// also contain the rounding of 1/sqrt(D), which is exact for D = 4 and not for D = 8.
+#[test]
+fn stored_weights_are_those_of_the_program() {
+    for (heads, rounding) in [(4, 1.0), (2, half::f16::from_f32(1.0 / 8f32.sqrt()).to_f32() * 8f32.sqrt())] {
+        let dir = tempfile::tempdir().unwrap();
+        let tokenizer = Tokenizer::characters(&["abcdefghijklmnopqrstuvwxyz"]);
+        let config =
+            GptConfig { n_head: heads, ..GptConfig::preset(Preset::Original, tokenizer.vocab_size()) };
+        let path = dir.path().join("checkpoint");
+        let weights = random(&config);
+        Checkpoint::write(&path, &config, &tokenizer, &weights, None).unwrap();
+        let checkpoint = Checkpoint::open(&path).unwrap();
+        for projections in [Projections::Separate, Projections::FusedQkv] {
+            let options =
+                ExportOptions::default().with_quantization(Quantization::None).with_projections(projections);
+            let stored = stored_weights(&checkpoint, &options).unwrap();
+            for spec in config.tensors() {
+                let scale = if spec.name.ends_with("attn_q.weight") { rounding } else { 1.0 };
+                let found = stored.get(&spec.name);
+                for (stored, weight) in found.iter().zip(weights.get(&spec.name)) {
+                    let expected = half::f16::from_f32(*weight).to_f32() * scale;
+                    // The rounding is computed in another order: two roundings of f32.
+                    assert!(
+                        (stored - expected).abs() <= 2.0 * f32::EPSILON * expected.abs(),
+                        "{}, {heads} heads, {projections}: {stored}, expected {expected}",
+                        spec.name
+                    );
+                }
+            }
+        }
+    }
 }

@@ -5,7 +5,10 @@ use std::path::{Path, PathBuf};
 
 use ane_bundle::Bundle;
 use ane_export::{CacheUpdate, ExportOptions, export};
-use ane_runtime::{DecodeModel, Elements, Error, MilCpu, Numerics, Parity, Sequence, Tolerance};
+use ane_runtime::{
+    DecodeModel, Decoder, Elements, Error, FinishReason, Generation, LogitsSource as _, MilCpu, Numerics,
+    Parity, Sampler, Sampling, Sequence, TextTokenizer, Tolerance,
+};
 use microgpt_model::{Checkpoint, GptConfig, Preset, Tokenizer, Weights};
 
 const CONTEXT: usize = 16;
@@ -143,6 +146,37 @@ fn inputs_are_what_the_function_asks_for() {
             }
         }
     }
+}
+
+/// A decoder counts its tokens, and a generation those of the prompt and its own.
+#[test]
+fn positions_count_tokens() {
+    let dir = tempfile::tempdir().unwrap();
+    let bundle = Bundle::open(bundle(dir.path(), CacheUpdate::SliceUpdate)).unwrap();
+    let mut decoder = Decoder::load(&bundle, &MilCpu::new(Numerics::F32)).unwrap();
+    assert_eq!((decoder.vocab_size(), decoder.context_length(), decoder.position()), (27, 16, 0));
+    let first = decoder.step(26).unwrap().to_vec();
+    decoder.step(3).unwrap();
+    assert_eq!(decoder.position(), 2);
+    let inputs = decoder.inputs(5).unwrap();
+    assert_eq!(inputs.iter().map(|(name, _)| *name).collect::<Vec<_>>(), ["x", "attn_mask", "position"]);
+    decoder.reset();
+    assert_eq!(decoder.position(), 0);
+    assert_eq!(decoder.step(26).unwrap(), first);
+
+    let tokenizer = TextTokenizer::from_bundle(&bundle).unwrap();
+    let mut sampler = Sampler::new(Sampling::TopK { k: 26, temperature: 1.0 }, 3);
+    let mut generation = Generation::new(&mut decoder, &tokenizer, &mut sampler, "abc", 4).unwrap();
+    // BOS and three letters.
+    assert_eq!(generation.tokens(), 4);
+    let text: String = generation.by_ref().map(Result::unwrap).collect();
+    let reason = generation.finished().unwrap();
+    assert_eq!(generation.tokens(), 4 + text.len());
+    assert!(reason == FinishReason::Limit && text.len() == 4 || reason == FinishReason::EndOfDocument);
+    let names =
+        [FinishReason::EndOfDocument, FinishReason::Limit, FinishReason::ContextFull, FinishReason::Failed]
+            .map(FinishReason::name);
+    assert_eq!(names, ["end", "limit", "context-full", "failed"]);
 }
 
 /// A manifest that does not match its package: the error names what the package has and what was expected.
