@@ -154,3 +154,41 @@ impl fmt::Display for FeatureType {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::DimRange;
+
+    #[test]
+    fn types_are_written_with_the_shapes_that_are_allowed() {
+        let array = |tensor: TensorType, shapes| {
+            FeatureType::Array(ArrayType { tensor, shapes, default_value: None })
+        };
+        let fp16 = |dims: &[usize]| TensorType::new(crate::DType::Fp16, dims);
+        let shape = |n: usize| Shape::from([1, n]);
+        for (ty, text) in [
+            (array(fp16(&[1, 2]), AllowedShapes::FromType), "tensor<fp16, [1, 2]>"),
+            (array(fp16(&[]), AllowedShapes::FromType), "tensor<fp16>, its shape is not described"),
+            (
+                array(
+                    fp16(&[1, 2]),
+                    AllowedShapes::Enumerated { default: shape(2), shapes: vec![shape(2), shape(4)] },
+                ),
+                "tensor<fp16, [1, 2]> of [1, 2], [1, 4]",
+            ),
+            (
+                array(
+                    fp16(&[1, 2]),
+                    AllowedShapes::Ranged {
+                        default: shape(2),
+                        ranges: vec![DimRange::fixed(1), DimRange { lower: 2, upper: Some(8) }],
+                    },
+                ),
+                "tensor<fp16, [1, 2]> of [1, 2..8], by default [1, 2]",
+            ),
+        ] {
+            assert_eq!(ty.to_string(), text);
+        }
+    }
+}

@@ -1,7 +1,7 @@
 //! Rules of MIL that the builder enforces, each violated once.
 
 use mlpackage::builder::{FunctionBuilder, Var};
-use mlpackage::mil::{Opset, Program, TensorType, Value, ValueData};
+use mlpackage::mil::{Literal, Opset, Program, TensorType, Value, ValueData};
 use mlpackage::{BlobWriter, DType, Metadata, Package, PackageWriter};
 
 fn with_builder<T>(opset: Opset, test: impl FnOnce(&mut FunctionBuilder<'_>) -> T) -> T {
@@ -222,4 +222,58 @@ fn each_write_of_a_state_has_its_own_name() {
         // The names are also taken for results.
         assert!(f.op("relu", "s_write_2").arg("x", &x).one().is_err());
     });
+}
+
+/// `lut [groups.., 2^bits, vector]` matches indices of as many bits, which its groups divide.
+#[test]
+fn tables_match_their_indices() {
+    let infer = |indices: DType, shape: [usize; 2], lut: &[usize]| {
+        with_builder(Opset::CoreML8, |f| {
+            let bytes = vec![0; indices.packed_bytes(shape.iter().product()).unwrap()];
+            let indices = Value::immediate(indices, shape, Literal::Bytes(bytes));
+            let table = Value::fp16s(lut.to_vec(), &vec![half::f16::ONE; lut.iter().product()]);
+            let op = f.op("constexpr_lut_to_dense", "w").inline("indices", indices).inline("lut", table);
+            op.one().map(|var| var.ty().to_string()).map_err(|error| error.to_string())
+        })
+    };
+    assert_eq!(infer(DType::Uint4, [4, 6], &[1, 1, 16, 1]).unwrap(), "tensor<fp16, [4, 6]>");
+    assert_eq!(infer(DType::Uint2, [4, 6], &[2, 3, 4, 1]).unwrap(), "tensor<fp16, [4, 6]>");
+    for (indices, lut, words) in [
+        (DType::Uint4, &[1, 1, 8, 1][..], "8 entries, indices of uint4"),
+        (DType::Uint3, &[1, 1, 7, 1], "7 entries, indices of uint3"),
+        (DType::Int4, &[1, 1, 16, 1], "indices is tensor<int4, [4, 6]>, expected uint1"),
+        (DType::Uint4, &[1, 16, 1], "expected rank 4"),
+        (DType::Uint4, &[1, 1, 1, 16, 1], "expected rank 4"),
+        (DType::Uint4, &[3, 1, 16, 1], "groups [3, 1] do not divide it"),
+        (DType::Uint4, &[1, 4, 16, 1], "groups [1, 4] do not divide it"),
+    ] {
+        let error = infer(indices, [4, 6], lut).unwrap_err();
+        assert!(error.contains(words), "{indices} {lut:?}: {error}");
+    }
+}
+
+/// `scale` and `zero_point` are scalars or have one element for each index of the axis.
+#[test]
+fn scales_match_their_axis() {
+    let infer = |scale: &[usize]| {
+        with_builder(Opset::CoreML6, |f| {
+            let bytes = |dtype, shape: &[usize]| {
+                Value::immediate(dtype, shape.to_vec(), Literal::Bytes(vec![0; shape.iter().product()]))
+            };
+            let scale = Value::fp16s(scale.to_vec(), &vec![half::f16::ONE; scale.iter().product()]);
+            let op = f
+                .op("constexpr_affine_dequantize", "w")
+                .inline("quantized_data", bytes(DType::Int8, &[4, 6]))
+                .inline("scale", scale)
+                .inline("zero_point", bytes(DType::Int8, &[]))
+                .inline("axis", Value::int(0));
+            op.one().map(|var| var.ty().to_string()).map_err(|error| error.to_string())
+        })
+    };
+    assert_eq!(infer(&[]).unwrap(), "tensor<fp16, [4, 6]>");
+    assert_eq!(infer(&[4]).unwrap(), "tensor<fp16, [4, 6]>");
+    for scale in [&[6][..], &[1, 4]] {
+        let error = infer(scale).unwrap_err();
+        assert!(error.contains("expected a scalar or a vector of 4"), "{scale:?}: {error}");
+    }
 }

@@ -107,6 +107,22 @@ fn resolution_returns_every_operation() {
     assert!(resolved.iter().zip(&function.block.operations).all(|(r, o)| r.operation == o));
 }
 
+/// A blob that is taken out of the package keeps its file mapped.
+#[test]
+fn a_stored_blob_outlives_the_package() {
+    let (_dir, path) = written();
+    let package = Package::open(&path).unwrap();
+    let operations = &package.function("main").unwrap().block.operations;
+    let value = operations.iter().find(|o| o.outputs[0].name == "w").unwrap().attributes["val"].clone();
+    let blob = package.stored_blob_of(&value).unwrap().unwrap();
+    assert!(package.stored_blob_of(&Value::int(1)).unwrap().is_none());
+    let (_, file) = package.weight_files().next().unwrap();
+    assert_eq!(file.as_bytes(), fs::read(path.join(WEIGHTS)).unwrap());
+    drop(package);
+    // Bytes 0 to 95, after a header and a record of 64 bytes each.
+    assert_eq!(blob.blob().data, &fs::read(path.join(WEIGHTS)).unwrap()[128..]);
+}
+
 #[test]
 fn the_same_program_gives_the_same_bytes() {
     let (_a, first) = written();
