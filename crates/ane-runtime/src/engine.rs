@@ -177,6 +177,9 @@ pub trait ModelFunction: Send + Sync {
     /// Runs the function once on named tensors and updates `state`, which keeps the results until the next
     /// call.
     ///
+    /// The tensors that are returned are those of [`State::outputs`]. Callers may read either, so an
+    /// engine puts its results into the [`StateParts::outputs`] of the call.
+    ///
     /// Floats are rounded to the declared type of an input; NaN and infinities are passed on. The elements of
     /// an fp16 [`Tensor`](crate::Tensor) already count as fp16, so a result that is passed back as an input
     /// stays exactly what the engine computed. Integers must be in the range of the declared type.
@@ -284,6 +287,10 @@ impl State {
     ///
     /// `memory` is the engine's own: whatever it keeps of a sequence between calls. It should identify the
     /// model, so that the engine can refuse the state of another one.
+    ///
+    /// # Panics
+    ///
+    /// Panics if there are more functions than a vector can hold.
     pub fn new(memory: impl Any + Send, functions: usize) -> Self {
         let outputs = vec![Tensors::default(); functions];
         Self { memory: Box::new(memory), outputs, last: 0, hazards: Vec::new() }
