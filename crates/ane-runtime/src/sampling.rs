@@ -185,8 +185,12 @@ pub(crate) fn fault(logits: &[f32]) -> Option<String> {
     if logits.is_empty() {
         return Some("there are none, expected one for each token".into());
     }
-    let token = logits.iter().position(|logit| logit.is_nan())?;
+    // Counting takes vector instructions, which a search for the first does not.
     let count = logits.iter().filter(|logit| logit.is_nan()).count();
+    if count == 0 {
+        return None;
+    }
+    let token = logits.iter().position(|logit| logit.is_nan())?;
     Some(format!(
         "{count} of {} are NaN, the first is that of token {token}: watch the model for hazards to find the operation \
          that produced it",

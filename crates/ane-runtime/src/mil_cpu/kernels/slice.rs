@@ -19,10 +19,6 @@ pub(super) fn lower(node: &Node<'_>) -> Result<Option<Lowered>, String> {
 
 fn slice_by_index(node: &Node<'_>) -> Result<Lowered, String> {
     let (x, bounds) = (node.shape("x")?, SliceBounds::of(&node.args)?);
-    // The result may have fewer axes, because axes can be squeezed.
-    if x.rank() > MAX_RANK {
-        return Err(format!("way to slice the {} axes of {x}: {MAX_RANK} at most", x.rank()));
-    }
     if bounds.are_stated() {
         return Ok(read(place(&x, &bounds, None)?.walk()));
     }

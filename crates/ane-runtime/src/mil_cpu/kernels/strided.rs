@@ -1,6 +1,6 @@
 //! Iteration over several tensors in step, each with its own strides.
 
-/// The largest rank of a result. Core ML supports five.
+/// The largest rank of a tensor. Core ML supports five.
 pub(in crate::mil_cpu) const MAX_RANK: usize = 16;
 
 /// Positions in `N` tensors, in row-major order of `dims`. Neighbours on an axis are one stride apart.

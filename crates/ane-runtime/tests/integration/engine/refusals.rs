@@ -251,3 +251,22 @@ fn tensors_without_elements_are_refused_at_load() {
     let error = MilCpu::new(Numerics::F32).load(&package, &LoadOptions::default()).err().unwrap().to_string();
     assert!(error.contains("way to compute reduce_max of x tensor<fp32, [0, 3]>"), "{error}");
 }
+
+/// A result without elements needs no computation, so it is no reason to refuse the operation.
+#[test]
+fn results_without_elements_are_not_computed() {
+    let model = load(Numerics::F32, |f| {
+        let x = f.input("x", DType::Fp16, [1])?;
+        let none = f.state("none", DType::Fp16, [0])?;
+        let read = f.read_state("read", &none)?;
+        let y = f.op("relu", "y").arg("x", &read).one()?;
+        let z = f.op("relu", "z").arg("x", &x).one()?;
+        f.output(&y);
+        f.output(&z);
+        Ok(())
+    });
+    let mut state = model.new_state();
+    let outputs = model.predict(&[("x", tensor(&[1], &[3.0]).view())], &mut state).unwrap();
+    assert_eq!((outputs["y"].shape().dims(), outputs["y"].as_f32()), (&[0][..], Some(&[][..])));
+    assert_eq!(outputs["z"].as_f32(), Some(&[3.0][..]));
+}
