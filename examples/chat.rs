@@ -19,7 +19,7 @@ use microgpt_ane::ane_floor::PlacementReport;
 use microgpt_ane::ane_runtime::chat::ChatSession;
 use microgpt_ane::ane_runtime::core_ml::LoadObserver;
 use microgpt_ane::ane_runtime::{
-    Decoder, Engine, EngineKind, EngineOptions, LogitsSource as _, Sampling, TextTokenizer,
+    Decoder, Engine, EngineKind, EngineOptions, LogitsSource as _, Sampler, Sampling, TextTokenizer,
 };
 use microgpt_ane::export;
 use microgpt_ane::microgpt_model::{
@@ -63,8 +63,8 @@ fn main() -> Result<()> {
         decoder => decoder?,
     };
     println!("\nRunning on {}. Type the beginning of a name; /help for help, /quit to end.", decoder.name());
-    let sampling = Sampling::Temperature { temperature: 0.5 };
-    let mut session = ChatSession::new(&mut decoder, &tokenizer, sampling, 3, 42);
+    let sampler = Sampler::new(Sampling::Temperature { temperature: 0.5 }, 42)?;
+    let mut session = ChatSession::new(&mut decoder, &tokenizer, sampler, 3);
     let prompt = if io::stdin().is_terminal() { "> " } else { "" };
     let summary = session.run(io::stdin().lock(), io::stdout().lock(), prompt)?;
     if let Some(speed) = summary.tokens_per_second() {

@@ -4,7 +4,7 @@ use std::io::{self, IsTerminal as _};
 use std::path::PathBuf;
 
 use ane_runtime::chat::ChatSession;
-use ane_runtime::{Decoder, LogitsSource as _, TextTokenizer};
+use ane_runtime::{Decoder, LogitsSource as _, Sampler, TextTokenizer};
 use anyhow::{Result, bail, ensure};
 use clap::Args;
 use mlpackage::counted;
@@ -40,19 +40,20 @@ impl Chat {
         let bundle = open::bundle(&path)?;
         let tokenizer = TextTokenizer::from_bundle(&bundle)?;
         let mut decoder = Decoder::load(&bundle, &*self.engine.decoding()?.engine()?)?;
-        let sampling = self.sampling.sampling()?;
+        let sampler = Sampler::new(self.sampling.sampling()?, self.sampling.seed)?;
         let interactive = io::stdin().is_terminal();
         if interactive {
             output::print(&format!("{} on {}; /help for help\n", path.display(), decoder.name()))?;
         }
         let mut noticed = false;
-        let mut session = ChatSession::new(&mut decoder, &tokenizer, sampling, self.n, self.sampling.seed)
-            .on_full_context(|texts, of, context| {
+        let mut session = ChatSession::new(&mut decoder, &tokenizer, sampler, self.n).on_full_context(
+            |texts, of, context| {
                 // Only once: it is the same for every line.
                 if !std::mem::replace(&mut noticed, true) {
                     output::tell(&context_is_full(texts, of, context));
                 }
-            });
+            },
+        );
         let prompt = if interactive { "> " } else { "" };
         let summary = session.run(io::stdin().lock(), output::Visible(io::stdout().lock()), prompt)?;
         if let Some(speed) = summary.tokens_per_second() {

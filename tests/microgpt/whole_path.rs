@@ -198,7 +198,7 @@ fn the_bundle_writes_what_burn_writes() {
         let mut decoder = Decoder::load(&bundle, &MilCpu::new(numerics)).unwrap();
         for prompt in ["", "a", "ka", "jo", "zz"] {
             let write = |source: &mut dyn ane_runtime::LogitsSource| -> String {
-                let mut sampler = Sampler::new(Sampling::Greedy, 0);
+                let mut sampler = Sampler::new(Sampling::Greedy, 0).unwrap();
                 let generation =
                     Generation::new(source, &tokenizer, &mut sampler, prompt, usize::MAX).unwrap();
                 generation.map(|piece| piece.unwrap()).collect()
@@ -305,7 +305,7 @@ fn the_decoder_refuses_bad_tokens_and_stays_usable() {
     let tokenizer = TextTokenizer::from_bundle(&bundle).unwrap();
     let error = tokenizer.encode("kA").unwrap_err().to_string();
     assert!(error.contains("'A' at position 1"), "{error}");
-    let mut sampler = Sampler::new(Sampling::Greedy, 0);
+    let mut sampler = Sampler::new(Sampling::Greedy, 0).unwrap();
     let prompt = "a".repeat(16);
     let error =
         Generation::new(&mut decoder, &tokenizer, &mut sampler, &prompt, 1).err().unwrap().to_string();

@@ -17,7 +17,8 @@ pub struct ChatSession<'a> {
     tokenizer: &'a TextTokenizer,
     sampler: Sampler,
     completions: usize,
-    seed: u64,
+    /// The top-k and top-p that the chat began with, for every temperature.
+    top: (Option<usize>, Option<f32>),
     notice: Option<Box<FullContext<'a>>>,
 }
 
@@ -60,15 +61,17 @@ Type the beginning of a text and press return; an empty line begins from nothing
   /quit            end (so does the end of input)";
 
 impl<'a> ChatSession<'a> {
-    /// Creates a chat that answers each line with `completions` completions.
+    /// Creates a chat that answers each line with `completions` completions, whose tokens `sampler` chooses.
+    ///
+    /// The user can change the temperature; top-k, top-p and the random numbers stay those of `sampler`.
     pub fn new(
         source: &'a mut dyn LogitsSource,
         tokenizer: &'a TextTokenizer,
-        sampling: Sampling,
+        sampler: Sampler,
         completions: usize,
-        seed: u64,
     ) -> Self {
-        Self { source, tokenizer, sampler: Sampler::new(sampling, seed), completions, seed, notice: None }
+        let (_, k, p) = sampler.sampling().options();
+        Self { source, tokenizer, sampler, completions, top: (k, p), notice: None }
     }
 
     /// Calls `notice` after each line with completions that ended because the context was full.
@@ -131,17 +134,9 @@ impl<'a> ChatSession<'a> {
     fn command(&mut self, command: &str) -> String {
         let (name, value) = command.split_once(' ').unwrap_or((command, ""));
         match name {
-            "temperature" => match value
-                .trim()
-                .parse()
-                .map_err(|_| ())
-                .and_then(|t| Sampling::from_options(t, None, None).map_err(|_| ()))
-            {
-                Ok(sampling) => {
-                    self.sampler = Sampler::new(sampling, self.seed);
-                    format!("temperature {}", value.trim())
-                }
-                Err(()) => format!("! {value:?} is not a temperature: expected a number of at least 0"),
+            "temperature" => match value.trim().parse().ok().map(|t| self.set_temperature(t)) {
+                Some(Ok(())) => format!("temperature {}", value.trim()),
+                _ => format!("! {value:?} is not a temperature: expected a number of at least 0"),
             },
             "n" => match value.trim().parse() {
                 Ok(n @ 1..=1_000) => {
@@ -153,6 +148,11 @@ impl<'a> ChatSession<'a> {
             "help" => HELP.to_owned(),
             _ => format!("! no command /{name}; /help lists them"),
         }
+    }
+
+    fn set_temperature(&mut self, temperature: f32) -> Result<()> {
+        let (k, p) = self.top;
+        self.sampler.set_sampling(Sampling::from_options(temperature, k, p)?)
     }
 
     fn answer(&mut self, line: &str, output: &mut impl Write, summary: &mut ChatSummary) -> Result<()> {
@@ -204,4 +204,80 @@ fn reading(source: io::Error) -> Error {
 
 fn writing(source: io::Error) -> Error {
     Error::Chat { action: "write an answer", source }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Prefers "a" to "b", and "b" to the end of the document.
+    struct Three(usize);
+
+    impl LogitsSource for Three {
+        fn name(&self) -> String {
+            "three".into()
+        }
+
+        fn vocab_size(&self) -> usize {
+            3
+        }
+
+        fn context_length(&self) -> usize {
+            40
+        }
+
+        fn position(&self) -> usize {
+            self.0
+        }
+
+        fn reset(&mut self) {
+            self.0 = 0;
+        }
+
+        fn step(&mut self, _token: u32) -> Result<&[f32]> {
+            self.0 += 1;
+            Ok(&[1.0, 0.9, 0.0])
+        }
+    }
+
+    fn tokenizer() -> TextTokenizer {
+        let json = r#"{"version":"1.0","added_tokens":[],"decoder":{"type":"Fuse"},
+            "model":{"type":"BPE","vocab":{"a":0,"b":1,"<bos>":2},"merges":[]}}"#;
+        TextTokenizer::from_json(json, 2).unwrap()
+    }
+
+    /// Returns what a chat prints that begins with this strategy.
+    fn printed(sampling: Sampling, input: &str) -> String {
+        let (mut source, tokenizer, mut output) = (Three(0), tokenizer(), Vec::new());
+        let sampler = Sampler::new(sampling, 3).unwrap();
+        ChatSession::new(&mut source, &tokenizer, sampler, 1).run(input.as_bytes(), &mut output, "").unwrap();
+        String::from_utf8(output).unwrap()
+    }
+
+    /// At a temperature of 1000, all three tokens are about as likely, but top-k leaves "a" alone, and so does top-p.
+    #[test]
+    fn another_temperature_keeps_top_k_and_top_p() {
+        let expected = format!("temperature 1000\n  {}\n", "a".repeat(40));
+        for sampling in [
+            Sampling::TopK { k: 1, temperature: 1.0 },
+            Sampling::TopP { p: 0.1, temperature: 1.0 },
+            Sampling::TopKThenTopP { k: 2, p: 0.1, temperature: 1.0 },
+        ] {
+            assert_eq!(printed(sampling, "/temperature 1000\n\n"), expected, "{sampling:?}");
+            // Greedy in between changes nothing.
+            let through_greedy = printed(sampling, "/temperature 0\n/temperature 1000\n\n");
+            assert_eq!(through_greedy, format!("temperature 0\n{expected}"), "{sampling:?}");
+        }
+    }
+
+    /// Setting the temperature that is set already changes nothing, because the random numbers go on.
+    #[test]
+    fn another_temperature_keeps_the_random_numbers() {
+        let sampling = Sampling::Temperature { temperature: 1.0 };
+        let (plain, set) = (printed(sampling, "\n\n"), printed(sampling, "\n/temperature 1\n\n"));
+        assert_eq!(set.replace("temperature 1\n", ""), plain);
+        let lines: Vec<&str> = plain.lines().collect();
+        assert_ne!(lines[0], lines[1]);
+        assert!(printed(sampling, "/temperature -1\n").starts_with("! \"-1\" is not a temperature"));
+    }
 }

@@ -45,7 +45,7 @@ pub struct LoadOptions {
     /// Whether calls look for [hazards](Hazard). This costs a pass over every result, or two passes if the
     /// result is rounded.
     pub hazards: bool,
-    /// Resource limits of a call.
+    /// Resource limits of a call and of a state.
     pub limits: Limits,
 }
 
@@ -64,7 +64,7 @@ impl LoadOptions {
         self
     }
 
-    /// Sets the resource limits of a call.
+    /// Sets the resource limits of a call and of a state.
     #[must_use]
     pub fn with_limits(mut self, limits: Limits) -> Self {
         self.limits = limits;
@@ -82,11 +82,12 @@ impl LoadOptions {
     }
 }
 
-/// Resource limits of a call. A program that exceeds them is damaged or malicious.
+/// Resource limits of a call and of a state. A program that exceeds them is damaged or malicious.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Limits {
-    /// The workspace limit: bytes of buffers and results, 4 GiB by default.
+    /// The workspace limit: bytes of the buffers and results of a call, and likewise bytes of the states of a
+    /// sequence, 4 GiB by default.
     pub workspace: u64,
     /// Iterations of all `while_loop`s of a call together, 65,536 by default.
     pub iterations: usize,
@@ -175,6 +176,9 @@ pub trait ModelFunction: Send + Sync {
 
     /// Runs the function once on named tensors and updates `state`, which keeps the results until the next
     /// call.
+    ///
+    /// The tensors that are returned are those of [`State::outputs`]. Callers may read either, so an
+    /// engine puts its results into the [`StateParts::outputs`] of the call.
     ///
     /// Floats are rounded to the declared type of an input; NaN and infinities are passed on. The elements of
     /// an fp16 [`Tensor`](crate::Tensor) already count as fp16, so a result that is passed back as an input
@@ -283,6 +287,10 @@ impl State {
     ///
     /// `memory` is the engine's own: whatever it keeps of a sequence between calls. It should identify the
     /// model, so that the engine can refuse the state of another one.
+    ///
+    /// # Panics
+    ///
+    /// Panics if there are more functions than a vector can hold.
     pub fn new(memory: impl Any + Send, functions: usize) -> Self {
         let outputs = vec![Tensors::default(); functions];
         Self { memory: Box::new(memory), outputs, last: 0, hazards: Vec::new() }

@@ -109,14 +109,10 @@ pub enum Error {
         source: Option<BoxError>,
     },
     /// Results of several calls cannot be stacked.
-    #[error("output {name} has shape {found}, and {before} in the calls before: run the calls one by one")]
+    #[error("{reason}: run the calls one by one")]
     Stack {
-        /// The output.
-        name: String,
-        /// Its shape in this call.
-        found: Shape,
-        /// Its shape in earlier calls.
-        before: Shape,
+        /// The output, what was found and expected.
+        reason: String,
     },
     /// The memory for the results of several calls cannot be allocated.
     #[error(

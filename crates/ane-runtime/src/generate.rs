@@ -1,7 +1,7 @@
 //! Streaming generation: from a prompt to pieces of text.
 
 use crate::error::{Error, Result};
-use crate::logits::LogitsSource;
+use crate::logits::{self, LogitsSource};
 use crate::sampling::Sampler;
 use crate::tokenizer::TextTokenizer;
 
@@ -34,7 +34,7 @@ pub enum FinishReason {
     Limit,
     /// The context is full.
     ContextFull,
-    /// The source of logits failed; its error was returned.
+    /// The source of logits or the tokenizer failed; its error was returned.
     Failed,
 }
 
@@ -55,8 +55,8 @@ impl<'a> Generation<'a> {
     ///
     /// # Errors
     ///
-    /// [`Error::UnknownCharacter`] and [`Error::ContextFull`] for an unusable prompt; whatever error the
-    /// source returns.
+    /// [`Error::UnknownCharacter`] and [`Error::ContextFull`] for an unusable prompt; [`Error::Engine`] if the
+    /// source returns too few or too many logits, or NaN; whatever error the source returns.
     pub fn new(
         source: &'a mut dyn LogitsSource,
         tokenizer: &'a TextTokenizer,
@@ -76,6 +76,7 @@ impl<'a> Generation<'a> {
             logits.clear();
             logits.extend_from_slice(source.step(token)?);
         }
+        logits::check(source, &logits)?;
         Ok(Self {
             source,
             tokenizer,
@@ -109,7 +110,7 @@ impl Generation<'_> {
             self.finished = Some(FinishReason::Limit);
             return None;
         }
-        let token = self.sampler.sample(&self.logits);
+        let token = self.sampler.choose(&self.logits);
         if token == self.tokenizer.bos() {
             self.finished = Some(FinishReason::EndOfDocument);
             return None;
@@ -118,19 +119,21 @@ impl Generation<'_> {
         if self.source.position() == self.source.context_length() {
             self.finished = Some(FinishReason::ContextFull);
         } else {
-            match self.source.step(token) {
-                Ok(logits) => {
-                    self.logits.clear();
-                    self.logits.extend_from_slice(logits);
-                    self.tokens += 1;
-                }
-                Err(e) => {
-                    self.finished = Some(FinishReason::Failed);
-                    return Some(Err(e));
-                }
+            if let Err(e) = self.step(token) {
+                self.finished = Some(FinishReason::Failed);
+                return Some(Err(e));
             }
         }
         Some(Ok(token))
+    }
+
+    /// Appends a token to the sequence.
+    fn step(&mut self, token: u32) -> Result<()> {
+        let logits = self.source.step(token)?;
+        self.logits.clear();
+        self.logits.extend_from_slice(logits);
+        self.tokens += 1;
+        logits::check(self.source, &self.logits)
     }
 }
 
@@ -145,7 +148,14 @@ impl Iterator for Generation<'_> {
                 None if self.pending.is_empty() => return None,
                 None => {}
             }
-            let text = self.tokenizer.decode(&self.pending);
+            let text = match self.tokenizer.decode(&self.pending) {
+                Ok(text) => text,
+                Err(e) => {
+                    self.finished = Some(FinishReason::Failed);
+                    self.pending.clear();
+                    return Some(Err(e));
+                }
+            };
             let complete = !text.ends_with(char::REPLACEMENT_CHARACTER);
             if complete || self.finished.is_some() || self.pending.len() >= PENDING {
                 self.pending.clear();
@@ -167,6 +177,8 @@ mod tests {
         logits: Vec<f32>,
         /// The position at which the source fails.
         fails_at: usize,
+        /// What it returns instead from position 2 on.
+        broken: Option<Vec<f32>>,
     }
 
     impl LogitsSource for Script {
@@ -203,7 +215,10 @@ mod tests {
                 self.logits[token as usize] = 1.0;
             }
             self.position += 1;
-            Ok(&self.logits)
+            match &self.broken {
+                Some(broken) if self.position > 2 => Ok(broken),
+                _ => Ok(&self.logits),
+            }
         }
     }
 
@@ -229,8 +244,9 @@ mod tests {
     fn pieces(text_tokens: Vec<u32>) -> Vec<String> {
         let tokenizer = bytes();
         let tokens = text_tokens.into_iter().chain([256]).collect();
-        let mut script = Script { tokens, position: 0, logits: vec![0.0; 257], fails_at: usize::MAX };
-        let mut sampler = Sampler::new(Sampling::Greedy, 0);
+        let mut script =
+            Script { tokens, position: 0, logits: vec![0.0; 257], fails_at: usize::MAX, broken: None };
+        let mut sampler = Sampler::new(Sampling::Greedy, 0).unwrap();
         let generation = Generation::new(&mut script, &tokenizer, &mut sampler, "", usize::MAX).unwrap();
         generation.map(Result::unwrap).collect()
     }
@@ -246,8 +262,8 @@ mod tests {
     fn outcome(fails_at: usize, limit: usize) -> (usize, usize, Option<FinishReason>) {
         let tokenizer = bytes();
         let tokens = tokenizer.encode("abcd").unwrap().into_iter().chain([256]).collect();
-        let mut script = Script { tokens, position: 0, logits: vec![0.0; 257], fails_at };
-        let mut sampler = Sampler::new(Sampling::Greedy, 0);
+        let mut script = Script { tokens, position: 0, logits: vec![0.0; 257], fails_at, broken: None };
+        let mut sampler = Sampler::new(Sampling::Greedy, 0).unwrap();
         let mut generation = Generation::new(&mut script, &tokenizer, &mut sampler, "", limit).unwrap();
         let (pieces, errors): (Vec<_>, Vec<_>) = generation.by_ref().partition(Result::is_ok);
         (pieces.len(), errors.len(), generation.finished())
@@ -268,5 +284,39 @@ mod tests {
         let first_of_four = bytes().encode("😀").unwrap()[0];
         // Tokens are never held back forever.
         assert_eq!(pieces(vec![first_of_four; 20]).len(), 3);
+    }
+
+    /// Logits that are NaN, or of another vocabulary, are an error that names the source: in the prompt, and later.
+    #[test]
+    fn logits_that_choose_nothing_end_the_completion_as_an_error() {
+        let tokenizer = bytes();
+        for (broken, expected) in [
+            (vec![], "script: output logits: expected 257 floats, found 0"),
+            (vec![0.0; 258], "script: output logits: expected 257 floats, found 258"),
+            (
+                vec![f32::NAN; 257],
+                "script: output logits: 257 of 257 are NaN, the first is that of token 0: watch the model for hazards \
+                 to find the operation that produced it",
+            ),
+        ] {
+            for sampling in [Sampling::Greedy, Sampling::Temperature { temperature: 1.0 }] {
+                let mut sampler = Sampler::new(sampling, 0).unwrap();
+                let mut script = Script {
+                    tokens: vec![3; 9],
+                    position: 0,
+                    logits: vec![0.0; 257],
+                    fails_at: usize::MAX,
+                    broken: Some(broken.clone()),
+                };
+                let error = Generation::new(&mut script, &tokenizer, &mut sampler, "abc", 9).err().unwrap();
+                assert_eq!(error.to_string(), expected);
+                let mut generation =
+                    Generation::new(&mut script, &tokenizer, &mut sampler, "a", usize::MAX).unwrap();
+                let errors: Vec<String> =
+                    generation.by_ref().filter_map(Result::err).map(|e| e.to_string()).collect();
+                assert_eq!(errors, [expected]);
+                assert_eq!(generation.finished(), Some(FinishReason::Failed));
+            }
+        }
     }
 }

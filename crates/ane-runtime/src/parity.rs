@@ -3,7 +3,7 @@
 use serde::Serialize;
 
 use crate::error::{Error, Result};
-use crate::logits::LogitsSource;
+use crate::logits::{self, LogitsSource};
 use crate::sampling::{Sampler, Sampling, argmax};
 
 /// How the logits of a candidate differ from those of a reference, over the positions of a sequence.
@@ -60,7 +60,7 @@ impl Parity {
     ///
     /// # Errors
     ///
-    /// [`Error::Parity`] if the sizes do not match.
+    /// [`Error::Parity`] if the sizes do not match, or if there are no logits.
     pub fn of(reference: &[f32], candidate: &[f32], vocab_size: usize) -> Result<Self> {
         if reference.len() != candidate.len()
             || vocab_size == 0
@@ -71,6 +71,9 @@ impl Parity {
                 reference.len(),
                 candidate.len()
             )));
+        }
+        if reference.is_empty() {
+            return Err(nothing_to_compare());
         }
         let largest = reference.iter().fold(f64::MIN_POSITIVE, |m, &v| m.max(f64::from(v).abs()));
         let mut parity = Self {
@@ -103,13 +106,25 @@ impl Parity {
     ///
     /// # Errors
     ///
-    /// [`Error::Parity`] if the sources have different vocabularies; whatever error a source reports.
+    /// [`Error::Parity`] if the sources have different vocabularies, or if there are no tokens; [`Error::Engine`]
+    /// if a source returns too few or too many logits; whatever error a source reports.
     pub fn measure(
         reference: &mut dyn LogitsSource,
         candidate: &mut dyn LogitsSource,
         tokens: &[u32],
     ) -> Result<Self> {
         let vocab_size = reference.vocab_size();
+        if candidate.vocab_size() != vocab_size {
+            return Err(Error::Parity(format!(
+                "{} has a vocabulary of {vocab_size}, {} has one of {}",
+                reference.name(),
+                candidate.name(),
+                candidate.vocab_size()
+            )));
+        }
+        if tokens.is_empty() {
+            return Err(nothing_to_compare());
+        }
         Self::of(&collect(reference, tokens)?, &collect(candidate, tokens)?, vocab_size)
     }
 
@@ -124,24 +139,31 @@ impl Parity {
         self.largest_lead_lost <= 2.0 * tolerance.largest_error
     }
 
-    /// Returns whether the candidate is within the tolerance.
+    /// Returns whether the candidate is within the tolerance. Nothing is within it if no position was compared.
     pub fn passes(&self, tolerance: &Tolerance) -> bool {
-        self.largest_error <= tolerance.largest_error
+        self.positions > 0
+            && self.largest_error <= tolerance.largest_error
             && self.cosine >= tolerance.cosine
             && self.disagreements_are_ties(tolerance)
     }
+}
+
+fn nothing_to_compare() -> Error {
+    Error::Parity("there are no positions to compare: give at least one token".into())
 }
 
 /// Returns the logits of every position of a sequence, row-major `[T, V]`.
 ///
 /// # Errors
 ///
-/// Whatever error the source reports.
+/// [`Error::Engine`] if the source returns too few or too many logits; whatever error the source reports.
 pub fn collect(source: &mut dyn LogitsSource, tokens: &[u32]) -> Result<Vec<f32>> {
     source.reset();
     let mut logits = Vec::with_capacity(tokens.len() * source.vocab_size());
     for &token in tokens {
+        let before = logits.len();
         logits.extend_from_slice(source.step(token)?);
+        logits::check_len(source, logits.len() - before)?;
     }
     Ok(logits)
 }
@@ -151,14 +173,17 @@ pub fn collect(source: &mut dyn LogitsSource, tokens: &[u32]) -> Result<Vec<f32>
 ///
 /// # Errors
 ///
-/// Whatever error the source reports.
+/// [`Error::Engine`] if the source returns too few or too many logits, or NaN; whatever error the source reports.
 pub fn probe(source: &mut dyn LogitsSource, bos: u32, seed: u64, most: usize) -> Result<Vec<u32>> {
-    let mut sampler = Sampler::new(Sampling::Temperature { temperature: 1.0 }, seed);
+    let mut sampler = Sampler::new(Sampling::Temperature { temperature: 1.0 }, seed)?;
     source.reset();
     let mut tokens = vec![bos];
+    let mut logits = Vec::new();
     while tokens.len() < source.context_length().min(most) {
-        let logits = source.step(tokens[tokens.len() - 1])?;
-        tokens.push(sampler.sample(logits));
+        logits.clear();
+        logits.extend_from_slice(source.step(tokens[tokens.len() - 1])?);
+        logits::check(source, &logits)?;
+        tokens.push(sampler.choose(&logits));
     }
     Ok(tokens)
 }
@@ -231,5 +256,61 @@ mod tests {
             let error = Parity::of(reference, candidate, vocab_size).unwrap_err();
             assert!(matches!(error, Error::Parity(_)), "{error}");
         }
+    }
+
+    /// Returns these logits at every position.
+    struct Fixed(Vec<f32>, usize);
+
+    impl LogitsSource for Fixed {
+        fn name(&self) -> String {
+            format!("fixed {}", self.1)
+        }
+
+        fn vocab_size(&self) -> usize {
+            self.1
+        }
+
+        fn context_length(&self) -> usize {
+            8
+        }
+
+        fn position(&self) -> usize {
+            0
+        }
+
+        fn reset(&mut self) {}
+
+        fn step(&mut self, _token: u32) -> Result<&[f32]> {
+            Ok(&self.0)
+        }
+    }
+
+    /// The gate does not pass because nothing was compared.
+    #[test]
+    fn no_positions_are_no_parity() {
+        let expected = "there are no positions to compare: give at least one token";
+        assert_eq!(Parity::of(&[], &[], 5).unwrap_err().to_string(), expected);
+        let fixed = || Fixed(vec![1.0, 2.0], 2);
+        let error = Parity::measure(&mut fixed(), &mut fixed(), &[]).unwrap_err();
+        assert_eq!(error.to_string(), expected);
+        let some = Parity::measure(&mut fixed(), &mut fixed(), &[0]).unwrap();
+        assert!(some.passes(&Tolerance::F32));
+        assert!(!Parity { positions: 0, ..some }.passes(&Tolerance::F32));
+    }
+
+    #[test]
+    fn a_source_with_other_logits_than_its_vocabulary_is_named() {
+        let fixed = || Fixed(vec![1.0, 2.0], 2);
+        let error = Parity::measure(&mut fixed(), &mut Fixed(vec![1.0; 3], 3), &[0]).unwrap_err();
+        assert_eq!(error.to_string(), "fixed 2 has a vocabulary of 2, fixed 3 has one of 3");
+        let error = Parity::measure(&mut fixed(), &mut Fixed(vec![1.0; 3], 2), &[0]).unwrap_err();
+        assert_eq!(error.to_string(), "fixed 2: output logits: expected 2 floats, found 3");
+        let error = probe(&mut Fixed(vec![], 2), 0, 1, 8).unwrap_err();
+        assert_eq!(error.to_string(), "fixed 2: output logits: expected 2 floats, found 0");
+        let error = probe(&mut Fixed(vec![0.0, f32::NAN], 2), 0, 1, 8).unwrap_err().to_string();
+        assert!(
+            error.starts_with("fixed 2: output logits: 1 of 2 are NaN, the first is that of token 1"),
+            "{error}"
+        );
     }
 }

@@ -69,6 +69,10 @@ impl Tensor {
     }
 
     /// Creates a tensor of fp32 zeros.
+    ///
+    /// # Panics
+    ///
+    /// Panics if the elements of `shape` cannot be counted, or are more than a vector can hold.
     pub fn zeros(shape: impl Into<Shape>) -> Self {
         let shape = shape.into();
         let data = Data::F32(vec![0.0; shape.elements()]);
@@ -332,7 +336,7 @@ impl Tensors {
         self.0.is_empty()
     }
 
-    /// Returns the tensor called `name`, for an engine that fills it.
+    /// Returns the tensor called `name`, for an engine that replaces it with a result.
     pub fn get_mut(&mut self, name: &str) -> Option<&mut Tensor> {
         self.0.iter_mut().find(|(n, _)| n == name).map(|(_, tensor)| tensor)
     }

@@ -1,5 +1,7 @@
 //! Conversion of text to tokens and back, with a bundle's `tokenizer.json`.
 
+use std::panic::{AssertUnwindSafe, catch_unwind};
+
 use ane_bundle::Bundle;
 use mlpackage::files;
 use tokenizers::Tokenizer;
@@ -73,7 +75,7 @@ impl TextTokenizer {
     /// [`Error::UnknownCharacter`] with the first character that the vocabulary lacks; [`Error::Source`] for
     /// any other failure of the library.
     pub fn encode(&self, text: &str) -> Result<Vec<u32>> {
-        match self.inner.encode_fast(text, false) {
+        match contained(|| self.inner.encode_fast(text, false)) {
             Ok(encoding) => Ok(encoding.get_ids().to_vec()),
             Err(e) => Err(self
                 .unknown_character(text)
@@ -82,8 +84,13 @@ impl TextTokenizer {
     }
 
     /// Returns the text of ids. Special tokens are skipped.
-    pub fn decode(&self, ids: &[u32]) -> String {
-        self.inner.decode(ids, true).unwrap_or_default()
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Source`] if the library cannot decode them.
+    pub fn decode(&self, ids: &[u32]) -> Result<String> {
+        contained(|| self.inner.decode(ids, true))
+            .map_err(|e| failed(format!("tokens {ids:?} cannot be decoded: {e}"), e))
     }
 
     /// Returns the error about the first character that is not a token; `None` if all are.
@@ -110,6 +117,19 @@ fn failed(reason: String, source: impl Into<BoxError>) -> Error {
     Error::Source { source_name: "tokenizer".into(), reason, source: Some(source.into()) }
 }
 
+/// Calls the library, and returns a panic as an error.
+///
+/// The library panics on some files that it has read without an error, and on some that it is reading, such as those
+/// with a damaged character map. A `tokenizer.json` comes from outside, so it must not end the process. A call leaves
+/// nothing behind in a tokenizer that a later one could find incomplete: it changes only caches, which have locks.
+fn contained<T>(call: impl FnOnce() -> Result<T, tokenizers::Error>) -> Result<T, tokenizers::Error> {
+    catch_unwind(AssertUnwindSafe(call)).unwrap_or_else(|panic| {
+        let message = panic.downcast_ref::<String>().map(String::as_str);
+        let message = message.or_else(|| panic.downcast_ref::<&str>().copied()).unwrap_or("no message");
+        Err(format!("the tokenizers library panicked: {message}").into())
+    })
+}
+
 /// Why a `tokenizer.json` cannot be used.
 #[derive(Debug, thiserror::Error)]
 enum ParseError {
@@ -117,6 +137,8 @@ enum ParseError {
     Json(#[from] serde_json::Error),
     #[error("its field {0} would change the text that a model is given: set it to null")]
     Changes(&'static str),
+    #[error("its field {0} makes the tokens of a text random: set it to null")]
+    Random(&'static str),
     #[error("not a tokenizer: {0}")]
     Library(#[source] tokenizers::Error),
 }
@@ -130,8 +152,63 @@ fn parse(json: &[u8]) -> Result<Tokenizer, ParseError> {
             return Err(ParseError::Changes(field));
         }
     }
-    let mut tokenizer = Tokenizer::from_bytes(json).map_err(ParseError::Library)?;
+    let dropout = value.pointer("/model/dropout").filter(|v| !v.is_null());
+    if dropout.is_some_and(|v| v.as_f64() != Some(0.0)) {
+        return Err(ParseError::Random("model.dropout"));
+    }
+    let mut tokenizer = contained(|| Tokenizer::from_bytes(json)).map_err(ParseError::Library)?;
     // A special token within a text is encoded as its characters.
     tokenizer.set_encode_special_tokens(true);
     Ok(tokenizer)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Returns a tokenizer of two characters, with these fields besides.
+    fn with(fields: &str, model_fields: &str) -> Result<TextTokenizer> {
+        let json = format!(
+            r#"{{"version":"1.0","added_tokens":[],{fields}
+                "model":{{"type":"BPE",{model_fields}"vocab":{{"a":0,"b":1,"<bos>":2}},"merges":[]}}}}"#
+        );
+        TextTokenizer::from_json(&json, 2)
+    }
+
+    /// The library panics while it reads this file.
+    #[test]
+    fn a_panic_while_reading_is_an_error() {
+        let damaged = r#""normalizer":{"type":"Precompiled","precompiled_charsmap":"AAAA"},"#;
+        let error = with(damaged, "").unwrap_err();
+        assert!(matches!(error, Error::Source { .. }));
+        let error = error.to_string();
+        assert!(
+            error.starts_with("tokenizer: not a tokenizer: the tokenizers library panicked: "),
+            "{error}"
+        );
+    }
+
+    /// The library reads this file, and panics when it strips more characters than a token has.
+    #[test]
+    fn a_panic_while_decoding_is_an_error() {
+        let tokenizer = with(r#""decoder":{"type":"Strip","content":"a","start":0,"stop":9},"#, "").unwrap();
+        let error = tokenizer.decode(&[0]).unwrap_err().to_string();
+        let expected = "tokenizer: tokens [0] cannot be decoded: the tokenizers library panicked: ";
+        assert!(error.starts_with(expected), "{error}");
+        // The tokenizer can still be used.
+        assert_eq!(tokenizer.encode("ab").unwrap(), [0, 1]);
+    }
+
+    #[test]
+    fn random_tokens_are_refused() {
+        let error = with("", r#""dropout":0.5,"#).unwrap_err().to_string();
+        assert_eq!(
+            error,
+            "tokenizer: its field model.dropout makes the tokens of a text random: set it to null"
+        );
+        for dropout in ["null", "0.0"] {
+            let tokenizer = with("", &format!(r#""dropout":{dropout},"#)).unwrap();
+            assert_eq!(tokenizer.encode("ba").unwrap(), [1, 0]);
+        }
+    }
 }

@@ -119,7 +119,7 @@ fn multiply_adds_a_token(architecture: &Architecture) -> u64 {
 fn generate(bundle: &Bundle, model: DecodeModel, names: usize, seed: u64) -> Result<NamesSpeed> {
     let tokenizer = TextTokenizer::from_bundle(bundle)?;
     let mut decoder = Decoder::new(Arc::new(model));
-    let mut sampler = Sampler::new(Sampling::Temperature { temperature: 0.5 }, seed);
+    let mut sampler = Sampler::new(Sampling::Temperature { temperature: 0.5 }, seed)?;
     let started = Instant::now();
     let mut tokens = 0;
     for _ in 0..names {

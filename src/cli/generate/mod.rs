@@ -58,7 +58,7 @@ impl Generate {
     pub(crate) fn run(self) -> Result<Exit> {
         let sampling = self.sampling.sampling()?;
         let (mut source, tokenizer) = self.open()?;
-        let mut sampler = Sampler::new(sampling, self.sampling.seed);
+        let mut sampler = Sampler::new(sampling, self.sampling.seed)?;
         let limit = self.max_tokens.unwrap_or(usize::MAX);
         let started = Instant::now();
         let (mut texts, mut ended, mut tokens) = (Vec::new(), Vec::new(), 0);

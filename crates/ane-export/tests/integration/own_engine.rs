@@ -119,7 +119,7 @@ fn an_engine_of_another_crate_generates_text() {
         let tokenizer = TextTokenizer::from_bundle(&bundle).unwrap();
         let mut decoder = Decoder::load(&bundle, &Counting(Mistake::None)).unwrap();
         assert_eq!(decoder.name(), "counting");
-        let mut sampler = Sampler::new(Sampling::Greedy, 0);
+        let mut sampler = Sampler::new(Sampling::Greedy, 0).unwrap();
         // Each call counts up: BOS is the first of them, and the prompt takes two.
         let mut generation = Generation::new(&mut decoder, &tokenizer, &mut sampler, "zz", 4).unwrap();
         let text: String = generation.by_ref().map(Result::unwrap).collect();

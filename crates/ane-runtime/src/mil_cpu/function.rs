@@ -72,22 +72,27 @@ pub(super) struct CpuState {
     /// The states of the function that is running, in its order.
     lent: Vec<Vec<u32>>,
     calls: usize,
+    /// Whether a call has begun and not returned. If no call is running, the last one has panicked, and what it
+    /// moved out of the states is lost.
+    is_running: bool,
 }
 
 impl CpuState {
     pub(super) fn new(model: u64, states: Vec<Vec<u32>>, functions: &[LoadedFunction]) -> Self {
         let workspaces = functions.iter().map(|_| Workspace::default()).collect();
         let lent = Vec::with_capacity(states.len());
-        Self { model, states, workspaces, lent, calls: 0 }
+        Self { model, states, workspaces, lent, calls: 0, is_running: false }
     }
 
-    /// Fills the states with zeros. Returns `false` and changes nothing if they belong to another model.
+    /// Fills the states with zeros. Returns `false` and changes nothing if they belong to another model, or if a
+    /// call that panicked has left them incomplete.
     pub(super) fn reset(&mut self, model: u64) -> bool {
-        if self.model == model {
+        let is_own = self.model == model && !self.is_running;
+        if is_own {
             self.states.iter_mut().for_each(|state| state.fill(0));
             self.calls = 0;
         }
-        self.model == model
+        is_own
     }
 }
 
@@ -104,7 +109,6 @@ impl LoadedFunction {
         unsupported(function, &interface, missing);
         let constants = constants::read(package, function, missing)?;
         let place = |(state, _): (&str, &TensorType)| states.iter().position(|known| *known == state);
-        let bytes = |(_, ty): (&str, &TensorType)| 4 * ty.shape.elements().unwrap_or(0) as u64;
         // Results are identified by name, so a value that is returned twice is one result.
         let mut returned = function.clone();
         let mut seen = HashSet::new();
@@ -122,7 +126,7 @@ impl LoadedFunction {
             constants,
             numerics,
             states: function.states().filter_map(place).collect(),
-            state_bytes: function.states().map(bytes).sum(),
+            state_bytes: state_bytes(function.states().map(|(_, ty)| ty)),
             default_shapes: None,
             plan: Err("an input has no default shape".into()),
             others: RwLock::new(Vec::new()),
@@ -253,13 +257,22 @@ impl LoadedFunction {
         for state in states.iter_mut() {
             let StateParts { memory, outputs, hazards } =
                 state.begin(self.index, |memory: &CpuState| memory.model == self.id)?;
+            if memory.is_running {
+                let reason = "an earlier call with this state panicked and left it incomplete: reset the state, or \
+                              make another one";
+                return Err(Error::Execution { operation: self.name.clone(), reason: reason.into() });
+            }
+            calls.push(CallState { memory, outputs, hazards, watch: None });
+        }
+        // Nothing is changed before all states are known to be usable.
+        for CallState { memory, outputs, hazards, watch } in &mut calls {
+            memory.is_running = true;
             self.name_outputs(outputs);
-            let watch = self.hazards.then(|| {
-                let mut watch = Watch { call: memory.calls, found: std::mem::take(hazards) };
+            *watch = self.hazards.then(|| {
+                let mut watch = Watch { call: memory.calls, found: std::mem::take(*hazards) };
                 plan.iter().flat_map(|plan| plan.hazards()).for_each(|hazard| watch.add(hazard));
                 watch
             });
-            calls.push(CallState { memory, outputs, hazards, watch });
         }
         let outcome = match &plan {
             Some(plan) => self.run_plan(plan, &ordered, &mut calls),
@@ -267,6 +280,7 @@ impl LoadedFunction {
         };
         for CallState { memory, hazards, watch, .. } in calls {
             memory.calls += 1;
+            memory.is_running = false;
             if let Some(watch) = watch {
                 *hazards = watch.found;
             }
@@ -343,6 +357,26 @@ impl CpuState {
     }
 }
 
+/// Returns the size of states, in bytes. Every element is a word.
+pub(super) fn state_bytes<'t>(types: impl Iterator<Item = &'t TensorType>) -> u64 {
+    let elements = types.map(|ty| ty.shape.elements().unwrap_or(0) as u64);
+    elements.fold(0, |sum, n| sum.saturating_add(n.saturating_mul(4)))
+}
+
+/// Adds to `missing` what the engine lacks to hold the states of a sequence.
+pub(super) fn oversized_states(states: &[(String, TensorType)], limits: Limits, missing: &mut Vec<String>) {
+    for (name, ty) in states {
+        let elements = ty.shape.known().and_then(|shape| shape.checked_elements());
+        if elements.is_none_or(|n| n > MAX_ELEMENTS) {
+            missing.push(format!("room for state {name}, {ty}: {}", inputs::too_many(elements)));
+        }
+    }
+    let (bytes, most) = (state_bytes(states.iter().map(|(_, ty)| ty)), limits.workspace);
+    if bytes > most {
+        missing.push(format!("room for {bytes} B of states, {most} B at most: raise the workspace limit"));
+    }
+}
+
 /// Adds to `missing` what the engine lacks to run a function, whatever the shapes of its inputs.
 fn unsupported(function: &mil::Function, interface: &Interface, missing: &mut Vec<String>) {
     for feature in &interface.inputs {
@@ -415,5 +449,57 @@ impl ModelFunction for LoadedFunction {
     fn memory_for(&self, inputs: &[(&str, TensorView<'_>)]) -> Result<Option<Memory>> {
         let inputs = inputs::order(&self.function, &self.interface, inputs)?;
         Ok(self.plan_of(&inputs)?.map(|plan| self.memory_of(&plan)))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use mlpackage::builder::FunctionBuilder;
+    use mlpackage::mil::{Opset, Program};
+    use mlpackage::{DType, Metadata, PackageWriter};
+
+    use super::*;
+    use crate::engine::{Engine as _, Model};
+    use crate::mil_cpu::MilCpu;
+
+    fn counter() -> Box<dyn Model> {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("p.mlpackage");
+        let mut writer = PackageWriter::create(&path).unwrap();
+        let mut f = FunctionBuilder::new("main", Opset::CoreML8, writer.weights());
+        let x = f.input("x", DType::Fp32, [1]).unwrap();
+        let total = f.state("total", DType::Fp16, [1]).unwrap();
+        let before = f.read_state("before", &total).unwrap();
+        let after = f.op("add", "after").arg("x", &before).arg("y", &before).one().unwrap();
+        f.write_state(&total, &after).unwrap();
+        let y = f.op("relu", "y").arg("x", &x).one().unwrap();
+        f.output(&y);
+        let program = Program::new([("main", f.finish())]);
+        writer.finish(&program, &Metadata::default()).unwrap();
+        let package = Package::open(&path).unwrap();
+        MilCpu::new(Numerics::F32).load(&package, &LoadOptions::default()).unwrap()
+    }
+
+    /// A call that panics takes what it has moved out of the state with it. Later calls with that state are errors
+    /// until it is reset.
+    #[test]
+    fn a_state_whose_call_panicked_is_refused_until_it_is_reset() {
+        let model = counter();
+        let mut state = model.new_state();
+        let x = Tensor::new([1], vec![3.0]).unwrap();
+        assert!(model.predict(&[("x", x.view())], &mut state).is_ok());
+        // What a panic within a kernel leaves.
+        let memory = state.memory_mut::<CpuState>().unwrap();
+        memory.is_running = true;
+        memory.states[0].clear();
+        let error = model.predict(&[("x", x.view())], &mut state).unwrap_err().to_string();
+        assert_eq!(
+            error,
+            "main: an earlier call with this state panicked and left it incomplete: reset the state, or make another \
+             one"
+        );
+        model.reset(&mut state);
+        let outputs = model.predict(&[("x", x.view())], &mut state).unwrap();
+        assert_eq!(outputs["y"].as_f32(), Some(&[3.0][..]));
     }
 }

@@ -112,6 +112,7 @@ impl Engine for MilCpu {
             (loaded.id, loaded.index) = (id, index);
             functions.push(loaded);
         }
+        function::oversized_states(&states, options.limits, &mut missing);
         if !missing.is_empty() {
             missing.sort();
             missing.dedup();

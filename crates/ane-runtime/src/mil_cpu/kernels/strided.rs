@@ -1,6 +1,6 @@
 //! Iteration over several tensors in step, each with its own strides.
 
-/// The largest rank that is supported. Core ML supports five.
+/// The largest rank of a tensor. Core ML supports five.
 pub(in crate::mil_cpu) const MAX_RANK: usize = 16;
 
 /// Positions in `N` tensors, in row-major order of `dims`. Neighbours on an axis are one stride apart.
@@ -42,7 +42,16 @@ impl<const N: usize> Strided<N> {
         if self.last.extent == 0 || self.outer.iter().any(|a| a.extent == 0) {
             return;
         }
-        let mut index = [0usize; MAX_RANK];
+        // A walk may have more axes than its result: `tile` has two for each axis of its operand.
+        let mut few = [0usize; MAX_RANK];
+        let mut many = Vec::new();
+        let index = match self.outer.len() {
+            n @ 0..=MAX_RANK => &mut few[..n],
+            n => {
+                many.resize(n, 0);
+                &mut many[..]
+            }
+        };
         let mut at = self.start.map(|s| s as isize);
         loop {
             f(at.map(|a| a as usize), self.last.extent, self.last.strides);

@@ -112,6 +112,51 @@ fn a_value_beyond_memory_is_refused_at_load() {
     assert!(error.to_string().ends_with(expected), "{error}");
 }
 
+/// A state may have 2^28 elements, and all states together as many bytes as the workspace. They are refused before
+/// any memory is allocated, even if no operation reads them.
+#[test]
+fn states_beyond_memory_are_refused_at_load() {
+    let dir = tempfile::tempdir().unwrap();
+    let with_states = |name: &str, shapes: &[[usize; 2]]| {
+        package(&dir.path().join(name), |f| {
+            let x = f.input("x", DType::Fp16, [2])?;
+            for (i, shape) in shapes.iter().enumerate() {
+                f.state(&format!("s{i}"), DType::Fp16, *shape)?;
+            }
+            let y = f.op("relu", "y").arg("x", &x).one()?;
+            f.output(&y);
+            Ok(())
+        })
+    };
+    let refused = |package: &Package, limits: Limits| {
+        let options = LoadOptions::default().with_limits(limits);
+        match MilCpu::new(Numerics::F32).load(package, &options) {
+            Ok(_) => None,
+            Err(Error::Unsupported { operations, .. }) => Some(operations),
+            Err(error) => panic!("{error}"),
+        }
+    };
+    assert_eq!(
+        refused(&with_states("one.mlpackage", &[[1 << 20, 1 << 20]]), Limits::default()).unwrap(),
+        [
+            "room for 4398046511104 B of states, 4294967296 B at most: raise the workspace limit",
+            "room for state s0, tensor<fp16, [1048576, 1048576]>: 1099511627776 elements, at most 268435456 in one \
+             value",
+        ]
+    );
+    assert_eq!(
+        refused(&with_states("many.mlpackage", &[[1 << 14, 1 << 14]; 5]), Limits::default()).unwrap(),
+        ["room for 5368709120 B of states, 4294967296 B at most: raise the workspace limit"]
+    );
+    // Two states of six words, and a workspace of as many bytes as half of them.
+    let small = with_states("small.mlpackage", &[[1, 6]; 2]);
+    assert_eq!(refused(&small, Limits::default().with_workspace(48)), None);
+    assert_eq!(
+        refused(&small, Limits::default().with_workspace(47)).unwrap(),
+        ["room for 48 B of states, 47 B at most: raise the workspace limit"]
+    );
+}
+
 /// The box that computed bounds describe must have the shape of the update, not only its number of elements.
 #[test]
 fn a_box_of_another_shape_is_refused() {
@@ -205,4 +250,23 @@ fn tensors_without_elements_are_refused_at_load() {
     });
     let error = MilCpu::new(Numerics::F32).load(&package, &LoadOptions::default()).err().unwrap().to_string();
     assert!(error.contains("way to compute reduce_max of x tensor<fp32, [0, 3]>"), "{error}");
+}
+
+/// A result without elements needs no computation, so it is no reason to refuse the operation.
+#[test]
+fn results_without_elements_are_not_computed() {
+    let model = load(Numerics::F32, |f| {
+        let x = f.input("x", DType::Fp16, [1])?;
+        let none = f.state("none", DType::Fp16, [0])?;
+        let read = f.read_state("read", &none)?;
+        let y = f.op("relu", "y").arg("x", &read).one()?;
+        let z = f.op("relu", "z").arg("x", &x).one()?;
+        f.output(&y);
+        f.output(&z);
+        Ok(())
+    });
+    let mut state = model.new_state();
+    let outputs = model.predict(&[("x", tensor(&[1], &[3.0]).view())], &mut state).unwrap();
+    assert_eq!((outputs["y"].shape().dims(), outputs["y"].as_f32()), (&[0][..], Some(&[][..])));
+    assert_eq!(outputs["z"].as_f32(), Some(&[3.0][..]));
 }

@@ -2,11 +2,11 @@
 
 use ane_runtime::{Engine as _, LoadOptions, MilCpu, Numerics, Tensor};
 use mlpackage::builder::FunctionBuilder;
-use mlpackage::mil::{Dim, Opset, Program};
+use mlpackage::mil::{Dim, Opset, Program, Value};
 use mlpackage::{AllowedShapes, DType, Description, DimRange, Package, PackageWriter};
 
 use super::fixture;
-use crate::common::tensor;
+use crate::common::{load, tensor};
 
 /// Default shapes need not match each other: a package whose default shapes are never used together loads,
 /// and runs with other shapes.
@@ -105,4 +105,65 @@ fn an_optional_input_has_its_default() {
     assert_eq!(outputs["sum"].as_f32().unwrap(), [1.0, 2.0, 3.0, 4.0].map(|x| x + value));
     let error = model.predict(&[], &mut state).unwrap_err();
     assert_eq!(error.to_string(), format!("input {needed}: missing, expected tensor<fp32, [1, 4]>"));
+}
+
+/// Operations may walk along more axes than their results have: `tile` along two for each axis of its operand.
+#[test]
+fn as_many_axes_are_walked_as_an_operation_needs() {
+    // Element `i` of the result is the element of `x` at the parities of the nine indices, of two bits each.
+    let folded = |i: usize| (0..9).map(|axis| (i >> (2 * axis) & 1) << axis).sum::<usize>() as f32;
+    let expected: Vec<f32> = (0..1 << 18).map(folded).collect();
+    let x = tensor(&[2; 9], &(0..1 << 9).map(|i| i as f32).collect::<Vec<_>>());
+    for numerics in [Numerics::F32, Numerics::F16, Numerics::Fast] {
+        let model = load(numerics, |f| {
+            let x = f.input("x", DType::Fp16, vec![2; 9])?;
+            let total = f.state("calls", DType::Fp16, [1])?;
+            let before = f.read_state("before", &total)?;
+            let after = f.op("add", "after").arg("x", &before).value("y", Value::fp16(1.0)).one()?;
+            f.write_state(&total, &after)?;
+            let reps = Value::ints([9], [2; 9]);
+            let tiled = f.op("tile", "tiled").arg("x", &x).value("reps", reps).one()?;
+            f.output(&tiled);
+            f.output(&after);
+            Ok(())
+        });
+        let mut state = model.new_state();
+        for calls in [1.0, 2.0] {
+            let outputs = model.predict(&[("x", x.view())], &mut state).unwrap();
+            assert!(outputs["tiled"].as_f32().unwrap() == expected, "{numerics:?}");
+            assert_eq!(outputs["after"].as_f32(), Some(&[calls][..]), "{numerics:?}");
+        }
+    }
+}
+
+/// At the largest rank that a result may have, broadcasting, transposing and joining walk along every axis.
+#[test]
+fn results_of_sixteen_axes_are_computed() {
+    let even: Vec<usize> = (0..16).map(|axis| 2 - axis % 2).collect();
+    let odd: Vec<usize> = (0..16).map(|axis| 1 + axis % 2).collect();
+    let values: Vec<f32> = (0..256).map(|i| i as f32).collect();
+    let (x, y) = (tensor(&even, &values), tensor(&odd, &values));
+    let gather =
+        |i: usize, first: usize| (0..8).map(|b| (i >> (2 * b + first) & 1) << b).sum::<usize>() as f32;
+    // The last axis is one of y, so the even bits of an index are those of y.
+    let sums: Vec<f32> = (0..1 << 16).map(|i| 1000.0 * gather(i, 1) + gather(i, 0)).collect();
+    let reversed = |i: usize| (i as u16).reverse_bits() as usize;
+    let transposed: Vec<f32> = (0..1 << 16).map(|i| sums[reversed(i)]).collect();
+    for numerics in [Numerics::F32, Numerics::Fast] {
+        let model = load(numerics, |f| {
+            let x = f.input("x", DType::Fp32, even.clone())?;
+            let y = f.input("y", DType::Fp32, odd.clone())?;
+            let x = f.op("mul", "scaled").arg("x", &x).value("y", Value::fp32(1000.0)).one()?;
+            let sums = f.op("add", "sums").arg("x", &x).arg("y", &y).one()?;
+            let perm = Value::ints([16], [15, 14, 13, 12, 11, 10, 9, 8, 7, 6, 5, 4, 3, 2, 1, 0]);
+            let transposed = f.op("transpose", "transposed").arg("x", &sums).value("perm", perm).one()?;
+            let joined = f.op("concat", "joined").args("values", &[&sums, &transposed]);
+            let joined = joined.value("axis", Value::int(0)).value("interleave", Value::bool(false)).one()?;
+            f.output(&joined);
+            Ok(())
+        });
+        let mut state = model.new_state();
+        let outputs = model.predict(&[("x", x.view()), ("y", y.view())], &mut state).unwrap();
+        assert!(outputs["joined"].as_f32().unwrap() == [&sums[..], &transposed].concat(), "{numerics:?}");
+    }
 }

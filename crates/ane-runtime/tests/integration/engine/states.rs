@@ -1,9 +1,9 @@
 //! What a state keeps between calls.
 
-use ane_runtime::{Error, Model, Numerics};
+use ane_runtime::{Engine as _, Error, LoadOptions, MilCpu, Model, Numerics};
 use mlpackage::DType;
 
-use crate::common::{load, tensor};
+use crate::common::{load, package, tensor};
 
 /// Returns a model whose state accumulates its input.
 fn accumulator(numerics: Numerics) -> Box<dyn Model> {
@@ -59,6 +59,33 @@ fn a_state_can_be_reset() {
             }
         }
     }
+}
+
+/// A batch with a state of another model is refused before it changes any state: the hazards that are known stay.
+#[test]
+fn a_batch_that_is_refused_keeps_the_hazards() {
+    let dir = tempfile::tempdir().unwrap();
+    let squared = package(&dir.path().join("p.mlpackage"), |f| {
+        let x = f.input("x", DType::Fp16, [1])?;
+        let y = f.op("square", "squared").arg("x", &x).one()?;
+        f.output(&y);
+        Ok(())
+    });
+    let options = LoadOptions::default().with_hazards(true);
+    let load = || MilCpu::new(Numerics::F16).load(&squared, &options).unwrap();
+    let (model, other) = (load(), load());
+    let (mut mine, mut foreign) = (model.new_state(), other.new_state());
+    let x = tensor(&[1], &[300.0]);
+    let inputs = [("x", x.view())];
+    model.predict(&inputs, &mut mine).unwrap();
+    assert_eq!(mine.hazards().len(), 1);
+    let error = model
+        .default_function()
+        .predict_batch(&[&inputs[..], &inputs[..]], &mut [&mut mine, &mut foreign])
+        .unwrap_err();
+    assert!(matches!(error, Error::ForeignState), "{error}");
+    assert_eq!(mine.hazards().len(), 1);
+    assert_eq!(mine.outputs()["squared"].as_f32(), Some(&[f32::INFINITY][..]));
 }
 
 /// A value that was read from a state does not change when the state is written.
