@@ -5,17 +5,16 @@ use std::fs::{self, File};
 use std::io;
 use std::path::{Path, PathBuf};
 
-use tempfile::TempDir;
-
 use crate::error::{Error, Result};
-use crate::remains;
+use crate::{permissions, remains};
 
 /// Returns why an existing folder must not be replaced; `None` allows it.
 type Refusal = Box<dyn Fn(&Path) -> Option<String> + Send + Sync>;
 
 /// A folder under construction. Dropped without [`commit`](Self::commit), it is removed.
+#[must_use = "without `commit`, the folder is removed and never appears at its destination"]
 pub struct AtomicDir {
-    staging: TempDir,
+    staging: Staging,
     destination: PathBuf,
     refusal: Refusal,
     /// Held until the commit, so that no other process mistakes the folder for one that a killed process
@@ -27,6 +26,16 @@ pub struct AtomicDir {
 impl fmt::Debug for AtomicDir {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("AtomicDir").field("destination", &self.destination).finish_non_exhaustive()
+    }
+}
+
+/// A hidden folder, which is removed on drop.
+struct Staging(PathBuf);
+
+impl Drop for Staging {
+    fn drop(&mut self) {
+        // If it cannot be removed, the next process with the same destination removes it.
+        let _ = fs::remove_dir_all(&self.0);
     }
 }
 
@@ -59,15 +68,18 @@ impl AtomicDir {
     /// `None`. This is checked now and again at the commit. If a killed process left a folder for the same
     /// destination, an unfinished one is removed, and an unfinished replacement is completed.
     ///
+    /// The folder gets the permissions that the umask leaves, or those of the folder that it replaces.
+    ///
     /// # Errors
     ///
     /// [`Error::Occupied`] for any other destination; [`Error::Interrupted`] if a replacement cannot be
-    /// completed; [`Error::Io`] if nothing can be written beside the destination.
+    /// completed; [`Error::Io`] if the destination does not end in a name, as `/` and `..` do not, or if
+    /// nothing can be written beside it.
     pub fn create(
         destination: impl AsRef<Path>,
         refusal: impl Fn(&Path) -> Option<String> + Send + Sync + 'static,
     ) -> Result<Self> {
-        let destination = destination.as_ref();
+        let destination = folder_name(destination.as_ref())?;
         let parent = match destination.parent() {
             Some(parent) if !parent.as_os_str().is_empty() => parent.to_owned(),
             _ => PathBuf::from("."),
@@ -75,14 +87,14 @@ impl AtomicDir {
         let parents = NewParents::create(&parent)?;
         remains::settle(destination, &parent)?;
         check_replaceable(destination, &refusal)?;
-        let (staging, lock) = stage(&parent, &remains::prefix(destination))?;
+        let (staging, lock) = stage(destination, &parent)?;
         let destination = destination.to_owned();
         Ok(Self { staging, destination, refusal: Box::new(refusal), _lock: lock, parents })
     }
 
     /// Returns the folder to write to until the commit.
     pub fn path(&self) -> &Path {
-        self.staging.path()
+        &self.staging.0
     }
 
     /// Returns the path of the folder after the commit.
@@ -90,49 +102,70 @@ impl AtomicDir {
         &self.destination
     }
 
+    /// Returns the path that a file or folder below [`path`](Self::path) has after the commit. Errors name it,
+    /// because the other one is hidden and exists no longer when they are read.
+    pub fn final_path(&self, staged: impl AsRef<Path>) -> PathBuf {
+        let staged = staged.as_ref();
+        match staged.strip_prefix(self.path()) {
+            // Joining an empty path would append a separator.
+            Ok(below) if below.as_os_str().is_empty() => self.destination.clone(),
+            Ok(below) => self.destination.join(below),
+            Err(_) => staged.to_owned(),
+        }
+    }
+
     /// Flushes everything to disk and moves the folder to its destination, in one step if the file system
-    /// supports that.
+    /// supports that. Links inside the folder are moved and not followed.
     ///
     /// # Errors
     ///
     /// [`Error::Io`]; [`Error::Occupied`] if the destination now holds something that must not be replaced.
     /// It is then unchanged.
     pub fn commit(self) -> Result<()> {
-        sync_tree(self.staging.path())?;
+        sync_tree(self.path(), &self.destination)?;
         check_replaceable(&self.destination, &self.refusal)?;
-        let Self { staging, destination, _lock, parents, .. } = self;
+        permissions::keep(&self.destination, self.path())
+            .map_err(|e| Error::io("keep the permissions of", &self.destination, e))?;
+        // Locals are dropped in reverse order: the parents can be removed only after the staged folder.
+        let Self { mut parents, _lock, staging, destination, .. } = self;
         let moved = if destination.exists() {
             // After the exchange, the staging path holds the earlier folder, which is removed on drop.
-            exchange(staging.path(), &destination)
+            exchange(&staging.0, &destination)
         } else {
-            fs::rename(staging.path(), &destination)
+            fs::rename(&staging.0, &destination)
         };
         moved.map_err(|e| Error::io("move the finished folder to", &destination, e))?;
-        drop(parents);
+        parents.0.clear();
         if let Some(parent) = destination.parent().filter(|p| !p.as_os_str().is_empty()) {
-            sync(parent)?;
+            sync(parent).map_err(|e| Error::io("flush", parent, e))?;
         }
         Ok(())
     }
 }
 
-/// Creates a hidden folder and locks it.
-fn stage(parent: &Path, prefix: &str) -> Result<(TempDir, Option<File>)> {
-    let mut builder = tempfile::Builder::new();
-    builder.prefix(prefix).suffix(remains::PARTIAL);
-    #[cfg(unix)]
-    {
-        use std::os::unix::fs::PermissionsExt as _;
-        // The umask applies to it; tempfile's default would keep the result private.
-        builder.permissions(fs::Permissions::from_mode(0o777));
+/// Returns the path without what may follow the name at its end, `/` or `/.`, to which no folder can be renamed.
+fn folder_name(destination: &Path) -> Result<&Path> {
+    if destination.file_name().is_none() {
+        let reason = "it is not the name of a folder: choose a path that ends in a name";
+        let refused = io::Error::new(io::ErrorKind::InvalidInput, reason);
+        return Err(Error::io("create folder", destination, refused));
     }
+    Ok(destination.components().as_path())
+}
+
+/// Creates a hidden folder and locks it.
+fn stage(destination: &Path, parent: &Path) -> Result<(Staging, Option<File>)> {
+    let prefix = remains::prefix(destination);
+    let mut builder = tempfile::Builder::new();
+    // `Staging` removes the folder, because tempfile would remove it as a file.
+    builder.prefix(&prefix).suffix(remains::PARTIAL).disable_cleanup(true);
     loop {
-        // Keeps only the kind of the error: tempfile adds a name that means nothing to the caller.
-        let staging = builder
-            .tempdir_in(parent)
-            .map_err(|e| Error::io("create a folder in", parent, e.kind().into()))?;
-        match File::open(staging.path()) {
-            Ok(file) if remains::claim(staging.path(), &file) => return Ok((staging, Some(file))),
+        let made = builder
+            .make_in(parent, |path| permissions::create_dir(path, destination))
+            .map_err(|e| Error::io("create a hidden folder beside", destination, e))?;
+        let staging = Staging(made.path().to_owned());
+        match File::open(&staging.0) {
+            Ok(file) if remains::claim(&staging.0, &file) => return Ok((staging, Some(file))),
             Ok(_) => {}
             Err(e) if e.kind() == io::ErrorKind::NotFound => {}
             // Some systems cannot open a folder as a file, and so cannot lock it.
@@ -194,30 +227,36 @@ fn step_aside(staged: &Path, destination: &Path) -> io::Result<()> {
     Ok(())
 }
 
-fn sync_tree(dir: &Path) -> Result<()> {
-    for entry in fs::read_dir(dir).map_err(|e| Error::io("list", dir, e))? {
-        let path = entry.map_err(|e| Error::io("list", dir, e))?.path();
-        if path.is_dir() {
-            sync_tree(&path)?;
-        } else {
-            sync(&path)?;
+/// Flushes a folder and the files below it. Errors name `shown`, which the folder will be called. Links are not
+/// followed: they may lead out of the folder, in a circle or nowhere. Pipes, sockets and devices have nothing to
+/// flush, and opening a pipe would wait for a writer.
+fn sync_tree(dir: &Path, shown: &Path) -> Result<()> {
+    let list = |e| Error::io("list", shown, e);
+    for entry in fs::read_dir(dir).map_err(list)? {
+        let entry = entry.map_err(list)?;
+        let kind = entry.file_type().map_err(list)?;
+        let shown = shown.join(entry.file_name());
+        if kind.is_dir() {
+            sync_tree(&entry.path(), &shown)?;
+        } else if kind.is_file() {
+            sync(&entry.path()).map_err(|e| Error::io("flush", shown, e))?;
         }
     }
-    sync(dir)
+    sync(dir).map_err(|e| Error::io("flush", shown, e))
 }
 
 #[cfg(unix)]
-pub(crate) fn sync(path: &Path) -> Result<()> {
-    File::open(path).and_then(|f| f.sync_all()).map_err(|e| Error::io("flush", path, e))
+pub(crate) fn sync(path: &Path) -> io::Result<()> {
+    File::open(path)?.sync_all()
 }
 
 /// Windows cannot open a folder as a file, and flushes a file only through a handle that may write.
 #[cfg(not(unix))]
-pub(crate) fn sync(path: &Path) -> Result<()> {
+pub(crate) fn sync(path: &Path) -> io::Result<()> {
     if path.is_dir() {
         return Ok(());
     }
-    File::options().write(true).open(path).and_then(|f| f.sync_all()).map_err(|e| Error::io("flush", path, e))
+    File::options().write(true).open(path)?.sync_all()
 }
 
 #[cfg(test)]
@@ -376,5 +415,170 @@ mod tests {
         fs::create_dir(&plain).unwrap();
         let mode = |p: &Path| fs::metadata(p).unwrap().permissions().mode() & 0o777;
         assert_eq!(mode(&out), mode(&plain));
+    }
+
+    #[cfg(unix)]
+    #[test]
+    fn the_permissions_of_the_folder_that_is_replaced_are_kept() {
+        use std::os::unix::fs::PermissionsExt as _;
+        let base = tempfile::tempdir().unwrap();
+        let out = base.path().join("out");
+        marked(&out, "old");
+        fs::set_permissions(&out, fs::Permissions::from_mode(0o710)).unwrap();
+        let dir = create(&out).unwrap();
+        assert_eq!(fs::metadata(dir.path()).unwrap().permissions().mode() & 0o077 & !0o010, 0);
+        fs::write(dir.path().join("marker"), "new").unwrap();
+        dir.commit().unwrap();
+        assert_eq!(marker(&out), "new");
+        assert_eq!(fs::metadata(&out).unwrap().permissions().mode() & 0o777, 0o710);
+    }
+
+    /// Flushing must neither wait for a writer of a pipe nor leave the folder: two links to the next folder in
+    /// each of 40 would be 2^40 paths.
+    #[cfg(target_os = "linux")]
+    #[test]
+    fn links_and_special_files_are_moved_and_not_followed() {
+        use rustix::fs::{CWD, Mode, mkfifoat};
+        use std::os::unix::fs::symlink;
+        let base = tempfile::tempdir().unwrap();
+        let out = base.path().join("out");
+        let dir = create(&out).unwrap();
+        let at = |name: &str| dir.path().join(name);
+        mkfifoat(CWD, at("pipe"), Mode::from_raw_mode(0o600)).unwrap();
+        let _socket = std::os::unix::net::UnixListener::bind(at("socket")).unwrap();
+        symlink("nowhere", at("dangling")).unwrap();
+        symlink(".", at("itself")).unwrap();
+        symlink("pipe", at("link to the pipe")).unwrap();
+        for i in 0..40 {
+            fs::create_dir(at(&format!("d{i}"))).unwrap();
+            for link in ["a", "b"] {
+                symlink(format!("../d{}", i + 1), at(&format!("d{i}/{link}"))).unwrap();
+            }
+        }
+        dir.commit().unwrap();
+        assert_eq!(names(&out).len(), 5 + 40);
+        assert_eq!(fs::read_link(out.join("d39/b")).unwrap(), Path::new("../d40"));
+    }
+
+    /// Nothing that a stranger puts beside a destination keeps an output from being created.
+    #[cfg(target_os = "linux")]
+    #[test]
+    fn a_pipe_with_a_hidden_name_is_left_alone() {
+        use rustix::fs::{CWD, Mode, mkfifoat};
+        let base = tempfile::tempdir().unwrap();
+        let hidden = [".out.AbCd12.partial", ".out.AbCd12.replaced"];
+        for name in hidden {
+            mkfifoat(CWD, base.path().join(name), Mode::from_raw_mode(0o600)).unwrap();
+        }
+        std::os::unix::fs::symlink(hidden[0], base.path().join(".out.AbCd34.partial")).unwrap();
+        create(&base.path().join("out")).unwrap().commit().unwrap();
+        crate::write_file(base.path().join("page"), b"x").unwrap();
+        crate::remove_remains(base.path(), ".out.");
+        assert_eq!(names(base.path()), [hidden[0], hidden[1], ".out.AbCd34.partial", "out", "page"]);
+    }
+
+    #[cfg(unix)]
+    #[test]
+    fn errors_name_the_path_after_the_commit() {
+        use std::os::unix::fs::PermissionsExt as _;
+        let base = tempfile::tempdir().unwrap();
+        let out = base.path().join("out");
+        let dir = create(&out).unwrap();
+        assert_eq!(dir.final_path(dir.path()), out);
+        assert_eq!(dir.final_path(dir.path().join("in/file")), out.join("in/file"));
+        assert_eq!(dir.final_path("elsewhere"), Path::new("elsewhere"));
+        let locked = dir.path().join("locked");
+        fs::create_dir(&locked).unwrap();
+        fs::set_permissions(&locked, fs::Permissions::from_mode(0o000)).unwrap();
+        // The superuser may list every folder.
+        if fs::read_dir(&locked).is_err() {
+            let error = dir.commit().unwrap_err().to_string();
+            assert!(error.contains(&*out.join("locked").to_string_lossy()), "{error}");
+            assert!(!error.contains("partial"), "{error}");
+        }
+        // What fails for everyone is a folder that was removed.
+        let dir = create(&out).unwrap();
+        fs::remove_dir(dir.path()).unwrap();
+        let error = dir.commit().unwrap_err().to_string();
+        assert_eq!(error, format!("list {}: No such file or directory (os error 2)", out.display()));
+    }
+
+    #[test]
+    fn a_destination_without_a_name_is_refused_before_the_work() {
+        let base = tempfile::tempdir().unwrap();
+        for path in ["/", "x/..", ".."] {
+            let error = create(&base.path().join(path)).map(drop).unwrap_err().to_string();
+            assert!(error.contains(path) && error.contains("it is not the name of a folder"), "{error}");
+        }
+        for path in ["", "."] {
+            let error = create(Path::new(path)).map(drop).unwrap_err().to_string();
+            assert!(error.contains("it is not the name of a folder"), "{error}");
+        }
+        assert!(names(base.path()).is_empty());
+        // What follows a name means nothing.
+        for path in ["a/", "b/.", "c/./"] {
+            create(&base.path().join(path)).unwrap().commit().unwrap();
+        }
+        assert_eq!(names(base.path()), ["a", "b", "c"]);
+    }
+
+    #[test]
+    fn new_parents_stay_if_the_path_leads_back_out_of_them() {
+        let base = tempfile::tempdir().unwrap();
+        create(&base.path().join("new/../out")).unwrap().commit().unwrap();
+        assert_eq!(names(base.path()), ["new", "out"]);
+    }
+
+    /// Linux allows names that are not UTF-8; two of them are not confused.
+    #[cfg(target_os = "linux")]
+    #[test]
+    fn remains_belong_to_the_very_name() {
+        use std::ffi::OsStr;
+        use std::os::unix::ffi::OsStrExt as _;
+        let base = tempfile::tempdir().unwrap();
+        let at = |name: &[u8]| base.path().join(OsStr::from_bytes(name));
+        marked(&at(b".a\xff.AbCd12.replaced"), "of ff");
+        fs::create_dir(at(b".a\xff.AbCd12.partial")).unwrap();
+        let other = create(&at(b"a\xfe")).unwrap();
+        assert!(!at(b"a\xfe").exists() && at(b".a\xff.AbCd12.replaced").exists());
+        drop(other);
+        drop(create(&at(b"a\xff")).unwrap());
+        assert!(at(b"a\xff").exists() && !at(b".a\xff.AbCd12.partial").exists());
+    }
+
+    /// File systems allow names of 255 bytes, and hidden names are longer than what they hide.
+    #[cfg(target_os = "linux")]
+    #[test]
+    fn long_names_are_written_or_refused_before_the_work() {
+        let base = tempfile::tempdir().unwrap();
+        for length in [237, 238, 255] {
+            let name = "é".repeat(length / 2) + &"x".repeat(length % 2);
+            let out = base.path().join(&name);
+            create(&out).unwrap().commit().unwrap();
+            assert_eq!(names(base.path()), [name.as_str()]);
+            let page = base.path().join("p".repeat(length));
+            crate::write_file(&page, b"x").unwrap();
+            fs::remove_file(page).unwrap();
+            fs::remove_dir(out).unwrap();
+        }
+        // Abbreviated names that begin alike are not confused.
+        let names = ["a", "b"].map(|end| base.path().join("x".repeat(254) + end));
+        assert_ne!(remains::prefix(&names[0]), remains::prefix(&names[1]));
+        assert_eq!(remains::prefix(&names[0]).len(), 240);
+        let too_long = base.path().join("x".repeat(256));
+        let text = "File name too long (os error 36)";
+        for error in [create(&too_long).map(drop), crate::AtomicFile::create(&too_long).map(drop)] {
+            let error = error.unwrap_err().to_string();
+            assert!(error.contains(&*too_long.to_string_lossy()) && error.ends_with(text), "{error}");
+        }
+    }
+
+    #[cfg(target_os = "linux")]
+    #[test]
+    fn errors_keep_the_words_of_the_system() {
+        let error = create(Path::new("/proc/x")).map(drop).unwrap_err().to_string();
+        assert_eq!(error, "create a hidden folder beside /proc/x: No such file or directory (os error 2)");
+        let error = crate::write_file("/proc/x", b"").unwrap_err().to_string();
+        assert_eq!(error, "write /proc/x: No such file or directory (os error 2)");
     }
 }

@@ -8,9 +8,10 @@ use tempfile::NamedTempFile;
 
 use crate::dir::sync;
 use crate::error::{Error, Result};
-use crate::remains;
+use crate::{permissions, remains};
 
 /// A file under construction. Dropped without [`commit`](Self::commit), it is removed.
+#[must_use = "without `commit`, the file is removed and never appears at its destination"]
 #[derive(Debug)]
 pub struct AtomicFile {
     target: Target,
@@ -27,7 +28,8 @@ enum Target {
 }
 
 impl AtomicFile {
-    /// Opens a file that becomes `destination` on [`commit`](Self::commit), with the permissions that the umask leaves.
+    /// Opens a file that becomes `destination` on [`commit`](Self::commit). It gets the permissions that the umask
+    /// leaves, or those of the file that it replaces.
     ///
     /// A symbolic link is followed, and the file that it leads to is replaced. A pipe or device, such as
     /// `/dev/stdout`, is written to directly. An unfinished file that a killed process left for the same
@@ -69,17 +71,42 @@ impl AtomicFile {
     ///
     /// [`Error::Io`]; the destination is then unchanged.
     pub fn commit(self) -> Result<()> {
-        self.sync()?;
+        self.prepare()?;
         self.rename()
+    }
+
+    /// Does everything but the rename, and checks that nothing that is known forbids it.
+    fn prepare(&self) -> Result<()> {
+        self.sync()?;
+        let Target::Staged { staged, path } = &self.target else { return Ok(()) };
+        let refused = |e| Error::io("write", &self.destination, e);
+        // It is gone if its folder was moved or removed.
+        fs::symlink_metadata(staged.path()).map_err(refused)?;
+        match fs::symlink_metadata(path) {
+            Ok(found) if found.is_dir() => {
+                return Err(refused(io::Error::new(io::ErrorKind::IsADirectory, FOLDER)));
+            }
+            Ok(found) if !found.is_file() => {
+                let reason = "it is no longer a regular file, so it is not replaced";
+                return Err(refused(io::Error::other(reason)));
+            }
+            Ok(_) => {}
+            Err(e) if e.kind() == io::ErrorKind::NotFound => {}
+            Err(e) => return Err(refused(e)),
+        }
+        permissions::keep(path, staged.path()).map_err(refused)
     }
 
     fn rename(self) -> Result<()> {
         let Target::Staged { staged, path } = self.target else { return Ok(()) };
-        // Only the kind of the error: tempfile adds the hidden name, which means nothing to the caller.
-        staged.persist(&path).map_err(|e| Error::io("write", &self.destination, e.error.kind().into()))?;
-        sync(folder_of(&path))
+        staged.persist(&path).map_err(|e| Error::io("write", &self.destination, e.error))?;
+        let folder = folder_of(&path);
+        sync(folder).map_err(|e| Error::io("flush", folder, e))
     }
 }
+
+/// Why a folder is not replaced by a file.
+const FOLDER: &str = "it is a folder, not a regular file, so it is not replaced";
 
 impl Write for AtomicFile {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
@@ -97,14 +124,15 @@ impl Write for AtomicFile {
     }
 }
 
-/// Commits files that belong together. All of them are on disk before the first is renamed, so only a crash
-/// between the renames can leave a mixture of old and new files.
+/// Commits files that belong together. Before the first is renamed, all of them are on disk and every destination
+/// has been checked. A mixture of old and new files can be left only by a crash between the renames, or if a
+/// destination changes or the file system fails between them.
 ///
 /// # Errors
 ///
-/// [`Error::Io`]; if a file cannot be flushed, every destination is unchanged.
+/// [`Error::Io`]; unless a rename failed after the check, every destination is unchanged.
 pub fn commit_all(files: Vec<AtomicFile>) -> Result<()> {
-    files.iter().try_for_each(AtomicFile::sync)?;
+    files.iter().try_for_each(AtomicFile::prepare)?;
     files.into_iter().try_for_each(AtomicFile::rename)
 }
 
@@ -144,25 +172,34 @@ fn target_of(destination: &Path) -> Result<Place> {
     let refused = |kind, reason: String| Err(Error::io("write", destination, io::Error::new(kind, reason)));
     let found = destination.metadata().ok();
     if found.as_ref().is_some_and(fs::Metadata::is_dir) {
-        let reason = "it is a folder, not a regular file, so it is not replaced";
-        return refused(io::ErrorKind::IsADirectory, reason.into());
+        return refused(io::ErrorKind::IsADirectory, FOLDER.into());
     }
     if found.as_ref().is_some_and(|found| !found.is_file()) {
         return Ok(Place::Special);
     }
-    if destination.file_name().is_none() {
+    let target = follow_links(destination).map_err(|e| Error::io("write", destination, e))?;
+    if [destination, &target].iter().any(|path| !names_a_file(path)) {
         return refused(io::ErrorKind::InvalidInput, "it is not the name of a file".into());
     }
-    let target = follow_links(destination).map_err(|e| Error::io("write", destination, e))?;
     let folder = folder_of(&target);
     match folder.metadata() {
-        Ok(found) if found.is_dir() => Ok(Place::File(target)),
+        // The name may be too long for the file system, or hold a character that it does not allow.
+        Ok(found) if found.is_dir() => match fs::symlink_metadata(&target) {
+            Err(e) if e.kind() != io::ErrorKind::NotFound => Err(Error::io("write", destination, e)),
+            _ => Ok(Place::File(target)),
+        },
         Ok(_) => refused(io::ErrorKind::NotADirectory, format!("{} is not a folder", folder.display())),
         Err(e) if e.kind() == io::ErrorKind::NotFound => {
             refused(e.kind(), format!("there is no folder {}: make it first", folder.display()))
         }
         Err(e) => Err(Error::io("write", destination, e)),
     }
+}
+
+/// Returns whether a path ends in a name: `..`, `x/` and `x/.` cannot name a file.
+fn names_a_file(path: &Path) -> bool {
+    // The components leave out what follows a name.
+    path.file_name().is_some() && path.components().as_path().as_os_str() == path.as_os_str()
 }
 
 /// Follows symbolic links and returns the path that [`AtomicFile`] writes to. The last link may lead to a
@@ -195,15 +232,9 @@ fn stage(path: &Path) -> io::Result<NamedTempFile> {
     }
     let mut builder = tempfile::Builder::new();
     builder.prefix(&prefix).suffix(remains::PARTIAL);
-    #[cfg(unix)]
-    {
-        use std::os::unix::fs::PermissionsExt as _;
-        // The umask applies to it; tempfile's default would keep the result private.
-        builder.permissions(fs::Permissions::from_mode(0o666));
-    }
     loop {
-        // Only the kind of the error: tempfile adds the hidden name, which means nothing to the caller.
-        let staged = builder.tempfile_in(folder).map_err(|e| io::Error::from(e.kind()))?;
+        // Unlike those of tempfile's own function, the errors of this closure do not name the hidden file.
+        let staged = builder.make_in(folder, |hidden| permissions::create_file(hidden, path))?;
         // The lock is held until the rename, so that no other process mistakes the file for one that a killed
         // process left. Where locks are mandatory, a lock would keep this process from writing through
         // another handle.
@@ -346,5 +377,71 @@ mod tests {
         assert_eq!(mode("ours"), mode("plain"), "the result is not private");
         check_file(Path::new("/dev/null")).unwrap();
         write_file(Path::new("/dev/null"), b"x").unwrap();
+    }
+
+    #[test]
+    fn a_set_is_not_begun_if_a_destination_cannot_be_replaced() {
+        let dir = tempfile::tempdir().unwrap();
+        let paths = ["a", "b"].map(|name| dir.path().join(name));
+        fs::write(&paths[0], "old").unwrap();
+        let files: Vec<_> = paths.iter().map(|path| AtomicFile::create(path).unwrap()).collect();
+        fs::create_dir(&paths[1]).unwrap();
+        let error = commit_all(files).unwrap_err().to_string();
+        assert!(error.contains(&*paths[1].to_string_lossy()) && error.contains("it is a folder"), "{error}");
+        assert_eq!(
+            (fs::read(&paths[0]).unwrap(), names(dir.path())),
+            (b"old".to_vec(), vec!["a".into(), "b".into()])
+        );
+        #[cfg(unix)]
+        {
+            fs::remove_dir(&paths[1]).unwrap();
+            let files: Vec<_> = paths.iter().map(|path| AtomicFile::create(path).unwrap()).collect();
+            std::os::unix::fs::symlink("a", &paths[1]).unwrap();
+            let error = commit_all(files).unwrap_err().to_string();
+            assert!(error.contains("it is no longer a regular file"), "{error}");
+            assert_eq!(fs::read(&paths[0]).unwrap(), b"old");
+        }
+        // The folder of the second is gone.
+        let gone = dir.path().join("gone");
+        fs::create_dir(&gone).unwrap();
+        let files = [paths[0].clone(), gone.join("c")].map(|path| AtomicFile::create(path).unwrap());
+        fs::remove_dir_all(&gone).unwrap();
+        let error = commit_all(files.into()).unwrap_err().to_string();
+        assert!(error.contains(&*gone.join("c").to_string_lossy()) && !error.contains("partial"), "{error}");
+        assert_eq!(fs::read(&paths[0]).unwrap(), b"old");
+    }
+
+    #[cfg(unix)]
+    #[test]
+    fn the_permissions_of_the_file_that_is_replaced_are_kept() {
+        use std::os::unix::fs::PermissionsExt as _;
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("secret");
+        let mode = |path: &Path| fs::metadata(path).unwrap().permissions().mode() & 0o7777;
+        // The last bits would run new content with the rights of its owner, so they are not kept.
+        for (earlier, kept) in
+            [(0o600, 0o600), (0o640, 0o640), (0o666, 0o666), (0o444, 0o444), (0o4755, 0o755)]
+        {
+            fs::write(&path, "old").unwrap();
+            fs::set_permissions(&path, fs::Permissions::from_mode(earlier)).unwrap();
+            let mut file = AtomicFile::create(&path).unwrap();
+            let Target::Staged { staged, .. } = &file.target else { unreachable!("a regular file") };
+            assert_eq!(mode(staged.path()) & !(kept | 0o600), 0, "{earlier:o}");
+            file.write_all(b"new").unwrap();
+            file.commit().unwrap();
+            assert_eq!((fs::read(&path).unwrap(), mode(&path)), (b"new".to_vec(), kept), "{earlier:o}");
+            fs::remove_file(&path).unwrap();
+        }
+    }
+
+    #[test]
+    fn a_destination_without_a_name_is_refused_before_the_work() {
+        let dir = tempfile::tempdir().unwrap();
+        for path in ["x/", "x/.", "x/.."] {
+            let path = dir.path().join(path);
+            let error = AtomicFile::create(&path).map(drop).unwrap_err().to_string();
+            assert!(error.contains("it is not the name of a file"), "{error}");
+        }
+        assert!(names(dir.path()).is_empty());
     }
 }

@@ -4,6 +4,7 @@
 mod dir;
 mod error;
 mod file;
+mod permissions;
 mod remains;
 mod strangers;
 

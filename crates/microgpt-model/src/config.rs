@@ -74,40 +74,52 @@ impl GptConfig {
         }
     }
 
-    /// Returns the width of a head (D).
+    /// Returns the width of a head (D); 0 if the config has no head.
     pub fn head_dim(&self) -> usize {
-        self.n_embd / self.n_head
+        self.n_embd.checked_div(self.n_head).unwrap_or(0)
     }
 
-    /// Lists every tensor of the model: embeddings, the layers in order, the LM head.
+    /// Lists every tensor of the model: embeddings, the layers in order, the LM head. Dimensions that
+    /// [`validate`](Self::validate) refuses give shapes that saturate at `usize::MAX`, and a list as long as they say.
     pub fn tensors(&self) -> Vec<TensorSpec> {
+        self.tensor_specs().collect()
+    }
+
+    /// Returns the number of tensors, without listing them.
+    pub(crate) fn tensor_count(&self) -> usize {
+        self.n_layer.saturating_mul(6).saturating_add(3)
+    }
+
+    /// Returns the tensors one at a time, in the order of [`tensors`](Self::tensors).
+    pub(crate) fn tensor_specs(&self) -> impl Iterator<Item = TensorSpec> {
         let c = self.n_embd;
-        let mut tensors = vec![
+        let embeddings = [
             TensorSpec { name: "wte.weight".into(), shape: [self.vocab_size, c] },
             TensorSpec { name: "wpe.weight".into(), shape: [self.block_size, c] },
         ];
-        for i in 0..self.n_layer {
+        let layer = move |i: usize| {
+            let wide = c.saturating_mul(4);
             let parts = [
                 ("attn_q", [c, c]),
                 ("attn_k", [c, c]),
                 ("attn_v", [c, c]),
                 ("attn_o", [c, c]),
-                ("mlp_fc1", [4 * c, c]),
-                ("mlp_fc2", [c, 4 * c]),
+                ("mlp_fc1", [wide, c]),
+                ("mlp_fc2", [c, wide]),
             ];
-            tensors.extend(
-                parts.map(|(part, shape)| TensorSpec { name: format!("layers.{i}.{part}.weight"), shape }),
-            );
-        }
-        tensors.push(TensorSpec { name: "lm_head.weight".into(), shape: [self.vocab_size, c] });
-        tensors
+            parts.map(|(part, shape)| TensorSpec { name: format!("layers.{i}.{part}.weight"), shape })
+        };
+        let head = TensorSpec { name: "lm_head.weight".into(), shape: [self.vocab_size, c] };
+        embeddings.into_iter().chain((0..self.n_layer).flat_map(layer)).chain([head])
     }
 
-    /// Returns the number of parameters.
+    /// Returns the number of parameters; `u64::MAX` if there are more.
     pub fn parameters(&self) -> u64 {
         let (v, c, s, l) =
             (self.vocab_size as u64, self.n_embd as u64, self.block_size as u64, self.n_layer as u64);
-        2 * v * c + s * c + l * 12 * c * c
+        let square = c.saturating_mul(c);
+        let tables = v.saturating_mul(2).saturating_add(s).saturating_mul(c);
+        tables.saturating_add(l.saturating_mul(12).saturating_mul(square))
     }
 
     /// Returns the bytes that training permanently needs: weights, gradients and Adam's two moments, in f32.
@@ -194,5 +206,17 @@ mod tests {
         }
         let config = GptConfig { rms_norm_eps: f64::NAN, ..GptConfig::preset(Preset::Original, 27) };
         assert!(config.validate().unwrap_err().to_string().contains("rms_norm_eps: NaN"));
+    }
+
+    #[test]
+    fn dimensions_that_were_not_validated_saturate() {
+        let original = GptConfig::preset(Preset::Original, 27);
+        assert_eq!(GptConfig { n_head: 0, ..original.clone() }.head_dim(), 0);
+        let wide = GptConfig { n_embd: usize::MAX, ..original.clone() };
+        assert_eq!((wide.parameters(), wide.training_bytes()), (u64::MAX, u64::MAX));
+        assert_eq!(wide.tensors()[6].shape, [usize::MAX, usize::MAX]);
+        let deep = GptConfig { n_layer: usize::MAX, ..original.clone() };
+        assert_eq!((deep.parameters(), deep.tensor_count()), (u64::MAX, usize::MAX));
+        assert_eq!(original.tensor_count(), original.tensors().len());
     }
 }

@@ -133,6 +133,14 @@ impl Error {
         Self::File { path: path.as_ref().to_owned(), reason: reason.into(), source: None }
     }
 
+    /// Names the path that a file has after the commit, not the hidden one at which it was written.
+    pub(crate) fn at_final_path(mut self, dir: &atomic_output::AtomicDir) -> Self {
+        if let Self::Io { path, .. } | Self::File { path, .. } | Self::Tensor { path, .. } = &mut self {
+            *path = dir.final_path(&*path);
+        }
+        self
+    }
+
     /// Returns the error for a file that is `what`, as `error` reveals.
     pub(crate) fn file_because(path: impl AsRef<Path>, what: &str, error: impl Into<BoxError>) -> Self {
         let error = error.into();

@@ -27,8 +27,9 @@ impl Weights {
     ///
     /// # Panics
     ///
-    /// If `std` is not finite.
+    /// If `std` is negative or not finite.
     pub fn random(config: &GptConfig, std: f32, seed: u64) -> Self {
+        assert!(std >= 0.0, "the standard deviation is {std}, expected 0 or more");
         let normal = Normal::new(0.0f32, std).expect("a finite standard deviation");
         let mut rng = ChaCha8Rng::seed_from_u64(seed);
         Self::from_fn(config, |_, elements| normal.sample_iter(&mut rng).take(elements).collect())
@@ -51,6 +52,11 @@ impl Weights {
     /// If the model has no such tensor; the names are those of [`GptConfig::tensors`].
     pub fn get(&self, name: &str) -> &[f32] {
         self.tensors.get(name).unwrap_or_else(|| panic!("no tensor {name} in a microGPT"))
+    }
+
+    /// Returns the elements of a tensor, if there is one of this name.
+    pub(crate) fn find(&self, name: &str) -> Option<&[f32]> {
+        self.tensors.get(name).map(Vec::as_slice)
     }
 
     /// Returns all tensors, by name.
@@ -76,5 +82,11 @@ mod tests {
         let std = (all.iter().map(|v| (v - mean).powi(2)).sum::<f32>() / all.len() as f32).sqrt();
         // Four standard errors of each: 0.08 / sqrt(4192) = 0.00124 and 0.08 / sqrt(2 * 4192) = 0.00087.
         assert!(mean.abs() < 0.005 && (std - INIT_STD).abs() < 0.0035, "mean {mean}, std {std}");
+    }
+
+    #[test]
+    #[should_panic(expected = "the standard deviation is -1, expected 0 or more")]
+    fn a_negative_deviation_is_refused() {
+        Weights::random(&GptConfig::preset(Preset::Original, 27), -1.0, 1);
     }
 }

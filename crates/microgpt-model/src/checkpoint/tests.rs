@@ -134,3 +134,81 @@ fn tokenizer_of_another_model() {
     fs::write(path.join(file::TOKENIZER), other.to_json()).unwrap();
     assert!(refused(&path).contains("5 tokens, config.json says vocab_size 4"));
 }
+
+/// A config of 120 bytes may state a million layers: the file with the weights bounds what is made of them.
+#[test]
+fn layers_that_the_file_does_not_have() {
+    let (_dir, path) = written();
+    let config =
+        GptConfig { n_embd: 1, n_head: 1, n_layer: 1 << 20, ..GptConfig::preset(Preset::Original, 4) };
+    config.validate().unwrap();
+    assert_eq!(config.tensor_count(), 6_291_459);
+    // A list of these would not fit into memory.
+    let endless = GptConfig { n_layer: usize::MAX, ..config.clone() };
+    assert_eq!(endless.tensor_specs().nth(2).unwrap().name, "layers.0.attn_q.weight");
+    fs::write(path.join(file::CONFIG), serde_json::to_vec(&config).unwrap()).unwrap();
+    assert!(
+        refused(&path).ends_with("tensor wte.weight: shape [4, 16], expected [4, 1]"),
+        "{}",
+        refused(&path)
+    );
+}
+
+#[test]
+fn a_tensor_that_is_not_there_is_named_once() {
+    let (_dir, path) = written();
+    let error = Checkpoint::open(&path).unwrap().tensor("wqe.weight").unwrap_err().to_string();
+    assert!(
+        error.ends_with("model.safetensors: tensor wqe.weight: a microGPT of this config has no such tensor"),
+        "{error}"
+    );
+}
+
+/// Nothing that could not be opened again replaces a good checkpoint.
+#[test]
+fn parts_that_do_not_belong_together_are_not_written() {
+    let (_dir, path) = written();
+    let tokenizer = Tokenizer::characters(&["abc"]);
+    let config = GptConfig::preset(Preset::Original, 4);
+    let good = Weights::random(&config, INIT_STD, 7);
+    let with = |changed: &str, values: Vec<f32>| {
+        let make =
+            |name: &str, _: usize| if name == changed { values.clone() } else { good.get(name).to_vec() };
+        Weights::from_fn(&config, make)
+    };
+    let refused = |config: &GptConfig, weights: &Weights, expected: &str| {
+        let error = Checkpoint::write(&path, config, &tokenizer, weights, None).unwrap_err().to_string();
+        assert_eq!(error, format!("{}/{expected}", path.display()));
+    };
+    let other = GptConfig::preset(Preset::Original, 27);
+    refused(&other, &good, "tokenizer.json: 4 tokens, config.json says vocab_size 27");
+    let two = GptConfig { n_layer: 2, ..config.clone() };
+    refused(&two, &good, "model.safetensors: tensor layers.1.attn_q.weight: missing, expected [16, 16]");
+    refused(
+        &config,
+        &Weights::random(&two, INIT_STD, 7),
+        "model.safetensors: tensor layers.1.attn_k.weight: a microGPT of this config has no such tensor",
+    );
+    refused(
+        &config,
+        &with("wpe.weight", vec![0.0; 255]),
+        "model.safetensors: tensor wpe.weight: 255 elements, expected 256 for [16, 16]",
+    );
+    refused(
+        &config,
+        &with("wte.weight", [vec![0.0; 63], vec![f32::NAN]].concat()),
+        "model.safetensors: tensor wte.weight: element 63 is NaN, expected a finite number",
+    );
+    let kept = Checkpoint::open(&path).unwrap();
+    assert_eq!(kept.weights().unwrap(), Weights::random(&config, INIT_STD, 3));
+}
+
+#[test]
+fn errors_of_writing_name_the_checkpoint() {
+    let (_dir, path) = written();
+    let error = super::write::write_folder(&path, super::layout::differs, |dir| {
+        super::files::write(&dir.join("nowhere/state.json"), b"")
+    });
+    let error = error.unwrap_err().to_string();
+    assert!(error.contains(&*path.join("nowhere/state.json").to_string_lossy()), "{error}");
+}

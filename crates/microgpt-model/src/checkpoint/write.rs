@@ -1,5 +1,6 @@
 //! Writing of checkpoints.
 
+use std::collections::HashSet;
 use std::fs;
 use std::path::Path;
 
@@ -9,8 +10,8 @@ use safetensors::tensor::TensorView;
 
 use super::files::write;
 use super::layout::{differs, file};
-use super::read::Checkpoint;
-use crate::config::GptConfig;
+use super::read::{Checkpoint, NO_SUCH_TENSOR, check_tokenizer};
+use crate::config::{GptConfig, TensorSpec};
 use crate::error::{Error, Result};
 use crate::report::{TrainingReport, metrics_jsonl};
 use crate::tokenizer::Tokenizer;
@@ -22,7 +23,9 @@ impl Checkpoint {
     ///
     /// # Errors
     ///
-    /// [`Error::Output`] if the path holds something other than a checkpoint; [`Error::Io`].
+    /// [`Error::Config`] if the config is invalid; [`Error::File`] if the tokenizer has another number of tokens than
+    /// the config; [`Error::Tensor`] if the weights are not those of the config, or not finite; [`Error::Output`] if the
+    /// path holds something other than a checkpoint; [`Error::Io`]. What the path holds is then unchanged.
     pub fn write(
         path: impl AsRef<Path>,
         config: &GptConfig,
@@ -44,6 +47,8 @@ impl Checkpoint {
         more: impl FnOnce(&Path) -> Result<()>,
     ) -> Result<()> {
         config.validate()?;
+        check_tokenizer(&path.join(file::TOKENIZER), config, tokenizer)?;
+        check_weights(&path.join(file::WEIGHTS), config, weights)?;
         write_folder(path, differs, |dir| {
             write_files(dir, config, tokenizer, weights)?;
             if let Some(report) = report {
@@ -68,6 +73,36 @@ impl Checkpoint {
     }
 }
 
+/// Checks that the weights are finite and those of the config, because no other checkpoint can be opened.
+fn check_weights(path: &Path, config: &GptConfig, weights: &Weights) -> Result<()> {
+    let bad = |tensor: &str, reason: String| {
+        Err(Error::Tensor { path: path.to_owned(), tensor: tensor.to_owned(), reason, source: None })
+    };
+    for TensorSpec { name, shape } in config.tensor_specs() {
+        let [rows, columns] = shape;
+        match weights.find(&name) {
+            None => return bad(&name, format!("missing, expected {shape:?}")),
+            Some(values) if values.len() != rows * columns => {
+                let reason = format!("{} elements, expected {} for {shape:?}", values.len(), rows * columns);
+                return bad(&name, reason);
+            }
+            Some(values) => {
+                if let Some(at) = values.iter().position(|v| !v.is_finite()) {
+                    return bad(&name, format!("element {at} is {}, expected a finite number", values[at]));
+                }
+            }
+        }
+    }
+    if weights.iter().count() == config.tensor_count() {
+        return Ok(());
+    }
+    let known: HashSet<String> = config.tensor_specs().map(|spec| spec.name).collect();
+    match weights.iter().find(|(name, _)| !known.contains(*name)) {
+        Some((stranger, _)) => bad(stranger, NO_SUCH_TENSOR.to_owned()),
+        None => Ok(()),
+    }
+}
+
 /// Creates a folder that `fill` writes, and which appears at `destination` whole or not at all.
 pub(crate) fn write_folder(
     destination: &Path,
@@ -75,7 +110,7 @@ pub(crate) fn write_folder(
     fill: impl FnOnce(&Path) -> Result<()>,
 ) -> Result<()> {
     let dir = AtomicDir::create(destination, refusal)?;
-    fill(dir.path())?;
+    fill(dir.path()).map_err(|e| e.at_final_path(&dir))?;
     Ok(dir.commit()?)
 }
 
