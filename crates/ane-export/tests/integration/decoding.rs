@@ -165,7 +165,7 @@ fn positions_count_tokens() {
     assert_eq!(decoder.step(26).unwrap(), first);
 
     let tokenizer = TextTokenizer::from_bundle(&bundle).unwrap();
-    let mut sampler = Sampler::new(Sampling::TopK { k: 26, temperature: 1.0 }, 3);
+    let mut sampler = Sampler::new(Sampling::TopK { k: 26, temperature: 1.0 }, 3).unwrap();
     let mut generation = Generation::new(&mut decoder, &tokenizer, &mut sampler, "abc", 4).unwrap();
     // BOS and three letters.
     assert_eq!(generation.tokens(), 4);
