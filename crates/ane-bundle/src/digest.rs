@@ -23,10 +23,12 @@ impl FileDigest {
     ///
     /// # Errors
     ///
-    /// [`Error::Package`](crate::Error::Package) if it cannot be read.
+    /// [`Error::Package`](crate::Error::Package) if it cannot be read, or is not a regular file.
     pub fn of(path: impl AsRef<Path>) -> Result<Self> {
         let path = path.as_ref();
         let failed = |action, source| mlpackage::Error::Io { action, path: path.to_owned(), source };
+        // Opening a pipe would wait for a writer.
+        mlpackage::files::regular_file_size(path)?;
         let mut file = File::open(path).map_err(|e| failed("open", e))?;
         let mut hasher = Sha256::new();
         let mut buffer = vec![0; 1 << 16];

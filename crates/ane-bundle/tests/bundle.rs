@@ -8,7 +8,7 @@ use std::path::Path;
 
 use ane_bundle::{
     Architecture, BUNDLE, BUNDLE_FORMAT_VERSION, Bundle, BundleManifest, DecodeInterface, EmbeddingTables,
-    Error, Exporter, HostCache, Shard, TokenizerFile,
+    Error, Exporter, FileDigest, HostCache, Shard, TokenizerFile,
 };
 use mlpackage::builder::FunctionBuilder;
 use mlpackage::mil::{Opset, Program};
@@ -238,4 +238,12 @@ fn a_missing_file_keeps_its_io_error() {
     assert!(matches!(&error, Error::Package(mlpackage::Error::Io { .. })), "{error:?}");
     let source = error.source().and_then(|e| e.downcast_ref::<std::io::Error>()).unwrap();
     assert_eq!(source.kind(), std::io::ErrorKind::NotFound);
+}
+
+/// A device has no end, and a pipe has no contents until something writes to it.
+#[cfg(unix)]
+#[test]
+fn only_regular_files_have_digests() {
+    let error = FileDigest::of("/dev/zero").unwrap_err().to_string();
+    assert!(error.contains("/dev/zero") && error.contains("not a regular file"), "{error}");
 }

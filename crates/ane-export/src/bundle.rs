@@ -29,6 +29,7 @@ const MODEL_CARD: &str = "README.md";
 
 /// A complete bundle at a temporary path: it can be opened, run and verified before it is published.
 #[derive(Debug)]
+#[must_use = "the bundle is removed unless it is published"]
 pub struct StagedBundle {
     dir: AtomicDir,
     manifest: BundleManifest,

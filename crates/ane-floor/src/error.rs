@@ -32,7 +32,7 @@ pub enum Error {
         reason: String,
     },
     /// A recorded plan is invalid, or belongs to another package.
-    #[error("not a recorded plan of this package: {reason}")]
+    #[error("not a recorded plan that can be used here: {reason}")]
     Plan {
         /// What was found and expected.
         reason: String,

@@ -52,14 +52,22 @@ impl Scalings {
     /// Searches widths in steps of 32 up to 8,192 and up to 96 layers. The weights must reach the floor with
     /// the current program text: a deeper program has more text, but text does not keep the engine busy.
     pub(crate) fn search(decoder: &Architecture, size: &CompiledSize, floor: u64) -> Self {
-        let rest = size.program + size.descriptions;
+        let rest = size.program.saturating_add(size.descriptions);
         let scaled = |n_embd: usize, n_layer: usize| {
             let weights = projection_weights(decoder.vocab_size, n_embd, n_layer);
             let n_head = n_embd / if n_embd.is_multiple_of(64) { 64 } else { WIDTH_STEP };
-            Scaling { n_embd, n_head, n_layer, weights, int8_bytes: weights + rest, predicted: None }
+            Scaling {
+                n_embd,
+                n_head,
+                n_layer,
+                weights,
+                int8_bytes: weights.saturating_add(rest),
+                predicted: None,
+            }
         };
         let clears = |s: &Scaling| s.int8_bytes >= floor;
-        let first_width = decoder.n_embd.next_multiple_of(WIDTH_STEP);
+        // No width is beyond the search, whatever a caller states.
+        let first_width = decoder.n_embd.checked_next_multiple_of(WIDTH_STEP).unwrap_or(usize::MAX);
         let widths = || (first_width..=MAX_WIDTH).step_by(WIDTH_STEP);
         let at_depth = |n_layer: usize| widths().map(|w| scaled(w, n_layer)).find(clears);
         let found: Vec<Scaling> = (decoder.n_layer..=MAX_LAYERS).filter_map(at_depth).collect();
@@ -82,7 +90,7 @@ impl Scalings {
 /// tables stay on the host.
 fn projection_weights(vocab_size: usize, n_embd: usize, n_layer: usize) -> u64 {
     let (v, c, l) = (vocab_size as u64, n_embd as u64, n_layer as u64);
-    l * 12 * c * c + v * c
+    l.saturating_mul(12).saturating_mul(c).saturating_mul(c).saturating_add(v.saturating_mul(c))
 }
 
 #[cfg(test)]
@@ -104,6 +112,19 @@ mod tests {
 
     const SMALL: CompiledSize =
         CompiledSize { weights: 4_016, program: 20_000, descriptions: 4_000, weight_elements: 3_504 };
+
+    #[test]
+    fn dimensions_of_any_size_are_searched() {
+        let search = |n_embd, n_layer| {
+            let vast = Architecture { vocab_size: usize::MAX, ..decoder(n_embd, n_layer) };
+            Scalings::search(&vast, &SMALL, FLOOR_BYTES)
+        };
+        // Wider than the search goes.
+        assert_eq!(search(usize::MAX, 1).width, None);
+        // Deeper than the search goes; the width keeps its layers, and the sums saturate.
+        let deep = search(16, usize::MAX);
+        assert_eq!((deep.depth, deep.width.unwrap().int8_bytes), (None, u64::MAX));
+    }
 
     #[test]
     fn scaled_has_the_published_number_of_projection_weights() {

@@ -165,7 +165,11 @@ fn write_scalings(scalings: &Scalings, f: &mut fmt::Formatter<'_>) -> fmt::Resul
     writeln!(f, "  to reach the floor, the cheapest: {}", line(scalings.cheapest))?;
     writeln!(f, "    in the experiment's proportions: {}", line(scalings.balanced))?;
     writeln!(f, "    width only: {}", line(scalings.width))?;
-    writeln!(f, "    depth only: {}", line(scalings.depth))
+    writeln!(
+        f,
+        "    depth only: {}",
+        scalings.depth.map_or("none up to 96 layers".to_owned(), |s| line(Some(s)))
+    )
 }
 
 /// Describes a scaled decoder.

@@ -1,8 +1,8 @@
 //! RMSNorm without gain over the channel axis, in the forms of [`NormForm`].
 
-use mlpackage::Result;
 use mlpackage::builder::{FunctionBuilder, Var};
 use mlpackage::mil::Value;
+use mlpackage::{Result, Rule};
 
 use crate::options::NormForm;
 
@@ -10,7 +10,7 @@ use crate::options::NormForm;
 ///
 /// # Errors
 ///
-/// Returns an error if `name` is taken.
+/// Returns an error if `name` is taken, if `x` has no axis 1, or, in the form `Safe`, if its size is open.
 pub fn rms_norm(f: &mut FunctionBuilder<'_>, name: &str, x: &Var, eps: f32, form: NormForm) -> Result<Var> {
     match form {
         NormForm::Plain => plain(f, name, x, eps),
@@ -29,7 +29,12 @@ fn plain(f: &mut FunctionBuilder<'_>, name: &str, x: &Var, eps: f32) -> Result<V
 /// Adds the epsilon as an fp16 constant of a separate operation, as the experiment does. In fp16 this
 /// constant may round to 0.
 fn safe(f: &mut FunctionBuilder<'_>, name: &str, x: &Var, eps: f32) -> Result<Var> {
-    let d = x.dims()[1].known().expect("the exporter leaves no dimension open") as f32;
+    let channels = x.dims().as_slice().get(1).and_then(|d| d.known());
+    let Some(d) = channels else {
+        let reason = format!("norm {name}: x is {}, expected an axis 1 of fixed size", x.ty());
+        return Err(f.error(Rule::ArgumentType, reason));
+    };
+    let d = d as f32;
     let scaled =
         f.op("mul", &format!("{name}_scaled")).arg("x", x).value("y", Value::fp16(1.0 / d.sqrt())).one()?;
     let mean = mean_square(f, name, &scaled)?;

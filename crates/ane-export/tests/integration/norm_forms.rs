@@ -7,7 +7,7 @@ use ane_export::{NormForm, rms_norm};
 use ane_runtime::{Engine as _, LoadOptions, MilCpu, Model, Numerics, Tensor};
 use half::f16;
 use mlpackage::builder::FunctionBuilder;
-use mlpackage::mil::{Opset, Program};
+use mlpackage::mil::{Dim, Opset, Program};
 use mlpackage::{DType, Metadata, Package, PackageWriter};
 use proptest::prelude::*;
 
@@ -184,5 +184,19 @@ fn largest_errors_over_rms_from_1e_4_to_2e3() {
             // The traps are real: both other forms lose rows at one end of the range.
             _ => assert!(lost > n / 10, "{form}: {lost}"),
         }
+    }
+}
+
+/// The form `safe` divides by the number of channels while the program is built.
+#[test]
+fn safe_needs_a_fixed_number_of_channels() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut writer = PackageWriter::create(dir.path().join("norm.mlpackage")).unwrap();
+    let mut f = FunctionBuilder::new("main", Opset::CoreML8, writer.weights());
+    let row = f.input("row", DType::Fp16, [4]).unwrap();
+    let open = f.input("open", DType::Fp16, vec![Dim::Known(1), Dim::Unknown]).unwrap();
+    for (x, ty) in [(&row, "tensor<fp16, [4]>"), (&open, "tensor<fp16, [1, ?]>")] {
+        let error = rms_norm(&mut f, "y", x, EPS, NormForm::Safe).unwrap_err().to_string();
+        assert!(error.contains(&format!("x is {ty}, expected an axis 1 of fixed size")), "{error}");
     }
 }

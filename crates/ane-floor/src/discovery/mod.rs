@@ -35,7 +35,7 @@ pub struct Discovery {
 /// Searches every line of a sweep, by bisection or, if `exhaustive`, through every width.
 ///
 /// `probe` builds the package of a configuration and has it placed. `law` names a law whose opinion is used
-/// instead of the verdict of all.
+/// instead of the verdict of all; if no law has this name, every outcome is unknown.
 ///
 /// # Errors
 ///
@@ -171,6 +171,15 @@ mod tests {
             "functions": [], "findings": [], "changes": [], "scalings": null, "operations": []
         });
         serde_json::from_value(json).unwrap()
+    }
+
+    #[test]
+    fn widths_are_searched_in_ascending_order() {
+        let lines: Vec<_> = sweep(vec![64, 32, 64]).lines().collect();
+        assert!(!lines.is_empty());
+        for line in lines {
+            assert_eq!(line.iter().map(|c| c.n_embd).collect::<Vec<_>>(), [32, 64]);
+        }
     }
 
     #[test]

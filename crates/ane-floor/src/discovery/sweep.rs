@@ -37,7 +37,7 @@ impl fmt::Display for Configuration {
 /// The parameters of a sweep.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Sweep {
-    /// Widths, ascending.
+    /// Widths, in any order.
     pub n_embd: Vec<usize>,
     /// Numbers of layers.
     pub n_layer: Vec<usize>,
@@ -59,7 +59,10 @@ impl Sweep {
                         tokens,
                         quantization: quantization.clone(),
                     };
-                    self.n_embd.iter().map(at).collect()
+                    let mut widths = self.n_embd.clone();
+                    widths.sort_unstable();
+                    widths.dedup();
+                    widths.iter().map(at).collect()
                 })
             })
         })

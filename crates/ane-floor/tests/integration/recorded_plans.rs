@@ -103,8 +103,8 @@ fn a_measurement_is_a_row_of_evidence_and_measured_again_the_same_row() {
 #[test]
 fn what_is_no_plan_is_refused() {
     let refused = |text: &str| RecordedPlan::from_json(text).unwrap_err().to_string();
-    assert!(refused("").starts_with("not a recorded plan of this package: "));
-    assert!(refused("[1]").starts_with("not a recorded plan of this package: "));
+    assert!(refused("").starts_with("not a recorded plan that can be used here: "));
+    assert!(refused("[1]").starts_with("not a recorded plan that can be used here: "));
     assert!(
         refused(&text("state").replace("\"program\"", "\"neural_network\"")).contains("expected \"program\"")
     );

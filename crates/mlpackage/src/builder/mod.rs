@@ -256,6 +256,11 @@ impl<'w> FunctionBuilder<'w> {
         Ok(())
     }
 
+    /// Returns an error about the function, for code that adds operations and checks more than the builder.
+    pub fn error(&self, rule: Rule, reason: impl Into<String>) -> Error {
+        self.bad(rule, reason.into())
+    }
+
     fn bad(&self, rule: Rule, reason: String) -> Error {
         Finding::function(rule, &self.name, reason).into()
     }

@@ -19,6 +19,7 @@ use crate::proto;
 
 /// Writes a new package: first the weights, in the order in which the program is built, then the program.
 #[derive(Debug)]
+#[must_use = "the package is removed unless it is finished"]
 pub struct PackageWriter {
     dir: AtomicDir,
     weights: BlobWriter,
