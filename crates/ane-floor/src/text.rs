@@ -162,19 +162,16 @@ fn write_changes(report: &PlacementReport, f: &mut fmt::Formatter<'_>) -> fmt::R
 }
 
 fn write_scalings(scalings: &Scalings, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-    writeln!(f, "  to reach the floor, the cheapest: {}", line(scalings.cheapest))?;
-    writeln!(f, "    in the experiment's proportions: {}", line(scalings.balanced))?;
-    writeln!(f, "    width only: {}", line(scalings.width))?;
-    writeln!(
-        f,
-        "    depth only: {}",
-        scalings.depth.map_or("none up to 96 layers".to_owned(), |s| line(Some(s)))
-    )
+    const BOTH: &str = "96 layers and a width of 8192";
+    writeln!(f, "  to reach the floor, the cheapest: {}", line(scalings.cheapest, BOTH))?;
+    writeln!(f, "    in the experiment's proportions: {}", line(scalings.balanced, BOTH))?;
+    writeln!(f, "    width only: {}", line(scalings.width, "a width of 8192"))?;
+    writeln!(f, "    depth only: {}", line(scalings.depth, "96 layers"))
 }
 
-/// Describes a scaled decoder.
-fn line(scaling: Option<Scaling>) -> String {
-    let Some(s) = scaling else { return "none up to 96 layers and a width of 8192".to_owned() };
+/// Describes a scaled decoder; `searched` is the limit of the search.
+fn line(scaling: Option<Scaling>, searched: &str) -> String {
+    let Some(s) = scaling else { return format!("none up to {searched}") };
     let checked = match s.predicted {
         Some(Verdict::Ane) => ", exported and predicted: ANE".to_owned(),
         Some(other) => format!(", exported and predicted: {other}"),

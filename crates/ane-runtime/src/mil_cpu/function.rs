@@ -8,13 +8,14 @@ use mlpackage::{Feature, Interface, Package, Shape, ops};
 
 use super::compile::compile;
 use super::constants::{self, Constants};
+use super::cpu_state::{CpuState, state_bytes};
 use super::fusion::Target;
 use super::hazards::Watch;
 use super::interpreter::{self, Given};
 use super::lowering::NoPlan;
 use super::numerics::Numerics;
 use super::plan::Plan;
-use super::run_plan::{SequenceBuffers, Workspace, copy_out};
+use super::run_plan::{SequenceBuffers, copy_out};
 use crate::classes::Classes;
 use crate::engine::{Limits, LoadOptions, Memory, ModelFunction, State, StateParts};
 use crate::error::{Error, Result};
@@ -61,40 +62,6 @@ pub(super) struct Loading<'a> {
 
 /// Shapes of the inputs, and the plan for them; `None` if such calls are interpreted.
 type Specialized = (Vec<Shape>, Option<Arc<Plan>>);
-
-/// The memory of a [`State`] of this engine.
-pub(super) struct CpuState {
-    model: u64,
-    /// The states of the model.
-    states: Vec<Vec<u32>>,
-    /// One workspace for each function.
-    workspaces: Vec<Workspace>,
-    /// The states of the function that is running, in its order.
-    lent: Vec<Vec<u32>>,
-    calls: usize,
-    /// Whether a call has begun and not returned. If no call is running, the last one has panicked, and what it
-    /// moved out of the states is lost.
-    is_running: bool,
-}
-
-impl CpuState {
-    pub(super) fn new(model: u64, states: Vec<Vec<u32>>, functions: &[LoadedFunction]) -> Self {
-        let workspaces = functions.iter().map(|_| Workspace::default()).collect();
-        let lent = Vec::with_capacity(states.len());
-        Self { model, states, workspaces, lent, calls: 0, is_running: false }
-    }
-
-    /// Fills the states with zeros. Returns `false` and changes nothing if they belong to another model, or if a
-    /// call that panicked has left them incomplete.
-    pub(super) fn reset(&mut self, model: u64) -> bool {
-        let is_own = self.model == model && !self.is_running;
-        if is_own {
-            self.states.iter_mut().for_each(|state| state.fill(0));
-            self.calls = 0;
-        }
-        is_own
-    }
-}
 
 impl LoadedFunction {
     pub(super) fn load(
@@ -341,40 +308,6 @@ struct CallState<'s> {
     outputs: &'s mut Tensors,
     hazards: &'s mut Vec<Hazard>,
     watch: Option<Watch>,
-}
-
-impl CpuState {
-    /// Moves the states of a function to `lent`, in the order of the function.
-    fn lend(&mut self, states: &[usize]) {
-        self.lent.clear();
-        self.lent.extend(states.iter().map(|&i| std::mem::take(&mut self.states[i])));
-    }
-
-    fn take_back(&mut self, states: &[usize]) {
-        for (&i, state) in states.iter().zip(self.lent.drain(..)) {
-            self.states[i] = state;
-        }
-    }
-}
-
-/// Returns the size of states, in bytes. Every element is a word.
-pub(super) fn state_bytes<'t>(types: impl Iterator<Item = &'t TensorType>) -> u64 {
-    let elements = types.map(|ty| ty.shape.elements().unwrap_or(0) as u64);
-    elements.fold(0, |sum, n| sum.saturating_add(n.saturating_mul(4)))
-}
-
-/// Adds to `missing` what the engine lacks to hold the states of a sequence.
-pub(super) fn oversized_states(states: &[(String, TensorType)], limits: Limits, missing: &mut Vec<String>) {
-    for (name, ty) in states {
-        let elements = ty.shape.known().and_then(|shape| shape.checked_elements());
-        if elements.is_none_or(|n| n > MAX_ELEMENTS) {
-            missing.push(format!("room for state {name}, {ty}: {}", inputs::too_many(elements)));
-        }
-    }
-    let (bytes, most) = (state_bytes(states.iter().map(|(_, ty)| ty)), limits.workspace);
-    if bytes > most {
-        missing.push(format!("room for {bytes} B of states, {most} B at most: raise the workspace limit"));
-    }
 }
 
 /// Adds to `missing` what the engine lacks to run a function, whatever the shapes of its inputs.

@@ -6,6 +6,7 @@ mod compile;
 mod compressed;
 mod constants;
 mod constexpr;
+mod cpu_state;
 mod execute;
 mod function;
 mod fusion;
@@ -29,7 +30,8 @@ use mlpackage::mil::TensorType;
 
 use crate::engine::{Engine, LoadOptions, Model, ModelFunction, State};
 use crate::error::{Error, Result};
-use function::{CpuState, LoadedFunction, Loading};
+use cpu_state::CpuState;
+use function::{LoadedFunction, Loading};
 pub use fusion::Fusion;
 use fusion::Target;
 pub use numerics::Numerics;
@@ -112,7 +114,7 @@ impl Engine for MilCpu {
             (loaded.id, loaded.index) = (id, index);
             functions.push(loaded);
         }
-        function::oversized_states(&states, options.limits, &mut missing);
+        cpu_state::oversized_states(&states, options.limits, &mut missing);
         if !missing.is_empty() {
             missing.sort();
             missing.dedup();
@@ -140,7 +142,7 @@ impl Model for LoadedModel {
 
     fn new_state(&self) -> State {
         let zeros = |(_, ty): &(String, TensorType)| vec![0; ty.shape.elements().unwrap_or(0)];
-        let memory = CpuState::new(self.id, self.states.iter().map(zeros).collect(), &self.functions);
+        let memory = CpuState::new(self.id, self.states.iter().map(zeros).collect(), self.functions.len());
         State::new(memory, self.functions.len())
     }
 

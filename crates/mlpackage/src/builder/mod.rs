@@ -81,7 +81,7 @@ impl<'w> FunctionBuilder<'w> {
     pub fn state(&mut self, name: &str, dtype: DType, shape: impl Into<Dims>) -> Result<StateVar> {
         if dtype != DType::Fp16 || self.opset < Opset::CoreML8 {
             return Err(
-                self.bad(Rule::StateType, format!("state {name}: states are fp16, from opset CoreML8 on"))
+                self.error(Rule::StateType, format!("state {name}: states are fp16, from opset CoreML8 on"))
             );
         }
         let ty = TensorType::new(dtype, shape);
@@ -102,7 +102,7 @@ impl<'w> FunctionBuilder<'w> {
                 Some(ty) => literal.fits(ty),
                 None => Err(format!("immediate elements cannot be a {}", value.ty)),
             };
-            fits.map_err(|e| self.bad(Rule::Constant, format!("constant {hint}: {e}")))?;
+            fits.map_err(|e| self.error(Rule::Constant, format!("constant {hint}: {e}")))?;
         }
         let key = format!("{value:?}");
         if let Some(var) = self.shared.get(&key) {
@@ -124,7 +124,7 @@ impl<'w> FunctionBuilder<'w> {
         if needed.is_some_and(|needed| needed != data.len()) {
             let reason =
                 format!("%{name} is {ty} and needs {} B, {} B given", needed.unwrap_or(0), data.len());
-            return Err(self.bad(Rule::Constant, reason));
+            return Err(self.error(Rule::Constant, reason));
         }
         let value = self.blob(ty, data)?;
         self.constant(name.to_owned(), value)
@@ -159,7 +159,7 @@ impl<'w> FunctionBuilder<'w> {
     pub fn blob(&mut self, ty: TensorType, data: &[u8]) -> Result<Value> {
         let elements = ty.shape.elements();
         let elements = elements
-            .ok_or_else(|| self.bad(Rule::Constant, format!("{ty} cannot be the type of a constant")))?;
+            .ok_or_else(|| self.error(Rule::Constant, format!("{ty} cannot be the type of a constant")))?;
         let offset = self.weights.write(ty.dtype, elements, data)?;
         let at = BlobRef { file: WEIGHT_BLOB_NAME.to_owned(), offset };
         self.weights.ints.insert(&at, &ty, data);
@@ -221,7 +221,7 @@ impl<'w> FunctionBuilder<'w> {
 
     fn constant(&mut self, name: String, value: Value) -> Result<Var> {
         let ty = value.tensor_type().cloned();
-        let ty = ty.ok_or_else(|| self.bad(Rule::Constant, format!("constant %{name} is not a tensor")))?;
+        let ty = ty.ok_or_else(|| self.error(Rule::Constant, format!("constant %{name} is not a tensor")))?;
         self.claim(&name)?;
         self.block.operations.push(Operation {
             op: "const".into(),
@@ -248,20 +248,16 @@ impl<'w> FunctionBuilder<'w> {
 
     fn claim(&mut self, name: &str) -> Result<()> {
         if !is_identifier(name) {
-            return Err(self.bad(Rule::Identifier, format!("%{name} is not an identifier")));
+            return Err(self.error(Rule::Identifier, format!("%{name} is not an identifier")));
         }
         if !self.names.insert(name.to_owned()) {
-            return Err(self.bad(Rule::DefinedTwice, format!("%{name} is defined twice")));
+            return Err(self.error(Rule::DefinedTwice, format!("%{name} is defined twice")));
         }
         Ok(())
     }
 
     /// Returns an error about the function, for code that adds operations and checks more than the builder.
     pub fn error(&self, rule: Rule, reason: impl Into<String>) -> Error {
-        self.bad(rule, reason.into())
-    }
-
-    fn bad(&self, rule: Rule, reason: String) -> Error {
         Finding::function(rule, &self.name, reason).into()
     }
 }

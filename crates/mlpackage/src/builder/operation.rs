@@ -96,7 +96,7 @@ impl<'b, 'w> OpBuilder<'b, 'w> {
         } else {
             let reason =
                 format!("argument {param} of {} is {}, expected a tensor or a list", self.op, value.ty);
-            self.error.get_or_insert(self.builder.bad(Rule::ArgumentType, reason));
+            self.error.get_or_insert(self.builder.error(Rule::ArgumentType, reason));
         }
         self
     }
